@@ -1,0 +1,81 @@
+// The two seams of a calibrated run. A Transform changes the model without changing its function (AWQ's scales,
+// SmoothQuant, rotations) and may offer weight ranges; a Solver rounds weight matrices. Never both in one.
+// Algorithms declare the statistics they need; the driver never asks who they are.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "calib/stats/input_stats.h"
+#include "lib/base/options.h"
+#include "lib/model/graph.h"
+#include "lib/numeric/quantized_tensor.h"
+
+namespace lathe {
+
+/// One linear to be quantised, as a transform or solver sees it.
+struct LinearProblem {
+  std::string name;    // "model.layers.0.self_attn.q_proj"
+  LinearRole role;
+  at::Tensor weight;   // FP32 [out, in], transforms so far applied
+  Scheme scheme;
+  DType scale_dtype = DType::F16;
+  std::optional<GroupRange> range;  // what a transform offered
+};
+
+/// Linears that read one input, with that input's statistics.
+struct SharedInputProblem {
+  std::vector<LinearProblem> linears;
+  const InputStats* stats = nullptr;  // never null when the algorithm declared needs
+};
+
+/// What a transform decided for one edge. Numbers are for the report.
+struct FoldDecision {
+  at::Tensor scales;             // FP32 [in] > 0: consumers' columns * s, producer's channels / s; undefined: no fold
+  double ratio = 0;              // AWQ's exponent, where there is one
+  double loss_before = 0, loss_after = 0;  // the transform's own objective without and with the fold
+  std::string note;              // why there is no fold, if there is none
+};
+
+class Transform {
+ public:
+  virtual ~Transform() = default;
+  virtual StatSet needs() const = 0;
+  /// Chooses scales for one edge. `problem.linears` are the edge's consumers that will be quantised.
+  virtual FoldDecision fold(const ScaleEdge& edge, const SharedInputProblem& problem) const = 0;
+  /// Offers a weight range for each group of a linear, given the statistics of its (already folded) input.
+  virtual std::optional<GroupRange> range(const LinearProblem& linear, const InputStats& stats) const = 0;
+};
+
+/// A solver's answer for one linear.
+struct SolveResult {
+  QuantizedTensor quantized;
+  std::vector<std::string> events;  // anything a person should know (damping raised, ...); empty when all went well
+};
+
+class Solver {
+ public:
+  virtual ~Solver() = default;
+  virtual StatSet needs() const = 0;
+  /// One result per linear, in order. A NaN or a refused input is a UserError naming the linear.
+  virtual std::vector<SolveResult> solve(const SharedInputProblem& problem) const = 0;
+};
+
+/// Registry rows; algorithms/registry.cc lists them all.
+struct TransformEntry {
+  std::string name, summary;
+  std::vector<OptionSpec> options;
+  std::unique_ptr<Transform> (*make)(const Options&);
+};
+struct SolverEntry {
+  std::string name, summary;
+  std::vector<OptionSpec> options;
+  std::unique_ptr<Solver> (*make)(const Options&);
+};
+const std::vector<TransformEntry>& transforms();
+const std::vector<SolverEntry>& solvers();
+
+}  // namespace lathe

@@ -1,0 +1,51 @@
+// Writes a safetensors checkpoint tensor by tensor while the run goes on: all offsets are planned first, then each
+// tensor goes to its place as it comes, in any order. Peak memory is one tensor.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lib/tensor/tensor_view.h"
+
+namespace lathe {
+
+struct PlannedTensor {
+  std::string name;
+  TensorInfo info;
+};
+
+struct ShardPlan {
+  struct Shard {
+    std::string file;                    // "model.safetensors" or "model-00001-of-00003.safetensors"
+    std::vector<PlannedTensor> tensors;  // in the order of their offsets
+    uint64_t bytes = 0;                  // of tensor data
+  };
+  std::vector<Shard> shards;
+  uint64_t total_bytes = 0;
+};
+
+/// Cuts the list, in order, into shards of at most `shard_size` bytes of data (a larger tensor gets its own shard).
+ShardPlan plan_shards(const std::vector<PlannedTensor>& tensors, uint64_t shard_size);
+
+class ShardWriter {
+ public:
+  /// Creates the files, headers written and full length reserved. UserError naming the file on a full or read-only disk.
+  ShardWriter(const ShardPlan& plan, const std::filesystem::path& folder);
+  ~ShardWriter();
+
+  /// InternalError for a name that was not planned, was written before, or whose size differs.
+  void write(const std::string& name, std::span<const std::byte> bytes);
+  /// Syncs all, writes model.safetensors.index.json where there are several shards. InternalError if a tensor is missing.
+  void finish();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace lathe

@@ -1,0 +1,26 @@
+// Any folder that Lathe can run: a floating-point checkpoint, or one of our artefacts (dequantised on load).
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "formats/safetensors/checkpoint.h"
+#include "lib/model/graph.h"
+#include "lib/model/weight_source.h"
+
+namespace lathe {
+
+struct ModelFolder {
+  std::shared_ptr<const Checkpoint> checkpoint;
+  ModelGraph graph;
+  std::unique_ptr<WeightSource> weights;
+  bool quantized = false;
+  /// Packed linears by module name, unpacked on demand; empty for a floating-point folder.
+  std::map<std::string, Scheme> schemes;
+};
+
+/// Opens, parses config.json, builds the graph, checks every tensor's name, shape and dtype. Milliseconds.
+/// UserError for an unsupported family or quant_method.
+ModelFolder open_model_folder(const std::filesystem::path& folder);
+
+}  // namespace lathe

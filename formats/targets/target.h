@@ -1,0 +1,43 @@
+// A target: which layout, which tensor names and which config keys one consumer wants. Rows in registry.cc.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <nlohmann/json.hpp>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "formats/safetensors/shard_writer.h"
+#include "lib/numeric/quantized_tensor.h"
+
+namespace lathe {
+
+/// A quantised linear in the plan: enough to know names, shapes and config before anything is computed.
+struct PlannedLinear {
+  std::string name;  // module name, "model.layers.0.mlp.down_proj"
+  int64_t out = 0, in = 0;
+  Scheme scheme;
+  DType scale_dtype = DType::F16;
+};
+
+struct Target {
+  std::string name, summary;
+  /// Why this target can't hold the scheme for this shape ("group_size 128 does not divide ..."); nothing if it can.
+  std::optional<std::string> (*refuses)(const PlannedLinear& linear);
+  /// The tensors that stand for the linear's weight.
+  std::vector<PlannedTensor> (*layout)(const PlannedLinear& linear);
+  /// Their contents, in the order of layout(): contiguous CPU tensors.
+  std::vector<std::pair<std::string, at::Tensor>> (*pack)(const std::string& name, const QuantizedTensor& tensor);
+  /// The value of config.json's "quantization_config". `ignored`: names of linears left in floating point.
+  nlohmann::json (*quantization_config)(const std::vector<PlannedLinear>& linears,
+                                        const std::vector<std::string>& ignored);
+};
+
+const std::vector<Target>& targets();
+/// UserError listing the known ones (with the nearest) for an unknown name.
+const Target& find_target(const std::string& name);
+
+}  // namespace lathe

@@ -1,0 +1,152 @@
+#include "lib/base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <utility>
+
+#include "lib/base/error.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Owns a descriptor for the length of one function.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+int open_for_reading(const fs::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) user_error("{}: can't be opened: {}", path.string(), std::strerror(errno));
+  return fd;
+}
+
+struct stat stat_regular_file(int fd, const fs::path& path) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) user_error("{}: can't be read: {}", path.string(), std::strerror(errno));
+  if (!S_ISREG(info.st_mode)) user_error("{}: expected a regular file", path.string());
+  return info;
+}
+
+void sync_folder(const fs::path& folder) {
+  const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd.get() >= 0) ::fsync(fd.get());
+}
+
+}  // namespace
+
+MappedFile MappedFile::open(const fs::path& path) {
+  const Descriptor fd(open_for_reading(path));
+  const struct stat info = stat_regular_file(fd.get(), path);
+  MappedFile file;
+  file.size_ = static_cast<size_t>(info.st_size);
+  if (file.size_ == 0) return file;
+  void* address = ::mmap(nullptr, file.size_, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  if (address == MAP_FAILED) user_error("{}: can't be mapped: {}", path.string(), std::strerror(errno));
+  file.data_ = static_cast<const std::byte*>(address);
+  return file;
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+std::string read_text_file(const fs::path& path, uint64_t max_bytes) {
+  const MappedFile file = MappedFile::open(path);
+  if (file.bytes().size() > max_bytes) {
+    user_error("{}: {} bytes, but at most {} are read from such a file", path.string(), file.bytes().size(), max_bytes);
+  }
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+void write_file(const fs::path& path, std::string_view contents) {
+  const Descriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (fd.get() < 0) user_error("{}: can't be created: {}", path.string(), std::strerror(errno));
+  size_t done = 0;
+  while (done < contents.size()) {
+    const ssize_t n = ::write(fd.get(), contents.data() + done, contents.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) user_error("{}: can't be written: {}", path.string(), std::strerror(errno));
+    done += static_cast<size_t>(n);
+  }
+  if (::fsync(fd.get()) != 0) user_error("{}: can't be written: {}", path.string(), std::strerror(errno));
+}
+
+void copy_file_durably(const fs::path& from, const fs::path& to) {
+  const MappedFile source = MappedFile::open(from);
+  write_file(to, {reinterpret_cast<const char*>(source.bytes().data()), source.bytes().size()});
+}
+
+OutputFolder::OutputFolder(fs::path target, bool overwrite) : target_(std::move(target)), overwrite_(overwrite) {
+  target_ = fs::absolute(target_).lexically_normal();
+  if (!target_.has_filename()) target_ = target_.parent_path();  // "out/" names the same folder as "out"
+  std::error_code code;
+  if (fs::exists(target_, code) && !overwrite_) {
+    user_error("output {}: already exists; choose another --output or pass --overwrite", target_.string());
+  }
+  if (fs::exists(target_, code) && !fs::is_directory(target_, code)) {
+    user_error("output {}: exists and is not a folder", target_.string());
+  }
+  fs::create_directories(target_.parent_path(), code);
+  if (code) user_error("output {}: its parent folder can't be created: {}", target_.string(), code.message());
+  working_ = target_.parent_path() / fmt::format(".{}.partial-{}", target_.filename().string(), ::getpid());
+  fs::remove_all(working_, code);
+  if (!fs::create_directory(working_, code)) {
+    user_error("output {}: the folder beside it can't be written: {}", target_.string(), code.message());
+  }
+}
+
+OutputFolder::~OutputFolder() {
+  if (committed_) return;
+  std::error_code ignored;
+  fs::remove_all(working_, ignored);
+}
+
+void OutputFolder::commit() {
+  std::error_code code;
+  sync_folder(working_);
+  fs::path replaced;
+  if (fs::exists(target_, code)) {
+    if (!overwrite_) user_error("output {}: appeared while this run was under way; nothing was replaced", target_.string());
+    replaced = working_.string() + ".replaced";
+    fs::rename(target_, replaced, code);
+    if (code) user_error("output {}: the old folder can't be moved aside: {}", target_.string(), code.message());
+  }
+  fs::rename(working_, target_, code);
+  if (code) {
+    std::error_code ignored;
+    if (!replaced.empty()) fs::rename(replaced, target_, ignored);
+    user_error("output {}: can't be renamed into place: {}", target_.string(), code.message());
+  }
+  committed_ = true;
+  if (!replaced.empty()) fs::remove_all(replaced, code);
+  sync_folder(target_.parent_path());
+}
+
+}  // namespace lathe

@@ -1,0 +1,61 @@
+// Files: read-only mappings, whole small files, durable writes, and output folders that appear complete or not at all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace lathe {
+
+/// A read-only memory mapping of a whole file. Move-only. Throws UserError naming the file.
+class MappedFile {
+ public:
+  static MappedFile open(const std::filesystem::path& path);
+  MappedFile() = default;
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// The whole file as text. UserError when it is missing, unreadable or longer than `max_bytes`.
+std::string read_text_file(const std::filesystem::path& path, uint64_t max_bytes = uint64_t{1} << 30);
+
+/// Writes the whole file and syncs it. UserError naming the file and the system's reason (full disk, read-only, ...).
+void write_file(const std::filesystem::path& path, std::string_view contents);
+
+/// Copies one file's bytes and syncs the copy.
+void copy_file_durably(const std::filesystem::path& from, const std::filesystem::path& to);
+
+/// A folder that is filled beside its final place and renamed at the end, so that what stands at the final place is
+/// always complete. The destructor removes what was not committed.
+class OutputFolder {
+ public:
+  /// Refuses an existing `target` unless `overwrite`; the old one is replaced only by commit().
+  /// UserError where the parent can't be created or written to.
+  OutputFolder(std::filesystem::path target, bool overwrite);
+  OutputFolder(const OutputFolder&) = delete;
+  OutputFolder& operator=(const OutputFolder&) = delete;
+  ~OutputFolder();
+
+  /// Where to write: a hidden sibling of the target.
+  const std::filesystem::path& path() const { return working_; }
+  const std::filesystem::path& target() const { return target_; }
+  void commit();
+
+ private:
+  std::filesystem::path target_;
+  std::filesystem::path working_;
+  bool committed_ = false;
+  bool overwrite_ = false;
+};
+
+}  // namespace lathe

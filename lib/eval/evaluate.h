@@ -1,0 +1,36 @@
+// Perplexity of one model, and the KL divergence of a second one to it, on the same token rows. Streams block by block:
+// memory is one block of each model and the hidden states of all rows.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <optional>
+
+#include "lib/model/graph.h"
+#include "lib/model/weight_source.h"
+
+namespace lathe {
+
+struct EvalResult {
+  int64_t tokens = 0;              // predicted tokens: rows * (ctx - 1)
+  double perplexity = 0;           // exp(mean negative log-likelihood), tokens 2..ctx of each row
+  double bits_per_token = 0;
+  struct Divergence {              // KL(reference || model) of the logits at every position, nats
+    double mean = 0, median = 0, p99 = 0;
+    double same_top = 0;           // share of positions with the same most likely token
+    double reference_perplexity = 0;
+  };
+  std::optional<Divergence> divergence;
+};
+
+struct EvalInput {
+  const ModelGraph* graph = nullptr;
+  const WeightSource* weights = nullptr;
+};
+
+/// ids: Long [rows, ctx]. `reference` may be empty. `progress(done, total)` counts blocks of work.
+EvalResult evaluate(const EvalInput& model, const std::optional<EvalInput>& reference, const at::Tensor& ids,
+                    c10::Device device, const std::function<void(int64_t, int64_t)>& progress);
+
+}  // namespace lathe

@@ -1,0 +1,66 @@
+// The forward pass, one block at a time and cut into stages, so that a driver can look at (and change) a linear's
+// weights exactly between producing its input and using it. FP32 throughout; hidden states are [batch, seq, hidden].
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <string>
+
+#include "lib/model/graph.h"
+#include "lib/model/weight_source.h"
+
+namespace lathe {
+
+/// One block's parameters on the compute device, by tensor name ("model.layers.0.self_attn.q_proj.weight").
+class BlockWeights {
+ public:
+  /// Loads every tensor of the block.
+  BlockWeights(const Block& block, const WeightSource& source, c10::Device device);
+
+  const at::Tensor& weight(const Linear& linear) const;  // [out, in]
+  const at::Tensor& norm(const Norm& norm) const;        // [width]
+  at::Tensor bias(const Linear& linear) const;           // [out] or undefined
+  void set_weight(const Linear& linear, at::Tensor weight);
+  void set_bias(const Linear& linear, at::Tensor bias);
+  void set_norm(const Norm& norm, at::Tensor weight);
+
+ private:
+  std::map<std::string, at::Tensor> tensors_;
+};
+
+/// cos and sin tables for positions [0, seq), [seq, head_dim] FP32, including the scaling's attention factor.
+struct RopeTables {
+  at::Tensor cos, sin;
+};
+RopeTables rope_tables(const ModelConfig& config, int64_t seq, c10::Device device);
+
+/// The stages of one pre-norm block. Slot by slot: attention_in -> attention_out -> (residual) -> mlp_in -> mlp_mid.
+class BlockForward {
+ public:
+  BlockForward(const ModelConfig& config, const Block& block, const BlockWeights& weights, const RopeTables& rope);
+
+  at::Tensor attention_in(const at::Tensor& hidden) const;              // norm1(h)            [b, s, hidden]
+  at::Tensor attention_out(const at::Tensor& attention_in) const;      // heads, before o_proj [b, s, heads*head_dim]
+  at::Tensor add_attention(const at::Tensor& hidden, const at::Tensor& attention_out) const;  // h + o(a)
+  at::Tensor mlp_in(const at::Tensor& hidden) const;                    // norm2(h)
+  at::Tensor mlp_mid(const at::Tensor& mlp_in) const;                   // act(gate(y)) * up(y)
+  at::Tensor add_mlp(const at::Tensor& hidden, const at::Tensor& mlp_mid) const;               // h + down(z)
+
+  /// All stages.
+  at::Tensor run(const at::Tensor& hidden) const;
+
+ private:
+  const ModelConfig& config_;
+  const Block& block_;
+  const BlockWeights& weights_;
+  const RopeTables& rope_;
+};
+
+/// Token ids [batch, seq] (int64) -> [batch, seq, hidden].
+at::Tensor embed(const at::Tensor& embedding, const at::Tensor& ids);
+/// Final norm and head: [batch, seq, hidden] -> logits [batch, seq, vocab].
+at::Tensor head(const ModelGraph& graph, const at::Tensor& norm_weight, const at::Tensor& head_weight,
+                const at::Tensor& head_bias, const at::Tensor& hidden);
+
+}  // namespace lathe

@@ -1,0 +1,18 @@
+// Where a model's weights come from: an FP16 folder, or an artefact that is dequantised on load.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+namespace lathe {
+
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  virtual bool contains(const std::string& name) const = 0;
+  /// FP32, CPU, contiguous, owned by the caller. UserError naming file and tensor on NaN or Inf.
+  virtual at::Tensor load(const std::string& name) const = 0;
+};
+
+}  // namespace lathe
