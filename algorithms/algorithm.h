@@ -1,6 +1,6 @@
-// The two seams of a calibrated run. A Transform changes the model without changing its function (AWQ's scales,
-// SmoothQuant, rotations) and may offer weight ranges; a Solver rounds weight matrices. Never both in one.
-// Algorithms declare the statistics they need; the driver never asks who they are.
+// The two seams of a calibrated run. A Transform changes the model without changing its function (AWQ's
+// scales, SmoothQuant, rotations) and may offer weight ranges; a Solver rounds weight matrices. Never both in
+// one. Algorithms declare the statistics they need; the driver never asks who they are.
 #pragma once
 
 #include <map>
@@ -18,9 +18,9 @@ namespace lathe {
 
 /// One linear to be quantised, as a transform or solver sees it.
 struct LinearProblem {
-  std::string name;    // "model.layers.0.self_attn.q_proj"
+  std::string name;  // "model.layers.0.self_attn.q_proj"
   LinearRole role;
-  at::Tensor weight;   // FP32 [out, in], transforms so far applied
+  at::Tensor weight;  // FP32 [out, in], transforms so far applied
   Scheme scheme;
   DType scale_dtype = DType::F16;
   std::optional<GroupRange> range;  // what a transform offered
@@ -34,10 +34,10 @@ struct SharedInputProblem {
 
 /// What a transform decided for one edge. Numbers are for the report.
 struct FoldDecision {
-  at::Tensor scales;             // FP32 [in] > 0: consumers' columns * s, producer's channels / s; undefined: no fold
-  double ratio = 0;              // AWQ's exponent, where there is one
+  at::Tensor scales;  // FP32 [in] > 0: consumers' columns * s, producer's channels / s; undefined: no fold
+  double ratio = 0;   // AWQ's exponent, where there is one
   double loss_before = 0, loss_after = 0;  // the transform's own objective without and with the fold
-  std::string note;              // why there is no fold, if there is none
+  std::string note;                        // why there is no fold, if there is none
 };
 
 class Transform {
@@ -53,7 +53,8 @@ class Transform {
 /// A solver's answer for one linear.
 struct SolveResult {
   QuantizedTensor quantized;
-  std::vector<std::string> events;  // anything a person should know (damping raised, ...); empty when all went well
+  std::vector<std::string>
+      events;  // anything a person should know (damping raised, ...); empty when all went well
 };
 
 class Solver {

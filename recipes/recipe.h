@@ -1,5 +1,8 @@
-// What the user wrote. Parsed strictly: an unknown key, a wrong type or a bad value is a UserError of the form
-// `file:line:column: key: expected ..., found ...`, with the nearest known key.
+// What the user wrote. Parsed strictly: an unknown key, a wrong type or a bad value is a UserError of the
+// form `file:line:column: key: expected ..., found ...`, with the nearest known key.
+//
+// Relative paths (model, data, text, output) are relative to the current working directory, as on the command
+// line; not to the recipe's folder.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -52,15 +55,37 @@ struct Recipe {
   };
   std::optional<Evaluate> evaluate;
 
-  /// The recipe with every default filled in, as JSON for report and manifest.
+  /// The recipe with every default filled in, as JSON for report and manifest. It is itself a valid recipe
+  /// (JSON is YAML): reading it back gives the same run. `file` and `where` are not part of it.
   nlohmann::json to_json() const;
 };
 
-/// `sets` are the --set arguments ("rules[0].scheme.group_size=64"), applied to the YAML before it is parsed; an error in
-/// one names it instead of a line. `file` "-" is not special.
-Recipe load_recipe(const std::filesystem::path& file, const std::vector<std::string>& sets);
+/// A name that a recipe may use, with its options.
+struct NamedOptions {
+  std::string name;
+  std::vector<OptionSpec> options;
+};
 
-/// Does a target word or /regex/ (ECMAScript over the whole module name, searched) match this linear?
+/// What a recipe may name.
+struct RecipeVocabulary {
+  std::vector<NamedOptions> transforms, solvers;
+  std::vector<std::string> formats;
+};
+/// Everything in the registries of algorithms and formats.
+RecipeVocabulary registered_vocabulary();
+
+/// `sets` are the --set arguments ("rules[0].scheme.group_size=64"), applied in order to the YAML before it
+/// is read; an error in a value set so names the argument instead of a line. `file` "-" is not special.
+Recipe load_recipe(const std::filesystem::path& file, const std::vector<std::string>& sets);
+Recipe load_recipe(const std::filesystem::path& file, const std::vector<std::string>& sets,
+                   const RecipeVocabulary& vocabulary);
+/// The same for a text; `name` stands for the file in errors.
+Recipe parse_recipe(const std::string& text, const std::string& name, const std::vector<std::string>& sets,
+                    const RecipeVocabulary& vocabulary);
+
+/// Does a target match this linear? A target is a word of role_targets(), or a regular expression after a
+/// slash (ECMAScript, searched in the module name; the closing slash may be left out). UserError for a
+/// malformed expression; load_recipe() has already refused those of a recipe, with their place.
 bool target_matches(const std::string& target, LinearRole role, const std::string& name);
 
 }  // namespace lathe

@@ -1,5 +1,6 @@
-// A Hugging Face folder opened for reading: config.json and memory-mapped safetensors shards. Headers are validated
-// before anything is allocated; no tensor byte is touched. Cheap: milliseconds and a few MB for any model size.
+// A Hugging Face folder opened for reading: config.json and memory-mapped safetensors shards. Headers are
+// validated before anything is allocated; no tensor byte is touched. Cheap: milliseconds and a few MB for any
+// model size.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -16,21 +17,23 @@ namespace lathe {
 
 class Checkpoint {
  public:
-  /// UserError naming file, tensor or key for anything malformed: see the table of hostile files in the tests.
+  /// UserError naming file, tensor or key for anything malformed: see the table of hostile files in the
+  /// tests.
   static Checkpoint open(const std::filesystem::path& folder);
   Checkpoint(Checkpoint&&) noexcept;
   Checkpoint& operator=(Checkpoint&&) noexcept;
   ~Checkpoint();
 
   const std::filesystem::path& folder() const;
-  const nlohmann::json& config() const;                     // config.json
+  const nlohmann::json& config() const;                      // config.json
   const std::map<std::string, TensorInfo>& tensors() const;  // all, by name
   bool contains(const std::string& name) const;
-  TensorView view(const std::string& name) const;            // UserError for an unknown name
+  TensorView view(const std::string& name) const;             // UserError for an unknown name
   const std::string& file_of(const std::string& name) const;  // "model-00001-of-00002.safetensors"
   uint64_t total_bytes() const;
-  /// Files of the folder that hold no weights (tokenizer, generation config, licence, README, chat template, ...), for
-  /// copying along. No config.json, no index, no shard, no .bin/.pt/.gguf weights, no subfolder, nothing hidden.
+  /// Files of the folder that hold no weights (tokenizer, generation config, licence, README, chat template,
+  /// ...), for copying along. No config.json, no index, no shard, no .bin/.pt/.gguf weights, no subfolder,
+  /// nothing hidden.
   std::vector<std::filesystem::path> side_files() const;
 
  private:

@@ -1,5 +1,5 @@
-// Writes a safetensors checkpoint tensor by tensor while the run goes on: all offsets are planned first, then each
-// tensor goes to its place as it comes, in any order. Peak memory is one tensor.
+// Writes a safetensors checkpoint tensor by tensor while the run goes on: all offsets are planned first, then
+// each tensor goes to its place as it comes, in any order. Peak memory is one tensor.
 #pragma once
 
 #include <cstddef>
@@ -10,14 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "lib/tensor/tensor_view.h"
+#include "formats/safetensors/safetensors_header.h"
 
 namespace lathe {
-
-struct PlannedTensor {
-  std::string name;
-  TensorInfo info;
-};
 
 struct ShardPlan {
   struct Shard {
@@ -29,18 +24,25 @@ struct ShardPlan {
   uint64_t total_bytes = 0;
 };
 
-/// Cuts the list, in order, into shards of at most `shard_size` bytes of data (a larger tensor gets its own shard).
+/// Cuts the list, in order, into shards of at most `shard_size` bytes of data (a larger tensor gets its own
+/// shard). UserError where that takes more than 99,999 files; InternalError for a name that stands twice.
 ShardPlan plan_shards(const std::vector<PlannedTensor>& tensors, uint64_t shard_size);
 
+/// One thread at a time.
 class ShardWriter {
  public:
-  /// Creates the files, headers written and full length reserved. UserError naming the file on a full or read-only disk.
+  /// Creates the files, headers written and full length reserved. UserError naming the file on a full or
+  /// read-only disk.
   ShardWriter(const ShardPlan& plan, const std::filesystem::path& folder);
   ~ShardWriter();
+  ShardWriter(ShardWriter&&) noexcept;
+  ShardWriter& operator=(ShardWriter&&) noexcept;
 
-  /// InternalError for a name that was not planned, was written before, or whose size differs.
+  /// InternalError for a name that was not planned, was written before, or whose size differs; UserError
+  /// naming the file where the disk fails.
   void write(const std::string& name, std::span<const std::byte> bytes);
-  /// Syncs all, writes model.safetensors.index.json where there are several shards. InternalError if a tensor is missing.
+  /// Syncs all, writes model.safetensors.index.json where there are several shards. InternalError if a tensor
+  /// is missing.
   void finish();
 
  private:

@@ -2,13 +2,18 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
+#include <string>
 
 #include "formats/safetensors/checkpoint.h"
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
+#include "lib/numeric/quantized_tensor.h"
 
 namespace lathe {
+
+class CompressedTensorsReader;
 
 struct ModelFolder {
   std::shared_ptr<const Checkpoint> checkpoint;
@@ -17,6 +22,12 @@ struct ModelFolder {
   bool quantized = false;
   /// Packed linears by module name, unpacked on demand; empty for a floating-point folder.
   std::map<std::string, Scheme> schemes;
+  /// Null for a floating-point folder.
+  std::shared_ptr<const CompressedTensorsReader> packed;
+
+  /// Codes, scales and zero points of a linear named in `schemes`, as they stand in the file. UserError for a
+  /// scale that is not finite and positive.
+  QuantizedTensor read_quantized(const std::string& linear) const;
 };
 
 /// Opens, parses config.json, builds the graph, checks every tensor's name, shape and dtype. Milliseconds.

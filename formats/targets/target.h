@@ -25,12 +25,14 @@ struct PlannedLinear {
 
 struct Target {
   std::string name, summary;
-  /// Why this target can't hold the scheme for this shape ("group_size 128 does not divide ..."); nothing if it can.
+  /// Why this target can't hold the scheme for this shape ("group_size 128 does not divide ..."); nothing if
+  /// it can.
   std::optional<std::string> (*refuses)(const PlannedLinear& linear);
   /// The tensors that stand for the linear's weight.
   std::vector<PlannedTensor> (*layout)(const PlannedLinear& linear);
   /// Their contents, in the order of layout(): contiguous CPU tensors.
-  std::vector<std::pair<std::string, at::Tensor>> (*pack)(const std::string& name, const QuantizedTensor& tensor);
+  std::vector<std::pair<std::string, at::Tensor>> (*pack)(const std::string& name,
+                                                          const QuantizedTensor& tensor);
   /// The value of config.json's "quantization_config". `ignored`: names of linears left in floating point.
   nlohmann::json (*quantization_config)(const std::vector<PlannedLinear>& linears,
                                         const std::vector<std::string>& ignored);

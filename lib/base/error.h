@@ -51,9 +51,8 @@ template <class... Args>
 }  // namespace lathe
 
 /// Checks a promise of our own code (never the user's input).
-#define LATHE_ASSERT(condition, ...)                                                            \
-  do {                                                                                          \
-    if (!(condition))                                                                           \
-      ::lathe::internal_error("{}:{}: {} [{}]", __FILE__, __LINE__, ::fmt::format(__VA_ARGS__), \
-                              #condition);                                                      \
+#define LATHE_ASSERT(condition, ...)                                                                         \
+  do {                                                                                                       \
+    if (!(condition))                                                                                        \
+      ::lathe::internal_error("{}:{}: {} [{}]", __FILE__, __LINE__, ::fmt::format(__VA_ARGS__), #condition); \
   } while (false)

@@ -33,7 +33,8 @@ class Descriptor {
 };
 
 int open_for_reading(const fs::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // O_NONBLOCK: a pipe in the place of a file is refused below, not waited for.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) user_error("{}: can't be opened: {}", path.string(), std::strerror(errno));
   return fd;
 }
@@ -80,7 +81,8 @@ MappedFile::~MappedFile() {
 std::string read_text_file(const fs::path& path, uint64_t max_bytes) {
   const MappedFile file = MappedFile::open(path);
   if (file.bytes().size() > max_bytes) {
-    user_error("{}: {} bytes, but at most {} are read from such a file", path.string(), file.bytes().size(), max_bytes);
+    user_error("{}: {} bytes, but at most {} are read from such a file", path.string(), file.bytes().size(),
+               max_bytes);
   }
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
@@ -103,10 +105,13 @@ void copy_file_durably(const fs::path& from, const fs::path& to) {
   write_file(to, {reinterpret_cast<const char*>(source.bytes().data()), source.bytes().size()});
 }
 
-OutputFolder::OutputFolder(fs::path target, bool overwrite) : target_(std::move(target)), overwrite_(overwrite) {
-  target_ = fs::absolute(target_).lexically_normal();
-  if (!target_.has_filename()) target_ = target_.parent_path();  // "out/" names the same folder as "out"
+OutputFolder::OutputFolder(fs::path target, bool overwrite)
+    : target_(std::move(target)), overwrite_(overwrite) {
   std::error_code code;
+  if (target_.empty()) user_error("output: the folder's name is empty; pass --output");
+  target_ = fs::absolute(target_, code).lexically_normal();
+  if (code) user_error("output: the current folder can't be found: {}", code.message());
+  if (!target_.has_filename()) target_ = target_.parent_path();  // "out/" names the same folder as "out"
   if (fs::exists(target_, code) && !overwrite_) {
     user_error("output {}: already exists; choose another --output or pass --overwrite", target_.string());
   }
@@ -133,10 +138,14 @@ void OutputFolder::commit() {
   sync_folder(working_);
   fs::path replaced;
   if (fs::exists(target_, code)) {
-    if (!overwrite_) user_error("output {}: appeared while this run was under way; nothing was replaced", target_.string());
+    if (!overwrite_) {
+      user_error("output {}: appeared while this run was under way; nothing was replaced", target_.string());
+    }
     replaced = working_.string() + ".replaced";
     fs::rename(target_, replaced, code);
-    if (code) user_error("output {}: the old folder can't be moved aside: {}", target_.string(), code.message());
+    if (code) {
+      user_error("output {}: the old folder can't be moved aside: {}", target_.string(), code.message());
+    }
   }
   fs::rename(working_, target_, code);
   if (code) {

@@ -1,4 +1,5 @@
-// Files: read-only mappings, whole small files, durable writes, and output folders that appear complete or not at all.
+// Files: read-only mappings, whole small files, durable writes, and output folders that appear complete or
+// not at all.
 #pragma once
 
 #include <cstddef>
@@ -29,14 +30,15 @@ class MappedFile {
 /// The whole file as text. UserError when it is missing, unreadable or longer than `max_bytes`.
 std::string read_text_file(const std::filesystem::path& path, uint64_t max_bytes = uint64_t{1} << 30);
 
-/// Writes the whole file and syncs it. UserError naming the file and the system's reason (full disk, read-only, ...).
+/// Writes the whole file and syncs it. UserError naming the file and the system's reason (full disk,
+/// read-only, ...).
 void write_file(const std::filesystem::path& path, std::string_view contents);
 
 /// Copies one file's bytes and syncs the copy.
 void copy_file_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
-/// A folder that is filled beside its final place and renamed at the end, so that what stands at the final place is
-/// always complete. The destructor removes what was not committed.
+/// A folder that is filled beside its final place and renamed at the end, so that what stands at the final
+/// place is always complete. The destructor removes what was not committed.
 class OutputFolder {
  public:
   /// Refuses an existing `target` unless `overwrite`; the old one is replaced only by commit().

@@ -1,5 +1,5 @@
-// Options of an algorithm as a plain table: the algorithm declares them, the recipe reader checks them with file, line
-// and column, `quantize list` prints them, and the algorithm reads typed values. No YAML here.
+// Options of an algorithm as a plain table: the algorithm declares them, the recipe reader checks them with
+// file, line and column, `quantize list` prints them, and the algorithm reads typed values. No YAML here.
 #pragma once
 
 #include <map>
@@ -13,10 +13,10 @@ using OptionValue = std::variant<bool, int64_t, double, std::string>;
 
 struct OptionSpec {
   std::string name;
-  OptionValue default_value;                // its alternative is the option's type
-  std::string help;                         // one line
-  double minimum = 0, maximum = 0;          // inclusive bounds for numbers; equal: no bounds
-  std::vector<std::string> choices;         // for strings; empty: any
+  OptionValue default_value;         // its alternative is the option's type
+  std::string help;                  // one line
+  double minimum = 0, maximum = 0;   // inclusive bounds for numbers; equal: no bounds
+  std::vector<std::string> choices;  // for strings; empty: any
 };
 
 /// Values by name; always complete (defaults filled in).

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <charconv>
 #include <cmath>
-#include <cstdlib>
 #include <numeric>
+
+#include "lib/base/checked.h"
 
 namespace lathe {
 namespace {
@@ -53,36 +55,57 @@ std::string human_bytes(uint64_t bytes) {
   if (bytes < 1024) return fmt::format("{} B", bytes);
   double value = static_cast<double>(bytes) / 1024;
   size_t unit = 0;
-  while (value >= 1024 && unit + 1 < kUnits.size()) {
+  // From 1023.95 on it would be printed as 1024.0.
+  while (value >= 1023.95 && unit + 1 < kUnits.size()) {
     value /= 1024;
     ++unit;
   }
   return fmt::format("{:.1f} {}", value, kUnits[unit]);
 }
 
-std::optional<uint64_t> parse_bytes(std::string_view text) {
-  const std::string copy(text);
-  if (copy.empty() || (!std::isdigit(static_cast<unsigned char>(copy[0])) && copy[0] != '.')) return std::nullopt;
-  char* end = nullptr;
-  const double number = std::strtod(copy.c_str(), &end);
-  if (end == copy.c_str() || !std::isfinite(number) || number < 0) return std::nullopt;
-  while (*end == ' ') ++end;
-  std::string unit;
-  for (; *end != '\0'; ++end) unit += static_cast<char>(std::toupper(static_cast<unsigned char>(*end)));
-  static constexpr std::array<std::pair<std::string_view, double>, 10> kUnits = {{{"", 1},
-                                                                                  {"B", 1},
-                                                                                  {"KB", 1e3},
-                                                                                  {"MB", 1e6},
-                                                                                  {"GB", 1e9},
-                                                                                  {"TB", 1e12},
-                                                                                  {"KIB", 0x1p10},
-                                                                                  {"MIB", 0x1p20},
-                                                                                  {"GIB", 0x1p30},
-                                                                                  {"TIB", 0x1p40}}};
+namespace {
+
+/// Bytes in one unit, in upper case; nothing for an unknown unit.
+std::optional<uint64_t> unit_bytes(std::string_view unit) {
+  static constexpr std::array<std::pair<std::string_view, uint64_t>, 10> kUnits = {
+      {{"", 1},
+       {"B", 1},
+       {"KB", 1'000},
+       {"MB", 1'000'000},
+       {"GB", 1'000'000'000},
+       {"TB", 1'000'000'000'000},
+       {"KIB", uint64_t{1} << 10},
+       {"MIB", uint64_t{1} << 20},
+       {"GIB", uint64_t{1} << 30},
+       {"TIB", uint64_t{1} << 40}}};
   for (const auto& [name, factor] : kUnits) {
-    if (unit == name && number * factor < 0x1p63) return static_cast<uint64_t>(std::llround(number * factor));
+    if (unit == name) return factor;
   }
   return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<uint64_t> parse_bytes(std::string_view text) {
+  const size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
+  const std::string_view number = text.substr(0, digits);
+  std::string unit(text.substr(digits));
+  unit.erase(0, std::min(unit.find_first_not_of(' '), unit.size()));
+  std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::toupper(c); });
+  const auto factor = unit_bytes(unit);
+  if (number.empty() || !factor) return std::nullopt;
+
+  const char* const end = number.data() + number.size();
+  uint64_t whole = 0;  // exact where the text has no point: a double loses bytes above 2^53
+  if (const auto parsed = std::from_chars(number.data(), end, whole);
+      parsed.ec == std::errc() && parsed.ptr == end) {
+    return checked_mul(whole, *factor);
+  }
+  double fraction = 0;
+  const auto parsed = std::from_chars(number.data(), end, fraction, std::chars_format::fixed);
+  const double bytes = fraction * static_cast<double>(*factor);
+  if (parsed.ec != std::errc() || parsed.ptr != end || bytes >= 0x1p63) return std::nullopt;
+  return static_cast<uint64_t>(std::llround(bytes));
 }
 
 std::string join_words(const std::vector<std::string>& words) {
@@ -103,7 +126,10 @@ std::optional<size_t> invalid_utf8_offset(std::string_view text) {
       ++i;
       continue;
     }
-    const size_t length = lead >= 0xC2 && lead <= 0xDF ? 2 : (lead & 0xF0) == 0xE0 ? 3 : lead >= 0xF0 && lead <= 0xF4 ? 4 : 0;
+    const size_t length = lead >= 0xC2 && lead <= 0xDF   ? 2
+                          : (lead & 0xF0) == 0xE0        ? 3
+                          : lead >= 0xF0 && lead <= 0xF4 ? 4
+                                                         : 0;
     if (length == 0 || i + length > text.size()) return i;
     // The second byte alone rules out overlong forms, surrogates and code points above U+10FFFF.
     const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;

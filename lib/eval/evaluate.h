@@ -1,5 +1,5 @@
-// Perplexity of one model, and the KL divergence of a second one to it, on the same token rows. Streams block by block:
-// memory is one block of each model and the hidden states of all rows.
+// Perplexity of one model, and the KL divergence of a second one to it, on the same token rows. Streams block
+// by block: memory is one block of each model and the hidden states of all rows.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,12 +13,12 @@
 namespace lathe {
 
 struct EvalResult {
-  int64_t tokens = 0;              // predicted tokens: rows * (ctx - 1)
-  double perplexity = 0;           // exp(mean negative log-likelihood), tokens 2..ctx of each row
+  int64_t tokens = 0;     // predicted tokens: rows * (ctx - 1)
+  double perplexity = 0;  // exp(mean negative log-likelihood), tokens 2..ctx of each row
   double bits_per_token = 0;
-  struct Divergence {              // KL(reference || model) of the logits at every position, nats
+  struct Divergence {  // KL(reference || model) of the logits at every position, nats
     double mean = 0, median = 0, p99 = 0;
-    double same_top = 0;           // share of positions with the same most likely token
+    double same_top = 0;  // share of positions with the same most likely token
     double reference_perplexity = 0;
   };
   std::optional<Divergence> divergence;

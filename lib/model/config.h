@@ -1,4 +1,5 @@
-// config.json of a Hugging Face checkpoint, as far as the forward pass needs it; spellings of transformers 4 and 5.
+// config.json of a Hugging Face checkpoint, as far as the forward pass needs it; spellings of transformers 4
+// and 5.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -12,37 +13,41 @@
 
 namespace lathe {
 
-/// Rotary position embedding (arXiv 2104.09864) with the frequency scalings of transformers' modeling_rope_utils.
+/// Rotary position embedding (arXiv 2104.09864) with the frequency scalings of transformers'
+/// modeling_rope_utils.
 struct RopeConfig {
   enum class Type { default_, linear, dynamic, yarn, llama3 };
   Type type = Type::default_;
   double theta = 10000.0;
   double factor = 1.0;
-  int64_t original_max_position = 0;  // 0: not given
-  double low_freq_factor = 1.0, high_freq_factor = 4.0;                // llama3
-  double beta_fast = 32.0, beta_slow = 1.0;                            // yarn
-  std::optional<double> attention_factor, mscale, mscale_all_dim;      // yarn
-  bool truncate = true;                                                // yarn
+  int64_t original_max_position = 0;                               // 0: not given
+  double low_freq_factor = 1.0, high_freq_factor = 4.0;            // llama3
+  double beta_fast = 32.0, beta_slow = 1.0;                        // yarn
+  std::optional<double> attention_factor, mscale, mscale_all_dim;  // yarn
+  bool truncate = true;                                            // yarn
 };
 
 struct ModelConfig {
   std::string model_type;
   std::vector<std::string> architectures;
-  DType dtype = DType::F16;  // the checkpoint's float type, F16, BF16 or F32
+  DType dtype = DType::F16;     // the checkpoint's float type, F16, BF16 or F32
+  bool dtype_declared = false;  // false: config.json has neither dtype nor torch_dtype, F16 is a guess
   int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0, num_layers = 0;
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0, max_position = 0;
   double rms_norm_eps = 1e-6;
   std::string activation = "silu";
   bool tie_word_embeddings = false;
-  bool attention_bias = false;  // q, k, v (and o where the family says so)
+  bool attention_bias = false;  // config.json's flag; what it means per linear stands in Linear::bias
   bool mlp_bias = false;
   RopeConfig rope;
-  std::optional<int64_t> sliding_window;    // tokens; nothing where attention is full
-  std::vector<bool> layer_slides;           // per layer; empty: all layers alike
+  std::optional<int64_t> sliding_window;  // tokens; nothing where attention is full
+  std::vector<bool> layer_slides;         // per layer; empty: all layers alike
 };
 
-/// Reads and validates. `file` is named in errors. UserError for a missing or contradictory key, an unknown rope type
-/// or activation, and for a model_type that no family supports (listing those that are).
+/// Reads and validates. `file` is named in errors. UserError for a missing or contradictory key, an unknown
+/// rope type or activation, and for a model_type that no family supports (listing those that are). `null`
+/// counts as absent. Precedence among spellings is transformers 5.17's: rope_scaling before rope_parameters,
+/// a theta inside either before the top-level rope_theta, dtype before torch_dtype.
 ModelConfig parse_model_config(const nlohmann::json& json, const std::string& file);
 
 }  // namespace lathe

@@ -1,5 +1,6 @@
-// The forward pass, one block at a time and cut into stages, so that a driver can look at (and change) a linear's
-// weights exactly between producing its input and using it. FP32 throughout; hidden states are [batch, seq, hidden].
+// The forward pass, one block at a time and cut into stages, so that a driver can look at (and change) a
+// linear's weights exactly between producing its input and using it. FP32 throughout; hidden states are
+// [batch, seq, hidden].
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,9 +19,11 @@ class BlockWeights {
   /// Loads every tensor of the block.
   BlockWeights(const Block& block, const WeightSource& source, c10::Device device);
 
+  /// InternalError for a linear or norm that is not of this block.
   const at::Tensor& weight(const Linear& linear) const;  // [out, in]
   const at::Tensor& norm(const Norm& norm) const;        // [width]
   at::Tensor bias(const Linear& linear) const;           // [out] or undefined
+  /// Shapes must be those of the linear or norm. set_bias() on a linear without a bias gives it one.
   void set_weight(const Linear& linear, at::Tensor weight);
   void set_bias(const Linear& linear, at::Tensor bias);
   void set_norm(const Norm& norm, at::Tensor weight);
@@ -30,22 +33,29 @@ class BlockWeights {
 };
 
 /// cos and sin tables for positions [0, seq), [seq, head_dim] FP32, including the scaling's attention factor.
+/// The two halves of the last dimension are equal (rotate-half pairing: channel i turns with channel i +
+/// head_dim / 2). Computed on the CPU and moved, so that every device uses the same values. With dynamic
+/// scaling the frequencies depend on `seq`: rows of one length must be run with tables of that length.
 struct RopeTables {
   at::Tensor cos, sin;
 };
 RopeTables rope_tables(const ModelConfig& config, int64_t seq, c10::Device device);
 
-/// The stages of one pre-norm block. Slot by slot: attention_in -> attention_out -> (residual) -> mlp_in -> mlp_mid.
+/// The stages of one pre-norm block. Keeps references to its arguments; a weight that is set between two
+/// stages is used by the next. hidden.size(1) must equal the tables' length. Slot by slot: attention_in ->
+/// attention_out -> (residual) -> mlp_in -> mlp_mid.
 class BlockForward {
  public:
-  BlockForward(const ModelConfig& config, const Block& block, const BlockWeights& weights, const RopeTables& rope);
+  BlockForward(const ModelConfig& config, const Block& block, const BlockWeights& weights,
+               const RopeTables& rope);
 
-  at::Tensor attention_in(const at::Tensor& hidden) const;              // norm1(h)            [b, s, hidden]
-  at::Tensor attention_out(const at::Tensor& attention_in) const;      // heads, before o_proj [b, s, heads*head_dim]
+  at::Tensor attention_in(const at::Tensor& hidden) const;  // norm1(h)            [b, s, hidden]
+  at::Tensor attention_out(
+      const at::Tensor& attention_in) const;  // heads, before o_proj [b, s, heads*head_dim]
   at::Tensor add_attention(const at::Tensor& hidden, const at::Tensor& attention_out) const;  // h + o(a)
-  at::Tensor mlp_in(const at::Tensor& hidden) const;                    // norm2(h)
-  at::Tensor mlp_mid(const at::Tensor& mlp_in) const;                   // act(gate(y)) * up(y)
-  at::Tensor add_mlp(const at::Tensor& hidden, const at::Tensor& mlp_mid) const;               // h + down(z)
+  at::Tensor mlp_in(const at::Tensor& hidden) const;                                          // norm2(h)
+  at::Tensor mlp_mid(const at::Tensor& mlp_in) const;                             // act(gate(y)) * up(y)
+  at::Tensor add_mlp(const at::Tensor& hidden, const at::Tensor& mlp_mid) const;  // h + down(z)
 
   /// All stages.
   at::Tensor run(const at::Tensor& hidden) const;

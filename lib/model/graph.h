@@ -3,9 +3,10 @@
 // Driver, transforms, solvers, plan and report all read this; nobody else knows tensor names.
 #pragma once
 
-#include <functional>
 #include <map>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lib/model/config.h"
@@ -41,9 +42,12 @@ struct Norm {
 };
 
 /// A place where channel scales s can move: producer's output channels / s, consumers' input columns * s.
-/// `consumers` are the block's linears that read `slot`. The producer is either a norm's weight or a linear's rows.
-/// Where KV heads are shared (v -> o under GQA) one producer row feeds several consumer columns: `repeat` consumer
-/// heads for one producer head of `head_dim` channels; those columns must carry the same scale.
+/// `consumers` are the block's linears that read `slot`. The producer is either a norm's weight or a linear's
+/// rows. Where KV heads are shared (v -> o under GQA) one producer row feeds several consumer columns:
+/// `repeat` consumer heads for one producer head of `head_dim` channels; those columns must carry the same
+/// scale: consumer column (g * repeat + r) * head_dim + c reads producer channel g * head_dim + c. Whoever
+/// folds into a linear's rows divides its bias too, where it has one (v under Qwen2: bias / s). A consumer's
+/// bias stays as it is.
 struct ScaleEdge {
   enum class Producer { norm, linear };
   Producer producer_kind = Producer::norm;
@@ -71,14 +75,16 @@ struct ModelGraph {
   ModelConfig config;
   std::string embedding;  // "model.embed_tokens"
   Norm final_norm;
-  Linear lm_head;  // name "lm_head"; with tied embeddings its weight is the embedding's
+  Linear
+      lm_head;  // name "lm_head"; its slot means nothing; with tied embeddings its weight is the embedding's
   std::vector<Block> blocks;
 
   /// Every tensor the graph reads with the shape that config.json implies.
   std::map<std::string, std::vector<int64_t>> expected_tensors() const;
 };
 
-/// Builds the graph for a config. UserError for an unsupported family (parse_model_config has already refused it).
+/// Builds the graph for a config. UserError for an unsupported family (parse_model_config has already refused
+/// it).
 ModelGraph build_graph(const ModelConfig& config);
 
 /// Families in lib/model/arch, for messages and `quantize list`: model_type and a one-line description.
@@ -87,8 +93,14 @@ struct FamilyInfo {
 };
 std::vector<FamilyInfo> supported_families();
 
-/// Compares what the checkpoint holds with what the graph expects. UserError with the first missing tensor, or the
-/// first whose shape or dtype contradicts config.json.
+/// "model_type 'x' is not supported; supported are ..., did you mean ...".
+std::string unsupported_family_message(const std::string& model_type);
+
+/// Compares what the checkpoint holds with what the graph expects. UserError with the first missing tensor,
+/// or the first whose shape or dtype contradicts config.json: anything but F16, BF16 and F32; a matrix in
+/// another of these than the one config.json declares (norms and biases may differ); a bias where config.json
+/// says that there is none. Tensors that the graph does not read are otherwise ignored (rotary_emb.inv_freq,
+/// a tied head's copy).
 void check_tensors(const ModelGraph& graph, const std::map<std::string, TensorInfo>& tensors,
                    const std::string& folder);
 

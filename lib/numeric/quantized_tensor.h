@@ -7,8 +7,8 @@
 
 namespace lathe {
 
-/// Which values of a group its grid has to span: [lo, hi] per row and group. A transform may offer one (AWQ's clip);
-/// a solver may use it in place of the plain minimum and maximum.
+/// Which values of a group its grid has to span: [lo, hi] per row and group. A transform may offer one (AWQ's
+/// clip); a solver may use it in place of the plain minimum and maximum.
 struct GroupRange {
   at::Tensor lo;  // FP32 [out, groups]
   at::Tensor hi;  // FP32 [out, groups]
@@ -17,10 +17,11 @@ struct GroupRange {
 /// w[o, i] ~ scales[o, i / g] * (codes[o, i] - zero_points[o, i / g]).
 struct QuantizedTensor {
   Scheme scheme;
-  DType scale_dtype = DType::F16;  // type of the scales on disk; every value in `scales` is representable in it
-  at::Tensor codes;                // Char [out, in], in [qmin, qmax]
-  at::Tensor scales;               // Float [out, groups], finite, > 0
-  at::Tensor zero_points;          // Char [out, groups] in [qmin, qmax]; undefined where the scheme is symmetric
+  DType scale_dtype =
+      DType::F16;          // type of the scales on disk; every value in `scales` is representable in it
+  at::Tensor codes;        // Char [out, in], in [qmin, qmax]
+  at::Tensor scales;       // Float [out, groups], finite, > 0
+  at::Tensor zero_points;  // Char [out, groups] in [qmin, qmax]; undefined where the scheme is symmetric
 
   int64_t rows() const { return codes.size(0); }
   int64_t cols() const { return codes.size(1); }
@@ -28,9 +29,9 @@ struct QuantizedTensor {
   /// FP32 [out, in].
   at::Tensor dequantize() const;
 
-  /// Multiplies row o by factors[o] (FP32 [out], > 0) exactly in the codes: only the scales change (and are rounded to
-  /// scale_dtype again). How a fold reaches a producer that is already solved (v -> o, up -> down).
-  /// UserError where a scale leaves scale_dtype's range.
+  /// Multiplies row o by factors[o] (FP32 [out], > 0) exactly in the codes: only the scales change (and are
+  /// rounded to scale_dtype again). How a fold reaches a producer that is already solved (v -> o, up ->
+  /// down). UserError where a scale leaves scale_dtype's range.
   void scale_rows(const at::Tensor& factors);
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "lib/tensor/dtype.h"
@@ -9,7 +10,8 @@
 namespace lathe {
 
 /// Uniform integer grid w ~ scale * (q - zero), q in [qmin, qmax] (signed, two's complement range).
-/// Memory convention of the whole project: W[out, in], X[tokens, in], H[in, in], row-major; groups run along `in`.
+/// Memory convention of the whole project: W[out, in], X[tokens, in], H[in, in], row-major; groups run along
+/// `in`.
 struct Scheme {
   std::string type = "int";
   int bits = 4;              // 2 to 8
@@ -29,6 +31,9 @@ struct Scheme {
   double bits_per_weight(int64_t in) const;
   /// "int4 sym g128"
   std::string describe() const;
+  /// Why rows of `in` values can't be represented ("group_size 128 does not divide ..."); nothing if they
+  /// can.
+  std::optional<std::string> problem(int64_t in) const;
   bool operator==(const Scheme&) const = default;
 };
 

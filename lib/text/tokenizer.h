@@ -13,15 +13,15 @@ namespace lathe {
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
-  /// `text` is valid UTF-8 (checked; UserError otherwise). Special tokens that stand in the text become their ids.
-  /// `add_special_tokens` adds what the post-processor adds (BOS, ...).
+  /// `text` is valid UTF-8 (checked; UserError otherwise). Special tokens that stand in the text become their
+  /// ids. `add_special_tokens` adds what the post-processor adds (BOS, ...).
   virtual std::vector<int64_t> encode(std::string_view text, bool add_special_tokens) const = 0;
   /// Number of ids, added tokens included.
   virtual int64_t vocab_size() const = 0;
 };
 
-/// Opens tokenizer.json, else tokenizer.model, of a model folder. UserError where neither is there, where the file is
-/// malformed, or where it asks for a component that is not supported (naming the component).
+/// Opens tokenizer.json, else tokenizer.model, of a model folder. UserError where neither is there, where the
+/// file is malformed, or where it asks for a component that is not supported (naming the component).
 std::unique_ptr<Tokenizer> open_tokenizer(const std::filesystem::path& model_folder);
 
 }  // namespace lathe

@@ -1,0 +1,242 @@
+// AWQ: activation-aware weight quantisation (Lin et al., arXiv 2306.00978).
+//
+// Problem. Rounding errors of weights matter in proportion to the inputs they meet. A few input channels are
+// much larger than the others; their weight columns deserve finer steps, but all columns of a group share one
+// scale.
+//
+// Scales (paper, section 3.2, equations 2 to 5). Multiply column j of W by s_j > 1 before rounding and divide
+// the input by it: the step stays nearly the same, the error on column j shrinks by s_j. The division is
+// folded into what produces the input (a norm's weight, or the rows of the linear before). The paper searches
+// s = mean|x|^r over r in [0, 1]. We search, as the authors' llm-awq and AutoAWQ do ("duo scaling"),
+//
+//     s_j = mean|x_j|^r / (v_j^(1-r) + 1e-4),   r = i/grid, i = 0..grid-1,   then s / sqrt(max s * min s),
+//
+// where v_j is the mean over rows of |W_ij| relative to the largest magnitude in its group: columns that
+// already use their group's range gain nothing from a larger scale. duo_scaling: false gives the paper's s =
+// mean|x|^r.
+//
+// Objective. Equation 4 minimises ||Q(W s)(X / s) - W X||^2 by running the layer for every candidate. With dW
+// = Q(W s)/s - W this equals tr(dW H dW^T), H = X^T X / tokens, which doesn't grow with the number of tokens
+// (lib/numeric/quadratic_form.h). All consumers of the input count, each with its own scheme: q, k and v
+// together; gate and up together.
+//
+// Clipping (llm-awq's auto_clip). After folding, shrink each group's range where that lowers the group's own
+// output error: clip_search.h. q_proj and k_proj are left alone, because the product q k^T is not seen by the
+// objective, unless clip_qk.
+//
+// What differs from the paper's code:
+//   - the loss is that of the linears that read the input; llm-awq runs the whole attention or MLP block
+//   behind them;
+//   - all tokens count, in clipping too (there: 512 of them);
+//   - no scaling at all (s = 1) is a candidate, so a fold is never worse than plain rounding by this
+//   objective;
+//   - channels that never carry a signal, or that no consumer reads, keep s = 1 and stay out of the
+//   normalisation;
+//   - shared KV heads: the scale of v -> o is searched, too; the columns of all query heads that read one KV
+//   head carry one
+//     scale, from the mean of their statistics;
+//   - clipping tries steps of max_shrink/clip_grid (0.025), there 1/n_grid (0.05).
+//
+// Cost. r * n^2 FMAs a candidate and half of it by symmetry, r = rows of all consumers: 21 half GEMMs;
+// dequantised weights exist for a chunk of rows at a time. FP32 products, FP64 sums. A candidate whose loss
+// is not finite (a scale overflowed its type) is passed over.
+#include "algorithms/awq.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <limits>
+
+#include "algorithms/clip_search.h"
+#include "lib/base/cancel.h"
+#include "lib/base/error.h"
+#include "lib/kernels/group_quant.h"
+#include "lib/numeric/quadratic_form.h"
+
+namespace lathe {
+namespace {
+
+/// Values per input channel, averaged over the channels that must share one scale (see ScaleEdge).
+at::Tensor share_over_heads(const at::Tensor& channels, const ScaleEdge& edge) {
+  if (edge.repeat <= 1) return channels;
+  LATHE_ASSERT(edge.head_dim > 0 && channels.numel() % (edge.repeat * edge.head_dim) == 0,
+               "scale edge {}: {} channels are not heads of {} repeated {} times", edge.producer,
+               channels.numel(), edge.head_dim, edge.repeat);
+  const at::Tensor heads = channels.view({-1, edge.repeat, edge.head_dim});
+  return heads.mean(1, /*keepdim=*/true).expand_as(heads).reshape({-1});
+}
+
+/// The mean over all consumers' rows of |w| relative to the largest magnitude in its group, [in].
+at::Tensor relative_magnitudes(const std::vector<LinearProblem>& linears) {
+  at::Tensor sum =
+      at::zeros({linears.front().weight.size(1)}, linears.front().weight.options().dtype(at::kDouble));
+  int64_t rows = 0;
+  for (const LinearProblem& linear : linears) {
+    const int64_t groups = linear.scheme.groups(linear.weight.size(1));
+    const int64_t step = rows_per_chunk(linear.weight);
+    for (int64_t row = 0; row < linear.weight.size(0); row += step) {
+      const at::Tensor chunk = linear.weight.slice(0, row, row + step);
+      at::Tensor magnitudes = chunk.abs().view({chunk.size(0), groups, -1});
+      magnitudes.div_(magnitudes.amax(-1, true).clamp_min_(std::numeric_limits<float>::min()));
+      sum += magnitudes.view(chunk.sizes()).sum(0);
+    }
+    rows += linear.weight.size(0);
+  }
+  return (sum / static_cast<double>(rows)).to(at::kFloat);
+}
+
+/// tr(dW H dW^T) over all consumers, dW = Q(W s)/s - W. Undefined `scales` mean s = 1. Gives up once the sum
+/// exceeds `limit`.
+double rounding_loss(const std::vector<LinearProblem>& linears, const QuadraticForm& form,
+                     const at::Tensor& scales, double limit) {
+  double loss = 0;
+  for (const LinearProblem& linear : linears) {
+    const int64_t step = rows_per_chunk(linear.weight);
+    for (int64_t row = 0; row < linear.weight.size(0); row += step) {
+      throw_if_cancelled();
+      const at::Tensor original = linear.weight.slice(0, row, row + step);
+      const at::Tensor scaled = scales.defined() ? original * scales : original;
+      const GroupRange range = kernels::group_min_max(scaled, linear.scheme);
+      const kernels::GroupParams params = kernels::group_params(range, linear.scheme, linear.scale_dtype);
+      at::Tensor delta = kernels::group_fake_quantize(scaled, params, linear.scheme);
+      if (scales.defined()) delta.div_(scales);
+      loss += form(delta.sub_(original));
+      if (!(loss <= limit)) return loss;
+    }
+  }
+  return loss;
+}
+
+/// The one-parameter family of scales that is searched.
+class ScaleFamily {
+ public:
+  ScaleFamily(const ScaleEdge& edge, const SharedInputProblem& problem, bool duo)
+      : inputs_(share_over_heads(problem.stats->mean_abs, edge)) {
+    const at::Tensor weights = share_over_heads(relative_magnitudes(problem.linears), edge);
+    alive_ = (inputs_ > 0).logical_and_(weights > 0);
+    if (duo) weights_ = weights;
+  }
+
+  bool empty() const { return !alive_.any().item<bool>(); }
+
+  /// FP32 [in], > 0, 1 for dead channels; the largest times the smallest of the others is 1.
+  at::Tensor at_ratio(double ratio) const {
+    at::Tensor scales = inputs_.pow(ratio);
+    if (weights_.defined()) scales = scales / (weights_.pow(1 - ratio) + 1e-4);
+    scales = scales.clamp_min_(1e-4);
+    const at::Tensor alive = scales.masked_select(alive_);
+    scales = scales / (alive.max() * alive.min()).sqrt();
+    return scales.masked_fill_(alive_.logical_not(), 1);
+  }
+
+ private:
+  at::Tensor inputs_, weights_, alive_;
+};
+
+class Awq final : public Transform {
+ public:
+  explicit Awq(const Options& options)
+      : grid_(options.integer("grid")),
+        duo_scaling_(options.flag("duo_scaling")),
+        clip_(options.flag("clip")),
+        clip_qk_(options.flag("clip_qk")),
+        clip_grid_{options.integer("clip_grid"), options.number("max_shrink")} {}
+
+  StatSet needs() const override { return {.gram = true, .mean_abs = true}; }
+  FoldDecision fold(const ScaleEdge& edge, const SharedInputProblem& problem) const override;
+  std::optional<GroupRange> range(const LinearProblem& linear, const InputStats& stats) const override;
+
+ private:
+  int64_t grid_;
+  bool duo_scaling_, clip_, clip_qk_;
+  ClipGrid clip_grid_;
+};
+
+void check(const LinearProblem& linear, const InputStats& stats) {
+  const int64_t in = linear.weight.size(1);
+  if (const auto problem = linear.scheme.problem(in)) user_error("{}: {}", linear.name, *problem);
+  LATHE_ASSERT(stats.gram.defined() && stats.gram.size(0) == in, "{}: AWQ got no Gram matrix of its input",
+               linear.name);
+}
+
+/// The consumers with contiguous weights.
+SharedInputProblem prepared(const SharedInputProblem& problem) {
+  SharedInputProblem result = problem;
+  for (LinearProblem& linear : result.linears) {
+    check(linear, *problem.stats);
+    linear.weight = linear.weight.contiguous();
+  }
+  return result;
+}
+
+FoldDecision Awq::fold(const ScaleEdge& edge, const SharedInputProblem& problem) const {
+  LATHE_ASSERT(problem.stats != nullptr && problem.stats->mean_abs.defined(), "AWQ got no statistics for {}",
+               edge.producer);
+  FoldDecision decision;
+  if (problem.linears.empty()) {
+    decision.note = "no linear that reads this input is quantised";
+    return decision;
+  }
+  const SharedInputProblem ready = prepared(problem);
+  const QuadraticForm form(problem.stats->gram);
+  const double infinity = std::numeric_limits<double>::infinity();
+  decision.loss_before = rounding_loss(ready.linears, form, {}, infinity);
+  if (!std::isfinite(decision.loss_before)) {
+    user_error(
+        "{}: rounding gives an error that is not finite: the weights hold a NaN or an infinity, or need "
+        "scales beyond {}",
+        ready.linears.front().name, name_of(ready.linears.front().scale_dtype));
+  }
+  decision.loss_after = decision.loss_before;
+  const ScaleFamily family(edge, ready, duo_scaling_);
+  if (family.empty()) {
+    decision.note = "no channel of this input carries a signal that a quantised linear reads";
+    return decision;
+  }
+  for (int64_t i = 0; i < grid_; ++i) {
+    const double ratio = static_cast<double>(i) / static_cast<double>(grid_);
+    const at::Tensor scales = family.at_ratio(ratio);
+    const double loss = rounding_loss(ready.linears, form, scales, decision.loss_after);
+    if (!(loss < decision.loss_after)) continue;  // also where it is NaN
+    decision.scales = scales;
+    decision.ratio = ratio;
+    decision.loss_after = loss;
+  }
+  if (!decision.scales.defined()) decision.note = "no scale rounds better than none";
+  return decision;
+}
+
+std::optional<GroupRange> Awq::range(const LinearProblem& linear, const InputStats& stats) const {
+  const bool query_or_key = linear.role == LinearRole::q_proj || linear.role == LinearRole::k_proj;
+  if (!clip_ || (query_or_key && !clip_qk_)) return std::nullopt;
+  check(linear, stats);
+  return search_clip(linear.weight.contiguous(), linear.scheme, linear.scale_dtype, stats.gram, clip_grid_);
+}
+
+}  // namespace
+
+const std::vector<OptionSpec>& awq_options() {
+  static const std::vector<OptionSpec> options = {
+      {"grid",
+       int64_t{20},
+       "candidates of the scale search: exponents 0, 1/grid, 2/grid, ... below 1",
+       1,
+       100,
+       {}},
+      {"duo_scaling",
+       true,
+       "divide by the weights' relative magnitude, too; false: activations only",
+       0,
+       0,
+       {}},
+      {"clip", true, "search a smaller weight range for each group", 0, 0, {}},
+      {"clip_grid", int64_t{20}, "steps of the clip search", 1, 100, {}},
+      {"max_shrink", 0.5, "largest part of a range that clipping may give up", 0.01, 0.95, {}},
+      {"clip_qk", false, "clip q_proj and k_proj, too", 0, 0, {}},
+  };
+  return options;
+}
+
+std::unique_ptr<Transform> make_awq(const Options& options) { return std::make_unique<Awq>(options); }
+
+}  // namespace lathe

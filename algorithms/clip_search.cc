@@ -1,0 +1,87 @@
+#include "algorithms/clip_search.h"
+
+#include <ATen/ATen.h>
+
+#include "lib/base/cancel.h"
+#include "lib/base/error.h"
+#include "lib/kernels/group_quant.h"
+#include "lib/numeric/quadratic_form.h"
+
+namespace lathe {
+namespace {
+
+/// [groups, length, length]: the blocks on H's diagonal.
+at::Tensor diagonal_blocks(const at::Tensor& gram, int64_t groups, int64_t length) {
+  return gram.reshape({groups, length, groups, length}).diagonal(0, 0, 2).permute({2, 0, 1}).contiguous();
+}
+
+/// Some rows of a matrix with their groups made rows, group by group: [groups * rows, length]. In that order
+/// all groups that share a block of H are one matrix, and the kernels see one group a row.
+class ChunkSearch {
+ public:
+  ChunkSearch(const at::Tensor& rows, const at::Tensor& blocks, Scheme scheme, DType scale_dtype)
+      : blocks_(blocks),
+        scheme_(scheme),
+        scale_dtype_(scale_dtype),
+        groups_(blocks.size(0)),
+        rows_(rows.size(0)) {
+    scheme_.group_size = -1;
+    values_ = rows.view({rows_, groups_, -1}).transpose(0, 1).contiguous().view({groups_ * rows_, -1});
+    full_ = kernels::group_min_max(values_, scheme_);
+  }
+
+  GroupRange best(const ClipGrid& grid) const {
+    at::Tensor best_loss = losses(full_);
+    at::Tensor best_shrink = at::ones_like(full_.lo);
+    for (int64_t step = 1; step <= grid.steps; ++step) {
+      const double shrink =
+          1.0 - grid.max_shrink * static_cast<double>(step) / static_cast<double>(grid.steps);
+      const at::Tensor loss = losses({full_.lo * shrink, full_.hi * shrink});
+      const at::Tensor better = loss < best_loss;
+      best_loss = at::where(better, loss, best_loss);
+      best_shrink.masked_fill_(better.view({-1, 1}), shrink);
+    }
+    return {by_row(full_.lo * best_shrink), by_row(full_.hi * best_shrink)};
+  }
+
+ private:
+  /// d H_gg d^T for each group, [groups, rows].
+  at::Tensor losses(const GroupRange& range) const {
+    const kernels::GroupParams params = kernels::group_params(range, scheme_, scale_dtype_);
+    at::Tensor delta = kernels::group_fake_quantize(values_, params, scheme_);
+    delta = delta.sub_(values_).view({groups_, rows_, -1});
+    return at::bmm(delta, blocks_).mul_(delta).sum(-1);
+  }
+
+  at::Tensor by_row(const at::Tensor& per_group) const { return per_group.view({groups_, rows_}).t(); }
+
+  const at::Tensor& blocks_;
+  Scheme scheme_;
+  DType scale_dtype_;
+  int64_t groups_, rows_;
+  at::Tensor values_;
+  GroupRange full_;
+};
+
+}  // namespace
+
+GroupRange search_clip(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
+                       const at::Tensor& gram, const ClipGrid& grid) {
+  const int64_t in = weight.size(1);
+  LATHE_ASSERT(gram.dim() == 2 && gram.size(0) == in && gram.size(1) == in,
+               "clip search: the Gram matrix has {} rows for {}", gram.size(0), in);
+  const at::Tensor blocks = diagonal_blocks(gram, scheme.groups(in), scheme.group_length(in));
+  GroupRange range{at::empty({weight.size(0), scheme.groups(in)}, weight.options()), {}};
+  range.hi = at::empty_like(range.lo);
+  const int64_t step = rows_per_chunk(weight);
+  for (int64_t row = 0; row < weight.size(0); row += step) {
+    throw_if_cancelled();
+    const GroupRange best =
+        ChunkSearch(weight.slice(0, row, row + step), blocks, scheme, scale_dtype).best(grid);
+    range.lo.slice(0, row, row + step).copy_(best.lo);
+    range.hi.slice(0, row, row + step).copy_(best.hi);
+  }
+  return range;
+}
+
+}  // namespace lathe

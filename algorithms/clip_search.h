@@ -1,0 +1,26 @@
+// Weight ranges that trade clipping for resolution, chosen by the error they cause on the calibration data.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "lib/numeric/quantized_tensor.h"
+
+namespace lathe {
+
+struct ClipGrid {
+  int64_t steps = 20;       // shrink factors 1 - max_shrink * i / steps, i = 0..steps
+  double max_shrink = 0.5;  // how much of a range may be given up
+};
+
+/// For every row and group the shrink factor of its [min, max] with the smallest d_g H_gg d_g^T, where d_g is
+/// the group's quantisation error and H_gg the diagonal block of the Gram matrix (AWQ's objective: each
+/// group's own contribution to the output; products between groups are left out). The unshrunk range is a
+/// candidate and wins ties, so no group gets worse by this objective. Cost: out * in * group FMAs a step; for
+/// one group a row (-1) that is a full GEMM.
+///
+/// weight FP32 [out, in]; gram FP32 [in, in]. Groups with a NaN keep their (NaN) range: the solver refuses
+/// them by name.
+GroupRange search_clip(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
+                       const at::Tensor& gram, const ClipGrid& grid);
+
+}  // namespace lathe

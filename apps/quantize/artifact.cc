@@ -1,0 +1,57 @@
+#include "apps/quantize/artifact.h"
+
+#include <ATen/ATen.h>
+
+#include <set>
+
+#include "lib/base/file.h"
+#include "lib/tensor/aten.h"
+
+namespace lathe {
+
+ArtifactWriter::ArtifactWriter(const Plan& plan, const OutputPlan& output, const ModelGraph& graph, const Checkpoint& source,
+                               std::filesystem::path folder, uint64_t shard_size)
+    : plan_(plan),
+      output_(output),
+      graph_(graph),
+      source_(source),
+      folder_(std::move(folder)),
+      shards_(plan_shards(output.tensors, shard_size), folder_) {}
+
+void ArtifactWriter::copy(const std::string& name) { shards_.write(name, source_.view(name).bytes); }
+
+void ArtifactWriter::write_outside_blocks() {
+  for (const std::string& name : names_outside_blocks(graph_, source_.tensors())) copy(name);
+}
+
+void ArtifactWriter::write_block(const BlockOutcome& outcome) {
+  std::set<std::string> replaced;
+  for (const LinearOutcome& linear : outcome.linears) {
+    replaced.insert(linear.linear->name + ".weight");
+    for (const auto& [name, tensor] : output_.target->pack(linear.linear->name, linear.quantized)) {
+      shards_.write(name, bytes_of(tensor));
+    }
+  }
+  const std::string prefix = graph_.blocks[outcome.index].prefix + ".";
+  const auto& tensors = source_.tensors();
+  for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
+    const auto& [name, info] = *it;
+    if (replaced.contains(name)) continue;
+    const auto changed = outcome.changed.find(name);
+    if (changed == outcome.changed.end()) {
+      copy(name);
+    } else {
+      shards_.write(name, bytes_of(changed->second.to(to_scalar_type(info.dtype)).contiguous()));
+    }
+  }
+}
+
+void ArtifactWriter::finish() {
+  shards_.finish();
+  nlohmann::json config = source_.config();
+  config["quantization_config"] = output_.target->quantization_config(plan_.quantized(), plan_.kept());
+  write_file(folder_ / "config.json", config.dump(2) + "\n");
+  for (const auto& file : source_.side_files()) copy_file_durably(file, folder_ / file.filename());
+}
+
+}  // namespace lathe

@@ -1,0 +1,44 @@
+// The folders that a run writes: shards while blocks finish, then config.json and the files that go along.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "calib/driver/driver.h"
+#include "formats/safetensors/checkpoint.h"
+#include "formats/safetensors/shard_writer.h"
+#include "recipes/plan.h"
+
+namespace lathe {
+
+/// One output format's folder.
+class ArtifactWriter {
+ public:
+  /// Creates the shards. `folder` exists.
+  ArtifactWriter(const Plan& plan, const OutputPlan& output, const ModelGraph& graph, const Checkpoint& source,
+                 std::filesystem::path folder, uint64_t shard_size);
+
+  /// Copies every tensor that is in no block, byte for byte.
+  void write_outside_blocks();
+  /// Packs the block's quantised linears; writes what folds changed; copies the rest byte for byte.
+  void write_block(const BlockOutcome& outcome);
+  /// Completes the shards; writes config.json with its quantization_config; copies tokenizer and other side files.
+  void finish();
+
+  const std::filesystem::path& folder() const { return folder_; }
+
+ private:
+  void copy(const std::string& name);
+
+  const Plan& plan_;
+  const OutputPlan& output_;
+  const ModelGraph& graph_;
+  const Checkpoint& source_;
+  std::filesystem::path folder_;
+  ShardWriter shards_;
+};
+
+}  // namespace lathe

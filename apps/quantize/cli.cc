@@ -1,0 +1,218 @@
+#include "apps/quantize/cli.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <functional>
+
+#include "lib/base/error.h"
+#include "lib/base/strings.h"
+
+namespace lathe {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+
+constexpr const char* kFooter =
+    "\nExit codes: 0 fine, 2 the input (a file, a recipe key, a flag), 3 the result failed its checks, 70 a "
+    "bug in Lathe,\n"
+    "130 interrupted. Commands have their own help: `quantize eval --help`.";
+
+/// One flag or option; `once` refuses a second one, otherwise each occurrence takes one value.
+template <class T>
+CLI::Option* add_value(CLI::App& app, const std::string& name, T& target, const std::string& value,
+                       const std::string& help) {
+  CLI::Option* option = app.add_option(name, target, help)->type_name(value);
+  return option->allow_extra_args(false);
+}
+
+void add_compute_options(CLI::App& app, std::string& device, int& threads) {
+  add_value(app, "--device", device, "auto|cpu|cuda[:N]",
+            "where to compute; auto takes a GPU where there is one");
+  add_value(app, "--threads", threads, "N", "CPU threads; 0 is one for each core");
+}
+
+/// Optional paths are bound to plain strings: CLI11 then refuses a flag without a value.
+struct Texts {
+  std::string recipe, model, output;
+  std::vector<std::string> calib;
+  std::string eval_model, eval_reference, eval_text;
+  std::string inspect_folder;
+};
+
+void declare_run(CLI::App& app, RunRequest& run, Texts& texts) {
+  add_value(app, "--recipe", texts.recipe, "FILE", "what to do: a YAML file such as recipes/awq.yaml");
+  add_value(app, "--model", texts.model, "DIR",
+            "floating-point model: a Hugging Face folder (replaces the recipe's)");
+  add_value(app, "--calib", texts.calib, "FILE",
+            "calibration text, .txt or .jsonl (replaces the recipe's); may be given several times");
+  add_value(app, "--output", texts.output, "DIR", "folder to write (replaces the recipe's)");
+  add_compute_options(app, run.device, run.threads);
+  add_value(
+      app, "--set", run.sets, "key=value",
+      "change the recipe for this run, such as rules[0].scheme.group_size=64; may be given several times");
+  app.add_flag("--dry-run", run.dry_run, "say what would happen, and write nothing");
+  app.add_flag("--quiet", run.quiet, "no progress");
+  app.add_flag("--overwrite", run.overwrite, "replace an existing output folder");
+}
+
+CLI::App* declare_eval(CLI::App& app, EvalRequest& eval, Texts& texts) {
+  CLI::App* sub = app.add_subcommand("eval", "perplexity of a model, and its divergence from a reference");
+  add_value(*sub, "--model", texts.eval_model, "DIR", "a floating-point folder or one that Lathe wrote");
+  add_value(*sub, "--reference", texts.eval_reference, "DIR",
+            "the model to compare with, usually the original");
+  add_value(*sub, "--text", texts.eval_text, "FILE", ".txt or .jsonl");
+  add_value(*sub, "--ctx", eval.ctx, "N", "tokens in a row of text (512)");
+  add_value(*sub, "--rows", eval.rows, "N", "rows of text; 0 is all of them");
+  add_compute_options(*sub, eval.device, eval.threads);
+  sub->add_flag("--json", eval.json, "JSON instead of text");
+  return sub;
+}
+
+CLI::App* declare_inspect(CLI::App& app, InspectRequest& inspect, Texts& texts) {
+  CLI::App* sub = app.add_subcommand("inspect", "tensors, sizes and schemes of a model folder");
+  sub->add_option("DIR", texts.inspect_folder, "a folder with config.json and safetensors")->type_name("");
+  sub->add_flag("--json", inspect.json, "JSON instead of text");
+  return sub;
+}
+
+CLI::App* declare_list(CLI::App& app, ListRequest& list) {
+  CLI::App* sub =
+      app.add_subcommand("list", "algorithms with their options, observers, formats and model families");
+  sub->add_flag("--json", list.json, "JSON instead of text");
+  return sub;
+}
+
+/// Long names that the (sub)command knows, for the nearest one.
+std::vector<std::string> flags_of(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    if (!option->get_lnames().empty()) names.push_back("--" + option->get_lnames().front());
+  }
+  return names;
+}
+
+std::vector<std::string> commands_of(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(sub->get_name());
+  return names;
+}
+
+/// What CLI11 found no place for: a misspelt flag or command, or one word too many.
+void refuse_leftovers(const CLI::App& app, const CLI::App* sub) {
+  const std::vector<std::string> left = sub != nullptr ? sub->remaining() : app.remaining();
+  const std::vector<std::string> outer = app.remaining();
+  const std::string* first = !left.empty() ? &left.front() : !outer.empty() ? &outer.front() : nullptr;
+  if (first == nullptr) return;
+  const std::string command = sub != nullptr ? "quantize " + sub->get_name() : "quantize";
+  if (first->starts_with("-")) {
+    const std::string flag = first->substr(0, first->find('='));
+    user_error("unknown flag '{}' of `{}`{} (see `{} --help`)", flag, command,
+               did_you_mean(flag, flags_of(sub != nullptr ? *sub : app)), command);
+  }
+  if (sub != nullptr)
+    user_error("unexpected argument '{}' of `{}` (see `{} --help`)", *first, command, command);
+  user_error("unknown command '{}'{} (commands are {}; a run is `quantize --recipe FILE`)", *first,
+             did_you_mean(*first, commands_of(app)), join_words(commands_of(app)));
+}
+
+std::filesystem::path required_path(const std::string& text, const char* flag, const char* command) {
+  if (text.empty()) user_error("expected {} with a value (see `{} --help`)", flag, command);
+  return text;
+}
+
+std::optional<std::filesystem::path> optional_path(const CLI::App& app, const std::string& text,
+                                                   const std::string& flag) {
+  if (app.count(flag) == 0) return std::nullopt;
+  if (text.empty()) user_error("{}: expected a folder, found an empty text", flag);
+  return text;
+}
+
+void check_range(const char* flag, int64_t value, int64_t minimum, int64_t maximum) {
+  if (value < minimum || value > maximum) {
+    user_error("{}: expected an integer from {} to {}, found {}", flag, minimum, maximum, value);
+  }
+}
+
+RunRequest finish_run(const CLI::App& app, RunRequest run, const Texts& texts) {
+  if (texts.recipe.empty() && app.count("--recipe") == 0) {
+    user_error(
+        "expected a recipe or a command: `quantize --recipe FILE`, or eval, inspect, list (see `quantize "
+        "--help`)");
+  }
+  run.recipe = required_path(texts.recipe, "--recipe FILE", "quantize");
+  run.model = optional_path(app, texts.model, "--model");
+  run.output = optional_path(app, texts.output, "--output");
+  for (const std::string& file : texts.calib)
+    run.calib.push_back(required_path(file, "--calib FILE", "quantize"));
+  check_range("--threads", run.threads, 0, kMaxThreads);
+  return run;
+}
+
+EvalRequest finish_eval(const CLI::App& sub, EvalRequest eval, const Texts& texts) {
+  eval.model = required_path(texts.eval_model, "--model DIR", "quantize eval");
+  eval.text = required_path(texts.eval_text, "--text FILE", "quantize eval");
+  eval.reference = optional_path(sub, texts.eval_reference, "--reference");
+  check_range("--threads", eval.threads, 0, kMaxThreads);
+  check_range("--ctx", eval.ctx, 2, 1 << 20);
+  check_range("--rows", eval.rows, 0, std::numeric_limits<int64_t>::max());
+  return eval;
+}
+
+/// CLI11's text on one line, without its hint to --help.
+[[noreturn]] void refuse(const CLI::ParseError& error) {
+  std::string text = error.what();
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  user_error("{} (see `quantize --help`)", text);
+}
+
+}  // namespace
+
+Command parse_command_line(int argc, const char* const* argv) {
+  CLI::App app("Lathe: offline post-training quantisation of large language models", "quantize");
+  app.footer(kFooter);
+  app.set_version_flag("--version", "quantize (Lathe) " LATHE_VERSION);
+  app.allow_extras();
+  app.fallthrough(false);
+  Texts texts;
+  RunRequest run;
+  EvalRequest eval;
+  InspectRequest inspect;
+  ListRequest list;
+  declare_run(app, run, texts);
+  const CLI::App* eval_app = declare_eval(app, eval, texts);
+  const CLI::App* inspect_app = declare_inspect(app, inspect, texts);
+  const CLI::App* list_app = declare_list(app, list);
+  for (CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
+    sub->allow_extras();
+    sub->footer("");
+  }
+  app.require_subcommand(0, 1);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    const auto chosen = app.get_subcommands();
+    return PrintRequest{chosen.empty() ? app.help() : chosen.front()->help("quantize")};
+  } catch (const CLI::CallForVersion& version) {
+    return PrintRequest{std::string(version.what()) + "\n"};
+  } catch (const CLI::ParseError& error) {
+    refuse(error);
+  }
+  const auto chosen = app.get_subcommands();
+  refuse_leftovers(app, chosen.empty() ? nullptr : chosen.front());
+  if (chosen.empty()) return finish_run(app, std::move(run), texts);
+  for (const std::string& flag : flags_of(app)) {
+    if (flag != "--help" && flag != "--version" && app.count(flag) > 0) {
+      user_error("{} comes after the command: `quantize {} {} ...`", flag, chosen.front()->get_name(), flag);
+    }
+  }
+  if (chosen.front() == eval_app) return finish_eval(*eval_app, std::move(eval), texts);
+  if (chosen.front() == list_app) return list;
+  LATHE_ASSERT(chosen.front() == inspect_app, "a command that nobody handles");
+  inspect.folder = required_path(texts.inspect_folder, "DIR", "quantize inspect");
+  return inspect;
+}
+
+}  // namespace lathe

@@ -1,0 +1,16 @@
+// `quantize inspect DIR`: what a model folder holds.
+#pragma once
+
+#include <string>
+
+#include "apps/quantize/requests.h"
+
+namespace lathe {
+
+/// Text (or JSON) for stdout, with its last line break: every tensor of a folder with config.json and
+/// safetensors, sizes, and what Lathe can say about the model: family, schemes, bits per weight. A folder
+/// that Lathe can't run (an unknown family, a foreign quantisation) is listed all the same, with the reason.
+/// UserError where the folder can't be read.
+std::string inspect_folder(const InspectRequest& request);
+
+}  // namespace lathe

@@ -1,0 +1,212 @@
+#include "apps/quantize/pipeline.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "apps/quantize/artifact.h"
+#include "apps/quantize/progress.h"
+#include "apps/quantize/reporting.h"
+#include "calib/data/token_rows.h"
+#include "calib/driver/driver.h"
+#include "formats/targets/model_folder.h"
+#include "lib/base/clock.h"
+#include "lib/base/error.h"
+#include "lib/base/file.h"
+#include "lib/eval/evaluate.h"
+#include "lib/tensor/device.h"
+#include "recipes/plan.h"
+#include "recipes/recipe.h"
+
+namespace lathe {
+namespace {
+
+/// The recipe with the command line's flags on top.
+Recipe effective_recipe(const RunRequest& request) {
+  Recipe recipe = load_recipe(request.recipe, request.sets);
+  if (request.model) recipe.model = *request.model;
+  if (request.output) recipe.output.path = *request.output;
+  if (!request.calib.empty()) {
+    recipe.calibration.data.clear();
+    for (const auto& path : request.calib) recipe.calibration.data.push_back({.path = path});
+  }
+  if (recipe.model.empty()) user_error("{}: no model: give `model:` or --model", recipe.file);
+  if (recipe.output.path.empty()) user_error("{}: no output: give `output.path` or --output", recipe.file);
+  if (recipe.calibration.data.empty()) user_error("{}: no calibration text: give `calibration.data` or --calib", recipe.file);
+  return recipe;
+}
+
+ModelFolder open_source(const Recipe& recipe) {
+  ModelFolder model = open_model_folder(recipe.model);
+  if (model.quantized) {
+    user_error("{}: is quantised already; give the floating-point checkpoint that it was made from", recipe.model.string());
+  }
+  return model;
+}
+
+/// The first `count` rows; all of them where count is 0 or larger than there are.
+at::Tensor first_rows(const at::Tensor& rows, int64_t count) {
+  return count == 0 || count >= rows.size(0) ? rows : rows.narrow(0, 0, count);
+}
+
+/// All text of a run as ids, read before any computing: what is wrong with it is known at once.
+RunText read_text(const Recipe& recipe, const ModelFolder& model) {
+  const auto tokenizer = open_tokenizer(recipe.model);
+  const int64_t vocab = model.graph.config.vocab_size;
+  RunText text;
+  const auto& calibration = recipe.calibration;
+  const at::Tensor rows = token_rows(calibration.data, *tokenizer, calibration.seq_len, text.counts, vocab);
+  text.calibration = sample_rows(rows, calibration.samples, calibration.seed);
+  if (recipe.evaluate) {
+    RowCounts counts;
+    text.evaluation = first_rows(token_rows({{.path = recipe.evaluate->text}}, *tokenizer, recipe.evaluate->ctx, counts, vocab),
+                                 recipe.evaluate->rows);
+  }
+  return text;
+}
+
+/// Instances of the algorithms that a recipe names; they live as long as the run.
+struct Algorithms {
+  std::vector<std::unique_ptr<Transform>> transforms;
+  std::vector<std::unique_ptr<Solver>> solvers;  // one for each rule
+};
+
+template <class Entry>
+auto make_algorithm(const std::vector<Entry>& table, const AlgorithmChoice& choice) {
+  for (const Entry& entry : table) {
+    if (entry.name == choice.name) return entry.make(choice.options);
+  }
+  internal_error("no algorithm '{}', though the recipe reader accepted it", choice.name);
+}
+
+Algorithms make_algorithms(const Recipe& recipe) {
+  Algorithms algorithms;
+  for (const AlgorithmChoice& choice : recipe.transforms) {
+    algorithms.transforms.push_back(make_algorithm(transforms(), choice));
+  }
+  for (const Rule& rule : recipe.rules) algorithms.solvers.push_back(make_algorithm(solvers(), rule.solver));
+  return algorithms;
+}
+
+CalibrationJob make_job(const Plan& plan, const ModelFolder& model, const Algorithms& algorithms, const at::Tensor& ids,
+                        c10::Device device) {
+  CalibrationJob job{.graph = &model.graph,
+                     .weights = model.weights.get(),
+                     .tasks = {},
+                     .transforms = {},
+                     .scale_dtype = plan.scale_dtype,
+                     .ids = ids,
+                     .device = device};
+  for (const auto& transform : algorithms.transforms) job.transforms.push_back(transform.get());
+  for (const auto& block : plan.blocks) {
+    auto& tasks = job.tasks.emplace_back();
+    for (const LinearPlan& linear : block) {
+      tasks.push_back(linear.quantized ? LinearTask{algorithms.solvers[linear.rule].get(), linear.scheme} : LinearTask{});
+    }
+  }
+  return job;
+}
+
+std::vector<std::unique_ptr<ArtifactWriter>> open_writers(const Recipe& recipe, const Plan& plan, const ModelFolder& model,
+                                                          const std::filesystem::path& folder) {
+  std::vector<std::unique_ptr<ArtifactWriter>> writers;
+  for (const OutputPlan& output : plan.outputs) {
+    const std::filesystem::path place = output.subfolder.empty() ? folder : folder / output.subfolder;
+    std::filesystem::create_directories(place);
+    writers.push_back(std::make_unique<ArtifactWriter>(plan, output, model.graph, *model.checkpoint, place,
+                                                       recipe.output.shard_size));
+    writers.back()->write_outside_blocks();
+  }
+  return writers;
+}
+
+/// The one pass: every finished block goes to every writer and to the report, then it is gone.
+void quantise(const CalibrationJob& job, std::vector<std::unique_ptr<ArtifactWriter>>& writers, RunReport& report,
+              Progress& progress) {
+  const auto blocks = static_cast<int64_t>(job.graph->blocks.size());
+  progress.begin("quantise", blocks);
+  calibrate(job, {.block_done =
+                      [&](BlockOutcome&& outcome) {
+                        for (auto& writer : writers) writer->write_block(outcome);
+                        report.add_block(outcome);
+                      },
+                  .progress = [&](int64_t done, std::string_view stage) {
+                    progress.advance(done, done * job.ids.numel(), stage);
+                  }});
+  for (auto& writer : writers) writer->finish();
+  progress.end();
+}
+
+/// Scores the artefact as it stands on disk against the model that it was made from.
+EvalResult evaluate_artifact(const ModelFolder& model, const std::filesystem::path& folder, const at::Tensor& ids,
+                             c10::Device device, Progress& progress) {
+  const ModelFolder artifact = open_model_folder(folder);
+  progress.begin("evaluate", 0);
+  const EvalResult result =
+      evaluate({&artifact.graph, artifact.weights.get()}, EvalInput{&model.graph, model.weights.get()}, ids, device,
+               [&](int64_t done, int64_t) { progress.advance(done, 0, "artefact against model"); });
+  progress.end();
+  return result;
+}
+
+}  // namespace
+
+void run_pipeline(const RunRequest& request) {
+  const Recipe recipe = effective_recipe(request);
+  const ModelFolder model = open_source(recipe);  // headers only
+  const Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
+  const c10::Device device = resolve_device(request.device);
+  if (request.dry_run) {
+    fmt::print("{}", describe_plan(plan, recipe, model.graph));
+    return;
+  }
+
+  RunReport report(recipe, plan, model, device);
+  Progress progress(request.quiet);
+  OutputFolder output(recipe.output.path, request.overwrite);
+
+  const RunText text = report.timed("read text", [&] { return read_text(recipe, model); });
+  report.set_text(text);
+  progress.line(report.text_summary());
+
+  const Algorithms algorithms = make_algorithms(recipe);
+  auto writers = report.timed("open output", [&] { return open_writers(recipe, plan, model, output.path()); });
+  const CalibrationJob job = make_job(plan, model, algorithms, text.calibration, device);
+  report.timed("quantise", [&] { quantise(job, writers, report, progress); });
+
+  if (text.evaluation.defined()) {
+    report.set_evaluation(report.timed("evaluate", [&] {
+      return evaluate_artifact(model, writers.front()->folder(), text.evaluation, device, progress);
+    }));
+  }
+  for (const auto& writer : writers) report.write(writer->folder());
+  output.commit();
+  if (!request.quiet) fmt::print("{}\nwritten to {}\n", report.terminal_summary(), recipe.output.path.string());
+}
+
+void run_eval(const EvalRequest& request) {
+  const ModelFolder model = open_model_folder(request.model);
+  std::optional<ModelFolder> reference;
+  if (request.reference) reference = open_model_folder(*request.reference);
+  if (reference && reference->graph.config.vocab_size != model.graph.config.vocab_size) {
+    user_error("{}: vocabulary of {} tokens, but the reference {} has {}; they can't be compared", request.model.string(),
+               model.graph.config.vocab_size, request.reference->string(), reference->graph.config.vocab_size);
+  }
+  const c10::Device device = resolve_device(request.device);
+  const auto tokenizer = open_tokenizer(request.model);
+  RowCounts counts;
+  const at::Tensor rows = first_rows(
+      token_rows({{.path = request.text}}, *tokenizer, request.ctx, counts, model.graph.config.vocab_size), request.rows);
+
+  Progress progress(request.json);
+  progress.begin("evaluate", 0);
+  std::optional<EvalInput> against;
+  if (reference) against = EvalInput{&reference->graph, reference->weights.get()};
+  const EvalResult result = evaluate({&model.graph, model.weights.get()}, against, rows, device,
+                                     [&](int64_t done, int64_t) { progress.advance(done, 0, "blocks"); });
+  progress.end();
+  fmt::print("{}", request.json ? eval_json(request, result).dump(2) + "\n" : eval_text(request, result));
+}
+
+}  // namespace lathe

@@ -1,0 +1,146 @@
+#include "apps/quantize/reporting.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include "lib/base/file.h"
+#include "lib/tensor/device.h"
+
+namespace lathe {
+namespace {
+
+int64_t parameter_count(const Checkpoint& checkpoint) {
+  int64_t count = 0;
+  for (const auto& [name, info] : checkpoint.tensors()) count += info.numel();
+  return count;
+}
+
+Report::Totals totals_of(const Plan& plan, int64_t parameters) {
+  Report::Totals totals;
+  totals.bytes_before = plan.input_bytes;
+  totals.bytes_after = plan.outputs.front().bytes;
+  double bits = 0;
+  for (const PlannedLinear& linear : plan.quantized()) {
+    const int64_t weights = linear.out * linear.in;
+    totals.quantized_weights += weights;
+    bits += static_cast<double>(weights) * linear.scheme.bits_per_weight(linear.in);
+  }
+  totals.bits_per_quantized_weight = bits / static_cast<double>(totals.quantized_weights);
+  totals.bits_per_parameter = 8.0 * static_cast<double>(totals.bytes_after) / static_cast<double>(parameters);
+  return totals;
+}
+
+}  // namespace
+
+RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device)
+    : recipe_(recipe), plan_(plan) {
+  const ModelConfig& config = model.graph.config;
+  const int64_t parameters = parameter_count(*model.checkpoint);
+  report_.model = {recipe.model.string(), config.model_type, std::string(name_of(config.dtype)),
+                   static_cast<int64_t>(model.graph.blocks.size()), parameters};
+  report_.environment = {LATHE_VERSION, "g++ " __VERSION__, describe_device(device), at::get_num_threads()};
+  report_.totals = totals_of(plan, parameters);
+  report_.recipe = recipe.to_json();
+  const auto keep = [&](const LinearPlan& linear) {
+    if (!linear.quantized) report_.kept.push_back({linear.linear->name, linear.reason});
+  };
+  for (const auto& block : plan.blocks) {
+    for (const LinearPlan& linear : block) keep(linear);
+  }
+  keep(plan.lm_head);
+}
+
+void RunReport::set_text(const RunText& text) {
+  Report::Calibration& calibration = report_.calibration;
+  for (const DataSource& source : recipe_.calibration.data) calibration.files.push_back(source.path.string());
+  calibration.documents = text.counts.documents;
+  calibration.tokens = text.counts.tokens;
+  calibration.usable_rows = text.counts.rows;
+  calibration.rows = text.calibration.size(0);
+  calibration.seq_len = text.calibration.size(1);
+  calibration.ids_hash = ids_hash(text.calibration);
+}
+
+std::string RunReport::text_summary() const {
+  const Report::Calibration& c = report_.calibration;
+  return fmt::format("calibration: {} of {} usable samples of {} tokens ({} documents, {} tokens)", c.rows, c.usable_rows,
+                     c.seq_len, c.documents, c.tokens);
+}
+
+void RunReport::add_block(const BlockOutcome& outcome) {
+  std::map<Slot, double> ratios;
+  for (const FoldOutcome& fold : outcome.folds) {
+    const std::string& transform = recipe_.transforms.at(fold.transform).name;
+    report_.folds.push_back({transform, fold.edge->producer, std::string(name_of(fold.edge->slot)), fold.applied, fold.ratio,
+                             fold.loss_before, fold.loss_after, fold.note});
+    if (fold.applied) ratios[fold.edge->slot] = fold.ratio;
+  }
+  for (const LinearOutcome& result : outcome.linears) {
+    const Linear& linear = *result.linear;
+    Report::LinearRow row{.name = linear.name,
+                          .role = std::string(name_of(linear.role)),
+                          .scheme = result.quantized.scheme.describe(),
+                          .solver = {},
+                          .bits_per_weight = result.quantized.scheme.bits_per_weight(linear.in),
+                          .weight_relative_mse = result.distortion.weight_relative_mse,
+                          .output_relative_error = result.distortion.output_relative_error,
+                          .ratio = {},
+                          .clipped = result.clipped,
+                          .seconds = result.seconds,
+                          .events = result.events};
+    if (ratios.contains(linear.slot)) row.ratio = ratios[linear.slot];
+    for (const LinearPlan& planned : plan_.blocks[outcome.index]) {
+      if (planned.linear->name == linear.name) row.solver = recipe_.rules[planned.rule].solver.name;
+    }
+    report_.linears.push_back(std::move(row));
+  }
+}
+
+void RunReport::set_evaluation(const EvalResult& result) {
+  report_.evaluation = {.text = recipe_.evaluate->text.string(),
+                        .ctx = recipe_.evaluate->ctx,
+                        .tokens = result.tokens,
+                        .perplexity_before = result.divergence->reference_perplexity,
+                        .perplexity_after = result.perplexity,
+                        .kl_mean = result.divergence->mean,
+                        .kl_median = result.divergence->median,
+                        .kl_p99 = result.divergence->p99,
+                        .same_top = result.divergence->same_top};
+}
+
+void RunReport::write(const std::filesystem::path& folder) {
+  report_.peak_rss = peak_rss_bytes();
+  write_file(folder / "report.json", to_json(report_).dump(2) + "\n");
+  write_file(folder / "report.md", to_markdown(report_));
+}
+
+nlohmann::json eval_json(const EvalRequest& request, const EvalResult& result) {
+  nlohmann::json out = {{"model", request.model.string()}, {"text", request.text.string()},
+                        {"ctx", request.ctx},              {"tokens", result.tokens},
+                        {"perplexity", result.perplexity}, {"bits_per_token", result.bits_per_token}};
+  if (result.divergence) {
+    const EvalResult::Divergence& d = *result.divergence;
+    out["reference"] = request.reference->string();
+    out["reference_perplexity"] = d.reference_perplexity;
+    out["kl_mean"] = d.mean;
+    out["kl_median"] = d.median;
+    out["kl_p99"] = d.p99;
+    out["same_top"] = d.same_top;
+  }
+  return out;
+}
+
+std::string eval_text(const EvalRequest& request, const EvalResult& result) {
+  std::string text = fmt::format("perplexity  {:.4f} over {} tokens of {}, {} at a time\n", result.perplexity, result.tokens,
+                                 request.text.string(), request.ctx);
+  if (result.divergence) {
+    const EvalResult::Divergence& d = *result.divergence;
+    text += fmt::format("reference   {:.4f} ({})\n", d.reference_perplexity, request.reference->string());
+    text += fmt::format("KL          mean {:.6f}, median {:.6f}, 99 % {:.5f} nats\n", d.mean, d.median, d.p99);
+    text += fmt::format("same top    {:.2f} %\n", 100 * d.same_top);
+  }
+  return text;
+}
+
+}  // namespace lathe

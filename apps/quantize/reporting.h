@@ -1,0 +1,73 @@
+// Fills the report while a run goes on.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "apps/quantize/requests.h"
+#include "calib/data/token_rows.h"
+#include "calib/driver/driver.h"
+#include "formats/targets/model_folder.h"
+#include "lib/base/clock.h"
+#include "lib/eval/evaluate.h"
+#include "lib/report/report.h"
+#include "recipes/plan.h"
+
+namespace lathe {
+
+/// A run's text as token ids.
+struct RunText {
+  RowCounts counts;        // of the calibration text
+  at::Tensor calibration;  // Long [samples, seq_len]
+  at::Tensor evaluation;   // Long [rows, ctx]; undefined where the recipe asks for none
+};
+
+class RunReport {
+ public:
+  RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device);
+
+  /// Runs `work` and records its wall time under `stage`.
+  template <class Work>
+  auto timed(const std::string& stage, Work&& work) {
+    const StageTimer timer(*this, stage);
+    return std::forward<Work>(work)();
+  }
+
+  void set_text(const RunText& text);
+  void add_block(const BlockOutcome& outcome);
+  void set_evaluation(const EvalResult& result);
+
+  /// "128 rows of 512 tokens from 158 usable".
+  std::string text_summary() const;
+  /// Writes report.json and report.md.
+  void write(const std::filesystem::path& folder);
+  std::string terminal_summary() const { return to_terminal(report_); }
+
+ private:
+  class StageTimer {
+   public:
+    StageTimer(RunReport& owner, std::string stage) : owner_(owner), stage_(std::move(stage)) {}
+    StageTimer(const StageTimer&) = delete;
+    StageTimer& operator=(const StageTimer&) = delete;
+    ~StageTimer() { owner_.report_.stages.emplace_back(stage_, watch_.seconds()); }
+
+   private:
+    RunReport& owner_;
+    std::string stage_;
+    Stopwatch watch_;
+  };
+
+  const Recipe& recipe_;
+  const Plan& plan_;
+  Report report_;
+};
+
+/// `quantize eval`: for machines and for people.
+nlohmann::json eval_json(const EvalRequest& request, const EvalResult& result);
+std::string eval_text(const EvalRequest& request, const EvalResult& result);
+
+}  // namespace lathe

@@ -1,0 +1,57 @@
+// What the command line asks for, parsed and checked for form. Nothing here has been opened yet.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace lathe {
+
+/// `quantize --recipe FILE ...`. What is given here replaces the recipe's value.
+struct RunRequest {
+  std::filesystem::path recipe;
+  std::optional<std::filesystem::path> model;
+  std::vector<std::filesystem::path> calib;  // not empty: replaces the recipe's calibration data
+  std::optional<std::filesystem::path> output;
+  std::string device = "auto";    // for resolve_device()
+  int threads = 0;                // 0: libtorch's default; main() applies it
+  std::vector<std::string> sets;  // "rules[0].scheme.group_size=64", for load_recipe()
+  bool dry_run = false;
+  bool quiet = false;
+  bool overwrite = false;
+};
+
+/// `quantize eval ...`
+struct EvalRequest {
+  std::filesystem::path model;
+  std::optional<std::filesystem::path> reference;
+  std::filesystem::path text;
+  int64_t ctx = 512;
+  int64_t rows = 0;  // 0: all
+  std::string device = "auto";
+  int threads = 0;
+  bool json = false;
+};
+
+/// `quantize inspect DIR`
+struct InspectRequest {
+  std::filesystem::path folder;
+  bool json = false;
+};
+
+/// `quantize list`
+struct ListRequest {
+  bool json = false;
+};
+
+/// --help and --version: text for stdout.
+struct PrintRequest {
+  std::string text;
+};
+
+using Command = std::variant<RunRequest, EvalRequest, InspectRequest, ListRequest, PrintRequest>;
+
+}  // namespace lathe

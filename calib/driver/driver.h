@@ -1,0 +1,82 @@
+// The driver of a calibrated run: one pass through the model, block by block, sub-layer by sub-layer.
+//
+//   for each block:                   hidden states of all samples are kept; weights are one block's
+//     x = norm1(h)              -> statistics of x -> fold, solve q, k, v
+//     a = attention(x)          with the quantised q, k, v -> statistics of a -> fold, solve o
+//     h = h + o(a); y = norm2(h)   -> statistics of y -> fold, solve gate, up
+//     z = act(gate(y)) * up(y)     -> statistics of z -> fold, solve down
+//     h = h + down(z)           hand the block over; drop it
+//
+// So every linear is calibrated on what the already quantised part before it really puts out (true-sequential), and the
+// forward pass runs once: tools built on hooks run it two to four times.
+// The driver knows algorithms only by their interfaces, and files not at all.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "algorithms/algorithm.h"
+#include "lib/model/graph.h"
+#include "lib/model/weight_source.h"
+#include "lib/numeric/distortion.h"
+
+namespace lathe {
+
+/// What to do with one linear; solver null: leave it in floating point.
+struct LinearTask {
+  const Solver* solver = nullptr;
+  Scheme scheme;
+};
+
+struct CalibrationJob {
+  const ModelGraph* graph = nullptr;
+  const WeightSource* weights = nullptr;
+  std::vector<std::vector<LinearTask>> tasks;  // as ModelGraph::blocks and Block::linears
+  std::vector<const Transform*> transforms;    // applied in order
+  DType scale_dtype = DType::F16;
+  at::Tensor ids;                              // Long [samples, seq_len], CPU
+  c10::Device device = c10::Device(c10::kCPU);
+};
+
+/// What became of one quantised linear.
+struct LinearOutcome {
+  const Linear* linear = nullptr;
+  QuantizedTensor quantized;       // on the CPU
+  Distortion distortion;           // against the folded weights, on the inputs they really get
+  bool clipped = false;            // a transform offered a range
+  double seconds = 0;              // transform and solve, shared evenly by linears solved together
+  std::vector<std::string> events;
+};
+
+/// What became of one edge.
+struct FoldOutcome {
+  const ScaleEdge* edge = nullptr;
+  size_t transform = 0;  // index into CalibrationJob::transforms
+  bool applied = false;
+  double ratio = 0, loss_before = 0, loss_after = 0;
+  std::string note;
+};
+
+struct BlockOutcome {
+  size_t index = 0;
+  std::vector<LinearOutcome> linears;
+  std::vector<FoldOutcome> folds;
+  /// Tensors that stay in floating point and were changed by a fold (norm weights, biases, kept linears): FP32, CPU,
+  /// every value representable in the checkpoint's dtype.
+  std::map<std::string, at::Tensor> changed;
+};
+
+struct DriverEvents {
+  std::function<void(BlockOutcome&&)> block_done;                    // in order; owns the results from then on
+  std::function<void(int64_t blocks_done, std::string_view stage)> progress;  // may be empty
+};
+
+/// Runs the job. UserError where an activation or weight is not finite, naming it. Looks for cancellation between stages.
+void calibrate(const CalibrationJob& job, const DriverEvents& events);
+
+}  // namespace lathe

@@ -1,0 +1,245 @@
+#include "formats/safetensors/checkpoint.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "formats/safetensors/json_text.h"
+#include "formats/safetensors/safetensors_header.h"
+#include "lib/base/error.h"
+#include "lib/base/file.h"
+#include "lib/base/strings.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kConfigFile = "config.json";
+constexpr const char* kSingleFile = "model.safetensors";
+constexpr const char* kIndexFile = "model.safetensors.index.json";
+constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
+constexpr uint64_t kMaxIndexBytes = uint64_t{100} << 20;
+
+/// Without fs::exists' exception for a name that is too long or a folder that may not be searched.
+bool present(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+/// tensor name -> shard file; from the index.
+using WeightMap = std::map<std::string, std::string>;
+
+bool is_plain_file_name(std::string_view name) {
+  const auto bad = [](char c) {
+    return c == '/' || c == '\\' || static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
+  };
+  return !name.empty() && name[0] != '.' && std::none_of(name.begin(), name.end(), bad);
+}
+
+WeightMap read_index(const fs::path& path) {
+  const json index = read_json_object(path, kMaxIndexBytes);
+  const auto found = index.find("weight_map");
+  if (found == index.end()) user_error("{}: has no 'weight_map'", path.string());
+  if (!found->is_object()) {
+    user_error("{}: weight_map: expected an object, found {}", path.string(), found->type_name());
+  }
+  if (found->empty()) user_error("{}: weight_map: lists no tensor", path.string());
+  WeightMap map;
+  for (const auto& [name, file] : found->items()) {
+    if (!file.is_string()) {
+      user_error("{}: weight_map: {}: expected a file name, found {}", path.string(), quote_text(name),
+                 file.type_name());
+    }
+    const auto& text = file.get_ref<const std::string&>();
+    if (!is_plain_file_name(text) || !text.ends_with(".safetensors")) {
+      user_error("{}: weight_map: {}: expected the name of a .safetensors file in the same folder, found {}",
+                 path.string(), quote_text(name), quote_text(text));
+    }
+    map[name] = text;
+  }
+  return map;
+}
+
+/// What to say about a folder without model.safetensors and without an index.
+[[noreturn]] void no_weights(const fs::path& folder) {
+  static constexpr std::array<std::string_view, 4> kOther = {".safetensors", ".gguf", ".bin", ".pt"};
+  std::error_code ignored;
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder, ignored))
+    names.insert(entry.path().filename().string());
+  for (const std::string_view extension : kOther) {
+    const auto named =
+        std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.ends_with(extension); });
+    if (named != names.end()) {
+      user_error("{}: holds {}, but neither {} nor {}: expected a whole safetensors checkpoint",
+                 folder.string(), quote_text(*named), kSingleFile, kIndexFile);
+    }
+  }
+  user_error("{}: holds neither {} nor {}: expected a Hugging Face model folder", folder.string(),
+             kSingleFile, kIndexFile);
+}
+
+json read_config(const fs::path& folder) {
+  std::error_code ignored;
+  const fs::path path = folder / kConfigFile;
+  if (!fs::is_directory(folder, ignored)) {
+    user_error("{}: {}: expected a Hugging Face model folder", folder.string(),
+               present(folder) ? "is not a folder" : "does not exist");
+  }
+  if (!present(path)) {
+    user_error("{}: missing; expected a Hugging Face model folder", path.string());
+  }
+  return read_json_object(path, kMaxConfigBytes);
+}
+
+bool holds_weights(const std::string& name) {
+  static constexpr std::array<std::string_view, 15> kEndings = {
+      ".safetensors", ".bin",     ".pt",  ".pth", ".ckpt",   ".gguf", ".ggml",      ".onnx",
+      ".h5",          ".msgpack", ".npz", ".ot",  ".tflite", ".pkl",  ".index.json"};
+  std::string lower = name;
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  return std::any_of(kEndings.begin(), kEndings.end(),
+                     [&](std::string_view end) { return lower.ends_with(end); });
+}
+
+}  // namespace
+
+struct Checkpoint::State {
+  struct Shard {
+    std::string file;
+    MappedFile mapping;
+  };
+  struct Place {
+    size_t shard = 0;
+    uint64_t begin = 0, end = 0;
+  };
+
+  fs::path folder;
+  json config;
+  std::vector<Shard> shards;
+  std::map<std::string, TensorInfo> tensors;
+  std::map<std::string, Place> places;
+  uint64_t total_bytes = 0;
+
+  void open_shards() {
+    const bool single = present(folder / kSingleFile);
+    const bool sharded = present(folder / kIndexFile);
+    if (single && sharded) {
+      user_error("{}: holds both {} and {}; remove the one that doesn't belong to this model",
+                 folder.string(), kSingleFile, kIndexFile);
+    }
+    if (!single && !sharded) no_weights(folder);
+    if (single) return add_shard(kSingleFile, nullptr);
+    const WeightMap map = read_index(folder / kIndexFile);
+    std::set<std::string> files;
+    for (const auto& [name, file] : map) files.insert(file);
+    check_shards_exist(map);
+    for (const std::string& file : files) add_shard(file, &map);
+    check_index_is_covered(map);
+  }
+
+  /// Before any header is read, so that an interrupted download is named as such.
+  void check_shards_exist(const WeightMap& map) const {
+    for (const auto& [name, file] : map) {
+      if (!present(folder / file)) {
+        user_error("{}: names the shard {} (for {}), which is missing from the folder", index_path(),
+                   quote_text(file), quote_text(name));
+      }
+    }
+  }
+
+  void add_shard(const std::string& file, const WeightMap* map) {
+    const std::string path = (folder / file).string();
+    Shard shard{file, MappedFile::open(path)};
+    SafetensorsHeader header = parse_safetensors_header(shard.mapping.bytes(), path);
+    for (StoredTensor& tensor : header.tensors) {
+      if (map != nullptr) check_is_indexed(tensor.name, file, *map);
+      places[tensor.name] = {shards.size(), tensor.begin, tensor.end};
+      total_bytes += tensor.end - tensor.begin;
+      tensors.emplace(std::move(tensor.name), std::move(tensor.info));
+    }
+    shards.push_back(std::move(shard));
+  }
+
+  void check_is_indexed(const std::string& name, const std::string& file, const WeightMap& map) const {
+    const auto listed = map.find(name);
+    const std::string path = (folder / file).string();
+    if (listed == map.end()) {
+      user_error("{}: holds tensor {}, which {} doesn't list; index and shards belong to different models",
+                 path, quote_text(name), kIndexFile);
+    }
+    if (listed->second != file) {
+      user_error("{}: holds tensor {}, which {} assigns to {}", path, quote_text(name), kIndexFile,
+                 quote_text(listed->second));
+    }
+  }
+
+  void check_index_is_covered(const WeightMap& map) const {
+    for (const auto& [name, file] : map) {
+      if (!tensors.contains(name)) {
+        user_error("{}: says that {} holds tensor {}, but it does not", index_path(), quote_text(file),
+                   quote_text(name));
+      }
+    }
+  }
+
+  std::string index_path() const { return (folder / kIndexFile).string(); }
+
+  const Place& place(const std::string& name) const {
+    const auto found = places.find(name);
+    if (found != places.end()) return found->second;
+    std::vector<std::string> names;
+    for (const auto& [known, info] : tensors) names.push_back(known);
+    user_error("{}: has no tensor {}{}", folder.string(), quote_text(name), did_you_mean(name, names));
+  }
+};
+
+Checkpoint::Checkpoint(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Checkpoint::Checkpoint(Checkpoint&&) noexcept = default;
+Checkpoint& Checkpoint::operator=(Checkpoint&&) noexcept = default;
+Checkpoint::~Checkpoint() = default;
+
+Checkpoint Checkpoint::open(const fs::path& folder) {
+  auto state = std::make_unique<State>();
+  state->folder = folder;
+  state->config = read_config(folder);
+  state->open_shards();
+  return Checkpoint(std::move(state));
+}
+
+const fs::path& Checkpoint::folder() const { return state_->folder; }
+const json& Checkpoint::config() const { return state_->config; }
+const std::map<std::string, TensorInfo>& Checkpoint::tensors() const { return state_->tensors; }
+bool Checkpoint::contains(const std::string& name) const { return state_->tensors.contains(name); }
+uint64_t Checkpoint::total_bytes() const { return state_->total_bytes; }
+
+TensorView Checkpoint::view(const std::string& name) const {
+  const State::Place& place = state_->place(name);
+  const auto bytes = state_->shards[place.shard].mapping.bytes();
+  return {state_->tensors.at(name), bytes.subspan(place.begin, place.end - place.begin)};
+}
+
+const std::string& Checkpoint::file_of(const std::string& name) const {
+  return state_->shards[state_->place(name).shard].file;
+}
+
+std::vector<fs::path> Checkpoint::side_files() const {
+  std::vector<fs::path> files;
+  std::error_code code;
+  for (fs::directory_iterator entry(state_->folder, code), end; !code && entry != end;
+       entry.increment(code)) {
+    const std::string name = entry->path().filename().string();
+    std::error_code ignored;  // a dangling link is no regular file
+    if (name.starts_with('.') || name == kConfigFile || holds_weights(name)) continue;
+    if (entry->is_regular_file(ignored)) files.push_back(entry->path());
+  }
+  if (code) user_error("{}: can't be listed: {}", state_->folder.string(), code.message());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+}  // namespace lathe

@@ -1,0 +1,175 @@
+#include "formats/safetensors/shard_writer.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+#include "lib/base/checked.h"
+#include "lib/base/error.h"
+#include "lib/base/file.h"
+#include "lib/base/strings.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kMaxShards = 99'999;          // five digits in the file names
+constexpr size_t kMaxWrite = size_t{1} << 30;  // Linux writes at most 2 GiB - 4 KiB a call
+
+[[noreturn]] void disk_error(const fs::path& path, const char* action, int error) {
+  user_error("{}: can't be {}: {}", path.string(), action, std::strerror(error));
+}
+
+/// A shard opened for the length of one call: a plan may hold more shards than a process may hold
+/// descriptors.
+class ShardFile {
+ public:
+  ShardFile(fs::path path, int flags) : path_(std::move(path)) {
+    fd_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC | flags, 0644);
+    if (fd_ < 0) disk_error(path_, "created", errno);
+  }
+  ShardFile(const ShardFile&) = delete;
+  ShardFile& operator=(const ShardFile&) = delete;
+  ~ShardFile() { ::close(fd_); }
+
+  /// Takes the disk space now, so that a full disk is found before hours of work, not after.
+  void reserve(uint64_t bytes) const {
+    int result = 0;
+    do {
+      // Not posix_fallocate: where the file system can't reserve, glibc writes a byte to every block instead.
+      result = ::fallocate(fd_, 0, 0, static_cast<off_t>(bytes));
+    } while (result != 0 && errno == EINTR);
+    if (result != 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
+      result = ::ftruncate(fd_, static_cast<off_t>(bytes));
+    if (result == 0) return;
+    const int error = errno;
+    user_error("{}: {} can't be reserved on the disk: {}", path_.string(), human_bytes(bytes),
+               std::strerror(error));
+  }
+
+  void write_at(uint64_t offset, std::span<const std::byte> bytes) const {
+    while (!bytes.empty()) {
+      const ssize_t n =
+          ::pwrite(fd_, bytes.data(), std::min(bytes.size(), kMaxWrite), static_cast<off_t>(offset));
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) disk_error(path_, "written", n < 0 ? errno : ENOSPC);
+      bytes = bytes.subspan(static_cast<size_t>(n));
+      offset += static_cast<uint64_t>(n);
+    }
+  }
+
+  void sync() const {
+    if (::fsync(fd_) != 0) disk_error(path_, "written", errno);
+  }
+
+ private:
+  fs::path path_;
+  int fd_ = -1;
+};
+
+void name_shards(ShardPlan& plan) {
+  const size_t count = plan.shards.size();
+  for (size_t i = 0; i < count; ++i) {
+    plan.shards[i].file =
+        count == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, count);
+  }
+}
+
+struct Place {
+  size_t shard = 0;
+  uint64_t offset = 0, bytes = 0;
+  bool written = false;
+};
+
+}  // namespace
+
+ShardPlan plan_shards(const std::vector<PlannedTensor>& tensors, uint64_t shard_size) {
+  LATHE_ASSERT(shard_size > 0, "plan_shards: shard_size is 0");
+  ShardPlan plan;
+  plan.shards.emplace_back();
+  std::unordered_set<std::string_view> names;
+  for (const PlannedTensor& tensor : tensors) {
+    LATHE_ASSERT(names.insert(tensor.name).second, "plan_shards: tensor '{}' stands twice", tensor.name);
+    const uint64_t bytes = tensor.info.nbytes();
+    const auto filled = checked_add(plan.shards.back().bytes, bytes);
+    if (!plan.shards.back().tensors.empty() && (!filled || *filled > shard_size)) plan.shards.emplace_back();
+    ShardPlan::Shard& shard = plan.shards.back();
+    shard.tensors.push_back(tensor);
+    shard.bytes += bytes;
+    plan.total_bytes += bytes;
+  }
+  if (plan.shards.size() > kMaxShards) {
+    user_error("shard_size {}: the model would take {} files, the limit is {}; choose a larger shard_size",
+               human_bytes(shard_size), plan.shards.size(), kMaxShards);
+  }
+  name_shards(plan);
+  return plan;
+}
+
+struct ShardWriter::State {
+  fs::path folder;
+  std::vector<std::string> files;
+  uint64_t total_bytes = 0;
+  std::unordered_map<std::string, Place> places;
+
+  void create_shard(const ShardPlan::Shard& shard) {
+    const std::string header = format_safetensors_header(shard.tensors);
+    uint64_t offset = header.size();
+    for (const PlannedTensor& tensor : shard.tensors) {
+      const uint64_t bytes = tensor.info.nbytes();
+      const bool fresh = places.emplace(tensor.name, Place{files.size(), offset, bytes}).second;
+      LATHE_ASSERT(fresh, "ShardWriter: tensor '{}' stands twice in the plan", tensor.name);
+      offset += bytes;
+    }
+    const ShardFile file(folder / shard.file, O_CREAT | O_TRUNC);
+    file.reserve(offset);
+    file.write_at(0, std::as_bytes(std::span(header)));
+    files.push_back(shard.file);
+  }
+
+  void write_index() const {
+    nlohmann::json weight_map = nlohmann::json::object();
+    for (const auto& [name, place] : places) weight_map[name] = files[place.shard];
+    const nlohmann::json index = {{"metadata", {{"total_size", total_bytes}}},
+                                  {"weight_map", std::move(weight_map)}};
+    write_file(folder / "model.safetensors.index.json", index.dump(2) + "\n");
+  }
+};
+
+ShardWriter::ShardWriter(const ShardPlan& plan, const fs::path& folder) : state_(std::make_unique<State>()) {
+  state_->folder = folder;
+  state_->total_bytes = plan.total_bytes;
+  for (const ShardPlan::Shard& shard : plan.shards) state_->create_shard(shard);
+}
+ShardWriter::~ShardWriter() = default;
+ShardWriter::ShardWriter(ShardWriter&&) noexcept = default;
+ShardWriter& ShardWriter::operator=(ShardWriter&&) noexcept = default;
+
+void ShardWriter::write(const std::string& name, std::span<const std::byte> bytes) {
+  const auto found = state_->places.find(name);
+  LATHE_ASSERT(found != state_->places.end(), "ShardWriter: tensor '{}' was not planned", name);
+  Place& place = found->second;
+  LATHE_ASSERT(!place.written, "ShardWriter: tensor '{}' was written before", name);
+  LATHE_ASSERT(bytes.size() == place.bytes, "ShardWriter: tensor '{}': {} bytes planned, {} given", name,
+               place.bytes, bytes.size());
+  ShardFile(state_->folder / state_->files[place.shard], 0).write_at(place.offset, bytes);
+  place.written = true;
+}
+
+void ShardWriter::finish() {
+  for (const auto& [name, place] : state_->places) {
+    LATHE_ASSERT(place.written, "ShardWriter: tensor '{}' was never written", name);
+  }
+  for (const std::string& file : state_->files) ShardFile(state_->folder / file, 0).sync();
+  if (state_->files.size() > 1) state_->write_index();
+}
+
+}  // namespace lathe

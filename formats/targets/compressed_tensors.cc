@@ -1,0 +1,152 @@
+#include "formats/targets/compressed_tensors.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "formats/targets/bitpack.h"
+#include "lib/base/error.h"
+#include "lib/tensor/aten.h"
+
+namespace lathe {
+namespace {
+
+using nlohmann::json;
+
+/// Version of the library whose layout this is and that the peer test loads our artefacts with.
+constexpr const char* kLibraryVersion = "0.19.0";
+
+/// The largest group size below `wanted` that divides a row of `in` values.
+int64_t largest_divisor(int64_t in, int64_t wanted) {
+  int64_t divisor = std::min(in, wanted);
+  while (in % divisor != 0) --divisor;
+  return divisor;
+}
+
+std::optional<std::string> refuses(const PlannedLinear& linear) {
+  const Scheme& scheme = linear.scheme;
+  if (scheme.type != "int") {
+    return fmt::format("scheme type '{}' can't be stored: pack-quantized holds int only", scheme.type);
+  }
+  if (scheme.bits < 2 || scheme.bits > 8) {
+    return fmt::format("bits {} can't be stored: pack-quantized holds 2 to 8", scheme.bits);
+  }
+  if (scheme.group_size != -1 && scheme.group_size < 1) {
+    return fmt::format("group_size {}: expected a positive number, or -1 for one group a row",
+                       scheme.group_size);
+  }
+  if (linear.out < 1 || linear.in < 1) return fmt::format("shape [{}, {}] is empty", linear.out, linear.in);
+  if (!scheme.divides(linear.in)) {
+    return fmt::format(
+        "group_size {} does not divide the {} input features; use a group_size that does (such as {}), "
+        "-1 for one group a row, or leave this linear out with `ignore`",
+        scheme.group_size, linear.in, largest_divisor(linear.in, scheme.group_size));
+  }
+  if (linear.scale_dtype != DType::F16 && linear.scale_dtype != DType::BF16 &&
+      linear.scale_dtype != DType::F32) {
+    return fmt::format("scales of type {} can't be stored: expected F16, BF16 or F32",
+                       name_of(linear.scale_dtype));
+  }
+  return std::nullopt;
+}
+
+std::vector<PlannedTensor> layout(const PlannedLinear& linear) {
+  const Scheme& scheme = linear.scheme;
+  const int64_t groups = scheme.groups(linear.in);
+  // Widest elements first, so that a shard that starts aligned stays aligned for every even number of scales.
+  std::vector<PlannedTensor> tensors = {
+      {linear.name + ".weight_shape", {DType::I64, {2}}},
+      {linear.name + ".weight_packed", {DType::I32, {linear.out, packed_words(linear.in, scheme.bits)}}}};
+  if (!scheme.symmetric) {
+    tensors.push_back(
+        {linear.name + ".weight_zero_point", {DType::I32, {packed_words(linear.out, scheme.bits), groups}}});
+  }
+  tensors.push_back({linear.name + ".weight_scale", {linear.scale_dtype, {linear.out, groups}}});
+  return tensors;
+}
+
+/// Signed values [rows, n] in [-2^(b-1), 2^(b-1)) -> the unsigned fields that are packed.
+at::Tensor to_fields(const at::Tensor& values, int bits) {
+  LATHE_ASSERT(values.scalar_type() == at::kChar, "codes and zero points are Char");
+  const auto [low, high] = at::aminmax(values);
+  LATHE_ASSERT(low.item<int64_t>() >= -(1 << (bits - 1)) && high.item<int64_t>() < (1 << (bits - 1)),
+               "codes in [{}, {}] don't fit in {} bits", low.item<int64_t>(), high.item<int64_t>(), bits);
+  return (values.to(at::kShort) + (1 << (bits - 1))).to(at::kByte).contiguous();
+}
+
+std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, const QuantizedTensor& tensor) {
+  const int bits = tensor.scheme.bits;
+  LATHE_ASSERT(tensor.scheme.symmetric != tensor.zero_points.defined(), "{}: zero points against the scheme",
+               name);
+  const at::Tensor scales = tensor.scales.cpu();
+  const at::Tensor stored_scales = scales.to(to_scalar_type(tensor.scale_dtype)).contiguous();
+  LATHE_ASSERT(stored_scales.to(at::kFloat).equal(scales), "{}: scales that {} can't hold", name,
+               name_of(tensor.scale_dtype));
+  std::vector<std::pair<std::string, at::Tensor>> tensors = {
+      {name + ".weight_shape", at::tensor({tensor.rows(), tensor.cols()}, at::kLong)},
+      {name + ".weight_packed", pack_rows(to_fields(tensor.codes.cpu(), bits), bits)}};
+  if (tensor.zero_points.defined()) {
+    const at::Tensor along_out = to_fields(tensor.zero_points.cpu().t(), bits);
+    tensors.emplace_back(name + ".weight_zero_point", pack_rows(along_out, bits).t().contiguous());
+  }
+  tensors.emplace_back(name + ".weight_scale", stored_scales);
+  return tensors;
+}
+
+json weights_json(const Scheme& scheme) {
+  json weights = {{"num_bits", scheme.bits},
+                  {"type", scheme.type},
+                  {"symmetric", scheme.symmetric},
+                  {"strategy", scheme.group_size == -1 ? "channel" : "group"},
+                  {"dynamic", false}};
+  if (scheme.group_size != -1) weights["group_size"] = scheme.group_size;  // must be absent for channel
+  return weights;
+}
+
+json group_json(const Scheme& scheme, std::vector<std::string> names) {
+  return {{"targets", std::move(names)},
+          {"format", kPackQuantized},
+          {"weights", weights_json(scheme)},
+          {"input_activations", nullptr},
+          {"output_activations", nullptr}};
+}
+
+json quantization_config(const std::vector<PlannedLinear>& linears, const std::vector<std::string>& ignored) {
+  std::vector<std::pair<Scheme, std::vector<std::string>>> groups;  // in order of first appearance
+  for (const PlannedLinear& linear : linears) {
+    auto group =
+        std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == linear.scheme; });
+    if (group == groups.end()) group = groups.insert(group, {linear.scheme, {}});
+    group->second.push_back(linear.name);
+  }
+  json config_groups = json::object();
+  for (size_t i = 0; i < groups.size(); ++i) {
+    // One scheme: the class name, which every consumer knows; several: exact module names, which no two
+    // groups share.
+    config_groups[fmt::format("group_{}", i)] = group_json(
+        groups[i].first, groups.size() == 1 ? std::vector<std::string>{"Linear"} : groups[i].second);
+  }
+  return {{"quant_method", "compressed-tensors"},
+          {"version", kLibraryVersion},
+          {"format", kPackQuantized},
+          {"quantization_status", "compressed"},
+          {"global_compression_ratio", nullptr},
+          {"kv_cache_scheme", nullptr},
+          {"ignore", ignored},
+          {"sparsity_config", json::object()},
+          {"transform_config", json::object()},
+          {"config_groups", std::move(config_groups)}};
+}
+
+}  // namespace
+
+Target compressed_tensors_target() {
+  return {.name = "compressed-tensors",
+          .summary = "safetensors, pack-quantized integers of 2 to 8 bits (vLLM, SGLang, transformers)",
+          .refuses = refuses,
+          .layout = layout,
+          .pack = pack,
+          .quantization_config = quantization_config};
+}
+
+}  // namespace lathe

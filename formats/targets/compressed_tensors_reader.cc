@@ -1,0 +1,165 @@
+#include "formats/targets/compressed_tensors_reader.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "formats/targets/bitpack.h"
+#include "formats/targets/compressed_tensors_config.h"
+#include "formats/targets/float_reader.h"
+#include "lib/base/error.h"
+#include "lib/tensor/aten.h"
+
+namespace lathe {
+namespace {
+
+/// Linears that have a weight of their own: all, but for a head that shares the embedding's.
+std::vector<Linear> stored_linears(const ModelGraph& graph) {
+  std::vector<Linear> linears;
+  for (const Block& block : graph.blocks)
+    linears.insert(linears.end(), block.linears.begin(), block.linears.end());
+  if (!graph.config.tie_word_embeddings) linears.push_back(graph.lm_head);
+  return linears;
+}
+
+/// Unsigned fields -> signed values, Char.
+at::Tensor to_signed(const at::Tensor& fields, int bits) {
+  return (fields.to(at::kShort) - (1 << (bits - 1))).to(at::kChar).contiguous();
+}
+
+}  // namespace
+
+CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoint> checkpoint,
+                                                 const ModelGraph& graph)
+    : checkpoint_(std::move(checkpoint)), float_dtype_(graph.config.dtype) {
+  const std::string where = (checkpoint_->folder() / "config.json").string() + ": quantization_config";
+  const auto config = parse_compressed_tensors_config(checkpoint_->config().at("quantization_config"), where);
+  for (const Linear& linear : stored_linears(graph)) {
+    const std::optional<Scheme> scheme = config.scheme_of(linear.name);
+    check_names(linear, scheme ? &*scheme : nullptr);
+    if (!scheme) continue;
+    check_packed(linear, *scheme);
+    schemes_[linear.name] = *scheme;
+    linears_[linear.name] = linear;
+  }
+}
+
+/// The linear's tensors are those that the config promises, and no others (an activation order or an input
+/// scale that we don't know of would change what the codes mean).
+void CompressedTensorsReader::check_names(const Linear& linear, const Scheme* scheme) const {
+  const std::string packed = linear.name + ".weight_packed";
+  if (scheme == nullptr && checkpoint_->contains(packed)) {
+    user_error(
+        "{}: is stored, but quantization_config leaves '{}' in floating point: no group names it, or "
+        "`ignore` does",
+        describe_tensor(*checkpoint_, packed), linear.name);
+  }
+  std::vector<std::string> known = {"weight", "bias"};
+  if (scheme != nullptr) known = {"weight_packed", "weight_scale", "weight_shape", "bias"};
+  if (scheme != nullptr && !scheme->symmetric) known.push_back("weight_zero_point");
+  if (scheme != nullptr && !checkpoint_->contains(packed)) {
+    user_error(
+        "{}: tensor '{}' is missing, but quantization_config stores '{}' as {}; list it in `ignore` if it is "
+        "not quantised",
+        checkpoint_->folder().string(), packed, linear.name, scheme->describe());
+  }
+  const std::string prefix = linear.name + ".";
+  const auto& tensors = checkpoint_->tensors();
+  for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
+    const std::string suffix = it->first.substr(prefix.size());
+    if (std::find(known.begin(), known.end(), suffix) != known.end()) continue;
+    user_error("{}: not expected beside a linear stored as {}{}", describe_tensor(*checkpoint_, it->first),
+               scheme != nullptr ? scheme->describe() : "floating point",
+               suffix == "weight_g_idx"
+                   ? " (activation order 'group' is not supported: make the artefact with 'static')"
+                   : "");
+  }
+}
+
+void CompressedTensorsReader::check_packed(const Linear& linear, const Scheme& scheme) const {
+  if (!scheme.divides(linear.in)) {
+    user_error(
+        "{}: quantization_config stores '{}' with group_size {}, which does not divide its {} input features",
+        checkpoint_->folder().string(), linear.name, scheme.group_size, linear.in);
+  }
+  const int64_t groups = scheme.groups(linear.in);
+  check_tensor(linear.name + ".weight_packed",
+               {DType::I32, {linear.out, packed_words(linear.in, scheme.bits)}});
+  check_tensor(linear.name + ".weight_shape", {DType::I64, {2}});
+  check_shape_tensor(linear);
+  if (!scheme.symmetric) {
+    check_tensor(linear.name + ".weight_zero_point",
+                 {DType::I32, {packed_words(linear.out, scheme.bits), groups}});
+  }
+  const std::string scale = linear.name + ".weight_scale";
+  const auto it = checkpoint_->tensors().find(scale);
+  const DType found = it == checkpoint_->tensors().end() ? float_dtype_ : it->second.dtype;
+  const bool floating = found == DType::F16 || found == DType::BF16 || found == DType::F32;
+  check_tensor(scale, {floating ? found : float_dtype_, {linear.out, groups}});
+}
+
+void CompressedTensorsReader::check_tensor(const std::string& name, const TensorInfo& expected) const {
+  const auto it = checkpoint_->tensors().find(name);
+  if (it == checkpoint_->tensors().end()) {
+    user_error("{}: tensor '{}' is missing: expected {}", checkpoint_->folder().string(), name,
+               expected.describe());
+  }
+  if (it->second == expected) return;
+  user_error("{}: expected {}, found {}", describe_tensor(*checkpoint_, name), expected.describe(),
+             it->second.describe());
+}
+
+void CompressedTensorsReader::check_shape_tensor(const Linear& linear) const {
+  const std::string name = linear.name + ".weight_shape";
+  const TensorView view = checkpoint_->view(name);
+  std::array<int64_t, 2> shape{};
+  LATHE_ASSERT(view.bytes.size() == sizeof shape, "{} has {} bytes", name, view.bytes.size());
+  std::memcpy(shape.data(), view.bytes.data(), sizeof shape);
+  if (shape[0] == linear.out && shape[1] == linear.in) return;
+  user_error("{}: expected the values [{}, {}], found [{}, {}]", describe_tensor(*checkpoint_, name),
+             linear.out, linear.in, shape[0], shape[1]);
+}
+
+at::Tensor CompressedTensorsReader::read_scales(const std::string& name) const {
+  at::Tensor scales = read_float_tensor(*checkpoint_, name);
+  const at::Tensor bad = scales <= 0;
+  if (bad.any().item<bool>()) {
+    user_error("{}: the scale at {} is {:g}: expected a positive number", describe_tensor(*checkpoint_, name),
+               first_index(bad), scales.masked_select(bad)[0].item<float>());
+  }
+  return scales;
+}
+
+QuantizedTensor CompressedTensorsReader::read(const std::string& linear) const {
+  const auto found = schemes_.find(linear);
+  LATHE_ASSERT(found != schemes_.end(), "'{}' is not a packed linear", linear);
+  const Linear& shape = linears_.at(linear);
+  QuantizedTensor tensor{.scheme = found->second,
+                         .scale_dtype = checkpoint_->tensors().at(linear + ".weight_scale").dtype,
+                         .codes = {},
+                         .scales = read_scales(linear + ".weight_scale"),
+                         .zero_points = {}};
+  const int bits = tensor.scheme.bits;
+  tensor.codes =
+      to_signed(unpack_rows(borrow(checkpoint_->view(linear + ".weight_packed")), bits, shape.in), bits);
+  if (!tensor.scheme.symmetric) {
+    const at::Tensor along_out = borrow(checkpoint_->view(linear + ".weight_zero_point")).t().contiguous();
+    tensor.zero_points = to_signed(unpack_rows(along_out, bits, shape.out).t(), bits);
+  }
+  return tensor;
+}
+
+std::map<std::string, TensorInfo> CompressedTensorsReader::unpacked_tensors() const {
+  std::map<std::string, TensorInfo> tensors = checkpoint_->tensors();
+  for (const auto& [name, linear] : linears_) {
+    for (const char* suffix : {".weight_packed", ".weight_scale", ".weight_shape", ".weight_zero_point"}) {
+      tensors.erase(name + suffix);
+    }
+    tensors[name + ".weight"] = {float_dtype_, {linear.out, linear.in}};
+  }
+  return tensors;
+}
+
+}  // namespace lathe

@@ -1,0 +1,44 @@
+// Reads the linears of a compressed-tensors artefact back (layout: compressed_tensors.h).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "formats/safetensors/checkpoint.h"
+#include "lib/model/graph.h"
+#include "lib/numeric/quantized_tensor.h"
+
+namespace lathe {
+
+class CompressedTensorsReader {
+ public:
+  /// Parses the checkpoint's quantization_config and checks names, shapes and dtypes of every packed tensor
+  /// against the graph. UserError naming file, tensor or key. Reads nothing but headers and the weight_shape
+  /// tensors.
+  CompressedTensorsReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph);
+
+  /// The packed linears by module name.
+  const std::map<std::string, Scheme>& schemes() const { return schemes_; }
+
+  /// Unpacks one of them. UserError for a scale that is not finite and positive.
+  QuantizedTensor read(const std::string& linear) const;
+
+  /// The checkpoint's tensors with those of each packed linear replaced by the "<linear>.weight" they stand
+  /// for.
+  std::map<std::string, TensorInfo> unpacked_tensors() const;
+
+ private:
+  void check_packed(const Linear& linear, const Scheme& scheme) const;
+  void check_tensor(const std::string& name, const TensorInfo& expected) const;
+  void check_shape_tensor(const Linear& linear) const;
+  void check_names(const Linear& linear, const Scheme* scheme) const;
+  at::Tensor read_scales(const std::string& name) const;
+
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  DType float_dtype_;
+  std::map<std::string, Scheme> schemes_;
+  std::map<std::string, Linear> linears_;
+};
+
+}  // namespace lathe

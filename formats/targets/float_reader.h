@@ -1,0 +1,22 @@
+// Floating-point tensors of a checkpoint, as FP32.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+#include "formats/safetensors/checkpoint.h"
+
+namespace lathe {
+
+/// FP32, CPU, contiguous, a copy. F16, BF16 and F32 are converted exactly. UserError naming file and tensor
+/// for another dtype, and with the index of the first value that is NaN or infinite.
+at::Tensor read_float_tensor(const Checkpoint& checkpoint, const std::string& name);
+
+/// "<folder>/<file>: tensor 'name'", for errors.
+std::string describe_tensor(const Checkpoint& checkpoint, const std::string& name);
+
+/// Index of the first true element of a Bool tensor, "[3, 17]".
+std::string first_index(const at::Tensor& mask);
+
+}  // namespace lathe

@@ -1,0 +1,90 @@
+#include "formats/targets/model_folder.h"
+
+#include <ATen/ATen.h>
+
+#include "formats/safetensors/json_text.h"
+#include "formats/targets/compressed_tensors_reader.h"
+#include "formats/targets/float_reader.h"
+#include "lib/base/error.h"
+
+namespace lathe {
+namespace {
+
+constexpr std::string_view kWeight = ".weight";
+
+/// Tensors as they stand in a floating-point checkpoint; weights of packed linears dequantised.
+class FolderWeights : public WeightSource {
+ public:
+  FolderWeights(std::shared_ptr<const Checkpoint> checkpoint,
+                std::shared_ptr<const CompressedTensorsReader> packed)
+      : checkpoint_(std::move(checkpoint)), packed_(std::move(packed)) {}
+
+  bool contains(const std::string& name) const override {
+    return checkpoint_->contains(name) || is_packed(name);
+  }
+
+  at::Tensor load(const std::string& name) const override {
+    if (!is_packed(name)) return read_float_tensor(*checkpoint_, name);
+    return packed_->read(linear_of(name)).dequantize().contiguous();
+  }
+
+ private:
+  static std::string linear_of(const std::string& name) {
+    return name.substr(0, name.size() - kWeight.size());
+  }
+
+  bool is_packed(const std::string& name) const {
+    return packed_ != nullptr && name.ends_with(kWeight) && packed_->schemes().contains(linear_of(name));
+  }
+
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  std::shared_ptr<const CompressedTensorsReader> packed_;
+};
+
+/// The quantization_config's method where there is one. Only compressed-tensors is read back.
+bool is_quantized(const Checkpoint& checkpoint) {
+  const auto& config = checkpoint.config();
+  const auto entry = config.find("quantization_config");
+  if (entry == config.end() || entry->is_null()) return false;
+  const std::string where = (checkpoint.folder() / "config.json").string();
+  const auto method = entry->is_object() ? entry->find("quant_method") : entry->end();
+  if (!entry->is_object() || method == entry->end()) {
+    user_error("{}: quantization_config: expected an object with the key 'quant_method', found {}", where,
+               quote_text(entry->dump()));
+  }
+  if (*method != "compressed-tensors") {
+    user_error(
+        "{}: quantization_config.quant_method: expected compressed-tensors (format pack-quantized), found "
+        "{}; "
+        "use an artefact of that kind, or the original floating-point model",
+        where, quote_text(method->dump()));
+  }
+  return true;
+}
+
+}  // namespace
+
+QuantizedTensor ModelFolder::read_quantized(const std::string& linear) const {
+  LATHE_ASSERT(packed != nullptr, "{}: a floating-point folder has no packed linears",
+               checkpoint->folder().string());
+  return packed->read(linear);
+}
+
+ModelFolder open_model_folder(const std::filesystem::path& folder) {
+  ModelFolder result;
+  result.checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(folder));
+  const Checkpoint& checkpoint = *result.checkpoint;
+  result.graph = build_graph(parse_model_config(checkpoint.config(), (folder / "config.json").string()));
+  result.quantized = is_quantized(checkpoint);
+  if (result.quantized) {
+    result.packed = std::make_shared<const CompressedTensorsReader>(result.checkpoint, result.graph);
+    result.schemes = result.packed->schemes();
+    check_tensors(result.graph, result.packed->unpacked_tensors(), folder.string());
+  } else {
+    check_tensors(result.graph, checkpoint.tensors(), folder.string());
+  }
+  result.weights = std::make_unique<FolderWeights>(result.checkpoint, result.packed);
+  return result;
+}
+
+}  // namespace lathe

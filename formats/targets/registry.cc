@@ -1,0 +1,22 @@
+#include "formats/targets/compressed_tensors.h"
+#include "formats/targets/target.h"
+#include "lib/base/error.h"
+#include "lib/base/strings.h"
+
+namespace lathe {
+
+const std::vector<Target>& targets() {
+  static const std::vector<Target> rows = {compressed_tensors_target()};
+  return rows;
+}
+
+const Target& find_target(const std::string& name) {
+  std::vector<std::string> known;
+  for (const Target& target : targets()) {
+    if (target.name == name) return target;
+    known.push_back(target.name);
+  }
+  user_error("unknown output format '{}'; known: {}{}", name, join_words(known), did_you_mean(name, known));
+}
+
+}  // namespace lathe

@@ -1,0 +1,34 @@
+// liblathe_cuda.so, Lathe's own CUDA kernels: opened at first use, so that the program starts (and is
+// shipped) without it.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <filesystem>
+
+#include "lib/kernels/cuda/group_quant_cuda.h"
+
+namespace lathe::kernels {
+
+struct CudaLibrary {
+  decltype(&lathe_cuda_group_min_max) group_min_max = nullptr;
+  decltype(&lathe_cuda_group_params) group_params = nullptr;
+  decltype(&lathe_cuda_group_encode) group_encode = nullptr;
+  decltype(&lathe_cuda_group_decode) group_decode = nullptr;
+  decltype(&lathe_cuda_group_fake_quantize) group_fake_quantize = nullptr;
+  decltype(&lathe_cuda_error_text) error_text = nullptr;
+
+  /// Throws InternalError with the kernel's name and CUDA's reason where code is not 0.
+  void check(int code, const char* kernel) const;
+};
+
+/// The library beside the running executable. UserError where the build has no CUDA kernels.
+const CudaLibrary& cuda_library();
+
+/// The library at `path`, with all its functions found. UserError where it can't be opened or lacks one.
+CudaLibrary open_cuda_library(const std::filesystem::path& path);
+
+/// ATen's current stream of a CUDA device, for a kernel launch.
+LatheCudaQueue current_queue(c10::Device device);
+
+}  // namespace lathe::kernels

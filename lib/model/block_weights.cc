@@ -1,0 +1,67 @@
+#include <ATen/ATen.h>
+
+#include "lib/base/error.h"
+#include "lib/model/forward.h"
+
+namespace lathe {
+namespace {
+
+std::string weight_name(const std::string& module) { return module + ".weight"; }
+std::string bias_name(const std::string& module) { return module + ".bias"; }
+
+void check_shape(const std::string& name, const at::Tensor& tensor, at::IntArrayRef shape) {
+  LATHE_ASSERT(tensor.defined() && tensor.sizes() == shape, "{}: expected {}, got {}", name,
+               describe_shape(shape.vec()),
+               tensor.defined() ? describe_shape(tensor.sizes().vec()) : "no tensor");
+}
+
+}  // namespace
+
+BlockWeights::BlockWeights(const Block& block, const WeightSource& source, c10::Device device) {
+  const auto load = [&](const std::string& name, at::IntArrayRef shape) {
+    at::Tensor tensor = source.load(name);
+    check_shape(name, tensor, shape);
+    tensors_[name] = tensor.to(device);
+  };
+  for (const Norm* norm : {&block.attention_norm, &block.mlp_norm, &block.q_norm, &block.k_norm}) {
+    if (!norm->name.empty()) load(weight_name(norm->name), {norm->width});
+  }
+  for (const Linear& linear : block.linears) {
+    load(weight_name(linear.name), {linear.out, linear.in});
+    if (linear.bias) load(bias_name(linear.name), {linear.out});
+  }
+}
+
+const at::Tensor& BlockWeights::weight(const Linear& linear) const {
+  const auto found = tensors_.find(weight_name(linear.name));
+  LATHE_ASSERT(found != tensors_.end(), "no weight of {}", linear.name);
+  return found->second;
+}
+
+const at::Tensor& BlockWeights::norm(const Norm& norm) const {
+  const auto found = tensors_.find(weight_name(norm.name));
+  LATHE_ASSERT(found != tensors_.end(), "no norm '{}'", norm.name);
+  return found->second;
+}
+
+at::Tensor BlockWeights::bias(const Linear& linear) const {
+  const auto found = tensors_.find(bias_name(linear.name));
+  return found == tensors_.end() ? at::Tensor() : found->second;
+}
+
+void BlockWeights::set_weight(const Linear& linear, at::Tensor weight) {
+  check_shape(linear.name, weight, {linear.out, linear.in});
+  tensors_.at(weight_name(linear.name)) = std::move(weight);
+}
+
+void BlockWeights::set_bias(const Linear& linear, at::Tensor bias) {
+  check_shape(linear.name, bias, {linear.out});
+  tensors_[bias_name(linear.name)] = std::move(bias);
+}
+
+void BlockWeights::set_norm(const Norm& norm, at::Tensor weight) {
+  check_shape(norm.name, weight, {norm.width});
+  tensors_.at(weight_name(norm.name)) = std::move(weight);
+}
+
+}  // namespace lathe

@@ -1,0 +1,184 @@
+#include "lib/model/graph.h"
+
+#include <algorithm>
+#include <array>
+
+#include "lib/base/error.h"
+#include "lib/base/strings.h"
+#include "lib/model/arch/families.h"
+
+namespace lathe {
+namespace {
+
+struct RoleRow {
+  LinearRole role;
+  std::string_view name, part;  // part: the recipe's word for attention or MLP; empty for the head
+};
+
+constexpr std::array<RoleRow, 8> kRoles = {{
+    {LinearRole::q_proj, "q_proj", "attention"},
+    {LinearRole::k_proj, "k_proj", "attention"},
+    {LinearRole::v_proj, "v_proj", "attention"},
+    {LinearRole::o_proj, "o_proj", "attention"},
+    {LinearRole::gate_proj, "gate_proj", "mlp"},
+    {LinearRole::up_proj, "up_proj", "mlp"},
+    {LinearRole::down_proj, "down_proj", "mlp"},
+    {LinearRole::lm_head, "lm_head", ""},
+}};
+
+const RoleRow& row_of(LinearRole role) {
+  for (const RoleRow& row : kRoles) {
+    if (row.role == role) return row;
+  }
+  internal_error("LinearRole {} has no row", static_cast<int>(role));
+}
+
+using Expected = std::map<std::string, std::vector<int64_t>>;
+
+void expect(Expected& expected, const Norm& norm) {
+  if (!norm.name.empty()) expected[norm.name + ".weight"] = {norm.width};
+}
+
+void expect(Expected& expected, const Linear& linear) {
+  expected[linear.name + ".weight"] = {linear.out, linear.in};
+  if (linear.bias) expected[linear.name + ".bias"] = {linear.out};
+}
+
+std::string missing_message(const ModelGraph& graph, const Expected& expected,
+                            const std::map<std::string, TensorInfo>& tensors, const std::string& first) {
+  const auto missing =
+      std::ranges::count_if(expected, [&](const auto& entry) { return !tensors.contains(entry.first); });
+  std::string text = fmt::format("tensor '{}' {} is missing", first, describe_shape(expected.at(first)));
+  if (missing > 1)
+    text += fmt::format(" (and {} more of the {} that config.json implies)", missing - 1, expected.size());
+  if (first == graph.lm_head.name + ".weight")
+    text += "; if the head is the embedding, set tie_word_embeddings to true";
+  return text;
+}
+
+// Weights of two or more dimensions are held to the dtype that config.json declares; norms and biases may be
+// wider.
+void check_dtype(const ModelConfig& config, const std::string& name, const TensorInfo& info,
+                 const std::string& folder) {
+  const bool readable = info.dtype == DType::F16 || info.dtype == DType::BF16 || info.dtype == DType::F32;
+  if (!readable) {
+    user_error("{}: tensor '{}': expected F16, BF16 or F32 weights, found {}; convert the checkpoint first",
+               folder, name, info.describe());
+  }
+  if (config.dtype_declared && info.shape.size() > 1 && info.dtype != config.dtype) {
+    user_error(
+        "{}: tensor '{}': config.json declares {} weights, found {}; correct its dtype key or the weights",
+        folder, name, name_of(config.dtype), info.describe());
+  }
+}
+
+// A bias that the graph does not know would be dropped in silence.
+void check_no_stray_bias(const Linear& linear, const std::map<std::string, TensorInfo>& tensors,
+                         const std::string& model_type, const std::string& folder) {
+  const std::string name = linear.name + ".bias";
+  if (linear.bias || !tensors.contains(name)) return;
+  user_error("{}: tensor '{}': config.json (model_type '{}') says that this linear has no bias, found {}",
+             folder, name, model_type, tensors.at(name).describe());
+}
+
+}  // namespace
+
+std::string_view name_of(LinearRole role) { return row_of(role).name; }
+
+bool role_matches(LinearRole role, std::string_view target) {
+  const RoleRow& row = row_of(role);
+  return target == "linear" || target == row.name || (!row.part.empty() && target == row.part);
+}
+
+const std::vector<std::string>& role_targets() {
+  static const std::vector<std::string> kTargets = [] {
+    std::vector<std::string> targets = {"linear", "attention", "mlp"};
+    for (const RoleRow& row : kRoles) targets.emplace_back(row.name);
+    return targets;
+  }();
+  return kTargets;
+}
+
+std::string_view name_of(Slot slot) {
+  switch (slot) {
+    case Slot::attention_in:
+      return "attention_in";
+    case Slot::attention_out:
+      return "attention_out";
+    case Slot::mlp_in:
+      return "mlp_in";
+    case Slot::mlp_mid:
+      return "mlp_mid";
+  }
+  internal_error("Slot {}", static_cast<int>(slot));
+}
+
+const Linear* Block::find(LinearRole role) const {
+  const auto found = std::ranges::find(linears, role, &Linear::role);
+  return found == linears.end() ? nullptr : &*found;
+}
+
+std::vector<const Linear*> Block::reading(Slot slot) const {
+  std::vector<const Linear*> readers;
+  for (const Linear& linear : linears) {
+    if (linear.slot == slot) readers.push_back(&linear);
+  }
+  return readers;
+}
+
+std::map<std::string, std::vector<int64_t>> ModelGraph::expected_tensors() const {
+  Expected expected;
+  expected[embedding + ".weight"] = {config.vocab_size, config.hidden_size};
+  for (const Block& block : blocks) {
+    for (const Norm* norm : {&block.attention_norm, &block.mlp_norm, &block.q_norm, &block.k_norm}) {
+      expect(expected, *norm);
+    }
+    for (const Linear& linear : block.linears) expect(expected, linear);
+  }
+  expect(expected, final_norm);
+  if (!config.tie_word_embeddings) expect(expected, lm_head);
+  return expected;
+}
+
+ModelGraph build_graph(const ModelConfig& config) {
+  const DecoderFamily* family = find_family(config.model_type);
+  if (family == nullptr) user_error("{}", unsupported_family_message(config.model_type));
+  return build_decoder(*family, config);
+}
+
+std::vector<FamilyInfo> supported_families() {
+  std::vector<FamilyInfo> infos;
+  for (const DecoderFamily* family : families()) {
+    infos.push_back({std::string(family->model_type), std::string(family->description)});
+  }
+  return infos;
+}
+
+std::string unsupported_family_message(const std::string& model_type) {
+  std::vector<std::string> names;
+  for (const DecoderFamily* family : families()) names.emplace_back(family->model_type);
+  return fmt::format("model_type '{}' is not supported; supported are {}{}", model_type, join_words(names),
+                     did_you_mean(model_type, names));
+}
+
+void check_tensors(const ModelGraph& graph, const std::map<std::string, TensorInfo>& tensors,
+                   const std::string& folder) {
+  const Expected expected = graph.expected_tensors();
+  for (const auto& [name, shape] : expected) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) user_error("{}: {}", folder, missing_message(graph, expected, tensors, name));
+    if (found->second.shape != shape) {
+      user_error("{}: tensor '{}': config.json implies the shape {}, found {}", folder, name,
+                 describe_shape(shape), found->second.describe());
+    }
+    check_dtype(graph.config, name, found->second, folder);
+  }
+  for (const Block& block : graph.blocks) {
+    for (const Linear& linear : block.linears) {
+      check_no_stray_bias(linear, tensors, graph.config.model_type, folder);
+    }
+  }
+  check_no_stray_bias(graph.lm_head, tensors, graph.config.model_type, folder);
+}
+
+}  // namespace lathe

@@ -1,0 +1,24 @@
+// How far an approximated weight matrix is from the original: the one object that reports, checks and tests
+// share.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+namespace lathe {
+
+struct Distortion {
+  double weight_relative_mse = 0;  // ||W - What||^2 / ||W||^2
+  double max_abs_error = 0;        // max |W - What|
+  std::optional<double>
+      output_relative_error;  // tr(dW H dW^T) / tr(W H W^T); nothing where no Gram matrix was given
+};
+
+/// weight, approximation: FP32 [out, in]. gram: FP32 [in, in] (any positive multiple of X^T X gives the same
+/// answer), or undefined. Ratios are 0 where the error is 0, and infinite where only the reference is 0. NaN
+/// comes through as NaN.
+Distortion measure_distortion(const at::Tensor& weight, const at::Tensor& approximation,
+                              const at::Tensor& gram);
+
+}  // namespace lathe

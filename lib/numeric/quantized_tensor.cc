@@ -1,0 +1,62 @@
+#include "lib/numeric/quantized_tensor.h"
+
+#include <ATen/ATen.h>
+
+#include "lib/base/error.h"
+#include "lib/tensor/aten.h"
+
+namespace lathe {
+namespace {
+
+/// Codes relative to their zero point, FP32 [out, groups, length]; exact.
+at::Tensor centred_codes(const QuantizedTensor& tensor) {
+  const int64_t groups = tensor.scales.size(1);
+  at::Tensor values = tensor.codes.to(at::kFloat).view({tensor.rows(), groups, -1});
+  if (tensor.zero_points.defined()) values.sub_(tensor.zero_points.to(at::kFloat).unsqueeze(-1));
+  return values;
+}
+
+/// Groups whose codes all stand for zero: any scale is right for them.
+at::Tensor empty_groups(const QuantizedTensor& tensor) { return centred_codes(tensor).eq(0).all(-1); }
+
+[[noreturn]] void refuse_scale(const QuantizedTensor& tensor, const at::Tensor& exact,
+                               const at::Tensor& bad) {
+  const at::Tensor first = bad.nonzero()[0].cpu();
+  const int64_t row = first[0].item<int64_t>(), group = first[1].item<int64_t>();
+  user_error(
+      "row {}, group {}: the scale would become {:g}, which {} can't hold; use a wider scale type or no fold "
+      "here",
+      row, group, exact[row][group].item<float>(), name_of(tensor.scale_dtype));
+}
+
+}  // namespace
+
+at::Tensor QuantizedTensor::dequantize() const {
+  at::Tensor values = centred_codes(*this);
+  return values.mul_(scales.unsqueeze(-1)).view({rows(), cols()});
+}
+
+void QuantizedTensor::scale_rows(const at::Tensor& factors) {
+  LATHE_ASSERT(factors.dim() == 1 && factors.size(0) == rows(), "scale_rows: {} factors for {} rows",
+               factors.numel(), rows());
+  const at::Tensor exact = scales * factors.to(scales.options()).unsqueeze(1);
+  at::Tensor rounded = round_to(exact, scale_dtype);
+  at::Tensor bad = at::isfinite(rounded).logical_and_(rounded > 0).logical_not_();
+  if (bad.any().item<bool>()) {
+    // A group without values (codes all zero) carries a scale that means nothing: it keeps the one it has.
+    const at::Tensor empty = empty_groups(*this);
+    rounded = at::where(bad.logical_and(empty), scales, rounded);
+    bad.logical_and_(empty.logical_not());
+    if (bad.any().item<bool>()) refuse_scale(*this, exact, bad);
+  }
+  scales = rounded;
+}
+
+at::Tensor round_to(const at::Tensor& values, DType dtype) {
+  LATHE_ASSERT(values.scalar_type() == at::kFloat, "round_to: expected FP32 values");
+  LATHE_ASSERT(dtype == DType::F16 || dtype == DType::BF16 || dtype == DType::F32, "round_to: scale type {}",
+               name_of(dtype));
+  return dtype == DType::F32 ? values.clone() : values.to(to_scalar_type(dtype)).to(at::kFloat);
+}
+
+}  // namespace lathe

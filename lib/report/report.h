@@ -1,0 +1,101 @@
+// What a run did to a model, as plain data, and its three faces: report.json, report.md and the lines that
+// end a run.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace lathe {
+
+struct Report {
+  /// Of report.json; raised when a key changes its meaning or goes away, not when one is added.
+  static constexpr int kSchema = 1;
+
+  struct Model {
+    std::string path, family, dtype;
+    int64_t blocks = 0;
+    int64_t parameters = 0;  // tensors of the checkpoint: a tied head counts once
+  };
+  struct Environment {
+    std::string version, compiler, device;
+    int threads = 0;
+  };
+  struct Totals {
+    uint64_t bytes_before = 0, bytes_after = 0;  // of the weight files
+    int64_t quantized_weights = 0;
+    double bits_per_quantized_weight = 0;  // scales and zero points counted
+    double bits_per_parameter = 0;         // of the whole model
+  };
+  struct Calibration {
+    std::vector<std::string> files;
+    int64_t documents = 0, tokens = 0;
+    int64_t usable_rows = 0, rows = 0, seq_len = 0;  // `rows` of `usable_rows` were used
+    std::string ids_hash;
+  };
+  /// One quantised linear.
+  struct LinearRow {
+    std::string name;    // "model.layers.0.self_attn.q_proj"
+    std::string role;    // "q_proj"
+    std::string scheme;  // "int4 sym g128"
+    std::string solver;  // "rtn"
+    double bits_per_weight = 0;
+    double weight_relative_mse = 0;               // |W - Q|^2 / |W|^2, W with folds applied
+    std::optional<double> output_relative_error;  // tr(dW H dW^T) / tr(W H W^T)
+    std::optional<double> ratio;                  // AWQ's exponent, where a fold was applied
+    bool clipped = false;                         // a transform offered a range
+    double seconds = 0;
+    std::vector<std::string> events;
+  };
+  /// One linear that stays in floating point.
+  struct KeptRow {
+    std::string name, reason;
+  };
+  /// One edge at which a transform looked.
+  struct FoldRow {
+    std::string transform, producer, slot;
+    bool applied = false;
+    double ratio = 0, loss_before = 0,
+           loss_after = 0;  // the transform's own objective without and with its scales
+    std::string note;       // why there is no fold, if there is none
+  };
+  struct Evaluation {
+    std::string text;
+    int64_t ctx = 0, tokens = 0;
+    double perplexity_before = 0, perplexity_after = 0;
+    double kl_mean = 0, kl_median = 0, kl_p99 = 0;  // KL(before || after), nats
+    double same_top = 0;                            // share of positions, 0 to 1
+  };
+
+  nlohmann::json recipe;  // with every default filled in
+  Model model;
+  Environment environment;
+  Totals totals;
+  Calibration calibration;
+  std::vector<LinearRow> linears;
+  std::vector<KeptRow> kept;
+  std::vector<FoldRow> folds;
+  std::optional<Evaluation> evaluation;
+  std::vector<std::pair<std::string, double>> stages;  // name and wall seconds
+  uint64_t peak_rss = 0;                               // bytes
+  std::vector<std::string> warnings;
+};
+
+/// The whole report. A number that is not finite is written as null, and `warnings` names it: JSON has no
+/// NaN, and a figure must not vanish in silence.
+nlohmann::json to_json(const Report& report);
+
+/// The report's own warnings and one for each number that is not finite.
+std::vector<std::string> all_warnings(const Report& report);
+
+/// report.md: summary first, then the layers that lost most, every layer, folds, stages, and how to load the
+/// model.
+std::string to_markdown(const Report& report);
+
+/// The summary that ends a run: aligned, no colours.
+std::string to_terminal(const Report& report);
+
+}  // namespace lathe

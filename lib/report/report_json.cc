@@ -1,0 +1,138 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "lib/report/report.h"
+
+namespace lathe {
+namespace {
+
+using nlohmann::json;
+
+json or_null(const std::optional<double>& value) { return value ? json(*value) : json(nullptr); }
+
+json linear_json(const Report::LinearRow& row) {
+  return {{"name", row.name},
+          {"role", row.role},
+          {"scheme", row.scheme},
+          {"solver", row.solver},
+          {"bits_per_weight", row.bits_per_weight},
+          {"weight_error", row.weight_relative_mse},
+          {"output_error", or_null(row.output_relative_error)},
+          {"ratio", or_null(row.ratio)},
+          {"clipped", row.clipped},
+          {"seconds", row.seconds},
+          {"events", row.events}};
+}
+
+json fold_json(const Report::FoldRow& row) {
+  return {{"transform", row.transform},   {"producer", row.producer}, {"slot", row.slot},
+          {"applied", row.applied},       {"ratio", row.ratio},       {"loss_before", row.loss_before},
+          {"loss_after", row.loss_after}, {"note", row.note}};
+}
+
+json kept_json(const Report::KeptRow& row) { return {{"name", row.name}, {"reason", row.reason}}; }
+
+json stage_json(const std::pair<std::string, double>& stage) {
+  return {{"name", stage.first}, {"seconds", stage.second}};
+}
+
+json calibration_json(const Report::Calibration& calibration) {
+  return {{"files", calibration.files},      {"documents", calibration.documents},
+          {"tokens", calibration.tokens},    {"usable_rows", calibration.usable_rows},
+          {"rows", calibration.rows},        {"seq_len", calibration.seq_len},
+          {"ids_hash", calibration.ids_hash}};
+}
+
+json evaluation_json(const std::optional<Report::Evaluation>& evaluation) {
+  if (!evaluation) return nullptr;
+  return {{"text", evaluation->text},
+          {"ctx", evaluation->ctx},
+          {"tokens", evaluation->tokens},
+          {"perplexity_before", evaluation->perplexity_before},
+          {"perplexity_after", evaluation->perplexity_after},
+          {"kl_mean", evaluation->kl_mean},
+          {"kl_median", evaluation->kl_median},
+          {"kl_p99", evaluation->kl_p99},
+          {"same_top", evaluation->same_top}};
+}
+
+json totals_json(const Report& report) {
+  const Report::Totals& totals = report.totals;
+  double seconds = 0;
+  for (const auto& stage : report.stages) seconds += stage.second;
+  const double parameters = static_cast<double>(report.model.parameters);
+  return {
+      {"bytes_before", totals.bytes_before},
+      {"bytes_after", totals.bytes_after},
+      {"quantized_weights", totals.quantized_weights},
+      {"quantized_share", parameters > 0 ? static_cast<double>(totals.quantized_weights) / parameters : 0.0},
+      {"bits_per_quantized_weight", totals.bits_per_quantized_weight},
+      {"bits_per_parameter", totals.bits_per_parameter},
+      {"peak_rss_bytes", report.peak_rss},
+      {"seconds", seconds}};
+}
+
+template <class Row>
+json rows_json(const std::vector<Row>& rows, json (*convert)(const Row&)) {
+  json list = json::array();
+  for (const Row& row : rows) list.push_back(convert(row));
+  return list;
+}
+
+/// Replaces every number that is not finite by null and names it: "linears[3].seconds (the row's name) is
+/// ...".
+void null_not_finite(json& value, const std::string& path, std::string row, std::vector<std::string>& found) {
+  if (value.is_number_float() && !std::isfinite(value.get<double>())) {
+    found.push_back(fmt::format("{}{} is not a finite number ({})", path, row.empty() ? "" : " (" + row + ")",
+                                value.get<double>()));
+    value = nullptr;
+  } else if (value.is_object()) {
+    for (const char* key : {"name", "producer"}) {
+      if (value.contains(key) && value[key].is_string()) row = value[key].get<std::string>();
+    }
+    for (auto& [key, child] : value.items()) {
+      null_not_finite(child, path.empty() ? key : path + "." + key, row, found);
+    }
+  } else if (value.is_array()) {
+    for (size_t i = 0; i < value.size(); ++i)
+      null_not_finite(value[i], fmt::format("{}[{}]", path, i), row, found);
+  }
+}
+
+}  // namespace
+
+json to_json(const Report& report) {
+  const Report::Model& model = report.model;
+  const Report::Environment& environment = report.environment;
+  json result = {{"schema", Report::kSchema},
+                 {"recipe", report.recipe},
+                 {"model",
+                  {{"path", model.path},
+                   {"family", model.family},
+                   {"dtype", model.dtype},
+                   {"blocks", model.blocks},
+                   {"parameters", model.parameters}}},
+                 {"environment",
+                  {{"version", environment.version},
+                   {"compiler", environment.compiler},
+                   {"device", environment.device},
+                   {"threads", environment.threads}}},
+                 {"calibration", calibration_json(report.calibration)},
+                 {"totals", totals_json(report)},
+                 {"evaluation", evaluation_json(report.evaluation)},
+                 {"linears", rows_json(report.linears, linear_json)},
+                 {"folds", rows_json(report.folds, fold_json)},
+                 {"kept", rows_json(report.kept, kept_json)},
+                 {"stages", rows_json(report.stages, stage_json)}};
+  std::vector<std::string> warnings = report.warnings;
+  null_not_finite(result, "", "", warnings);
+  result["warnings"] = std::move(warnings);
+  return result;
+}
+
+std::vector<std::string> all_warnings(const Report& report) {
+  return to_json(report).at("warnings").get<std::vector<std::string>>();
+}
+
+}  // namespace lathe

@@ -1,0 +1,192 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "lib/base/strings.h"
+#include "lib/report/report.h"
+
+namespace lathe {
+namespace {
+
+/// Layers in the short list of those that lost most.
+constexpr size_t kWorst = 5;
+
+/// Four significant digits.
+std::string short_number(double value) { return std::isfinite(value) ? fmt::format("{:.4g}", value) : "n/a"; }
+std::string short_number(const std::optional<double>& value) { return value ? short_number(*value) : "-"; }
+std::string percent(double share) {
+  return std::isfinite(share) ? fmt::format("{:+.2f} %", 100 * share) : "n/a";
+}
+
+/// A table cell's text: a bar or a line break in it can't break the table.
+std::string cell(const std::string& text) {
+  std::string safe;
+  for (const char c : text) {
+    if (c == '|') safe += '\\';
+    safe += c == '\n' || c == '\r' ? ' ' : c;
+  }
+  return safe;
+}
+
+/// What a layer lost: its output error, or its weight error where there is no other.
+double loss(const Report::LinearRow& row) {
+  return row.output_relative_error.value_or(row.weight_relative_mse);
+}
+/// For sorting: what is not finite is worst (and a NaN would break the sort's order).
+double sorting_loss(const Report::LinearRow& row) { return std::isfinite(loss(row)) ? loss(row) : HUGE_VAL; }
+
+std::vector<const Report::LinearRow*> worst_layers(const Report& report) {
+  std::vector<const Report::LinearRow*> rows;
+  for (const auto& row : report.linears) rows.push_back(&row);
+  std::stable_sort(rows.begin(), rows.end(),
+                   [](const auto* a, const auto* b) { return sorting_loss(*a) > sorting_loss(*b); });
+  rows.resize(std::min(rows.size(), kWorst));
+  return rows;
+}
+
+/// Mean output error of each role, in order of first appearance.
+std::vector<std::pair<std::string, double>> by_role(const Report& report) {
+  std::vector<std::pair<std::string, double>> means;
+  std::map<std::string, int> counts;
+  for (const auto& row : report.linears) {
+    auto it = std::find_if(means.begin(), means.end(), [&](const auto& m) { return m.first == row.role; });
+    if (it == means.end()) it = means.insert(means.end(), {row.role, 0.0});
+    it->second += loss(row);
+    ++counts[row.role];
+  }
+  for (auto& [role, sum] : means) sum /= counts[role];
+  return means;
+}
+
+size_t applied_folds(const Report& report) {
+  return static_cast<size_t>(
+      std::count_if(report.folds.begin(), report.folds.end(), [](const auto& f) { return f.applied; }));
+}
+
+double total_seconds(const Report& report) {
+  double sum = 0;
+  for (const auto& [name, seconds] : report.stages) sum += seconds;
+  return sum;
+}
+
+/// Label and value pairs of the summary, shared by Markdown and terminal.
+std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
+  const Report::Totals& t = report.totals;
+  std::vector<std::pair<std::string, std::string>> lines = {
+      {"model", fmt::format("{} ({}, {} blocks, {:.1f} M parameters)", report.model.path, report.model.family,
+                            report.model.blocks, static_cast<double>(report.model.parameters) / 1e6)},
+      {"size", fmt::format("{} -> {} ({:.1f} %)", human_bytes(t.bytes_before), human_bytes(t.bytes_after),
+                           100.0 * static_cast<double>(t.bytes_after) / static_cast<double>(t.bytes_before))},
+      {"bits",
+       fmt::format("{:.3f} for each of {:.1f} M quantised weights, {:.3f} for each parameter of the model",
+                   t.bits_per_quantized_weight, static_cast<double>(t.quantized_weights) / 1e6,
+                   t.bits_per_parameter)},
+      {"linears", fmt::format("{} quantised, {} kept", report.linears.size(), report.kept.size())},
+      {"calibration",
+       fmt::format("{} rows x {} tokens", report.calibration.rows, report.calibration.seq_len)}};
+  if (!report.folds.empty()) {
+    lines.insert(lines.begin() + 4,
+                 {"folds", fmt::format("{} of {} edges", applied_folds(report), report.folds.size())});
+  }
+  if (report.evaluation) {
+    const Report::Evaluation& e = *report.evaluation;
+    lines.emplace_back("perplexity", fmt::format("{} -> {} ({})", short_number(e.perplexity_before),
+                                                 short_number(e.perplexity_after),
+                                                 percent(e.perplexity_after / e.perplexity_before - 1)));
+    lines.emplace_back("KL to model", fmt::format("mean {}, median {}, 99 % {} nats", short_number(e.kl_mean),
+                                                  short_number(e.kl_median), short_number(e.kl_p99)));
+    lines.emplace_back("same top", fmt::format("{:.2f} % of {} tokens", 100 * e.same_top, e.tokens));
+  }
+  lines.emplace_back("device",
+                     fmt::format("{}, {} threads", report.environment.device, report.environment.threads));
+  lines.emplace_back("time, memory",
+                     fmt::format("{:.1f} s, peak {}", total_seconds(report), human_bytes(report.peak_rss)));
+  return lines;
+}
+
+std::string linear_table(const std::vector<const Report::LinearRow*>& rows) {
+  std::string text =
+      "| linear | scheme | bits/weight | weight error | output error | AWQ ratio | clipped | s |\n"
+      "| --- | --- | --- | --- | --- | --- | --- | --- |\n";
+  for (const auto* row : rows) {
+    text += fmt::format("| {} | {} {} | {:.3f} | {} | {} | {} | {} | {:.2f} |\n", row->name, row->scheme,
+                        row->solver, row->bits_per_weight, short_number(row->weight_relative_mse),
+                        short_number(row->output_relative_error),
+                        row->ratio ? fmt::format("{:.2f}", *row->ratio) : "-", row->clipped ? "yes" : "no",
+                        row->seconds);
+    for (const std::string& event : row->events) text += fmt::format("| | {} | | | | | | |\n", cell(event));
+  }
+  return text;
+}
+
+std::string fold_table(const Report& report) {
+  std::string text =
+      "| transform | producer | feeds | folded | ratio | loss without | loss with |\n| --- | --- | --- | --- "
+      "| --- | --- | --- |\n";
+  for (const auto& fold : report.folds) {
+    text += fmt::format("| {} | {} | {} | {} | {:.2f} | {} | {} |\n", fold.transform, fold.producer,
+                        fold.slot, fold.applied ? "yes" : "no: " + cell(fold.note), fold.ratio,
+                        short_number(fold.loss_before), short_number(fold.loss_after));
+  }
+  return text;
+}
+
+constexpr std::string_view kHowToLoad = R"(
+With transformers (needs the `compressed-tensors` package):
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    model = AutoModelForCausalLM.from_pretrained("this/folder")
+    tokenizer = AutoTokenizer.from_pretrained("this/folder")
+
+With vLLM:
+
+    vllm serve this/folder
+)";
+
+}  // namespace
+
+std::string to_markdown(const Report& report) {
+  std::string text = "# Quantisation report\n\n| | |\n| --- | --- |\n";
+  for (const auto& [label, value] : summary(report)) text += fmt::format("| {} | {} |\n", label, cell(value));
+  if (const auto warnings = all_warnings(report); !warnings.empty()) {
+    text += "\n## Warnings\n\n";
+    for (const std::string& warning : warnings) text += fmt::format("- {}\n", cell(warning));
+  }
+  text +=
+      "\nErrors are relative and squared: weight error `‖W − Q‖² / ‖W‖²`, output error `tr(ΔW H ΔWᵀ) / tr(W "
+      "H Wᵀ)` on the "
+      "calibration inputs that the layer really gets.\n";
+  text += "\n## Layers that lost most\n\n" + linear_table(worst_layers(report));
+  text += "\n## Mean output error by role\n\n| role | output error |\n| --- | --- |\n";
+  for (const auto& [role, error] : by_role(report))
+    text += fmt::format("| {} | {} |\n", role, short_number(error));
+  std::vector<const Report::LinearRow*> all;
+  for (const auto& row : report.linears) all.push_back(&row);
+  text += "\n## Every layer\n\n" + linear_table(all);
+  if (!report.kept.empty()) {
+    text += "\n## Left in floating point\n\n| linear | why |\n| --- | --- |\n";
+    for (const auto& row : report.kept)
+      text += fmt::format("| {} | {} |\n", cell(row.name), cell(row.reason));
+  }
+  if (!report.folds.empty()) text += "\n## Folds\n\n" + fold_table(report);
+  text += "\n## Time\n\n| stage | seconds |\n| --- | --- |\n";
+  for (const auto& [name, seconds] : report.stages) text += fmt::format("| {} | {:.2f} |\n", name, seconds);
+  text += "\n## How to load it\n";
+  return text + std::string(kHowToLoad);
+}
+
+std::string to_terminal(const Report& report) {
+  std::string text;
+  for (const auto& [label, value] : summary(report)) text += fmt::format("{:<13} {}\n", label, value);
+  text += "\noutput error by role, and the layers that lost most\n";
+  for (const auto& [role, error] : by_role(report))
+    text += fmt::format("  {:<12} {}\n", role, short_number(error));
+  for (const auto* row : worst_layers(report))
+    text += fmt::format("  {:<44} {}\n", row->name, short_number(loss(*row)));
+  for (const std::string& warning : all_warnings(report)) text += fmt::format("warning: {}\n", warning);
+  return text;
+}
+
+}  // namespace lathe

@@ -1,0 +1,13 @@
+// GPT-2's alphabet: each of the 256 bytes as one printable character, so that byte-level BPE works on text.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace lathe::text {
+
+/// Each byte of `bytes` as its character: itself where it is printable in Latin-1, else U+0100 and up in
+/// order.
+std::string byte_level_encode(std::string_view bytes);
+
+}  // namespace lathe::text

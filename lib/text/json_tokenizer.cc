@@ -1,0 +1,79 @@
+#include "lib/text/json_tokenizer.h"
+
+#include "lib/base/error.h"
+#include "lib/base/strings.h"
+
+namespace lathe::text {
+namespace {
+
+const nlohmann::json kNull;
+const nlohmann::json kNoTokens = nlohmann::json::array();
+
+/// The component at `key`; null where the key is missing.
+JsonValue component(const JsonValue& json, const std::string& key) {
+  return json.has(key) ? json.at(key) : JsonValue(kNull, json.where(), key);
+}
+
+JsonValue added_tokens_of(const JsonValue& json) {
+  const JsonValue tokens = component(json, "added_tokens");
+  return tokens.is_null() ? JsonValue(kNoTokens, json.where(), "added_tokens") : tokens;
+}
+
+const JsonValue& check_version(const JsonValue& json) {
+  if (!json.raw().is_object()) json.expected("an object");
+  const std::string version = json.text_or_empty("version");
+  if (!version.empty() && version != "1.0") json.at("version").expected("\"1.0\"");
+  return json;
+}
+
+}  // namespace
+
+JsonTokenizer::JsonTokenizer(const JsonValue& json)
+    : model_(check_version(json).at("model")),
+      normalizer_(make_normalizer(component(json, "normalizer"))),
+      pre_tokenizer_(make_pre_tokenizer(component(json, "pre_tokenizer"))),
+      post_processor_(component(json, "post_processor")),
+      added_tokens_(added_tokens_of(json), model_, normalizer_.get()) {}
+
+int64_t JsonTokenizer::vocab_size() const {
+  return static_cast<int64_t>(model_.size() + added_tokens_.new_tokens());
+}
+
+std::vector<int64_t> JsonTokenizer::encode(std::string_view text, bool add_special_tokens) const {
+  if (const auto offset = invalid_utf8_offset(text)) {
+    user_error("the text is not UTF-8: byte {} (0x{:02X}) is out of place; convert the text to UTF-8 first",
+               *offset, static_cast<unsigned char>(text[*offset]));
+  }
+  std::vector<int64_t> ids;
+  for (const auto& part : added_tokens_.split(text, false)) {
+    if (part.id >= 0) {
+      ids.push_back(part.id);
+    } else {
+      encode_stretch(part.text, part.text.data() == text.data(), ids);
+    }
+  }
+  return post_processor_.apply(std::move(ids), add_special_tokens);
+}
+
+void JsonTokenizer::encode_stretch(std::string_view text, bool at_start, std::vector<int64_t>& ids) const {
+  std::string normalized;
+  if (normalizer_ != nullptr) {
+    normalized = normalizer_->normalize(std::string(text));
+    text = normalized;
+  }
+  const auto take = [&](Piece piece) { model_.encode(piece.text, ids); };
+  for (const auto& part : added_tokens_.split(text, true)) {
+    if (part.id >= 0) {
+      ids.push_back(part.id);
+      continue;
+    }
+    const Piece piece{part.text, at_start && part.text.data() == text.data()};
+    if (pre_tokenizer_ != nullptr) {
+      pre_tokenizer_->split(piece, PieceSink(take));
+    } else {
+      take(piece);
+    }
+  }
+}
+
+}  // namespace lathe::text

@@ -1,0 +1,69 @@
+#include "recipes/options_reader.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "lib/base/error.h"
+#include "lib/base/strings.h"
+
+namespace lathe {
+namespace {
+
+template <class Row>
+std::vector<std::string> names_of(const std::vector<Row>& rows) {
+  std::vector<std::string> names;
+  for (const Row& row : rows) names.push_back(row.name);
+  return names;
+}
+
+std::string read_word(const YamlField& field, const std::vector<std::string>& choices) {
+  if (choices.empty()) return field.text("text");
+  const std::string expected = fmt::format("one of {}", join_words(choices));
+  const std::string word = field.text(expected);
+  if (std::find(choices.begin(), choices.end(), word) == choices.end()) {
+    field.refuse(expected, did_you_mean(word, choices));
+  }
+  return word;
+}
+
+OptionValue read_option(const YamlField& field, const OptionSpec& spec) {
+  const bool bounded = spec.minimum != spec.maximum;
+  if (std::holds_alternative<bool>(spec.default_value)) return field.truth();
+  if (std::holds_alternative<int64_t>(spec.default_value)) {
+    const int64_t low = bounded ? static_cast<int64_t>(spec.minimum) : std::numeric_limits<int64_t>::min();
+    const int64_t high = bounded ? static_cast<int64_t>(spec.maximum) : std::numeric_limits<int64_t>::max();
+    return field.integer(low, high);
+  }
+  if (std::holds_alternative<double>(spec.default_value)) {
+    constexpr double kMax = std::numeric_limits<double>::max();
+    return field.number(bounded ? spec.minimum : -kMax, bounded ? spec.maximum : kMax);
+  }
+  return read_word(field, spec.choices);
+}
+
+}  // namespace
+
+AlgorithmChoice read_choice(const YamlField& field, std::string_view kind,
+                            const std::vector<NamedOptions>& known) {
+  LATHE_ASSERT(!known.empty(), "no {} is registered", kind);
+  const std::vector<std::string> names = names_of(known);
+  const YamlField item =
+      field.only_item(fmt::format("a map with one {}, such as {{{}: {{}}}}", kind, names.front()));
+  const auto row =
+      std::find_if(known.begin(), known.end(), [&](const NamedOptions& r) { return r.name == item.key(); });
+  if (row == known.end()) {
+    user_error("{}: {}: expected a known {} ({}), found '{}'{}", item.key_where(), field.path(), kind,
+               join_words(names), item.key(), did_you_mean(item.key(), names));
+  }
+  AlgorithmChoice choice{row->name, Options(row->options)};
+  if (item.is_null()) return choice;  // `rtn:` with nothing after it
+  item.expect_map(names_of(row->options));
+  for (const OptionSpec& spec : row->options) {
+    if (item.has(spec.name)) choice.options.set(spec.name, read_option(item.at(spec.name), spec));
+  }
+  return choice;
+}
+
+}  // namespace lathe

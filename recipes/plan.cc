@@ -1,0 +1,216 @@
+#include "recipes/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "lib/base/error.h"
+#include "lib/base/strings.h"
+
+namespace lathe {
+namespace {
+
+bool any_matches(const std::vector<std::string>& targets, const Linear& linear) {
+  return std::any_of(targets.begin(), targets.end(), [&](const std::string& target) {
+    return target_matches(target, linear.role, linear.name);
+  });
+}
+
+LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
+  LinearPlan plan{.linear = &linear};
+  if (any_matches(recipe.ignore, linear)) {
+    plan.reason = "ignored by the recipe";
+    return plan;
+  }
+  for (size_t i = 0; i < recipe.rules.size(); ++i) {
+    if (!any_matches(recipe.rules[i].targets, linear)) continue;
+    if (linear.role == LinearRole::lm_head) {
+      user_error(
+          "{}: the rule matches lm_head, whose quantisation is not supported yet; add lm_head to `ignore`",
+          recipe.rules[i].where);
+    }
+    plan.quantized = true;
+    plan.rule = i;
+    plan.scheme = recipe.rules[i].scheme;
+    return plan;
+  }
+  plan.reason = "no rule matches it";
+  return plan;
+}
+
+/// Every word of the recipe must have done something: a pattern that matches nothing is a slip.
+void check_words_match(const Recipe& recipe, const ModelGraph& graph) {
+  std::vector<const Linear*> linears;
+  for (const Block& block : graph.blocks) {
+    for (const Linear& linear : block.linears) linears.push_back(&linear);
+  }
+  linears.push_back(&graph.lm_head);
+  const auto check = [&](const std::string& target, const std::string& where) {
+    const bool matched = std::any_of(linears.begin(), linears.end(), [&](const Linear* linear) {
+      return target_matches(target, linear->role, linear->name);
+    });
+    if (!matched) {
+      user_error("{}: '{}' matches no linear of the model (names look like '{}')", where, target,
+                 linears.front()->name);
+    }
+  };
+  for (const Rule& rule : recipe.rules) {
+    for (const std::string& target : rule.targets) check(target, rule.where);
+  }
+  for (const std::string& target : recipe.ignore) check(target, recipe.file + ": ignore");
+}
+
+/// Consumers fuse the linears that read one input; half-fused groups fail to load or load wrong (formats.md,
+/// 0.3).
+void check_fused(const Block& block, const std::vector<LinearPlan>& linears) {
+  std::map<Slot, const LinearPlan*> first;
+  for (const LinearPlan& plan : linears) {
+    const auto [entry, inserted] = first.emplace(plan.linear->slot, &plan);
+    const LinearPlan& other = *entry->second;
+    if (inserted || (other.quantized == plan.quantized && (!plan.quantized || other.scheme == plan.scheme)))
+      continue;
+    const auto text = [](const LinearPlan& p) {
+      return p.quantized ? p.scheme.describe() : std::string("floating point");
+    };
+    user_error(
+        "{}: '{}' would be {} but '{}' {}; linears that read one input are fused by vLLM and SGLang and need "
+        "one scheme",
+        block.prefix, other.linear->name, text(other), plan.linear->name, text(plan));
+  }
+}
+
+PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
+  return {plan.linear->name, plan.linear->out, plan.linear->in, plan.scheme, scale_dtype};
+}
+
+OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& target,
+                       const std::map<std::string, TensorInfo>& tensors) {
+  OutputPlan output{.target = &target};
+  std::set<std::string> replaced;
+  for (const PlannedLinear& linear : plan.quantized()) {
+    if (const auto reason = target.refuses(linear))
+      user_error("{}: format {}: {}", linear.name, target.name, *reason);
+    replaced.insert(linear.name + ".weight");
+  }
+  // Tensors outside the blocks come first: they can be written before anything is computed.
+  for (const std::string& name : names_outside_blocks(graph, tensors))
+    output.tensors.push_back({name, tensors.at(name)});
+  for (size_t b = 0; b < graph.blocks.size(); ++b) {
+    const std::string prefix = graph.blocks[b].prefix + ".";
+    for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
+      if (!replaced.contains(it->first)) output.tensors.push_back({it->first, it->second});
+    }
+    for (const LinearPlan& linear : plan.blocks[b]) {
+      if (!linear.quantized) continue;
+      for (PlannedTensor& tensor : target.layout(planned(linear, plan.scale_dtype))) {
+        output.tensors.push_back(std::move(tensor));
+      }
+    }
+  }
+  for (const PlannedTensor& tensor : output.tensors) output.bytes += tensor.info.nbytes();
+  return output;
+}
+
+}  // namespace
+
+std::vector<std::string> names_outside_blocks(const ModelGraph& graph,
+                                              const std::map<std::string, TensorInfo>& tensors) {
+  std::vector<std::string> names;
+  for (const auto& [name, info] : tensors) {
+    const bool in_block = std::any_of(graph.blocks.begin(), graph.blocks.end(), [&](const Block& block) {
+      return name.starts_with(block.prefix + ".");
+    });
+    if (!in_block) names.push_back(name);
+  }
+  return names;
+}
+
+std::vector<PlannedLinear> Plan::quantized() const {
+  std::vector<PlannedLinear> result;
+  for (const auto& block : blocks) {
+    for (const LinearPlan& plan : block) {
+      if (plan.quantized) result.push_back(planned(plan, scale_dtype));
+    }
+  }
+  return result;
+}
+
+std::vector<std::string> Plan::kept() const {
+  std::vector<std::string> result;
+  for (const auto& block : blocks) {
+    for (const LinearPlan& plan : block) {
+      if (!plan.quantized) result.push_back(plan.linear->name);
+    }
+  }
+  if (!lm_head.quantized) result.push_back(lm_head.linear->name);
+  return result;
+}
+
+Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
+               const std::map<std::string, TensorInfo>& tensors) {
+  check_words_match(recipe, graph);
+  Plan plan;
+  plan.scale_dtype = graph.config.dtype == DType::F32 ? DType::F16 : graph.config.dtype;
+  for (const Block& block : graph.blocks) {
+    auto& linears = plan.blocks.emplace_back();
+    for (const Linear& linear : block.linears) linears.push_back(plan_linear(recipe, linear));
+    check_fused(block, linears);
+  }
+  plan.lm_head = plan_linear(recipe, graph.lm_head);
+  if (plan.quantized().empty()) user_error("{}: the recipe quantises no linear of this model", recipe.file);
+  for (const auto& [name, info] : tensors) plan.input_bytes += info.nbytes();
+  for (const std::string& format : recipe.output.formats) {
+    plan.outputs.push_back(plan_output(plan, graph, find_target(format), tensors));
+    if (recipe.output.formats.size() > 1) plan.outputs.back().subfolder = format;
+  }
+  return plan;
+}
+
+std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGraph& graph) {
+  const std::vector<PlannedLinear> quantized = plan.quantized();
+  double bits = 0, weights = 0;
+  for (const PlannedLinear& linear : quantized) {
+    const double count = static_cast<double>(linear.out) * static_cast<double>(linear.in);
+    weights += count;
+    bits += count * linear.scheme.bits_per_weight(linear.in);
+  }
+  std::string text = fmt::format("model      {} ({} blocks, hidden {}, {})\n", recipe.model.string(),
+                                 graph.blocks.size(), graph.config.hidden_size, graph.config.model_type);
+  for (size_t i = 0; i < recipe.rules.size(); ++i) {
+    size_t count = 0;
+    for (const auto& block : plan.blocks) {
+      count += static_cast<size_t>(std::count_if(
+          block.begin(), block.end(), [&](const LinearPlan& p) { return p.quantized && p.rule == i; }));
+    }
+    const Rule& rule = recipe.rules[i];
+    text += fmt::format("rule {}     {} -> {} linears, {}, solver {}\n", i, join_words(rule.targets), count,
+                        rule.scheme.describe(), rule.solver.name);
+  }
+  for (const AlgorithmChoice& transform : recipe.transforms) {
+    text += fmt::format("transform  {} over {} edges a block\n", transform.name,
+                        graph.blocks.front().edges.size());
+  }
+  std::map<std::string, std::vector<std::string>> reasons;
+  for (const auto& block : plan.blocks) {
+    for (const LinearPlan& p : block) {
+      if (!p.quantized) reasons[p.reason].push_back(p.linear->name);
+    }
+  }
+  if (!plan.lm_head.quantized) reasons[plan.lm_head.reason].push_back(plan.lm_head.linear->name);
+  for (const auto& [reason, names] : reasons) {
+    text += fmt::format("kept       {}{} ({})\n", names.front(),
+                        names.size() > 1 ? fmt::format(" and {} more", names.size() - 1) : "", reason);
+  }
+  text += fmt::format("calibrate  {} samples x {} tokens, seed {}\n", recipe.calibration.samples,
+                      recipe.calibration.seq_len, recipe.calibration.seed);
+  text +=
+      fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights, bits / weights);
+  for (const OutputPlan& output : plan.outputs) {
+    text += fmt::format("output     {}: {} -> {}\n", output.target->name, human_bytes(plan.input_bytes),
+                        human_bytes(output.bytes));
+  }
+  return text;
+}
+
+}  // namespace lathe

@@ -1,0 +1,55 @@
+// What will happen: the recipe applied to one model, from headers alone. The driver follows it, --dry-run prints it.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "formats/targets/target.h"
+#include "lib/model/graph.h"
+#include "lib/tensor/tensor_view.h"
+#include "recipes/recipe.h"
+
+namespace lathe {
+
+/// What happens to one linear.
+struct LinearPlan {
+  const Linear* linear = nullptr;  // of the graph that the plan was made from
+  bool quantized = false;
+  size_t rule = 0;     // index into Recipe::rules, where quantized
+  Scheme scheme;       // where quantized
+  std::string reason;  // why it is left in floating point, where not
+};
+
+/// One output format and where it goes.
+struct OutputPlan {
+  const Target* target = nullptr;
+  std::string subfolder;  // empty where there is only one format
+  std::vector<PlannedTensor> tensors;
+  uint64_t bytes = 0;
+};
+
+struct Plan {
+  DType scale_dtype = DType::F16;             // of scales on disk: the model's float type (F16 for an F32 model)
+  std::vector<std::vector<LinearPlan>> blocks;  // as ModelGraph::blocks, in the order of Block::linears
+  LinearPlan lm_head;
+  std::vector<OutputPlan> outputs;
+  uint64_t input_bytes = 0;
+
+  /// The quantised linears in forward order, as targets want them.
+  std::vector<PlannedLinear> quantized() const;
+  /// Names of linears left in floating point, in forward order.
+  std::vector<std::string> kept() const;
+};
+
+/// UserError where a rule or ignore entry matches nothing, linears that consumers fuse (q/k/v, gate/up) would get
+/// different schemes, or a target can't hold a scheme for a shape. `tensors` is the whole checkpoint.
+Plan make_plan(const Recipe& recipe, const ModelGraph& graph, const std::map<std::string, TensorInfo>& tensors);
+
+/// Names of the checkpoint's tensors that belong to no block (embeddings, final norm, head, and what the graph doesn't know).
+std::vector<std::string> names_outside_blocks(const ModelGraph& graph, const std::map<std::string, TensorInfo>& tensors);
+
+/// The plan for people: what each rule matched, what is left alone and why, sizes and bits per weight.
+std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGraph& graph);
+
+}  // namespace lathe

@@ -1,0 +1,196 @@
+#include "recipes/recipe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "algorithms/algorithm.h"
+#include "formats/targets/target.h"
+#include "lib/base/error.h"
+#include "lib/base/file.h"
+#include "lib/base/strings.h"
+#include "recipes/options_reader.h"
+#include "recipes/overrides.h"
+#include "recipes/target_pattern.h"
+#include "recipes/yaml_reader.h"
+
+namespace lathe {
+namespace {
+
+constexpr uint64_t kMaxRecipeBytes = 1 << 20;
+constexpr int64_t kMaxInteger = std::numeric_limits<int64_t>::max();
+/// Group widths that some kernel reads: whole 32-bit words of 4-bit codes.
+constexpr int64_t kGroupStep = 8;
+constexpr int64_t kMaxGroup = 1 << 20;
+
+std::filesystem::path read_path(const YamlField& field, std::string_view what) { return field.text(what); }
+
+std::vector<std::string> read_targets(const YamlField& field) {
+  std::vector<std::string> targets;
+  for (const YamlField& item : field.list("a list of roles and /regular expressions/")) {
+    const std::string expected =
+        fmt::format("one of {}, or /a regular expression/", join_words(role_targets()));
+    std::string target = item.text(expected);
+    if (is_pattern(target)) {
+      if (const auto reason = pattern_error(target))
+        item.refuse("a valid regular expression", ": " + *reason);
+    } else if (std::find(role_targets().begin(), role_targets().end(), target) == role_targets().end()) {
+      item.refuse(expected, did_you_mean(target, role_targets()));
+    }
+    targets.push_back(std::move(target));
+  }
+  return targets;
+}
+
+void read_output(const YamlField& field, const std::vector<std::string>& formats, Recipe::Output& output) {
+  field.expect_map({"path", "formats", "shard_size"});
+  if (field.has("path") && !field.at("path").is_null()) output.path = read_path(field.at("path"), "a folder");
+  if (field.has("formats")) {
+    output.formats.clear();
+    const std::vector<YamlField> items = field.at("formats").list("a list of formats");
+    if (items.empty()) field.at("formats").refuse("at least one format");
+    for (const YamlField& item : items) {
+      const std::string expected = fmt::format("a known format ({})", join_words(formats));
+      const std::string name = item.text(expected);
+      if (std::find(formats.begin(), formats.end(), name) == formats.end())
+        item.refuse(expected, did_you_mean(name, formats));
+      if (std::find(output.formats.begin(), output.formats.end(), name) != output.formats.end()) {
+        item.refuse("each format once");
+      }
+      output.formats.push_back(name);
+    }
+  }
+  if (field.has("shard_size")) output.shard_size = field.at("shard_size").bytes(1);
+}
+
+void read_calibration(const YamlField& field, Recipe::Calibration& calibration) {
+  field.expect_map({"data", "samples", "seq_len", "seed"});
+  if (field.has("data")) {
+    for (const YamlField& item : field.at("data").list("a list of files, such as [{path: text.txt}]")) {
+      item.expect_map({"path", "field"});
+      if (!item.has("path")) item.refuse("the key 'path'");
+      DataSource& source = calibration.data.emplace_back();
+      source.path = read_path(item.at("path"), "a .txt or .jsonl file");
+      if (item.has("field")) source.field = item.at("field").text("the name of a JSON key");
+    }
+  }
+  if (field.has("samples")) calibration.samples = field.at("samples").integer(1, 1'000'000);
+  if (field.has("seq_len")) calibration.seq_len = field.at("seq_len").integer(2, 1 << 20);
+  if (field.has("seed")) calibration.seed = static_cast<uint64_t>(field.at("seed").integer(0, kMaxInteger));
+}
+
+Scheme read_scheme(const YamlField& field) {
+  Scheme scheme;
+  field.expect_map({"type", "bits", "group_size", "symmetric"});
+  if (field.has("type")) {
+    scheme.type = field.at("type").text("a known number type (int)");
+    if (scheme.type != "int")
+      field.at("type").refuse("a known number type (int)", did_you_mean(scheme.type, {"int"}));
+  }
+  if (field.has("bits")) scheme.bits = static_cast<int>(field.at("bits").integer(2, 8));
+  if (field.has("group_size")) {
+    const YamlField group = field.at("group_size");
+    const std::string expected = fmt::format("a multiple of {} from {} to {}, or -1 for one group a row",
+                                             kGroupStep, kGroupStep, kMaxGroup);
+    scheme.group_size = group.integer(-1, kMaxGroup, expected);
+    const bool multiple = scheme.group_size > 0 && scheme.group_size % kGroupStep == 0;
+    if (scheme.group_size != -1 && !multiple) group.refuse(expected);
+  }
+  if (field.has("symmetric")) scheme.symmetric = field.at("symmetric").truth();
+  return scheme;
+}
+
+/// The rule that stands for keys left out: plain rounding to the default scheme, of all linears.
+AlgorithmChoice default_solver(const std::vector<NamedOptions>& solvers) {
+  const auto row =
+      std::find_if(solvers.begin(), solvers.end(), [](const NamedOptions& r) { return r.name == "rtn"; });
+  LATHE_ASSERT(row != solvers.end(), "the default solver, rtn, is not registered");
+  return {row->name, Options(row->options)};
+}
+
+Rule read_rule(const YamlField& field, const RecipeVocabulary& vocabulary) {
+  field.expect_map({"targets", "scheme", "solver"});
+  Rule rule{.targets = {"linear"}, .scheme = {}, .solver = {}, .where = field.where()};
+  if (field.has("targets")) {
+    rule.targets = read_targets(field.at("targets"));
+    if (rule.targets.empty()) field.at("targets").refuse("at least one role or /regular expression/");
+  }
+  if (field.has("scheme")) rule.scheme = read_scheme(field.at("scheme"));
+  rule.solver = field.has("solver") ? read_choice(field.at("solver"), "solver", vocabulary.solvers)
+                                    : default_solver(vocabulary.solvers);
+  return rule;
+}
+
+void read_rules(const YamlField& root, const RecipeVocabulary& vocabulary, Recipe& recipe) {
+  static constexpr const char* kExpected =
+      "a list of at least one rule, such as [{targets: [linear], solver: {rtn: {}}}]";
+  if (!root.has("rules")) user_error("{}: rules: expected {}, found no such key", root.where(), kExpected);
+  const YamlField rules = root.at("rules");
+  for (const YamlField& item : rules.list(kExpected)) recipe.rules.push_back(read_rule(item, vocabulary));
+  if (recipe.rules.empty()) rules.refuse(kExpected);
+}
+
+Recipe::Evaluate read_evaluate(const YamlField& field) {
+  Recipe::Evaluate evaluate;
+  field.expect_map({"text", "ctx", "rows"});
+  if (!field.has("text")) field.refuse("the key 'text', a file to measure perplexity on");
+  evaluate.text = read_path(field.at("text"), "a text file");
+  if (field.has("ctx")) evaluate.ctx = field.at("ctx").integer(2, 1 << 20);
+  if (field.has("rows")) evaluate.rows = field.at("rows").integer(0, kMaxInteger);
+  return evaluate;
+}
+
+Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
+  Recipe recipe;
+  root.expect_map({"model", "output", "calibration", "transforms", "rules", "ignore", "evaluate"});
+  if (root.has("model") && !root.at("model").is_null())
+    recipe.model = read_path(root.at("model"), "a folder");
+  if (root.has("output")) read_output(root.at("output"), vocabulary.formats, recipe.output);
+  if (root.has("calibration")) read_calibration(root.at("calibration"), recipe.calibration);
+  if (root.has("transforms")) {
+    for (const YamlField& item : root.at("transforms").list("a list of transforms, such as [{awq: {}}]")) {
+      recipe.transforms.push_back(read_choice(item, "transform", vocabulary.transforms));
+    }
+  }
+  read_rules(root, vocabulary, recipe);
+  if (root.has("ignore")) recipe.ignore = read_targets(root.at("ignore"));
+  if (root.has("evaluate") && !root.at("evaluate").is_null())
+    recipe.evaluate = read_evaluate(root.at("evaluate"));
+  return recipe;
+}
+
+template <class Entry>
+std::vector<NamedOptions> named_options(const std::vector<Entry>& entries) {
+  std::vector<NamedOptions> rows;
+  for (const Entry& entry : entries) rows.push_back({entry.name, entry.options});
+  return rows;
+}
+
+}  // namespace
+
+RecipeVocabulary registered_vocabulary() {
+  RecipeVocabulary vocabulary{named_options(transforms()), named_options(solvers()), {}};
+  for (const Target& target : targets()) vocabulary.formats.push_back(target.name);
+  return vocabulary;
+}
+
+Recipe parse_recipe(const std::string& text, const std::string& name, const std::vector<std::string>& sets,
+                    const RecipeVocabulary& vocabulary) {
+  YamlValue tree = parse_yaml(text, name);
+  for (const std::string& set : sets) apply_override(tree, set);
+  Recipe recipe = read_recipe(YamlField(tree, ""), vocabulary);
+  recipe.file = name;
+  return recipe;
+}
+
+Recipe load_recipe(const std::filesystem::path& file, const std::vector<std::string>& sets,
+                   const RecipeVocabulary& vocabulary) {
+  return parse_recipe(read_text_file(file, kMaxRecipeBytes), file.string(), sets, vocabulary);
+}
+
+Recipe load_recipe(const std::filesystem::path& file, const std::vector<std::string>& sets) {
+  return load_recipe(file, sets, registered_vocabulary());
+}
+
+}  // namespace lathe

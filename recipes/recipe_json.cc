@@ -1,0 +1,62 @@
+// A recipe as JSON, every default filled in.
+#include "recipes/recipe.h"
+
+namespace lathe {
+namespace {
+
+nlohmann::json describe(const AlgorithmChoice& choice) {
+  nlohmann::json options = nlohmann::json::object();
+  for (const auto& [name, value] : choice.options.all()) {
+    std::visit([&, &key = name](const auto& v) { options[key] = v; }, value);
+  }
+  nlohmann::json result = nlohmann::json::object();
+  result[choice.name] = std::move(options);
+  return result;
+}
+
+nlohmann::json describe(const Scheme& scheme) {
+  return {{"type", scheme.type},
+          {"bits", scheme.bits},
+          {"group_size", scheme.group_size},
+          {"symmetric", scheme.symmetric}};
+}
+
+nlohmann::json path_or_null(const std::filesystem::path& path) {
+  return path.empty() ? nlohmann::json() : nlohmann::json(path.string());
+}
+
+}  // namespace
+
+nlohmann::json Recipe::to_json() const {
+  using nlohmann::json;
+  json result = {
+      {"model", path_or_null(model)},
+      {"output",
+       {{"path", path_or_null(output.path)}, {"formats", output.formats}, {"shard_size", output.shard_size}}},
+      {"calibration",
+       {{"data", json::array()},
+        {"samples", calibration.samples},
+        {"seq_len", calibration.seq_len},
+        {"seed", calibration.seed}}},
+      {"transforms", json::array()},
+      {"rules", json::array()},
+      {"ignore", ignore},
+      {"evaluate", nullptr}};
+  for (const DataSource& source : calibration.data) {
+    result["calibration"]["data"].push_back({{"path", source.path.string()}, {"field", source.field}});
+  }
+  for (const AlgorithmChoice& transform : transforms) result["transforms"].push_back(describe(transform));
+  for (const Rule& rule : rules) {
+    json entry = {{"targets", rule.targets}};
+    entry["scheme"] = describe(rule.scheme);
+    entry["solver"] = describe(rule.solver);
+    result["rules"].push_back(std::move(entry));
+  }
+  if (evaluate) {
+    result["evaluate"] = {
+        {"text", evaluate->text.string()}, {"ctx", evaluate->ctx}, {"rows", evaluate->rows}};
+  }
+  return result;
+}
+
+}  // namespace lathe

@@ -1,0 +1,15 @@
+# Ctrl-C ends with 130 and leaves nothing behind.
+. tests/e2e/lib.sh
+mkdir "$scratch/parent"
+# A shell's background jobs ignore SIGINT, so Python starts the run and sends the signal once the work has begun.
+"$PYTHON" - "$QUANTIZE" "$scratch/parent/out" <<'P'
+import pathlib, signal, subprocess, sys, time
+run = subprocess.Popen([sys.argv[1], "--recipe", "recipes/awq.yaml", "--output", sys.argv[2], "--device", "cpu"], stderr=subprocess.PIPE, text=True)
+parent = pathlib.Path(sys.argv[2]).parent
+while not any(parent.iterdir()) and run.poll() is None: time.sleep(0.02)
+time.sleep(0.3); run.send_signal(signal.SIGINT)
+_, err = run.communicate(timeout=60)
+assert run.returncode == 130, (run.returncode, err)
+assert "interrupted" in err.splitlines()[-1], err
+P
+[[ -z $(ls -A "$scratch/parent") ]] || fail "left behind: $(ls -A "$scratch/parent")"

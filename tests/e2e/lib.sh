@@ -1,0 +1,34 @@
+# Sourced by every end-to-end test. QUANTIZE: the binary; PYTHON: the environment's python; the working folder is the
+# repository's root. Gives a scratch folder that is removed at the end, and a few checks that say what went wrong.
+set -euo pipefail
+: "${QUANTIZE:?path of the quantize binary}"
+PYTHON=${PYTHON:-build/venv/bin/python}
+MODEL=data/models/lathe-tiny
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/lathe-e2e.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+
+fail() { echo "FAIL: $*" >&2; exit 1; }
+skip() { echo "SKIP: $*"; exit 77; }
+
+# quick RECIPE OUTPUT [flags...]: a shipped recipe with little calibration data and evaluation, for tests of behaviour.
+quick() {
+  local recipe=$1 output=$2; shift 2
+  "$QUANTIZE" --recipe "$recipe" --output "$output" --device cpu --quiet \
+    --set calibration.samples=8 --set calibration.seq_len=256 --set evaluate.rows=4 "$@"
+}
+
+# refuses EXIT_CODE 'text that the message must hold' COMMAND...: one line on stderr, that code, that text.
+refuses() {
+  local code=$1 text=$2 status=0; shift 2
+  "$@" >"$scratch/stdout" 2>"$scratch/stderr" || status=$?
+  ((status == code)) || fail "exit code $status, expected $code: $* ($(head -c 400 "$scratch/stderr"))"
+  (($(wc -l <"$scratch/stderr") == 1)) || fail "expected one line on stderr from: $* ($(head -c 600 "$scratch/stderr"))"
+  grep -qF -- "$text" "$scratch/stderr" || fail "expected '$text' in: $(cat "$scratch/stderr")"
+}
+
+# value FILE EXPRESSION: evaluates a Python expression over the JSON file's content, named r.
+value() { "$PYTHON" -c 'import json,sys; r=json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$1" "$2"; }
+holds() { [[ $(value "$1" "bool($2)") == True ]] || fail "$1: not true: $2"; }
+
+# copy_model FOLDER: a writable copy of the embedded model.
+copy_model() { mkdir -p "$1"; cp "$MODEL"/* "$1"/; chmod -R u+w "$1"; }

@@ -1,0 +1,143 @@
+"""A compressed-tensors artefact in its real consumer: transformers with compressed-tensors, on the CPU, in FP32.
+
+    compressed_tensors.py REFERENCE_FOLDER ARTEFACT_FOLDER LOGITS_PROGRAM
+
+Checks that
+  - the library's own QuantizationConfig accepts config.json and names the same linears as the stored tensors do,
+  - the library unpacks every linear, and its codes and zero points fill the range that the scheme allows,
+  - loading reports no missing, unexpected or mismatched tensor, and the modules really are quantised,
+  - the logits equal those of Lathe's own forward pass (max |difference| / max |logit| <= 1e-4), and differ from the
+    reference's, which they come from.
+Prints one JSON line. Exit code 77 where the libraries are not installed.
+"""
+
+import json
+import logging
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+try:
+    import torch
+    from compressed_tensors.quantization import QuantizationConfig
+    from compressed_tensors.utils.match import is_match, match_targets
+    from safetensors import safe_open
+    from transformers import AutoModelForCausalLM
+except ImportError as error:
+    print(f"skipped: {error}")
+    sys.exit(77)
+
+TOLERANCE = 1e-4
+ROWS, CTX = 3, 48
+
+
+def stored_tensors(folder):
+    """name -> (dtype, shape) of every tensor, from headers."""
+    found = {}
+    for file in sorted(pathlib.Path(folder).glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():
+                view = tensors.get_slice(name)
+                assert name not in found, f"{name} is stored twice"
+                found[name] = (view.get_dtype(), view.get_shape())
+    return found
+
+
+def parsed_config(folder):
+    """The config as the library's pydantic model reads it; it forbids unknown keys inside groups."""
+    raw = json.loads((pathlib.Path(folder) / "config.json").read_text())["quantization_config"]
+    assert raw["quant_method"] == "compressed-tensors" and raw["format"] == "pack-quantized", raw
+    return QuantizationConfig.model_validate(raw)
+
+
+def scheme_by_module(config, model):
+    """Which linear the library quantises, and how, by its own matching."""
+    targets = {target: scheme for scheme in config.config_groups.values() for target in scheme.targets}
+    schemes = {}
+    for name, module in model.named_modules():
+        if not isinstance(module, torch.nn.Linear) or is_match(name, module, config.ignore or []):
+            continue
+        matched = match_targets(name, module, targets)
+        if matched:
+            schemes[name] = targets[matched[0]]
+    return schemes
+
+
+def token_rows(vocabulary):
+    generator = torch.Generator().manual_seed(5)
+    return torch.randint(vocabulary, (ROWS, CTX), generator=generator)
+
+
+def our_logits(program, folder, ids):
+    with tempfile.TemporaryDirectory() as scratch:
+        rows, out = pathlib.Path(scratch) / "ids.json", pathlib.Path(scratch) / "logits.f32"
+        rows.write_text(json.dumps(ids.tolist()))
+        subprocess.run([program, str(folder), str(rows), str(out)], check=True)
+        return torch.frombuffer(bytearray(out.read_bytes()), dtype=torch.float32).view(*ids.shape, -1)
+
+
+def load(folder):
+    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    for key in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        assert not info.get(key), f"{folder}: {key}: {info[key]}"
+    return model.eval()
+
+
+def check_modules(model, schemes, stored):
+    """Every linear that the config quantises is quantised in the loaded model and stored packed, and no other."""
+    packed = {name.removesuffix(".weight_packed") for name in stored if name.endswith(".weight_packed")}
+    assert packed == set(schemes), f"config and tensors disagree about {sorted(packed ^ set(schemes))}"
+    assert packed, "nothing is quantised"
+    for name, module in model.named_modules():
+        scheme = getattr(module, "quantization_scheme", None)
+        assert (scheme is not None) == (name in packed), f"{name}: quantization_scheme is {scheme}"
+        if scheme is not None:
+            assert scheme.weights == schemes[name].weights, name
+            assert stored[f"{name}.weight_shape"] == ("I64", [2]), name
+
+
+def check_unpacked(folder, schemes):
+    """The library's unpacking of our bytes: the smallest and the largest code of each width must occur."""
+    from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
+
+    seen = {}
+    for file in sorted(pathlib.Path(folder).glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            for name in (key for key in tensors.keys() if key.endswith(".weight_packed")):
+                module = name.removesuffix(".weight_packed")
+                bits = schemes[module].weights.num_bits
+                shape = torch.Size(tensors.get_tensor(f"{module}.weight_shape").tolist())
+                codes = unpack_from_int32(tensors.get_tensor(name), bits, shape)
+                low, high = seen.get(bits, (0, 0))
+                seen[bits] = (min(low, codes.min().item()), max(high, codes.max().item()))
+    for bits, (low, high) in seen.items():
+        half = 1 << (bits - 1)
+        assert low == -half and high == half - 1, f"{bits}-bit codes span only [{low}, {high}]"
+
+
+def main(reference_folder, artefact_folder, program):
+    logging.disable(logging.WARNING)
+    config = parsed_config(artefact_folder)
+    with torch.no_grad():
+        reference = load(reference_folder)
+        model = load(artefact_folder)
+        schemes = scheme_by_module(config, reference)
+        check_modules(model, schemes, stored_tensors(artefact_folder))
+        check_unpacked(artefact_folder, schemes)
+        ids = token_rows(reference.config.vocab_size)
+        theirs, original = model(input_ids=ids).logits, reference(input_ids=ids).logits
+    ours = our_logits(program, artefact_folder, ids)
+    scale = theirs.abs().max()
+    difference = ((ours - theirs).abs().max() / scale).item()
+    moved = ((theirs - original).abs().max() / scale).item()
+    print(json.dumps({"artefact": str(artefact_folder), "quantised": len(schemes), "relative_difference": difference,
+                      "distance_to_reference": moved}))
+    assert torch.isfinite(theirs).all() and difference <= TOLERANCE, f"logits differ by {difference}"
+    assert moved > 10 * TOLERANCE, "the artefact computes what the reference does: nothing was quantised"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

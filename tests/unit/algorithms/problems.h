@@ -1,0 +1,55 @@
+// Layer problems with a known structure for the tests of algorithms.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "algorithms/algorithm.h"
+
+namespace lathe::testing_problems {
+
+inline InputStats stats_of(const at::Tensor& x) {
+  StatsCollector collector({.gram = true, .mean_abs = true}, x.size(-1), c10::kCPU, "test input");
+  collector.observe(x);
+  return collector.finish();
+}
+
+inline LinearProblem linear(std::string name, LinearRole role, at::Tensor weight, Scheme scheme) {
+  return {std::move(name), role, std::move(weight), std::move(scheme), DType::F16, std::nullopt};
+}
+
+/// Tokens with a few channels `factor` times larger than the rest, as LLM activations have them.
+inline at::Tensor tokens_with_outliers(int64_t tokens, int64_t width, double factor) {
+  at::Tensor x = at::randn({tokens, width});
+  for (int64_t channel = 3; channel < width; channel += 41) x.select(1, channel).mul_(factor);
+  return x;
+}
+
+/// ||(What - W) X^T||^2 / tokens, in FP64 on the tokens themselves.
+inline double token_loss(const at::Tensor& weight, const at::Tensor& approximation, const at::Tensor& x) {
+  const at::Tensor delta = (approximation - weight).to(at::kDouble);
+  return x.to(at::kDouble).mm(delta.t()).square().sum().item<double>() / static_cast<double>(x.size(0));
+}
+
+inline const TransformEntry& transform_row(const std::string& name) {
+  for (const TransformEntry& row : transforms()) {
+    if (row.name == name) return row;
+  }
+  throw std::runtime_error("no transform " + name);
+}
+
+inline const SolverEntry& solver_row(const std::string& name) {
+  for (const SolverEntry& row : solvers()) {
+    if (row.name == name) return row;
+  }
+  throw std::runtime_error("no solver " + name);
+}
+
+/// The default solver's dequantised answer for one linear.
+inline at::Tensor round_to_nearest(LinearProblem problem) {
+  const SolverEntry& row = solver_row("rtn");
+  SharedInputProblem shared;
+  shared.linears.push_back(std::move(problem));
+  return row.make(Options(row.options))->solve(shared).front().quantized.dequantize();
+}
+
+}  // namespace lathe::testing_problems

@@ -1,0 +1,110 @@
+#include "algorithms/rtn.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "lib/base/error.h"
+#include "lib/kernels/group_quant.h"
+#include "tests/unit/algorithms/problems.h"
+
+namespace lathe {
+namespace {
+
+using testing_problems::linear;
+using testing_problems::solver_row;
+
+const Scheme kSymmetric{"int", 4, 32, true};
+
+SolveResult solve(const LinearProblem& problem) {
+  const SolverEntry& row = solver_row("rtn");
+  SharedInputProblem shared;
+  shared.linears = {problem};
+  return row.make(Options(row.options))->solve(shared).front();
+}
+
+void expect_refused(const LinearProblem& problem, const std::string& text) {
+  try {
+    solve(problem);
+    FAIL() << "solved what should be refused: " << text;
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr(problem.name));
+    EXPECT_THAT(error.what(), testing::HasSubstr(text));
+  }
+}
+
+TEST(Rtn, GivesTheNearestPointOfEachGroupsGrid) {
+  at::manual_seed(1);
+  for (const bool symmetric : {true, false}) {
+    const Scheme scheme{"int", 3, 32, symmetric};
+    const at::Tensor weight = at::randn({6, 64});
+    const QuantizedTensor result = solve(linear("l", LinearRole::up_proj, weight, scheme)).quantized;
+    EXPECT_EQ(result.scheme, scheme);
+    const at::Tensor chosen = (result.dequantize() - weight).abs();
+    for (int code = scheme.qmin(); code <= scheme.qmax(); ++code) {
+      QuantizedTensor other = result;
+      other.codes = at::full_like(result.codes, code);
+      EXPECT_TRUE((chosen <= (other.dequantize() - weight).abs() + 1e-6).all().item<bool>()) << code;
+    }
+  }
+}
+
+TEST(Rtn, ScalesAreValuesOfTheirType) {
+  at::manual_seed(2);
+  LinearProblem problem = linear("l", LinearRole::up_proj, at::randn({8, 64}), kSymmetric);
+  for (const DType dtype : {DType::F16, DType::BF16}) {
+    problem.scale_dtype = dtype;
+    const QuantizedTensor result = solve(problem).quantized;
+    EXPECT_EQ(result.scale_dtype, dtype);
+    EXPECT_TRUE(at::equal(round_to(result.scales, dtype), result.scales));
+    EXPECT_TRUE((result.scales > 0).all().item<bool>());
+  }
+}
+
+TEST(Rtn, TakesAnOfferedRange) {
+  LinearProblem problem = linear("l", LinearRole::up_proj, at::linspace(-1, 1, 32).view({1, 32}), kSymmetric);
+  problem.range = GroupRange{at::full({1, 1}, -0.5f), at::full({1, 1}, 0.5f)};
+  const at::Tensor values = solve(problem).quantized.dequantize();
+  EXPECT_NEAR(values.max().item<float>(), 0.5 * 7 / 7.5, 1e-3);
+  EXPECT_NEAR(values.min().item<float>(), -0.5 * 8 / 7.5, 1e-3);
+}
+
+TEST(Rtn, AnswersInOrderAndTakesStridedWeights) {
+  at::manual_seed(3);
+  const at::Tensor weight = at::randn({64, 4}).t();
+  const SolverEntry& row = solver_row("rtn");
+  SharedInputProblem shared;
+  shared.linears = {linear("a", LinearRole::q_proj, weight, kSymmetric),
+                    linear("b", LinearRole::k_proj, at::randn({2, 64}), {"int", 8, -1, false})};
+  const auto results = row.make(Options(row.options))->solve(shared);
+  ASSERT_EQ(results.size(), 2u);
+  EXPECT_EQ(results[0].quantized.rows(), 4);
+  EXPECT_LT((results[0].quantized.dequantize() - weight).abs().max().item<double>(), 0.5);
+  EXPECT_EQ(results[1].quantized.scales.size(1), 1);
+  EXPECT_TRUE(results[1].quantized.zero_points.defined());
+}
+
+TEST(Rtn, RefusesBadInputByName) {
+  at::Tensor weight = at::randn({4, 64});
+  weight[2][40] = NAN;
+  expect_refused(linear("model.layers.0.mlp.up_proj", LinearRole::up_proj, weight, kSymmetric),
+                 "row 2, group 1");
+  expect_refused(linear("big", LinearRole::up_proj, at::full({1, 32}, 1e7f), kSymmetric), "beyond F16");
+  expect_refused(linear("odd", LinearRole::up_proj, at::randn({1, 43}), kSymmetric), "does not divide");
+}
+
+TEST(Registry, RowsAreCompleteAndTheirDefaultsWork) {
+  EXPECT_FALSE(transforms().empty());
+  EXPECT_FALSE(solvers().empty());
+  for (const TransformEntry& row : transforms()) {
+    EXPECT_FALSE(row.summary.empty());
+    EXPECT_NE(row.make(Options(row.options)), nullptr) << row.name;
+    for (const OptionSpec& option : row.options)
+      EXPECT_FALSE(option.help.empty()) << row.name << "." << option.name;
+  }
+  for (const SolverEntry& row : solvers()) EXPECT_NE(row.make(Options(row.options)), nullptr) << row.name;
+}
+
+}  // namespace
+}  // namespace lathe

@@ -1,0 +1,123 @@
+// Command lines, good and bad.
+#include "apps/quantize/cli.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "lib/base/error.h"
+
+namespace lathe {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+Command parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "quantize");
+  return parse_command_line(static_cast<int>(arguments.size()), arguments.data());
+}
+
+TEST(Cli, ReadsARun) {
+  const auto run = std::get<RunRequest>(parse({"--recipe",
+                                               "r.yaml",
+                                               "--model",
+                                               "m",
+                                               "--calib",
+                                               "a.txt",
+                                               "--calib",
+                                               "b.jsonl",
+                                               "--output",
+                                               "o",
+                                               "--device",
+                                               "cuda:1",
+                                               "--threads",
+                                               "3",
+                                               "--set",
+                                               "rules[0].scheme.bits=3",
+                                               "--set=ignore=[lm_head]",
+                                               "--dry-run",
+                                               "--quiet",
+                                               "--overwrite"}));
+  EXPECT_EQ(run.recipe, "r.yaml");
+  EXPECT_EQ(run.model, "m");
+  EXPECT_THAT(run.calib, ElementsAre("a.txt", "b.jsonl"));
+  EXPECT_EQ(run.output, "o");
+  EXPECT_EQ(run.device, "cuda:1");
+  EXPECT_EQ(run.threads, 3);
+  EXPECT_THAT(run.sets, ElementsAre("rules[0].scheme.bits=3", "ignore=[lm_head]"));
+  EXPECT_TRUE(run.dry_run && run.quiet && run.overwrite);
+}
+
+TEST(Cli, ARunNeedsOnlyARecipe) {
+  const auto run = std::get<RunRequest>(parse({"--recipe", "r.yaml"}));
+  EXPECT_FALSE(run.model || run.output);
+  EXPECT_EQ(run.device, "auto");
+  EXPECT_EQ(run.threads, 0);
+  EXPECT_FALSE(run.dry_run || run.quiet || run.overwrite);
+}
+
+TEST(Cli, ReadsTheOtherCommands) {
+  const auto eval =
+      std::get<EvalRequest>(parse({"eval", "--model", "m", "--reference", "f", "--text", "t.txt", "--ctx",
+                                   "64", "--rows", "4", "--device", "cpu", "--threads", "2", "--json"}));
+  EXPECT_EQ(eval.model, "m");
+  EXPECT_EQ(eval.reference, "f");
+  EXPECT_EQ(eval.text, "t.txt");
+  EXPECT_EQ(eval.ctx, 64);
+  EXPECT_EQ(eval.rows, 4);
+  EXPECT_EQ(eval.device, "cpu");
+  EXPECT_TRUE(eval.json);
+  const auto inspect = std::get<InspectRequest>(parse({"inspect", "folder", "--json"}));
+  EXPECT_EQ(inspect.folder, "folder");
+  EXPECT_TRUE(inspect.json);
+  EXPECT_FALSE(std::get<ListRequest>(parse({"list"})).json);
+}
+
+TEST(Cli, HelpAndVersionAreTexts) {
+  EXPECT_THAT(std::get<PrintRequest>(parse({"--help"})).text, HasSubstr("--recipe"));
+  EXPECT_THAT(std::get<PrintRequest>(parse({"eval", "--help"})).text, HasSubstr("--reference"));
+  EXPECT_THAT(std::get<PrintRequest>(parse({"--version"})).text, HasSubstr("Lathe"));
+}
+
+struct BadLine {
+  std::vector<const char*> arguments;
+  const char* words;
+};
+
+TEST(Cli, RefusesInOneLineWithTheNearest) {
+  const std::vector<BadLine> table = {
+      {{}, "quantize --recipe FILE"},
+      {{"--quiet"}, "quantize --recipe FILE"},
+      {{"--recipe"}, "--recipe"},
+      {{"--recipe", ""}, "--recipe"},
+      {{"--recip", "r.yaml"}, "did you mean '--recipe'?"},
+      {{"--recipe", "r.yaml", "--outptu=x"}, "unknown flag '--outptu'"},
+      {{"--recipe", "r.yaml", "extra"}, "'extra'"},
+      {{"--recipe", "a", "--recipe", "b"}, "--recipe"},
+      {{"--recipe", "r.yaml", "--model", ""}, "--model: expected a folder"},
+      {{"--recipe", "r.yaml", "--threads", "many"}, "--threads"},
+      {{"--recipe", "r.yaml", "--threads", "-1"}, "from 0 to 1024"},
+      {{"evl", "--model", "m"}, "did you mean 'eval'?"},
+      {{"eval", "--text", "t"}, "--model DIR"},
+      {{"eval", "--model", "m"}, "--text FILE"},
+      {{"eval", "--model", "m", "--text", "t", "--ctx", "1"}, "--ctx: expected an integer from 2"},
+      {{"eval", "--model", "m", "--text", "t", "--rows", "-2"}, "--rows"},
+      {{"eval", "--model", "m", "--text", "t", "--jsn"}, "did you mean '--json'?"},
+      {{"--quiet", "list"}, "--quiet comes after the command"},
+      {{"inspect"}, "DIR"},
+      {{"inspect", "a", "b"}, "'b'"},
+      {{"list", "all"}, "unexpected argument 'all'"},
+  };
+  for (const BadLine& row : table) {
+    try {
+      parse(row.arguments);
+      ADD_FAILURE() << "accepted; expected " << row.words;
+    } catch (const UserError& error) {
+      EXPECT_THAT(error.what(), HasSubstr(row.words));
+      EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lathe

@@ -1,0 +1,155 @@
+// The one pass is truly sequential: each linear's statistics come from the already quantised part before it.
+#include "calib/driver/driver.h"
+
+#include <gtest/gtest.h>
+
+#include "lib/base/error.h"
+#include "lib/model/forward.h"
+#include "tests/unit/calib/driver/tiny_model.h"
+
+namespace lathe {
+namespace {
+
+/// RTN that writes down the statistics it was shown.
+class RecordingSolver : public Solver {
+ public:
+  explicit RecordingSolver(std::map<std::string, at::Tensor>& grams) : grams_(grams) {
+    for (const SolverEntry& entry : solvers()) {
+      if (entry.name == "rtn") rtn_ = entry.make(Options(entry.options));
+    }
+  }
+  StatSet needs() const override { return {.gram = true, .mean_abs = true}; }
+  std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
+    for (const LinearProblem& linear : problem.linears) grams_[linear.name] = problem.stats->gram.clone();
+    return rtn_->solve(problem);
+  }
+
+ private:
+  std::map<std::string, at::Tensor>& grams_;
+  std::unique_ptr<Solver> rtn_;
+};
+
+/// Moves fixed scales along every edge.
+class FixedScales : public Transform {
+ public:
+  StatSet needs() const override { return {}; }
+  FoldDecision fold(const ScaleEdge& edge, const SharedInputProblem& problem) const override {
+    const int64_t width = problem.linears.front().weight.size(1);
+    at::Tensor scales = at::linspace(0.5, 2.0, width);
+    if (edge.repeat > 1) {
+      scales = scales.view({-1, edge.repeat, edge.head_dim}).select(1, 0).unsqueeze(1).expand({-1, edge.repeat, -1}).reshape(-1);
+    }
+    return {.scales = scales.contiguous(), .ratio = 0, .loss_before = 0, .loss_after = 0, .note = ""};
+  }
+  std::optional<GroupRange> range(const LinearProblem&, const InputStats&) const override { return std::nullopt; }
+};
+
+struct TinyRun {
+  ModelGraph graph = testing::tiny_graph();
+  testing::MemoryWeights weights = testing::random_weights(graph, 11);
+  std::map<std::string, at::Tensor> grams;
+  RecordingSolver solver{grams};
+  std::vector<BlockOutcome> outcomes;
+  CalibrationJob job;
+
+  explicit TinyRun(std::vector<const Transform*> transforms) {
+    job.graph = &graph;
+    job.weights = &weights;
+    job.transforms = std::move(transforms);
+    const Scheme scheme{.type = "int", .bits = 4, .group_size = 32, .symmetric = true};
+    for (const Block& block : graph.blocks) job.tasks.emplace_back(block.linears.size(), LinearTask{&solver, scheme});
+    at::manual_seed(3);
+    job.ids = at::randint(0, 50, {200, 16}, at::kLong);  // more tokens than one micro-batch holds
+  }
+  void go() {
+    calibrate(job, {.block_done = [&](BlockOutcome&& o) { outcomes.push_back(std::move(o)); }, .progress = {}});
+  }
+};
+
+/// The Gram matrices that a plain forward pass of the finished model gives, by slot of each linear.
+std::map<std::string, at::Tensor> grams_of_result(const TinyRun& run) {
+  testing::MemoryWeights finished = run.weights;
+  for (const BlockOutcome& outcome : run.outcomes) {
+    for (const LinearOutcome& linear : outcome.linears) {
+      finished.tensors[linear.linear->name + ".weight"] = linear.quantized.dequantize();
+    }
+    for (const auto& [name, values] : outcome.changed) finished.tensors[name] = values;
+  }
+  std::map<std::string, at::Tensor> grams;
+  at::Tensor hidden = embed(finished.load("model.embed_tokens.weight"), run.job.ids);
+  const RopeTables rope = rope_tables(run.graph.config, run.job.ids.size(1), c10::Device(c10::kCPU));
+  for (const Block& block : run.graph.blocks) {
+    const BlockWeights weights(block, finished, c10::Device(c10::kCPU));
+    const BlockForward forward(run.graph.config, block, weights, rope);
+    const auto record = [&](Slot slot, const at::Tensor& values) {
+      const at::Tensor x = values.reshape({-1, values.size(-1)}).to(at::kDouble);
+      for (const Linear* linear : block.reading(slot)) grams[linear->name] = (x.t().mm(x) / x.size(0)).to(at::kFloat);
+    };
+    const at::Tensor x = forward.attention_in(hidden);
+    const at::Tensor a = forward.attention_out(x);
+    const at::Tensor h = forward.add_attention(hidden, a);
+    const at::Tensor y = forward.mlp_in(h);
+    const at::Tensor z = forward.mlp_mid(y);
+    record(Slot::attention_in, x);
+    record(Slot::attention_out, a);
+    record(Slot::mlp_in, y);
+    record(Slot::mlp_mid, z);
+    hidden = forward.add_mlp(h, z);
+  }
+  return grams;
+}
+
+void expect_sequential(const TinyRun& run, double bound) {
+  const auto expected = grams_of_result(run);
+  ASSERT_EQ(expected.size(), 14u);
+  for (const auto& [name, gram] : expected) {
+    const double difference = ((run.grams.at(name) - gram).norm() / gram.norm()).item<double>();
+    EXPECT_LT(difference, bound) << name;
+  }
+}
+
+TEST(Driver, StatisticsComeFromTheQuantisedPartBefore) {
+  TinyRun run({});
+  run.go();
+  ASSERT_EQ(run.outcomes.size(), 2u);
+  EXPECT_EQ(run.outcomes[0].linears.size(), 7u);
+  expect_sequential(run, 1e-5);
+}
+
+TEST(Driver, FoldedStatisticsAreThoseOfTheFoldedModel) {
+  const FixedScales transform;
+  TinyRun run({&transform});
+  run.go();
+  EXPECT_EQ(run.outcomes[1].folds.size(), 4u);
+  expect_sequential(run, 3e-3);  // folds into solved producers round their F16 scales
+}
+
+TEST(Driver, KeptLinearsAreNotTouchedWithoutFolds) {
+  TinyRun run({});
+  for (auto& block : run.job.tasks) {
+    for (LinearTask& task : block) task.solver = nullptr;
+  }
+  run.job.tasks[1][6] = {&run.solver, Scheme{.type = "int", .bits = 8, .group_size = -1, .symmetric = true}};
+  run.go();
+  EXPECT_TRUE(run.outcomes[0].linears.empty());
+  EXPECT_TRUE(run.outcomes[0].changed.empty());
+  ASSERT_EQ(run.outcomes[1].linears.size(), 1u);
+  EXPECT_EQ(run.outcomes[1].linears[0].linear->role, LinearRole::down_proj);
+  EXPECT_LT(run.outcomes[1].linears[0].distortion.output_relative_error.value(), 1e-3);
+  EXPECT_GT(run.outcomes[1].linears[0].distortion.output_relative_error.value(), 0);
+}
+
+TEST(Driver, ActivationsThatAreNotFiniteNameTheirPlace) {
+  TinyRun run({});
+  run.weights.tensors["model.layers.1.post_attention_layernorm.weight"].fill_(3e38f);
+  run.weights.tensors["model.layers.1.mlp.up_proj.weight"].fill_(3e38f);
+  try {
+    run.go();
+    FAIL() << "an infinite activation went unnoticed";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("model.layers.1"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace lathe

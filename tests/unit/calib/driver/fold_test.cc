@@ -1,0 +1,108 @@
+// A fold through any edge leaves the block's function alone, whether the producer is a norm, a kept or a solved linear.
+#include "calib/driver/fold.h"
+
+#include <gtest/gtest.h>
+
+#include "lib/kernels/group_quant.h"
+#include "tests/unit/calib/driver/tiny_model.h"
+
+namespace lathe {
+namespace {
+
+double relative_difference(const at::Tensor& a, const at::Tensor& b) {
+  return ((a - b).norm() / b.norm()).item<double>();
+}
+
+class FoldTest : public ::testing::Test {
+ protected:
+  ModelGraph graph_ = testing::tiny_graph();
+  testing::MemoryWeights source_ = testing::random_weights(graph_, 7);
+  const Block& block_ = graph_.blocks[0];
+  BlockWeights weights_{block_, source_, c10::Device(c10::kCPU)};
+  RopeTables rope_ = rope_tables(graph_.config, 10, c10::Device(c10::kCPU));
+  at::Tensor hidden_ = at::randn({2, 10, 64});
+
+  at::Tensor output() { return BlockForward(graph_.config, block_, weights_, rope_).run(hidden_); }
+
+  BlockState state(DType dtype) {
+    return {.block = &block_, .weights = &weights_, .float_dtype = dtype, .to_solve = {}, .solved = {}, .changed = {}};
+  }
+
+  /// Random scales that respect the edge's repeated heads.
+  static at::Tensor scales_for(const ScaleEdge& edge, int64_t width) {
+    if (edge.repeat == 1) return at::rand({width}) * 3 + 0.2;
+    const int64_t heads = width / (edge.repeat * edge.head_dim);
+    return (at::rand({heads, 1, edge.head_dim}) * 3 + 0.2).expand({heads, edge.repeat, edge.head_dim}).reshape(-1).contiguous();
+  }
+
+  int64_t width_of(const ScaleEdge& edge) const { return block_.reading(edge.slot).front()->in; }
+
+  QuantizedTensor quantize(const std::string& name) {
+    for (const Linear& linear : block_.linears) {
+      if (linear.name != name) continue;
+      const Scheme scheme{.type = "int", .bits = 4, .group_size = 32, .symmetric = false};
+      const at::Tensor w = weights_.weight(linear);
+      const auto params = kernels::group_params(kernels::group_min_max(w, scheme), scheme, DType::F16);
+      QuantizedTensor q{.scheme = scheme, .scale_dtype = DType::F16, .codes = kernels::group_encode(w, params, scheme),
+                        .scales = params.scales, .zero_points = params.zero_points};
+      weights_.set_weight(linear, q.dequantize());
+      return q;
+    }
+    throw std::logic_error("no linear " + name);
+  }
+};
+
+TEST_F(FoldTest, EveryEdgeKeepsTheFunction) {
+  ASSERT_EQ(block_.edges.size(), 4u);
+  for (const ScaleEdge& edge : block_.edges) {
+    const at::Tensor before = output();
+    BlockState s = state(DType::F32);
+    const at::Tensor scales = scales_for(edge, width_of(edge));
+    const at::Tensor effective = apply_fold(s, edge, scales);
+    EXPECT_LT(relative_difference(effective, scales), 1e-6) << edge.producer;
+    EXPECT_LT(relative_difference(output(), before), 1e-5) << edge.producer;
+    EXPECT_FALSE(s.changed.empty());
+  }
+}
+
+TEST_F(FoldTest, RoundedNormWeightsAreCompensatedExactly) {
+  const ScaleEdge& edge = block_.edges.front();
+  ASSERT_EQ(edge.producer_kind, ScaleEdge::Producer::norm);
+  const at::Tensor before = output();
+  BlockState s = state(DType::BF16);  // 8 bits of precision: without compensation the error would be near 1e-3
+  for (const Linear* reader : block_.reading(edge.slot)) s.to_solve.insert(reader->name);
+  apply_fold(s, edge, scales_for(edge, width_of(edge)));
+  const at::Tensor stored = s.changed.at(edge.producer + ".weight");
+  EXPECT_TRUE(at::equal(stored, stored.to(at::kBFloat16).to(at::kFloat)));
+  EXPECT_LT(relative_difference(output(), before), 1e-5);
+}
+
+TEST_F(FoldTest, ChannelsThatWouldVanishOrOverflowKeepTheirScale) {
+  const ScaleEdge& edge = block_.edges.front();
+  const at::Tensor before = output();
+  BlockState s = state(DType::F16);
+  for (const Linear* reader : block_.reading(edge.slot)) s.to_solve.insert(reader->name);
+  at::Tensor scales = at::ones({width_of(edge)});
+  scales[3] = 1e12;
+  scales[5] = 1e-12;
+  const at::Tensor effective = apply_fold(s, edge, scales);
+  EXPECT_EQ(effective[3].item<float>(), 1.0f);
+  EXPECT_EQ(effective[5].item<float>(), 1.0f);
+  EXPECT_LT(relative_difference(output(), before), 1e-5);
+}
+
+TEST_F(FoldTest, SolvedProducersKeepTheirCodes) {
+  for (const ScaleEdge& edge : block_.edges) {
+    if (edge.producer_kind != ScaleEdge::Producer::linear) continue;
+    BlockState s = state(DType::F32);
+    s.solved[edge.producer] = quantize(edge.producer);
+    const at::Tensor codes = s.solved[edge.producer].codes.clone();
+    const at::Tensor before = output();
+    apply_fold(s, edge, scales_for(edge, width_of(edge)));
+    EXPECT_TRUE(at::equal(codes, s.solved[edge.producer].codes));
+    EXPECT_LT(relative_difference(output(), before), 1e-3) << "only the F16 rounding of the row scales may show";
+  }
+}
+
+}  // namespace
+}  // namespace lathe

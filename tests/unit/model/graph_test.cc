@@ -1,0 +1,194 @@
+#include "lib/model/graph.h"
+
+#include <gmock/gmock.h>
+
+#include "tests/unit/model/test_model.h"
+
+namespace lathe {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+TEST(ModelGraph, LinearsInTheOrderOfTheForwardPass) {
+  const ModelGraph graph = graph_of(small_config());
+  ASSERT_EQ(graph.blocks.size(), 2u);
+  const Block& block = graph.blocks[1];
+  EXPECT_EQ(block.index, 1);
+  EXPECT_EQ(block.prefix, "model.layers.1");
+  struct Row {
+    const char* name;
+    LinearRole role;
+    Slot slot;
+    int64_t out, in;
+  };
+  const Row rows[] = {
+      {"model.layers.1.self_attn.q_proj", LinearRole::q_proj, Slot::attention_in, 32, 32},
+      {"model.layers.1.self_attn.k_proj", LinearRole::k_proj, Slot::attention_in, 16, 32},
+      {"model.layers.1.self_attn.v_proj", LinearRole::v_proj, Slot::attention_in, 16, 32},
+      {"model.layers.1.self_attn.o_proj", LinearRole::o_proj, Slot::attention_out, 32, 32},
+      {"model.layers.1.mlp.gate_proj", LinearRole::gate_proj, Slot::mlp_in, 48, 32},
+      {"model.layers.1.mlp.up_proj", LinearRole::up_proj, Slot::mlp_in, 48, 32},
+      {"model.layers.1.mlp.down_proj", LinearRole::down_proj, Slot::mlp_mid, 32, 48},
+  };
+  ASSERT_EQ(block.linears.size(), std::size(rows));
+  for (size_t i = 0; i < std::size(rows); ++i) {
+    EXPECT_EQ(block.linears[i].name, rows[i].name);
+    EXPECT_EQ(block.linears[i].role, rows[i].role);
+    EXPECT_EQ(block.linears[i].slot, rows[i].slot);
+    EXPECT_EQ(block.linears[i].out, rows[i].out);
+    EXPECT_EQ(block.linears[i].in, rows[i].in);
+    EXPECT_FALSE(block.linears[i].bias);
+  }
+  EXPECT_EQ(block.attention_norm.name, "model.layers.1.input_layernorm");
+  EXPECT_EQ(block.mlp_norm.name, "model.layers.1.post_attention_layernorm");
+  EXPECT_EQ(block.q_norm.name, "");
+  EXPECT_THAT(block.reading(Slot::mlp_in), ElementsAre(&block.linears[4], &block.linears[5]));
+  EXPECT_EQ(graph.embedding, "model.embed_tokens");
+  EXPECT_EQ(graph.final_norm.name, "model.norm");
+  EXPECT_EQ(graph.lm_head.out, 40);
+}
+
+std::vector<bool> biases(const nlohmann::json& config) {
+  std::vector<bool> flags;
+  for (const Linear& linear : graph_of(config).blocks[0].linears) flags.push_back(linear.bias);
+  return flags;
+}
+
+TEST(ModelGraph, BiasesByFamily) {
+  const std::vector<bool> none(7, false), qkv = {1, 1, 1, 0, 0, 0, 0}, attention = {1, 1, 1, 1, 0, 0, 0},
+                                          all(7, true);
+  const nlohmann::json on = {{"attention_bias", true}, {"mlp_bias", true}};
+  EXPECT_EQ(biases(small_config("llama")), none);
+  EXPECT_EQ(biases(with(small_config("llama"), on)), all);
+  EXPECT_EQ(biases(with(small_config("mistral"), on)), none);
+  EXPECT_EQ(biases(small_config("qwen2")), qkv);
+  EXPECT_EQ(biases(with(small_config("qwen2"), on)), qkv);
+  EXPECT_EQ(biases(small_config("qwen3")), none);
+  EXPECT_EQ(biases(with(small_config("qwen3"), on)), attention);
+}
+
+TEST(ModelGraph, HeadNormsOfQwen3) {
+  const ModelGraph graph = graph_of(small_config("qwen3"));
+  EXPECT_EQ(graph.blocks[0].q_norm.name, "model.layers.0.self_attn.q_norm");
+  EXPECT_EQ(graph.blocks[0].k_norm.width, 8);
+  EXPECT_EQ(graph.expected_tensors().at("model.layers.0.self_attn.k_norm.weight"), std::vector<int64_t>{8});
+}
+
+TEST(ModelGraph, WindowsPerLayer) {
+  const ModelGraph mistral = graph_of(with(small_config("mistral"), {{"sliding_window", 5}}));
+  EXPECT_EQ(mistral.blocks[0].sliding_window, 5);
+  EXPECT_EQ(mistral.blocks[1].sliding_window, 5);
+  const ModelGraph qwen =
+      graph_of(with(small_config("qwen2"),
+                    {{"use_sliding_window", true}, {"sliding_window", 6}, {"max_window_layers", 1}}));
+  EXPECT_EQ(qwen.blocks[0].sliding_window, std::nullopt);
+  EXPECT_EQ(qwen.blocks[1].sliding_window, 6);
+}
+
+TEST(ModelGraph, Edges) {
+  const ModelGraph graph = graph_of(small_config());
+  const Block& block = graph.blocks[0];
+  ASSERT_EQ(block.edges.size(), 4u);
+  using Producer = ScaleEdge::Producer;
+  EXPECT_EQ(block.edges[0].producer, "model.layers.0.input_layernorm");
+  EXPECT_EQ(block.edges[0].producer_kind, Producer::norm);
+  EXPECT_EQ(block.edges[0].slot, Slot::attention_in);
+  EXPECT_EQ(block.edges[1].producer, "model.layers.0.self_attn.v_proj");
+  EXPECT_EQ(block.edges[1].producer_kind, Producer::linear);
+  EXPECT_EQ(block.edges[1].slot, Slot::attention_out);
+  EXPECT_EQ(block.edges[1].repeat, 2);
+  EXPECT_EQ(block.edges[1].head_dim, 8);
+  EXPECT_EQ(block.edges[2].producer, "model.layers.0.post_attention_layernorm");
+  EXPECT_EQ(block.edges[3].producer, "model.layers.0.mlp.up_proj");
+  EXPECT_EQ(block.edges[3].slot, Slot::mlp_mid);
+  const ModelGraph mha = graph_of(with(small_config(), {{"num_key_value_heads", 4}}));
+  EXPECT_EQ(mha.blocks[0].edges[1].repeat, 1);
+  EXPECT_EQ(mha.blocks[0].edges[1].head_dim, 0);
+}
+
+TEST(ModelGraph, RoleTargets) {
+  EXPECT_TRUE(role_matches(LinearRole::q_proj, "q_proj"));
+  EXPECT_TRUE(role_matches(LinearRole::q_proj, "attention"));
+  EXPECT_TRUE(role_matches(LinearRole::q_proj, "linear"));
+  EXPECT_FALSE(role_matches(LinearRole::q_proj, "mlp"));
+  EXPECT_FALSE(role_matches(LinearRole::q_proj, ""));
+  EXPECT_TRUE(role_matches(LinearRole::down_proj, "mlp"));
+  EXPECT_TRUE(role_matches(LinearRole::lm_head, "linear"));
+  EXPECT_FALSE(role_matches(LinearRole::lm_head, ""));
+  EXPECT_THAT(role_targets(), testing::IsSupersetOf({"linear", "attention", "mlp", "k_proj", "lm_head"}));
+}
+
+TEST(ModelGraph, ListsFamilies) {
+  std::vector<std::string> names;
+  for (const FamilyInfo& info : supported_families()) {
+    names.push_back(info.model_type);
+    EXPECT_NE(info.description, "");
+  }
+  EXPECT_THAT(names, ElementsAre("llama", "mistral", "qwen2", "qwen3"));
+  ModelConfig config;
+  config.model_type = "gpt2";
+  EXPECT_THAT(user_error_of([&] { build_graph(config); }), AllOf(HasSubstr("'gpt2'"), HasSubstr("llama")));
+}
+
+std::map<std::string, TensorInfo> tensors_of(const ModelGraph& graph, DType dtype = DType::F16) {
+  std::map<std::string, TensorInfo> tensors;
+  for (const auto& [name, shape] : graph.expected_tensors()) tensors[name] = {dtype, shape};
+  return tensors;
+}
+
+TEST(CheckTensors, AcceptsWhatFits) {
+  const ModelGraph graph = graph_of(small_config("qwen2"));
+  auto tensors = tensors_of(graph);
+  EXPECT_EQ(tensors.size(), 2u * (2 + 7 + 3) + 3);
+  tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = {DType::F64, {4}};
+  tensors["model.norm.weight"].dtype = DType::F32;
+  tensors["model.layers.0.self_attn.q_proj.bias"].dtype = DType::BF16;
+  EXPECT_NO_THROW(check_tensors(graph, tensors, "m"));
+  const ModelGraph undeclared = graph_of(with(small_config("qwen2"), {{"torch_dtype", nullptr}}));
+  EXPECT_NO_THROW(check_tensors(undeclared, tensors_of(undeclared, DType::BF16), "m"));
+}
+
+TEST(CheckTensors, TiedHeadNeedsNoTensor) {
+  const ModelGraph graph = graph_of(with(small_config(), {{"tie_word_embeddings", true}}));
+  EXPECT_FALSE(graph.expected_tensors().contains("lm_head.weight"));
+  auto tensors = tensors_of(graph);
+  EXPECT_NO_THROW(check_tensors(graph, tensors, "m"));
+  const ModelGraph untied = graph_of(small_config());
+  EXPECT_THAT(user_error_of([&] { check_tensors(untied, tensors, "m"); }),
+              AllOf(HasSubstr("'lm_head.weight'"), HasSubstr("tie_word_embeddings")));
+}
+
+std::string refusal(const nlohmann::json& config, const std::string& name, std::optional<TensorInfo> info) {
+  const ModelGraph graph = graph_of(config);
+  auto tensors = tensors_of(graph);
+  tensors.erase(name);
+  if (info) tensors[name] = *info;
+  const std::string message = user_error_of([&] { check_tensors(graph, tensors, "some/folder"); });
+  EXPECT_THAT(message, AllOf(testing::StartsWith("some/folder: "), HasSubstr("'" + name + "'"),
+                             testing::Not(HasSubstr("\n"))));
+  return message;
+}
+
+TEST(CheckTensors, NamesTheTensorAndTheContradiction) {
+  const std::string up = "model.layers.1.mlp.up_proj.weight";
+  EXPECT_THAT(refusal(small_config(), up, std::nullopt), AllOf(HasSubstr("[48, 32]"), HasSubstr("missing")));
+  EXPECT_THAT(refusal(small_config(), up, TensorInfo{DType::F16, {32, 48}}),
+              AllOf(HasSubstr("[48, 32]"), HasSubstr("F16 [32, 48]")));
+  EXPECT_THAT(refusal(small_config(), up, TensorInfo{DType::F64, {48, 32}}), HasSubstr("found F64"));
+  EXPECT_THAT(refusal(small_config(), up, TensorInfo{DType::F8_E4M3, {48, 32}}), HasSubstr("found F8_E4M3"));
+  EXPECT_THAT(refusal(small_config(), up, TensorInfo{DType::I32, {48, 32}}), HasSubstr("found I32"));
+  EXPECT_THAT(refusal(small_config(), up, TensorInfo{DType::BF16, {48, 32}}),
+              AllOf(HasSubstr("declares F16"), HasSubstr("found BF16")));
+  EXPECT_THAT(refusal(small_config(), "model.norm.weight", TensorInfo{DType::F64, {32}}),
+              HasSubstr("found F64"));
+  EXPECT_THAT(refusal(small_config("qwen2"), "model.layers.0.self_attn.v_proj.bias", std::nullopt),
+              HasSubstr("missing"));
+  EXPECT_THAT(
+      refusal(small_config("mistral"), "model.layers.0.self_attn.v_proj.bias", TensorInfo{DType::F16, {16}}),
+      AllOf(HasSubstr("no bias"), HasSubstr("mistral")));
+}
+
+}  // namespace
+}  // namespace lathe

@@ -1,0 +1,105 @@
+// Small models for these tests: a config as JSON, random weights of its shapes, and one block ready to run.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "lib/base/error.h"
+#include "lib/model/forward.h"
+
+namespace lathe {
+
+/// A valid config: 4 query heads on 2 KV heads of 8 channels, 2 layers.
+inline nlohmann::json small_config(const std::string& model_type = "llama") {
+  return {{"model_type", model_type},
+          {"vocab_size", 40},
+          {"hidden_size", 32},
+          {"intermediate_size", 48},
+          {"num_hidden_layers", 2},
+          {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},
+          {"head_dim", 8},
+          {"max_position_embeddings", 64},
+          {"rms_norm_eps", 1e-5},
+          {"torch_dtype", "float16"},
+          {"rope_theta", 10000.0},
+          {"attention_bias", false},
+          {"hidden_act", "silu"},
+          {"tie_word_embeddings", false}};
+}
+
+/// small_config() with keys replaced or (null) set to null.
+inline nlohmann::json with(nlohmann::json config, const nlohmann::json& changes) {
+  config.update(changes);
+  return config;
+}
+
+inline ModelGraph graph_of(const nlohmann::json& config) {
+  return build_graph(parse_model_config(config, "config.json"));
+}
+
+/// The message of the UserError that `call` throws.
+template <class Call>
+std::string user_error_of(Call&& call) {
+  try {
+    call();
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  ADD_FAILURE() << "no UserError";
+  return "";
+}
+
+/// Random weights of a graph: norms around one, biases not zero, linears that keep their input's scale.
+class RandomWeights : public WeightSource {
+ public:
+  explicit RandomWeights(const ModelGraph& graph, uint64_t seed = 0) {
+    at::manual_seed(seed);
+    for (const auto& [name, shape] : graph.expected_tensors()) {
+      const at::Tensor noise = at::randn(shape, at::kFloat);
+      const bool norm = name.find("norm") != std::string::npos;
+      if (shape.size() == 2) {
+        tensors_[name] = noise / std::sqrt(static_cast<double>(shape[1]));
+      } else {
+        tensors_[name] = norm ? 1 + 0.3 * noise : 0.5 * noise;
+      }
+    }
+  }
+  bool contains(const std::string& name) const override { return tensors_.contains(name); }
+  at::Tensor load(const std::string& name) const override { return tensors_.at(name).clone(); }
+
+ private:
+  std::map<std::string, at::Tensor> tensors_;
+};
+
+/// A graph and the weights of its first block, which tests may change.
+struct SmallModel {
+  explicit SmallModel(const nlohmann::json& config)
+      : graph(graph_of(config)), source(graph), weights(block(), source, at::kCPU) {}
+
+  const Block& block() const { return graph.blocks[0]; }
+  at::Tensor run(const at::Tensor& hidden) const {
+    const RopeTables rope = rope_tables(graph.config, hidden.size(1), at::kCPU);
+    return BlockForward(graph.config, block(), weights, rope).run(hidden);
+  }
+
+  ModelGraph graph;
+  RandomWeights source;
+  BlockWeights weights;
+};
+
+inline at::Tensor random_hidden(int64_t batch, int64_t seq, int64_t hidden = 32) {
+  at::manual_seed(7);
+  return at::randn({batch, seq, hidden}, at::kFloat);
+}
+
+/// max |a - b| / max |b|
+inline double relative_difference(const at::Tensor& a, const at::Tensor& b) {
+  return ((a - b).abs().max() / b.abs().max()).item<double>();
+}
+
+}  // namespace lathe

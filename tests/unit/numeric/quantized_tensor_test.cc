@@ -1,0 +1,91 @@
+#include "lib/numeric/quantized_tensor.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "lib/base/error.h"
+#include "lib/numeric/scheme.h"
+
+namespace lathe {
+namespace {
+
+QuantizedTensor example(bool symmetric, DType scale_dtype = DType::F16) {
+  QuantizedTensor tensor;
+  tensor.scheme = {"int", 4, 2, symmetric};
+  tensor.scale_dtype = scale_dtype;
+  tensor.codes = at::tensor({-8, 7, 0, 3, 1, -1, 2, 2}, at::kChar).view({2, 4});
+  tensor.scales = at::tensor({0.5f, 0.25f, 2.0f, 1.0f}).view({2, 2});
+  if (!symmetric) tensor.zero_points = at::tensor({-8, 7, 0, 2}, at::kChar).view({2, 2});
+  return tensor;
+}
+
+TEST(QuantizedTensor, DequantizesByHand) {
+  const at::Tensor symmetric = at::tensor({-4.0f, 3.5f, 0.0f, 0.75f, 2.0f, -2.0f, 2.0f, 2.0f}).view({2, 4});
+  EXPECT_TRUE(at::equal(example(true).dequantize(), symmetric));
+  const at::Tensor asymmetric = at::tensor({0.0f, 7.5f, -1.75f, -1.0f, 2.0f, -2.0f, 0.0f, 0.0f}).view({2, 4});
+  EXPECT_TRUE(at::equal(example(false).dequantize(), asymmetric));
+}
+
+TEST(QuantizedTensor, ScaleRowsByPowersOfTwoIsExact) {
+  for (const bool symmetric : {true, false}) {
+    QuantizedTensor tensor = example(symmetric);
+    const at::Tensor before = tensor.dequantize(), codes = tensor.codes.clone();
+    tensor.scale_rows(at::tensor({0.125f, 8.0f}));
+    EXPECT_TRUE(at::equal(tensor.dequantize(), before * at::tensor({0.125f, 8.0f}).unsqueeze(1)));
+    EXPECT_TRUE(at::equal(tensor.codes, codes));
+  }
+}
+
+TEST(QuantizedTensor, ScaleRowsRoundsOnlyTheScales) {
+  for (const DType dtype : {DType::F16, DType::BF16, DType::F32}) {
+    QuantizedTensor tensor = example(false, dtype);
+    const at::Tensor factors = at::tensor({0.7f, 1.3f}),
+                     expected = round_to(tensor.scales * factors.unsqueeze(1), dtype);
+    tensor.scale_rows(factors);
+    EXPECT_TRUE(at::equal(tensor.scales, expected));
+    EXPECT_TRUE(at::equal(round_to(tensor.scales, dtype), tensor.scales));
+  }
+}
+
+TEST(QuantizedTensor, ScaleRowsRefusesWhatTheScaleTypeCannotHold) {
+  QuantizedTensor tensor = example(true);
+  try {
+    tensor.scale_rows(at::tensor({1.0f, 40000.0f}));
+    FAIL() << "80000 passed as an F16 scale";
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("row 1, group 0"));
+    EXPECT_THAT(error.what(), testing::HasSubstr("F16"));
+  }
+  QuantizedTensor small = example(true);
+  EXPECT_THROW(small.scale_rows(at::tensor({1e-12f, 1.0f})), UserError);
+  QuantizedTensor wide = example(true, DType::BF16);
+  wide.scale_rows(at::tensor({1.0f, 40000.0f}));
+  EXPECT_TRUE(at::equal(wide.codes, tensor.codes));
+}
+
+TEST(QuantizedTensor, AGroupOfZerosKeepsItsScaleWhereTheProductUnderflows) {
+  QuantizedTensor tensor = example(true);
+  tensor.codes.slice(0, 0, 1).zero_();
+  tensor.scale_rows(at::tensor({1e-12f, 1.0f}));
+  EXPECT_TRUE(at::equal(tensor.scales, example(true).scales));
+}
+
+TEST(RoundTo, TiesToEvenAndInfinity) {
+  const at::Tensor values = at::tensor({1.0f + 0x1p-11f, 1.0f + 3 * 0x1p-11f, 65519.0f, 65520.0f});
+  const at::Tensor expected = at::tensor({1.0f, 1.0f + 0x1p-9f, 65504.0f, INFINITY});
+  EXPECT_TRUE(at::equal(round_to(values, DType::F16), expected));
+  EXPECT_TRUE(at::equal(round_to(values, DType::F32), values));
+}
+
+TEST(SchemeProblem, NamesWhatIsWrong) {
+  EXPECT_FALSE((Scheme{"int", 4, 128, true}).problem(256));
+  EXPECT_FALSE((Scheme{"int", 8, -1, false}).problem(43));
+  EXPECT_THAT(*(Scheme{"int", 4, 128, true}).problem(172), testing::HasSubstr("does not divide rows of 172"));
+  EXPECT_THAT(*(Scheme{"int", 9, 128, true}).problem(128), testing::HasSubstr("bits 9"));
+  EXPECT_THAT(*(Scheme{"int", 4, 0, true}).problem(128), testing::HasSubstr("group_size 0"));
+  EXPECT_THAT(*(Scheme{"float", 4, 32, true}).problem(128), testing::HasSubstr("'float'"));
+}
+
+}  // namespace
+}  // namespace lathe

@@ -1,0 +1,248 @@
+// Good recipes, --set, the JSON form, targets, and the shipped files.
+#include "recipes/recipe.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "lib/base/error.h"
+#include "tests/unit/recipes/vocabulary.h"
+
+namespace lathe {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr const char* kFull = R"(model: some/model          # a comment
+output: {path: out/x, formats: [compressed-tensors, gguf], shard_size: 1.5MiB}
+calibration:
+  data: [{path: a.txt}, {path: b.jsonl, field: body}]
+  samples: 16
+  seq_len: 256
+  seed: 7
+transforms: [{awq: {grid: 10, clip: false, shrink: 0.25, offset: -3, norm: l1}}, {awq: }]
+rules:
+  - {targets: [mlp, '/layers\.0\./'], scheme: {type: int, bits: 3, group_size: 64, symmetric: false}, solver: {toy: {seed: -9}}}
+  - targets: [linear]
+    scheme: {bits: 8, group_size: -1}
+ignore: [lm_head, down_proj]
+evaluate: {text: "e v.txt", ctx: 128, rows: 3}
+)";
+
+Recipe parse(const std::string& text, const std::vector<std::string>& sets = {}) {
+  return parse_recipe(text, "r.yaml", sets, test_vocabulary());
+}
+
+TEST(Recipe, ReadsEveryKey) {
+  const Recipe recipe = parse(kFull);
+  EXPECT_EQ(recipe.file, "r.yaml");
+  EXPECT_EQ(recipe.model, "some/model");
+  EXPECT_EQ(recipe.output.path, "out/x");
+  EXPECT_THAT(recipe.output.formats, ElementsAre("compressed-tensors", "gguf"));
+  EXPECT_EQ(recipe.output.shard_size, 3u << 19);
+  ASSERT_EQ(recipe.calibration.data.size(), 2u);
+  EXPECT_EQ(recipe.calibration.data[0].path, "a.txt");
+  EXPECT_EQ(recipe.calibration.data[0].field, "text");
+  EXPECT_EQ(recipe.calibration.data[1].field, "body");
+  EXPECT_EQ(recipe.calibration.samples, 16);
+  EXPECT_EQ(recipe.calibration.seq_len, 256);
+  EXPECT_EQ(recipe.calibration.seed, 7u);
+  EXPECT_THAT(recipe.ignore, ElementsAre("lm_head", "down_proj"));
+  ASSERT_TRUE(recipe.evaluate);
+  EXPECT_EQ(recipe.evaluate->text, "e v.txt");
+  EXPECT_EQ(recipe.evaluate->ctx, 128);
+  EXPECT_EQ(recipe.evaluate->rows, 3);
+}
+
+TEST(Recipe, ReadsAlgorithmsAndRules) {
+  const Recipe recipe = parse(kFull);
+  ASSERT_EQ(recipe.transforms.size(), 2u);
+  const Options& awq = recipe.transforms[0].options;
+  EXPECT_EQ(awq.integer("grid"), 10);
+  EXPECT_FALSE(awq.flag("clip"));
+  EXPECT_EQ(awq.number("shrink"), 0.25);
+  EXPECT_EQ(awq.number("offset"), -3);
+  EXPECT_EQ(awq.word("norm"), "l1");
+  EXPECT_EQ(recipe.transforms[1].options.integer("grid"), 20) << "left out: the default";
+  ASSERT_EQ(recipe.rules.size(), 2u);
+  EXPECT_THAT(recipe.rules[0].targets, ElementsAre("mlp", "/layers\\.0\\./"));
+  EXPECT_EQ(recipe.rules[0].scheme, (Scheme{"int", 3, 64, false}));
+  EXPECT_EQ(recipe.rules[0].solver.name, "toy");
+  EXPECT_EQ(recipe.rules[0].solver.options.integer("seed"), -9);
+  EXPECT_EQ(recipe.rules[0].where, "r.yaml:10:5");
+  EXPECT_EQ(recipe.rules[1].scheme, (Scheme{"int", 8, -1, true}));
+  EXPECT_EQ(recipe.rules[1].solver.name, "rtn");
+  EXPECT_EQ(recipe.rules[1].where, "r.yaml:11:5");
+}
+
+TEST(Recipe, OnlyRulesAreNeeded) {
+  const Recipe recipe = parse("rules: [{}]");
+  EXPECT_TRUE(recipe.model.empty());
+  EXPECT_TRUE(recipe.output.path.empty());
+  EXPECT_THAT(recipe.output.formats, ElementsAre("compressed-tensors"));
+  EXPECT_EQ(recipe.output.shard_size, 5'000'000'000u);
+  EXPECT_TRUE(recipe.calibration.data.empty());
+  EXPECT_EQ(recipe.calibration.samples, 128);
+  EXPECT_EQ(recipe.calibration.seq_len, 512);
+  EXPECT_EQ(recipe.calibration.seed, 0u);
+  EXPECT_TRUE(recipe.transforms.empty());
+  EXPECT_THAT(recipe.rules[0].targets, ElementsAre("linear"));
+  EXPECT_EQ(recipe.rules[0].scheme, Scheme{});
+  EXPECT_THAT(recipe.ignore, ElementsAre("lm_head"));
+  EXPECT_FALSE(recipe.evaluate);
+}
+
+TEST(Recipe, AliasesWork) {
+  const Recipe recipe = parse("rules:\n  - {targets: [mlp], scheme: &s {bits: 3}}\n  - {scheme: *s}\n");
+  EXPECT_EQ(recipe.rules[1].scheme.bits, 3);
+  // Changing one place changes only that place.
+  const Recipe changed = parse("rules:\n  - {targets: [mlp], scheme: &s {bits: 3}}\n  - {scheme: *s}\n",
+                               {"rules[0].scheme.bits=5"});
+  EXPECT_EQ(changed.rules[0].scheme.bits, 5);
+  EXPECT_EQ(changed.rules[1].scheme.bits, 3);
+}
+
+TEST(Recipe, QuotesMakeTextOfNumbers) { EXPECT_EQ(parse("model: '5'\nrules: [{}]").model, "5"); }
+
+TEST(Recipe, AByteOrderMarkAndWindowsLinesAreFine) {
+  EXPECT_EQ(parse("\xef\xbb\xbfmodel: a\r\nrules:\r\n  - targets: [mlp]\r\n").rules[0].targets[0], "mlp");
+}
+
+struct GoodSet {
+  std::string argument;
+  std::string pointer;  // into to_json()
+  std::string value;    // as JSON
+};
+
+TEST(Set, ReachesEveryPlace) {
+  const std::vector<GoodSet> table = {
+      {"model=other", "/model", "\"other\""},
+      {"output.path=x/y", "/output/path", "\"x/y\""},
+      {"output.path=a=b", "/output/path", "\"a=b\""},
+      {"output.shard_size=2GB", "/output/shard_size", "2000000000"},
+      {"output.formats[1]=gguf", "/output/formats/1", "\"gguf\""},
+      {"calibration.samples=8", "/calibration/samples", "8"},
+      {"calibration.data[0].path=c.txt", "/calibration/data/0/path", "\"c.txt\""},
+      {"calibration.data=[{path: d.txt}]", "/calibration/data", R"([{"path": "d.txt", "field": "text"}])"},
+      {"transforms[0].awq.clip=false", "/transforms/0/awq/clip", "false"},
+      {"transforms[0].awq.shrink=0.125", "/transforms/0/awq/shrink", "0.125"},
+      {"transforms=[]", "/transforms", "[]"},
+      {"rules[0].scheme.group_size=64", "/rules/0/scheme/group_size", "64"},
+      {"rules[0].targets=[q_proj, '/k_.*/']", "/rules/0/targets", R"(["q_proj", "/k_.*/"])"},
+      {"rules[1].scheme.bits=3", "/rules/1/scheme/bits", "3"},
+      {"rules[0].solver={toy: {seed: 4}}", "/rules/0/solver/toy/seed", "4"},
+      {"ignore[1]=mlp", "/ignore/1", "\"mlp\""},
+      {"ignore=[]", "/ignore", "[]"},
+      {"evaluate.text=t.txt", "/evaluate/text", "\"t.txt\""},
+  };
+  const std::string base =
+      "transforms: [{awq: {grid: 5}}]\noutput: {formats: [compressed-tensors]}\nignore: [lm_head]\nrules: "
+      "[{targets: [linear]}]\n";
+  for (const GoodSet& row : table) {
+    const nlohmann::json json = parse(base, {row.argument}).to_json();
+    EXPECT_EQ(json.at(nlohmann::json::json_pointer(row.pointer)), nlohmann::json::parse(row.value))
+        << row.argument;
+  }
+}
+
+TEST(Set, TheLastOneWins) {
+  const Recipe recipe = parse(kFull, {"calibration.samples=1", "calibration.samples=2", "evaluate=null"});
+  EXPECT_EQ(recipe.calibration.samples, 2);
+  EXPECT_FALSE(recipe.evaluate);
+}
+
+TEST(Set, CanBuildARecipeFromLittle) {
+  const Recipe recipe = parse("rules:\n", {"rules[0].targets[0]=mlp", "rules[0].scheme.bits=3"});
+  EXPECT_EQ(recipe.rules.at(0).scheme.bits, 3);
+  EXPECT_EQ(recipe.rules.at(0).where, "--set rules[0].targets[0]=mlp");
+}
+
+TEST(Set, MistakesElsewhereKeepTheirLine) {
+  try {
+    parse("model: a\nrules: [{scheme: {bits: 4, group_size: 3}}]\n", {"rules[0].scheme.bits=5"});
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), testing::StartsWith("r.yaml:2:40: rules[0].scheme.group_size: expected"));
+  }
+}
+
+TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
+  for (const std::string text : {kFull, "rules: [{}]"}) {
+    const nlohmann::json json = parse(text).to_json();
+    EXPECT_EQ(parse(json.dump(2)).to_json(), json);
+  }
+  const nlohmann::json json = parse("rules: [{}]").to_json();
+  EXPECT_EQ(json, nlohmann::json::parse(R"({
+    "model": null,
+    "output": {"path": null, "formats": ["compressed-tensors"], "shard_size": 5000000000},
+    "calibration": {"data": [], "samples": 128, "seq_len": 512, "seed": 0},
+    "transforms": [],
+    "rules": [{"targets": ["linear"], "scheme": {"type": "int", "bits": 4, "group_size": 128, "symmetric": true},
+               "solver": {"rtn": {}}}],
+    "ignore": ["lm_head"],
+    "evaluate": null})"));
+}
+
+TEST(TargetMatches, WordsAndExpressions) {
+  const std::string name = "model.layers.1.mlp.down_proj";
+  const auto matches = [&](const std::string& target) {
+    return target_matches(target, LinearRole::down_proj, name);
+  };
+  for (const char* yes : {"down_proj", "mlp", "linear", "/down/", "/down", "/^model\\.layers\\.1\\./",
+                          "/layers\\.(0|1)\\..*proj$/"}) {
+    EXPECT_TRUE(matches(yes)) << yes;
+  }
+  for (const char* no : {"up_proj", "attention", "lm_head", "/layers\\.11/", "/^down/", "/DOWN/"}) {
+    EXPECT_FALSE(matches(no)) << no;
+  }
+  EXPECT_THROW(matches("/(/"), UserError);
+}
+
+class ShippedRecipe : public testing::TestWithParam<std::string> {};
+
+TEST_P(ShippedRecipe, ParsesWithTheRegistriesAndExplainsItself) {
+  const std::filesystem::path file = std::filesystem::path(LATHE_SOURCE_DIR) / "recipes" / GetParam();
+  const Recipe recipe = load_recipe(file, {});
+  EXPECT_FALSE(recipe.rules.empty());
+  EXPECT_FALSE(recipe.model.empty());
+  EXPECT_FALSE(recipe.output.path.empty());
+  // What it says is what a recipe with nothing but rules and places does: defaults and examples don't drift
+  // apart.
+  EXPECT_EQ(recipe.calibration.samples, Recipe::Calibration{}.samples);
+  EXPECT_EQ(recipe.calibration.seq_len, Recipe::Calibration{}.seq_len);
+  EXPECT_EQ(recipe.output.shard_size, Recipe::Output{}.shard_size);
+  // Documented line by line: no key without a comment on the line or above it.
+  std::ifstream text(file);
+  std::string line;
+  int keys = 0, comments = 0;
+  while (std::getline(text, line)) {
+    const size_t start = line.find_first_not_of(" -");
+    if (start == std::string::npos) continue;
+    (line[start] == '#' ? comments : keys) += 1;
+  }
+  EXPECT_GE(comments, keys);
+}
+
+std::vector<std::string> shipped_recipes() {
+  std::vector<std::string> names;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::filesystem::path(LATHE_SOURCE_DIR) / "recipes")) {
+    if (entry.path().extension() == ".yaml") names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ShippedRecipe, testing::ValuesIn(shipped_recipes()),
+                         [](const auto& info) { return info.param.substr(0, info.param.find('.')); });
+
+TEST(ShippedRecipes, AreThere) {
+  EXPECT_THAT(shipped_recipes(), testing::IsSupersetOf({"awq.yaml", "rtn.yaml"}));
+}
+
+}  // namespace
+}  // namespace lathe

@@ -1,0 +1,21 @@
+// What recipes in these tests may name: every type of option, whatever is registered today.
+#pragma once
+
+#include "recipes/recipe.h"
+
+namespace lathe {
+
+inline RecipeVocabulary test_vocabulary() {
+  const std::vector<OptionSpec> awq = {
+      {"grid", int64_t{20}, "steps", 1, 100, {}},
+      {"clip", true, "clip, too", 0, 0, {}},
+      {"shrink", 0.5, "how far", 0, 1, {}},
+      {"offset", 0.0, "any number", 0, 0, {}},
+      {"norm", std::string("l2"), "distance", 0, 0, {"l1", "l2"}},
+  };
+  return {{{"awq", awq}},
+          {{"rtn", {}}, {"toy", {{"seed", int64_t{0}, "any integer", 0, 0, {}}}}},
+          {"compressed-tensors", "gguf"}};
+}
+
+}  // namespace lathe

@@ -1,0 +1,186 @@
+// The report's three faces, from one small report with known figures.
+#include "lib/report/report.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <sstream>
+
+namespace lathe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+Report::LinearRow linear(const std::string& name, const std::string& role, double weight_error,
+                         std::optional<double> output_error) {
+  return {.name = name,
+          .role = role,
+          .scheme = "int4 sym g128",
+          .solver = "rtn",
+          .bits_per_weight = 4.125,
+          .weight_relative_mse = weight_error,
+          .output_relative_error = output_error,
+          .ratio = {},
+          .clipped = false,
+          .seconds = 0.25,
+          .events = {}};
+}
+
+Report small_report() {
+  Report report;
+  report.recipe = {{"rules", {{{"targets", {"linear"}}}}}};
+  report.model = {"models/m", "llama", "F16", 2, 4'000'000};
+  report.environment = {"0.1.0", "g++ 12", "cpu", 2};
+  report.totals = {8'388'608, 2'621'440, 3'000'000, 4.125, 5.24288};
+  report.calibration = {{"a.txt", "b.txt"}, 2, 70000, 136, 128, 512, "xxh3-128:00ff"};
+  report.linears = {linear("l.0.q_proj", "q_proj", 0.01, 0.001234567),
+                    linear("l.0.o_proj", "o_proj", 0.02, 0.5), linear("l.1.q_proj", "q_proj", 0.03, 0.003)};
+  report.linears[1].ratio = 0.55;
+  report.linears[1].clipped = true;
+  report.linears[1].events = {"damping raised | twice\nto 2 %"};
+  report.kept = {{"lm_head", "ignored by the recipe"}};
+  report.folds = {{"awq", "l.0.norm", "attention_in", true, 0.55, 2.0, 1.5, ""},
+                  {"awq", "l.0.v_proj", "attention_out", false, 0, 1.0, 1.0, "no scale lowers the loss"}};
+  report.evaluation = {"eval.txt", 512, 10220, 20.0, 21.0, 0.0231, 0.011, 0.13, 0.898};
+  report.stages = {{"read text", 0.5}, {"quantise", 12.25}};
+  report.peak_rss = 3 * 1024 * 1024;
+  return report;
+}
+
+TEST(ReportJson, HoldsEveryFigureUnderItsKey) {
+  const nlohmann::json json = to_json(small_report());
+  EXPECT_EQ(json["schema"], 1);
+  EXPECT_EQ(json["recipe"]["rules"][0]["targets"][0], "linear");
+  EXPECT_EQ(json["model"], nlohmann::json({{"path", "models/m"},
+                                           {"family", "llama"},
+                                           {"dtype", "F16"},
+                                           {"blocks", 2},
+                                           {"parameters", 4'000'000}}));
+  EXPECT_EQ(json["environment"]["threads"], 2);
+  EXPECT_EQ(json["calibration"]["files"], nlohmann::json({"a.txt", "b.txt"}));
+  EXPECT_EQ(json["calibration"]["ids_hash"], "xxh3-128:00ff");
+  EXPECT_EQ(json["totals"]["bytes_after"], 2'621'440);
+  EXPECT_EQ(json["totals"]["quantized_share"], 0.75);
+  EXPECT_EQ(json["totals"]["bits_per_parameter"], 5.24288);
+  EXPECT_EQ(json["totals"]["peak_rss_bytes"], 3 * 1024 * 1024);
+  EXPECT_EQ(json["totals"]["seconds"], 12.75);
+  EXPECT_EQ(json["linears"].size(), 3u);
+  EXPECT_EQ(json["linears"][0]["output_error"], 0.001234567);
+  EXPECT_EQ(json["linears"][0]["weight_error"], 0.01);
+  EXPECT_TRUE(json["linears"][0]["ratio"].is_null());
+  EXPECT_EQ(json["linears"][1]["ratio"], 0.55);
+  EXPECT_EQ(json["linears"][1]["clipped"], true);
+  EXPECT_EQ(json["folds"][0]["applied"], true);
+  EXPECT_EQ(json["folds"][1]["note"], "no scale lowers the loss");
+  EXPECT_EQ(json["kept"][0]["reason"], "ignored by the recipe");
+  EXPECT_EQ(json["evaluation"]["perplexity_before"], 20.0);
+  EXPECT_EQ(json["evaluation"]["kl_p99"], 0.13);
+  EXPECT_EQ(json["stages"][1]["seconds"], 12.25);
+  EXPECT_THAT(json["warnings"], IsEmpty());
+  EXPECT_EQ(nlohmann::json::parse(json.dump()), json) << "survives writing and reading";
+}
+
+TEST(ReportJson, WhatWasNotMeasuredIsNull) {
+  Report report = small_report();
+  report.evaluation.reset();
+  report.linears[0].output_relative_error.reset();
+  const nlohmann::json json = to_json(report);
+  EXPECT_TRUE(json["evaluation"].is_null());
+  EXPECT_TRUE(json["linears"][0]["output_error"].is_null());
+  EXPECT_THAT(json["warnings"], IsEmpty()) << "not measured is no fault";
+}
+
+TEST(ReportJson, NotFiniteNumbersAreNullAndNamed) {
+  Report report = small_report();
+  report.warnings = {"first"};
+  report.linears[2].output_relative_error = kNaN;
+  report.folds[1].loss_after = kInf;
+  report.evaluation->perplexity_after = -kInf;
+  report.recipe["x"] = kNaN;
+  const nlohmann::json json = to_json(report);
+  EXPECT_TRUE(json["linears"][2]["output_error"].is_null());
+  EXPECT_TRUE(json["folds"][1]["loss_after"].is_null());
+  EXPECT_TRUE(json["evaluation"]["perplexity_after"].is_null());
+  EXPECT_EQ(json["evaluation"]["perplexity_before"], 20.0);
+  EXPECT_THAT(json["warnings"].get<std::vector<std::string>>(),
+              ::testing::UnorderedElementsAre(
+                  "first", "linears[2].output_error (l.1.q_proj) is not a finite number (nan)",
+                  "folds[1].loss_after (l.0.v_proj) is not a finite number (inf)",
+                  "evaluation.perplexity_after is not a finite number (-inf)",
+                  "recipe.x is not a finite number (nan)"));
+  EXPECT_EQ(all_warnings(report).size(), 5u);
+}
+
+TEST(ReportMarkdown, SummaryComesFirst) {
+  const std::string text = to_markdown(small_report());
+  EXPECT_THAT(text.substr(0, text.find("\n## ")),
+              AllOf(HasSubstr("8.0 MiB -> 2.5 MiB (31.2 %)"), HasSubstr("20 -> 21 (+5.00 %)"),
+                    HasSubstr("mean 0.0231"), HasSubstr("1 of 2 edges"), HasSubstr("128 rows x 512 tokens")));
+  EXPECT_THAT(
+      text, AllOf(HasSubstr("from_pretrained"), HasSubstr("vllm serve"),
+                  HasSubstr("| lm_head | ignored by the recipe |"), HasSubstr("no: no scale lowers the loss"),
+                  HasSubstr("| quantise | 12.25 |"), HasSubstr("0.001235")));
+  EXPECT_THAT(text, Not(HasSubstr("## Warnings")));
+}
+
+TEST(ReportMarkdown, WorstLayersComeWorstFirst) {
+  Report report = small_report();
+  const auto order = [&] {
+    const std::string text = to_markdown(report);
+    const size_t start = text.find("## Layers that lost most");
+    std::vector<std::pair<size_t, std::string>> places;
+    for (const auto& row : report.linears) places.emplace_back(text.find(row.name, start), row.name);
+    std::sort(places.begin(), places.end());
+    std::vector<std::string> names;
+    for (const auto& place : places) names.push_back(place.second);
+    return names;
+  };
+  EXPECT_THAT(order(), ElementsAre("l.0.o_proj", "l.1.q_proj", "l.0.q_proj"));
+  report.linears[0].output_relative_error = kNaN;
+  EXPECT_THAT(order(), ElementsAre("l.0.q_proj", "l.0.o_proj", "l.1.q_proj")) << "a NaN is worst";
+}
+
+TEST(ReportMarkdown, NoTextBreaksATable) {
+  const std::string text = to_markdown(small_report());
+  EXPECT_THAT(text, HasSubstr("damping raised \\| twice to 2 %"));
+}
+
+TEST(ReportMarkdown, NotFiniteNumbersAreWarnedOf) {
+  Report report = small_report();
+  report.linears[0].weight_relative_mse = kNaN;
+  const std::string text = to_markdown(report);
+  EXPECT_THAT(text, AllOf(HasSubstr("## Warnings"), HasSubstr("linears[0].weight_error (l.0.q_proj)"),
+                          HasSubstr("| n/a |")));
+  EXPECT_THAT(to_terminal(report), HasSubstr("warning: linears[0].weight_error (l.0.q_proj)"));
+}
+
+TEST(ReportTerminal, IsShortAndAligned) {
+  const std::string text = to_terminal(small_report());
+  EXPECT_LE(std::count(text.begin(), text.end(), '\n'), 25);
+  EXPECT_THAT(text, AllOf(HasSubstr("perplexity    20 -> 21 (+5.00 %)\n"),
+                          HasSubstr("size          8.0 MiB -> 2.5 MiB"),
+                          HasSubstr("same top      89.80 % of 10220 tokens"), Not(HasSubstr("\033["))));
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 110u) << line;
+}
+
+TEST(ReportTerminal, LeavesOutWhatWasNotMeasured) {
+  Report report = small_report();
+  report.evaluation.reset();
+  report.folds.clear();
+  EXPECT_THAT(to_terminal(report),
+              AllOf(Not(HasSubstr("perplexity")), Not(HasSubstr("folds")), Not(HasSubstr("nan"))));
+}
+
+}  // namespace
+}  // namespace lathe
