@@ -18,7 +18,8 @@ bool any_matches(const std::vector<std::string>& targets, const Linear& linear) 
 }
 
 LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
-  LinearPlan plan{.linear = &linear};
+  LinearPlan plan;
+  plan.linear = &linear;
   if (any_matches(recipe.ignore, linear)) {
     plan.reason = "ignored by the recipe";
     return plan;
@@ -86,7 +87,8 @@ PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
 
 OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& target,
                        const std::map<std::string, TensorInfo>& tensors) {
-  OutputPlan output{.target = &target};
+  OutputPlan output;
+  output.target = &target;
   std::set<std::string> replaced;
   for (const PlannedLinear& linear : plan.quantized()) {
     if (const auto reason = target.refuses(linear))

@@ -1,5 +1,7 @@
 #include "formats/targets/compressed_tensors_config.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -13,12 +15,20 @@ namespace {
 
 using nlohmann::json;
 
+/// A value for a message: strings without their JSON quotes.
+std::string describe(const json& value) {
+  return quote_text(value.is_string() ? value.get_ref<const std::string&>() : value.dump());
+}
+
+std::string join_choices(const std::vector<std::string>& choices) {
+  return fmt::format("{}", fmt::join(choices, " or "));
+}
+
 /// One object of the config: typed reads, and an error for each key nobody asked about.
 class StrictObject {
  public:
   StrictObject(const json& object, std::string where) : object_(object), where_(std::move(where)) {
-    if (!object.is_object())
-      user_error("{}: expected an object, found {}", where_, quote_text(object.dump()));
+    if (!object.is_object()) user_error("{}: expected an object, found {}", where_, describe(object));
   }
 
   const std::string& where() const { return where_; }
@@ -36,11 +46,11 @@ class StrictObject {
   }
 
   [[noreturn]] void refuse(const std::string& key, const std::string& expected) const {
-    user_error("{}.{}: expected {}, found {}", where_, key, expected, quote_text(object_.at(key).dump()));
+    user_error("{}.{}: expected {}, found {}", where_, key, expected, describe(object_.at(key)));
   }
 
   std::string word(const std::string& key, const std::vector<std::string>& choices) {
-    const std::string expected = join_words(choices);
+    const std::string expected = join_choices(choices);
     const json& value = need(key, expected.c_str());
     if (!value.is_string() || std::find(choices.begin(), choices.end(), value) == choices.end())
       refuse(key, expected);

@@ -57,7 +57,7 @@ bool is_quantized(const Checkpoint& checkpoint) {
         "{}: quantization_config.quant_method: expected compressed-tensors (format pack-quantized), found "
         "{}; "
         "use an artefact of that kind, or the original floating-point model",
-        where, quote_text(method->dump()));
+        where, quote_text(method->is_string() ? method->get<std::string>() : method->dump()));
   }
   return true;
 }

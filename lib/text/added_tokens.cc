@@ -88,7 +88,8 @@ void AddedTokens::index(const JsonValue& json, const Normalizer* normalizer) {
   for (size_t i = 0; i < tokens_.size(); ++i) {
     const Token& token = tokens_[i];
     const bool changed = token.normalized && normalizer != nullptr;
-    const std::string text = changed ? normalizer->normalize(token.content) : token.content;
+    bool at_start = true;  // asked of texts only
+    const std::string text = changed ? normalizer->normalize(token.content, at_start) : token.content;
     if (!(token.normalized ? normalized_ : raw_).add(text, static_cast<int32_t>(i))) {
       user_error("{}: token \"{}\" becomes \"{}\" once normalised, which is {}; expected a text of its own",
                  json.where(), token.content, text, text.empty() ? "empty" : "another token's text");

@@ -58,7 +58,7 @@ std::vector<int64_t> JsonTokenizer::encode(std::string_view text, bool add_speci
 void JsonTokenizer::encode_stretch(std::string_view text, bool at_start, std::vector<int64_t>& ids) const {
   std::string normalized;
   if (normalizer_ != nullptr) {
-    normalized = normalizer_->normalize(std::string(text));
+    normalized = normalizer_->normalize(std::string(text), at_start);
     text = normalized;
   }
   const auto take = [&](Piece piece) { model_.encode(piece.text, ids); };

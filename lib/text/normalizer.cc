@@ -15,8 +15,8 @@ constexpr std::string_view kSupported =
 class Sequence : public Normalizer {
  public:
   explicit Sequence(std::vector<std::unique_ptr<Normalizer>> members) : members_(std::move(members)) {}
-  std::string normalize(std::string text) const override {
-    for (const auto& member : members_) text = member->normalize(std::move(text));
+  std::string normalize(std::string text, bool& at_start) const override {
+    for (const auto& member : members_) text = member->normalize(std::move(text), at_start);
     return text;
   }
 
@@ -27,7 +27,7 @@ class Sequence : public Normalizer {
 class UnicodeForm : public Normalizer {
  public:
   explicit UnicodeForm(NormalForm form) : form_(form) {}
-  std::string normalize(std::string text) const override { return text::normalize(text, form_); }
+  std::string normalize(std::string text, bool&) const override { return text::normalize(text, form_); }
 
  private:
   NormalForm form_;
@@ -36,7 +36,9 @@ class UnicodeForm : public Normalizer {
 class Prepend : public Normalizer {
  public:
   explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
-  std::string normalize(std::string text) const override { return text.empty() ? text : prefix_ + text; }
+  std::string normalize(std::string text, bool&) const override {
+    return text.empty() ? text : prefix_ + text;
+  }
 
  private:
   std::string prefix_;
@@ -45,10 +47,11 @@ class Prepend : public Normalizer {
 class Replace : public Normalizer {
  public:
   Replace(Regex pattern, std::string content) : pattern_(std::move(pattern)), content_(std::move(content)) {}
-  std::string normalize(std::string text) const override {
+  std::string normalize(std::string text, bool& at_start) const override {
     std::string result;
     result.reserve(text.size());
     for (const Span& span : pattern_.find_matches(text)) {
+      if (span.is_match && span.begin == 0 && span.end > 0 && content_.empty()) at_start = false;
       result += span.is_match ? std::string_view(content_)
                               : std::string_view(text).substr(span.begin, span.end - span.begin);
     }
@@ -62,19 +65,20 @@ class Replace : public Normalizer {
 
 class Lowercase : public Normalizer {
  public:
-  std::string normalize(std::string text) const override { return to_lowercase(text); }
+  std::string normalize(std::string text, bool&) const override { return to_lowercase(text); }
 };
 
 class Strip : public Normalizer {
  public:
   Strip(bool left, bool right) : left_(left), right_(right) {}
-  std::string normalize(std::string text) const override {
+  std::string normalize(std::string text, bool& at_start) const override {
     size_t begin = 0;
     size_t end = text.size();
     while (left_ && begin < end && is_whitespace(decode_char(text, begin))) begin += char_length(text, begin);
     while (right_ && end > begin && is_whitespace(decode_char(text, previous_char(text, end)))) {
       end = previous_char(text, end);
     }
+    if (begin > 0) at_start = false;
     return text.substr(begin, end - begin);
   }
 
@@ -85,7 +89,7 @@ class Strip : public Normalizer {
 
 class ByteLevel : public Normalizer {
  public:
-  std::string normalize(std::string text) const override { return byte_level_encode(text); }
+  std::string normalize(std::string text, bool&) const override { return byte_level_encode(text); }
 };
 
 std::unique_ptr<Normalizer> make(const JsonValue& json, int depth);

@@ -11,8 +11,9 @@ namespace lathe::text {
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
-  /// `text` is valid UTF-8 and not empty... unless an earlier member of a Sequence emptied it.
-  virtual std::string normalize(std::string text) const = 0;
+  /// `text` is valid UTF-8. Clears `at_start` where the first character was removed: what follows then no
+  /// longer begins where the input begins, and Metaspace's prepend_scheme "first" leaves it alone.
+  virtual std::string normalize(std::string text, bool& at_start) const = 0;
 };
 
 /// Null for a null component. UserError for a component that is malformed or not supported.

@@ -13,8 +13,8 @@
 namespace lathe::text {
 namespace {
 
-// Oniguruma's \w takes every number, superscripts included (compared over all code points).
-constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{N}\p{Pc})";
+// Oniguruma's \w, compared over all code points: of the other numbers (No) it takes Latin-1's only.
+constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
 constexpr std::string_view kHex = "0-9A-Fa-f";
 
 bool compiles(const std::string& pattern) {

@@ -15,6 +15,7 @@ import tempfile
 # An entry is a folder, or one header of it.
 LIB = ["lib"]
 LAYERS = {
+    "lib/pch.cc": [],  # the precompiled header of whatever uses ATen
     "lib/base": [],
     "lib/tensor": ["lib/base"],
     "lib/numeric": ["lib/base", "lib/tensor"],
@@ -44,13 +45,14 @@ CUDA_SUFFIXES = (".cu", ".cuh")
 EVERYWHERE = None
 EXTERNAL = [
     (r"[a-z_]+", EVERYWHERE),  # the standard library
-    (r"(unistd|fcntl|dlfcn|signal|pthread|sched)\.h|sys/[a-z]+\.h|linux/[a-z_]+\.h", EVERYWHERE),
+    (r"(unistd|fcntl|dlfcn|signal|poll|pthread|sched|stdlib)\.h|sys/[a-z]+\.h|linux/[a-z_]+\.h", EVERYWHERE),
     (r"(fmt|nlohmann)/.*", EVERYWHERE),
     (r"spdlog/.*", ["lib/base", "apps"]),
     (ATEN + r".*", ["lib", "calib", "algorithms", "formats/targets", "recipes", "apps", "tests"]),
     (r"(immintrin|omp|mkl\w*)\.h|Eigen/.*", ["lib/kernels"]),
     (r"(cuda\w*|cublas\w*|cusolver\w*|curand\w*|nvtx3/.*)(\.h)?|cub/.*", ["lib/kernels", "lib/tensor", "tests"]),
-    (r"(utf8proc|pcre2|sentencepiece_processor|oniguruma)\.h", ["lib/text"]),
+    (r"pcre2\.h", ["lib/text", "formats/targets"]),  # consumers match module names by regular expression
+    (r"(utf8proc|sentencepiece_processor)\.h", ["lib/text"]),
     (r"xxhash\.h", ["calib/data"]),
     (r"yaml-cpp/.*", ["recipes"]),
     (r"CLI/.*", ["apps"]),

@@ -11,6 +11,7 @@ Checks that
 Prints one JSON line. Exit code 77 where the libraries are not installed.
 """
 
+import importlib.util
 import json
 import logging
 import pathlib
@@ -18,15 +19,19 @@ import subprocess
 import sys
 import tempfile
 
-try:
-    import torch
-    from compressed_tensors.quantization import QuantizationConfig
-    from compressed_tensors.utils.match import is_match, match_targets
-    from safetensors import safe_open
-    from transformers import AutoModelForCausalLM
-except ImportError as error:
-    print(f"skipped: {error}")
-    sys.exit(77)
+# This file has the name of the library that it tests: its folder must not be searched first.
+sys.path[:] = [path for path in sys.path if pathlib.Path(path or ".").resolve() != pathlib.Path(__file__).resolve().parent]
+for library in ("torch", "transformers", "safetensors", "compressed_tensors"):
+    if importlib.util.find_spec(library) is None:
+        print(f"skipped: {library} is not installed")
+        sys.exit(77)
+
+import torch  # noqa: E402
+from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32  # noqa: E402
+from compressed_tensors.quantization import QuantizationConfig  # noqa: E402
+from compressed_tensors.utils.match import is_match, match_targets  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
 
 TOLERANCE = 1e-4
 ROWS, CTX = 3, 48
@@ -99,8 +104,6 @@ def check_modules(model, schemes, stored):
 
 def check_unpacked(folder, schemes):
     """The library's unpacking of our bytes: the smallest and the largest code of each width must occur."""
-    from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
-
     seen = {}
     for file in sorted(pathlib.Path(folder).glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:

@@ -136,7 +136,7 @@ def component_kinds():
         yield f"punctuation-{behavior}", lambda: llama(pre_tokenizer=pre_tokenizers.Punctuation(behavior))
         yield f"empty-match-{behavior}", lambda: llama(pre_tokenizer=pre_tokenizers.Split(Regex("(?=b)|a*"), behavior))
     for pattern in (r"(?m:a.b)", r"^\s+|\s+$", r"\b\w+\b", r"\W+", r"\h+\H", r"(?i)straße|k|\u00e9", r"a{,2}b", r"\v|\x41",
-                    r"\p{Han}+|\p{^L}", r"[[:alpha:]]+", r"(?<=\d)(?=(?:\d{3})+(?!\d))", r"\R|\X", r"[]a]+", r"\B.", r"[\p{Lu}\s\d]+"):
+                    r"\p{Han}+|\p{^L}", r"(?<=\d)(?=(?:\d{3})+(?!\d))", r"\R|\X", r"[]a]+", r"\B.", r"[\p{Lu}\s\d]+"):
         yield f"regex {pattern}", lambda: llama(pre_tokenizer=pre_tokenizers.Split(Regex(pattern), "isolated"))
     yield "digits", lambda: llama(pre_tokenizer=pre_tokenizers.Digits(individual_digits=False))
     yield "whitespace", lambda: llama(pre_tokenizer=pre_tokenizers.Whitespace())
@@ -145,6 +145,7 @@ def component_kinds():
         yield f"normalizer-{form}", lambda: add_odd_tokens(llama(getattr(normalizers, form)(), pre_tokenizers.Metaspace(), limit_alphabet=1000))
     for left, right in ((True, True), (True, False), (False, True)):
         yield f"strip-{left}-{right}", lambda: add_odd_tokens(llama(normalizers.Strip(left, right), pre_tokenizers.Metaspace("▁", "first")))
+    yield "replace-removes", lambda: llama(normalizers.Replace(Regex(r"\s|[aTx]"), ""), pre_tokenizers.Metaspace("▁", "first", False))
     yield "replace-regex", lambda: llama(normalizers.Replace(Regex(r"\s{2,}|[aeiou]"), "☃▁"))
     yield "everything", lambda: add_odd_tokens(byte_level(pre_tokenizers.Sequence([
         pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("contiguous"), pre_tokenizers.Digits(True),
@@ -159,8 +160,8 @@ def sentencepiece_models():
         sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=model, minloglevel=2, num_threads=1, **options)
         return model.getvalue()
 
-    llama_like = dict(model_type="bpe", vocab_size=1500, byte_fallback=True, character_coverage=0.95, split_digits=True)
+    llama_like = dict(model_type="bpe", vocab_size=3200, byte_fallback=True, character_coverage=0.98, split_digits=True)
     yield "spm-llama", lambda: train(normalization_rule_name="identity", remove_extra_whitespaces=False,
                                      allow_whitespace_only_pieces=True, **llama_like)
     yield "spm-symbols", lambda: train(user_defined_symbols=["<|endoftext|>", "[L]"], **llama_like)
-    yield "spm-unigram", lambda: train(model_type="unigram", vocab_size=1000, hard_vocab_limit=False, character_coverage=0.95)
+    yield "spm-unigram", lambda: train(model_type="unigram", vocab_size=3000, hard_vocab_limit=False, character_coverage=0.98)

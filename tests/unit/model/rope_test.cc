@@ -32,7 +32,7 @@ void expect_tables(const ModelConfig& config, int64_t seq, const Frequencies& fr
 json scaling(json parameters) { return {{"rope_scaling", std::move(parameters)}}; }
 
 TEST(RopeTables, Default) {
-  expect_tables(config_of(4, {}), 6, {1.0, 0.01});
+  expect_tables(config_of(4, json::object()), 6, {1.0, 0.01});
   expect_tables(config_of(4, {{"rope_theta", 1e6}}), 6, {1.0, 0.001});
 }
 

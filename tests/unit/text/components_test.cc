@@ -21,7 +21,9 @@ Pieces split(const json& component, const std::string& text) {
 }
 
 std::string normalize(const json& component, const std::string& text) {
-  return text::make_normalizer(text::JsonValue(component, "tokenizer.json", "normalizer"))->normalize(text);
+  bool at_start = true;
+  return text::make_normalizer(text::JsonValue(component, "tokenizer.json", "normalizer"))
+      ->normalize(text, at_start);
 }
 
 json split_at(const json& pattern, const std::string& behavior, bool invert = false) {
@@ -177,6 +179,8 @@ TEST(AddedTokens, StretchesBetweenThemArePreTokenizedAlone) {
   document["added_tokens"] = {added_token(3, "<s>")};
   EXPECT_EQ(ids_of(document, "a<s>b"), (Ids{1, 3, 2}));
   EXPECT_EQ(ids_of(document, "<s>b"), (Ids{3, 2}));
+  document["normalizer"] = {{"type", "Strip"}, {"strip_left", true}, {"strip_right", false}};
+  EXPECT_EQ(ids_of(document, " b"), (Ids{2}));  // no longer where the input begins
 }
 
 TEST(PostProcessor, Template) {
