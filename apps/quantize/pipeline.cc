@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <utility>
 
 #include "apps/quantize/artifact.h"
 #include "apps/quantize/progress.h"
@@ -138,14 +139,15 @@ void quantise(const CalibrationJob& job, std::vector<std::unique_ptr<ArtifactWri
   progress.end();
 }
 
-/// Scores the artefact as it stands on disk against the model that it was made from.
-EvalResult evaluate_artifact(const ModelFolder& model, const std::filesystem::path& folder, const at::Tensor& ids,
-                             c10::Device device, Progress& progress) {
-  const ModelFolder artifact = open_model_folder(folder);
-  progress.begin("evaluate", 0);
-  const EvalResult result =
-      evaluate({&artifact.graph, artifact.weights.get()}, EvalInput{&model.graph, model.weights.get()}, ids, device,
-               [&](int64_t done, int64_t) { progress.advance(done, 0, "artefact against model"); });
+EvalResult evaluate_with_progress(const ModelFolder& model, const ModelFolder* reference, const at::Tensor& ids,
+                                  c10::Device device, Progress& progress) {
+  std::optional<EvalInput> against;
+  if (reference != nullptr) against = EvalInput{&reference->graph, reference->weights.get()};
+  bool begun = false;
+  const EvalResult result = evaluate({&model.graph, model.weights.get()}, against, ids, device, [&](int64_t done, int64_t total) {
+    if (!std::exchange(begun, true)) progress.begin("evaluate", total);
+    progress.advance(done, 0, "");
+  });
   progress.end();
   return result;
 }
@@ -177,7 +179,8 @@ void run_pipeline(const RunRequest& request) {
 
   if (text.evaluation.defined()) {
     report.set_evaluation(report.timed("evaluate", [&] {
-      return evaluate_artifact(model, writers.front()->folder(), text.evaluation, device, progress);
+      const ModelFolder artifact = open_model_folder(writers.front()->folder());  // as it stands on disk
+      return evaluate_with_progress(artifact, &model, text.evaluation, device, progress);
     }));
   }
   for (const auto& writer : writers) report.write(writer->folder());
@@ -200,12 +203,7 @@ void run_eval(const EvalRequest& request) {
       token_rows({{.path = request.text}}, *tokenizer, request.ctx, counts, model.graph.config.vocab_size), request.rows);
 
   Progress progress(request.json);
-  progress.begin("evaluate", 0);
-  std::optional<EvalInput> against;
-  if (reference) against = EvalInput{&reference->graph, reference->weights.get()};
-  const EvalResult result = evaluate({&model.graph, model.weights.get()}, against, rows, device,
-                                     [&](int64_t done, int64_t) { progress.advance(done, 0, "blocks"); });
-  progress.end();
+  const EvalResult result = evaluate_with_progress(model, reference ? &*reference : nullptr, rows, device, progress);
   fmt::print("{}", request.json ? eval_json(request, result).dump(2) + "\n" : eval_text(request, result));
 }
 

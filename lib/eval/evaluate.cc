@@ -1,7 +1,6 @@
 #include "lib/eval/evaluate.h"
 
 #include <ATen/ATen.h>
-
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
