@@ -3,6 +3,6 @@
 try() { refuses 2 "$1" quick recipes/rtn.yaml "$scratch/out" --calib "$2"; }
 : >"$scratch/empty.txt"; try "empty" "$scratch/empty.txt"
 printf 'fine so far \xc3\x28 and on' >"$scratch/utf8.txt"; try "UTF-8" "$scratch/utf8.txt"
-echo "too short" >"$scratch/short.txt"; try "short.txt" "$scratch/short.txt"
+echo "too short" >"$scratch/short.txt"; try "add text for 8 more" "$scratch/short.txt"
 try "missing.txt" "$scratch/missing.txt"
 echo '{"text": 5}' >"$scratch/bad.jsonl"; try "bad.jsonl" "$scratch/bad.jsonl"

@@ -2,6 +2,8 @@
 . tests/e2e/lib.sh
 "$QUANTIZE" list >"$scratch/list"
 for word in rtn awq compressed-tensors llama mistral qwen2 qwen3; do grep -qw -- "$word" "$scratch/list" || fail "list lacks $word"; done
-"$QUANTIZE" inspect "$MODEL" | grep -q "model.layers.0.self_attn.q_proj.weight" || fail "inspect lacks a tensor"
+"$QUANTIZE" inspect "$MODEL" >"$scratch/model"
+grep -q "model.layers.0.self_attn.q_proj.weight" "$scratch/model" || fail "inspect lacks a tensor"
 quick recipes/rtn.yaml "$scratch/out"
-"$QUANTIZE" inspect "$scratch/out" | grep -q "int4 sym g128" || fail "inspect doesn't show the scheme"
+"$QUANTIZE" inspect "$scratch/out" >"$scratch/artefact"
+grep -q "int4 sym g128" "$scratch/artefact" || fail "inspect doesn't show the scheme"

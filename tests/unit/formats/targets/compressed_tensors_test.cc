@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "artefact_fixture.h"
 #include "formats/targets/bitpack.h"
 #include "lib/base/error.h"
+#include "tests/unit/formats/targets/artefact_fixture.h"
 
 namespace lathe {
 namespace {

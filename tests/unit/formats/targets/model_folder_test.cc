@@ -5,8 +5,8 @@
 
 #include <limits>
 
-#include "artefact_fixture.h"
 #include "lib/base/error.h"
+#include "tests/unit/formats/targets/artefact_fixture.h"
 
 namespace lathe {
 namespace {
