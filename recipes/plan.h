@@ -1,4 +1,5 @@
-// What will happen: the recipe applied to one model, from headers alone. The driver follows it, --dry-run prints it.
+// What will happen: the recipe applied to one model, from headers alone. The driver follows it, --dry-run
+// prints it.
 #pragma once
 
 #include <map>
@@ -30,7 +31,7 @@ struct OutputPlan {
 };
 
 struct Plan {
-  DType scale_dtype = DType::F16;             // of scales on disk: the model's float type (F16 for an F32 model)
+  DType scale_dtype = DType::F16;  // of scales on disk: the model's float type (F16 for an F32 model)
   std::vector<std::vector<LinearPlan>> blocks;  // as ModelGraph::blocks, in the order of Block::linears
   LinearPlan lm_head;
   std::vector<OutputPlan> outputs;
@@ -42,12 +43,15 @@ struct Plan {
   std::vector<std::string> kept() const;
 };
 
-/// UserError where a rule or ignore entry matches nothing, linears that consumers fuse (q/k/v, gate/up) would get
-/// different schemes, or a target can't hold a scheme for a shape. `tensors` is the whole checkpoint.
-Plan make_plan(const Recipe& recipe, const ModelGraph& graph, const std::map<std::string, TensorInfo>& tensors);
+/// UserError where a rule or ignore entry matches nothing, linears that consumers fuse (q/k/v, gate/up) would
+/// get different schemes, or a target can't hold a scheme for a shape. `tensors` is the whole checkpoint.
+Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
+               const std::map<std::string, TensorInfo>& tensors);
 
-/// Names of the checkpoint's tensors that belong to no block (embeddings, final norm, head, and what the graph doesn't know).
-std::vector<std::string> names_outside_blocks(const ModelGraph& graph, const std::map<std::string, TensorInfo>& tensors);
+/// Names of the checkpoint's tensors that belong to no block (embeddings, final norm, head, and what the
+/// graph doesn't know).
+std::vector<std::string> names_outside_blocks(const ModelGraph& graph,
+                                              const std::map<std::string, TensorInfo>& tensors);
 
 /// The plan for people: what each rule matched, what is left alone and why, sizes and bits per weight.
 std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGraph& graph);

@@ -9,8 +9,8 @@
 
 namespace lathe {
 
-ArtifactWriter::ArtifactWriter(const Plan& plan, const OutputPlan& output, const ModelGraph& graph, const Checkpoint& source,
-                               std::filesystem::path folder, uint64_t shard_size)
+ArtifactWriter::ArtifactWriter(const Plan& plan, const OutputPlan& output, const ModelGraph& graph,
+                               const Checkpoint& source, std::filesystem::path folder, uint64_t shard_size)
     : plan_(plan),
       output_(output),
       graph_(graph),

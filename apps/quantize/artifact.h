@@ -18,14 +18,15 @@ namespace lathe {
 class ArtifactWriter {
  public:
   /// Creates the shards. `folder` exists.
-  ArtifactWriter(const Plan& plan, const OutputPlan& output, const ModelGraph& graph, const Checkpoint& source,
-                 std::filesystem::path folder, uint64_t shard_size);
+  ArtifactWriter(const Plan& plan, const OutputPlan& output, const ModelGraph& graph,
+                 const Checkpoint& source, std::filesystem::path folder, uint64_t shard_size);
 
   /// Copies every tensor that is in no block, byte for byte.
   void write_outside_blocks();
   /// Packs the block's quantised linears; writes what folds changed; copies the rest byte for byte.
   void write_block(const BlockOutcome& outcome);
-  /// Completes the shards; writes config.json with its quantization_config; copies tokenizer and other side files.
+  /// Completes the shards; writes config.json with its quantization_config; copies tokenizer and other side
+  /// files.
   void finish();
 
   const std::filesystem::path& folder() const { return folder_; }

@@ -34,14 +34,16 @@ Recipe effective_recipe(const RunRequest& request) {
   }
   if (recipe.model.empty()) user_error("{}: no model: give `model:` or --model", recipe.file);
   if (recipe.output.path.empty()) user_error("{}: no output: give `output.path` or --output", recipe.file);
-  if (recipe.calibration.data.empty()) user_error("{}: no calibration text: give `calibration.data` or --calib", recipe.file);
+  if (recipe.calibration.data.empty())
+    user_error("{}: no calibration text: give `calibration.data` or --calib", recipe.file);
   return recipe;
 }
 
 ModelFolder open_source(const Recipe& recipe) {
   ModelFolder model = open_model_folder(recipe.model);
   if (model.quantized) {
-    user_error("{}: is quantised already; give the floating-point checkpoint that it was made from", recipe.model.string());
+    user_error("{}: is quantised already; give the floating-point checkpoint that it was made from",
+               recipe.model.string());
   }
   return model;
 }
@@ -61,8 +63,9 @@ RunText read_text(const Recipe& recipe, const ModelFolder& model) {
   text.calibration = sample_rows(rows, calibration.samples, calibration.seed);
   if (recipe.evaluate) {
     RowCounts counts;
-    text.evaluation = first_rows(token_rows({{.path = recipe.evaluate->text}}, *tokenizer, recipe.evaluate->ctx, counts, vocab),
-                                 recipe.evaluate->rows);
+    text.evaluation = first_rows(
+        token_rows({{.path = recipe.evaluate->text}}, *tokenizer, recipe.evaluate->ctx, counts, vocab),
+        recipe.evaluate->rows);
   }
   return text;
 }
@@ -90,8 +93,8 @@ Algorithms make_algorithms(const Recipe& recipe) {
   return algorithms;
 }
 
-CalibrationJob make_job(const Plan& plan, const ModelFolder& model, const Algorithms& algorithms, const at::Tensor& ids,
-                        c10::Device device) {
+CalibrationJob make_job(const Plan& plan, const ModelFolder& model, const Algorithms& algorithms,
+                        const at::Tensor& ids, c10::Device device) {
   CalibrationJob job{.graph = &model.graph,
                      .weights = model.weights.get(),
                      .tasks = {},
@@ -103,13 +106,15 @@ CalibrationJob make_job(const Plan& plan, const ModelFolder& model, const Algori
   for (const auto& block : plan.blocks) {
     auto& tasks = job.tasks.emplace_back();
     for (const LinearPlan& linear : block) {
-      tasks.push_back(linear.quantized ? LinearTask{algorithms.solvers[linear.rule].get(), linear.scheme} : LinearTask{});
+      tasks.push_back(linear.quantized ? LinearTask{algorithms.solvers[linear.rule].get(), linear.scheme}
+                                       : LinearTask{});
     }
   }
   return job;
 }
 
-std::vector<std::unique_ptr<ArtifactWriter>> open_writers(const Recipe& recipe, const Plan& plan, const ModelFolder& model,
+std::vector<std::unique_ptr<ArtifactWriter>> open_writers(const Recipe& recipe, const Plan& plan,
+                                                          const ModelFolder& model,
                                                           const std::filesystem::path& folder) {
   std::vector<std::unique_ptr<ArtifactWriter>> writers;
   for (const OutputPlan& output : plan.outputs) {
@@ -123,8 +128,8 @@ std::vector<std::unique_ptr<ArtifactWriter>> open_writers(const Recipe& recipe, 
 }
 
 /// The one pass: every finished block goes to every writer and to the report, then it is gone.
-void quantise(const CalibrationJob& job, std::vector<std::unique_ptr<ArtifactWriter>>& writers, RunReport& report,
-              Progress& progress) {
+void quantise(const CalibrationJob& job, std::vector<std::unique_ptr<ArtifactWriter>>& writers,
+              RunReport& report, Progress& progress) {
   const auto blocks = static_cast<int64_t>(job.graph->blocks.size());
   progress.begin("quantise", blocks);
   calibrate(job, {.block_done =
@@ -132,22 +137,24 @@ void quantise(const CalibrationJob& job, std::vector<std::unique_ptr<ArtifactWri
                         for (auto& writer : writers) writer->write_block(outcome);
                         report.add_block(outcome);
                       },
-                  .progress = [&](int64_t done, std::string_view stage) {
-                    progress.advance(done, done * job.ids.numel(), stage);
-                  }});
+                  .progress =
+                      [&](int64_t done, std::string_view stage) {
+                        progress.advance(done, done * job.ids.numel(), stage);
+                      }});
   for (auto& writer : writers) writer->finish();
   progress.end();
 }
 
-EvalResult evaluate_with_progress(const ModelFolder& model, const ModelFolder* reference, const at::Tensor& ids,
-                                  c10::Device device, Progress& progress) {
+EvalResult evaluate_with_progress(const ModelFolder& model, const ModelFolder* reference,
+                                  const at::Tensor& ids, c10::Device device, Progress& progress) {
   std::optional<EvalInput> against;
   if (reference != nullptr) against = EvalInput{&reference->graph, reference->weights.get()};
   bool begun = false;
-  const EvalResult result = evaluate({&model.graph, model.weights.get()}, against, ids, device, [&](int64_t done, int64_t total) {
-    if (!std::exchange(begun, true)) progress.begin("evaluate", total);
-    progress.advance(done, 0, "");
-  });
+  const EvalResult result =
+      evaluate({&model.graph, model.weights.get()}, against, ids, device, [&](int64_t done, int64_t total) {
+        if (!std::exchange(begun, true)) progress.begin("evaluate", total);
+        progress.advance(done, 0, "");
+      });
   progress.end();
   return result;
 }
@@ -173,7 +180,8 @@ void run_pipeline(const RunRequest& request) {
   progress.line(report.text_summary());
 
   const Algorithms algorithms = make_algorithms(recipe);
-  auto writers = report.timed("open output", [&] { return open_writers(recipe, plan, model, output.path()); });
+  auto writers =
+      report.timed("open output", [&] { return open_writers(recipe, plan, model, output.path()); });
   const CalibrationJob job = make_job(plan, model, algorithms, text.calibration, device);
   report.timed("quantise", [&] { quantise(job, writers, report, progress); });
 
@@ -185,7 +193,8 @@ void run_pipeline(const RunRequest& request) {
   }
   for (const auto& writer : writers) report.write(writer->folder());
   output.commit();
-  if (!request.quiet) fmt::print("{}\nwritten to {}\n", report.terminal_summary(), recipe.output.path.string());
+  if (!request.quiet)
+    fmt::print("{}\nwritten to {}\n", report.terminal_summary(), recipe.output.path.string());
 }
 
 void run_eval(const EvalRequest& request) {
@@ -193,17 +202,20 @@ void run_eval(const EvalRequest& request) {
   std::optional<ModelFolder> reference;
   if (request.reference) reference = open_model_folder(*request.reference);
   if (reference && reference->graph.config.vocab_size != model.graph.config.vocab_size) {
-    user_error("{}: vocabulary of {} tokens, but the reference {} has {}; they can't be compared", request.model.string(),
-               model.graph.config.vocab_size, request.reference->string(), reference->graph.config.vocab_size);
+    user_error("{}: vocabulary of {} tokens, but the reference {} has {}; they can't be compared",
+               request.model.string(), model.graph.config.vocab_size, request.reference->string(),
+               reference->graph.config.vocab_size);
   }
   const c10::Device device = resolve_device(request.device);
   const auto tokenizer = open_tokenizer(request.model);
   RowCounts counts;
   const at::Tensor rows = first_rows(
-      token_rows({{.path = request.text}}, *tokenizer, request.ctx, counts, model.graph.config.vocab_size), request.rows);
+      token_rows({{.path = request.text}}, *tokenizer, request.ctx, counts, model.graph.config.vocab_size),
+      request.rows);
 
   Progress progress(request.json);
-  const EvalResult result = evaluate_with_progress(model, reference ? &*reference : nullptr, rows, device, progress);
+  const EvalResult result =
+      evaluate_with_progress(model, reference ? &*reference : nullptr, rows, device, progress);
   fmt::print("{}", request.json ? eval_json(request, result).dump(2) + "\n" : eval_text(request, result));
 }
 

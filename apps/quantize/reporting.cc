@@ -64,16 +64,16 @@ void RunReport::set_text(const RunText& text) {
 
 std::string RunReport::text_summary() const {
   const Report::Calibration& c = report_.calibration;
-  return fmt::format("calibration: {} of {} usable samples of {} tokens ({} documents, {} tokens)", c.rows, c.usable_rows,
-                     c.seq_len, c.documents, c.tokens);
+  return fmt::format("calibration: {} of {} usable samples of {} tokens ({} documents, {} tokens)", c.rows,
+                     c.usable_rows, c.seq_len, c.documents, c.tokens);
 }
 
 void RunReport::add_block(const BlockOutcome& outcome) {
   std::map<Slot, double> ratios;
   for (const FoldOutcome& fold : outcome.folds) {
     const std::string& transform = recipe_.transforms.at(fold.transform).name;
-    report_.folds.push_back({transform, fold.edge->producer, std::string(name_of(fold.edge->slot)), fold.applied, fold.ratio,
-                             fold.loss_before, fold.loss_after, fold.note});
+    report_.folds.push_back({transform, fold.edge->producer, std::string(name_of(fold.edge->slot)),
+                             fold.applied, fold.ratio, fold.loss_before, fold.loss_after, fold.note});
     if (fold.applied) ratios[fold.edge->slot] = fold.ratio;
   }
   for (const LinearOutcome& result : outcome.linears) {
@@ -116,9 +116,12 @@ void RunReport::write(const std::filesystem::path& folder) {
 }
 
 nlohmann::json eval_json(const EvalRequest& request, const EvalResult& result) {
-  nlohmann::json out = {{"model", request.model.string()}, {"text", request.text.string()},
-                        {"ctx", request.ctx},              {"tokens", result.tokens},
-                        {"perplexity", result.perplexity}, {"bits_per_token", result.bits_per_token}};
+  nlohmann::json out = {{"model", request.model.string()},
+                        {"text", request.text.string()},
+                        {"ctx", request.ctx},
+                        {"tokens", result.tokens},
+                        {"perplexity", result.perplexity},
+                        {"bits_per_token", result.bits_per_token}};
   if (result.divergence) {
     const EvalResult::Divergence& d = *result.divergence;
     out["reference"] = request.reference->string();
@@ -132,12 +135,13 @@ nlohmann::json eval_json(const EvalRequest& request, const EvalResult& result) {
 }
 
 std::string eval_text(const EvalRequest& request, const EvalResult& result) {
-  std::string text = fmt::format("perplexity  {:.4f} over {} tokens of {}, {} at a time\n", result.perplexity, result.tokens,
-                                 request.text.string(), request.ctx);
+  std::string text = fmt::format("perplexity  {:.4f} over {} tokens of {}, {} at a time\n", result.perplexity,
+                                 result.tokens, request.text.string(), request.ctx);
   if (result.divergence) {
     const EvalResult::Divergence& d = *result.divergence;
     text += fmt::format("reference   {:.4f} ({})\n", d.reference_perplexity, request.reference->string());
-    text += fmt::format("KL          mean {:.6f}, median {:.6f}, 99 % {:.5f} nats\n", d.mean, d.median, d.p99);
+    text +=
+        fmt::format("KL          mean {:.6f}, median {:.6f}, 99 % {:.5f} nats\n", d.mean, d.median, d.p99);
     text += fmt::format("same top    {:.2f} %\n", 100 * d.same_top);
   }
   return text;

@@ -16,8 +16,8 @@
 namespace lathe {
 namespace {
 
-/// Tokens in one micro-batch: enough for GEMMs to run at their rate, few enough for the intermediates to stay in cache-sized
-/// megabytes rather than gigabytes.
+/// Tokens in one micro-batch: enough for GEMMs to run at their rate, few enough for the intermediates to stay
+/// in cache-sized megabytes rather than gigabytes.
 constexpr int64_t kMicroBatchTokens = 2048;
 
 /// What every linear's report needs (output error), whatever the algorithms ask for.
@@ -45,15 +45,21 @@ class BlockPass {
   BlockOutcome run(const std::function<void(std::string_view)>& progress) {
     std::vector<at::Tensor> inner(hidden_.size());
     progress("attention input");
-    process(Slot::attention_in, [&](size_t i) { return forward_.attention_in(hidden_[i]); }, nullptr);
+    process(
+        Slot::attention_in, [&](size_t i) { return forward_.attention_in(hidden_[i]); }, nullptr);
     progress("attention");
-    process(Slot::attention_out, [&](size_t i) { return inner[i] = forward_.attention_out(forward_.attention_in(hidden_[i])); },
-            &inner);
+    process(
+        Slot::attention_out,
+        [&](size_t i) { return inner[i] = forward_.attention_out(forward_.attention_in(hidden_[i])); },
+        &inner);
     advance([&](size_t i) { return forward_.add_attention(hidden_[i], inner[i]); }, inner);
     progress("mlp input");
-    process(Slot::mlp_in, [&](size_t i) { return forward_.mlp_in(hidden_[i]); }, nullptr);
+    process(
+        Slot::mlp_in, [&](size_t i) { return forward_.mlp_in(hidden_[i]); }, nullptr);
     progress("mlp");
-    process(Slot::mlp_mid, [&](size_t i) { return inner[i] = forward_.mlp_mid(forward_.mlp_in(hidden_[i])); }, &inner);
+    process(
+        Slot::mlp_mid, [&](size_t i) { return inner[i] = forward_.mlp_mid(forward_.mlp_in(hidden_[i])); },
+        &inner);
     advance([&](size_t i) { return forward_.add_mlp(hidden_[i], inner[i]); }, inner);
     finish_outcome();
     return std::move(outcome_);
@@ -62,14 +68,16 @@ class BlockPass {
  private:
   using Produce = std::function<at::Tensor(size_t)>;
 
-  /// One slot: observe its values, fold into its producer, solve the linears that read it. `stored`: where the slot's values
-  /// were kept (they follow a fold); null where they are made again from the folded producer.
+  /// One slot: observe its values, fold into its producer, solve the linears that read it. `stored`: where
+  /// the slot's values were kept (they follow a fold); null where they are made again from the folded
+  /// producer.
   void process(Slot slot, const Produce& produce, std::vector<at::Tensor>* stored) {
     const std::vector<size_t> readers = linears_to_solve(slot);
     std::unique_ptr<StatsCollector> collector;
     if (!readers.empty()) {
-      collector = std::make_unique<StatsCollector>(needs(readers), block_.linears[readers.front()].in, job_.device,
-                                                   fmt::format("{}, {}", block_.prefix, name_of(slot)));
+      collector =
+          std::make_unique<StatsCollector>(needs(readers), block_.linears[readers.front()].in, job_.device,
+                                           fmt::format("{}, {}", block_.prefix, name_of(slot)));
     }
     // Without a reader to solve, values that are kept for the next stage must still be made.
     for (size_t i = 0; i < hidden_.size() && (collector || stored != nullptr); ++i) {
@@ -105,7 +113,8 @@ class BlockPass {
 
   LinearProblem problem(size_t i) const {
     const Linear& linear = block_.linears[i];
-    return {linear.name, linear.role, weights_.weight(linear), tasks_[i].scheme, job_.scale_dtype, std::nullopt};
+    return {linear.name,      linear.role,      weights_.weight(linear),
+            tasks_[i].scheme, job_.scale_dtype, std::nullopt};
   }
 
   SharedInputProblem problem(const std::vector<size_t>& readers, const InputStats& stats) const {
@@ -114,7 +123,8 @@ class BlockPass {
     return shared;
   }
 
-  void fold_edges(Slot slot, const std::vector<size_t>& readers, InputStats& stats, std::vector<at::Tensor>* stored) {
+  void fold_edges(Slot slot, const std::vector<size_t>& readers, InputStats& stats,
+                  std::vector<at::Tensor>* stored) {
     for (size_t t = 0; t < job_.transforms.size(); ++t) {
       for (const ScaleEdge& edge : block_.edges) {
         if (edge.slot != slot) continue;
@@ -150,7 +160,8 @@ class BlockPass {
         }
       }
       std::vector<SolveResult> results = tasks_[first].solver->solve(shared);
-      LATHE_ASSERT(results.size() == together.size(), "solver gave {} results for {} linears", results.size(), together.size());
+      LATHE_ASSERT(results.size() == together.size(), "solver gave {} results for {} linears", results.size(),
+                   together.size());
       for (size_t k = 0; k < together.size(); ++k) {
         keep(block_.linears[together[k]], shared.linears[k], std::move(results[k]), stats);
         done[together[k]] = true;

@@ -7,9 +7,9 @@
 //     z = act(gate(y)) * up(y)     -> statistics of z -> fold, solve down
 //     h = h + down(z)           hand the block over; drop it
 //
-// So every linear is calibrated on what the already quantised part before it really puts out (true-sequential), and the
-// forward pass runs once: tools built on hooks run it two to four times.
-// The driver knows algorithms only by their interfaces, and files not at all.
+// So every linear is calibrated on what the already quantised part before it really puts out
+// (true-sequential), and the forward pass runs once: tools built on hooks run it two to four times. The
+// driver knows algorithms only by their interfaces, and files not at all.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -39,17 +39,17 @@ struct CalibrationJob {
   std::vector<std::vector<LinearTask>> tasks;  // as ModelGraph::blocks and Block::linears
   std::vector<const Transform*> transforms;    // applied in order
   DType scale_dtype = DType::F16;
-  at::Tensor ids;                              // Long [samples, seq_len], CPU
+  at::Tensor ids;  // Long [samples, seq_len], CPU
   c10::Device device = c10::Device(c10::kCPU);
 };
 
 /// What became of one quantised linear.
 struct LinearOutcome {
   const Linear* linear = nullptr;
-  QuantizedTensor quantized;       // on the CPU
-  Distortion distortion;           // against the folded weights, on the inputs they really get
-  bool clipped = false;            // a transform offered a range
-  double seconds = 0;              // transform and solve, shared evenly by linears solved together
+  QuantizedTensor quantized;  // on the CPU
+  Distortion distortion;      // against the folded weights, on the inputs they really get
+  bool clipped = false;       // a transform offered a range
+  double seconds = 0;         // transform and solve, shared evenly by linears solved together
   std::vector<std::string> events;
 };
 
@@ -66,17 +66,18 @@ struct BlockOutcome {
   size_t index = 0;
   std::vector<LinearOutcome> linears;
   std::vector<FoldOutcome> folds;
-  /// Tensors that stay in floating point and were changed by a fold (norm weights, biases, kept linears): FP32, CPU,
-  /// every value representable in the checkpoint's dtype.
+  /// Tensors that stay in floating point and were changed by a fold (norm weights, biases, kept linears):
+  /// FP32, CPU, every value representable in the checkpoint's dtype.
   std::map<std::string, at::Tensor> changed;
 };
 
 struct DriverEvents {
-  std::function<void(BlockOutcome&&)> block_done;                    // in order; owns the results from then on
+  std::function<void(BlockOutcome&&)> block_done;  // in order; owns the results from then on
   std::function<void(int64_t blocks_done, std::string_view stage)> progress;  // may be empty
 };
 
-/// Runs the job. UserError where an activation or weight is not finite, naming it. Looks for cancellation between stages.
+/// Runs the job. UserError where an activation or weight is not finite, naming it. Looks for cancellation
+/// between stages.
 void calibrate(const CalibrationJob& job, const DriverEvents& events);
 
 }  // namespace lathe

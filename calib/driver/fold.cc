@@ -26,7 +26,8 @@ at::Tensor divide_norm(BlockState& state, const ScaleEdge& edge, const at::Tenso
   const Norm& norm = producer_norm(*state.block, edge);
   const at::Tensor old_weight = state.weights->norm(norm);
   const at::Tensor rounded = round_to(old_weight / scales, state.float_dtype);
-  // In the type's subnormal range the rounding is coarse but harmless (the quotient is exact); only 0 and Inf lose the channel.
+  // In the type's subnormal range the rounding is coarse but harmless (the quotient is exact); only 0 and Inf
+  // lose the channel.
   const at::Tensor usable = rounded.isfinite().logical_and(rounded.ne(0));
   const at::Tensor new_weight = at::where(usable, rounded, old_weight);
   state.weights->set_norm(norm, new_weight);
@@ -42,7 +43,8 @@ void divide_rows(BlockState& state, const ScaleEdge& edge, const at::Tensor& row
     solved->second.scale_rows(row_scales.reciprocal());
     state.weights->set_weight(linear, solved->second.dequantize());
   } else {
-    const at::Tensor weight = round_to(state.weights->weight(linear) / row_scales.unsqueeze(1), state.float_dtype);
+    const at::Tensor weight =
+        round_to(state.weights->weight(linear) / row_scales.unsqueeze(1), state.float_dtype);
     state.weights->set_weight(linear, weight);
     state.changed[linear.name + ".weight"] = weight;
   }

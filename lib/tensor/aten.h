@@ -17,7 +17,8 @@ c10::ScalarType to_scalar_type(DType dtype);
 /// The file dtype of an ATen scalar type (Float, Half, BFloat16, Char, Byte, Int, Long, ...).
 DType to_dtype(c10::ScalarType type);
 
-/// A tensor that shares the view's bytes; they must outlive it. Copies where the bytes aren't aligned for the dtype.
+/// A tensor that shares the view's bytes; they must outlive it. Copies where the bytes aren't aligned for the
+/// dtype.
 at::Tensor borrow(const TensorView& view);
 
 /// The tensor's info; it must be dense.

@@ -11,12 +11,14 @@
 namespace lathe {
 namespace {
 
-/// Opens libtorch_cuda once, so that ATen's CUDA dispatch keys get their kernels. Returns why it could not, or nothing.
+/// Opens libtorch_cuda once, so that ATen's CUDA dispatch keys get their kernels. Returns why it could not,
+/// or nothing.
 const std::optional<std::string>& load_cuda() {
   static const std::optional<std::string> failure = []() -> std::optional<std::string> {
     if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
       const char* reason = dlerror();
-      return std::string("libtorch's CUDA library can't be opened: ") + (reason != nullptr ? reason : "unknown reason");
+      return std::string("libtorch's CUDA library can't be opened: ") +
+             (reason != nullptr ? reason : "unknown reason");
     }
     if (!at::globalContext().hasCUDA()) return "no NVIDIA driver or GPU was found on this machine";
     return std::nullopt;
@@ -24,7 +26,9 @@ const std::optional<std::string>& load_cuda() {
   return failure;
 }
 
-int cuda_device_count() { return load_cuda() ? 0 : static_cast<int>(at::detail::getCUDAHooks().deviceCount()); }
+int cuda_device_count() {
+  return load_cuda() ? 0 : static_cast<int>(at::detail::getCUDAHooks().deviceCount());
+}
 
 }  // namespace
 

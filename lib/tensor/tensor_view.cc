@@ -13,8 +13,12 @@ int64_t TensorInfo::numel() const {
 
 uint64_t TensorInfo::nbytes() const { return static_cast<uint64_t>(numel()) * traits(dtype).bytes; }
 
-std::string TensorInfo::describe() const { return fmt::format("{} {}", name_of(dtype), describe_shape(shape)); }
+std::string TensorInfo::describe() const {
+  return fmt::format("{} {}", name_of(dtype), describe_shape(shape));
+}
 
-std::string describe_shape(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+std::string describe_shape(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
 
 }  // namespace lathe

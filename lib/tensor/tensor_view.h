@@ -1,4 +1,5 @@
-// What a file says about a tensor, and a view of its bytes that somebody else owns (usually a memory mapping).
+// What a file says about a tensor, and a view of its bytes that somebody else owns (usually a memory
+// mapping).
 #pragma once
 
 #include <cstddef>

@@ -37,11 +37,17 @@ class FixedScales : public Transform {
     const int64_t width = problem.linears.front().weight.size(1);
     at::Tensor scales = at::linspace(0.5, 2.0, width);
     if (edge.repeat > 1) {
-      scales = scales.view({-1, edge.repeat, edge.head_dim}).select(1, 0).unsqueeze(1).expand({-1, edge.repeat, -1}).reshape(-1);
+      scales = scales.view({-1, edge.repeat, edge.head_dim})
+                   .select(1, 0)
+                   .unsqueeze(1)
+                   .expand({-1, edge.repeat, -1})
+                   .reshape(-1);
     }
     return {.scales = scales.contiguous(), .ratio = 0, .loss_before = 0, .loss_after = 0, .note = ""};
   }
-  std::optional<GroupRange> range(const LinearProblem&, const InputStats&) const override { return std::nullopt; }
+  std::optional<GroupRange> range(const LinearProblem&, const InputStats&) const override {
+    return std::nullopt;
+  }
 };
 
 struct TinyRun {
@@ -57,12 +63,14 @@ struct TinyRun {
     job.weights = &weights;
     job.transforms = std::move(transforms);
     const Scheme scheme{.type = "int", .bits = 4, .group_size = 32, .symmetric = true};
-    for (const Block& block : graph.blocks) job.tasks.emplace_back(block.linears.size(), LinearTask{&solver, scheme});
+    for (const Block& block : graph.blocks)
+      job.tasks.emplace_back(block.linears.size(), LinearTask{&solver, scheme});
     at::manual_seed(3);
     job.ids = at::randint(0, 50, {200, 16}, at::kLong);  // more tokens than one micro-batch holds
   }
   void go() {
-    calibrate(job, {.block_done = [&](BlockOutcome&& o) { outcomes.push_back(std::move(o)); }, .progress = {}});
+    calibrate(job,
+              {.block_done = [&](BlockOutcome&& o) { outcomes.push_back(std::move(o)); }, .progress = {}});
   }
 };
 
@@ -83,7 +91,8 @@ std::map<std::string, at::Tensor> grams_of_result(const TinyRun& run) {
     const BlockForward forward(run.graph.config, block, weights, rope);
     const auto record = [&](Slot slot, const at::Tensor& values) {
       const at::Tensor x = values.reshape({-1, values.size(-1)}).to(at::kDouble);
-      for (const Linear* linear : block.reading(slot)) grams[linear->name] = (x.t().mm(x) / x.size(0)).to(at::kFloat);
+      for (const Linear* linear : block.reading(slot))
+        grams[linear->name] = (x.t().mm(x) / x.size(0)).to(at::kFloat);
     };
     const at::Tensor x = forward.attention_in(hidden);
     const at::Tensor a = forward.attention_out(x);

@@ -1,4 +1,5 @@
-// A fold through any edge leaves the block's function alone, whether the producer is a norm, a kept or a solved linear.
+// A fold through any edge leaves the block's function alone, whether the producer is a norm, a kept or a
+// solved linear.
 #include "calib/driver/fold.h"
 
 #include <gtest/gtest.h>
@@ -25,14 +26,22 @@ class FoldTest : public ::testing::Test {
   at::Tensor output() { return BlockForward(graph_.config, block_, weights_, rope_).run(hidden_); }
 
   BlockState state(DType dtype) {
-    return {.block = &block_, .weights = &weights_, .float_dtype = dtype, .to_solve = {}, .solved = {}, .changed = {}};
+    return {.block = &block_,
+            .weights = &weights_,
+            .float_dtype = dtype,
+            .to_solve = {},
+            .solved = {},
+            .changed = {}};
   }
 
   /// Random scales that respect the edge's repeated heads.
   static at::Tensor scales_for(const ScaleEdge& edge, int64_t width) {
     if (edge.repeat == 1) return at::rand({width}) * 3 + 0.2;
     const int64_t heads = width / (edge.repeat * edge.head_dim);
-    return (at::rand({heads, 1, edge.head_dim}) * 3 + 0.2).expand({heads, edge.repeat, edge.head_dim}).reshape(-1).contiguous();
+    return (at::rand({heads, 1, edge.head_dim}) * 3 + 0.2)
+        .expand({heads, edge.repeat, edge.head_dim})
+        .reshape(-1)
+        .contiguous();
   }
 
   int64_t width_of(const ScaleEdge& edge) const { return block_.reading(edge.slot).front()->in; }
@@ -43,8 +52,11 @@ class FoldTest : public ::testing::Test {
       const Scheme scheme{.type = "int", .bits = 4, .group_size = 32, .symmetric = false};
       const at::Tensor w = weights_.weight(linear);
       const auto params = kernels::group_params(kernels::group_min_max(w, scheme), scheme, DType::F16);
-      QuantizedTensor q{.scheme = scheme, .scale_dtype = DType::F16, .codes = kernels::group_encode(w, params, scheme),
-                        .scales = params.scales, .zero_points = params.zero_points};
+      QuantizedTensor q{.scheme = scheme,
+                        .scale_dtype = DType::F16,
+                        .codes = kernels::group_encode(w, params, scheme),
+                        .scales = params.scales,
+                        .zero_points = params.zero_points};
       weights_.set_weight(linear, q.dequantize());
       return q;
     }
@@ -69,7 +81,8 @@ TEST_F(FoldTest, RoundedNormWeightsAreCompensatedExactly) {
   const ScaleEdge& edge = block_.edges.front();
   ASSERT_EQ(edge.producer_kind, ScaleEdge::Producer::norm);
   const at::Tensor before = output();
-  BlockState s = state(DType::BF16);  // 8 bits of precision: without compensation the error would be near 1e-3
+  BlockState s =
+      state(DType::BF16);  // 8 bits of precision: without compensation the error would be near 1e-3
   for (const Linear* reader : block_.reading(edge.slot)) s.to_solve.insert(reader->name);
   apply_fold(s, edge, scales_for(edge, width_of(edge)));
   const at::Tensor stored = s.changed.at(edge.producer + ".weight");
@@ -100,7 +113,8 @@ TEST_F(FoldTest, SolvedProducersKeepTheirCodes) {
     const at::Tensor before = output();
     apply_fold(s, edge, scales_for(edge, width_of(edge)));
     EXPECT_TRUE(at::equal(codes, s.solved[edge.producer].codes));
-    EXPECT_LT(relative_difference(output(), before), 1e-3) << "only the F16 rounding of the row scales may show";
+    EXPECT_LT(relative_difference(output(), before), 1e-3)
+        << "only the F16 rounding of the row scales may show";
   }
 }
 

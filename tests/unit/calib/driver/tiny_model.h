@@ -19,10 +19,18 @@ class MemoryWeights : public WeightSource {
 
 /// GQA 4/2, biases on q/k/v, F32, so that rounding of folded norms doesn't hide errors of the fold itself.
 inline ModelGraph tiny_graph(const std::string& dtype = "float32") {
-  const nlohmann::json config = {{"model_type", "qwen2"},        {"hidden_size", 64},        {"intermediate_size", 96},
-                                 {"num_hidden_layers", 2},       {"num_attention_heads", 4}, {"num_key_value_heads", 2},
-                                 {"vocab_size", 50},             {"rms_norm_eps", 1e-5},     {"max_position_embeddings", 64},
-                                 {"tie_word_embeddings", false}, {"hidden_act", "silu"},     {"torch_dtype", dtype},
+  const nlohmann::json config = {{"model_type", "qwen2"},
+                                 {"hidden_size", 64},
+                                 {"intermediate_size", 96},
+                                 {"num_hidden_layers", 2},
+                                 {"num_attention_heads", 4},
+                                 {"num_key_value_heads", 2},
+                                 {"vocab_size", 50},
+                                 {"rms_norm_eps", 1e-5},
+                                 {"max_position_embeddings", 64},
+                                 {"tie_word_embeddings", false},
+                                 {"hidden_act", "silu"},
+                                 {"torch_dtype", dtype},
                                  {"rope_theta", 10000.0}};
   return build_graph(parse_model_config(config, "config.json"));
 }
