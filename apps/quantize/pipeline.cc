@@ -8,6 +8,7 @@
 
 #include "apps/quantize/artifact.h"
 #include "apps/quantize/progress.h"
+#include "apps/quantize/read_back.h"
 #include "apps/quantize/reporting.h"
 #include "calib/data/token_rows.h"
 #include "calib/driver/driver.h"
@@ -46,6 +47,19 @@ ModelFolder open_source(const Recipe& recipe) {
                recipe.model.string());
   }
   return model;
+}
+
+/// --overwrite must never cost the model: the output may not be the model's folder or one around it.
+void check_output_apart(const Recipe& recipe) {
+  std::error_code ignored;
+  const auto output = std::filesystem::weakly_canonical(recipe.output.path, ignored);
+  for (auto folder = std::filesystem::weakly_canonical(recipe.model, ignored); folder != folder.root_path();
+       folder = folder.parent_path()) {
+    if (folder == output) {
+      user_error("output {}: is the model's own folder or holds it; choose another place",
+                 recipe.output.path.string());
+    }
+  }
 }
 
 /// The first `count` rows; all of them where count is 0 or larger than there are.
@@ -129,13 +143,14 @@ std::vector<std::unique_ptr<ArtifactWriter>> open_writers(const Recipe& recipe, 
 
 /// The one pass: every finished block goes to every writer and to the report, then it is gone.
 void quantise(const CalibrationJob& job, std::vector<std::unique_ptr<ArtifactWriter>>& writers,
-              RunReport& report, Progress& progress) {
+              RunReport& report, WrittenTensors& written, Progress& progress) {
   const auto blocks = static_cast<int64_t>(job.graph->blocks.size());
   progress.begin("quantise", blocks);
   calibrate(job, {.block_done =
                       [&](BlockOutcome&& outcome) {
                         for (auto& writer : writers) writer->write_block(outcome);
                         report.add_block(outcome);
+                        written.note(outcome);
                       },
                   .progress =
                       [&](int64_t done, std::string_view stage) {
@@ -171,6 +186,7 @@ void run_pipeline(const RunRequest& request) {
     return;
   }
 
+  check_output_apart(recipe);
   RunReport report(recipe, plan, model, device);
   Progress progress(request.quiet);
   OutputFolder output(recipe.output.path, request.overwrite);
@@ -183,11 +199,13 @@ void run_pipeline(const RunRequest& request) {
   auto writers =
       report.timed("open output", [&] { return open_writers(recipe, plan, model, output.path()); });
   const CalibrationJob job = make_job(plan, model, algorithms, text.calibration, device);
-  report.timed("quantise", [&] { quantise(job, writers, report, progress); });
+  WrittenTensors written;
+  report.timed("quantise", [&] { quantise(job, writers, report, written, progress); });
 
+  const ModelFolder artifact = open_model_folder(writers.front()->folder());  // as it stands on disk
+  report.timed("read back", [&] { written.compare(artifact); });
   if (text.evaluation.defined()) {
     report.set_evaluation(report.timed("evaluate", [&] {
-      const ModelFolder artifact = open_model_folder(writers.front()->folder());  // as it stands on disk
       return evaluate_with_progress(artifact, &model, text.evaluation, device, progress);
     }));
   }

@@ -1,7 +1,6 @@
 #include "calib/data/token_rows.h"
 
 #include <ATen/ATen.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <bit>
@@ -9,6 +8,8 @@
 #include "calib/data/documents.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
+#include "lib/base/hash.h"
+#include "lib/tensor/aten.h"
 
 namespace lathe {
 namespace {
@@ -107,9 +108,7 @@ std::string ids_hash(const at::Tensor& ids) {
   static_assert(std::endian::native == std::endian::little, "the hash is over little-endian bytes");
   LATHE_ASSERT(ids.scalar_type() == at::kLong, "token ids are Long");
   const at::Tensor flat = ids.contiguous().cpu();
-  const XXH128_hash_t hash =
-      XXH3_128bits(flat.data_ptr<int64_t>(), static_cast<size_t>(flat.numel()) * sizeof(int64_t));
-  return fmt::format("xxh3-128:{:016x}{:016x}", hash.high64, hash.low64);
+  return content_hash(bytes_of(flat));
 }
 
 }  // namespace lathe

@@ -17,6 +17,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// What marks a folder as one that may be overwritten.
+constexpr const char* kOwnFile = "report.json";
+
 /// Owns a descriptor for the length of one function.
 class Descriptor {
  public:
@@ -117,6 +120,12 @@ OutputFolder::OutputFolder(fs::path target, bool overwrite)
   }
   if (fs::exists(target_, code) && !fs::is_directory(target_, code)) {
     user_error("output {}: exists and is not a folder", target_.string());
+  }
+  if (fs::exists(target_, code) && !fs::is_empty(target_, code) && !fs::exists(target_ / kOwnFile, code)) {
+    user_error(
+        "output {}: --overwrite replaces only what Lathe wrote, and this folder has no {}; remove it "
+        "yourself",
+        target_.string(), kOwnFile);
   }
   fs::create_directories(target_.parent_path(), code);
   if (code) user_error("output {}: its parent folder can't be created: {}", target_.string(), code.message());

@@ -41,8 +41,9 @@ void copy_file_durably(const std::filesystem::path& from, const std::filesystem:
 /// place is always complete. The destructor removes what was not committed.
 class OutputFolder {
  public:
-  /// Refuses an existing `target` unless `overwrite`; the old one is replaced only by commit().
-  /// UserError where the parent can't be created or written to.
+  /// Refuses an existing `target` unless `overwrite`; the old one is replaced only by commit(), and only
+  /// where it is empty or holds a report.json, as every folder that Lathe writes does. UserError where the
+  /// parent can't be created or written to.
   OutputFolder(std::filesystem::path target, bool overwrite);
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;

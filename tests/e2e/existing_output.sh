@@ -1,7 +1,12 @@
-# An existing output is refused before any work, and kept; --overwrite replaces it.
+# An existing output is refused before any work, and kept; --overwrite replaces it, but only what Lathe wrote.
 . tests/e2e/lib.sh
 mkdir "$scratch/out"; echo precious >"$scratch/out/file"
 refuses 2 "already exists" quick recipes/rtn.yaml "$scratch/out"
-[[ $(cat "$scratch/out/file") == precious ]] || fail "the old output was touched"
-quick recipes/rtn.yaml "$scratch/out" --overwrite
-[[ ! -e $scratch/out/file && -s $scratch/out/config.json ]] || fail "--overwrite didn't replace the old output"
+refuses 2 "only what Lathe wrote" quick recipes/rtn.yaml "$scratch/out" --overwrite
+[[ $(cat "$scratch/out/file") == precious ]] || fail "a folder that isn't ours was touched"
+quick recipes/rtn.yaml "$scratch/ours"; touch "$scratch/ours/old"
+quick recipes/rtn.yaml "$scratch/ours" --overwrite
+[[ ! -e $scratch/ours/old && -s $scratch/ours/config.json ]] || fail "--overwrite didn't replace the old output"
+copy_model "$scratch/model"; touch "$scratch/model/report.json"
+refuses 2 "is the model's own folder" quick recipes/rtn.yaml "$scratch/model" --model "$scratch/model" --overwrite
+[[ -s $scratch/model/model.safetensors ]] || fail "the model was touched"

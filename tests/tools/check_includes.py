@@ -53,7 +53,7 @@ EXTERNAL = [
     (r"(cuda\w*|cublas\w*|cusolver\w*|curand\w*|nvtx3/.*)(\.h)?|cub/.*", ["lib/kernels", "lib/tensor", "tests"]),
     (r"pcre2\.h", ["lib/text", "formats/targets"]),  # consumers match module names by regular expression
     (r"(utf8proc|sentencepiece_processor)\.h", ["lib/text"]),
-    (r"xxhash\.h", ["calib/data"]),
+    (r"xxhash\.h", ["lib/base"]),
     (r"yaml-cpp/.*", ["recipes"]),
     (r"CLI/.*", ["apps"]),
     (r"(gtest|gmock|benchmark)/.*", ["tests"]),

@@ -166,6 +166,9 @@ TEST_F(FileTest, ExistingOutputIsRefused) {
 TEST_F(FileTest, OverwriteReplacesAtCommitOnly) {
   fs::create_directory(folder_ / "out");
   write_file(folder_ / "out" / "old", "1");
+  expect_user_error([&] { const OutputFolder refused(folder_ / "out", true); }, "out",
+                    "only what Lathe wrote");
+  write_file(folder_ / "out" / "report.json", "{}");
   {
     const OutputFolder abandoned(folder_ / "out", true);
     write_file(abandoned.path() / "new", "2");

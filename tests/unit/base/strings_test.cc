@@ -21,6 +21,8 @@ TEST(Strings, NearestNameFindsLikelySlipsOnly) {
   EXPECT_EQ(nearest_name("", {"abc"}), std::nullopt);
   EXPECT_EQ(nearest_name("abx", {"abcx", "aby"}), "abcx");            // the first of equals
   EXPECT_EQ(nearest_name("abcdef", {"abcdxy", "abcdex"}), "abcdex");  // the nearest, not the first
+  EXPECT_EQ(nearest_name("modle", {"model"}), "model");               // a swap is one edit
+  EXPECT_EQ(nearest_name("gird", {"grid"}), "grid");
   EXPECT_EQ(did_you_mean("bitts", names), "; did you mean 'bits'?");
   EXPECT_EQ(did_you_mean("colour", names), "");
 }
