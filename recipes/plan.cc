@@ -94,6 +94,15 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
     if (const auto reason = target.refuses(linear))
       user_error("{}: format {}: {}", linear.name, target.name, *reason);
     replaced.insert(linear.name + ".weight");
+    const std::string prefix = linear.name + ".";
+    for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
+      if (it->first == prefix + "weight" || it->first == prefix + "bias") continue;
+      user_error(
+          "tensor '{}': beside a linear that is to be quantised, only a weight and a bias are expected; "
+          "remove it "
+          "from the checkpoint or add '{}' to `ignore`",
+          it->first, linear.name);
+    }
   }
   // Tensors outside the blocks come first: they can be written before anything is computed.
   for (const std::string& name : names_outside_blocks(graph, tensors))

@@ -50,7 +50,8 @@ void ArtifactWriter::finish() {
   shards_.finish();
   nlohmann::json config = source_.config();
   config["quantization_config"] = output_.target->quantization_config(plan_.quantized(), plan_.kept());
-  write_file(folder_ / "config.json", config.dump(2) + "\n");
+  write_file(folder_ / "config.json",
+             config.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   for (const auto& file : source_.side_files()) copy_file_durably(file, folder_ / file.filename());
 }
 

@@ -49,6 +49,19 @@ ModelFolder open_source(const Recipe& recipe) {
   return model;
 }
 
+/// A plan that can't be carried out is no plan: the files of text are there.
+void check_texts_exist(const Recipe& recipe) {
+  std::vector<std::filesystem::path> paths;
+  for (const DataSource& source : recipe.calibration.data) paths.push_back(source.path);
+  if (recipe.evaluate) paths.push_back(recipe.evaluate->text);
+  for (const auto& path : paths) {
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(path, ignored)) {
+      user_error("{}: no such text file (calibration.data, --calib or evaluate.text)", path.string());
+    }
+  }
+}
+
 /// --overwrite must never cost the model: the output may not be the model's folder or one around it.
 void check_output_apart(const Recipe& recipe) {
   std::error_code ignored;
@@ -63,7 +76,11 @@ void check_output_apart(const Recipe& recipe) {
 }
 
 /// The first `count` rows; all of them where count is 0 or larger than there are.
-at::Tensor first_rows(const at::Tensor& rows, int64_t count) {
+at::Tensor first_rows(const at::Tensor& rows, int64_t count, const std::filesystem::path& text) {
+  if (rows.size(0) == 0) {
+    user_error("{}: too short to score: not one row of {} tokens; use more text or a smaller ctx",
+               text.string(), rows.size(1));
+  }
   return count == 0 || count >= rows.size(0) ? rows : rows.narrow(0, 0, count);
 }
 
@@ -79,7 +96,7 @@ RunText read_text(const Recipe& recipe, const ModelFolder& model) {
     RowCounts counts;
     text.evaluation = first_rows(
         token_rows({{.path = recipe.evaluate->text}}, *tokenizer, recipe.evaluate->ctx, counts, vocab),
-        recipe.evaluate->rows);
+        recipe.evaluate->rows, recipe.evaluate->text);
   }
   return text;
 }
@@ -181,6 +198,7 @@ void run_pipeline(const RunRequest& request) {
   const ModelFolder model = open_source(recipe);  // headers only
   const Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
   const c10::Device device = resolve_device(request.device);
+  check_texts_exist(recipe);
   if (request.dry_run) {
     fmt::print("{}", describe_plan(plan, recipe, model.graph));
     return;
@@ -229,12 +247,16 @@ void run_eval(const EvalRequest& request) {
   RowCounts counts;
   const at::Tensor rows = first_rows(
       token_rows({{.path = request.text}}, *tokenizer, request.ctx, counts, model.graph.config.vocab_size),
-      request.rows);
+      request.rows, request.text);
 
   Progress progress(request.json);
   const EvalResult result =
       evaluate_with_progress(model, reference ? &*reference : nullptr, rows, device, progress);
-  fmt::print("{}", request.json ? eval_json(request, result).dump(2) + "\n" : eval_text(request, result));
+  fmt::print(
+      "{}",
+      request.json
+          ? eval_json(request, result).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"
+          : eval_text(request, result));
 }
 
 }  // namespace lathe

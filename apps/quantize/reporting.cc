@@ -34,7 +34,7 @@ Report::Totals totals_of(const Plan& plan, int64_t parameters) {
 }  // namespace
 
 RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device)
-    : recipe_(recipe), plan_(plan) {
+    : recipe_(recipe), plan_(plan), max_position_(model.graph.config.max_position) {
   const ModelConfig& config = model.graph.config;
   const int64_t parameters = parameter_count(*model.checkpoint);
   report_.model = {recipe.model.string(), config.model_type, std::string(name_of(config.dtype)),
@@ -60,6 +60,14 @@ void RunReport::set_text(const RunText& text) {
   calibration.rows = text.calibration.size(0);
   calibration.seq_len = text.calibration.size(1);
   calibration.ids_hash = ids_hash(text.calibration);
+  const auto warn_long = [&](int64_t length, const char* what) {
+    if (max_position_ == 0 || length <= max_position_) return;
+    report_.warnings.push_back(
+        fmt::format("{} of {} tokens is longer than the model's max_position_embeddings, {}", what, length,
+                    max_position_));
+  };
+  warn_long(calibration.seq_len, "calibration.seq_len");
+  if (recipe_.evaluate) warn_long(recipe_.evaluate->ctx, "evaluate.ctx");
 }
 
 std::string RunReport::text_summary() const {
@@ -111,7 +119,8 @@ void RunReport::set_evaluation(const EvalResult& result) {
 
 void RunReport::write(const std::filesystem::path& folder) {
   report_.peak_rss = peak_rss_bytes();
-  write_file(folder / "report.json", to_json(report_).dump(2) + "\n");
+  write_file(folder / "report.json",
+             to_json(report_).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   write_file(folder / "report.md", to_markdown(report_));
 }
 

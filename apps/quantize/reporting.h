@@ -63,6 +63,7 @@ class RunReport {
 
   const Recipe& recipe_;
   const Plan& plan_;
+  int64_t max_position_;
   Report report_;
 };
 

@@ -1,6 +1,7 @@
 #include "lib/base/file.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <cstring>
 #include <fstream>
 #include <utility>
+#include <vector>
 
 #include "lib/base/error.h"
 
@@ -52,6 +54,26 @@ struct stat stat_regular_file(int fd, const fs::path& path) {
 void sync_folder(const fs::path& folder) {
   const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd.get() >= 0) ::fsync(fd.get());
+}
+
+std::string partial_prefix(const fs::path& target) {
+  return fmt::format(".{}.partial-", target.filename().string());
+}
+
+/// Removes what runs for the same target left behind that were killed: their number names no living process.
+void remove_abandoned(const fs::path& target) {
+  const std::string prefix = partial_prefix(target);
+  std::error_code ignored;
+  std::vector<fs::path> abandoned;
+  for (const auto& entry : fs::directory_iterator(target.parent_path(), ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(prefix)) continue;
+    const std::string digits = name.substr(prefix.size());
+    if (digits.empty() || digits.size() > 9 || digits.find_first_not_of("0123456789") != std::string::npos)
+      continue;
+    if (::kill(std::stoi(digits), 0) != 0 && errno == ESRCH) abandoned.push_back(entry.path());
+  }
+  for (const fs::path& path : abandoned) fs::remove_all(path, ignored);
 }
 
 }  // namespace
@@ -129,7 +151,8 @@ OutputFolder::OutputFolder(fs::path target, bool overwrite)
   }
   fs::create_directories(target_.parent_path(), code);
   if (code) user_error("output {}: its parent folder can't be created: {}", target_.string(), code.message());
-  working_ = target_.parent_path() / fmt::format(".{}.partial-{}", target_.filename().string(), ::getpid());
+  remove_abandoned(target_);
+  working_ = target_.parent_path() / (partial_prefix(target_) + std::to_string(::getpid()));
   fs::remove_all(working_, code);
   if (!fs::create_directory(working_, code)) {
     user_error("output {}: the folder beside it can't be written: {}", target_.string(), code.message());

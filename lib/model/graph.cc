@@ -161,6 +161,27 @@ std::string unsupported_family_message(const std::string& model_type) {
                      did_you_mean(model_type, names));
 }
 
+namespace {
+
+/// A block beyond num_hidden_layers would be carried along and never run: the model would silently be another
+/// one.
+void check_no_uncounted_block(const ModelGraph& graph, const std::map<std::string, TensorInfo>& tensors,
+                              const std::string& folder) {
+  const std::string& first = graph.blocks.front().prefix;  // "model.layers.0"
+  const std::string stem = first.substr(0, first.rfind('.') + 1);
+  for (auto it = tensors.lower_bound(stem); it != tensors.end() && it->first.starts_with(stem); ++it) {
+    const std::string prefix = it->first.substr(0, it->first.find('.', stem.size()));
+    const bool counted = std::any_of(graph.blocks.begin(), graph.blocks.end(),
+                                     [&](const Block& block) { return block.prefix == prefix; });
+    if (!counted) {
+      user_error("{}: tensor '{}': config.json says num_hidden_layers {}, so no block '{}' is expected",
+                 folder, it->first, graph.blocks.size(), prefix);
+    }
+  }
+}
+
+}  // namespace
+
 void check_tensors(const ModelGraph& graph, const std::map<std::string, TensorInfo>& tensors,
                    const std::string& folder) {
   const Expected expected = graph.expected_tensors();
@@ -179,6 +200,7 @@ void check_tensors(const ModelGraph& graph, const std::map<std::string, TensorIn
     }
   }
   check_no_stray_bias(graph.lm_head, tensors, graph.config.model_type, folder);
+  check_no_uncounted_block(graph, tensors, folder);
 }
 
 }  // namespace lathe

@@ -32,3 +32,14 @@ from safetensors.torch import load_file, save_file
 t = load_file(sys.argv[1]); name = "model.layers.0.mlp.up_proj.weight"; t[name] = t[name].double(); save_file(t, sys.argv[1], {"format": "pt"})
 P
 try "F64" "$scratch/m"
+
+# Fewer layers in config.json than in the checkpoint: another model, never in silence.
+broken; sed -i 's/"num_hidden_layers": 6/"num_hidden_layers": 5/' "$scratch/m/config.json"; try "num_hidden_layers" "$scratch/m"
+# A tensor that nobody knows beside a linear.
+broken
+"$PYTHON" - "$scratch/m/model.safetensors" <<'P'
+import sys, torch
+from safetensors.torch import load_file, save_file
+t = load_file(sys.argv[1]); t["model.layers.0.mlp.up_proj.g_idx"] = torch.zeros(4); save_file(t, sys.argv[1], {"format": "pt"})
+P
+try "g_idx" "$scratch/m"

@@ -6,3 +6,6 @@ printf 'fine so far \xc3\x28 and on' >"$scratch/utf8.txt"; try "UTF-8" "$scratch
 echo "too short" >"$scratch/short.txt"; try "add text for 8 more" "$scratch/short.txt"
 try "missing.txt" "$scratch/missing.txt"
 echo '{"text": 5}' >"$scratch/bad.jsonl"; try "bad.jsonl" "$scratch/bad.jsonl"
+refuses 2 "too short to score" quick recipes/rtn.yaml "$scratch/out" --set evaluate.ctx=1000000
+refuses 2 "nowhere.txt" quick recipes/rtn.yaml "$scratch/out" --dry-run --set evaluate.text=nowhere.txt
+[[ ! -e $scratch/out ]] || fail "an output was written"

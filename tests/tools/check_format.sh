@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Every C++ and CUDA source is as clang-format writes it. Prints the files that are not.
-# CLANG_FORMAT names another binary than `clang-format`; `--fix` rewrites the files.
+# CLANG_FORMAT names another binary than `clang-format-14`; `--fix` rewrites the files.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-formatter=${CLANG_FORMAT:-clang-format}
+formatter=${CLANG_FORMAT:-clang-format-14}
 if ! command -v "$formatter" > /dev/null; then
-  echo "check_format: $formatter is not installed (Debian: clang-format)" >&2
+  echo "check_format: $formatter is not installed (Debian: clang-format-14)" >&2
   exit 2
 fi
 # Other versions break lines at other places: the rule is that of the version in Debian 12.

@@ -42,6 +42,9 @@ def main():
         cases.append((str(stories), "../shared/text/tinystories.txt"))
     elif not rest:
         print("stories260k: skipped, not beside this checkout")
+    smollm2 = pathlib.Path("build/models/smollm2-135m")
+    if not rest and (smollm2 / "model.safetensors").exists():  # made by tests/tools/make_smollm2.py, as the README says
+        cases.append((str(smollm2), "data/text/evaluation.txt"))
     failed = False
     for model, text in cases:
         rows = reference_rows(model, text)

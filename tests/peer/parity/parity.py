@@ -163,7 +163,9 @@ def random_case(program, case, scratch):
 
 
 def trained_models(extra):
-    for folder in [ROOT / "data/models/lathe-tiny", ROOT / "../shared/models/stories260k", *map(Path, extra)]:
+    # SmolLM2 is there once tests/tools/make_smollm2.py has made it (see README).
+    for folder in [ROOT / "data/models/lathe-tiny", ROOT / "../shared/models/stories260k", ROOT / "build/models/smollm2-135m",
+                   *map(Path, extra)]:
         if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
             yield folder
         else:
