@@ -104,16 +104,22 @@ def check_modules(model, schemes, stored):
 
 def check_unpacked(folder, schemes):
     """The library's unpacking of our bytes: the smallest and the largest code of each width must occur."""
-    seen = {}
+    files = {}  # a linear's tensors may stand in two shards
     for file in sorted(pathlib.Path(folder).glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
-            for name in (key for key in tensors.keys() if key.endswith(".weight_packed")):
-                module = name.removesuffix(".weight_packed")
-                bits = schemes[module].weights.num_bits
-                shape = torch.Size(tensors.get_tensor(f"{module}.weight_shape").tolist())
-                codes = unpack_from_int32(tensors.get_tensor(name), bits, shape)
-                low, high = seen.get(bits, (0, 0))
-                seen[bits] = (min(low, codes.min().item()), max(high, codes.max().item()))
+            files |= {name: file for name in tensors.keys()}
+
+    def read(name):
+        with safe_open(files[name], "pt") as tensors:
+            return tensors.get_tensor(name)
+
+    seen = {}
+    for name in (name for name in files if name.endswith(".weight_packed")):
+        module = name.removesuffix(".weight_packed")
+        bits = schemes[module].weights.num_bits
+        codes = unpack_from_int32(read(name), bits, torch.Size(read(f"{module}.weight_shape").tolist()))
+        low, high = seen.get(bits, (0, 0))
+        seen[bits] = (min(low, codes.min().item()), max(high, codes.max().item()))
     for bits, (low, high) in seen.items():
         half = 1 << (bits - 1)
         assert low == -half and high == half - 1, f"{bits}-bit codes span only [{low}, {high}]"
