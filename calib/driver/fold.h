@@ -29,7 +29,9 @@ struct BlockState {
 /// A norm's weight and a kept linear's bias are stored in 16 bits, so w / s is rounded; the consumers are
 /// multiplied by the exact quotient of the old and the rounded value, which keeps the function unchanged to
 /// FP32 rounding. Channels whose rounded value would vanish or overflow keep s = 1. A producer that is
-/// already solved keeps its codes: its rows' scales are divided (QuantizedTensor::scale_rows).
+/// already solved keeps its codes: its rows' scales are divided (QuantizedTensor::scale_rows)
+/// and rounded to their storage type again, so there the function changes by that rounding (2^-11 of a scale
+/// in F16).
 at::Tensor apply_fold(BlockState& state, const ScaleEdge& edge, const at::Tensor& scales);
 
 /// [in] scales of consumer columns -> [producer rows]: takes one of the `repeat` equal heads under GQA.
