@@ -237,11 +237,6 @@ void run_eval(const EvalRequest& request) {
   const ModelFolder model = open_model_folder(request.model);
   std::optional<ModelFolder> reference;
   if (request.reference) reference = open_model_folder(*request.reference);
-  if (reference && reference->graph.config.vocab_size != model.graph.config.vocab_size) {
-    user_error("{}: vocabulary of {} tokens, but the reference {} has {}; they can't be compared",
-               request.model.string(), model.graph.config.vocab_size, request.reference->string(),
-               reference->graph.config.vocab_size);
-  }
   const c10::Device device = resolve_device(request.device);
   const auto tokenizer = open_tokenizer(request.model);
   RowCounts counts;
