@@ -213,7 +213,8 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
     text += fmt::format("kept       {}{} ({})\n", names.front(),
                         names.size() > 1 ? fmt::format(" and {} more", names.size() - 1) : "", reason);
   }
-  text += fmt::format("calibrate  {} samples x {} tokens, seed {}\n", recipe.calibration.samples,
+  text += fmt::format("calibrate  {} samples of {}{} tokens, seed {}\n", recipe.calibration.samples,
+                      recipe.calibration.packing == Packing::document ? "up to " : "",
                       recipe.calibration.seq_len, recipe.calibration.seed);
   text +=
       fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights, bits / weights);

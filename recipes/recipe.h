@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "calib/data/token_rows.h"
+#include "calib/data/calibration_set.h"
 #include "lib/base/options.h"
 #include "lib/model/graph.h"
 #include "lib/numeric/scheme.h"
@@ -44,6 +44,9 @@ struct Recipe {
     std::vector<DataSource> data;
     int64_t samples = 128, seq_len = 512;
     uint64_t seed = 0;
+    Packing packing = Packing::pack;
+    int64_t min_tokens = 1;       // shorter documents are dropped
+    bool special_tokens = false;  // around each text, as the tokenizer's post-processor says
   } calibration;
   std::vector<AlgorithmChoice> transforms;
   std::vector<Rule> rules;

@@ -21,6 +21,15 @@ nlohmann::json describe(const Scheme& scheme) {
           {"symmetric", scheme.symmetric}};
 }
 
+/// Keys that were not given have no value that could be written instead.
+nlohmann::json describe(const DataSource& source) {
+  nlohmann::json result = {{"path", source.path.string()}};
+  if (!source.field.empty()) result["field"] = source.field;
+  if (source.weight > 0) result["weight"] = source.weight;
+  if (source.samples > 0) result["samples"] = source.samples;
+  return result;
+}
+
 nlohmann::json path_or_null(const std::filesystem::path& path) {
   return path.empty() ? nlohmann::json() : nlohmann::json(path.string());
 }
@@ -37,14 +46,15 @@ nlohmann::json Recipe::to_json() const {
        {{"data", json::array()},
         {"samples", calibration.samples},
         {"seq_len", calibration.seq_len},
-        {"seed", calibration.seed}}},
+        {"seed", calibration.seed},
+        {"packing", calibration.packing == Packing::pack ? "pack" : "document"},
+        {"min_tokens", calibration.min_tokens},
+        {"special_tokens", calibration.special_tokens}}},
       {"transforms", json::array()},
       {"rules", json::array()},
       {"ignore", ignore},
       {"evaluate", nullptr}};
-  for (const DataSource& source : calibration.data) {
-    result["calibration"]["data"].push_back({{"path", source.path.string()}, {"field", source.field}});
-  }
+  for (const DataSource& source : calibration.data) result["calibration"]["data"].push_back(describe(source));
   for (const AlgorithmChoice& transform : transforms) result["transforms"].push_back(describe(transform));
   for (const Rule& rule : rules) {
     json entry = {{"targets", rule.targets}};

@@ -19,6 +19,7 @@ class YamlField {
   const std::string& where() const { return value_->where; }
   const std::string& path() const { return path_; }
   bool is_null() const { return value_->kind == YamlValue::Kind::null; }
+  bool is_scalar() const { return value_->kind == YamlValue::Kind::scalar; }
 
   /// A map whose keys are all among `known`; an unknown one is refused with the nearest.
   void expect_map(const std::vector<std::string>& known) const;

@@ -35,7 +35,7 @@ void add_compute_options(CLI::App& app, std::string& device, int& threads) {
 
 /// Optional paths are bound to plain strings: CLI11 then refuses a flag without a value.
 struct Texts {
-  std::string recipe, model, output;
+  std::string recipe, model, output, dump_ids;
   std::vector<std::string> calib;
   std::string eval_model, eval_reference, eval_text;
   std::string inspect_folder;
@@ -45,14 +45,18 @@ void declare_run(CLI::App& app, RunRequest& run, Texts& texts) {
   add_value(app, "--recipe", texts.recipe, "FILE", "what to do: a YAML file such as recipes/awq.yaml");
   add_value(app, "--model", texts.model, "DIR",
             "floating-point model: a Hugging Face folder (replaces the recipe's)");
-  add_value(app, "--calib", texts.calib, "FILE",
-            "calibration text, .txt or .jsonl (replaces the recipe's); may be given several times");
+  add_value(
+      app, "--calib", texts.calib, "FILE",
+      "calibration data: .txt, .jsonl, .parquet, .npy or .safetensors (replaces the recipe's); may be given "
+      "several times");
   add_value(app, "--output", texts.output, "DIR", "folder to write (replaces the recipe's)");
+  add_value(app, "--dump-ids", texts.dump_ids, "FILE",
+            "write the token ids that calibrate the run, .safetensors or .npy; --calib reads them back");
   add_compute_options(app, run.device, run.threads);
   add_value(
       app, "--set", run.sets, "key=value",
       "change the recipe for this run, such as rules[0].scheme.group_size=64; may be given several times");
-  app.add_flag("--dry-run", run.dry_run, "say what would happen, and write nothing");
+  app.add_flag("--dry-run", run.dry_run, "say what would happen, and write no model");
   app.add_flag("--quiet", run.quiet, "no progress");
   app.add_flag("--overwrite", run.overwrite, "replace an existing output folder");
 }
@@ -62,7 +66,7 @@ CLI::App* declare_eval(CLI::App& app, EvalRequest& eval, Texts& texts) {
   add_value(*sub, "--model", texts.eval_model, "DIR", "a floating-point folder or one that Lathe wrote");
   add_value(*sub, "--reference", texts.eval_reference, "DIR",
             "the model to compare with, usually the original");
-  add_value(*sub, "--text", texts.eval_text, "FILE", ".txt or .jsonl");
+  add_value(*sub, "--text", texts.eval_text, "FILE", "a data file, as for --calib");
   add_value(*sub, "--ctx", eval.ctx, "N", "tokens in a row of text (512)");
   add_value(*sub, "--rows", eval.rows, "N", "rows of text; 0 is all of them");
   add_compute_options(*sub, eval.device, eval.threads);
@@ -126,7 +130,7 @@ std::filesystem::path required_path(const std::string& text, const char* flag, c
 std::optional<std::filesystem::path> optional_path(const CLI::App& app, const std::string& text,
                                                    const std::string& flag) {
   if (app.count(flag) == 0) return std::nullopt;
-  if (text.empty()) user_error("{}: expected a folder, found an empty text", flag);
+  if (text.empty()) user_error("{}: expected a path, found an empty text", flag);
   return text;
 }
 
@@ -145,6 +149,7 @@ RunRequest finish_run(const CLI::App& app, RunRequest run, const Texts& texts) {
   run.recipe = required_path(texts.recipe, "--recipe FILE", "quantize");
   run.model = optional_path(app, texts.model, "--model");
   run.output = optional_path(app, texts.output, "--output");
+  run.dump_ids = optional_path(app, texts.dump_ids, "--dump-ids");
   for (const std::string& file : texts.calib)
     run.calib.push_back(required_path(file, "--calib FILE", "quantize"));
   check_range("--threads", run.threads, 0, kMaxThreads);

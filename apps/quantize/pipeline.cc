@@ -3,13 +3,18 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <utility>
 
 #include "apps/quantize/artifact.h"
+#include "apps/quantize/dataset.h"
+#include "apps/quantize/manifest.h"
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
 #include "apps/quantize/reporting.h"
+#include "calib/data/data_warnings.h"
+#include "calib/data/ids_file.h"
 #include "calib/data/token_rows.h"
 #include "calib/driver/driver.h"
 #include "formats/targets/model_folder.h"
@@ -84,21 +89,38 @@ at::Tensor first_rows(const at::Tensor& rows, int64_t count, const std::filesyst
   return count == 0 || count >= rows.size(0) ? rows : rows.narrow(0, 0, count);
 }
 
+/// The widest linear that is to be quantised: the size of the largest statistic.
+int64_t widest_input(const Plan& plan) {
+  int64_t widest = 0;
+  for (const PlannedLinear& linear : plan.quantized()) widest = std::max(widest, linear.in);
+  return widest;
+}
+
 /// All text of a run as ids, read before any computing: what is wrong with it is known at once.
-RunText read_text(const Recipe& recipe, const ModelFolder& model) {
-  const auto tokenizer = open_tokenizer(recipe.model);
-  const int64_t vocab = model.graph.config.vocab_size;
+RunText read_data(const Recipe& recipe, const Plan& plan, const ModelFolder& model) {
+  const ModelText reader = open_model_text(recipe.model, model.graph.config.vocab_size);
   RunText text;
-  const auto& calibration = recipe.calibration;
-  const at::Tensor rows = token_rows(calibration.data, *tokenizer, calibration.seq_len, text.counts, vocab);
-  text.calibration = sample_rows(rows, calibration.samples, calibration.seed);
+  text.calibration = read_calibration(recipe.calibration, reader);
+  text.warnings = data_warnings(text.calibration, {widest_input(plan), reader.vocabulary_scripts()});
   if (recipe.evaluate) {
     RowCounts counts;
     text.evaluation = first_rows(
-        token_rows({{.path = recipe.evaluate->text}}, *tokenizer, recipe.evaluate->ctx, counts, vocab),
+        token_rows({{.path = recipe.evaluate->text}}, reader.encoder(), recipe.evaluate->ctx, counts),
         recipe.evaluate->rows, recipe.evaluate->text);
   }
   return text;
+}
+
+void dump_ids(const RunRequest& request, const CalibrationSet& set) {
+  if (request.dump_ids) write_ids_file(*request.dump_ids, set);
+}
+
+void print_plan(const RunRequest& request, const Recipe& recipe, const Plan& plan, const ModelFolder& model) {
+  fmt::print("{}", describe_plan(plan, recipe, model.graph));
+  const RunText text = read_data(recipe, plan, model);
+  fmt::print("{}", describe_dataset(text.calibration));
+  for (const std::string& warning : text.warnings) fmt::print("warning    {}\n", warning);
+  dump_ids(request, text.calibration);
 }
 
 /// Instances of the algorithms that a recipe names; they live as long as the run.
@@ -125,13 +147,19 @@ Algorithms make_algorithms(const Recipe& recipe) {
 }
 
 CalibrationJob make_job(const Plan& plan, const ModelFolder& model, const Algorithms& algorithms,
-                        const at::Tensor& ids, c10::Device device) {
+                        const CalibrationSet& data, c10::Device device) {
+  if (!data.lengths.empty()) {
+    user_error(
+        "calibration.packing: the documents differ in length (the longest has {} tokens), which the forward "
+        "pass can't mask yet; use `packing: pack`, or a larger min_tokens",
+        data.ids.size(1));
+  }
   CalibrationJob job{.graph = &model.graph,
                      .weights = model.weights.get(),
                      .tasks = {},
                      .transforms = {},
                      .scale_dtype = plan.scale_dtype,
-                     .ids = ids,
+                     .ids = data.ids,
                      .device = device};
   for (const auto& transform : algorithms.transforms) job.transforms.push_back(transform.get());
   for (const auto& block : plan.blocks) {
@@ -199,19 +227,19 @@ void run_pipeline(const RunRequest& request) {
   const Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
   const c10::Device device = resolve_device(request.device);
   check_texts_exist(recipe);
-  if (request.dry_run) {
-    fmt::print("{}", describe_plan(plan, recipe, model.graph));
-    return;
-  }
+  if (request.dump_ids) check_ids_file(*request.dump_ids);
+  if (request.dry_run) return print_plan(request, recipe, plan, model);
 
   check_output_apart(recipe);
   RunReport report(recipe, plan, model, device);
   Progress progress(request.quiet);
   OutputFolder output(recipe.output.path, request.overwrite);
 
-  const RunText text = report.timed("read text", [&] { return read_text(recipe, model); });
+  const RunText text = report.timed("read text", [&] { return read_data(recipe, plan, model); });
   report.set_text(text);
-  progress.line(report.text_summary());
+  dump_ids(request, text.calibration);
+  progress.line(summarise_dataset(text.calibration));
+  for (const std::string& warning : text.warnings) progress.line("warning: " + warning);
 
   const Algorithms algorithms = make_algorithms(recipe);
   auto writers =
@@ -227,7 +255,10 @@ void run_pipeline(const RunRequest& request) {
       return evaluate_with_progress(artifact, &model, text.evaluation, device, progress);
     }));
   }
-  for (const auto& writer : writers) report.write(writer->folder());
+  for (const auto& writer : writers) {
+    report.write(writer->folder());
+    write_manifest(writer->folder(), recipe, text.calibration);
+  }
   output.commit();
   if (!request.quiet)
     fmt::print("{}\nwritten to {}\n", report.terminal_summary(), recipe.output.path.string());
@@ -238,11 +269,11 @@ void run_eval(const EvalRequest& request) {
   std::optional<ModelFolder> reference;
   if (request.reference) reference = open_model_folder(*request.reference);
   const c10::Device device = resolve_device(request.device);
-  const auto tokenizer = open_tokenizer(request.model);
+  const ModelText reader = open_model_text(request.model, model.graph.config.vocab_size);
   RowCounts counts;
-  const at::Tensor rows = first_rows(
-      token_rows({{.path = request.text}}, *tokenizer, request.ctx, counts, model.graph.config.vocab_size),
-      request.rows, request.text);
+  const at::Tensor rows =
+      first_rows(token_rows({{.path = request.text}}, reader.encoder(), request.ctx, counts), request.rows,
+                 request.text);
 
   Progress progress(request.json);
   const EvalResult result =

@@ -53,13 +53,17 @@ RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& 
 
 void RunReport::set_text(const RunText& text) {
   Report::Calibration& calibration = report_.calibration;
-  for (const DataSource& source : recipe_.calibration.data) calibration.files.push_back(source.path.string());
-  calibration.documents = text.counts.documents;
-  calibration.tokens = text.counts.tokens;
-  calibration.usable_rows = text.counts.rows;
-  calibration.rows = text.calibration.size(0);
-  calibration.seq_len = text.calibration.size(1);
-  calibration.ids_hash = ids_hash(text.calibration);
+  const CalibrationSet& set = text.calibration;
+  for (const SourceCounts& source : set.sources) {
+    calibration.files.push_back(source.path);
+    calibration.documents += source.documents;
+    calibration.tokens += source.tokens;
+  }
+  calibration.usable_rows = set.usable;
+  calibration.rows = set.ids.size(0);
+  calibration.seq_len = set.ids.size(1);
+  calibration.ids_hash = ids_hash(set.ids, set.lengths);
+  report_.warnings.insert(report_.warnings.end(), text.warnings.begin(), text.warnings.end());
   const auto warn_long = [&](int64_t length, const char* what) {
     if (max_position_ == 0 || length <= max_position_) return;
     report_.warnings.push_back(
@@ -68,12 +72,6 @@ void RunReport::set_text(const RunText& text) {
   };
   warn_long(calibration.seq_len, "calibration.seq_len");
   if (recipe_.evaluate) warn_long(recipe_.evaluate->ctx, "evaluate.ctx");
-}
-
-std::string RunReport::text_summary() const {
-  const Report::Calibration& c = report_.calibration;
-  return fmt::format("calibration: {} of {} usable samples of {} tokens ({} documents, {} tokens)", c.rows,
-                     c.usable_rows, c.seq_len, c.documents, c.tokens);
 }
 
 void RunReport::add_block(const BlockOutcome& outcome) {

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "apps/quantize/requests.h"
-#include "calib/data/token_rows.h"
+#include "calib/data/calibration_set.h"
 #include "calib/driver/driver.h"
 #include "formats/targets/model_folder.h"
 #include "lib/base/clock.h"
@@ -21,9 +21,9 @@ namespace lathe {
 
 /// A run's text as token ids.
 struct RunText {
-  RowCounts counts;        // of the calibration text
-  at::Tensor calibration;  // Long [samples, seq_len]
-  at::Tensor evaluation;   // Long [rows, ctx]; undefined where the recipe asks for none
+  CalibrationSet calibration;
+  std::vector<std::string> warnings;  // about it
+  at::Tensor evaluation;              // Long [rows, ctx]; undefined where the recipe asks for none
 };
 
 class RunReport {
@@ -41,8 +41,6 @@ class RunReport {
   void add_block(const BlockOutcome& outcome);
   void set_evaluation(const EvalResult& result);
 
-  /// "128 rows of 512 tokens from 158 usable".
-  std::string text_summary() const;
   /// Writes report.json and report.md.
   void write(const std::filesystem::path& folder);
   std::string terminal_summary() const { return to_terminal(report_); }

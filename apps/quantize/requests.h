@@ -16,9 +16,10 @@ struct RunRequest {
   std::optional<std::filesystem::path> model;
   std::vector<std::filesystem::path> calib;  // not empty: replaces the recipe's calibration data
   std::optional<std::filesystem::path> output;
-  std::string device = "auto";    // for resolve_device()
-  int threads = 0;                // 0: libtorch's default; main() applies it
-  std::vector<std::string> sets;  // "rules[0].scheme.group_size=64", for load_recipe()
+  std::optional<std::filesystem::path> dump_ids;  // where to write the calibration ids
+  std::string device = "auto";                    // for resolve_device()
+  int threads = 0;                                // 0: libtorch's default; main() applies it
+  std::vector<std::string> sets;                  // "rules[0].scheme.group_size=64", for load_recipe()
   bool dry_run = false;
   bool quiet = false;
   bool overwrite = false;

@@ -1,20 +1,43 @@
-// Reads the documents of a text file: the whole of a .txt, one field of each line of a .jsonl.
+// The documents of a data file, one after the other, whatever its kind.
+//
+//   .txt          the whole file is one text
+//   .jsonl        a line is one document: the chosen field of an object, or a bare list of ids
+//   .parquet      a row of the chosen column is one document
+//   .npy          token ids: a 1-D array is one document, a row of a 2-D array is one
+//   .safetensors  the same for a tensor; a tensor "lengths" beside it says how many ids of each row count
+//
+// A field or cell is text, a conversation (a list of messages with roles) or a list of token ids; its value
+// decides.
 #pragma once
 
 #include <functional>
+#include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
-#include "calib/data/token_rows.h"
+#include "calib/data/data_source.h"
+#include "lib/text/chat_template.h"
 
 namespace lathe {
 
-/// Refuses, by name, a file whose kind is not supported; does not open it.
-void check_text_kind(const DataSource& source);
+struct Document {
+  /// chat: text that a chat template wrote, its special tokens included.
+  enum class Form { text, chat, ids };
+  Form form = Form::text;
+  std::string_view text;         // valid during the call only
+  std::span<const int64_t> ids;  // likewise
+  const std::string& place;      // names it in errors: "a.jsonl:12", "a.parquet: row 3"
+};
+using DocumentVisit = std::function<void(const Document&)>;
 
-/// Calls `visit(document, place)` for each document in order; `place` names it in errors ("a.jsonl:12"). The
-/// file is memory-mapped: a .txt document points into the mapping and is valid during the call only. Errors
-/// as in token_rows().
-void for_each_document(const DataSource& source,
-                       const std::function<void(std::string_view, const std::string&)>& visit);
+/// Calls `visit` for each document in the file's order. `templates` may be null or empty where the model has
+/// no chat template; conversations are refused then.
+///
+/// UserError for a file that is missing, empty or malformed, text that is not UTF-8, a line, row or tensor of
+/// another form than the above, a field that is missing (listing those that exist) or null. Token ids are not
+/// compared with a vocabulary here.
+void for_each_document(const DataSource& source, const text::ChatTemplates* templates,
+                       const DocumentVisit& visit);
 
 }  // namespace lathe

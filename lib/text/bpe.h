@@ -32,6 +32,7 @@ class Bpe {
   void encode(std::string_view piece, std::vector<int64_t>& ids) const;
 
   std::optional<int32_t> find(std::string_view token) const;
+  const Vocabulary& vocabulary() const { return vocabulary_; }
   size_t size() const { return vocabulary_.size(); }
 
  private:

@@ -10,4 +10,7 @@ namespace lathe::text {
 /// order.
 std::string byte_level_encode(std::string_view bytes);
 
+/// The bytes that `text` (valid UTF-8) stands for; characters outside the alphabet stay as they are.
+std::string byte_level_decode(std::string_view text);
+
 }  // namespace lathe::text

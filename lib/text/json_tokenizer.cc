@@ -2,6 +2,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
+#include "lib/text/byte_level.h"
 
 namespace lathe::text {
 namespace {
@@ -37,6 +38,17 @@ JsonTokenizer::JsonTokenizer(const JsonValue& json)
 
 int64_t JsonTokenizer::vocab_size() const {
   return static_cast<int64_t>(model_.size() + added_tokens_.new_tokens());
+}
+
+std::vector<std::string> JsonTokenizer::pieces() const {
+  // GPT-2's alphabet is in use where its space and line break are entries; its letters are bytes then.
+  const bool byte_level = model_.find(byte_level_encode(" ")) && model_.find(byte_level_encode("\n"));
+  std::vector<std::string> pieces;
+  for (const auto& [entry, id] : model_.vocabulary()) {
+    const std::string piece = byte_level ? byte_level_decode(entry) : entry;
+    if (!invalid_utf8_offset(piece)) pieces.push_back(piece);
+  }
+  return pieces;
 }
 
 std::vector<int64_t> JsonTokenizer::encode(std::string_view text, bool add_special_tokens) const {

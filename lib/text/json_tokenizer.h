@@ -27,6 +27,7 @@ class JsonTokenizer : public Tokenizer {
   explicit JsonTokenizer(const JsonValue& json);
 
   std::vector<int64_t> encode(std::string_view text, bool add_special_tokens) const override;
+  std::vector<std::string> pieces() const override;
   int64_t vocab_size() const override;
 
  private:

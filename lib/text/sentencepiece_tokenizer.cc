@@ -39,6 +39,12 @@ class SentencePieceTokenizer : public Tokenizer {
     return result;
   }
 
+  std::vector<std::string> pieces() const override {
+    std::vector<std::string> pieces;
+    for (int id = 0; id < processor_.GetPieceSize(); ++id) pieces.push_back(processor_.IdToPiece(id));
+    return pieces;
+  }
+
   int64_t vocab_size() const override { return processor_.GetPieceSize(); }
 
  private:

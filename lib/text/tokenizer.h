@@ -16,6 +16,9 @@ class Tokenizer {
   /// `text` is valid UTF-8 (checked; UserError otherwise). Special tokens that stand in the text become their
   /// ids. `add_special_tokens` adds what the post-processor adds (BOS, ...).
   virtual std::vector<int64_t> encode(std::string_view text, bool add_special_tokens) const = 0;
+  /// The vocabulary as text, in no particular order: entries of a byte-level vocabulary as the bytes that
+  /// they stand for, those that are not whole characters left out.
+  virtual std::vector<std::string> pieces() const = 0;
   /// Number of ids, added tokens included.
   virtual int64_t vocab_size() const = 0;
 };

@@ -25,7 +25,9 @@ LAYERS = {
     "lib/model": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels"],
     "lib/eval": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model"],
     "calib/stats": LIB,
-    "calib/data": LIB,
+    # Token ids may stand in a safetensors file; the format's header is all that is needed of it.
+    "calib/data": LIB + ["formats/safetensors/safetensors_header.h"],
+    "calib/data/parquet": [],  # liblathe_parquet.so shares no code with the program
     # The driver knows algorithms by their interface only, and files not at all.
     "calib/driver": LIB + ["calib/stats", "algorithms/algorithm.h"],
     "algorithms": LIB + ["calib/stats"],
@@ -53,6 +55,8 @@ EXTERNAL = [
     (r"(cuda\w*|cublas\w*|cusolver\w*|curand\w*|nvtx3/.*)(\.h)?|cub/.*", ["lib/kernels", "lib/tensor", "tests"]),
     (r"pcre2\.h", ["lib/text", "formats/targets"]),  # consumers match module names by regular expression
     (r"(utf8proc|sentencepiece_processor)\.h", ["lib/text"]),
+    (r"jinja/.*", ["lib/text"]),
+    (r"(arrow|parquet)/.*", ["calib/data/parquet"]),
     (r"xxhash\.h", ["lib/base"]),
     (r"yaml-cpp/.*", ["recipes"]),
     (r"CLI/.*", ["apps"]),

@@ -46,7 +46,7 @@ TEST(Recipe, ReadsEveryKey) {
   EXPECT_EQ(recipe.output.shard_size, 3u << 19);
   ASSERT_EQ(recipe.calibration.data.size(), 2u);
   EXPECT_EQ(recipe.calibration.data[0].path, "a.txt");
-  EXPECT_EQ(recipe.calibration.data[0].field, "text");
+  EXPECT_EQ(recipe.calibration.data[0].field, "");
   EXPECT_EQ(recipe.calibration.data[1].field, "body");
   EXPECT_EQ(recipe.calibration.samples, 16);
   EXPECT_EQ(recipe.calibration.seq_len, 256);
@@ -127,7 +127,13 @@ TEST(Set, ReachesEveryPlace) {
       {"output.formats[1]=gguf", "/output/formats/1", "\"gguf\""},
       {"calibration.samples=8", "/calibration/samples", "8"},
       {"calibration.data[0].path=c.txt", "/calibration/data/0/path", "\"c.txt\""},
-      {"calibration.data=[{path: d.txt}]", "/calibration/data", R"([{"path": "d.txt", "field": "text"}])"},
+      {"calibration.data=[{path: d.txt}]", "/calibration/data", R"([{"path": "d.txt"}])"},
+      {"calibration.data=e.txt", "/calibration/data", R"([{"path": "e.txt"}])"},
+      {"calibration.data=[{path: f, weight: 2.5}, g]", "/calibration/data",
+       R"([{"path": "f", "weight": 2.5}, {"path": "g"}])"},
+      {"calibration.packing=document", "/calibration/packing", "\"document\""},
+      {"calibration.min_tokens=32", "/calibration/min_tokens", "32"},
+      {"calibration.special_tokens=true", "/calibration/special_tokens", "true"},
       {"transforms[0].awq.clip=false", "/transforms/0/awq/clip", "false"},
       {"transforms[0].awq.shrink=0.125", "/transforms/0/awq/shrink", "0.125"},
       {"transforms=[]", "/transforms", "[]"},
@@ -170,6 +176,16 @@ TEST(Set, MistakesElsewhereKeepTheirLine) {
   }
 }
 
+TEST(Calibration, SourcesThatCountTheirSamplesGiveTheSum) {
+  const auto samples = [](const std::string& calibration) {
+    return parse("rules: [{}]\ncalibration: " + calibration).calibration.samples;
+  };
+  EXPECT_EQ(samples("{data: [{path: a, samples: 3}, {path: b, samples: 4}]}"), 7);
+  EXPECT_EQ(samples("{data: [{path: a, samples: 3}, {path: b, samples: 4}], samples: 7}"), 7);
+  EXPECT_EQ(samples("{data: [{path: a, samples: 3}, b]}"), 128);
+  EXPECT_EQ(samples("{data: [{path: a, samples: 3}, b], samples: 10}"), 10);
+}
+
 TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
   for (const std::string text : {kFull, "rules: [{}]"}) {
     const nlohmann::json json = parse(text).to_json();
@@ -179,7 +195,8 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
   EXPECT_EQ(json, nlohmann::json::parse(R"({
     "model": null,
     "output": {"path": null, "formats": ["compressed-tensors"], "shard_size": 5000000000},
-    "calibration": {"data": [], "samples": 128, "seq_len": 512, "seed": 0},
+    "calibration": {"data": [], "samples": 128, "seq_len": 512, "seed": 0, "packing": "pack",
+                    "min_tokens": 1, "special_tokens": false},
     "transforms": [],
     "rules": [{"targets": ["linear"], "scheme": {"type": "int", "bits": 4, "group_size": 128, "symmetric": true},
                "solver": {"rtn": {}}}],

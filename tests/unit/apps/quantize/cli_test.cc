@@ -30,6 +30,8 @@ TEST(Cli, ReadsARun) {
                                                "o",
                                                "--device",
                                                "cuda:1",
+                                               "--dump-ids",
+                                               "ids.npy",
                                                "--threads",
                                                "3",
                                                "--set",
@@ -42,6 +44,7 @@ TEST(Cli, ReadsARun) {
   EXPECT_EQ(run.model, "m");
   EXPECT_THAT(run.calib, ElementsAre("a.txt", "b.jsonl"));
   EXPECT_EQ(run.output, "o");
+  EXPECT_EQ(run.dump_ids, "ids.npy");
   EXPECT_EQ(run.device, "cuda:1");
   EXPECT_EQ(run.threads, 3);
   EXPECT_THAT(run.sets, ElementsAre("rules[0].scheme.bits=3", "ignore=[lm_head]"));
@@ -50,7 +53,7 @@ TEST(Cli, ReadsARun) {
 
 TEST(Cli, ARunNeedsOnlyARecipe) {
   const auto run = std::get<RunRequest>(parse({"--recipe", "r.yaml"}));
-  EXPECT_FALSE(run.model || run.output);
+  EXPECT_FALSE(run.model || run.output || run.dump_ids);
   EXPECT_EQ(run.device, "auto");
   EXPECT_EQ(run.threads, 0);
   EXPECT_FALSE(run.dry_run || run.quiet || run.overwrite);

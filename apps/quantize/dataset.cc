@@ -1,0 +1,98 @@
+#include "apps/quantize/dataset.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+namespace lathe {
+namespace {
+
+std::string documents(int64_t count) { return fmt::format("{} document{}", count, count == 1 ? "" : "s"); }
+
+std::string describe_source(const SourceCounts& source) {
+  std::string text =
+      fmt::format("{}: {}, {}, {} tokens, {} usable samples, {} taken", source.path, source.kind,
+                  documents(source.documents), source.tokens, source.usable, source.taken);
+  if (source.truncated > 0) text += fmt::format("; {} truncated", documents(source.truncated));
+  if (source.dropped > 0) text += fmt::format("; {} dropped as too short", documents(source.dropped));
+  return text;
+}
+
+nlohmann::json source_json(const SourceCounts& source) {
+  return {{"path", source.path},           {"kind", source.kind},
+          {"file_hash", source.file_hash}, {"documents", source.documents},
+          {"dropped", source.dropped},     {"truncated", source.truncated},
+          {"tokens", source.tokens},       {"usable_samples", source.usable},
+          {"samples", source.taken}};
+}
+
+}  // namespace
+
+Encoder ModelText::encoder() const {
+  return {.tokenizer = tokenizer.get(), .templates = &templates, .vocab_size = vocab_size};
+}
+
+text::ScriptCounts ModelText::vocabulary_scripts() const {
+  text::ScriptCounts counts;
+  for (const std::string& piece : tokenizer->pieces()) text::add_scripts(piece, counts);
+  return counts;
+}
+
+ModelText open_model_text(const std::filesystem::path& model_folder, int64_t vocab_size) {
+  ModelText text{.tokenizer = open_tokenizer(model_folder), .templates = {}, .vocab_size = vocab_size};
+  // A template writes special tokens as text. SentencePiece alone reads "<s>" as three characters, so a
+  // folder without tokenizer.json counts as one without a template.
+  if (std::filesystem::exists(model_folder / "tokenizer.json"))
+    text.templates = text::open_chat_templates(model_folder);
+  return text;
+}
+
+CalibrationSet read_calibration(const Recipe::Calibration& calibration, const ModelText& reader) {
+  Encoder encoder = reader.encoder();
+  encoder.special_tokens = calibration.special_tokens;
+  encoder.min_tokens = calibration.min_tokens;
+  return build_calibration_set(calibration.data,
+                               {.samples = calibration.samples,
+                                .seq_len = calibration.seq_len,
+                                .seed = calibration.seed,
+                                .packing = calibration.packing},
+                               encoder);
+}
+
+std::string summarise_dataset(const CalibrationSet& set) {
+  int64_t documents_read = 0, tokens = 0;
+  for (const SourceCounts& source : set.sources) {
+    documents_read += source.documents;
+    tokens += source.tokens;
+  }
+  return fmt::format("calibration: {} of {} usable samples of {}{} tokens ({}, {} tokens)", set.ids.size(0),
+                     set.usable, set.lengths.empty() ? "" : "up to ", set.ids.size(1),
+                     documents(documents_read), tokens);
+}
+
+std::string describe_dataset(const CalibrationSet& set) {
+  std::string text;
+  for (const SourceCounts& source : set.sources)
+    text += fmt::format("data       {}\n", describe_source(source));
+  text += fmt::format("samples    {} of {} usable, {} tokens; {} tokens left over\n", set.ids.size(0),
+                      set.usable, set.tokens(), set.unused_tokens);
+  return text;
+}
+
+nlohmann::json dataset_json(const Recipe::Calibration& calibration, const CalibrationSet& set) {
+  nlohmann::json sources = nlohmann::json::array();
+  for (const SourceCounts& source : set.sources) sources.push_back(source_json(source));
+  return {{"ids_hash", ids_hash(set.ids, set.lengths)},
+          {"samples", set.ids.size(0)},
+          {"length", set.ids.size(1)},
+          {"tokens", set.tokens()},
+          {"usable_samples", set.usable},
+          {"unused_tokens", set.unused_tokens},
+          {"packing", calibration.packing == Packing::pack ? "pack" : "document"},
+          {"seq_len", calibration.seq_len},
+          {"min_tokens", calibration.min_tokens},
+          {"special_tokens", calibration.special_tokens},
+          {"seed", calibration.seed},
+          {"sources", std::move(sources)}};
+}
+
+}  // namespace lathe

@@ -1,0 +1,39 @@
+// The calibration data of a run: read with the model's tokenizer and chat template, and described.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "calib/data/calibration_set.h"
+#include "recipes/recipe.h"
+
+namespace lathe {
+
+/// What a model folder holds for reading text.
+struct ModelText {
+  std::unique_ptr<Tokenizer> tokenizer;
+  text::ChatTemplates templates;
+  int64_t vocab_size = 0;  // of the model
+
+  /// Refers to this.
+  Encoder encoder() const;
+  /// Letters of the vocabulary by script.
+  text::ScriptCounts vocabulary_scripts() const;
+};
+/// UserError as open_tokenizer() and open_chat_templates().
+ModelText open_model_text(const std::filesystem::path& model_folder, int64_t vocab_size);
+
+CalibrationSet read_calibration(const Recipe::Calibration& calibration, const ModelText& reader);
+
+/// "calibration: 128 of 158 usable samples of 512 tokens (1 document, 80915 tokens)"
+std::string summarise_dataset(const CalibrationSet& set);
+
+/// For --dry-run: a line for each source, then the sum.
+std::string describe_dataset(const CalibrationSet& set);
+
+/// The manifest's section: sources with hashes and counts, how samples were made, and the hash of the ids.
+nlohmann::json dataset_json(const Recipe::Calibration& calibration, const CalibrationSet& set);
+
+}  // namespace lathe

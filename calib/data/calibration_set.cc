@@ -1,0 +1,177 @@
+#include "calib/data/calibration_set.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <numeric>
+
+#include "calib/data/packing.h"
+#include "calib/data/sampler.h"
+#include "lib/base/error.h"
+#include "lib/base/file.h"
+#include "lib/base/hash.h"
+#include "lib/tensor/aten.h"
+
+namespace lathe {
+namespace {
+
+/// Sources that give their samples together.
+struct Group {
+  std::vector<size_t> sources;
+  int64_t samples = 0;
+};
+
+bool is_mix(const std::vector<DataSource>& sources) {
+  return std::any_of(sources.begin(), sources.end(),
+                     [](const DataSource& s) { return s.weight > 0 || s.samples > 0; });
+}
+
+/// What each source of a mix gives: its own count, or its share of the rest.
+std::vector<int64_t> share_samples(const std::vector<DataSource>& sources, int64_t samples) {
+  std::vector<double> weights;
+  int64_t rest = samples;
+  for (const DataSource& source : sources) {
+    if (source.samples == 0) weights.push_back(source.weight > 0 ? source.weight : 1.0);
+    rest -= source.samples;
+  }
+  if (rest < 0 || (rest > 0 && weights.empty())) {
+    user_error("calibration.samples is {}, but the sources' own samples add up to {}", samples,
+               samples - rest);
+  }
+  const std::vector<int64_t> shares =
+      weights.empty() ? std::vector<int64_t>{} : split_by_weight(rest, weights);
+  std::vector<int64_t> result;
+  size_t next = 0;
+  for (const DataSource& source : sources)
+    result.push_back(source.samples > 0 ? source.samples : shares[next++]);
+  return result;
+}
+
+std::vector<Group> group_sources(const std::vector<DataSource>& sources, int64_t samples) {
+  if (!is_mix(sources)) {
+    Group all{std::vector<size_t>(sources.size()), samples};
+    std::iota(all.sources.begin(), all.sources.end(), size_t{0});
+    return {all};
+  }
+  std::vector<Group> groups;
+  const std::vector<int64_t> shares = share_samples(sources, samples);
+  for (size_t i = 0; i < sources.size(); ++i) groups.push_back({{i}, shares[i]});
+  return groups;
+}
+
+SourceCounts read_source(const DataSource& source, size_t number, const Encoder& encoder, TokenStream& stream,
+                         DocumentCensus& census) {
+  SourceCounts counts;
+  counts.path = source.path.string();
+  counts.kind = name_of(kind_of(source));
+  const StreamCounts read = append(source, number, encoder, stream, &census);
+  counts.documents = read.documents;
+  counts.dropped = read.dropped;
+  counts.tokens = read.tokens;
+  counts.file_hash = content_hash(MappedFile::open(source.path).bytes());
+  return counts;
+}
+
+std::string names_of(const Group& group, const std::vector<DataSource>& sources) {
+  const std::string first = sources[group.sources.front()].path.string();
+  return group.sources.size() == 1 ? first : fmt::format("{} and {} more", first, group.sources.size() - 1);
+}
+
+void check_enough(const Group& group, const std::vector<DataSource>& sources, int64_t usable,
+                  const SampleOptions& options) {
+  const int64_t lacking = group.samples - usable;
+  if (lacking <= 0) return;
+  const std::string fewer =
+      usable > 0 ? fmt::format("ask for {} or fewer", usable) : "ask for shorter samples";
+  if (options.packing == Packing::document) {
+    user_error(
+        "{}: too little text: {} samples (one a document) were asked for, the data gives {}; add {} "
+        "more documents or {}",
+        names_of(group, sources), group.samples, usable, lacking,
+        usable > 0 ? fewer : std::string("lower calibration.min_tokens"));
+  }
+  user_error(
+      "{}: too little text: {} samples of {} tokens were asked for, the data gives {}; add text for {} more "
+      "({} tokens) or {}",
+      names_of(group, sources), group.samples, options.seq_len, usable, lacking, lacking * options.seq_len,
+      fewer);
+}
+
+/// One chosen sample; points into its group's stream.
+struct Chosen {
+  const int64_t* ids;
+  int64_t length;
+};
+
+void choose(const Group& group, const Cut& cut, uint64_t seed, const TokenStream& stream, CalibrationSet& set,
+            std::vector<Chosen>& chosen) {
+  for (const int64_t index : choose_samples(static_cast<int64_t>(cut.samples.size()), group.samples, seed)) {
+    const TokenStream::Piece& sample = cut.samples[static_cast<size_t>(index)];
+    chosen.push_back({stream.ids.data() + sample.begin, sample.length});
+    ++set.sources[sample.source].taken;
+  }
+  for (const TokenStream::Piece& sample : cut.samples) ++set.sources[sample.source].usable;
+  for (size_t i = 0; i < cut.truncated.size(); ++i) set.sources[cut.truncated[i]].truncated += 1;
+  set.usable += static_cast<int64_t>(cut.samples.size());
+  set.unused_tokens += cut.unused_tokens;
+}
+
+/// As wide as the longest sample: padding that no sample needs costs time in every block.
+void fill(const std::vector<Chosen>& chosen, CalibrationSet& set) {
+  int64_t width = 0;
+  bool ragged = false;
+  for (const Chosen& sample : chosen) {
+    ragged = ragged || (width != 0 && sample.length != width);
+    width = std::max(width, sample.length);
+  }
+  set.ids = at::zeros({static_cast<int64_t>(chosen.size()), width}, at::kLong);
+  int64_t* row = set.ids.data_ptr<int64_t>();
+  for (const Chosen& sample : chosen) {
+    std::copy_n(sample.ids, sample.length, row);
+    row += width;
+    if (ragged) set.lengths.push_back(sample.length);
+  }
+}
+
+}  // namespace
+
+int64_t CalibrationSet::tokens() const {
+  return lengths.empty() ? ids.numel() : std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+}
+
+CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, const SampleOptions& options,
+                                     const Encoder& encoder) {
+  LATHE_ASSERT(options.samples >= 1 && options.seq_len >= 1 && encoder.min_tokens >= 1,
+               "{} samples of {} tokens", options.samples, options.seq_len);
+  if (sources.empty()) user_error("no calibration data; name at least one file");
+  for (const DataSource& source : sources) kind_of(source);  // a bad name is known before anything is read
+  CalibrationSet set;
+  std::vector<TokenStream> streams;
+  std::vector<Chosen> chosen;
+  set.sources.resize(sources.size());
+  const std::vector<Group> groups = group_sources(sources, options.samples);
+  for (size_t g = 0; g < groups.size(); ++g) {
+    TokenStream& stream = streams.emplace_back();
+    for (const size_t i : groups[g].sources)
+      set.sources[i] = read_source(sources[i], i, encoder, stream, set.census);
+    const Cut cut = cut_samples(stream, options.packing, options.seq_len);
+    check_enough(groups[g], sources, static_cast<int64_t>(cut.samples.size()), options);
+    choose(groups[g], cut, seed_of_source(options.seed, g), stream, set, chosen);
+  }
+  fill(chosen, set);
+  return set;
+}
+
+std::string ids_hash(const at::Tensor& ids, const std::vector<int64_t>& lengths) {
+  static_assert(std::endian::native == std::endian::little, "the hash is over little-endian bytes");
+  LATHE_ASSERT(ids.scalar_type() == at::kLong, "token ids are Long");
+  const at::Tensor flat = ids.contiguous().cpu();
+  if (lengths.empty()) return content_hash(bytes_of(flat));
+  const at::Tensor counts = at::tensor(lengths, at::kLong);
+  return content_hash(bytes_of(at::cat({flat.flatten(), counts})));
+}
+
+}  // namespace lathe

@@ -1,0 +1,66 @@
+// The calibration data of a run: from files to the very ids that the model reads.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "calib/data/data_source.h"
+#include "calib/data/document_census.h"
+#include "calib/data/token_stream.h"
+
+namespace lathe {
+
+enum class Packing {
+  pack,     ///< documents are joined and cut into full samples; the rest is dropped
+  document  ///< one document a sample, cut off at seq_len, padded on the right
+};
+
+struct SampleOptions {
+  int64_t samples = 128;
+  int64_t seq_len = 512;  // tokens in a sample, at most
+  uint64_t seed = 0;      // 0: the first samples; else drawn (choose_samples)
+  Packing packing = Packing::pack;
+};
+
+/// What became of one source.
+struct SourceCounts {
+  std::string path, kind;
+  std::string file_hash;          // content_hash() of the whole file
+  int64_t documents = 0;          // in the file
+  int64_t dropped = 0;            // documents shorter than min_tokens
+  int64_t truncated = 0;          // documents that were cut off at seq_len
+  int64_t tokens = 0;             // of the documents that are kept, before cutting
+  int64_t usable = 0, taken = 0;  // samples; one that spans two sources belongs to that of its first token
+};
+
+struct CalibrationSet {
+  at::Tensor ids;                // Long [samples, length] on the CPU; padding is id 0
+  std::vector<int64_t> lengths;  // ids of each sample that count; empty: all of them
+  std::vector<SourceCounts> sources;
+  int64_t usable = 0;         // samples that the data gives
+  int64_t unused_tokens = 0;  // pack: left over after the last full sample (of each source of a mix)
+  DocumentCensus census;
+
+  int64_t tokens() const;  // that count, in `ids`
+};
+
+/// Reads every source, cuts it into samples and takes options.samples of them.
+///
+/// Sources without weights and own sample counts are one text, in order. Where a source has either, each
+/// gives its own samples: its count, or its share by weight (1 where it has none) of what the counts leave
+/// (split_by_weight). Samples stand in the order of the sources and, within one, of the file.
+///
+/// The result depends on the arguments and the files' bytes alone. UserError as append() in token_stream.h;
+/// no source; counts beyond options.samples; and too few usable samples, saying how many are lacking.
+CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, const SampleOptions& options,
+                                     const Encoder& encoder);
+
+/// "xxh3-128:" and 32 hex digits over the ids (Long, any shape) as little-endian int64 in row-major order,
+/// followed by the lengths where there are any: what `xxhsum -H2` prints for the same bytes. Two runs with
+/// equal hashes were calibrated on the same tokens.
+std::string ids_hash(const at::Tensor& ids, const std::vector<int64_t>& lengths = {});
+
+}  // namespace lathe

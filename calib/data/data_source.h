@@ -1,0 +1,31 @@
+// A file of calibration data, as a recipe names it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace lathe {
+
+struct DataSource {
+  std::filesystem::path path;  // .txt, .jsonl, .parquet, .npy or .safetensors
+  /// The key of a JSONL object, the column of a Parquet file, the tensor of a safetensors file. Empty: the
+  /// first of text, messages and input_ids that the object or the file has (safetensors: input_ids, else the
+  /// only tensor).
+  std::string field = {};
+  /// This source's part of a mix, against the other sources'; 0: not given.
+  double weight = 0;
+  /// Samples to take from this source; 0: not given.
+  int64_t samples = 0;
+};
+
+enum class DataKind { text, json_lines, parquet, npy, safetensors };
+
+/// By the file's extension. UserError, listing the supported ones, for any other; does not open the file.
+DataKind kind_of(const DataSource& source);
+
+/// "text", "jsonl", "parquet", "npy", "safetensors": as the manifest says it.
+std::string_view name_of(DataKind kind);
+
+}  // namespace lathe

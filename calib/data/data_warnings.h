@@ -1,0 +1,30 @@
+// What is doubtful about calibration data: what other tools let pass in silence.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "calib/data/calibration_set.h"
+#include "lib/text/scripts.h"
+
+namespace lathe {
+
+/// What the data is held against.
+struct ModelNeeds {
+  int64_t widest_input = 0;            // columns of the widest linear that is to be quantised
+  text::ScriptCounts vocabulary = {};  // letters of the tokenizer's vocabulary; empty: not compared
+};
+
+/// One line each:
+/// - fewer than 16 tokens for each column of the widest input: H = X^T X is estimated badly (its rank is at
+///   most the number of tokens, and its noise falls with tokens per column);
+/// - at least 99 % of the letters are of one script, while at least 5 % of the letters of the tokenizer's
+///   vocabulary are of others: the model was made for more languages than the text shows. Scripts are
+///   Unicode's Script property; languages that share one (English, French) are not told apart;
+/// - no document is longer than 64 tokens, among at least two: outliers and long-range attention are not
+///   seen;
+/// - at least 1 % of the documents (and at least two) repeat an earlier one.
+std::vector<std::string> data_warnings(const CalibrationSet& set, const ModelNeeds& needs);
+
+}  // namespace lathe

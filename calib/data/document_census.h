@@ -1,0 +1,34 @@
+// What the documents of a run look like, for the warnings: their scripts, lengths and repetitions.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_set>
+
+#include "calib/data/documents.h"
+#include "lib/text/scripts.h"
+
+namespace lathe {
+
+class DocumentCensus {
+ public:
+  /// Counts one document of `tokens` ids.
+  void observe(const Document& document, int64_t tokens);
+
+  int64_t documents() const { return documents_; }
+  int64_t longest() const { return longest_; }
+  /// Documents that equal an earlier one after normalisation: letters and digits only, without case
+  /// (text::fold_for_comparison). Of ids: equal ids.
+  int64_t repeated() const { return repeated_; }
+  /// Letters by script, of the first kScriptBytes of each text.
+  const text::ScriptCounts& scripts() const { return scripts_; }
+
+  static constexpr size_t kScriptBytes = size_t{1} << 20;
+
+ private:
+  int64_t documents_ = 0, longest_ = 0, repeated_ = 0;
+  text::ScriptCounts scripts_;
+  std::unordered_set<std::string> seen_;  // 128-bit hashes
+};
+
+}  // namespace lathe

@@ -1,0 +1,160 @@
+// Token ids from .npy and .safetensors.
+#include <algorithm>
+
+#include "calib/data/id_rows.h"
+#include "calib/data/npy_header.h"
+#include "calib/data/readers.h"
+#include "formats/safetensors/safetensors_header.h"
+#include "lib/base/checked.h"
+#include "lib/base/error.h"
+#include "lib/base/file.h"
+#include "lib/base/strings.h"
+
+namespace lathe {
+namespace {
+
+/// Rows of ids, row-major: what both formats come down to.
+struct IdArray {
+  std::string name;  // "a.npy", "a.safetensors: input_ids"
+  std::span<const std::byte> bytes;
+  IdFormat format;
+  std::vector<int64_t> shape;    // [length] or [rows, length]
+  std::vector<int64_t> lengths;  // ids of each row that count; empty: all
+};
+
+void check_shape(const IdArray& array) {
+  const bool good = array.shape.size() == 1 || array.shape.size() == 2;
+  if (!good) {
+    user_error("{}: expected token ids of shape [length] or [rows, length], found {}", array.name,
+               describe_shape(array.shape));
+  }
+  if (std::find(array.shape.begin(), array.shape.end(), 0) != array.shape.end())
+    user_error("{}: shape {} holds no token ids", array.name, describe_shape(array.shape));
+}
+
+void visit_rows(const IdArray& array, const DocumentVisit& visit) {
+  const int64_t length = array.shape.back(), rows = array.shape.size() == 2 ? array.shape[0] : 1;
+  const size_t stride = static_cast<size_t>(length) * static_cast<size_t>(array.format.bytes);
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t count = array.lengths.empty() ? length : array.lengths[static_cast<size_t>(row)];
+    const std::vector<int64_t> ids =
+        read_ids(array.bytes.subspan(static_cast<size_t>(row) * stride, stride), array.format, count);
+    const std::string place =
+        array.shape.size() == 2 ? fmt::format("{}: row {}", array.name, row) : array.name;
+    visit({.form = Document::Form::ids, .text = {}, .ids = ids, .place = place});
+  }
+}
+
+IdFormat npy_format(const NpyHeader& header, const std::string& path) {
+  const std::string& d = header.descr;  // byte order, kind, size
+  const bool known = d.size() == 3 && (d[1] == 'i' || d[1] == 'u') &&
+                     std::string_view("1248").find(d[2]) != std::string_view::npos &&
+                     (d[0] == '<' || d[0] == '|');
+  if (!known) {
+    user_error(
+        "{}: expected little-endian integers ('<i4', '<i8', '<u2', ...), found dtype '{}'; save token ids "
+        "with ids.astype('<i4')",
+        path, d);
+  }
+  return {d[2] - '0', d[1] == 'i'};
+}
+
+void check_npy_size(const NpyHeader& header, const IdArray& array, const std::string& path) {
+  std::optional<uint64_t> bytes = static_cast<uint64_t>(array.format.bytes);
+  for (const int64_t size : header.shape)
+    bytes = bytes ? checked_mul(*bytes, static_cast<uint64_t>(size)) : std::nullopt;
+  if (bytes && *bytes == array.bytes.size()) return;
+  user_error("{}: {} .npy file: shape {} of '{}' needs {} bytes of data, found {}", path,
+             !bytes || *bytes > array.bytes.size() ? "truncated" : "malformed", describe_shape(header.shape),
+             header.descr, bytes ? std::to_string(*bytes) : "more than 2^64", array.bytes.size());
+}
+
+const StoredTensor* find_tensor(const SafetensorsHeader& header, const std::string& name) {
+  const auto found = std::find_if(header.tensors.begin(), header.tensors.end(),
+                                  [&](const StoredTensor& t) { return t.name == name; });
+  return found == header.tensors.end() ? nullptr : &*found;
+}
+
+const StoredTensor& choose_tensor(const SafetensorsHeader& header, const DataSource& source) {
+  const std::string wanted = source.field.empty() ? "input_ids" : source.field;
+  if (const StoredTensor* tensor = find_tensor(header, wanted)) return *tensor;
+  if (source.field.empty() && header.tensors.size() == 1) return header.tensors.front();
+  std::vector<std::string> names;
+  for (const StoredTensor& tensor : header.tensors) names.push_back("'" + tensor.name + "'");
+  user_error("{}: no tensor '{}'; its tensors are {}; name the one with the token ids with `field:`",
+             source.path.string(), wanted, names.empty() ? "none" : join_words(names));
+}
+
+IdFormat tensor_format(const StoredTensor& tensor, const std::string& name) {
+  switch (tensor.info.dtype) {
+    case DType::I64:
+      return {8, true};
+    case DType::I32:
+      return {4, true};
+    case DType::I16:
+      return {2, true};
+    case DType::I8:
+      return {1, true};
+    case DType::U8:
+      return {1, false};
+    default:
+      user_error("{}: expected token ids of an integer dtype, found {}", name, tensor.info.describe());
+  }
+}
+
+std::span<const std::byte> bytes_of(const StoredTensor& tensor, const MappedFile& file) {
+  return file.bytes().subspan(tensor.begin, tensor.end - tensor.begin);
+}
+
+/// The tensor "lengths", if there is one: for each row of ids, how many count.
+std::vector<int64_t> read_lengths(const SafetensorsHeader& header, const MappedFile& file,
+                                  const IdArray& array, const std::string& path) {
+  const StoredTensor* tensor = find_tensor(header, "lengths");
+  if (tensor == nullptr) return {};
+  if (array.shape.size() != 2 || tensor->info != TensorInfo{DType::I64, {array.shape[0]}}) {
+    user_error("{}: lengths: expected one I64 for each row of ids, found {} beside ids of shape {}", path,
+               tensor->info.describe(), describe_shape(array.shape));
+  }
+  std::vector<int64_t> lengths = read_ids(bytes_of(*tensor, file), {8, true}, array.shape[0]);
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    if (lengths[i] < 0 || lengths[i] > array.shape[1]) {
+      user_error("{}: lengths: row {}: expected 0 to {}, found {}", path, i, array.shape[1], lengths[i]);
+    }
+  }
+  return lengths;
+}
+
+}  // namespace
+
+void read_npy(const DataSource& source, const DocumentVisit& visit) {
+  const std::string path = source.path.string();
+  const MappedFile file = MappedFile::open(source.path);
+  const NpyHeader header = parse_npy_header(file.bytes(), path);
+  if (!source.field.empty())
+    user_error("{}: a .npy file has no fields, found `field: {}`", path, source.field);
+  const IdArray array{
+      path, file.bytes().subspan(header.data_begin), npy_format(header, path), header.shape, {}};
+  check_shape(array);
+  if (header.fortran_order && header.shape.size() > 1) {
+    user_error(
+        "{}: expected C order (rows one after the other), found Fortran order; save "
+        "np.ascontiguousarray(ids)",
+        path);
+  }
+  check_npy_size(header, array, path);
+  visit_rows(array, visit);
+}
+
+void read_safetensors(const DataSource& source, const DocumentVisit& visit) {
+  const std::string path = source.path.string();
+  const MappedFile file = MappedFile::open(source.path);
+  const SafetensorsHeader header = parse_safetensors_header(file.bytes(), path);
+  const StoredTensor& tensor = choose_tensor(header, source);
+  const std::string name = fmt::format("{}: {}", path, tensor.name);
+  IdArray array{name, bytes_of(tensor, file), tensor_format(tensor, name), tensor.info.shape, {}};
+  check_shape(array);
+  array.lengths = read_lengths(header, file, array, path);
+  visit_rows(array, visit);
+}
+
+}  // namespace lathe

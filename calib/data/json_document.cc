@@ -1,0 +1,107 @@
+#include "calib/data/json_document.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "lib/base/error.h"
+#include "lib/base/strings.h"
+
+namespace lathe {
+namespace {
+
+using nlohmann::ordered_json;
+
+std::string quoted_list(const std::vector<std::string>& names) {
+  std::vector<std::string> quoted;
+  for (const std::string& name : names) quoted.push_back("'" + name + "'");
+  return quoted.empty() ? "none" : join_words(quoted);
+}
+
+/// "a.jsonl:3: field 'x'", or the place alone for a bare value.
+std::string where_of(const std::string& place, const std::string& name) {
+  return name.empty() ? place : fmt::format("{}: field '{}'", place, name);
+}
+
+std::vector<int64_t> ids_of(const ordered_json& list, const std::string& where) {
+  std::vector<int64_t> ids;
+  ids.reserve(list.size());
+  for (size_t i = 0; i < list.size(); ++i) {
+    const ordered_json& id = list[i];
+    const bool fits =
+        id.is_number_integer() &&
+        (!id.is_number_unsigned() || id.get<uint64_t>() <= uint64_t{std::numeric_limits<int64_t>::max()});
+    if (!fits)
+      user_error("{}: element {}: expected a token id, found {}", where, i,
+                 id.is_number() ? id.dump() : id.type_name());
+    ids.push_back(id.get<int64_t>());
+  }
+  return ids;
+}
+
+ordered_json tools_of(const ordered_json& tools, const std::string& place) {
+  ordered_json list = tools;
+  if (tools.is_string()) {
+    list = ordered_json::parse(tools.get_ref<const std::string&>(), nullptr, /*allow_exceptions=*/false);
+  }
+  if (list.is_null() || list.is_array()) return list;
+  user_error("{}: field 'tools': expected a list, a list as JSON text, or null", place);
+}
+
+void visit_conversation(const ordered_json& messages, const ordered_json& tools,
+                        const text::ChatTemplates* templates, const std::string& place,
+                        const std::string& where, const DocumentVisit& visit) {
+  const ordered_json known_tools = tools_of(tools, place);
+  const bool with_tools = known_tools.is_array() && !known_tools.empty();
+  const text::ChatTemplate* chat = templates == nullptr ? nullptr : templates->choose(with_tools);
+  if (chat == nullptr) {
+    user_error(
+        "{}: a list of messages needs the model's chat template, and the model folder has none "
+        "(chat_template.jinja, or chat_template in tokenizer_config.json); add it, or give the text itself",
+        where);
+  }
+  const std::string text = chat->render(messages, with_tools ? known_tools : ordered_json(), where);
+  visit({.form = Document::Form::chat, .text = text, .ids = {}, .place = place});
+}
+
+}  // namespace
+
+const std::vector<std::string>& default_fields() {
+  static const std::vector<std::string> fields = {"text", "messages", "input_ids"};
+  return fields;
+}
+
+std::string choose_field(const DataSource& source, const std::vector<std::string>& existing,
+                         std::string_view what, const std::string& place) {
+  const auto has = [&](const std::string& name) {
+    return std::find(existing.begin(), existing.end(), name) != existing.end();
+  };
+  if (!source.field.empty()) {
+    if (has(source.field)) return source.field;
+    user_error("{}: {} has no field '{}'; its fields are {}", place, what, source.field,
+               quoted_list(existing));
+  }
+  for (const std::string& name : default_fields()) {
+    if (has(name)) return name;
+  }
+  user_error("{}: {} has no field {}; its fields are {}; name one with `field:`", place, what,
+             "'text', 'messages' or 'input_ids'", quoted_list(existing));
+}
+
+void visit_value(const ordered_json& value, const std::string& name, const ordered_json& tools,
+                 const text::ChatTemplates* templates, const std::string& place, const DocumentVisit& visit) {
+  const std::string where = where_of(place, name);
+  if (value.is_string()) {
+    const std::string& text = value.get_ref<const std::string&>();
+    return visit({.form = Document::Form::text, .text = text, .ids = {}, .place = place});
+  }
+  if (value.is_array() && !value.empty() && value.front().is_object())
+    return visit_conversation(value, tools, templates, place, where, visit);
+  if (!value.is_array()) {
+    user_error("{}: expected a string, a list of messages or a list of token ids, found {}", where,
+               value.type_name());
+  }
+  const std::vector<int64_t> ids = ids_of(value, where);
+  visit({.form = Document::Form::ids, .text = {}, .ids = ids, .place = place});
+}
+
+}  // namespace lathe

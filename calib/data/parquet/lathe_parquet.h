@@ -1,0 +1,37 @@
+// The functions of liblathe_parquet.so: one column of a Parquet file, cell by cell.
+//
+// A module of its own, opened when a .parquet file is read (parquet_reader.cc): Arrow and Parquet are 60 MB
+// of libraries that no other run needs. Plain C types, so that no C++ library type crosses the boundary; no
+// exception does either.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+extern "C" {
+
+enum LatheParquetKind : int32_t {
+  kLatheParquetNull = 0,
+  kLatheParquetText = 1,  // bytes of a string or binary cell; not checked for UTF-8
+  kLatheParquetJson = 2,  // anything else (numbers, lists, structs), as JSON in UTF-8
+};
+
+struct LatheParquetCell {
+  LatheParquetKind kind;
+  const char* data;  // valid during the call; not terminated
+  size_t size;
+};
+
+/// Called for each row of the column, counted from 0; other than 0 stops the reading.
+typedef int (*LatheParquetVisit)(void* context, int64_t row, const LatheParquetCell* cell);
+/// Called for each top-level column with its name and Arrow type, both terminated.
+typedef void (*LatheParquetColumn)(void* context, const char* name, const char* type);
+
+/// 0: fine. 1: `error` (of `error_size` bytes, terminated) says why not.
+int lathe_parquet_columns(const char* path, LatheParquetColumn column, void* context, char* error,
+                          size_t error_size);
+
+/// 0: read, or stopped by `visit`. 1: `error` says why not. `name` is a top-level column of the file.
+int lathe_parquet_read(const char* path, const char* name, LatheParquetVisit visit, void* context,
+                       char* error, size_t error_size);
+}

@@ -1,0 +1,81 @@
+// .txt and .jsonl: memory-mapped, UTF-8 throughout.
+#include <algorithm>
+
+#include "calib/data/json_document.h"
+#include "calib/data/readers.h"
+#include "lib/base/error.h"
+#include "lib/base/file.h"
+#include "lib/base/strings.h"
+
+namespace lathe {
+namespace {
+
+using nlohmann::ordered_json;
+
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos;
+}
+
+void check_utf8(std::string_view text, const DataSource& source) {
+  const auto offset = invalid_utf8_offset(text);
+  if (!offset) return;
+  const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(*offset), '\n');
+  user_error("{}:{}: invalid UTF-8 at byte offset {} (0x{:02x}); convert the file to UTF-8",
+             source.path.string(), line, *offset, static_cast<unsigned char>(text[*offset]));
+}
+
+std::string_view text_of(const MappedFile& file, const DataSource& source) {
+  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  if (is_blank(text)) user_error("{}: the file is empty; expected text", source.path.string());
+  check_utf8(text, source);
+  return text;
+}
+
+/// nlohmann's own message is dropped for its position: it speaks of "line 1" always.
+ordered_json parse_line(std::string_view line, const std::string& place) {
+  try {
+    return ordered_json::parse(line);
+  } catch (const nlohmann::json::parse_error& error) {
+    user_error("{}:{}: not valid JSON; expected one object a line", place, std::max<size_t>(error.byte, 1));
+  } catch (const nlohmann::json::exception& error) {  // a number out of range
+    user_error("{}: not valid JSON: {}", place, error.what());
+  }
+}
+
+void visit_line(std::string_view line, const DataSource& source, const text::ChatTemplates* templates,
+                const std::string& place, const DocumentVisit& visit) {
+  const ordered_json value = parse_line(line, place);
+  if (value.is_array() && source.field.empty())
+    return visit_value(value, "", nullptr, templates, place, visit);
+  if (!value.is_object()) user_error("{}: expected a JSON object, found {}", place, value.type_name());
+  std::vector<std::string> names;
+  for (const auto& item : value.items()) names.push_back(item.key());
+  const std::string field = choose_field(source, names, "the object", place);
+  const ordered_json tools = value.contains("tools") ? value["tools"] : ordered_json();
+  visit_value(value[field], field, tools, templates, place, visit);
+}
+
+}  // namespace
+
+void read_text(const DataSource& source, const DocumentVisit& visit) {
+  const MappedFile file = MappedFile::open(source.path);
+  const std::string place = source.path.string();
+  visit({.form = Document::Form::text, .text = text_of(file, source), .ids = {}, .place = place});
+}
+
+void read_json_lines(const DataSource& source, const text::ChatTemplates* templates,
+                     const DocumentVisit& visit) {
+  const MappedFile file = MappedFile::open(source.path);
+  const std::string_view text = text_of(file, source);
+  int64_t number = 0;
+  for (size_t start = 0; start < text.size();) {
+    const size_t end = std::min(text.find('\n', start), text.size());
+    const std::string_view line = text.substr(start, end - start);
+    start = end + 1;
+    ++number;
+    if (is_blank(line)) continue;
+    visit_line(line, source, templates, fmt::format("{}:{}", source.path.string(), number), visit);
+  }
+}
+
+}  // namespace lathe

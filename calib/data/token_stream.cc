@@ -1,0 +1,63 @@
+#include "calib/data/token_stream.h"
+
+#include <algorithm>
+
+#include "lib/base/cancel.h"
+#include "lib/base/error.h"
+
+namespace lathe {
+namespace {
+
+void check_ids(std::span<const int64_t> ids, int64_t vocab_size, const Document& document) {
+  const auto bad = std::find_if(ids.begin(), ids.end(),
+                                [&](int64_t id) { return id < 0 || (vocab_size > 0 && id >= vocab_size); });
+  if (bad == ids.end()) return;
+  if (document.form != Document::Form::ids) {
+    user_error(
+        "{}: the tokenizer gives token id {}, but the model's vocab_size is {}; the tokenizer belongs to "
+        "another model",
+        document.place, *bad, vocab_size);
+  }
+  const std::string expected =
+      vocab_size > 0 ? fmt::format("0 to {} (the model's vocab_size is {})", vocab_size - 1, vocab_size)
+                     : std::string("0 or more");
+  user_error("{}: element {}: expected token ids from {}, found {}; was the file made for another model?",
+             document.place, bad - ids.begin(), expected, *bad);
+}
+
+std::vector<int64_t> ids_of(const Document& document, const Encoder& encoder) {
+  switch (document.form) {
+    case Document::Form::ids:
+      return {document.ids.begin(), document.ids.end()};
+    case Document::Form::chat:  // the template wrote its special tokens
+      return encoder.tokenizer->encode(document.text, /*add_special_tokens=*/false);
+    case Document::Form::text:
+      return encoder.tokenizer->encode(document.text, encoder.special_tokens);
+  }
+  internal_error("a document of unknown form");
+}
+
+}  // namespace
+
+StreamCounts append(const DataSource& source, size_t number, const Encoder& encoder, TokenStream& stream,
+                    DocumentCensus* census) {
+  StreamCounts counts;
+  for_each_document(source, encoder.templates, [&](const Document& document) {
+    throw_if_cancelled();
+    const std::vector<int64_t> ids = ids_of(document, encoder);
+    check_ids(ids, encoder.vocab_size, document);
+    ++counts.documents;
+    const auto length = static_cast<int64_t>(ids.size());
+    if (length < encoder.min_tokens) {
+      ++counts.dropped;
+      return;
+    }
+    if (census != nullptr) census->observe(document, length);
+    stream.documents.push_back({number, static_cast<int64_t>(stream.ids.size()), length});
+    stream.ids.insert(stream.ids.end(), ids.begin(), ids.end());
+    counts.tokens += length;
+  });
+  return counts;
+}
+
+}  // namespace lathe

@@ -1,0 +1,20 @@
+# The ids of a run, dumped and fed back, give the same hash and the same bytes.
+. tests/e2e/lib.sh
+plain() { quick recipes/rtn.yaml "$@" --set evaluate=null; }
+plain "$scratch/a" --set calibration.seed=5 --dump-ids "$scratch/ids.safetensors"
+plain "$scratch/b" --calib "$scratch/ids.safetensors"
+cmp "$scratch/a/model.safetensors" "$scratch/b/model.safetensors" || fail "the fed-back ids give other bytes"
+[[ $(value "$scratch/a/manifest.json" "r['dataset']['ids_hash']") == $(value "$scratch/b/manifest.json" "r['dataset']['ids_hash']") ]] ||
+  fail "the ids differ"
+[[ $(value "$scratch/a/manifest.json" "r['dataset']['ids_hash']") == $(value "$scratch/a/report.json" "r['calibration']['ids_hash']") ]] ||
+  fail "manifest and report name different ids"
+holds "$scratch/b/manifest.json" "r['dataset']['sources'][0]['kind'] == 'safetensors' and r['dataset']['sources'][0]['samples'] == 8"
+plain "$scratch/c" --dry-run --calib "$scratch/ids.safetensors" --dump-ids "$scratch/ids.npy" >/dev/null
+"$PYTHON" - "$scratch" <<'PY' || fail "the dumped files differ"
+import sys, numpy, safetensors.numpy
+folder = sys.argv[1]
+a = safetensors.numpy.load_file(folder + "/ids.safetensors")["input_ids"]
+b = numpy.load(folder + "/ids.npy")
+assert a.shape == (8, 256) and a.dtype == b.dtype == numpy.int64 and (a == b).all()
+PY
+refuses 2 "ids.txt: token ids are written to" plain "$scratch/d" --dump-ids "$scratch/ids.txt"

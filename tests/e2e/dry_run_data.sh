@@ -1,0 +1,30 @@
+# The plan says what the data gives, what is left out of it, and what is doubtful about it.
+. tests/e2e/lib.sh
+plan() { quick recipes/awq.yaml "$scratch/out" --dry-run "$@" >"$scratch/plan"; }
+says() { grep -qF -- "$1" "$scratch/plan" || fail "expected '$1' in the plan: $(cat "$scratch/plan")"; }
+silent() { ! grep -qF -- "$1" "$scratch/plan" || fail "unexpected '$1' in the plan: $(cat "$scratch/plan")"; }
+plan
+says "data       data/text/calibration.txt: text, 1 document,"
+says "samples    8 of "
+says "warning    few calibration tokens: 2048 for inputs up to "
+plan --set calibration.samples=128 --set calibration.seq_len=512
+silent "warning"
+
+"$PYTHON" - >"$scratch/chat.jsonl" <<'PY'
+import json
+for i in range(40):
+    print(json.dumps({"text": f"What is {i % 20} and {i % 20}?"}))
+print(json.dumps({"text": "."}))
+PY
+plan --calib "$scratch/chat.jsonl" --set calibration.packing=document --set calibration.seq_len=8 --set calibration.min_tokens=3
+says "41 documents"
+says "documents truncated"
+says "1 document dropped as too short"
+says "warning    all calibration documents are very short"
+says "warning    repeated calibration documents: 20 of 40"
+refuses 2 "too little text" quick recipes/awq.yaml "$scratch/out" --dry-run --calib "$scratch/chat.jsonl"
+
+# A run puts the warnings into its report.
+quick recipes/rtn.yaml "$scratch/run" --set evaluate=null
+holds "$scratch/run/report.json" "any('few calibration tokens' in w for w in r['warnings'])"
+[[ ! -e $scratch/out ]] || fail "a dry run wrote $scratch/out"

@@ -1,0 +1,238 @@
+// From files to ids: packing, documents, mixes, counts, hashes, and dumps that read back.
+#include "calib/data/calibration_set.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+
+#include "calib/data/ids_file.h"
+#include "calib/data/token_rows.h"
+#include "tests/unit/calib/data/data_files.h"
+
+namespace lathe {
+namespace {
+
+using test::Ids;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class CalibrationSets : public test::DataFiles {
+ protected:
+  CalibrationSet build(const std::vector<DataSource>& sources, const SampleOptions& options) const {
+    CalibrationSet set = build_calibration_set(sources, options, encoder_);
+    EXPECT_EQ(set.ids.scalar_type(), at::kLong);
+    EXPECT_TRUE(set.ids.is_contiguous());
+    return set;
+  }
+  static SampleOptions pack(int64_t samples, int64_t length, uint64_t seed = 0) {
+    return {.samples = samples, .seq_len = length, .seed = seed, .packing = Packing::pack};
+  }
+  static SampleOptions by_document(int64_t samples, int64_t length, uint64_t seed = 0) {
+    return {.samples = samples, .seq_len = length, .seed = seed, .packing = Packing::document};
+  }
+  /// The samples as text, padding (id 0) as '.'.
+  static std::vector<std::string> samples(const CalibrationSet& set) {
+    std::vector<std::string> rows;
+    for (int64_t i = 0; i < set.ids.size(0); ++i) {
+      std::string& row = rows.emplace_back();
+      for (int64_t j = 0; j < set.ids.size(1); ++j) {
+        const auto id = set.ids[i][j].item<int64_t>();
+        row += id == 0 ? '.' : static_cast<char>(id);
+      }
+    }
+    return rows;
+  }
+  std::string build_error(const std::vector<DataSource>& sources, const SampleOptions& options) const {
+    return error_of([&] { build(sources, options); });
+  }
+};
+
+TEST_F(CalibrationSets, PackJoinsDocumentsAndDropsTheRest) {
+  const std::vector<DataSource> sources = {file("a.txt", "abcd\n"), file("b.jsonl", R"({"text": "ef"})"
+                                                                                    "\n"
+                                                                                    R"({"text": "ghi"})")};
+  const CalibrationSet set = build(sources, pack(2, 4));
+  EXPECT_THAT(samples(set), ElementsAre("abcd", "\nefg"));
+  EXPECT_THAT(set.lengths, IsEmpty());
+  EXPECT_EQ(set.usable, 2);
+  EXPECT_EQ(set.unused_tokens, 2);
+  EXPECT_EQ(set.tokens(), 8);
+  ASSERT_EQ(set.sources.size(), 2u);
+  const SourceCounts &a = set.sources[0], &b = set.sources[1];
+  EXPECT_EQ(std::tie(a.kind, a.documents, a.tokens, a.usable, a.taken), std::make_tuple("text", 1, 5, 2, 2))
+      << "the second sample begins in it";
+  EXPECT_EQ(std::tie(b.kind, b.documents, b.tokens, b.usable, b.taken), std::make_tuple("jsonl", 2, 5, 0, 0));
+  // xxhsum -H2 of "abcd\n", by libxxhash.
+  EXPECT_EQ(a.file_hash, "xxh3-128:ad3e38cc4333ed1b742b20a1b224a05e");
+}
+
+TEST_F(CalibrationSets, DocumentsArePaddedAndCutOff) {
+  const DataSource source = file("a.jsonl",
+                                 "{\"text\": \"abcdef\"}\n{\"text\": \"gh\"}\n{\"text\": \"i\"}\n"
+                                 "{\"text\": \"\"}\n{\"text\": \"jkl\"}\n");
+  encoder_.min_tokens = 2;
+  const CalibrationSet set = build({source}, by_document(3, 4));
+  EXPECT_THAT(samples(set), ElementsAre("abcd", "gh..", "jkl."));
+  EXPECT_THAT(set.lengths, ElementsAre(4, 2, 3));
+  EXPECT_EQ(set.tokens(), 9);
+  const SourceCounts& counts = set.sources[0];
+  EXPECT_EQ(counts.documents, 5);
+  EXPECT_EQ(counts.dropped, 2);
+  EXPECT_EQ(counts.truncated, 1);
+  EXPECT_EQ(counts.tokens, 11);
+  EXPECT_EQ(counts.usable, 3);
+  EXPECT_EQ(set.unused_tokens, 0);
+}
+
+TEST_F(CalibrationSets, FullDocumentsHaveNoLengths) {
+  const DataSource source = file("a.jsonl", "{\"text\": \"abc\"}\n{\"text\": \"defg\"}\n");
+  const CalibrationSet cut = build({source}, by_document(2, 3));
+  EXPECT_THAT(samples(cut), ElementsAre("abc", "def"));
+  EXPECT_THAT(cut.lengths, IsEmpty());
+  EXPECT_EQ(build({source}, by_document(1, 100)).ids.size(1), 3) << "no wider than the longest sample";
+}
+
+TEST_F(CalibrationSets, SpecialTokensStandAroundEachText) {
+  const DataSource source = file("a.jsonl", "{\"text\": \"ab\"}\n{\"text\": \"c\"}\n[100]\n");
+  encoder_.special_tokens = true;
+  EXPECT_THAT(samples(build({source}, pack(1, 8))), ElementsAre("\1ab\2\1c\2d"))
+      << "ids are taken as they are";
+}
+
+TEST_F(CalibrationSets, MinTokensDropsFromPackedTextToo) {
+  const DataSource source = file("a.jsonl", "{\"text\": \"ab\"}\n{\"text\": \"c\"}\n{\"text\": \"de\"}\n");
+  encoder_.min_tokens = 2;
+  const CalibrationSet set = build({source}, pack(2, 2));
+  EXPECT_THAT(samples(set), ElementsAre("ab", "de"));
+  EXPECT_EQ(set.sources[0].dropped, 1);
+}
+
+TEST_F(CalibrationSets, AMixTakesCountsAndShares) {
+  const std::string long_text(100, 'a');
+  std::vector<DataSource> sources = {file("a.txt", long_text), file("b.txt", std::string(100, 'b')),
+                                     file("c.txt", std::string(100, 'c'))};
+  sources[0].weight = 3;
+  sources[1].samples = 2;  // c: weight 1
+  const CalibrationSet set = build(sources, pack(10, 4));
+  EXPECT_EQ(set.sources[0].taken, 6);
+  EXPECT_EQ(set.sources[1].taken, 2);
+  EXPECT_EQ(set.sources[2].taken, 2);
+  EXPECT_EQ(set.sources[0].usable, 25);
+  EXPECT_EQ(set.usable, 75);
+  EXPECT_THAT(samples(set),
+              ElementsAre("aaaa", "aaaa", "aaaa", "aaaa", "aaaa", "aaaa", "bbbb", "bbbb", "cccc", "cccc"));
+}
+
+TEST_F(CalibrationSets, SourcesOfAMixAreCutOnTheirOwn) {
+  std::vector<DataSource> sources = {file("a.txt", "aaaaaa"), file("b.txt", "bbbbbb")};
+  EXPECT_THAT(samples(build(sources, pack(3, 4))), ElementsAre("aaaa", "aabb", "bbbb"));
+  sources[0].weight = sources[1].weight = 1;
+  const CalibrationSet set = build(sources, pack(2, 4));
+  EXPECT_THAT(samples(set), ElementsAre("aaaa", "bbbb"));
+  EXPECT_EQ(set.unused_tokens, 4);
+}
+
+TEST_F(CalibrationSets, SaysHowMuchIsLacking) {
+  const DataSource source = file("a.txt", std::string(73 * 4 + 3, 'x'));
+  EXPECT_THAT(build_error({source}, pack(128, 4)),
+              AllOf(HasSubstr("a.txt: too little text: 128 samples of 4 tokens were asked for"),
+                    HasSubstr("the data gives 73"), HasSubstr("add text for 55 more (220 tokens)"),
+                    HasSubstr("ask for 73 or fewer")));
+  EXPECT_THAT(build_error({source}, pack(1, 1000)),
+              AllOf(HasSubstr("the data gives 0"), HasSubstr("ask for shorter samples")));
+  EXPECT_THAT(build_error({source}, by_document(2, 4)),
+              HasSubstr("2 samples (one a document) were asked for, the data gives 1; add 1 more documents"));
+  EXPECT_THAT(build_error({file("b.jsonl", "{\"text\": \"\"}\n")}, pack(1, 1)),
+              HasSubstr("the data gives 0"));
+  std::vector<DataSource> mix = {source, file("c.txt", "x")};
+  mix[0].weight = 1;
+  EXPECT_THAT(build_error(mix, pack(4, 4)), HasSubstr("c.txt: too little text: 2 samples"));
+  mix[0].samples = 5;
+  EXPECT_THAT(build_error(mix, pack(4, 4)), HasSubstr("add up to 5"));
+  EXPECT_THAT(build_error({}, pack(1, 1)), HasSubstr("no calibration data"));
+}
+
+TEST_F(CalibrationSets, RefusesAnUnknownKindBeforeReadingAnything) {
+  const DataSource bad = file("a.txt", "\xff"), unknown = {.path = folder_ / "x.csv"};
+  EXPECT_THAT(build_error({bad, unknown}, pack(1, 1)), HasSubstr("x.csv: unknown kind"));
+}
+
+TEST_F(CalibrationSets, SeedsDrawFromEachSource) {
+  std::string lines;
+  for (char c = 'a'; c <= 'z'; ++c) lines += std::string("{\"text\": \"") + c + "\"}\n";
+  std::vector<DataSource> mix = {file("a.jsonl", lines), file("b.jsonl", lines)};
+  mix[0].weight = mix[1].weight = 1;
+  const CalibrationSet set = build(mix, by_document(10, 1, 42));
+  const auto rows = samples(set);
+  EXPECT_TRUE(std::is_sorted(rows.begin(), rows.begin() + 5));
+  EXPECT_NE(std::vector(rows.begin(), rows.begin() + 5), std::vector(rows.begin() + 5, rows.end()))
+      << "two equal files give different samples";
+  EXPECT_TRUE(build(mix, by_document(10, 1, 42)).ids.equal(set.ids));
+  EXPECT_FALSE(build(mix, by_document(10, 1, 43)).ids.equal(set.ids));
+}
+
+TEST_F(CalibrationSets, DumpsReadBackAsTheSameSet) {
+  const DataSource source =
+      file("a.jsonl", "{\"text\": \"abcdef\"}\n{\"text\": \"gh\"}\n{\"text\": \"jkl\"}\n");
+  const auto same = [&](const CalibrationSet& set, const char* name, const SampleOptions& options) {
+    write_ids_file(folder_ / name, set);
+    const CalibrationSet back = build({{.path = folder_ / name}}, options);
+    EXPECT_TRUE(back.ids.equal(set.ids)) << name;
+    EXPECT_EQ(back.lengths, set.lengths) << name;
+    EXPECT_EQ(ids_hash(back.ids, back.lengths), ids_hash(set.ids, set.lengths));
+  };
+  const CalibrationSet packed = build({source}, pack(2, 4, 5)), ragged = build({source}, by_document(3, 4));
+  same(packed, "ids.safetensors", pack(2, 4, 5));
+  same(packed, "ids.npy", pack(2, 4));
+  same(ragged, "ragged.safetensors", by_document(3, 4));
+  EXPECT_THAT(error_of([&] { write_ids_file(folder_ / "ragged.npy", ragged); }),
+              HasSubstr("the samples differ in length, which a .npy file can't say"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "ragged.npy"));
+  EXPECT_THAT(error_of([&] { check_ids_file("ids.txt"); }), HasSubstr("ids.txt: token ids are written to"));
+  EXPECT_THAT(error_of([&] { write_ids_file(folder_ / "no" / "ids.npy", packed); }), HasSubstr("ids.npy"));
+}
+
+// The values are those of the Python package xxhash, xxh3_128_hexdigest of the little-endian int64 bytes.
+TEST(IdsHash, EqualsXxh3OfTheBytes) {
+  const at::Tensor ids = at::arange(6, at::kLong);
+  EXPECT_EQ(ids_hash(ids), "xxh3-128:868749fa967b053818a10013572c9215");
+  EXPECT_EQ(ids_hash(ids.view({2, 3})), ids_hash(ids));
+  EXPECT_EQ(ids_hash(ids.view({3, 2}).t().contiguous().t()), ids_hash(ids))
+      << "row-major order, not memory order";
+  EXPECT_EQ(ids_hash(at::tensor({0, 1, 2, 3, 4, 6}, at::kLong)), "xxh3-128:a549b6f205e7fd1aac20a04573945e9a");
+  EXPECT_EQ(ids_hash(at::empty({0}, at::kLong)), "xxh3-128:99aa06d3014798d86001c324468d497f");
+  EXPECT_EQ(ids_hash(ids.view({2, 3}), {3, 2}), "xxh3-128:18876addea69a6d0ccaf36f8f00a4edd");
+}
+
+class TokenRows : public test::DataFiles {
+ protected:
+  Ids rows(const std::vector<DataSource>& sources, int64_t length) {
+    const at::Tensor ids = token_rows(sources, encoder_, length, counts_);
+    EXPECT_EQ(ids.sizes(), (at::IntArrayRef{counts_.rows, length}));
+    return {ids.data_ptr<int64_t>(), ids.data_ptr<int64_t>() + ids.numel()};
+  }
+  RowCounts counts_;
+};
+
+TEST_F(TokenRows, JoinsDocumentsAndDropsTheRest) {
+  const std::vector<DataSource> sources = {file("a.txt", "abc\n"), file("b.TXT", "de")};
+  EXPECT_THAT(rows(sources, 4), ElementsAre('a', 'b', 'c', '\n'));
+  EXPECT_EQ(counts_.documents, 2);
+  EXPECT_EQ(counts_.tokens, 6);
+  EXPECT_EQ(counts_.rows, 1);
+  EXPECT_EQ(counts_.unused_tokens, 2);
+  EXPECT_THAT(rows(sources, 3), ElementsAre('a', 'b', 'c', '\n', 'd', 'e'));
+  EXPECT_EQ(counts_.documents, 2) << "counts start anew";
+  EXPECT_TRUE(rows(sources, 7).empty());
+  EXPECT_EQ(counts_.unused_tokens, 6);
+}
+
+TEST_F(TokenRows, RefusesDataWithoutTokens) {
+  EXPECT_THAT(error_of([&] { rows({file("d.jsonl", "{\"text\": \"\"}\n")}, 1); }),
+              HasSubstr("d.jsonl: the text gives no tokens"));
+  EXPECT_THAT(error_of([&] { rows({}, 1); }), HasSubstr("no text to read"));
+}
+
+}  // namespace
+}  // namespace lathe

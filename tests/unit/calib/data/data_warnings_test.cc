@@ -1,0 +1,92 @@
+// Each warning fires where it should, and not a step before.
+#include "calib/data/data_warnings.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+
+#include "tests/unit/calib/data/data_files.h"
+
+namespace lathe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class DataWarnings : public test::DataFiles {
+ protected:
+  CalibrationSet documents_set(const std::vector<std::string>& texts) const {
+    std::string lines;
+    for (const std::string& text : texts) lines += nlohmann::json({{"text", text}}).dump() + "\n";
+    return build_calibration_set({file("a.jsonl", lines)}, {.samples = 1, .seq_len = 1}, encoder_);
+  }
+  static std::vector<std::string> warnings(const CalibrationSet& set,
+                                           const text::ScriptCounts& vocabulary = {}) {
+    return data_warnings(set, {.widest_input = 0, .vocabulary = vocabulary});
+  }
+  static std::string words(int count, const std::string& word) {
+    std::string text;
+    for (int i = 0; i < count; ++i) text += word + std::to_string(i) + " ";
+    return text;
+  }
+};
+
+TEST_F(DataWarnings, FewTokensForTheWidestInput) {
+  CalibrationSet set = documents_set({words(30, "word")});
+  set.ids = at::zeros({10, 16}, at::kLong);
+  EXPECT_THAT(data_warnings(set, {.widest_input = 10}), IsEmpty());
+  EXPECT_THAT(data_warnings(set, {.widest_input = 11}),
+              ElementsAre(AllOf(HasSubstr("few calibration tokens: 160 for inputs up to 11 wide"),
+                                HasSubstr("176"))));
+  set.lengths = {16, 16, 16, 16, 16, 16, 16, 16, 16, 15};
+  EXPECT_THAT(data_warnings(set, {.widest_input = 10}), ElementsAre(HasSubstr("few calibration tokens: 159")))
+      << "padding is no token";
+}
+
+TEST_F(DataWarnings, OneScriptWhereTheVocabularyHasMore) {
+  const CalibrationSet latin = documents_set({words(30, "word")});
+  const CalibrationSet mixed =
+      documents_set({words(30, "word") + words(30, "\u0441\u043b\u043e\u0432\u043e")});
+  const text::ScriptCounts several = {{"Latin", 90}, {"Cyrillic", 6}, {"Han", 4}};
+  const text::ScriptCounts english = {{"Latin", 96}, {"Greek", 4}};
+  EXPECT_THAT(warnings(latin, several), ElementsAre(AllOf(HasSubstr("100.0 % of its letters are Latin"),
+                                                          HasSubstr("10 % of the letters"))));
+  EXPECT_THAT(warnings(latin, english), IsEmpty());
+  EXPECT_THAT(warnings(mixed, several), IsEmpty());
+  EXPECT_THAT(warnings(documents_set({words(70, "\u6f22")}), english), ElementsAre(HasSubstr("are Han")));
+}
+
+TEST_F(DataWarnings, DocumentsAllVeryShort) {
+  const std::string limit(64, 'x'), longer(65, 'y');
+  EXPECT_THAT(
+      warnings(documents_set({"a", limit})),
+      ElementsAre(HasSubstr("all calibration documents are very short: the longest of 2 has 64 tokens")));
+  EXPECT_THAT(warnings(documents_set({"a", longer})), IsEmpty());
+  EXPECT_THAT(warnings(documents_set({"a"})), IsEmpty()) << "one text is one document, whatever it holds";
+}
+
+TEST_F(DataWarnings, DocumentsThatRepeatOthers) {
+  const std::string text = words(20, "word");
+  std::string shouted = "  ";
+  for (const char c : text) shouted += static_cast<char>(std::toupper(c));
+  EXPECT_THAT(warnings(documents_set({text, shouted + "!", text, "else"})),
+              ElementsAre(HasSubstr("2 of 4 equal an earlier one")));
+  EXPECT_THAT(warnings(documents_set({text, text, "else"})), IsEmpty()) << "one may be chance";
+  std::vector<std::string> many;
+  for (int i = 0; i < 250; ++i) many.push_back(text + std::to_string(i));
+  many[249] = many[248] = many[0];
+  EXPECT_THAT(warnings(documents_set(many)), IsEmpty()) << "0.8 %";
+  many[247] = many[0];
+  EXPECT_THAT(warnings(documents_set(many)), ElementsAre(HasSubstr("3 of 250")));
+}
+
+TEST_F(DataWarnings, IdsAreComparedAsIds) {
+  const DataSource source = file("a.jsonl", words(0, "") + "[1, 2]\n[1, 2]\n[1, 2]\n[2, 1]\n");
+  const CalibrationSet set = build_calibration_set({source}, {.samples = 1, .seq_len = 1}, encoder_);
+  EXPECT_EQ(set.census.repeated(), 2);
+  EXPECT_EQ(set.census.documents(), 4);
+}
+
+}  // namespace
+}  // namespace lathe

@@ -1,0 +1,124 @@
+// .txt and .jsonl as documents: text, conversations and ids; errors word by word.
+#include "calib/data/documents.h"
+
+#include <gmock/gmock.h>
+
+#include "tests/unit/calib/data/data_files.h"
+
+namespace lathe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using Documents = test::DataFiles;
+
+TEST_F(Documents, ATextFileIsOne) { EXPECT_THAT(texts(file("a.TXT", "abc\n\nd")), ElementsAre("abc\n\nd")); }
+
+TEST_F(Documents, ReadsTheChosenFieldOfEachLine) {
+  const DataSource source = file(
+      "a.jsonl", "{\"text\": \"no\", \"body\": \"x\\u00e9\"}\r\n\n  \n{\"body\": \"\"}\n{\"body\": \"yz\"}",
+      "body");
+  EXPECT_THAT(texts(source), ElementsAre("x\u00e9", "", "yz"));
+}
+
+TEST_F(Documents, FindsTheFieldWhereNoneIsNamed) {
+  EXPECT_THAT(
+      documents(file("a.jsonl", "{\"input_ids\": [9], \"text\": \"a\"}\n{\"input_ids\": [7, 8]}\n[5, 6]\n")),
+      ElementsAre(test::Ids{'a'}, test::Ids{7, 8}, test::Ids{5, 6}));
+  EXPECT_THAT(
+      error(file("b.jsonl", "{\"body\": \"a\"}")),
+      HasSubstr("b.jsonl:1: the object has no field 'text', 'messages' or 'input_ids'; its fields are "
+                "'body'; name one with `field:`"));
+}
+
+TEST_F(Documents, RendersConversationsWithTheTemplate) {
+  text::ChatTemplates templates;
+  templates.standard.emplace(
+      "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if tools %}{{ tools | length }}{% "
+      "endif %}",
+      "t.jinja", nlohmann::ordered_json::object());
+  encoder_.templates = &templates;
+  encoder_.special_tokens = true;  // the template's own are enough
+  EXPECT_THAT(texts(file("a.jsonl",
+                         R"({"messages": [{"role": "user", "content": "hi"}], "tools": "[{}, {}]"})"
+                         "\n"
+                         R"({"messages": [{"role": "u", "content": "a"}, {"role": "b", "content": "c"}]})")),
+              ElementsAre("<user>hi2", "<u>a<b>c"));
+  EXPECT_THAT(error(file("b.jsonl", "\n{\"messages\": [{\"role\": null}]}")),
+              HasSubstr("b.jsonl:2: field 'messages': message 0: expected a text 'role', found null"));
+  EXPECT_THAT(error(file("c.jsonl", R"({"messages": [{"role": "u", "content": "a"}], "tools": 5})")),
+              HasSubstr("c.jsonl:1: field 'tools': expected a list"));
+}
+
+TEST_F(Documents, RefusesConversationsWithoutATemplate) {
+  const DataSource source = file("a.jsonl", R"({"messages": [{"role": "user", "content": "hi"}]})");
+  EXPECT_THAT(error(source), AllOf(HasSubstr("a.jsonl:1: field 'messages': a list of messages needs"),
+                                   HasSubstr("chat_template")));
+  const text::ChatTemplates none;
+  encoder_.templates = &none;
+  EXPECT_THAT(error(source), HasSubstr("a list of messages needs the model's chat template"));
+}
+
+TEST_F(Documents, NamesTheLineOfABadObject) {
+  const std::pair<const char*, const char*> table[] = {
+      {"{\"text\": \"a\"}\n\n{\"text\": oops}\n", ":3:10: not valid JSON"},
+      {"{\"text\": \"a\"}\n{\"content\": \"a\", \"id\": 1}\n",
+       ":2: the object has no field 'text'; its fields are 'content' and 'id'"},
+      {"{}", ":1: the object has no field 'text'; its fields are none"},
+      {"{\"text\": 5}\n",
+       ":1: field 'text': expected a string, a list of messages or a list of token ids, "
+       "found number"},
+      {"{\"text\": null}\n",
+       ":1: field 'text': expected a string, a list of messages or a list of token ids, found null"},
+      {"{\"text\": {\"text\": \"a\"}}\n",
+       ":1: field 'text': expected a string, a list of messages or a list of token ids, found object"},
+      {"{\"text\": [1, null]}\n", ":1: field 'text': element 1: expected a token id, found null"},
+      {"{\"text\": [1.5]}\n", ":1: field 'text': element 0: expected a token id, found 1.5"},
+      {"{\"text\": [18446744073709551615]}\n",
+       ":1: field 'text': element 0: expected a token id, found 18446744073709551615"},
+      {"{\"text\": [[1]]}\n", ":1: field 'text': element 0: expected a token id, found array"},
+      {"{\"text\": [-1]}\n", ":1: element 0: expected token ids from 0 or more, found -1"},
+      {"[1]\n", ":1: expected a JSON object, found array"},
+      {"5\n", ":1: expected a JSON object, found number"},
+      {"{\"text\": \"\\ud800\"}\n", ":1:"},
+      {"{\"text\": 1e999}\n", ":1: not valid JSON"}};
+  for (const auto& [contents, message] : table)
+    EXPECT_THAT(error(file("a.jsonl", contents, "text")), HasSubstr(std::string("a.jsonl") + message))
+        << contents;
+}
+
+TEST_F(Documents, NamesLineAndOffsetOfInvalidUtf8) {
+  EXPECT_THAT(error(file("a.txt", "one\ntwo\nth\xff")),
+              HasSubstr("a.txt:3: invalid UTF-8 at byte offset 10 (0xff)"));
+  EXPECT_THAT(error(file("b.txt", "\xc3")), HasSubstr("b.txt:1: invalid UTF-8 at byte offset 0 (0xc3)"));
+  EXPECT_THAT(error(file("c.jsonl", "{\"text\": \"a\"}\n{\"text\": \"\xed\xa0\x80\"}\n")),
+              HasSubstr("c.jsonl:2: invalid UTF-8 at byte offset 24"));
+}
+
+TEST_F(Documents, RefusesEmptyAndUnknownFiles) {
+  EXPECT_THAT(error(file("a.txt", "")), HasSubstr("a.txt: the file is empty"));
+  EXPECT_THAT(error(file("b.txt", " \n\t\n")), HasSubstr("b.txt: the file is empty"));
+  EXPECT_THAT(error(file("c.jsonl", "")), HasSubstr("c.jsonl: the file is empty"));
+  EXPECT_THAT(error({.path = folder_ / "none.txt"}), HasSubstr("none.txt: can't be opened"));
+  EXPECT_THAT(
+      error({.path = folder_ / "x.csv"}),
+      AllOf(HasSubstr("x.csv: unknown kind of data file '.csv'"), HasSubstr(".txt"), HasSubstr(".jsonl"),
+            HasSubstr(".parquet"), HasSubstr(".npy"), HasSubstr(".safetensors")));
+}
+
+TEST_F(Documents, RefusesIdsBeyondTheModelsVocabulary) {
+  const DataSource text = file("a.txt", "az");
+  encoder_.vocab_size = 'z' + 1;
+  EXPECT_THAT(texts(text), ElementsAre("az"));
+  EXPECT_THAT(documents(file("a.jsonl", "[122]")), ElementsAre(test::Ids{122}));
+  encoder_.vocab_size = 'z';
+  EXPECT_THAT(error(text),
+              AllOf(HasSubstr("a.txt: the tokenizer gives token id 122"), HasSubstr("vocab_size is 122")));
+  EXPECT_THAT(error(file("a.jsonl", "[5]\n[3, 122]")),
+              HasSubstr("a.jsonl:2: element 1: expected token ids from 0 to 121 (the model's vocab_size is "
+                        "122), found 122"));
+}
+
+}  // namespace
+}  // namespace lathe

@@ -1,0 +1,172 @@
+// Token ids in .npy and .safetensors: every integer type, and files of all kinds of wrong.
+#include <gmock/gmock.h>
+
+#include <cstring>
+
+#include "calib/data/npy_header.h"
+#include "tests/unit/calib/data/data_files.h"
+
+namespace lathe {
+namespace {
+
+using test::Ids;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string dict_of(const std::string& descr, const std::string& shape, const char* fortran = "False") {
+  return "{'descr': " + descr + ", 'fortran_order': " + fortran + ", 'shape': " + shape + ", }";
+}
+
+/// A .npy file, its dict padded to `align` as NumPy does.
+std::string npy(const std::string& dict, const std::string& data, char major = 1) {
+  std::string header = dict;
+  const size_t prefix = major == 1 ? 10 : 12;
+  header.append(63 - (prefix + header.size()) % 64, ' ');
+  header += '\n';
+  std::string file = "\x93NUMPY";
+  file += {major, '\0', static_cast<char>(header.size()), '\0'};
+  if (major > 1) file.append(2, '\0');
+  return file + header + data;
+}
+
+template <class Integer>
+std::string bytes(const std::vector<Integer>& values) {
+  std::string data(values.size() * sizeof(Integer), '\0');
+  std::memcpy(data.data(), values.data(), data.size());
+  return data;
+}
+
+class IdFiles : public test::DataFiles {
+ protected:
+  DataSource array(const std::string& contents) const { return file("a.npy", contents); }
+  std::vector<Ids> read(const std::string& descr, const std::string& shape, const std::string& data) const {
+    return documents(array(npy(dict_of(descr, shape), data)));
+  }
+  /// A safetensors file of one header and data.
+  DataSource tensors(const std::string& header, const std::string& data, std::string field = "") const {
+    std::string contents = bytes<uint64_t>({header.size()});
+    return file("a.safetensors", contents + header + data, std::move(field));
+  }
+};
+
+TEST_F(IdFiles, ReadsEveryIntegerType) {
+  EXPECT_THAT(read("'<i4'", "(3,)", bytes<int32_t>({5, 6, 70000})), ElementsAre(Ids{5, 6, 70000}));
+  EXPECT_THAT(read("'<i8'", "(1,)", bytes<int64_t>({1LL << 40})), ElementsAre(Ids{1LL << 40}));
+  EXPECT_THAT(read("'<u2'", "(2,)", bytes<uint16_t>({1, 65535})), ElementsAre(Ids{1, 65535}));
+  EXPECT_THAT(read("'<u4'", "(1,)", bytes<uint32_t>({4000000000u})), ElementsAre(Ids{4000000000}));
+  EXPECT_THAT(read("'|u1'", "(2,)", bytes<uint8_t>({1, 255})), ElementsAre(Ids{1, 255}));
+  EXPECT_THAT(read("'|i1'", "(1,)", bytes<int8_t>({127})), ElementsAre(Ids{127}));
+  EXPECT_THAT(read("'<i2'", "(1,)", bytes<int16_t>({300})), ElementsAre(Ids{300}));
+  EXPECT_THAT(read("'<u8'", "(1,)", bytes<uint64_t>({9})), ElementsAre(Ids{9}));
+}
+
+TEST_F(IdFiles, ARowOfAMatrixIsADocument) {
+  EXPECT_THAT(read("'<i4'", "(2, 3)", bytes<int32_t>({1, 2, 3, 4, 5, 6})),
+              ElementsAre(Ids{1, 2, 3}, Ids{4, 5, 6}));
+  const std::string data = bytes<int32_t>({1, 2});
+  EXPECT_THAT(documents(array(npy(dict_of("'<i4'", "(2,)"), data, 2))), ElementsAre(Ids{1, 2}));
+  EXPECT_THAT(documents(array(npy(dict_of("'<i4'", "(2,)", "True"), data))), ElementsAre(Ids{1, 2}))
+      << "one dimension has no order";
+}
+
+TEST_F(IdFiles, RefusesMalformedNpy) {
+  const std::string two = bytes<int32_t>({1, 2});
+  const std::string good = npy(dict_of("'<i4'", "(2,)"), two);
+  const std::pair<std::string, const char*> table[] = {
+      {"", "not a .npy file"},
+      {"PK\x03\x04", "not a .npy file"},
+      {good.substr(0, 6), "the header is cut off"},
+      {good.substr(0, 9), "the header is cut off"},
+      {good.substr(0, 40), "the header is cut off"},
+      {good.substr(0, good.size() - 1),
+       "truncated .npy file: shape [2] of '<i4' needs 8 bytes of data, found 7"},
+      {good + "x", "malformed .npy file: shape [2] of '<i4' needs 8 bytes of data, found 9"},
+      {npy(dict_of("'<i4'", "(2,)"), two, 9), "version 9.0 is not supported"},
+      {npy(dict_of("'<i4'", "(2, 1)", "True"), two), "found Fortran order"},
+      {npy(dict_of("'<f4'", "(2,)"), two),
+       "expected little-endian integers ('<i4', '<i8', '<u2', ...), found "
+       "dtype '<f4'"},
+      {npy(dict_of("'|O'", "(2,)"), two), "found dtype '|O'"},
+      {npy(dict_of("'>i4'", "(2,)"), two), "found dtype '>i4'"},
+      {npy(dict_of("'<i3'", "(2,)"), two), "found dtype '<i3'"},
+      {npy(dict_of("[('a', '<i4')]", "(2,)"), two), "structured dtypes hold no token ids"},
+      {npy(dict_of("'<i4'", "()"), two), "expected token ids of shape [length] or [rows, length]"},
+      {npy(dict_of("'<i4'", "(1, 1, 2)"), two), "expected token ids of shape"},
+      {npy(dict_of("'<i4'", "(0,)"), ""), "shape [0] holds no token ids"},
+      {npy(dict_of("'<i4'", "(3, 0)"), ""), "shape [3, 0] holds no token ids"},
+      {npy(dict_of("'<i4'", "(-2,)"), two), "malformed .npy header: expected a size"},
+      {npy(dict_of("'<i4'", "(99999999999999999999,)"), two), "expected a size"},
+      {npy(dict_of("'<i4'", "(4611686018427387904, 4611686018427387904)"), two), "more than 2^64"},
+      {npy(dict_of("'<i4'", "(2,"), two), "malformed .npy header"},
+      {npy(dict_of("'<i4'", "(2,)", "false"), two), "expected True or False"},
+      {npy("{'descr': '<i4', 'shape': (2,)}", two), "expected the keys descr, fortran_order and shape"},
+      {npy("{'descr': '<i4', 'descr': '<i4'}", two), "each once"},
+      {npy("{'descr': '<i4", two), "expected a closing quote"},
+      {npy(dict_of("'<i4'", "(2,)") + "x", two), "nothing after the dict"},
+      {npy("", two), "malformed .npy header"}};
+  for (const auto& [contents, message] : table)
+    EXPECT_THAT(error(array(contents)), HasSubstr(message)) << message;
+}
+
+TEST_F(IdFiles, NamesTheRowOfABadId) {
+  encoder_.vocab_size = 100;
+  EXPECT_THAT(error(array(npy(dict_of("'<i4'", "(2, 2)"), bytes<int32_t>({1, 2, 3, 100})))),
+              HasSubstr("a.npy: row 1: element 1: expected token ids from 0 to 99 (the model's vocab_size is "
+                        "100), found 100"));
+  EXPECT_THAT(error(array(npy(dict_of("'<i8'", "(1,)"), bytes<int64_t>({-1})))),
+              HasSubstr("a.npy: element 0: expected token ids"));
+  EXPECT_THAT(error(array(npy(dict_of("'<u8'", "(1,)"), bytes<uint64_t>({~0ull})))), HasSubstr("found -1"));
+}
+
+TEST_F(IdFiles, WritesTheHeaderThatNumPyWrites) {
+  // numpy 2.3.5: np.save of an int64 array of shape (2, 3).
+  const std::string header = format_npy_header({2, 3});
+  EXPECT_EQ(header, npy(dict_of("'<i8'", "(2, 3)"), ""));
+  EXPECT_EQ(header.size(), 128u);
+  EXPECT_THAT(documents(array(format_npy_header({2}) + bytes<int64_t>({7, 8}))), ElementsAre(Ids{7, 8}));
+}
+
+TEST_F(IdFiles, ANpyFileHasNoFields) {
+  DataSource source = array(npy(dict_of("'<i4'", "(1,)"), bytes<int32_t>({1})));
+  source.field = "text";
+  EXPECT_THAT(error(source), HasSubstr("a .npy file has no fields"));
+}
+
+constexpr const char* kTwoRows =
+    R"({"input_ids":{"dtype":"I32","shape":[2,2],"data_offsets":[0,16]},"lengths":{"dtype":"I64","shape":[2],"data_offsets":[16,32]}})";
+
+TEST_F(IdFiles, ReadsSafetensors) {
+  const std::string ids = bytes<int32_t>({1, 2, 3, 4});
+  EXPECT_THAT(documents(tensors(kTwoRows, ids + bytes<int64_t>({2, 1}))), ElementsAre(Ids{1, 2}, Ids{3}));
+  EXPECT_THAT(documents(tensors(R"({"only":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}})", "abc")),
+              ElementsAre(Ids{'a', 'b', 'c'}));
+  const char* two =
+      R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})";
+  EXPECT_THAT(documents(tensors(two, "xy", "b")), ElementsAre(Ids{'y'}));
+}
+
+TEST_F(IdFiles, RefusesMalformedSafetensors) {
+  const std::string ids = bytes<int32_t>({1, 2, 3, 4});
+  EXPECT_THAT(error(tensors(kTwoRows, ids + bytes<int64_t>({3, 1}))),
+              HasSubstr("a.safetensors: lengths: row 0: expected 0 to 2, found 3"));
+  EXPECT_THAT(error(tensors(kTwoRows, ids + bytes<int64_t>({1, -1}))), HasSubstr("row 1: expected 0 to 2"));
+  EXPECT_THAT(error(tensors(kTwoRows, ids)), HasSubstr("a.safetensors"));  // truncated
+  EXPECT_THAT(error(tensors(R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "abcd")),
+              HasSubstr("a.safetensors: x: expected token ids of an integer dtype, found F32 [1]"));
+  EXPECT_THAT(error(tensors(R"({"x":{"dtype":"U8","shape":[1,1,1],"data_offsets":[0,1]}})", "a")),
+              HasSubstr("expected token ids of shape"));
+  EXPECT_THAT(
+      error(tensors(
+          R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+          "xy")),
+      HasSubstr("no tensor 'input_ids'; its tensors are 'a' and 'b'"));
+  EXPECT_THAT(error(tensors("{}", "")), HasSubstr("its tensors are none"));
+  EXPECT_THAT(
+      error(tensors(
+          R"({"input_ids":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"lengths":{"dtype":"I64","shape":[1],"data_offsets":[2,10]}})",
+          std::string(10, 'x'))),
+      HasSubstr("lengths: expected one I64 for each row of ids, found I64 [1] beside ids of shape [2]"));
+}
+
+}  // namespace
+}  // namespace lathe
