@@ -128,9 +128,9 @@ std::filesystem::path required_path(const std::string& text, const char* flag, c
 }
 
 std::optional<std::filesystem::path> optional_path(const CLI::App& app, const std::string& text,
-                                                   const std::string& flag) {
+                                                   const std::string& flag, const char* what = "a folder") {
   if (app.count(flag) == 0) return std::nullopt;
-  if (text.empty()) user_error("{}: expected a path, found an empty text", flag);
+  if (text.empty()) user_error("{}: expected {}, found an empty text", flag, what);
   return text;
 }
 
@@ -149,7 +149,7 @@ RunRequest finish_run(const CLI::App& app, RunRequest run, const Texts& texts) {
   run.recipe = required_path(texts.recipe, "--recipe FILE", "quantize");
   run.model = optional_path(app, texts.model, "--model");
   run.output = optional_path(app, texts.output, "--output");
-  run.dump_ids = optional_path(app, texts.dump_ids, "--dump-ids");
+  run.dump_ids = optional_path(app, texts.dump_ids, "--dump-ids", "a file");
   for (const std::string& file : texts.calib)
     run.calib.push_back(required_path(file, "--calib FILE", "quantize"));
   check_range("--threads", run.threads, 0, kMaxThreads);

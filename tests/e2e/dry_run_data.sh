@@ -16,10 +16,9 @@ for i in range(40):
     print(json.dumps({"text": f"What is {i % 20} and {i % 20}?"}))
 print(json.dumps({"text": "."}))
 PY
-plan --calib "$scratch/chat.jsonl" --set calibration.packing=document --set calibration.seq_len=8 --set calibration.min_tokens=3
+plan --calib "$scratch/chat.jsonl" --set calibration.packing=document --set calibration.seq_len=5 --set calibration.min_tokens=3
 says "41 documents"
-says "documents truncated"
-says "1 document dropped as too short"
+says "documents truncated; 1 document dropped"
 says "warning    all calibration documents are very short"
 says "warning    repeated calibration documents: 20 of 40"
 refuses 2 "too little text" quick recipes/awq.yaml "$scratch/out" --dry-run --calib "$scratch/chat.jsonl"

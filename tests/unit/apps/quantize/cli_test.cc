@@ -107,6 +107,7 @@ TEST(Cli, RefusesInOneLineWithTheNearest) {
       {{"eval", "--model", "m", "--text", "t", "--rows", "-2"}, "--rows"},
       {{"eval", "--model", "m", "--text", "t", "--jsn"}, "did you mean '--json'?"},
       {{"--quiet", "list"}, "--quiet comes after the command"},
+      {{"--recipe", "r", "--dump-ids", ""}, "--dump-ids: expected a file, found an empty text"},
       {{"inspect"}, "DIR"},
       {{"inspect", "a", "b"}, "'b'"},
       {{"list", "all"}, "unexpected argument 'all'"},
