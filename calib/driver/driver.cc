@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "calib/driver/fold.h"
+#include "calib/stats/stats_collector.h"
 #include "lib/base/cancel.h"
 #include "lib/base/clock.h"
 #include "lib/base/error.h"
