@@ -10,6 +10,7 @@
 #include "lib/base/cancel.h"
 #include "lib/base/clock.h"
 #include "lib/base/error.h"
+#include "lib/model/block_loader.h"
 #include "lib/model/forward.h"
 #include "lib/numeric/distortion.h"
 
@@ -26,12 +27,13 @@ constexpr StatSet kReportNeeds{.gram = true, .mean_abs = false};
 /// Works on one block: statistics, folds and solves, slot by slot, moving the hidden states along.
 class BlockPass {
  public:
-  BlockPass(const CalibrationJob& job, size_t index, std::vector<at::Tensor>& hidden, const RopeTables& rope)
+  BlockPass(const CalibrationJob& job, size_t index, BlockWeights weights, std::vector<at::Tensor>& hidden,
+            const RopeTables& rope)
       : job_(job),
         block_(job.graph->blocks[index]),
         tasks_(job.tasks[index]),
         hidden_(hidden),
-        weights_(block_, *job.weights, job.device),
+        weights_(std::move(weights)),
         forward_(job.graph->config, block_, weights_, rope) {
     outcome_.index = index;
     state_.block = &block_;
@@ -83,7 +85,7 @@ class BlockPass {
     for (size_t i = 0; i < hidden_.size() && (collector || stored != nullptr); ++i) {
       throw_if_cancelled();
       const at::Tensor values = produce(i);
-      if (collector) collector->observe(values);
+      if (collector) collector->observe(values.to(at::kFloat));
     }
     if (!collector) return;
     InputStats stats = collector->finish();
@@ -225,10 +227,11 @@ std::vector<at::Tensor> embed_samples(const CalibrationJob& job) {
 void calibrate(const CalibrationJob& job, const DriverEvents& events) {
   const c10::NoGradGuard no_grad;
   LATHE_ASSERT(job.tasks.size() == job.graph->blocks.size(), "one task list for each block");
+  BlockLoader blocks(*job.graph, *job.weights, job.device, job.compute);
   std::vector<at::Tensor> hidden = embed_samples(job);
   const RopeTables rope = rope_tables(job.graph->config, job.ids.size(1), job.device);
   for (size_t b = 0; b < job.graph->blocks.size(); ++b) {
-    BlockPass pass(job, b, hidden, rope);
+    BlockPass pass(job, b, blocks.next(), hidden, rope);
     events.block_done(pass.run([&](std::string_view stage) {
       if (events.progress) events.progress(static_cast<int64_t>(b), fmt::format("block {}: {}", b, stage));
     }));

@@ -41,6 +41,7 @@ struct CalibrationJob {
   DType scale_dtype = DType::F16;
   at::Tensor ids;  // Long [samples, seq_len], CPU
   c10::Device device = c10::Device(c10::kCPU);
+  DType compute = DType::F32;  // of the forward pass's products and of what is observed
 };
 
 /// What became of one quantised linear.

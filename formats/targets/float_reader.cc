@@ -9,28 +9,47 @@
 
 namespace lathe {
 
-at::Tensor read_float_tensor(const Checkpoint& checkpoint, const std::string& name) {
+namespace {
+
+TensorView float_view(const Checkpoint& checkpoint, const std::string& name) {
   const TensorView view = checkpoint.view(name);
   const DType dtype = view.info.dtype;
   if (dtype != DType::F16 && dtype != DType::BF16 && dtype != DType::F32) {
     user_error("{}: expected F16, BF16 or F32, found {}; convert the checkpoint to one of them",
                describe_tensor(checkpoint, name), name_of(dtype));
   }
-  at::Tensor values = borrow(view).to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
-  // NaN and infinity both survive a sum, which costs one pass and no memory; a finite sum that overflows is
-  // looked into.
-  if (!std::isfinite(values.sum().item<float>())) {
-    const at::Tensor bad = at::isfinite(values).logical_not();
-    if (bad.any().item<bool>()) {
-      const at::Tensor first = values.masked_select(bad)[0];
-      user_error(
-          "{}: the value at {} is {}; the checkpoint is damaged or overflowed its dtype: fetch or make it "
-          "again",
-          describe_tensor(checkpoint, name), first_index(bad),
-          std::isnan(first.item<float>()) ? "NaN" : "infinite");
-    }
-  }
+  return view;
+}
+
+// NaN and infinity both survive a sum, which costs one pass and no memory; a finite sum that overflows is
+// looked into.
+void check_finite(const at::Tensor& values, const Checkpoint& checkpoint, const std::string& name) {
+  if (std::isfinite(values.sum().item<float>())) return;
+  const at::Tensor bad = at::isfinite(values).logical_not();
+  if (!bad.any().item<bool>()) return;
+  const at::Tensor first = values.masked_select(bad)[0];
+  user_error(
+      "{}: the value at {} is {}; the checkpoint is damaged or overflowed its dtype: fetch or make it again",
+      describe_tensor(checkpoint, name), first_index(bad),
+      std::isnan(first.item<float>()) ? "NaN" : "infinite");
+}
+
+at::Tensor checked_copy(const Checkpoint& checkpoint, const std::string& name, at::ScalarType type,
+                        const TensorView& view) {
+  at::Tensor values = borrow(view).to(type, /*non_blocking=*/false, /*copy=*/true);
+  check_finite(values, checkpoint, name);
   return values;
+}
+
+}  // namespace
+
+at::Tensor read_float_tensor(const Checkpoint& checkpoint, const std::string& name) {
+  return checked_copy(checkpoint, name, at::kFloat, float_view(checkpoint, name));
+}
+
+at::Tensor read_stored_tensor(const Checkpoint& checkpoint, const std::string& name) {
+  const TensorView view = float_view(checkpoint, name);
+  return checked_copy(checkpoint, name, to_scalar_type(view.info.dtype), view);
 }
 
 std::string describe_tensor(const Checkpoint& checkpoint, const std::string& name) {

@@ -1,4 +1,4 @@
-// Floating-point tensors of a checkpoint, as FP32.
+// Floating-point tensors of a checkpoint, as FP32 or as they are stored.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,6 +12,9 @@ namespace lathe {
 /// FP32, CPU, contiguous, a copy. F16, BF16 and F32 are converted exactly. UserError naming file and tensor
 /// for another dtype, and with the index of the first value that is NaN or infinite.
 at::Tensor read_float_tensor(const Checkpoint& checkpoint, const std::string& name);
+
+/// As read_float_tensor(), but in the file's own dtype.
+at::Tensor read_stored_tensor(const Checkpoint& checkpoint, const std::string& name);
 
 /// "<folder>/<file>: tensor 'name'", for errors.
 std::string describe_tensor(const Checkpoint& checkpoint, const std::string& name);

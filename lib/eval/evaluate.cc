@@ -11,6 +11,7 @@
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/eval/quantile.h"
+#include "lib/model/block_loader.h"
 #include "lib/model/forward.h"
 
 namespace lathe {
@@ -24,8 +25,12 @@ constexpr int64_t kLogitValues = int64_t{1} << 23;
 /// One model on its way through the rows.
 class Stream {
  public:
-  Stream(const EvalInput& input, std::string role, const at::Tensor& ids, c10::Device device)
-      : graph_(*input.graph), weights_(*input.weights), role_(std::move(role)), device_(device) {
+  Stream(const EvalInput& input, std::string role, const at::Tensor& ids, c10::Device device, DType compute)
+      : graph_(*input.graph),
+        weights_(*input.weights),
+        role_(std::move(role)),
+        device_(device),
+        blocks_(graph_, weights_, device, compute) {
     const int64_t vocabulary = graph_.config.vocab_size;
     const auto [low, high] = at::aminmax(ids);
     if (low.item<int64_t>() < 0 || high.item<int64_t>() >= vocabulary) {
@@ -41,10 +46,10 @@ class Stream {
   size_t blocks() const { return graph_.blocks.size(); }
   size_t micro_batches() const { return hidden_.size(); }
 
+  /// Blocks come in order: `index` counts up from 0.
   void run_block(size_t index) {
-    const Block& block = graph_.blocks[index];
-    const BlockWeights weights(block, weights_, device_);
-    const BlockForward forward(graph_.config, block, weights, rope_);
+    const BlockWeights weights = blocks_.next();
+    const BlockForward forward(graph_.config, graph_.blocks[index], weights, rope_);
     for (at::Tensor& hidden : hidden_) {
       throw_if_cancelled();
       hidden = forward.run(hidden);
@@ -77,6 +82,7 @@ class Stream {
   const WeightSource& weights_;
   std::string role_;
   c10::Device device_;
+  BlockLoader blocks_;
   RopeTables rope_;
   std::vector<at::Tensor> hidden_;  // micro-batches [rows, ctx, hidden]
   at::Tensor norm_, head_, bias_;
@@ -172,12 +178,13 @@ void check_input(const EvalInput& model, const std::optional<EvalInput>& referen
 }  // namespace
 
 EvalResult evaluate(const EvalInput& model, const std::optional<EvalInput>& reference, const at::Tensor& ids,
-                    c10::Device device, const std::function<void(int64_t, int64_t)>& progress) {
+                    c10::Device device, const std::function<void(int64_t, int64_t)>& progress,
+                    DType compute) {
   const c10::NoGradGuard no_grad;
   check_input(model, reference, ids);
-  Stream stream(model, "model", ids, device);
+  Stream stream(model, "model", ids, device, compute);
   std::optional<Stream> other;
-  if (reference) other.emplace(*reference, "reference model", ids, device);
+  if (reference) other.emplace(*reference, "reference model", ids, device, compute);
   const size_t other_blocks = other ? other->blocks() : 0;
   const auto total = static_cast<int64_t>(stream.blocks() + other_blocks + 1);  // the head counts as one
   int64_t done = 0;

@@ -31,9 +31,11 @@ struct EvalInput {
 
 /// ids: Long [rows, ctx]. `reference` may be empty, and may differ from the model in anything but its
 /// vocabulary. `progress(done, total)` counts blocks of work, the heads as one; it may be empty. Looks for
-/// cancellation between micro-batches. UserError for token ids outside the vocabulary and for vocabularies
-/// that differ; CheckFailed where logits are not finite.
+/// cancellation between micro-batches. compute: dtype of the blocks' products; the head's are FP32. UserError
+/// for token ids outside the vocabulary and for vocabularies that differ; CheckFailed where logits are not
+/// finite.
 EvalResult evaluate(const EvalInput& model, const std::optional<EvalInput>& reference, const at::Tensor& ids,
-                    c10::Device device, const std::function<void(int64_t, int64_t)>& progress);
+                    c10::Device device, const std::function<void(int64_t, int64_t)>& progress,
+                    DType compute = DType::F32);
 
 }  // namespace lathe

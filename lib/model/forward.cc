@@ -5,17 +5,25 @@
 
 #include "lib/base/error.h"
 #include "lib/model/activation.h"
+#include "lib/tensor/aten.h"
 
 namespace lathe {
 namespace {
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+// FP32, whatever x is.
+at::Tensor rms_norm(const at::Tensor& input, const at::Tensor& weight, double eps) {
+  const at::Tensor x = input.to(at::kFloat);
   const at::Tensor variance = x.square().mean(-1, /*keepdim=*/true);
   return (x * at::rsqrt(variance + eps)).mul_(weight);
 }
 
 at::Tensor apply(const BlockWeights& weights, const Linear& linear, const at::Tensor& x) {
-  return at::linear(x, weights.weight(linear), weights.bias(linear));
+  return at::linear(x, weights.compute_weight(linear), weights.compute_bias(linear));
+}
+
+// A residual step: FP32 hidden states plus what a linear puts out in the compute dtype.
+at::Tensor add_residual(const at::Tensor& hidden, at::Tensor out) {
+  return out.scalar_type() == hidden.scalar_type() ? out.add_(hidden) : hidden + out;
 }
 
 const Linear& linear_of(const Block& block, LinearRole role) {
@@ -28,7 +36,7 @@ const Linear& linear_of(const Block& block, LinearRole role) {
 at::Tensor rotate(const at::Tensor& x, const RopeTables& rope) {
   const std::vector<at::Tensor> halves = x.chunk(2, -1);
   const at::Tensor turned = at::cat({-halves[1], halves[0]}, -1);
-  return (x * rope.cos).add_(turned.mul_(rope.sin));
+  return (x * rope.cos).add_(turned * rope.sin);  // FP32: the tables are
 }
 
 // Token i sees the `window` tokens i - window + 1 .. i: true where it may look, [s, s].
@@ -67,7 +75,8 @@ BlockForward::BlockForward(const ModelConfig& config, const Block& block, const 
 
 at::Tensor BlockForward::attention_in(const at::Tensor& hidden) const {
   const at::NoGradGuard no_grad;
-  return rms_norm(hidden, weights_.norm(block_.attention_norm), config_.rms_norm_eps);
+  return rms_norm(hidden, weights_.norm(block_.attention_norm), config_.rms_norm_eps)
+      .to(to_scalar_type(weights_.compute_dtype()));
 }
 
 at::Tensor BlockForward::attention_out(const at::Tensor& attention_in) const {
@@ -80,21 +89,22 @@ at::Tensor BlockForward::attention_out(const at::Tensor& attention_in) const {
     if (!norm.name.empty()) x = rms_norm(x, weights_.norm(norm), config_.rms_norm_eps);
     return x.transpose(1, 2);
   };
-  const at::Tensor q = rotate(project(LinearRole::q_proj, block_.q_norm), rope_);
-  const at::Tensor k = rotate(project(LinearRole::k_proj, block_.k_norm), rope_);
   const at::Tensor v = project(LinearRole::v_proj, Norm{});
+  const at::Tensor q = rotate(project(LinearRole::q_proj, block_.q_norm), rope_).to(v.scalar_type());
+  const at::Tensor k = rotate(project(LinearRole::k_proj, block_.k_norm), rope_).to(v.scalar_type());
   const at::Tensor out = attend(q, k, v, block_.sliding_window);
   return out.transpose(1, 2).reshape({batch, seq, -1});
 }
 
 at::Tensor BlockForward::add_attention(const at::Tensor& hidden, const at::Tensor& attention_out) const {
   const at::NoGradGuard no_grad;
-  return apply(weights_, linear_of(block_, LinearRole::o_proj), attention_out).add_(hidden);
+  return add_residual(hidden, apply(weights_, linear_of(block_, LinearRole::o_proj), attention_out));
 }
 
 at::Tensor BlockForward::mlp_in(const at::Tensor& hidden) const {
   const at::NoGradGuard no_grad;
-  return rms_norm(hidden, weights_.norm(block_.mlp_norm), config_.rms_norm_eps);
+  return rms_norm(hidden, weights_.norm(block_.mlp_norm), config_.rms_norm_eps)
+      .to(to_scalar_type(weights_.compute_dtype()));
 }
 
 at::Tensor BlockForward::mlp_mid(const at::Tensor& mlp_in) const {
@@ -106,7 +116,7 @@ at::Tensor BlockForward::mlp_mid(const at::Tensor& mlp_in) const {
 
 at::Tensor BlockForward::add_mlp(const at::Tensor& hidden, const at::Tensor& mlp_mid) const {
   const at::NoGradGuard no_grad;
-  return apply(weights_, linear_of(block_, LinearRole::down_proj), mlp_mid).add_(hidden);
+  return add_residual(hidden, apply(weights_, linear_of(block_, LinearRole::down_proj), mlp_mid));
 }
 
 at::Tensor BlockForward::run(const at::Tensor& hidden) const {
