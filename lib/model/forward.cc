@@ -4,18 +4,14 @@
 #include <c10/core/GradMode.h>
 
 #include "lib/base/error.h"
+#include "lib/kernels/transformer_ops.h"
 #include "lib/model/activation.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
 namespace {
 
-// FP32, whatever x is.
-at::Tensor rms_norm(const at::Tensor& input, const at::Tensor& weight, double eps) {
-  const at::Tensor x = input.to(at::kFloat);
-  const at::Tensor variance = x.square().mean(-1, /*keepdim=*/true);
-  return (x * at::rsqrt(variance + eps)).mul_(weight);
-}
+using kernels::rms_norm;
 
 at::Tensor apply(const BlockWeights& weights, const Linear& linear, const at::Tensor& x) {
   return at::linear(x, weights.compute_weight(linear), weights.compute_bias(linear));
@@ -30,13 +26,6 @@ const Linear& linear_of(const Block& block, LinearRole role) {
   const Linear* linear = block.find(role);
   LATHE_ASSERT(linear != nullptr, "{} has no {}", block.prefix, name_of(role));
   return *linear;
-}
-
-// x [b, heads, s, head_dim]; tables [s, head_dim].
-at::Tensor rotate(const at::Tensor& x, const RopeTables& rope) {
-  const std::vector<at::Tensor> halves = x.chunk(2, -1);
-  const at::Tensor turned = at::cat({-halves[1], halves[0]}, -1);
-  return (x * rope.cos).add_(turned * rope.sin);  // FP32: the tables are
 }
 
 // Token i sees the `window` tokens i - window + 1 .. i: true where it may look, [s, s].
@@ -84,15 +73,19 @@ at::Tensor BlockForward::attention_out(const at::Tensor& attention_in) const {
   const int64_t batch = attention_in.size(0), seq = attention_in.size(1);
   LATHE_ASSERT(rope_.cos.size(0) == seq, "rotary tables for {} tokens, rows of {}", rope_.cos.size(0), seq);
   const auto project = [&](LinearRole role, const Norm& norm) {
-    at::Tensor x =
+    const at::Tensor x =
         apply(weights_, linear_of(block_, role), attention_in).view({batch, seq, -1, config_.head_dim});
-    if (!norm.name.empty()) x = rms_norm(x, weights_.norm(norm), config_.rms_norm_eps);
-    return x.transpose(1, 2);
+    return norm.name.empty() ? x : rms_norm(x, weights_.norm(norm), config_.rms_norm_eps);
   };
   const at::Tensor v = project(LinearRole::v_proj, Norm{});
-  const at::Tensor q = rotate(project(LinearRole::q_proj, block_.q_norm), rope_).to(v.scalar_type());
-  const at::Tensor k = rotate(project(LinearRole::k_proj, block_.k_norm), rope_).to(v.scalar_type());
-  const at::Tensor out = attend(q, k, v, block_.sliding_window);
+  const auto turned = [&](LinearRole role, const Norm& norm) {
+    const at::Tensor x = project(role, norm);  // FP32 where it is normed
+    kernels::rotate_heads_(x, rope_.cos, rope_.sin);
+    return x.to(v.scalar_type()).transpose(1, 2);
+  };
+  const at::Tensor q = turned(LinearRole::q_proj, block_.q_norm);
+  const at::Tensor k = turned(LinearRole::k_proj, block_.k_norm);
+  const at::Tensor out = attend(q, k, v.transpose(1, 2), block_.sliding_window);
   return out.transpose(1, 2).reshape({batch, seq, -1});
 }
 
@@ -109,9 +102,9 @@ at::Tensor BlockForward::mlp_in(const at::Tensor& hidden) const {
 
 at::Tensor BlockForward::mlp_mid(const at::Tensor& mlp_in) const {
   const at::NoGradGuard no_grad;
-  const at::Tensor gate = apply(weights_, linear_of(block_, LinearRole::gate_proj), mlp_in);
-  return activate(config_.activation, gate)
-      .mul_(apply(weights_, linear_of(block_, LinearRole::up_proj), mlp_in));
+  return kernels::gated_product(find_activation(config_.activation),
+                                apply(weights_, linear_of(block_, LinearRole::gate_proj), mlp_in),
+                                apply(weights_, linear_of(block_, LinearRole::up_proj), mlp_in));
 }
 
 at::Tensor BlockForward::add_mlp(const at::Tensor& hidden, const at::Tensor& mlp_mid) const {
