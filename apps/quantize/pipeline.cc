@@ -132,7 +132,8 @@ CalibrationJob make_job(const Plan& plan, const ModelFolder& model, const Algori
                      .transforms = {},
                      .scale_dtype = plan.scale_dtype,
                      .ids = ids,
-                     .device = device};
+                     .device = device,
+                     .storage = {}};
   for (const auto& transform : algorithms.transforms) job.transforms.push_back(transform.get());
   for (const auto& block : plan.blocks) {
     auto& tasks = job.tasks.emplace_back();

@@ -64,4 +64,6 @@ void BlockWeights::set_norm(const Norm& norm, at::Tensor weight) {
   tensors_.at(weight_name(norm.name)) = std::move(weight);
 }
 
+void BlockWeights::drop_weight(const Linear& linear) { tensors_.erase(weight_name(linear.name)); }
+
 }  // namespace lathe

@@ -27,6 +27,8 @@ class BlockWeights {
   void set_weight(const Linear& linear, at::Tensor weight);
   void set_bias(const Linear& linear, at::Tensor bias);
   void set_norm(const Norm& norm, at::Tensor weight);
+  /// Lets a weight go that is not used again.
+  void drop_weight(const Linear& linear);
 
  private:
   std::map<std::string, at::Tensor> tensors_;

@@ -13,6 +13,9 @@ class WeightSource {
   virtual bool contains(const std::string& name) const = 0;
   /// FP32, CPU, contiguous, owned by the caller. UserError naming file and tensor on NaN or Inf.
   virtual at::Tensor load(const std::string& name) const = 0;
+  /// The same for some rows of a matrix: `rows` is Long [n], CPU; [n, width]. Sources that can look rows up
+  /// without loading the matrix (an embedding's is often larger than a block) do.
+  virtual at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const;
 };
 
 }  // namespace lathe
