@@ -134,7 +134,8 @@ CalibrationJob make_job(const Plan& plan, const ModelFolder& model, const Algori
                      .scale_dtype = plan.scale_dtype,
                      .ids = ids,
                      .device = device,
-                     .compute = compute};
+                     .compute = compute,
+                     .storage = {}};
   for (const auto& transform : algorithms.transforms) job.transforms.push_back(transform.get());
   for (const auto& block : plan.blocks) {
     auto& tasks = job.tasks.emplace_back();

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "lib/base/file.h"
+#include "lib/base/process_memory.h"
 #include "lib/tensor/device.h"
 
 namespace lathe {

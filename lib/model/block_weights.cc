@@ -90,4 +90,9 @@ void BlockWeights::replace_each(const std::function<at::Tensor(const at::Tensor&
   for (auto& [name, tensor] : tensors_) tensor = change(tensor);
 }
 
+void BlockWeights::drop_weight(const Linear& linear) {
+  rounded_.erase(weight_name(linear.name));
+  tensors_.erase(weight_name(linear.name));
+}
+
 }  // namespace lathe

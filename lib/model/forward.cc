@@ -14,7 +14,8 @@ namespace {
 using kernels::rms_norm;
 
 at::Tensor apply(const BlockWeights& weights, const Linear& linear, const at::Tensor& x) {
-  return at::linear(x, weights.compute_weight(linear), weights.compute_bias(linear));
+  const at::Tensor weight = weights.compute_weight(linear);
+  return at::linear(x.to(weight.scalar_type()), weight, weights.compute_bias(linear));
 }
 
 // A residual step: FP32 hidden states plus what a linear puts out in the compute dtype.

@@ -32,6 +32,8 @@ class BlockWeights {
   void set_weight(const Linear& linear, at::Tensor weight);
   void set_bias(const Linear& linear, at::Tensor bias);
   void set_norm(const Norm& norm, at::Tensor weight);
+  /// Lets a weight go that is not used again.
+  void drop_weight(const Linear& linear);
 
   /// What the forward pass multiplies with: rounded to the compute dtype, once for each value that is set.
   DType compute_dtype() const { return compute_; }

@@ -16,6 +16,9 @@ class WeightSource {
   /// The same values in the dtype that the file stores them in (F16, BF16 or F32), FP32 where the file holds
   /// no such values: half the bytes to move to a device. CPU, contiguous, owned by the caller.
   virtual at::Tensor load_stored(const std::string& name) const { return load(name); }
+  /// The same for some rows of a matrix: `rows` is Long [n], CPU; [n, width]. Sources that can look rows up
+  /// without loading the matrix (an embedding's is often larger than a block) do.
+  virtual at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const;
 };
 
 }  // namespace lathe
