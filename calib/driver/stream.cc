@@ -16,16 +16,9 @@ int64_t width_of(const Block& block, Slot slot) {
 }
 
 StoreSpec spec_of(const CalibrationJob& job, Placement placement, int64_t width) {
-  const int64_t samples = job.ids.size(0), length = job.ids.size(1);
-  const int64_t chunk = chunk_rows(length, job.device);  // transfers are of whole chunks
-  return {.placement = placement,
-          .rows = samples,
-          .length = length,
-          .width = width,
-          .dtype = at::kFloat,
-          .device = job.device,
-          .work = job.storage.work,
-          .transfer_rows = std::max<int64_t>(1, job.storage.transfer_rows / chunk) * chunk};
+  HiddenStorage storage = job.storage.hidden;
+  storage.placement = placement;
+  return store_spec(storage, job.ids.size(0), job.ids.size(1), width, job.device);
 }
 
 /// The widest of the values that are kept inside any block.
@@ -41,7 +34,7 @@ int64_t inner_width(const ModelGraph& graph) {
 }  // namespace
 
 Stream::Stream(const CalibrationJob& job)
-    : hidden(spec_of(job, job.storage.hidden, job.graph->config.hidden_size)) {
+    : hidden(spec_of(job, job.storage.hidden.placement, job.graph->config.hidden_size)) {
   if (job.storage.inner) inner.emplace(spec_of(job, *job.storage.inner, inner_width(*job.graph)));
 }
 

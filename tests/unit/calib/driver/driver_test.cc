@@ -154,7 +154,7 @@ TEST(Driver, KeptLinearsAreNotTouchedWithoutFolds) {
 std::vector<at::Tensor> results_of(const StreamStorage& storage, const Transform* transform) {
   TinyRun run(transform == nullptr ? std::vector<const Transform*>{} : std::vector{transform});
   run.job.storage = storage;
-  run.job.storage.work = std::filesystem::temp_directory_path();
+  run.job.storage.hidden.work = std::filesystem::temp_directory_path();
   run.go();
   std::vector<at::Tensor> results;
   for (const BlockOutcome& outcome : run.outcomes) {
@@ -179,7 +179,8 @@ TEST(Driver, TheSameBitsWhereverActivationsStand) {
            {std::optional<Placement>{}, std::optional(Placement::device), std::optional(Placement::disk)}) {
         for (const int64_t transfer : {0, 64, 1000}) {
           const auto found = results_of(
-              {.hidden = hidden, .inner = inner, .transfer_rows = transfer, .work = {}}, transform);
+              {.hidden = {.placement = hidden, .transfer_rows = transfer, .work = {}}, .inner = inner},
+              transform);
           ASSERT_EQ(found.size(), expected.size());
           for (size_t i = 0; i < found.size(); ++i) {
             ASSERT_TRUE(at::equal(found[i], expected[i]))
