@@ -191,7 +191,7 @@ EvalResult evaluate_with_progress(const ModelFolder& model, const ModelFolder* r
     progress.advance(done, 0, "");
   };
   const EvalResult result =
-      evaluate({&model.graph, model.weights.get()}, against, ids, device, show, compute);
+      evaluate({&model.graph, model.weights.get()}, against, ids, device, show, {}, compute);
   progress.end();
   return result;
 }

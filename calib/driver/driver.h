@@ -14,7 +14,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <filesystem>
 #include <functional>
 #include <map>
 #include <optional>
@@ -37,12 +36,10 @@ struct LinearTask {
 
 /// Where a run keeps its activations. Results are the same bytes whatever stands here.
 struct StreamStorage {
-  Placement hidden = Placement::device;  // hidden states of all samples
+  HiddenStorage hidden;
   /// attention_out and mlp_mid of all samples, between the sweep that observes them and the one that uses
-  /// them; empty: they are made twice instead (attention twice, gate and up twice: half a forward pass more).
+  /// them; empty: they are made twice instead (attention, gate and up: about half a forward pass more).
   std::optional<Placement> inner = Placement::device;
-  int64_t transfer_rows = 0;   // samples moved at a time where they don't stand on the device; 0: one chunk
-  std::filesystem::path work;  // an existing folder, for what is placed on disk
 };
 
 struct CalibrationJob {

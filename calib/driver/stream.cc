@@ -17,16 +17,11 @@ int64_t width_of(const Block& block, Slot slot) {
 }
 
 StoreSpec spec_of(const CalibrationJob& job, Placement placement, int64_t width, DType dtype) {
-  const int64_t samples = job.ids.size(0), length = job.ids.size(1);
-  const int64_t chunk = chunk_rows(length, job.device);  // transfers are of whole chunks
-  return {.placement = placement,
-          .rows = samples,
-          .length = length,
-          .width = width,
-          .dtype = to_scalar_type(dtype),
-          .device = job.device,
-          .work = job.storage.work,
-          .transfer_rows = std::max<int64_t>(1, job.storage.transfer_rows / chunk) * chunk};
+  HiddenStorage storage = job.storage.hidden;
+  storage.placement = placement;
+  StoreSpec spec = store_spec(storage, job.ids.size(0), job.ids.size(1), width, job.device);
+  spec.dtype = to_scalar_type(dtype);
+  return spec;
 }
 
 /// The widest of the values that are kept inside any block.
@@ -42,7 +37,7 @@ int64_t inner_width(const ModelGraph& graph) {
 }  // namespace
 
 Stream::Stream(const CalibrationJob& job)
-    : hidden(spec_of(job, job.storage.hidden, job.graph->config.hidden_size, DType::F32)) {
+    : hidden(spec_of(job, job.storage.hidden.placement, job.graph->config.hidden_size, DType::F32)) {
   if (job.storage.inner)
     inner.emplace(spec_of(job, *job.storage.inner, inner_width(*job.graph), job.compute));
 }

@@ -32,6 +32,11 @@ class FolderWeights : public WeightSource {
     return is_packed(name) ? load(name) : read_stored_tensor(*checkpoint_, name);
   }
 
+  at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const override {
+    if (is_packed(name)) return WeightSource::load_rows(name, rows);
+    return read_float_rows(*checkpoint_, name, rows);
+  }
+
  private:
   static std::string linear_of(const std::string& name) {
     return name.substr(0, name.size() - kWeight.size());

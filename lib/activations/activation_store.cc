@@ -150,6 +150,19 @@ void ActivationStore::write_back() {
   file_->write(static_cast<uint64_t>(held_.first) * row_bytes(spec_, width_), bytes_of(host));
 }
 
+StoreSpec store_spec(const HiddenStorage& storage, int64_t samples, int64_t length, int64_t width,
+                     c10::Device device) {
+  const int64_t chunk = chunk_rows(length, device);
+  return {.placement = storage.placement,
+          .rows = samples,
+          .length = length,
+          .width = width,
+          .dtype = at::kFloat,
+          .device = device,
+          .work = storage.work,
+          .transfer_rows = std::max<int64_t>(1, storage.transfer_rows / chunk) * chunk};
+}
+
 StoreBytes bytes_of_store(const StoreSpec& spec) {
   const uint64_t row = row_bytes(spec, spec.width);
   const uint64_t all = static_cast<uint64_t>(spec.rows) * row;

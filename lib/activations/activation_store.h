@@ -18,6 +18,13 @@ enum class Placement { device, host, disk };
 /// "device", "host", "disk".
 std::string_view name_of(Placement placement);
 
+/// Where hidden states of all samples stand. Results are the same bytes whatever is said here.
+struct HiddenStorage {
+  Placement placement = Placement::device;
+  int64_t transfer_rows = 0;   // samples moved at a time where they don't stand on the device; 0: one chunk
+  std::filesystem::path work;  // an existing folder, for what is placed on disk
+};
+
 /// What a store is made of. `width` is the widest that set_width() will ask for.
 struct StoreSpec {
   Placement placement = Placement::device;
@@ -69,6 +76,10 @@ class ActivationStore {
   RowRange held_;                    // the rows that the window holds
   bool changed_ = false;             // they differ from what stands in the store
 };
+
+/// The spec of a store for all `samples` of `length` tokens, FP32; transfers are rounded to whole chunks.
+StoreSpec store_spec(const HiddenStorage& storage, int64_t samples, int64_t length, int64_t width,
+                     c10::Device device);
 
 /// Bytes that a store of this spec takes, by kind.
 struct StoreBytes {

@@ -155,7 +155,7 @@ std::vector<at::Tensor> results_of(const StreamStorage& storage, const Transform
                                    DType compute = DType::F32) {
   TinyRun run(transform == nullptr ? std::vector<const Transform*>{} : std::vector{transform});
   run.job.storage = storage;
-  run.job.storage.work = std::filesystem::temp_directory_path();
+  run.job.storage.hidden.work = std::filesystem::temp_directory_path();
   run.job.compute = compute;
   run.go();
   std::vector<at::Tensor> results;
@@ -181,7 +181,8 @@ TEST(Driver, TheSameBitsWhereverActivationsStand) {
            {std::optional<Placement>{}, std::optional(Placement::device), std::optional(Placement::disk)}) {
         for (const int64_t transfer : {0, 64, 1000}) {
           const auto found = results_of(
-              {.hidden = hidden, .inner = inner, .transfer_rows = transfer, .work = {}}, transform);
+              {.hidden = {.placement = hidden, .transfer_rows = transfer, .work = {}}, .inner = inner},
+              transform);
           ASSERT_EQ(found.size(), expected.size());
           for (size_t i = 0; i < found.size(); ++i) {
             ASSERT_TRUE(at::equal(found[i], expected[i]))
@@ -199,7 +200,8 @@ TEST(Driver, HalfPrecisionProductsGiveTheSameBitsWhereverActivationsStand) {
   const std::vector<at::Tensor> expected = results_of({}, &fold, DType::BF16);
   for (const std::optional<Placement> inner : {std::optional<Placement>{}, std::optional(Placement::disk)}) {
     const auto found = results_of(
-        {.hidden = Placement::disk, .inner = inner, .transfer_rows = 64, .work = {}}, &fold, DType::BF16);
+        {.hidden = {.placement = Placement::disk, .transfer_rows = 64, .work = {}}, .inner = inner}, &fold,
+        DType::BF16);
     ASSERT_EQ(found.size(), expected.size());
     for (size_t i = 0; i < found.size(); ++i) EXPECT_TRUE(at::equal(found[i], expected[i])) << "tensor " << i;
   }
