@@ -47,7 +47,7 @@ void BlockPass::calibrate(Slot slot, const Produce& produce, bool moves) {
   std::optional<StatsCollector> collector;
   collector.emplace(solver_.needs(readers), block_.linears[readers.front()].in, job_.device,
                     fmt::format("{}, {}", block_.prefix, name_of(slot)));
-  sweep([&](RowRange rows) { collector->observe(produce(stream_, rows).to(at::kFloat)); });
+  sweep([&](RowRange rows) { collector->observe(produce(stream_, rows)); });
   InputStats stats = collector->finish();
   collector.reset();  // its sums are as large as the statistics
   solver_.solve(slot, readers, std::move(stats),
