@@ -14,18 +14,21 @@ namespace {
 /// The collectors of a block's four inputs for one set of statistics.
 class SlotCollectors {
  public:
-  SlotCollectors(const Block& block, StatSet set, c10::Device device) {
+  SlotCollectors(const Block& block, StatSet set, c10::Device device) : set_(set) {
     for (const Slot slot : kSlots) {
       collectors_.push_back(
           std::make_unique<StatsCollector>(set, width_of(block, slot), device, std::string(name_of(slot))));
     }
   }
-  void observe(Slot slot, const at::Tensor& x) { collectors_[static_cast<size_t>(slot)]->observe(x); }
+  void observe(Slot slot, const at::Tensor& x) {
+    bench::observe(*collectors_[static_cast<size_t>(slot)], set_, x, x);
+  }
   void finish() {
     for (const auto& collector : collectors_) collector->finish();
   }
 
  private:
+  StatSet set_;
   std::vector<std::unique_ptr<StatsCollector>> collectors_;
 };
 
