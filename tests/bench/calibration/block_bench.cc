@@ -6,6 +6,8 @@
 #include <functional>
 #include <memory>
 
+#include "lib/tensor/aten.h"
+
 namespace lathe::bench {
 namespace {
 
@@ -95,7 +97,7 @@ class Measurement {
   void measure_products(const Block& block, const BlockWeights& weights) {
     Timing all;
     for (const Linear& linear : block.linears) {
-      const at::Tensor weight = weights.weight(linear);
+      const at::Tensor weight = weights.compute_weight(linear);
       at::Tensor& x = inputs_[linear.in];
       if (!x.defined()) x = at::randn({model_.tokens(), linear.in}, weight.options());
       const Timing time = measure(device_, [&] { at::mm(x, weight.t()); });
@@ -109,6 +111,7 @@ class Measurement {
     const ModelConfig& config = model_.graph.config;
     const auto heads = [&](int64_t count) {
       return at::randn({model_.batch, model_.context, count, config.head_dim}, rope_.cos.options())
+          .to(to_scalar_type(compute_dtype(model_, device_)))
           .transpose(1, 2);
     };
     const at::Tensor q = heads(config.num_heads), k = heads(config.num_kv_heads),
@@ -150,7 +153,7 @@ BlockTimes measure_blocks(const BenchModel& model, c10::Device device, int64_t r
   for (int64_t sweep = 0; sweep < sweeps; ++sweep) {
     at::Tensor h = hidden;
     for (const Block& block : blocks) {
-      const BlockWeights weights(block, *model.weights, device);
+      const BlockWeights weights(block, *model.weights, device, compute_dtype(model, device));
       if (!warm) {
         measurement.round(block, weights, h);
         measurement.forget_rounds();
