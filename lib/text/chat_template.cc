@@ -1,12 +1,7 @@
 #include "lib/text/chat_template.h"
 
-#include <jinja/lexer.h>
-#include <jinja/parser.h>
-#include <jinja/runtime.h>
-
-#include <ctime>
-
 #include "lib/base/error.h"
+#include "lib/text/jinja/engine.h"
 
 namespace lathe::text {
 namespace {
@@ -25,18 +20,6 @@ std::string reason_of(const std::exception& error) {
   std::string line;
   for (const char c : text) line += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
   return line;
-}
-
-/// Noon of 26 July 2024, the date that Llama 3's template falls back to, in whatever time zone the engine's
-/// localtime() uses.
-std::time_t fixed_time() {
-  std::tm noon{};
-  noon.tm_year = 2024 - 1900;
-  noon.tm_mon = 6;
-  noon.tm_mday = 26;
-  noon.tm_hour = 12;
-  noon.tm_isdst = -1;
-  return std::mktime(&noon);
 }
 
 std::string text_of_part(const ordered_json& part, const std::string& where) {
@@ -63,23 +46,14 @@ std::string joined_parts(const ordered_json& parts, const std::string& where) {
 }  // namespace
 
 struct ChatTemplate::Program {
-  std::string source;
-  jinja::program program;
+  std::unique_ptr<JinjaProgram> jinja;
   bool takes_text = true, takes_parts = false;  // as "content"
 
-  std::string run(const ordered_json& variables) const {
-    static const std::time_t now = fixed_time();
-    jinja::context context(source);
-    context.current_time = now;
-    jinja::global_from_json(context, variables, /*mark_input=*/false);
-    jinja::runtime runtime(context);
-    return jinja::runtime::gather_string_parts(runtime.execute(program))->as_string().str();
-  }
   /// Does a message of this content come out as its text, not as Python would print the list?
   bool takes(const ordered_json& content, ordered_json variables) const {
     variables["messages"] = ordered_json::array({{{"role", "user"}, {"content", content}}});
     try {
-      const std::string text = run(variables);
+      const std::string text = jinja->run(variables);
       return text.find(kProbe) != std::string::npos && text.find("'type'") == std::string::npos &&
              text.find("\"type\"") == std::string::npos;
     } catch (const std::exception&) {
@@ -92,10 +66,10 @@ ChatTemplate::ChatTemplate(const std::string& source, std::string name, ordered_
     : name_(std::move(name)), special_tokens_(std::move(special_tokens)) {
   LATHE_ASSERT(special_tokens_.is_object(), "special tokens of a chat template are an object");
   program_ = std::make_unique<Program>();
-  program_->source = source;
   try {
-    jinja::lexer lexer;
-    program_->program = jinja::parse_from_tokens(lexer.tokenize(source));
+    program_->jinja = parse_jinja(source);
+  } catch (const UserError&) {
+    throw;
   } catch (const std::exception& error) {
     user_error("{}: not a valid chat template: {}", name_, reason_of(error));
   }
@@ -150,7 +124,7 @@ std::string ChatTemplate::render(const ordered_json& messages, const ordered_jso
   ordered_json all = variables(tools);
   all["messages"] = normalised(messages, place);
   try {
-    return program_->run(all);
+    return program_->jinja->run(all);
   } catch (const std::exception& error) {
     user_error("{}: the chat template ({}) refuses the conversation: {}", place, name_, reason_of(error));
   }

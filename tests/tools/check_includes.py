@@ -23,7 +23,8 @@ LAYERS = {
     "lib/text": ["lib/base"],
     "lib/report": ["lib/base"],
     "lib/model": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels"],
-    "lib/eval": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model"],
+    "lib/activations": ["lib/base", "lib/tensor", "lib/model"],
+    "lib/eval": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model", "lib/activations"],
     "calib/stats": LIB,
     # Token ids may stand in a safetensors file; the format's header is all that is needed of it.
     "calib/data": LIB + ["formats/safetensors/safetensors_header.h"],
@@ -47,7 +48,7 @@ CUDA_SUFFIXES = (".cu", ".cuh")
 EVERYWHERE = None
 EXTERNAL = [
     (r"[a-z_]+", EVERYWHERE),  # the standard library
-    (r"(unistd|fcntl|dlfcn|signal|poll|pthread|sched|stdlib)\.h|sys/[a-z]+\.h|linux/[a-z_]+\.h", EVERYWHERE),
+    (r"(unistd|fcntl|dlfcn|malloc|signal|poll|pthread|sched|stdlib)\.h|sys/[a-z]+\.h|linux/[a-z_]+\.h", EVERYWHERE),
     (r"(fmt|nlohmann)/.*", EVERYWHERE),
     (r"spdlog/.*", ["lib/base", "apps"]),
     (ATEN + r".*", ["lib", "calib", "algorithms", "formats/targets", "recipes", "apps", "tests"]),
