@@ -64,8 +64,17 @@ void read_output(const YamlField& field, const std::vector<std::string>& formats
   if (field.has("shard_size")) output.shard_size = field.at("shard_size").bytes(1);
 }
 
+Propagate read_propagate(const YamlField& field) {
+  const std::vector<std::string> known = {"quantised", "reference"};
+  const std::string expected = "quantised or reference";
+  const std::string word = field.text(expected);
+  if (word == known[0]) return Propagate::quantised;
+  if (word == known[1]) return Propagate::reference;
+  field.refuse(expected, did_you_mean(word, known));
+}
+
 void read_calibration(const YamlField& field, Recipe::Calibration& calibration) {
-  field.expect_map({"data", "samples", "seq_len", "seed"});
+  field.expect_map({"data", "samples", "seq_len", "seed", "propagate"});
   if (field.has("data")) {
     for (const YamlField& item : field.at("data").list("a list of files, such as [{path: text.txt}]")) {
       item.expect_map({"path", "field"});
@@ -78,6 +87,7 @@ void read_calibration(const YamlField& field, Recipe::Calibration& calibration) 
   if (field.has("samples")) calibration.samples = field.at("samples").integer(1, 1'000'000);
   if (field.has("seq_len")) calibration.seq_len = field.at("seq_len").integer(2, 1 << 20);
   if (field.has("seed")) calibration.seed = static_cast<uint64_t>(field.at("seed").integer(0, kMaxInteger));
+  if (field.has("propagate")) calibration.propagate = read_propagate(field.at("propagate"));
 }
 
 Scheme read_scheme(const YamlField& field) {
