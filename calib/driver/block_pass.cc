@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "calib/stats/stats_collector.h"
 #include "lib/base/cancel.h"
 #include "lib/base/process_memory.h"
 
