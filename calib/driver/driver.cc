@@ -99,7 +99,8 @@ class BlockPass {
   std::vector<size_t> linears_to_solve(Slot slot) const {
     std::vector<size_t> indices;
     for (size_t i = 0; i < tasks_.size(); ++i) {
-      if (tasks_[i].solver != nullptr && block_.linears[i].slot == slot) indices.push_back(i);
+      if (tasks_[i].solver != nullptr && block_.linears[i].input == Input{slot, std::nullopt})
+        indices.push_back(i);
     }
     return indices;
   }
@@ -127,7 +128,7 @@ class BlockPass {
                   std::vector<at::Tensor>* stored) {
     for (size_t t = 0; t < job_.transforms.size(); ++t) {
       for (const ScaleEdge& edge : block_.edges) {
-        if (edge.slot != slot) continue;
+        if (edge.input != Input{slot, std::nullopt}) continue;
         const FoldDecision decision = job_.transforms[t]->fold(edge, problem(readers, stats));
         outcome_.folds.push_back({.edge = &edge,
                                   .transform = t,
@@ -216,7 +217,9 @@ std::vector<at::Tensor> embed_samples(const CalibrationJob& job) {
   const at::Tensor embedding = job.weights->load(job.graph->embedding + ".weight").to(job.device);
   const int64_t rows = std::max<int64_t>(1, kMicroBatchTokens / job.ids.size(1));
   std::vector<at::Tensor> hidden;
-  for (const at::Tensor& ids : job.ids.split(rows)) hidden.push_back(embed(embedding, ids.to(job.device)));
+  for (const at::Tensor& ids : job.ids.split(rows)) {
+    hidden.push_back(embed(*job.graph, embedding, ids.to(job.device)));
+  }
   return hidden;
 }
 
@@ -225,6 +228,7 @@ std::vector<at::Tensor> embed_samples(const CalibrationJob& job) {
 void calibrate(const CalibrationJob& job, const DriverEvents& events) {
   const c10::NoGradGuard no_grad;
   LATHE_ASSERT(job.tasks.size() == job.graph->blocks.size(), "one task list for each block");
+  if (job.graph->config.experts) user_error("calibrating a mixture of experts is not supported yet");
   std::vector<at::Tensor> hidden = embed_samples(job);
   const RopeTables rope = rope_tables(job.graph->config, job.ids.size(1), job.device);
   for (size_t b = 0; b < job.graph->blocks.size(); ++b) {

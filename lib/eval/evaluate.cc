@@ -35,7 +35,9 @@ class Stream {
     rope_ = rope_tables(graph_.config, ids.size(1), device);
     const at::Tensor embedding = load(graph_.embedding + ".weight");
     const int64_t rows = std::max<int64_t>(1, kMicroBatchTokens / ids.size(1));
-    for (const at::Tensor& part : ids.split(rows)) hidden_.push_back(embed(embedding, part.to(device)));
+    for (const at::Tensor& part : ids.split(rows)) {
+      hidden_.push_back(embed(graph_, embedding, part.to(device)));
+    }
   }
 
   size_t blocks() const { return graph_.blocks.size(); }

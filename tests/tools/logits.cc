@@ -40,7 +40,7 @@ at::Tensor run_model(const ModelFolder& folder, const at::Tensor& ids) {
   const lathe::ModelGraph& graph = folder.graph;
   const lathe::RopeTables rope = rope_tables(graph.config, ids.size(1), at::kCPU);
   const at::Tensor embedding = folder.weights->load(graph.embedding + ".weight");
-  at::Tensor hidden = lathe::embed(embedding, ids);
+  at::Tensor hidden = lathe::embed(graph, embedding, ids);
   for (const lathe::Block& block : graph.blocks) {
     const lathe::BlockWeights weights(block, *folder.weights, at::kCPU);
     hidden = lathe::BlockForward(graph.config, block, weights, rope).run(hidden);
