@@ -1,61 +1,44 @@
-// Statistics of one linear input X[tokens, in]: what an algorithm asked for, and only that.
+// The finished statistics of one linear input X[tokens, in]: what an algorithm asked for, and only that.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <optional>
-#include <string>
+#include <memory>
 
-#include "calib/stats/gram.h"
-#include "calib/stats/mean_abs.h"
+#include "calib/stats/distribution.h"
+#include "calib/stats/min_max.h"
+#include "calib/stats/stat_set.h"
 
 namespace lathe {
 
-/// A set of statistics, as algorithms declare their needs; `|` unites.
-struct StatSet {
-  bool gram = false;      // H = X^T X, [in, in]
-  bool mean_abs = false;  // mean |x| per channel, [in]
-  friend StatSet operator|(StatSet a, StatSet b) { return {a.gram || b.gram, a.mean_abs || b.mean_abs}; }
-  bool operator==(const StatSet&) const = default;
-};
-
-/// The finished statistics. Undefined tensors were not asked for.
+/// Undefined tensors (null pointers, kurtosis_all 0) were not asked for. Means are over tokens that count;
+/// the Gram matrices' over their weights, where tokens had any.
 struct InputStats {
   int64_t tokens = 0;
-  at::Tensor gram;      // FP32 [in, in], X^T X / tokens
-  at::Tensor mean_abs;  // FP32 [in]
+  at::Tensor gram;          // FP32 [in, in], X^T X / tokens
+  at::Tensor cross_gram;    // FP32 [in, in], X_ref^T X / tokens
+  at::Tensor mean_abs;      // FP32 [in], E|x|
+  at::Tensor mean_square;   // FP32 [in], E[x^2]; llama.cpp's imatrix is this times tokens
+  MinMax min_max;           // FP32 [in]
+  MinMax ema_min_max;       // FP32 [in]
+  MinMax token_min_max;     // FP32 [tokens], in the order of observation
+  at::Tensor outliers;      // Long [in], tokens with |x| >= 6
+  at::Tensor kurtosis;      // FP32 [in], E[(x - mean)^4] / variance^2
+  double kurtosis_all = 0;  // of all values together
+  std::shared_ptr<const Distribution> distribution;
+  ChannelDistribution channel_distribution;
+  /// What with_inputs_divided could not carry over: was asked for, and has to be collected again.
+  StatSet lost;
 
-  /// The statistics of X with column j divided by scales[j] > 0 (a fold moved the scale out of the input),
-  /// without a second look at the data; exact but for the rounding of FP32. Parts that a tensor shares are
-  /// not changed in place.
+  /// The statistics of X with column j divided by scales[j] > 0 (a fold moved the scale out of the input; of
+  /// X_ref, too), without a second look at the data; exact but for the rounding of FP32. Tensors are not
+  /// changed in place. What depends on several channels at once or on a fixed magnitude (kLostByDivision, and
+  /// the kurtosis of all values) can't follow: it becomes undefined and is named in `lost`.
   InputStats with_inputs_divided(const at::Tensor& scales) const;
-};
 
-/// Collects over any number of observations. Splitting the tokens differently changes results by rounding
-/// only (FP32 within chunks of at most 4096 tokens, FP64 between them); two collectors over disjoint tokens
-/// merge to the whole.
-class StatsCollector {
- public:
-  /// `where` names the input in errors ("model.layers.3, input attention_in").
-  StatsCollector(StatSet wanted, int64_t width, c10::Device device, std::string where);
-
-  /// x: FP32 [..., in] on the collector's device. UserError naming the place, token and channel when it holds
-  /// a NaN or Inf; the collector is of no use after that.
-  void observe(const at::Tensor& x);
-  void merge(const StatsCollector& other);
-  /// At least one token must have been observed.
-  InputStats finish() const;
-
- private:
-  void observe_chunk(const at::Tensor& x);
-  [[noreturn]] void refuse(const at::Tensor& x) const;
-
-  std::string where_;
-  int64_t width_ = 0;
-  int64_t tokens_ = 0;
-  std::optional<GramCollector> gram_;
-  std::optional<MeanAbsCollector> mean_abs_;
+  /// The statistics that are held.
+  StatSet held() const;
 };
 
 }  // namespace lathe

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "lib/kernels/cuda/group_quant_cuda.h"
+#include "lib/kernels/cuda/statistics_cuda.h"
 
 namespace lathe::kernels {
 
@@ -16,6 +17,10 @@ struct CudaLibrary {
   decltype(&lathe_cuda_group_encode) group_encode = nullptr;
   decltype(&lathe_cuda_group_decode) group_decode = nullptr;
   decltype(&lathe_cuda_group_fake_quantize) group_fake_quantize = nullptr;
+  decltype(&lathe_cuda_channel_moments) channel_moments = nullptr;
+  decltype(&lathe_cuda_value_counts) value_counts = nullptr;
+  decltype(&lathe_cuda_channel_value_counts) channel_value_counts = nullptr;
+  decltype(&lathe_cuda_row_extent) row_extent = nullptr;
   decltype(&lathe_cuda_error_text) error_text = nullptr;
 
   /// Throws InternalError with the kernel's name and CUDA's reason where code is not 0.

@@ -7,12 +7,7 @@
 #include <algorithm>
 
 #include "lib/kernels/group_quant_rows.h"
-
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define LATHE_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
-#else
-#define LATHE_CLONES  // sanitizers instrument the resolvers, which run before the sanitizer is ready
-#endif
+#include "lib/kernels/target_clones.h"
 
 namespace lathe::kernels::cpu {
 namespace {

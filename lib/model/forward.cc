@@ -4,32 +4,23 @@
 #include <c10/core/GradMode.h>
 
 #include "lib/base/error.h"
+#include "lib/kernels/transformer_ops.h"
 #include "lib/model/activation.h"
 #include "lib/model/attention.h"
+#include "lib/tensor/aten.h"
 
 namespace lathe {
 namespace {
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  const at::Tensor variance = x.square().mean(-1, /*keepdim=*/true);
-  return (x * at::rsqrt(variance + eps)).mul_(weight);
+// A residual step: FP32 hidden states plus what a linear or a norm puts out, which is used up.
+at::Tensor add_residual(const at::Tensor& hidden, at::Tensor out) {
+  return out.scalar_type() == hidden.scalar_type() ? out.add_(hidden) : hidden + out;
 }
 
 const Linear& linear_of(const Block& block, LinearRole role, std::optional<int64_t> expert = std::nullopt) {
   const Linear* linear = block.find(role, expert);
   LATHE_ASSERT(linear != nullptr, "{} has no {}", block.prefix, name_of(role));
   return *linear;
-}
-
-// x [b, heads, s, head_dim]; tables [s, rotary_dim]: the first rotary_dim channels turn.
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
-  const int64_t dim = cos.size(-1);
-  if (dim < x.size(-1)) {
-    return at::cat({rotate(x.slice(-1, 0, dim), cos, sin), x.slice(-1, dim)}, -1);
-  }
-  const std::vector<at::Tensor> halves = x.chunk(2, -1);
-  const at::Tensor turned = at::cat({-halves[1], halves[0]}, -1);
-  return (x * cos).add_(turned.mul_(sin));
 }
 
 at::Tensor softcapped(const at::Tensor& x, std::optional<double> cap) {
@@ -50,17 +41,17 @@ BlockForward::BlockForward(const ModelConfig& config, const Block& block, const 
 
 at::Tensor BlockForward::normed(const Norm& norm, const at::Tensor& x) const {
   if (norm.name.empty()) return x;
-  const at::Tensor& weight = weights_.norm(norm);
-  return rms_norm(x, norm.one_plus ? weight + 1.0 : weight, config_.rms_norm_eps);
+  return kernels::rms_norm(x, weights_.norm(norm), config_.rms_norm_eps, norm.one_plus);
 }
 
 at::Tensor BlockForward::apply(const Linear& linear, const at::Tensor& x) const {
-  return at::linear(x, weights_.weight(linear), weights_.bias(linear));
+  const at::Tensor weight = weights_.compute_weight(linear);
+  return at::linear(x.to(weight.scalar_type()), weight, weights_.compute_bias(linear));
 }
 
 at::Tensor BlockForward::attention_in(const at::Tensor& hidden) const {
   const at::NoGradGuard no_grad;
-  return normed(block_.attention_norm, hidden);
+  return normed(block_.attention_norm, hidden).to(to_scalar_type(weights_.compute_dtype()));
 }
 
 /// q, k and v before norms and rotation, [b, s, heads * head_dim] each.
@@ -80,42 +71,46 @@ at::Tensor BlockForward::attention_out(const at::Tensor& attention_in) const {
   const at::NoGradGuard no_grad;
   const int64_t batch = attention_in.size(0), seq = attention_in.size(1);
   LATHE_ASSERT(rope_.cos.size(0) == seq, "rotary tables for {} tokens, rows of {}", rope_.cos.size(0), seq);
-  // A norm's width says whether it is over one head's channels or over all.
+  // A norm's width says whether it is over one head's channels or over all. What is normed is FP32.
   const auto heads = [&](const Norm& norm, at::Tensor x) {
     if (!norm.name.empty()) x = normed(norm, x.reshape({batch, seq, -1, norm.width}));
     if (block_.qkv_clip) x = x.clamp(-*block_.qkv_clip, *block_.qkv_clip);
-    return x.reshape({batch, seq, -1, config_.head_dim}).transpose(1, 2);
+    return x.view({batch, seq, -1, config_.head_dim});
   };
-  const at::Tensor& cos = block_.local_rope ? rope_.local_cos : rope_.cos;
-  const at::Tensor& sin = block_.local_rope ? rope_.local_sin : rope_.sin;
   const std::vector<at::Tensor> qkv = project(attention_in);
-  const at::Tensor q = rotate(heads(block_.q_norm, qkv[0]), cos, sin);
-  const at::Tensor k = rotate(heads(block_.k_norm, qkv[1]), cos, sin);
   const at::Tensor v = heads(Norm{}, qkv[2]);
-  const at::Tensor out =
-      attend(q, k, v, {block_.attention_scale, block_.sliding_window, block_.attention_softcap});
+  const auto turned = [&](const Norm& norm, const at::Tensor& projected) {
+    const at::Tensor x = heads(norm, projected);
+    kernels::rotate_heads_(x, block_.local_rope ? rope_.local_cos : rope_.cos,
+                           block_.local_rope ? rope_.local_sin : rope_.sin);
+    return x.to(v.scalar_type()).transpose(1, 2);
+  };
+  const at::Tensor q = turned(block_.q_norm, qkv[0]), k = turned(block_.k_norm, qkv[1]);
+  const at::Tensor out = attend(q, k, v.transpose(1, 2),
+                                {block_.attention_scale, block_.sliding_window, block_.attention_softcap});
   return out.transpose(1, 2).reshape({batch, seq, -1});
 }
 
 at::Tensor BlockForward::add_attention(const at::Tensor& hidden, const at::Tensor& attention_out) const {
   const at::NoGradGuard no_grad;
   const at::Tensor out = apply(linear_of(block_, LinearRole::o_proj), attention_out);
-  return normed(block_.attention_out_norm, out).add_(hidden);
+  return add_residual(hidden, normed(block_.attention_out_norm, out));
 }
 
 at::Tensor BlockForward::mlp_in(const at::Tensor& hidden) const {
   const at::NoGradGuard no_grad;
-  return normed(block_.mlp_norm, hidden);
+  return normed(block_.mlp_norm, hidden).to(to_scalar_type(weights_.compute_dtype()));
 }
 
 /// act(gate(x)) * up(x), of the dense MLP, the shared expert or a routed one.
 at::Tensor BlockForward::gated(std::optional<int64_t> expert, const at::Tensor& x) const {
+  const kernels::Activation activation = find_activation(config_.activation);
   if (const Linear* fused = block_.find(LinearRole::gate_up_proj, expert)) {
     const std::vector<at::Tensor> halves = apply(*fused, x).chunk(2, -1);
-    return activate(config_.activation, halves[0]).mul_(halves[1]);
+    return kernels::gated_product(activation, halves[0], halves[1]);
   }
-  const at::Tensor gate = apply(linear_of(block_, LinearRole::gate_proj, expert), x);
-  return activate(config_.activation, gate).mul_(apply(linear_of(block_, LinearRole::up_proj, expert), x));
+  return kernels::gated_product(activation, apply(linear_of(block_, LinearRole::gate_proj, expert), x),
+                                apply(linear_of(block_, LinearRole::up_proj, expert), x));
 }
 
 at::Tensor BlockForward::mlp_mid(const at::Tensor& mlp_in) const {
@@ -126,14 +121,14 @@ at::Tensor BlockForward::mlp_mid(const at::Tensor& mlp_in) const {
 at::Tensor BlockForward::add_mlp(const at::Tensor& hidden, const at::Tensor& mlp_mid) const {
   const at::NoGradGuard no_grad;
   const at::Tensor out = apply(linear_of(block_, LinearRole::down_proj), mlp_mid);
-  return normed(block_.mlp_out_norm, out).add_(hidden);
+  return add_residual(hidden, normed(block_.mlp_out_norm, out));
 }
 
 Routing BlockForward::route(const at::Tensor& mlp_in) const {
   const at::NoGradGuard no_grad;
   LATHE_ASSERT(block_.experts && mlp_in.dim() == 2, "{} routes rows to experts", block_.prefix);
   const at::Tensor logits = apply(linear_of(block_, LinearRole::router), mlp_in);
-  auto [weights, experts] = at::softmax(logits, -1).topk(block_.experts->per_token, -1);
+  auto [weights, experts] = at::softmax(logits.to(at::kFloat), -1).topk(block_.experts->per_token, -1);
   if (block_.experts->normalise) weights = weights / weights.sum(-1, /*keepdim=*/true);
   return {experts, weights};
 }
@@ -151,8 +146,9 @@ at::Tensor BlockForward::expert_out(int64_t expert, const at::Tensor& mid) const
 at::Tensor BlockForward::shared_out(const at::Tensor& mlp_in, const at::Tensor& mlp_mid) const {
   const at::NoGradGuard no_grad;
   const Linear* gate = block_.find(LinearRole::shared_expert_gate);
-  if (gate == nullptr) return at::zeros_like(mlp_in);
-  return apply(linear_of(block_, LinearRole::down_proj), mlp_mid).mul_(at::sigmoid(apply(*gate, mlp_in)));
+  if (gate == nullptr) return at::zeros_like(mlp_in, mlp_in.options().dtype(at::kFloat));
+  const at::Tensor out = apply(linear_of(block_, LinearRole::down_proj), mlp_mid).to(at::kFloat);
+  return out * at::sigmoid(apply(*gate, mlp_in).to(at::kFloat));
 }
 
 at::Tensor BlockForward::add_mlp_out(const at::Tensor& hidden, const at::Tensor& mlp_out) const {
@@ -191,10 +187,9 @@ at::Tensor embed(const ModelGraph& graph, const at::Tensor& embedding, const at:
 at::Tensor head(const ModelGraph& graph, const at::Tensor& norm_weight, const at::Tensor& head_weight,
                 const at::Tensor& head_bias, const at::Tensor& hidden) {
   const at::NoGradGuard no_grad;
-  const at::Tensor weight = graph.final_norm.one_plus ? norm_weight + 1.0 : norm_weight;
-  const at::Tensor logits =
-      at::linear(rms_norm(hidden, weight, graph.config.rms_norm_eps), head_weight, head_bias);
-  return softcapped(logits, graph.config.final_softcap);
+  const at::Tensor normed =
+      kernels::rms_norm(hidden, norm_weight, graph.config.rms_norm_eps, graph.final_norm.one_plus);
+  return softcapped(at::linear(normed, head_weight, head_bias), graph.config.final_softcap);
 }
 
 }  // namespace lathe

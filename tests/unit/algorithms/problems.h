@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "algorithms/algorithm.h"
+#include "calib/stats/stats_collector.h"
 
 namespace lathe::testing_problems {
 

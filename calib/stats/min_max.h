@@ -1,0 +1,52 @@
+// Running and averaged minimum and maximum of each channel.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "lib/kernels/channel_moments.h"
+
+namespace lathe {
+
+/// low, high: Float [width] (or one value a group or token, where it says so).
+struct MinMax {
+  at::Tensor low, high;
+  bool defined() const { return low.defined(); }
+};
+
+/// Exact, whatever the order.
+class MinMaxCollector {
+ public:
+  void observe(const kernels::ChannelMoments& chunk);
+  void merge(const MinMaxCollector& other);
+  MinMax finish() const;
+
+ private:
+  void extend(const MinMax& by);
+  MinMax range_;
+};
+
+/// What is kept of the average at each step: e_0 = v_0, e_n = kEmaDecay * e_(n-1) + (1 - kEmaDecay) * v_n, as
+/// PyTorch's MovingAverageMinMaxObserver does with its averaging_constant of 0.01; a step is a chunk of
+/// tokens (StatsCollector::kChunkTokens; the last may be shorter), so that batch sizes don't matter.
+constexpr double kEmaDecay = 0.99;
+
+/// The average as a monoid: (n, first, s) with s = sum of decay^(n-1-i) v_i composes to (n + m, first,
+/// decay^m s + s'), from which e follows. Merging equals the whole but for FP64 rounding, provided the halves
+/// are in order and the first ends with a chunk.
+class EmaMinMaxCollector {
+ public:
+  void observe(const kernels::ChannelMoments& chunk);
+  void merge(const EmaMinMaxCollector& other);
+  MinMax finish() const;
+
+ private:
+  int64_t steps_ = 0;
+  MinMax first_;
+  at::Tensor low_sum_, high_sum_;  // FP64 [width]
+};
+
+/// The ranges of groups of `group_size` consecutive channels (-1: of all, one group): Float [width /
+/// group_size], from those of the channels.
+MinMax grouped(const MinMax& channels, int64_t group_size);
+
+}  // namespace lathe

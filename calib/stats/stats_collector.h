@@ -1,0 +1,97 @@
+// Collects the statistics of one linear input while its values are produced.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "calib/stats/channel_sums.h"
+#include "calib/stats/gram.h"
+#include "calib/stats/input_stats.h"
+#include "calib/stats/row_chunker.h"
+#include "calib/stats/token_runs.h"
+
+namespace lathe {
+
+/// "sample 12, token 37" for the n-th token that a collector was shown, masked ones counted.
+using TokenNamer = std::function<std::string(int64_t token)>;
+
+/// Takes any number of observations. Tokens are taken kChunkTokens at a time, wherever observations begin and
+/// end, so the same tokens in the same order give the same bits for every batch size and number of threads.
+/// Up to one chunk waits in a buffer, which holds no more rows than were observed.
+///
+/// Two collectors over consecutive tokens merge to the whole: exactly for extrema, counts and distributions;
+/// for sums but for FP64 rounding before the one rounding to FP32, if the first ends with a chunk, else also
+/// for the FP32 rounding within the chunk that was cut (their headers say how much).
+class StatsCollector {
+ public:
+  static constexpr int64_t kChunkTokens = 2048;
+
+  /// `where` names the input in errors ("model.layers.3, input attention_in"); `name_token` names tokens
+  /// there.
+  StatsCollector(StatSet wanted, int64_t width, c10::Device device, std::string where,
+                 TokenNamer name_token = {});
+  StatsCollector(StatsCollector&&) = default;  // a copy would share the sums
+  StatsCollector& operator=(StatsCollector&&) = default;
+
+  /// x: [..., in] on the collector's device, Float, Half or BFloat16, one type in all observations (on the
+  /// CPU the halves are converted to FP32). mask: Bool, one element a token, true where it counts; undefined:
+  /// all do; best on the CPU, since one on a GPU has to be waited for. weights: Float >= 0, one a token, for
+  /// the Gram matrices; in all observations or in none.
+  ///
+  /// Values that are NaN, infinite or beyond 2^58 (their squares overflow FP32) are a UserError that names
+  /// place, token and channel, and the collector is of no use after that: on the CPU as soon as their chunk
+  /// is complete, on a GPU in finish(), so that nothing waits for the device before. Masked tokens may hold
+  /// anything.
+  void observe(const at::Tensor& x, const at::Tensor& mask = {}, const at::Tensor& weights = {});
+  /// The same with the value that the reference stream has there; needed where cross_gram is wanted.
+  void observe_pair(const at::Tensor& x, const at::Tensor& reference, const at::Tensor& mask = {},
+                    const at::Tensor& weights = {});
+
+  /// Adds what `other` was shown after this one. Ends the chunk that was begun here. `other` stays as it is
+  /// (but not const: waiting sums are completed).
+  void merge(StatsCollector& other);
+
+  /// Tokens that counted so far.
+  int64_t tokens() const { return runs_.rows(); }
+
+  /// At least one token must have counted. Ends the chunk that was begun.
+  InputStats finish();
+
+ private:
+  ObservedRows counted_rows(const at::Tensor& x, const at::Tensor& reference, const at::Tensor& mask,
+                            const at::Tensor& weights);
+  void take(const ObservedRows& chunk);
+  void flush();
+  void check(const at::Tensor& bad, const ObservedRows& chunk, const char* stream);
+  [[noreturn]] void refuse(int64_t row, int64_t channel, const char* stream,
+                           std::optional<float> value) const;
+  bool needs_range() const;
+
+  StatSet wanted_;
+  int64_t width_ = 0;
+  c10::Device device_;
+  std::string where_;
+  TokenNamer name_token_;
+
+  RowChunker chunker_{kChunkTokens};
+  TokenRuns runs_;         // of all counted rows, those that wait included
+  int64_t seen_ = 0;       // tokens, masked ones included
+  int64_t taken_ = 0;      // counted rows that are in the sums
+  at::Tensor weight_sum_;  // Double [], where tokens have weights
+  at::Tensor bad_;         // Long [1] on a GPU: the first bad element, row * width + channel
+
+  MinMaxCollector range_;
+  EmaMinMaxCollector ema_;
+  ChannelSumsCollector sums_;
+  std::optional<GramCollector> gram_;
+  std::optional<CrossGramCollector> cross_gram_;
+  std::optional<DistributionCollector> distribution_;
+  std::optional<ChannelDistributionCollector> channel_distribution_;
+  std::vector<at::Tensor> token_low_, token_high_;
+};
+
+}  // namespace lathe

@@ -1,0 +1,40 @@
+// Per-channel sums over the rows of an activation matrix: the one pass that most statistics come from.
+// Computes on the device of its argument; CPU and CUDA give the same bits (device/channel_moments.cuh).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace lathe::kernels {
+
+/// Which sums to make. The extent (smallest, largest, first bad element) is always made: it is the check for
+/// NaN and infinity.
+struct MomentsWanted {
+  bool magnitude = false;  // sum |x|
+  bool square = false;     // sum x^2
+  bool powers = false;     // sum x, x^3, x^4
+  bool outliers = false;   // count of |x| >= 6
+};
+
+/// Of one chunk of rows. Undefined tensors were not asked for.
+struct ChannelMoments {
+  at::Tensor low, high;             // Float [width]: minimum and maximum; meaningless beside a bad element
+  at::Tensor magnitude;             // Double [width]
+  at::Tensor square;                // Double [width]
+  at::Tensor first, third, fourth;  // Double [width]
+  at::Tensor outliers;              // Int [width]
+  /// Long [1]: row * width + channel of the first element that is NaN, infinite or beyond 2^58, or kNoneBad.
+  at::Tensor bad;
+};
+
+constexpr int64_t kNoneBad = INT64_MAX;
+/// Rows that one call takes at most.
+constexpr int64_t kMaxMomentRows = 2048;
+/// 2^58.
+constexpr float kLargestMagnitude = 288230376151711744.0f;
+
+/// x: contiguous [rows, width], 1 to kMaxMomentRows rows, Float; on CUDA Half and BFloat16, too.
+ChannelMoments channel_moments(const at::Tensor& x, MomentsWanted wanted);
+
+}  // namespace lathe::kernels

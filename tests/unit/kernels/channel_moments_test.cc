@@ -1,0 +1,68 @@
+#include "lib/kernels/channel_moments.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "lib/base/error.h"
+
+namespace lathe::kernels {
+namespace {
+
+constexpr MomentsWanted kAll{.magnitude = true, .square = true, .powers = true, .outliers = true};
+
+double error(const at::Tensor& sum, const at::Tensor& exact, const at::Tensor& magnitude) {
+  return ((sum - exact).abs() / magnitude.clamp_min(1e-300)).max().item<double>();
+}
+
+TEST(ChannelMoments, EqualTheSumsInFp64WithinTheStatedBound) {
+  at::manual_seed(1);
+  for (const auto& [rows, width] : std::vector<std::pair<int64_t, int64_t>>{
+           {1, 1}, {63, 7}, {64, 128}, {65, 129}, {2048, 300}, {777, 1000}}) {
+    const at::Tensor x = at::randn({rows, width}) * 4 + 1, wide = x.to(at::kDouble);
+    const ChannelMoments moments = channel_moments(x, kAll);
+    EXPECT_TRUE(at::equal(moments.low, x.amin(0)));
+    EXPECT_TRUE(at::equal(moments.high, x.amax(0)));
+    EXPECT_TRUE(at::equal(moments.outliers.to(at::kLong), (x.abs() >= 6).sum(0)));
+    EXPECT_EQ(moments.bad.item<int64_t>(), kNoneBad);
+    EXPECT_LT(error(moments.magnitude, wide.abs().sum(0), wide.abs().sum(0)), 3.8e-6) << rows << "x" << width;
+    EXPECT_LT(error(moments.square, wide.square().sum(0), wide.square().sum(0)), 1e-13);
+    EXPECT_LT(error(moments.first, wide.sum(0), wide.abs().sum(0)), 1e-13);
+    EXPECT_LT(error(moments.third, wide.pow(3).sum(0), wide.abs().pow(3).sum(0)), 1e-13);
+    EXPECT_LT(error(moments.fourth, wide.pow(4).sum(0), wide.pow(4).sum(0)), 1e-13);
+  }
+}
+
+TEST(ChannelMoments, MakeOnlyWhatIsWanted) {
+  const ChannelMoments none = channel_moments(at::ones({3, 4}), {});
+  EXPECT_TRUE(none.low.defined() && none.high.defined() && none.bad.defined());
+  EXPECT_FALSE(none.magnitude.defined() || none.square.defined() || none.first.defined() ||
+               none.outliers.defined());
+  const ChannelMoments square = channel_moments(at::full({3, 4}, 2.0f), {.square = true});
+  EXPECT_EQ(square.square[3].item<double>(), 12);
+  EXPECT_FALSE(square.magnitude.defined());
+}
+
+TEST(ChannelMoments, FindTheFirstBadElement) {
+  const float beyond = std::nextafterf(kLargestMagnitude, INFINITY);
+  for (const float bad : {NAN, INFINITY, -INFINITY, beyond, -beyond}) {
+    at::Tensor x = at::randn({500, 200});
+    x[321][170] = bad;
+    x[322][3] = bad;
+    EXPECT_EQ(channel_moments(x, {}).bad.item<int64_t>(), 321 * 200 + 170) << bad;
+  }
+  at::Tensor x = at::randn({5, 20});
+  x[3][4] = -kLargestMagnitude;
+  EXPECT_EQ(channel_moments(x, kAll).bad.item<int64_t>(), kNoneBad);
+}
+
+TEST(ChannelMoments, RefuseWhatTheyCannotRead) {
+  EXPECT_THROW(channel_moments(at::ones({kMaxMomentRows + 1, 2}), {}), InternalError);
+  EXPECT_THROW(channel_moments(at::ones({4, 6}).t(), {}), InternalError);
+  EXPECT_THROW(channel_moments(at::ones({4, 6}, at::kHalf), {}), InternalError);
+  EXPECT_THROW(channel_moments(at::ones({0, 6}), {}), InternalError);
+}
+
+}  // namespace
+}  // namespace lathe::kernels

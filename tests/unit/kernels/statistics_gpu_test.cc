@@ -1,0 +1,58 @@
+// The statistic kernels on CUDA against the CPU, bit for bit. Needs a GPU; elsewhere it says why it is
+// skipped.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "lib/kernels/channel_moments.h"
+#include "lib/kernels/value_counts.h"
+#include "lib/tensor/device.h"
+
+namespace lathe::kernels {
+namespace {
+
+constexpr MomentsWanted kAll{.magnitude = true, .square = true, .powers = true, .outliers = true};
+
+void expect_same_moments(const ChannelMoments& cpu, const ChannelMoments& cuda) {
+  for (const auto member : {&ChannelMoments::low, &ChannelMoments::high, &ChannelMoments::magnitude,
+                            &ChannelMoments::square, &ChannelMoments::first, &ChannelMoments::third,
+                            &ChannelMoments::fourth, &ChannelMoments::outliers, &ChannelMoments::bad}) {
+    EXPECT_TRUE(at::equal(cpu.*member, (cuda.*member).cpu()));
+  }
+}
+
+TEST(StatisticsGpu, EqualTheCpuBitForBit) {
+  const c10::Device device = resolve_device("auto");
+  if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device on this machine";
+  at::manual_seed(11);
+  for (const auto& [rows, width] :
+       std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {63, 33}, {2048, 576}, {777, 4096}}) {
+    for (const at::ScalarType type : {at::kFloat, at::kHalf, at::kBFloat16}) {
+      SCOPED_TRACE(fmt::format("{}x{} {}", rows, width, c10::toString(type)));
+      const at::Tensor moved = (at::randn({rows, width}) * 3 + 0.3).to(type).to(device);
+      const at::Tensor x = moved.cpu().to(at::kFloat);
+      expect_same_moments(channel_moments(x, kAll), channel_moments(moved, kAll));
+      at::Tensor counts = at::zeros({2, value_bin_count()}, at::kLong), other = counts.to(device);
+      add_value_counts(x, counts);
+      add_value_counts(moved, other);
+      EXPECT_TRUE(at::equal(counts, other.cpu()));
+      at::Tensor channels = at::zeros({width, channel_bin_count()}, at::kInt), others = channels.to(device);
+      add_channel_value_counts(x, channels);
+      add_channel_value_counts(moved, others);
+      EXPECT_TRUE(at::equal(channels, others.cpu()));
+      EXPECT_TRUE(at::equal(row_extent(x).low, row_extent(moved).low.cpu()));
+      EXPECT_TRUE(at::equal(row_extent(x).high, row_extent(moved).high.cpu()));
+    }
+  }
+}
+
+TEST(StatisticsGpu, FindsTheFirstBadElement) {
+  const c10::Device device = resolve_device("auto");
+  if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device on this machine";
+  at::Tensor x = at::randn({500, 200});
+  x[321][170] = NAN;
+  x[322][3] = INFINITY;
+  EXPECT_EQ(channel_moments(x.to(device), {}).bad.item<int64_t>(), 321 * 200 + 170);
+}
+
+}  // namespace
+}  // namespace lathe::kernels
