@@ -25,8 +25,7 @@ uint64_t size_of(const Linear& linear) {
 
 uint64_t weights_of(const Block& block) {
   uint64_t values = 0;
-  for (const Norm* norm : {&block.attention_norm, &block.mlp_norm, &block.q_norm, &block.k_norm})
-    values += static_cast<uint64_t>(norm->width);
+  for (const Norm* norm : block.norms()) values += static_cast<uint64_t>(norm->width);
   for (const Linear& linear : block.linears)
     values += size_of(linear) + (linear.bias ? static_cast<uint64_t>(linear.out) : 0);
   return values * kFloat;
@@ -39,21 +38,24 @@ struct ObservedInput {
   StatSet wanted;
 };
 
-std::vector<ObservedInput> observed_inputs(const CalibrationJob& job, size_t block) {
-  std::map<Slot, ObservedInput> inputs;
+/// Inputs that are observed in one sweep, by slot: one, or those of all experts.
+std::vector<std::vector<ObservedInput>> observed_inputs(const CalibrationJob& job, size_t block) {
+  std::map<Input, ObservedInput> inputs;
   for (size_t i = 0; i < job.graph->blocks[block].linears.size(); ++i) {
     const Linear& linear = job.graph->blocks[block].linears[i];
     const LinearTask& task = job.tasks[block][i];
     if (task.solver == nullptr) continue;
-    ObservedInput& input = inputs[linear.slot];
+    ObservedInput& input = inputs[linear.input];
     input.width = static_cast<uint64_t>(linear.in);
     input.weights += size_of(linear);
     input.wanted = input.wanted | task.solver->needs();
     input.wanted.gram = true;  // the report's
     for (const Transform* transform : job.transforms) input.wanted = input.wanted | transform->needs();
   }
-  std::vector<ObservedInput> result;
-  for (const auto& [slot, input] : inputs) result.push_back(input);
+  std::map<Slot, std::vector<ObservedInput>> slots;
+  for (const auto& [input, observed] : inputs) slots[input.slot].push_back(observed);
+  std::vector<std::vector<ObservedInput>> result;
+  for (auto& [slot, observed] : slots) result.push_back(std::move(observed));
   return result;
 }
 
@@ -112,7 +114,9 @@ uint64_t gram_bytes(const CalibrationJob& job) {
   uint64_t largest = 0;
   for (size_t b = 0; b < job.graph->blocks.size(); ++b) {
     uint64_t bytes = 0;
-    for (const ObservedInput& input : observed_inputs(job, b)) bytes += input.width * input.width * kFloat;
+    for (const auto& slot : observed_inputs(job, b)) {
+      for (const ObservedInput& input : slot) bytes += input.width * input.width * kFloat;
+    }
     largest = std::max(largest, bytes);
   }
   return largest;
@@ -127,10 +131,15 @@ BlockMemory block_memory(const CalibrationJob& job, int64_t samples, int64_t len
     const Block& block = job.graph->blocks[b];
     const uint64_t weights = weights_of(block);
     uint64_t quantised = 0, working = 0, statistics = 0;
-    for (const ObservedInput& input : observed_inputs(job, b)) {
-      quantised += input.weights;
-      const uint64_t observing = statistics_of(input, length, samples);
-      working = std::max({working, observing + forward_temporaries(block, tokens), solving(input, folds)});
+    for (const auto& slot : observed_inputs(job, b)) {
+      uint64_t observing = 0, solved = 0;
+      for (const ObservedInput& input : slot) {
+        quantised += input.weights;
+        observing += statistics_of(input, length, samples);
+        solved = std::max(solved, solving(input, folds));
+      }
+      if (slot.size() > 1) solved += observing;  // the other experts' wait meanwhile
+      working = std::max({working, observing + forward_temporaries(block, tokens), solved});
       statistics = std::max(statistics, observing);
     }
     working = std::max(working, forward_temporaries(block, tokens));

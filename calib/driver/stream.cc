@@ -27,8 +27,9 @@ StoreSpec spec_of(const CalibrationJob& job, Placement placement, int64_t width,
 int64_t inner_width(const ModelGraph& graph) {
   int64_t width = 0;
   for (const Block& block : graph.blocks) {
-    for (const Slot slot : {Slot::attention_out, Slot::mlp_mid})
-      width = std::max(width, width_of(block, slot));
+    for (const Slot slot : {Slot::attention_out, Slot::mlp_mid}) {
+      for (const Linear* reader : block.reading(slot)) width = std::max(width, reader->in);
+    }
   }
   return width;
 }

@@ -90,7 +90,7 @@ using Values = std::map<std::string, at::Tensor>;  // by linear name: what it re
 /// What every linear reads in a plain forward pass of a model.
 Values values_of(const TinyRun& run, const WeightSource& source) {
   Values values;
-  at::Tensor hidden = embed(source.load("model.embed_tokens.weight"), run.job.ids);
+  at::Tensor hidden = embed(run.graph, source.load("model.embed_tokens.weight"), run.job.ids);
   const RopeTables rope = rope_tables(run.graph.config, run.job.ids.size(1), c10::Device(c10::kCPU));
   for (const Block& block : run.graph.blocks) {
     const BlockWeights weights(block, source, c10::Device(c10::kCPU));
