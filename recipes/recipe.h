@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "calib/data/token_rows.h"
+#include "lib/activations/memory_budget.h"
 #include "lib/activations/propagate.h"
 #include "lib/base/options.h"
 #include "lib/model/graph.h"
@@ -56,6 +57,7 @@ struct Recipe {
     int64_t rows = 0;  // 0: all
   };
   std::optional<Evaluate> evaluate;
+  MemoryLimits limits;  // on the run; results don't depend on them
 
   /// The recipe with every default filled in, as JSON for report and manifest. It is itself a valid recipe
   /// (JSON is YAML): reading it back gives the same run. `file` and `where` are not part of it.

@@ -23,39 +23,8 @@ const Linear& linear_of(const Block& block, LinearRole role, std::optional<int64
   return *linear;
 }
 
-<<<<<<< HEAD
-// Token i sees the `window` tokens i - window + 1 .. i: true where it may look, [s, s].
-at::Tensor window_mask(int64_t seq, int64_t window, c10::Device device) {
-  const at::Tensor all = at::ones({seq, seq}, at::TensorOptions().dtype(at::kBool).device(device));
-  return all.tril().triu(1 - window);
-}
-
-// [b, kv_heads, s, d] -> [b, kv_heads * repeat, s, d], each head `repeat` times in a row.
-at::Tensor repeat_heads(const at::Tensor& x, int64_t repeat) {
-  const int64_t b = x.size(0), heads = x.size(1), s = x.size(2), d = x.size(3);
-  return x.unsqueeze(2).expand({b, heads, repeat, s, d}).reshape({b, heads * repeat, s, d});
-}
-
-// On the CPU shared KV heads are read in place: as fast as copies on 512 tokens, 10 % faster with a mask on
-// 1,024. Of CUDA's kernels with O(s) memory, flash attention does so, too, but takes neither FP32 nor a mask;
-// the others want one KV head a query head.
-at::Tensor attend(const at::Tensor& q, at::Tensor k, at::Tensor v, std::optional<int64_t> window) {
-  const int64_t seq = q.size(2), repeat = q.size(1) / k.size(1);
-  const bool masked = window && *window < seq;
-  const bool flash = !masked && q.scalar_type() != at::kFloat;
-  const bool in_place = repeat > 1 && (q.is_cpu() || flash);
-  if (repeat > 1 && !in_place) {
-    k = repeat_heads(k, repeat);
-    v = repeat_heads(v, repeat);
-  }
-  std::optional<at::Tensor> mask;
-  if (masked) mask = window_mask(seq, *window, q.device());
-  return at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0.0, /*is_causal=*/!masked,
-                                          /*scale=*/std::nullopt, /*enable_gqa=*/in_place);
-=======
 at::Tensor softcapped(const at::Tensor& x, std::optional<double> cap) {
   return cap ? (x / *cap).tanh_().mul_(*cap) : x;
->>>>>>> part-model
 }
 
 }  // namespace
