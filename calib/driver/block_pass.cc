@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "calib/stats/stats_collector.h"
 #include "lib/base/cancel.h"
 
 namespace lathe {

@@ -33,7 +33,9 @@ at::Tensor run_block(const BenchModel& model, const at::Tensor& hidden, c10::Dev
 /// Observed in three unequal parts, so that chunks straddle observations.
 InputStats collect(const StatRow& row, const at::Tensor& x, c10::Device device) {
   StatsCollector collector(set_of(row), x.size(-1), device, "agreement");
-  for (const at::Tensor& part : x.to(device).split({1000, 37, x.size(0) - 1037})) collector.observe(part);
+  const at::Tensor moved = x.to(device);
+  for (const at::Tensor& part : moved.split({1000, 37, x.size(0) - 1037}))
+    observe(collector, set_of(row), part, part.flip(1));
   return collector.finish();
 }
 

@@ -7,6 +7,7 @@
 #include "formats/targets/model_folder.h"
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
+#include "lib/model/compute_dtype.h"
 
 namespace lathe::bench {
 namespace {
@@ -79,6 +80,10 @@ BenchModel make_model(const std::string& name, const std::string& folder, bool q
     return seeded(name, shape, quick ? 256 : 2048, quick ? 1 : 4, quick ? 2 : 128, device);
   }
   user_error("--model {}: expected one of {}", name, join_words(model_names()));
+}
+
+DType compute_dtype(const BenchModel& model, c10::Device device) {
+  return resolve_compute_dtype("auto", device, model.graph.config.dtype);
 }
 
 at::Tensor first_hidden(const BenchModel& model, c10::Device device) {

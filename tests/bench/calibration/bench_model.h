@@ -44,6 +44,9 @@ struct BenchModel {
 BenchModel make_model(const std::string& name, const std::string& folder, bool quick, c10::Device device);
 const std::vector<std::string>& model_names();
 
+/// What the forward pass multiplies in, as the program itself chooses: FP32 on the CPU, BF16 on a GPU.
+DType compute_dtype(const BenchModel& model, c10::Device device);
+
 /// [batch, context, hidden] FP32 on the device: embedded seeded ids, or seeded noise where the weights are
 /// seeded.
 at::Tensor first_hidden(const BenchModel& model, c10::Device device);

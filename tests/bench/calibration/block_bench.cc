@@ -6,24 +6,29 @@
 #include <functional>
 #include <memory>
 
+#include "lib/tensor/aten.h"
+
 namespace lathe::bench {
 namespace {
 
 /// The collectors of a block's four inputs for one set of statistics.
 class SlotCollectors {
  public:
-  SlotCollectors(const Block& block, StatSet set, c10::Device device) {
+  SlotCollectors(const Block& block, StatSet set, c10::Device device) : set_(set) {
     for (const Slot slot : kSlots) {
       collectors_.push_back(
           std::make_unique<StatsCollector>(set, width_of(block, slot), device, std::string(name_of(slot))));
     }
   }
-  void observe(Slot slot, const at::Tensor& x) { collectors_[static_cast<size_t>(slot)]->observe(x); }
+  void observe(Slot slot, const at::Tensor& x) {
+    bench::observe(*collectors_[static_cast<size_t>(slot)], set_, x, x);
+  }
   void finish() {
     for (const auto& collector : collectors_) collector->finish();
   }
 
  private:
+  StatSet set_;
   std::vector<std::unique_ptr<StatsCollector>> collectors_;
 };
 
@@ -92,7 +97,7 @@ class Measurement {
   void measure_products(const Block& block, const BlockWeights& weights) {
     Timing all;
     for (const Linear& linear : block.linears) {
-      const at::Tensor weight = weights.weight(linear);
+      const at::Tensor weight = weights.compute_weight(linear);
       at::Tensor& x = inputs_[linear.in];
       if (!x.defined()) x = at::randn({model_.tokens(), linear.in}, weight.options());
       const Timing time = measure(device_, [&] { at::mm(x, weight.t()); });
@@ -106,6 +111,7 @@ class Measurement {
     const ModelConfig& config = model_.graph.config;
     const auto heads = [&](int64_t count) {
       return at::randn({model_.batch, model_.context, count, config.head_dim}, rope_.cos.options())
+          .to(to_scalar_type(compute_dtype(model_, device_)))
           .transpose(1, 2);
     };
     const at::Tensor q = heads(config.num_heads), k = heads(config.num_kv_heads),
@@ -147,7 +153,7 @@ BlockTimes measure_blocks(const BenchModel& model, c10::Device device, int64_t r
   for (int64_t sweep = 0; sweep < sweeps; ++sweep) {
     at::Tensor h = hidden;
     for (const Block& block : blocks) {
-      const BlockWeights weights(block, *model.weights, device);
+      const BlockWeights weights(block, *model.weights, device, compute_dtype(model, device));
       if (!warm) {
         measurement.round(block, weights, h);
         measurement.forget_rounds();

@@ -4,10 +4,9 @@
 #include <array>
 #include <optional>
 #include <string_view>
-#include <utility>
 #include <vector>
 
-#include "calib/stats/input_stats.h"
+#include "calib/stats/stats_collector.h"
 
 namespace lathe::bench {
 
@@ -23,9 +22,18 @@ struct StatRow {
 
 inline constexpr std::array kStatRows = {
     StatRow{"gram", &StatSet::gram, 0.10, true},
-    StatRow{"mean_abs", &StatSet::mean_abs, 0.05},
+    StatRow{"mean_abs", &StatSet::mean_abs, std::nullopt},
+    StatRow{"mean_square", &StatSet::mean_square, 0.05},  // the imatrix
+    StatRow{"min_max", &StatSet::min_max, 0.05},
+    StatRow{"ema_min_max", &StatSet::ema_min_max, 0.05},
+    StatRow{"token_min_max", &StatSet::token_min_max, 0.05},
+    StatRow{"outliers", &StatSet::outliers, std::nullopt},
+    StatRow{"kurtosis", &StatSet::kurtosis, std::nullopt},
+    StatRow{"distribution", &StatSet::distribution, 0.15},  // histograms and percentiles
+    StatRow{"channel_distribution", &StatSet::channel_distribution, std::nullopt},
+    StatRow{"cross_gram", &StatSet::cross_gram, std::nullopt, false, true},
 };
-static_assert(kStatRows.size() * sizeof(bool) == sizeof(StatSet), "a statistic has no row");
+static_assert(kStatRows.size() == kAllStats.size(), "a statistic has no row");
 
 inline StatSet set_of(const StatRow& row) {
   StatSet set;
@@ -40,10 +48,9 @@ struct StatTensor {
   at::Tensor values;
   double bound = 0;
 };
-inline std::vector<StatTensor> tensors_of(const InputStats& stats) {
-  std::vector<StatTensor> all = {{"gram", stats.gram, 1e-5}, {"mean_abs", stats.mean_abs, 1e-6}};
-  std::erase_if(all, [](const StatTensor& tensor) { return !tensor.values.defined(); });
-  return all;
-}
+std::vector<StatTensor> tensors_of(const InputStats& stats);
+
+/// Shows the collector x, and where the set has a statistic of pairs, the reference, too.
+void observe(StatsCollector& collector, StatSet set, const at::Tensor& x, const at::Tensor& reference);
 
 }  // namespace lathe::bench

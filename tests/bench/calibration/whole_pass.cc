@@ -51,8 +51,11 @@ void run_block(const BenchModel& model, const Block& block, const RopeTables& ro
                std::vector<at::Tensor>& hidden, PassTimes& times) {
   const c10::Device device = hidden.front().device();
   std::unique_ptr<BlockWeights> weights;
-  times.weights +=
-      measure(device, [&] { weights = std::make_unique<BlockWeights>(block, *model.weights, device); });
+  times.weights += measure(device, [&] {
+    weights = std::make_unique<BlockWeights>(block, *model.weights, device, compute_dtype(model, device));
+    for (const Linear& linear : block.linears)
+      weights->compute_weight(linear);  // rounded now, not in the pass
+  });
   const BlockForward forward(model.graph.config, block, *weights, rope);
   times.forward += measure(device, [&] {
     for (const at::Tensor& h : hidden) forward.run(h);
