@@ -34,6 +34,10 @@ nlohmann::json path_or_null(const std::filesystem::path& path) {
   return path.empty() ? nlohmann::json() : nlohmann::json(path.string());
 }
 
+nlohmann::json or_null(const std::optional<uint64_t>& bytes) {
+  return bytes ? nlohmann::json(*bytes) : nlohmann::json();
+}
+
 }  // namespace
 
 nlohmann::json Recipe::to_json() const {
@@ -49,11 +53,14 @@ nlohmann::json Recipe::to_json() const {
         {"seed", calibration.seed},
         {"packing", calibration.packing == Packing::pack ? "pack" : "document"},
         {"min_tokens", calibration.min_tokens},
-        {"special_tokens", calibration.special_tokens}}},
+        {"special_tokens", calibration.special_tokens},
+        {"propagate", name_of(calibration.propagate)}}},
       {"transforms", json::array()},
       {"rules", json::array()},
       {"ignore", ignore},
-      {"evaluate", nullptr}};
+      {"evaluate", nullptr},
+      {"limits",
+       {{"ram", or_null(limits.ram)}, {"vram", or_null(limits.vram)}, {"disk", or_null(limits.disk)}}}};
   for (const DataSource& source : calibration.data) result["calibration"]["data"].push_back(describe(source));
   for (const AlgorithmChoice& transform : transforms) result["transforms"].push_back(describe(transform));
   for (const Rule& rule : rules) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "algorithms/algorithm.h"
+#include "calib/data/data_source.h"
 #include "formats/targets/target.h"
 #include "lib/base/strings.h"
 #include "lib/model/graph.h"
@@ -58,6 +59,9 @@ ordered_json catalogue() {
   result["observers"] = ordered_json::array();
   for (const Observer& row : kObservers)
     result["observers"].push_back({{"name", row.name}, {"summary", row.summary}});
+  result["data"] = ordered_json::array();
+  for (const DataKindRow& row : data_kinds())
+    result["data"].push_back({{"name", row.extension}, {"summary", row.summary}});
   result["formats"] = ordered_json::array();
   for (const Target& row : targets())
     result["formats"].push_back({{"name", row.name}, {"summary", row.summary}});
@@ -101,6 +105,7 @@ std::string list_catalogue(const ListRequest& request) {
   text += describe_section("Transforms (a recipe's `transforms`)", all["transforms"]);
   text += describe_section("Solvers (a rule's `solver`)", all["solvers"]);
   text += describe_section("Observers (how a group's range is found)", all["observers"]);
+  text += describe_section("Calibration data (`calibration.data`, --calib)", all["data"]);
   text += describe_section("Formats (`output.formats`)", all["formats"]);
   text += describe_section("Model families (config.json's model_type)", all["families"]);
   text += "Target words (a rule's `targets`, `ignore`), beside /regular expressions/\n  " +

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -21,6 +22,13 @@ struct DataSource {
 };
 
 enum class DataKind { text, json_lines, parquet, npy, safetensors };
+
+/// One row for `quantize list`.
+struct DataKindRow {
+  DataKind kind;
+  std::string_view extension, name, summary;  // name: as the manifest says it
+};
+std::span<const DataKindRow> data_kinds();
 
 /// By the file's extension. UserError, listing the supported ones, for any other; does not open the file.
 DataKind kind_of(const DataSource& source);

@@ -1,5 +1,7 @@
 #include "calib/data/document_census.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "lib/base/hash.h"
@@ -22,8 +24,10 @@ void DocumentCensus::observe(const Document& document, int64_t tokens) {
   if (document.form == Document::Form::ids) {
     hash = content_hash(std::as_bytes(document.ids));
   } else {
-    text::add_scripts(first_bytes(document.text, kScriptBytes), scripts_);
-    const std::string folded = text::fold_for_comparison(document.text);
+    const std::string_view start = first_bytes(document.text, kLookedAt);
+    text::add_scripts(start, scripts_);
+    std::string folded = text::fold_for_comparison(start);
+    if (start.size() < document.text.size()) folded += fmt::format(" {}", document.text.size());
     hash = content_hash(std::as_bytes(std::span(folded)));
   }
   if (!seen_.insert(std::move(hash)).second) ++repeated_;

@@ -18,12 +18,14 @@ class DocumentCensus {
   int64_t documents() const { return documents_; }
   int64_t longest() const { return longest_; }
   /// Documents that equal an earlier one after normalisation: letters and digits only, without case
-  /// (text::fold_for_comparison). Of ids: equal ids.
+  /// (text::fold_for_comparison). Of ids: equal ids. Texts longer than kLookedAt repeat one another where
+  /// their starts do and they are equally long.
   int64_t repeated() const { return repeated_; }
-  /// Letters by script, of the first kScriptBytes of each text.
+  /// Letters by script, of the first kLookedAt bytes of each text.
   const text::ScriptCounts& scripts() const { return scripts_; }
 
-  static constexpr size_t kScriptBytes = size_t{1} << 20;
+  /// Folding needs several copies of what it folds; a text may be as large as the disk.
+  static constexpr size_t kLookedAt = size_t{1} << 20;
 
  private:
   int64_t documents_ = 0, longest_ = 0, repeated_ = 0;

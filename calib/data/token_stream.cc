@@ -25,16 +25,10 @@ void check_ids(std::span<const int64_t> ids, int64_t vocab_size, const Document&
              document.place, bad - ids.begin(), expected, *bad);
 }
 
-std::vector<int64_t> ids_of(const Document& document, const Encoder& encoder) {
-  switch (document.form) {
-    case Document::Form::ids:
-      return {document.ids.begin(), document.ids.end()};
-    case Document::Form::chat:  // the template wrote its special tokens
-      return encoder.tokenizer->encode(document.text, /*add_special_tokens=*/false);
-    case Document::Form::text:
-      return encoder.tokenizer->encode(document.text, encoder.special_tokens);
-  }
-  internal_error("a document of unknown form");
+/// The text's ids; a template wrote the special tokens of a conversation already.
+std::vector<int64_t> encode(const Document& document, const Encoder& encoder) {
+  const bool special = document.form == Document::Form::text && encoder.special_tokens;
+  return encoder.tokenizer->encode(document.text, special);
 }
 
 }  // namespace
@@ -44,7 +38,9 @@ StreamCounts append(const DataSource& source, size_t number, const Encoder& enco
   StreamCounts counts;
   for_each_document(source, encoder.templates, [&](const Document& document) {
     throw_if_cancelled();
-    const std::vector<int64_t> ids = ids_of(document, encoder);
+    std::vector<int64_t> encoded;
+    if (document.form != Document::Form::ids) encoded = encode(document, encoder);
+    const std::span<const int64_t> ids = document.form == Document::Form::ids ? document.ids : encoded;
     check_ids(ids, encoder.vocab_size, document);
     ++counts.documents;
     const auto length = static_cast<int64_t>(ids.size());

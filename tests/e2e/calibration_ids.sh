@@ -17,4 +17,19 @@ a = safetensors.numpy.load_file(folder + "/ids.safetensors")["input_ids"]
 b = numpy.load(folder + "/ids.npy")
 assert a.shape == (8, 256) and a.dtype == b.dtype == numpy.int64 and (a == b).all()
 PY
+
+# Documents of different lengths: padded, masked, and dumped with their lengths.
+"$PYTHON" - >"$scratch/lines.jsonl" <<'PY'
+import json
+text = open("data/text/calibration.txt", encoding="utf-8").read()
+for i in range(10): print(json.dumps({"text": text[5000 * i:5000 * i + 40 + 300 * i]}))
+PY
+document() { plain "$@" --set calibration.packing=document; }
+document "$scratch/e" --calib "$scratch/lines.jsonl" --dump-ids "$scratch/ragged.safetensors"
+document "$scratch/f" --calib "$scratch/ragged.safetensors"
+cmp "$scratch/e/model.safetensors" "$scratch/f/model.safetensors" || fail "the fed-back documents give other bytes"
+holds "$scratch/e/manifest.json" "r['dataset']['tokens'] < r['dataset']['samples'] * r['dataset']['length']"
+[[ $(value "$scratch/e/manifest.json" "r['dataset']['ids_hash']") == $(value "$scratch/f/manifest.json" "r['dataset']['ids_hash']") ]] ||
+  fail "the documents' ids differ"
+refuses 2 "the samples differ in length" document "$scratch/g" --calib "$scratch/lines.jsonl" --dump-ids "$scratch/ragged.npy"
 refuses 2 "ids.txt: token ids are written to" plain "$scratch/d" --dump-ids "$scratch/ids.txt"

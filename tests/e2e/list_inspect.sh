@@ -1,7 +1,7 @@
 # `list` names what there is; `inspect` shows an FP16 folder and an artefact.
 . tests/e2e/lib.sh
 "$QUANTIZE" list >"$scratch/list"
-for word in rtn awq compressed-tensors llama mistral qwen2 qwen3; do grep -qw -- "$word" "$scratch/list" || fail "list lacks $word"; done
+for word in rtn awq compressed-tensors llama mistral qwen2 qwen3 .parquet .safetensors; do grep -qw -- "$word" "$scratch/list" || fail "list lacks $word"; done
 "$QUANTIZE" inspect "$MODEL" >"$scratch/model"
 grep -q "model.layers.0.self_attn.q_proj.weight" "$scratch/model" || fail "inspect lacks a tensor"
 quick recipes/rtn.yaml "$scratch/out"

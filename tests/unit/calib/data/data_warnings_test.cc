@@ -81,6 +81,12 @@ TEST_F(DataWarnings, DocumentsThatRepeatOthers) {
   EXPECT_THAT(warnings(documents_set(many)), ElementsAre(HasSubstr("3 of 250")));
 }
 
+TEST_F(DataWarnings, LongTextsAreComparedByTheirStartAndLength) {
+  const std::string start(DocumentCensus::kLookedAt, 'x');
+  const CalibrationSet set = documents_set({start + "one", start + "two", start + "three", start});
+  EXPECT_EQ(set.census.repeated(), 1);
+}
+
 TEST_F(DataWarnings, IdsAreComparedAsIds) {
   const DataSource source = file("a.jsonl", words(0, "") + "[1, 2]\n[1, 2]\n[1, 2]\n[2, 1]\n");
   const CalibrationSet set = build_calibration_set({source}, {.samples = 1, .seq_len = 1}, encoder_);

@@ -108,6 +108,23 @@ TEST_F(IdFiles, RefusesMalformedNpy) {
     EXPECT_THAT(error(array(contents)), HasSubstr(message)) << message;
 }
 
+// No byte of the header may bring the reader down: it reads, or it says what is wrong.
+TEST_F(IdFiles, SurvivesEveryFlippedByte) {
+  const std::string good = npy(dict_of("'<i4'", "(2, 2)"), bytes<int32_t>({1, 2, 3, 4}));
+  size_t refused = 0;
+  for (size_t i = 0; i < good.size(); ++i) {
+    for (const int mask : {0x01, 0x20, 0x80}) {
+      std::string changed = good;
+      changed[i] = static_cast<char>(changed[i] ^ mask);
+      const std::string message = error(array(changed));
+      if (message == "no error") continue;
+      EXPECT_THAT(message, HasSubstr("a.npy")) << i;
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 200u);
+}
+
 TEST_F(IdFiles, NamesTheRowOfABadId) {
   encoder_.vocab_size = 100;
   EXPECT_THAT(error(array(npy(dict_of("'<i4'", "(2, 2)"), bytes<int32_t>({1, 2, 3, 100})))),

@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""Writes the files of tests/golden/parquet with pyarrow: make_parquet_golden.py FOLDER"""
+import os
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+out = sys.argv[1]
+
+
+def write(name, table, **kw):
+    pq.write_table(table, os.path.join(out, name), **kw)
+
+
+write("text.parquet", pa.table({"id": [1, 2, 3], "text": ["abc", "", "d\u00e9"]}))
+write("row_groups.parquet", pa.table({"text": pa.array([f"doc {i}" for i in range(7)]).dictionary_encode()}), row_group_size=3, compression="zstd")
+write("large_string.parquet", pa.table({"body": pa.array(["x", "yz"], pa.large_string())}))
+write("ids.parquet", pa.table({"input_ids": pa.array([[1, 2, 3], [], [4]], pa.list_(pa.int32()))}))
+msg = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+write("messages.parquet", pa.table({"messages": pa.array([[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], [{"role": "user", "content": None}]], msg)}))
+write("null_row.parquet", pa.table({"text": pa.array(["a", None], pa.string())}))
+write("null_id.parquet", pa.table({"input_ids": pa.array([[1, None]], pa.list_(pa.int64()))}))
+write("null_role.parquet", pa.table({"messages": pa.array([[{"role": None, "content": "x"}]], msg)}))
+write("numbers.parquet", pa.table({"text": pa.array([1.5])}))
+write("timestamp.parquet", pa.table({"text": pa.array([[1]], pa.list_(pa.timestamp("s")))}))
+write("other_columns.parquet", pa.table({"question": ["q"], "answer": ["a"]}))
+write("no_rows.parquet", pa.table({"text": pa.array([], pa.string())}))
+write("bad_utf8.parquet", pa.table({"text": pa.array([b"ok", b"no\xff"], pa.binary())}))
+bad = pa.StructArray.from_arrays([pa.array(["user"]), pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"], pa.binary()).buffers())], ["role", "content"])
+write("bad_utf8_nested.parquet", pa.table({"messages": pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), bad)}))
