@@ -3,9 +3,10 @@
 PRESET ?= $(shell command -v nvcc >/dev/null 2>&1 && echo cuda || echo cpu)
 JOBS ?= $(shell nproc)
 TARGETS = quantize
+SMOLLM2 = build/models/smollm2-135m
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: deps build demo test bench
+.PHONY: deps build demo test bench bench-quality
 deps:
 	@.ci/deps
 
@@ -22,5 +23,15 @@ test: TARGETS = all
 test: build
 	ctest --test-dir build --output-on-failure -j $(JOBS) $(if $(LABELS),-L "$(subst $() ,|,$(LABELS))",-LE slow)
 
+# What each statistic costs beside the forward pass, and the forward pass beside the machine's matrix products, with
+# SmolLM2-135M's weights where they can be made (tests/tools/make_smollm2.py), else weights of its shape from a seed.
+bench: TARGETS = bench_calibration
 bench: build
+	@test -f $(SMOLLM2)/model.safetensors || build/venv/bin/python tests/tools/make_smollm2.py $(SMOLLM2) || true
+	@mkdir -p build/bench
+	build/bin/bench_calibration $(if $(wildcard $(SMOLLM2)/model.safetensors),--smollm2 $(SMOLLM2)) \
+	  --note "commit=$$(git describe --always --dirty)" --json build/bench/calibration.json
+
+# Perplexity of SmolLM2-135M before and after quantisation.
+bench-quality: build
 	tests/bench/quality/smollm2.sh

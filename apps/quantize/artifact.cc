@@ -18,7 +18,10 @@ ArtifactWriter::ArtifactWriter(const Plan& plan, const OutputPlan& output, const
       folder_(std::move(folder)),
       shards_(plan_shards(output.tensors, shard_size), folder_) {}
 
-void ArtifactWriter::copy(const std::string& name) { shards_.write(name, source_.view(name).bytes); }
+void ArtifactWriter::copy(const std::string& name) {
+  shards_.write(name, source_.view(name).bytes);
+  source_.release(name);
+}
 
 void ArtifactWriter::write_outside_blocks() {
   for (const std::string& name : names_outside_blocks(graph_, source_.tensors())) copy(name);

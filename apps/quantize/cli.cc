@@ -27,9 +27,11 @@ CLI::Option* add_value(CLI::App& app, const std::string& name, T& target, const 
   return option->allow_extra_args(false);
 }
 
-void add_compute_options(CLI::App& app, std::string& device, int& threads) {
+void add_compute_options(CLI::App& app, std::string& device, std::string& compute_dtype, int& threads) {
   add_value(app, "--device", device, "auto|cpu|cuda[:N]",
             "where to compute; auto takes a GPU where there is one");
+  add_value(app, "--compute-dtype", compute_dtype, "auto|f32|bf16|f16",
+            "what the forward pass multiplies in; auto is f32 on the CPU, the model's own dtype on a GPU");
   add_value(app, "--threads", threads, "N", "CPU threads; 0 is one for each core");
 }
 
@@ -48,7 +50,7 @@ void declare_run(CLI::App& app, RunRequest& run, Texts& texts) {
   add_value(app, "--calib", texts.calib, "FILE",
             "calibration text, .txt or .jsonl (replaces the recipe's); may be given several times");
   add_value(app, "--output", texts.output, "DIR", "folder to write (replaces the recipe's)");
-  add_compute_options(app, run.device, run.threads);
+  add_compute_options(app, run.device, run.compute_dtype, run.threads);
   add_value(
       app, "--set", run.sets, "key=value",
       "change the recipe for this run, such as rules[0].scheme.group_size=64; may be given several times");
@@ -65,7 +67,7 @@ CLI::App* declare_eval(CLI::App& app, EvalRequest& eval, Texts& texts) {
   add_value(*sub, "--text", texts.eval_text, "FILE", ".txt or .jsonl");
   add_value(*sub, "--ctx", eval.ctx, "N", "tokens in a row of text (512)");
   add_value(*sub, "--rows", eval.rows, "N", "rows of text; 0 is all of them");
-  add_compute_options(*sub, eval.device, eval.threads);
+  add_compute_options(*sub, eval.device, eval.compute_dtype, eval.threads);
   sub->add_flag("--json", eval.json, "JSON instead of text");
   return sub;
 }

@@ -17,6 +17,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/eval/evaluate.h"
+#include "lib/model/compute_dtype.h"
 #include "lib/tensor/device.h"
 #include "recipes/plan.h"
 #include "recipes/recipe.h"
@@ -125,14 +126,16 @@ Algorithms make_algorithms(const Recipe& recipe) {
 }
 
 CalibrationJob make_job(const Plan& plan, const ModelFolder& model, const Algorithms& algorithms,
-                        const at::Tensor& ids, c10::Device device) {
+                        const at::Tensor& ids, c10::Device device, DType compute) {
   CalibrationJob job{.graph = &model.graph,
                      .weights = model.weights.get(),
                      .tasks = {},
                      .transforms = {},
                      .scale_dtype = plan.scale_dtype,
                      .ids = ids,
-                     .device = device};
+                     .device = device,
+                     .compute = compute,
+                     .storage = {}};
   for (const auto& transform : algorithms.transforms) job.transforms.push_back(transform.get());
   for (const auto& block : plan.blocks) {
     auto& tasks = job.tasks.emplace_back();
@@ -178,15 +181,17 @@ void quantise(const CalibrationJob& job, std::vector<std::unique_ptr<ArtifactWri
 }
 
 EvalResult evaluate_with_progress(const ModelFolder& model, const ModelFolder* reference,
-                                  const at::Tensor& ids, c10::Device device, Progress& progress) {
+                                  const at::Tensor& ids, c10::Device device, DType compute,
+                                  Progress& progress) {
   std::optional<EvalInput> against;
   if (reference != nullptr) against = EvalInput{&reference->graph, reference->weights.get()};
   bool begun = false;
+  const auto show = [&](int64_t done, int64_t total) {
+    if (!std::exchange(begun, true)) progress.begin("evaluate", total);
+    progress.advance(done, 0, "");
+  };
   const EvalResult result =
-      evaluate({&model.graph, model.weights.get()}, against, ids, device, [&](int64_t done, int64_t total) {
-        if (!std::exchange(begun, true)) progress.begin("evaluate", total);
-        progress.advance(done, 0, "");
-      });
+      evaluate({&model.graph, model.weights.get()}, against, ids, device, show, {}, compute);
   progress.end();
   return result;
 }
@@ -198,6 +203,7 @@ void run_pipeline(const RunRequest& request) {
   const ModelFolder model = open_source(recipe);  // headers only
   const Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
   const c10::Device device = resolve_device(request.device);
+  const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
   check_texts_exist(recipe);
   if (request.dry_run) {
     fmt::print("{}", describe_plan(plan, recipe, model.graph));
@@ -205,7 +211,7 @@ void run_pipeline(const RunRequest& request) {
   }
 
   check_output_apart(recipe);
-  RunReport report(recipe, plan, model, device);
+  RunReport report(recipe, plan, model, device, compute);
   Progress progress(request.quiet);
   OutputFolder output(recipe.output.path, request.overwrite);
 
@@ -216,7 +222,7 @@ void run_pipeline(const RunRequest& request) {
   const Algorithms algorithms = make_algorithms(recipe);
   auto writers =
       report.timed("open output", [&] { return open_writers(recipe, plan, model, output.path()); });
-  const CalibrationJob job = make_job(plan, model, algorithms, text.calibration, device);
+  const CalibrationJob job = make_job(plan, model, algorithms, text.calibration, device, compute);
   WrittenTensors written;
   report.timed("quantise", [&] { quantise(job, writers, report, written, progress); });
 
@@ -224,7 +230,7 @@ void run_pipeline(const RunRequest& request) {
   report.timed("read back", [&] { written.compare(artifact); });
   if (text.evaluation.defined()) {
     report.set_evaluation(report.timed("evaluate", [&] {
-      return evaluate_with_progress(artifact, &model, text.evaluation, device, progress);
+      return evaluate_with_progress(artifact, &model, text.evaluation, device, compute, progress);
     }));
   }
   for (const auto& writer : writers) report.write(writer->folder());
@@ -238,6 +244,7 @@ void run_eval(const EvalRequest& request) {
   std::optional<ModelFolder> reference;
   if (request.reference) reference = open_model_folder(*request.reference);
   const c10::Device device = resolve_device(request.device);
+  const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
   const auto tokenizer = open_tokenizer(request.model);
   RowCounts counts;
   const at::Tensor rows = first_rows(
@@ -246,7 +253,7 @@ void run_eval(const EvalRequest& request) {
 
   Progress progress(request.json);
   const EvalResult result =
-      evaluate_with_progress(model, reference ? &*reference : nullptr, rows, device, progress);
+      evaluate_with_progress(model, reference ? &*reference : nullptr, rows, device, compute, progress);
   fmt::print(
       "{}",
       request.json

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "lib/base/file.h"
+#include "lib/base/process_memory.h"
 #include "lib/tensor/device.h"
 
 namespace lathe {
@@ -33,13 +34,15 @@ Report::Totals totals_of(const Plan& plan, int64_t parameters) {
 
 }  // namespace
 
-RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device)
+RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device,
+                     DType compute)
     : recipe_(recipe), plan_(plan), max_position_(model.graph.config.max_position) {
   const ModelConfig& config = model.graph.config;
   const int64_t parameters = parameter_count(*model.checkpoint);
   report_.model = {recipe.model.string(), config.model_type, std::string(name_of(config.dtype)),
                    static_cast<int64_t>(model.graph.blocks.size()), parameters};
-  report_.environment = {LATHE_VERSION, "g++ " __VERSION__, describe_device(device), at::get_num_threads()};
+  report_.environment = {LATHE_VERSION, "g++ " __VERSION__, describe_device(device),
+                         std::string(name_of(compute)), at::get_num_threads()};
   report_.totals = totals_of(plan, parameters);
   report_.recipe = recipe.to_json();
   const auto keep = [&](const LinearPlan& linear) {

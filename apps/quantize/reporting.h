@@ -28,7 +28,8 @@ struct RunText {
 
 class RunReport {
  public:
-  RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device);
+  RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device,
+            DType compute);
 
   /// Runs `work` and records its wall time under `stage`.
   template <class Work>

@@ -16,9 +16,10 @@ struct RunRequest {
   std::optional<std::filesystem::path> model;
   std::vector<std::filesystem::path> calib;  // not empty: replaces the recipe's calibration data
   std::optional<std::filesystem::path> output;
-  std::string device = "auto";    // for resolve_device()
-  int threads = 0;                // 0: libtorch's default; main() applies it
-  std::vector<std::string> sets;  // "rules[0].scheme.group_size=64", for load_recipe()
+  std::string device = "auto";         // for resolve_device()
+  std::string compute_dtype = "auto";  // for resolve_compute_dtype()
+  int threads = 0;                     // 0: libtorch's default; main() applies it
+  std::vector<std::string> sets;       // "rules[0].scheme.group_size=64", for load_recipe()
   bool dry_run = false;
   bool quiet = false;
   bool overwrite = false;
@@ -32,6 +33,7 @@ struct EvalRequest {
   int64_t ctx = 512;
   int64_t rows = 0;  // 0: all
   std::string device = "auto";
+  std::string compute_dtype = "auto";
   int threads = 0;
   bool json = false;
 };

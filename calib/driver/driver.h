@@ -1,6 +1,6 @@
 // The driver of a calibrated run: one pass through the model, block by block, sub-layer by sub-layer.
 //
-//   for each block:                   hidden states of all samples are kept; weights are one block's
+//   for each block:                   hidden states of all samples are stored; weights are one block's
 //     x = norm1(h)              -> statistics of x -> fold, solve q, k, v
 //     a = attention(x)          with the quantised q, k, v -> statistics of a -> fold, solve o
 //     h = h + o(a); y = norm2(h)   -> statistics of y -> fold, solve gate, up
@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "algorithms/algorithm.h"
+#include "lib/activations/activation_store.h"
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
 #include "lib/numeric/distortion.h"
@@ -33,6 +34,14 @@ struct LinearTask {
   Scheme scheme;
 };
 
+/// Where a run keeps its activations. Results are the same bytes whatever stands here.
+struct StreamStorage {
+  HiddenStorage hidden;
+  /// attention_out and mlp_mid of all samples, between the sweep that observes them and the one that uses
+  /// them; empty: they are made twice instead (attention, gate and up: about half a forward pass more).
+  std::optional<Placement> inner = Placement::device;
+};
+
 struct CalibrationJob {
   const ModelGraph* graph = nullptr;
   const WeightSource* weights = nullptr;
@@ -41,6 +50,8 @@ struct CalibrationJob {
   DType scale_dtype = DType::F16;
   at::Tensor ids;  // Long [samples, seq_len], CPU
   c10::Device device = c10::Device(c10::kCPU);
+  DType compute = DType::F32;  // of the forward pass's products and of what is observed
+  StreamStorage storage;
 };
 
 /// What became of one quantised linear.

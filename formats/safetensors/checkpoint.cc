@@ -223,6 +223,10 @@ TensorView Checkpoint::view(const std::string& name) const {
   return {state_->tensors.at(name), bytes.subspan(place.begin, place.end - place.begin)};
 }
 
+void Checkpoint::release(const std::string& name, std::span<const std::byte> part) const {
+  state_->shards[state_->place(name).shard].mapping.release(part);
+}
+
 const std::string& Checkpoint::file_of(const std::string& name) const {
   return state_->shards[state_->place(name).shard].file;
 }

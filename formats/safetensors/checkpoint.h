@@ -28,7 +28,10 @@ class Checkpoint {
   const nlohmann::json& config() const;                      // config.json
   const std::map<std::string, TensorInfo>& tensors() const;  // all, by name
   bool contains(const std::string& name) const;
-  TensorView view(const std::string& name) const;             // UserError for an unknown name
+  TensorView view(const std::string& name) const;  // UserError for an unknown name
+  /// Lets the memory of bytes that were read through view() go; they can be read again.
+  void release(const std::string& name) const { release(name, view(name).bytes); }
+  void release(const std::string& name, std::span<const std::byte> part) const;
   const std::string& file_of(const std::string& name) const;  // "model-00001-of-00002.safetensors"
   uint64_t total_bytes() const;
   /// Files of the folder that hold no weights (tokenizer, generation config, licence, README, chat template,

@@ -144,6 +144,7 @@ QuantizedTensor CompressedTensorsReader::read(const std::string& linear) const {
   const int bits = tensor.scheme.bits;
   tensor.codes =
       to_signed(unpack_rows(borrow(checkpoint_->view(linear + ".weight_packed")), bits, shape.in), bits);
+  checkpoint_->release(linear + ".weight_packed");
   if (!tensor.scheme.symmetric) {
     const at::Tensor along_out = borrow(checkpoint_->view(linear + ".weight_zero_point")).t().contiguous();
     tensor.zero_points = to_signed(unpack_rows(along_out, bits, shape.out).t(), bits);

@@ -2,35 +2,83 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "lib/base/error.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
 
-at::Tensor read_float_tensor(const Checkpoint& checkpoint, const std::string& name) {
+namespace {
+
+/// Values that are converted at a time, so that the file's pages don't stand in memory beside the whole copy.
+constexpr int64_t kPieceValues = int64_t{1} << 22;
+
+/// The tensor's bytes as they stand in the file; UserError for a dtype that is no floating-point weight's.
+at::Tensor stored_values(const Checkpoint& checkpoint, const std::string& name) {
   const TensorView view = checkpoint.view(name);
   const DType dtype = view.info.dtype;
   if (dtype != DType::F16 && dtype != DType::BF16 && dtype != DType::F32) {
     user_error("{}: expected F16, BF16 or F32, found {}; convert the checkpoint to one of them",
                describe_tensor(checkpoint, name), name_of(dtype));
   }
-  at::Tensor values = borrow(view).to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
-  // NaN and infinity both survive a sum, which costs one pass and no memory; a finite sum that overflows is
-  // looked into.
-  if (!std::isfinite(values.sum().item<float>())) {
-    const at::Tensor bad = at::isfinite(values).logical_not();
-    if (bad.any().item<bool>()) {
-      const at::Tensor first = values.masked_select(bad)[0];
-      user_error(
-          "{}: the value at {} is {}; the checkpoint is damaged or overflowed its dtype: fetch or make it "
-          "again",
-          describe_tensor(checkpoint, name), first_index(bad),
-          std::isnan(first.item<float>()) ? "NaN" : "infinite");
-    }
+  return borrow(view);
+}
+
+/// NaN and infinity both survive a sum, which costs one pass and no memory; a finite sum that overflows is
+/// looked into.
+bool all_finite(const at::Tensor& values) {
+  return std::isfinite(values.sum().item<float>()) || at::isfinite(values).all().item<bool>();
+}
+
+[[noreturn]] void refuse_not_finite(const Checkpoint& checkpoint, const std::string& name,
+                                    const std::string& index, float value) {
+  user_error(
+      "{}: the value at {} is {}; the checkpoint is damaged or overflowed its dtype: fetch or make it again",
+      describe_tensor(checkpoint, name), index, std::isnan(value) ? "NaN" : "infinite");
+}
+
+/// A checked copy in dtype `type`, made piece by piece.
+at::Tensor read_as(at::ScalarType type, const Checkpoint& checkpoint, const std::string& name,
+                   const at::Tensor& stored) {
+  const std::span<const std::byte> bytes = checkpoint.view(name).bytes;
+  at::Tensor values = at::empty(stored.sizes(), type);
+  const at::Tensor from = stored.view(-1), to = values.view(-1);
+  bool finite = true;
+  for (int64_t first = 0; first < from.numel(); first += kPieceValues) {
+    const int64_t count = std::min(kPieceValues, from.numel() - first);
+    at::Tensor piece = to.narrow(0, first, count);
+    piece.copy_(from.narrow(0, first, count));
+    checkpoint.release(name, bytes.subspan(static_cast<size_t>(first) * from.element_size(),
+                                           static_cast<size_t>(count) * from.element_size()));
+    finite = finite && all_finite(piece);
   }
-  return values;
+  if (finite) return values;
+  const at::Tensor bad = at::isfinite(values).logical_not();
+  refuse_not_finite(checkpoint, name, first_index(bad), values.masked_select(bad)[0].item<float>());
+}
+
+}  // namespace
+
+at::Tensor read_float_tensor(const Checkpoint& checkpoint, const std::string& name) {
+  return read_as(at::kFloat, checkpoint, name, stored_values(checkpoint, name));
+}
+
+at::Tensor read_stored_tensor(const Checkpoint& checkpoint, const std::string& name) {
+  const at::Tensor stored = stored_values(checkpoint, name);
+  return read_as(stored.scalar_type(), checkpoint, name, stored);
+}
+
+at::Tensor read_float_rows(const Checkpoint& checkpoint, const std::string& name, const at::Tensor& rows) {
+  const at::Tensor values = stored_values(checkpoint, name).index_select(0, rows).to(at::kFloat);
+  checkpoint.release(name);
+  if (all_finite(values)) return values;
+  const at::Tensor bad = at::isfinite(values).logical_not().nonzero();
+  const int64_t row = bad[0][0].item<int64_t>(), column = bad[0][1].item<int64_t>();
+  refuse_not_finite(checkpoint, name, describe_shape({rows[row].item<int64_t>(), column}),
+                    values[row][column].item<float>());
 }
 
 std::string describe_tensor(const Checkpoint& checkpoint, const std::string& name) {

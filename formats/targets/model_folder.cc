@@ -28,6 +28,15 @@ class FolderWeights : public WeightSource {
     return packed_->read(linear_of(name)).dequantize().contiguous();
   }
 
+  at::Tensor load_stored(const std::string& name) const override {
+    return is_packed(name) ? load(name) : read_stored_tensor(*checkpoint_, name);
+  }
+
+  at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const override {
+    if (is_packed(name)) return WeightSource::load_rows(name, rows);
+    return read_float_rows(*checkpoint_, name, rows);
+  }
+
  private:
   static std::string linear_of(const std::string& name) {
     return name.substr(0, name.size() - kWeight.size());

@@ -1,8 +1,7 @@
-// Wall time by stage and the process's memory, for reports.
+// Wall time by stage, for reports.
 #pragma once
 
 #include <chrono>
-#include <cstdint>
 
 namespace lathe {
 
@@ -15,8 +14,5 @@ class Stopwatch {
  private:
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
-
-/// Peak resident set of this process in bytes (VmHWM).
-uint64_t peak_rss_bytes();
 
 }  // namespace lathe

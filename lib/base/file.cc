@@ -103,6 +103,15 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void MappedFile::release(std::span<const std::byte> part) const {
+  if (part.empty()) return;
+  LATHE_ASSERT(part.data() >= data_ && part.data() + part.size() <= data_ + size_, "not a part of the file");
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = static_cast<size_t>(part.data() - data_) / page * page;  // mappings start at a page
+  ::madvise(const_cast<std::byte*>(data_) + begin,
+            static_cast<size_t>(part.data() - data_) + part.size() - begin, MADV_DONTNEED);
+}
+
 std::string read_text_file(const fs::path& path, uint64_t max_bytes) {
   const MappedFile file = MappedFile::open(path);
   if (file.bytes().size() > max_bytes) {

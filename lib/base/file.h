@@ -21,6 +21,9 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  /// Lets the pages of a part of bytes() go: they count as this process's memory from their first use on. The
+  /// bytes stay valid, and are read from the file (or the system's cache of it) again when they are used.
+  void release(std::span<const std::byte> part) const;
 
  private:
   const std::byte* data_ = nullptr;

@@ -8,24 +8,30 @@
 #include <numeric>
 #include <vector>
 
+#include "lib/activations/embed_samples.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/eval/quantile.h"
+#include "lib/model/block_loader.h"
 #include "lib/model/forward.h"
 
 namespace lathe {
 namespace {
 
-/// Tokens in one micro-batch of rows: enough for GEMMs to run at their rate.
-constexpr int64_t kMicroBatchTokens = 2048;
 /// Logits alive at a time for one model, in values: 32 MB, whatever the vocabulary.
 constexpr int64_t kLogitValues = int64_t{1} << 23;
 
 /// One model on its way through the rows.
 class Stream {
  public:
-  Stream(const EvalInput& input, std::string role, const at::Tensor& ids, c10::Device device)
-      : graph_(*input.graph), weights_(*input.weights), role_(std::move(role)), device_(device) {
+  Stream(const EvalInput& input, std::string role, const at::Tensor& ids, c10::Device device,
+         const HiddenStorage& storage, DType compute)
+      : graph_(*input.graph),
+        weights_(*input.weights),
+        role_(std::move(role)),
+        device_(device),
+        blocks_(graph_, weights_, device, compute),
+        hidden_(store_spec(storage, ids.size(0), ids.size(1), graph_.config.hidden_size, device)) {
     const int64_t vocabulary = graph_.config.vocab_size;
     const auto [low, high] = at::aminmax(ids);
     if (low.item<int64_t>() < 0 || high.item<int64_t>() >= vocabulary) {
@@ -33,21 +39,18 @@ class Stream {
                  low.item<int64_t>() < 0 ? low.item<int64_t>() : high.item<int64_t>(), role_, vocabulary);
     }
     rope_ = rope_tables(graph_.config, ids.size(1), device);
-    const at::Tensor embedding = load(graph_.embedding + ".weight");
-    const int64_t rows = std::max<int64_t>(1, kMicroBatchTokens / ids.size(1));
-    for (const at::Tensor& part : ids.split(rows)) hidden_.push_back(embed(embedding, part.to(device)));
+    embed_samples(graph_, weights_, ids, device, hidden_);
   }
 
   size_t blocks() const { return graph_.blocks.size(); }
-  size_t micro_batches() const { return hidden_.size(); }
 
-  void run_block(size_t index) {
-    const Block& block = graph_.blocks[index];
-    const BlockWeights weights(block, weights_, device_);
-    const BlockForward forward(graph_.config, block, weights, rope_);
-    for (at::Tensor& hidden : hidden_) {
+  /// Blocks come in order: `index` counts up from 0.
+  void run_block(size_t index, const std::vector<RowRange>& chunks) {
+    const BlockWeights weights = blocks_.next();
+    const BlockForward forward(graph_.config, graph_.blocks[index], weights, rope_);
+    for (const RowRange rows : chunks) {
       throw_if_cancelled();
-      hidden = forward.run(hidden);
+      hidden_.write(rows, forward.run(hidden_.read(rows)));
     }
   }
 
@@ -57,9 +60,9 @@ class Stream {
     if (graph_.lm_head.bias) bias_ = load(graph_.lm_head.name + ".bias");
   }
 
-  /// Log-probabilities [count, vocab] of `count` positions of a micro-batch, counted through its rows.
-  at::Tensor log_probabilities(size_t batch, int64_t first, int64_t count) const {
-    const at::Tensor flat = hidden_[batch].reshape({1, -1, hidden_[batch].size(-1)});
+  /// Log-probabilities [count, vocab] of `count` positions of a chunk, counted through its rows.
+  at::Tensor log_probabilities(RowRange rows, int64_t first, int64_t count) {
+    const at::Tensor flat = hidden_.read(rows).reshape({1, -1, hidden_.width()});
     at::Tensor values =
         at::log_softmax(head(graph_, norm_, head_, bias_, flat.narrow(1, first, count))[0], -1);
     // NaN and infinity both survive a sum, which costs one pass and no memory.
@@ -77,8 +80,9 @@ class Stream {
   const WeightSource& weights_;
   std::string role_;
   c10::Device device_;
+  BlockLoader blocks_;
   RopeTables rope_;
-  std::vector<at::Tensor> hidden_;  // micro-batches [rows, ctx, hidden]
+  ActivationStore hidden_;
   at::Tensor norm_, head_, bias_;
 };
 
@@ -134,23 +138,21 @@ at::Tensor next_tokens(const at::Tensor& ids) {
   return targets.flatten();
 }
 
-void score_logits(Stream& model, Stream* reference, const at::Tensor& ids, int64_t vocabulary,
-                  c10::Device device, Score& score) {
+void score_logits(Stream& model, Stream* reference, const at::Tensor& ids,
+                  const std::vector<RowRange>& chunks, int64_t vocabulary, c10::Device device, Score& score) {
   model.load_head();
   if (reference != nullptr) reference->load_head();
-  const std::vector<at::Tensor> parts = ids.split(std::max<int64_t>(1, kMicroBatchTokens / ids.size(1)));
-  LATHE_ASSERT(parts.size() == model.micro_batches(), "micro-batches of ids and hidden states differ");
   const int64_t slice = std::max<int64_t>(1, kLogitValues / vocabulary);
-  for (size_t batch = 0; batch < parts.size(); ++batch) {
-    const at::Tensor targets = next_tokens(parts[batch]).to(device);
+  for (const RowRange rows : chunks) {
+    const at::Tensor targets = next_tokens(ids.narrow(0, rows.first, rows.count)).to(device);
     for (int64_t first = 0; first < targets.numel(); first += slice) {
       throw_if_cancelled();
       const int64_t count = std::min(slice, targets.numel() - first);
       const at::Tensor wanted = targets.narrow(0, first, count);
-      const at::Tensor log_p = model.log_probabilities(batch, first, count);
+      const at::Tensor log_p = model.log_probabilities(rows, first, count);
       score.add(log_p, wanted);
       if (reference != nullptr)
-        score.compare(log_p, reference->log_probabilities(batch, first, count), wanted);
+        score.compare(log_p, reference->log_probabilities(rows, first, count), wanted);
     }
   }
 }
@@ -172,12 +174,14 @@ void check_input(const EvalInput& model, const std::optional<EvalInput>& referen
 }  // namespace
 
 EvalResult evaluate(const EvalInput& model, const std::optional<EvalInput>& reference, const at::Tensor& ids,
-                    c10::Device device, const std::function<void(int64_t, int64_t)>& progress) {
+                    c10::Device device, const std::function<void(int64_t, int64_t)>& progress,
+                    const HiddenStorage& storage, DType compute) {
   const c10::NoGradGuard no_grad;
   check_input(model, reference, ids);
-  Stream stream(model, "model", ids, device);
+  Stream stream(model, "model", ids, device, storage, compute);
   std::optional<Stream> other;
-  if (reference) other.emplace(*reference, "reference model", ids, device);
+  if (reference) other.emplace(*reference, "reference model", ids, device, storage, compute);
+  const std::vector<RowRange> chunks = cut_rows(ids.size(0), chunk_rows(ids.size(1), device));
   const size_t other_blocks = other ? other->blocks() : 0;
   const auto total = static_cast<int64_t>(stream.blocks() + other_blocks + 1);  // the head counts as one
   int64_t done = 0;
@@ -187,16 +191,16 @@ EvalResult evaluate(const EvalInput& model, const std::optional<EvalInput>& refe
   };
   for (size_t b = 0; b < std::max(stream.blocks(), other_blocks); ++b) {
     if (b < stream.blocks()) {
-      stream.run_block(b);
+      stream.run_block(b, chunks);
       step();
     }
     if (b < other_blocks) {
-      other->run_block(b);
+      other->run_block(b, chunks);
       step();
     }
   }
   Score score;
-  score_logits(stream, other ? &*other : nullptr, ids, model.graph->config.vocab_size, device, score);
+  score_logits(stream, other ? &*other : nullptr, ids, chunks, model.graph->config.vocab_size, device, score);
   step();
   return score.result(ids.size(0) * (ids.size(1) - 1));
 }

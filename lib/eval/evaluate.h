@@ -1,5 +1,6 @@
 // Perplexity of one model, and the KL divergence of a second one to it, on the same token rows. Streams block
-// by block: memory is one block of each model and the hidden states of all rows.
+// by block: memory is one block of a model at a time, and each model's hidden states of all rows, which stand
+// where the caller says.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,6 +8,7 @@
 #include <functional>
 #include <optional>
 
+#include "lib/activations/activation_store.h"
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
 
@@ -31,9 +33,11 @@ struct EvalInput {
 
 /// ids: Long [rows, ctx]. `reference` may be empty, and may differ from the model in anything but its
 /// vocabulary. `progress(done, total)` counts blocks of work, the heads as one; it may be empty. Looks for
-/// cancellation between micro-batches. UserError for token ids outside the vocabulary and for vocabularies
-/// that differ; CheckFailed where logits are not finite.
+/// cancellation between chunks. `storage` changes nothing but where hidden states stand. compute: dtype of
+/// the blocks' products; the head's are FP32. UserError for token ids outside the vocabulary and for
+/// vocabularies that differ; CheckFailed where logits are not finite.
 EvalResult evaluate(const EvalInput& model, const std::optional<EvalInput>& reference, const at::Tensor& ids,
-                    c10::Device device, const std::function<void(int64_t, int64_t)>& progress);
+                    c10::Device device, const std::function<void(int64_t, int64_t)>& progress,
+                    const HiddenStorage& storage = {}, DType compute = DType::F32);
 
 }  // namespace lathe

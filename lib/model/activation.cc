@@ -1,7 +1,5 @@
 #include "lib/model/activation.h"
 
-#include <ATen/ATen.h>
-
 #include <array>
 
 #include "lib/base/error.h"
@@ -9,37 +7,30 @@
 namespace lathe {
 namespace {
 
-using Function = at::Tensor (*)(const at::Tensor&);
+using kernels::Activation;
 
 struct ActivationRow {
   std::string_view name;
-  Function function;
+  Activation activation;
 };
-
-at::Tensor silu(const at::Tensor& x) { return at::silu(x); }
-at::Tensor relu(const at::Tensor& x) { return at::relu(x); }
-at::Tensor gelu(const at::Tensor& x) { return at::gelu(x); }               // exact, with erf
-at::Tensor gelu_tanh(const at::Tensor& x) { return at::gelu(x, "tanh"); }  // arXiv 1606.08415, section 2
-at::Tensor quick_gelu(const at::Tensor& x) { return x * at::sigmoid(1.702 * x); }
-at::Tensor relu2(const at::Tensor& x) { return at::relu(x).square(); }  // arXiv 2109.08668
 
 // gelu_new, gelu_fast, gelu_accurate and gelu_python_tanh spell the same formula.
 constexpr std::array<ActivationRow, 12> kActivations = {{
-    {"silu", silu},
-    {"swish", silu},
-    {"gelu", gelu},
-    {"gelu_python", gelu},
-    {"gelu_pytorch_tanh", gelu_tanh},
-    {"gelu_python_tanh", gelu_tanh},
-    {"gelu_new", gelu_tanh},
-    {"gelu_fast", gelu_tanh},
-    {"gelu_accurate", gelu_tanh},
-    {"quick_gelu", quick_gelu},
-    {"relu", relu},
-    {"relu2", relu2},
+    {"silu", Activation::silu},
+    {"swish", Activation::silu},
+    {"gelu", Activation::gelu},
+    {"gelu_python", Activation::gelu},
+    {"gelu_pytorch_tanh", Activation::gelu_tanh},
+    {"gelu_python_tanh", Activation::gelu_tanh},
+    {"gelu_new", Activation::gelu_tanh},
+    {"gelu_fast", Activation::gelu_tanh},
+    {"gelu_accurate", Activation::gelu_tanh},
+    {"quick_gelu", Activation::quick_gelu},
+    {"relu", Activation::relu},
+    {"relu2", Activation::relu2},
 }};
 
-const ActivationRow* find_activation(std::string_view name) {
+const ActivationRow* row_of(std::string_view name) {
   for (const ActivationRow& row : kActivations) {
     if (row.name == name) return &row;
   }
@@ -48,7 +39,7 @@ const ActivationRow* find_activation(std::string_view name) {
 
 }  // namespace
 
-bool is_activation(std::string_view name) { return find_activation(name) != nullptr; }
+bool is_activation(std::string_view name) { return row_of(name) != nullptr; }
 
 std::vector<std::string> activation_names() {
   std::vector<std::string> names;
@@ -56,10 +47,10 @@ std::vector<std::string> activation_names() {
   return names;
 }
 
-at::Tensor activate(std::string_view name, const at::Tensor& x) {
-  const ActivationRow* row = find_activation(name);
+Activation find_activation(std::string_view name) {
+  const ActivationRow* row = row_of(name);
   LATHE_ASSERT(row != nullptr, "activation '{}'", name);
-  return row->function(x);
+  return row->activation;
 }
 
 }  // namespace lathe

@@ -1,18 +1,18 @@
 // The gate's activation functions under the names that config.json uses (transformers' activations.py).
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "lib/kernels/transformer_ops.h"
 
 namespace lathe {
 
 bool is_activation(std::string_view name);
 /// All names, for messages.
 std::vector<std::string> activation_names();
-/// Elementwise. InternalError for an unknown name: parse_model_config has refused it.
-at::Tensor activate(std::string_view name, const at::Tensor& x);
+/// InternalError for an unknown name: parse_model_config has refused it.
+kernels::Activation find_activation(std::string_view name);
 
 }  // namespace lathe

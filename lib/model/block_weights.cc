@@ -2,6 +2,7 @@
 
 #include "lib/base/error.h"
 #include "lib/model/forward.h"
+#include "lib/tensor/aten.h"
 
 namespace lathe {
 namespace {
@@ -17,7 +18,8 @@ void check_shape(const std::string& name, const at::Tensor& tensor, at::IntArray
 
 }  // namespace
 
-BlockWeights::BlockWeights(const Block& block, const WeightSource& source, c10::Device device) {
+BlockWeights::BlockWeights(const Block& block, const WeightSource& source, c10::Device device, DType compute)
+    : compute_(compute) {
   const auto load = [&](const std::string& name, at::IntArrayRef shape) {
     at::Tensor tensor = source.load(name);
     check_shape(name, tensor, shape);
@@ -32,36 +34,65 @@ BlockWeights::BlockWeights(const Block& block, const WeightSource& source, c10::
   }
 }
 
-const at::Tensor& BlockWeights::weight(const Linear& linear) const {
+at::Tensor BlockWeights::weight(const Linear& linear) const {
   const auto found = tensors_.find(weight_name(linear.name));
   LATHE_ASSERT(found != tensors_.end(), "no weight of {}", linear.name);
-  return found->second;
+  return found->second.to(at::kFloat);
 }
 
-const at::Tensor& BlockWeights::norm(const Norm& norm) const {
+at::Tensor BlockWeights::norm(const Norm& norm) const {
   const auto found = tensors_.find(weight_name(norm.name));
   LATHE_ASSERT(found != tensors_.end(), "no norm '{}'", norm.name);
-  return found->second;
+  return found->second.to(at::kFloat);
 }
 
 at::Tensor BlockWeights::bias(const Linear& linear) const {
   const auto found = tensors_.find(bias_name(linear.name));
-  return found == tensors_.end() ? at::Tensor() : found->second;
+  return found == tensors_.end() ? at::Tensor() : found->second.to(at::kFloat);
 }
 
 void BlockWeights::set_weight(const Linear& linear, at::Tensor weight) {
   check_shape(linear.name, weight, {linear.out, linear.in});
+  rounded_.erase(weight_name(linear.name));
   tensors_.at(weight_name(linear.name)) = std::move(weight);
 }
 
 void BlockWeights::set_bias(const Linear& linear, at::Tensor bias) {
   check_shape(linear.name, bias, {linear.out});
+  rounded_.erase(bias_name(linear.name));
   tensors_[bias_name(linear.name)] = std::move(bias);
 }
 
 void BlockWeights::set_norm(const Norm& norm, at::Tensor weight) {
   check_shape(norm.name, weight, {norm.width});
   tensors_.at(weight_name(norm.name)) = std::move(weight);
+}
+
+at::Tensor BlockWeights::compute_weight(const Linear& linear) const {
+  LATHE_ASSERT(tensors_.contains(weight_name(linear.name)), "no weight of {}", linear.name);
+  return in_compute_dtype(weight_name(linear.name));
+}
+
+at::Tensor BlockWeights::compute_bias(const Linear& linear) const {
+  return tensors_.contains(bias_name(linear.name)) ? in_compute_dtype(bias_name(linear.name)) : at::Tensor();
+}
+
+at::Tensor BlockWeights::in_compute_dtype(const std::string& name) const {
+  const at::Tensor& held = tensors_.at(name);
+  if (held.scalar_type() == to_scalar_type(compute_)) return held;
+  at::Tensor& rounded = rounded_[name];
+  if (!rounded.defined()) rounded = held.to(to_scalar_type(compute_));
+  return rounded;
+}
+
+void BlockWeights::replace_each(const std::function<at::Tensor(const at::Tensor&)>& change) {
+  rounded_.clear();
+  for (auto& [name, tensor] : tensors_) tensor = change(tensor);
+}
+
+void BlockWeights::drop_weight(const Linear& linear) {
+  rounded_.erase(weight_name(linear.name));
+  tensors_.erase(weight_name(linear.name));
 }
 
 }  // namespace lathe

@@ -1,10 +1,13 @@
 // The forward pass, one block at a time and cut into stages, so that a driver can look at (and change) a
-// linear's weights exactly between producing its input and using it. FP32 throughout; hidden states are
-// [batch, seq, hidden].
+// linear's weights exactly between producing its input and using it. Hidden states (the residual stream) are
+// FP32, [batch, seq, hidden]; norms, rotary embedding and the sum of a residual step are computed in FP32.
+// Inputs of linears, their products and attention are of the weights' compute dtype: FP32 on the CPU, on a
+// GPU usually the checkpoint's BF16 or FP16, as inference engines compute.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <map>
 #include <string>
 
@@ -14,22 +17,39 @@
 namespace lathe {
 
 /// One block's parameters on the compute device, by tensor name ("model.layers.0.self_attn.q_proj.weight").
+/// Weights may be held in the file's dtype; readers get FP32, the forward pass the compute dtype.
 class BlockWeights {
  public:
-  /// Loads every tensor of the block.
-  BlockWeights(const Block& block, const WeightSource& source, c10::Device device);
+  /// Loads every tensor of the block. compute: F32, F16 or BF16.
+  BlockWeights(const Block& block, const WeightSource& source, c10::Device device,
+               DType compute = DType::F32);
 
-  /// InternalError for a linear or norm that is not of this block.
-  const at::Tensor& weight(const Linear& linear) const;  // [out, in]
-  const at::Tensor& norm(const Norm& norm) const;        // [width]
-  at::Tensor bias(const Linear& linear) const;           // [out] or undefined
+  /// FP32. InternalError for a linear or norm that is not of this block.
+  at::Tensor weight(const Linear& linear) const;  // [out, in]
+  at::Tensor norm(const Norm& norm) const;        // [width]
+  at::Tensor bias(const Linear& linear) const;    // [out] or undefined
   /// Shapes must be those of the linear or norm. set_bias() on a linear without a bias gives it one.
   void set_weight(const Linear& linear, at::Tensor weight);
   void set_bias(const Linear& linear, at::Tensor bias);
   void set_norm(const Norm& norm, at::Tensor weight);
+  /// Lets a weight go that is not used again.
+  void drop_weight(const Linear& linear);
+
+  /// What the forward pass multiplies with: rounded to the compute dtype, once for each value that is set.
+  DType compute_dtype() const { return compute_; }
+  at::Tensor compute_weight(const Linear& linear) const;  // [out, in]
+  at::Tensor compute_bias(const Linear& linear) const;    // [out] or undefined
+
+  /// Replaces every tensor by `change(tensor)`: the same values elsewhere.
+  void replace_each(const std::function<at::Tensor(const at::Tensor&)>& change);
 
  private:
+  at::Tensor in_compute_dtype(const std::string& name) const;
+
+  DType compute_;
   std::map<std::string, at::Tensor> tensors_;
+  mutable std::map<std::string, at::Tensor>
+      rounded_;  // copies in the compute dtype, where it is not the held one
 };
 
 /// cos and sin tables for positions [0, seq), [seq, head_dim] FP32, including the scaling's attention factor.

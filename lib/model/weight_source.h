@@ -13,6 +13,12 @@ class WeightSource {
   virtual bool contains(const std::string& name) const = 0;
   /// FP32, CPU, contiguous, owned by the caller. UserError naming file and tensor on NaN or Inf.
   virtual at::Tensor load(const std::string& name) const = 0;
+  /// The same values in the dtype that the file stores them in (F16, BF16 or F32), FP32 where the file holds
+  /// no such values: half the bytes to move to a device. CPU, contiguous, owned by the caller.
+  virtual at::Tensor load_stored(const std::string& name) const { return load(name); }
+  /// The same for some rows of a matrix: `rows` is Long [n], CPU; [n, width]. Sources that can look rows up
+  /// without loading the matrix (an embedding's is often larger than a block) do.
+  virtual at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const;
 };
 
 }  // namespace lathe

@@ -16,9 +16,7 @@ double ratio(double error, double reference) {
   return reference == 0 ? std::numeric_limits<double>::infinity() : error / reference;
 }
 
-double sum_of_squares(const at::Tensor& values) {
-  return values.square().sum(1).sum(at::kDouble).item<double>();
-}
+at::Tensor sum_of_squares(const at::Tensor& values) { return values.square().sum(1).sum(at::kDouble); }
 
 }  // namespace
 
@@ -27,21 +25,22 @@ Distortion measure_distortion(const at::Tensor& weight, const at::Tensor& approx
   LATHE_ASSERT(weight.dim() == 2 && weight.sizes() == approximation.sizes(), "distortion: the shapes differ");
   std::optional<QuadraticForm> form;
   if (gram.defined()) form.emplace(gram);
-  double error = 0, reference = 0, output_error = 0, output_reference = 0, max_abs = 0;
+  // All on the device until the end, so that it is waited for once.
+  at::Tensor sums = at::zeros({4}, weight.options().dtype(at::kDouble));
+  at::Tensor max_abs = at::zeros({1}, sums.options());
+  const at::Tensor none = at::zeros({}, sums.options());
   const int64_t step = rows_per_chunk(weight);
   for (int64_t row = 0; row < weight.size(0); row += step) {
     const at::Tensor original = weight.slice(0, row, row + step);
     const at::Tensor delta = approximation.slice(0, row, row + step) - original;
-    error += sum_of_squares(delta);
-    reference += sum_of_squares(original);
-    const double largest = delta.abs().max().item<double>();
-    if (largest > max_abs || std::isnan(largest)) max_abs = largest;
-    if (!form) continue;
-    output_error += (*form)(delta);
-    output_reference += (*form)(original);
+    sums += at::stack({sum_of_squares(delta), sum_of_squares(original), form ? form->on_device(delta) : none,
+                       form ? form->on_device(original) : none});
+    max_abs = at::maximum(max_abs, delta.abs().max().to(at::kDouble));  // a NaN stays
   }
-  Distortion result{ratio(error, reference), max_abs, std::nullopt};
-  if (form) result.output_relative_error = ratio(output_error, output_reference);
+  const at::Tensor found = at::cat({sums, max_abs}).cpu();
+  const double* values = found.const_data_ptr<double>();
+  Distortion result{ratio(values[0], values[1]), values[4], std::nullopt};
+  if (form) result.output_relative_error = ratio(values[2], values[3]);
   return result;
 }
 

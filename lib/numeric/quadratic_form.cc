@@ -29,7 +29,9 @@ QuadraticForm::QuadraticForm(const at::Tensor& gram) {
   }
 }
 
-double QuadraticForm::operator()(const at::Tensor& d) const {
+double QuadraticForm::operator()(const at::Tensor& d) const { return on_device(d).item<double>(); }
+
+at::Tensor QuadraticForm::on_device(const at::Tensor& d) const {
   LATHE_ASSERT(d.dim() == 2 && !panels_.empty() && d.size(1) == panels_.back().end,
                "tr(D H D^T): D has {} columns", d.size(-1));
   at::Tensor total = at::zeros({}, d.options().dtype(at::kDouble));
@@ -38,7 +40,7 @@ double QuadraticForm::operator()(const at::Tensor& d) const {
     product.mul_(d.slice(1, panel.begin, panel.end));
     total += product.sum(1).sum(at::kDouble);
   }
-  return total.item<double>();
+  return total;
 }
 
 int64_t rows_per_chunk(const at::Tensor& matrix) {

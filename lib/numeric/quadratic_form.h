@@ -18,6 +18,8 @@ class QuadraticForm {
 
   /// d: FP32 [rows, in]. The sum over rows o of d_o H d_o^T.
   double operator()(const at::Tensor& d) const;
+  /// The same as a Double scalar on d's device, which is not waited for.
+  at::Tensor on_device(const at::Tensor& d) const;
 
  private:
   struct Panel {

@@ -22,6 +22,7 @@ struct Report {
   };
   struct Environment {
     std::string version, compiler, device;
+    std::string compute_dtype;  // of the forward pass's products: "F32", "BF16" or "F16"
     int threads = 0;
   };
   struct Totals {

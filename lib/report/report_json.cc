@@ -117,6 +117,7 @@ json to_json(const Report& report) {
                   {{"version", environment.version},
                    {"compiler", environment.compiler},
                    {"device", environment.device},
+                   {"compute_dtype", environment.compute_dtype},
                    {"threads", environment.threads}}},
                  {"calibration", calibration_json(report.calibration)},
                  {"totals", totals_json(report)},

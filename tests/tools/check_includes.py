@@ -23,7 +23,8 @@ LAYERS = {
     "lib/text": ["lib/base"],
     "lib/report": ["lib/base"],
     "lib/model": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels"],
-    "lib/eval": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model"],
+    "lib/activations": ["lib/base", "lib/tensor", "lib/model"],
+    "lib/eval": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model", "lib/activations"],
     "calib/stats": LIB,
     "calib/data": LIB,
     # The driver knows algorithms by their interface only, and files not at all.
@@ -45,7 +46,7 @@ CUDA_SUFFIXES = (".cu", ".cuh")
 EVERYWHERE = None
 EXTERNAL = [
     (r"[a-z_]+", EVERYWHERE),  # the standard library
-    (r"(unistd|fcntl|dlfcn|signal|poll|pthread|sched|stdlib)\.h|sys/[a-z]+\.h|linux/[a-z_]+\.h", EVERYWHERE),
+    (r"(unistd|fcntl|dlfcn|malloc|signal|poll|pthread|sched|stdlib)\.h|sys/[a-z]+\.h|linux/[a-z_]+\.h", EVERYWHERE),
     (r"(fmt|nlohmann)/.*", EVERYWHERE),
     (r"spdlog/.*", ["lib/base", "apps"]),
     (ATEN + r".*", ["lib", "calib", "algorithms", "formats/targets", "recipes", "apps", "tests"]),

@@ -1,7 +1,9 @@
-// logits MODEL_FOLDER IDS.json OUT.f32
-// Runs the whole model in FP32 on rows of token ids ([[1, 2, ...], ...], all of one length) and writes the
-// logits as raw little-endian FP32, [rows, seq, vocab], row-major. For the parity tests, which compare them
-// with transformers.
+// logits MODEL_FOLDER IDS.json OUT.f32 [DEVICE [COMPUTE_DTYPE]]
+// Runs the whole model on rows of token ids ([[1, 2, ...], ...], all of one length) and writes the logits as
+// raw little-endian FP32, [rows, seq, vocab], row-major. On the CPU in FP32 unless told otherwise (the words
+// of
+// --device and --compute-dtype). For the parity tests, which compare them with transformers, and to compare
+// devices.
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 #include <fmt/format.h>
@@ -13,7 +15,9 @@
 #include "formats/targets/model_folder.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
-#include "lib/model/forward.h"
+#include "lib/model/block_loader.h"
+#include "lib/model/compute_dtype.h"
+#include "lib/tensor/device.h"
 
 namespace {
 
@@ -36,19 +40,23 @@ at::Tensor read_ids(const std::string& path, int64_t vocab) {
   return ids;
 }
 
-at::Tensor run_model(const ModelFolder& folder, const at::Tensor& ids) {
+at::Tensor run_model(const ModelFolder& folder, const at::Tensor& ids, c10::Device device,
+                     lathe::DType compute) {
   const lathe::ModelGraph& graph = folder.graph;
-  const lathe::RopeTables rope = rope_tables(graph.config, ids.size(1), at::kCPU);
-  const at::Tensor embedding = folder.weights->load(graph.embedding + ".weight");
-  at::Tensor hidden = lathe::embed(embedding, ids);
+  const auto load = [&](const std::string& name) {
+    return folder.weights->load(name + ".weight").to(device);
+  };
+  lathe::BlockLoader blocks(graph, *folder.weights, device, compute);
+  const lathe::RopeTables rope = rope_tables(graph.config, ids.size(1), device);
+  const at::Tensor embedding = load(graph.embedding);
+  at::Tensor hidden = lathe::embed(embedding, ids.to(device));
   for (const lathe::Block& block : graph.blocks) {
-    const lathe::BlockWeights weights(block, *folder.weights, at::kCPU);
+    const lathe::BlockWeights weights = blocks.next();
     hidden = lathe::BlockForward(graph.config, block, weights, rope).run(hidden);
   }
-  const at::Tensor norm = folder.weights->load(graph.final_norm.name + ".weight");
-  const bool tied = graph.config.tie_word_embeddings;
-  const at::Tensor head = tied ? embedding : folder.weights->load(graph.lm_head.name + ".weight");
-  return lathe::head(graph, norm, head, at::Tensor(), hidden);
+  const at::Tensor norm = load(graph.final_norm.name);
+  const at::Tensor head = graph.config.tie_word_embeddings ? embedding : load(graph.lm_head.name);
+  return lathe::head(graph, norm, head, at::Tensor(), hidden).cpu();
 }
 
 void write_logits(const std::string& path, const at::Tensor& logits) {
@@ -60,14 +68,18 @@ void write_logits(const std::string& path, const at::Tensor& logits) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    fmt::print(stderr, "usage: logits MODEL_FOLDER IDS.json OUT.f32\n");
+  if (argc < 4 || argc > 6) {
+    fmt::print(stderr, "usage: logits MODEL_FOLDER IDS.json OUT.f32 [DEVICE [COMPUTE_DTYPE]]\n");
     return 2;
   }
   try {
     const at::NoGradGuard no_grad;
     const ModelFolder folder = lathe::open_model_folder(argv[1]);
-    write_logits(argv[3], run_model(folder, read_ids(argv[2], folder.graph.config.vocab_size)).contiguous());
+    const c10::Device device = lathe::resolve_device(argc > 4 ? argv[4] : "cpu");
+    const lathe::DType compute =
+        lathe::resolve_compute_dtype(argc > 5 ? argv[5] : "f32", device, folder.graph.config.dtype);
+    const at::Tensor ids = read_ids(argv[2], folder.graph.config.vocab_size);
+    write_logits(argv[3], run_model(folder, ids, device, compute).contiguous());
   } catch (const std::exception& error) {
     fmt::print(stderr, "logits: {}\n", error.what());
     return 2;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -133,8 +134,8 @@ TEST(Evaluate, EqualsTheDefinition) {
   for (const bool tied : {false, true}) {
     SCOPED_TRACE(tied);
     const Pair pair(tied);
-    // 7 rows of 640 tokens: micro-batches of 3, 3 and 1 rows.
-    const at::Tensor ids = at::randint(61, {7, 640}, at::kLong);
+    // 7 rows of 320 tokens: chunks of 3, 3 and 1 rows.
+    const at::Tensor ids = at::randint(61, {7, 320}, at::kLong);
     const EvalInput model{&pair.graph, &pair.model}, reference{&pair.graph, &pair.reference};
     const EvalResult expected = direct(pair.graph, pair.model, pair.reference, ids);
     EXPECT_LT(expected.divergence->same_top, 0.99);  // else the comparison would show nothing
@@ -143,6 +144,21 @@ TEST(Evaluate, EqualsTheDefinition) {
     const EvalResult alone = evaluate(model, std::nullopt, ids, at::kCPU, {});
     EXPECT_FALSE(alone.divergence.has_value());
     EXPECT_NEAR(alone.perplexity / expected.perplexity, 1, 1e-5);
+  }
+}
+
+TEST(Evaluate, TheSameNumbersWhereverHiddenStatesStand) {
+  const Pair pair(true);
+  const at::Tensor ids = at::randint(61, {7, 320}, at::kLong);
+  const EvalInput model{&pair.graph, &pair.model}, reference{&pair.graph, &pair.reference};
+  const EvalResult expected = evaluate(model, reference, ids, at::kCPU, {});
+  for (const int64_t transfer : {0, 6, 100}) {
+    const EvalResult found = evaluate(model, reference, ids, at::kCPU, {},
+                                      {.placement = Placement::disk,
+                                       .transfer_rows = transfer,
+                                       .work = std::filesystem::temp_directory_path()});
+    EXPECT_EQ(found.perplexity, expected.perplexity);
+    EXPECT_EQ(found.divergence->mean, expected.divergence->mean);
   }
 }
 

@@ -40,7 +40,7 @@ Report small_report() {
   Report report;
   report.recipe = {{"rules", {{{"targets", {"linear"}}}}}};
   report.model = {"models/m", "llama", "F16", 2, 4'000'000};
-  report.environment = {"0.1.0", "g++ 12", "cpu", 2};
+  report.environment = {"0.1.0", "g++ 12", "cpu", "F32", 2};
   report.totals = {8'388'608, 2'621'440, 3'000'000, 4.125, 5.24288};
   report.calibration = {{"a.txt", "b.txt"}, 2, 70000, 136, 128, 512, "xxh3-128:00ff"};
   report.linears = {linear("l.0.q_proj", "q_proj", 0.01, 0.001234567),
@@ -66,6 +66,7 @@ TEST(ReportJson, HoldsEveryFigureUnderItsKey) {
                                            {"dtype", "F16"},
                                            {"blocks", 2},
                                            {"parameters", 4'000'000}}));
+  EXPECT_EQ(json["environment"]["compute_dtype"], "F32");
   EXPECT_EQ(json["environment"]["threads"], 2);
   EXPECT_EQ(json["calibration"]["files"], nlohmann::json({"a.txt", "b.txt"}));
   EXPECT_EQ(json["calibration"]["ids_hash"], "xxh3-128:00ff");

@@ -30,6 +30,8 @@ TEST(Cli, ReadsARun) {
                                                "o",
                                                "--device",
                                                "cuda:1",
+                                               "--compute-dtype",
+                                               "f32",
                                                "--threads",
                                                "3",
                                                "--set",
@@ -43,6 +45,7 @@ TEST(Cli, ReadsARun) {
   EXPECT_THAT(run.calib, ElementsAre("a.txt", "b.jsonl"));
   EXPECT_EQ(run.output, "o");
   EXPECT_EQ(run.device, "cuda:1");
+  EXPECT_EQ(run.compute_dtype, "f32");
   EXPECT_EQ(run.threads, 3);
   EXPECT_THAT(run.sets, ElementsAre("rules[0].scheme.bits=3", "ignore=[lm_head]"));
   EXPECT_TRUE(run.dry_run && run.quiet && run.overwrite);
@@ -52,20 +55,22 @@ TEST(Cli, ARunNeedsOnlyARecipe) {
   const auto run = std::get<RunRequest>(parse({"--recipe", "r.yaml"}));
   EXPECT_FALSE(run.model || run.output);
   EXPECT_EQ(run.device, "auto");
+  EXPECT_EQ(run.compute_dtype, "auto");
   EXPECT_EQ(run.threads, 0);
   EXPECT_FALSE(run.dry_run || run.quiet || run.overwrite);
 }
 
 TEST(Cli, ReadsTheOtherCommands) {
-  const auto eval =
-      std::get<EvalRequest>(parse({"eval", "--model", "m", "--reference", "f", "--text", "t.txt", "--ctx",
-                                   "64", "--rows", "4", "--device", "cpu", "--threads", "2", "--json"}));
+  const auto eval = std::get<EvalRequest>(
+      parse({"eval", "--model", "m", "--reference", "f", "--text", "t.txt", "--ctx", "64", "--rows", "4",
+             "--device", "cpu", "--compute-dtype", "bf16", "--threads", "2", "--json"}));
   EXPECT_EQ(eval.model, "m");
   EXPECT_EQ(eval.reference, "f");
   EXPECT_EQ(eval.text, "t.txt");
   EXPECT_EQ(eval.ctx, 64);
   EXPECT_EQ(eval.rows, 4);
   EXPECT_EQ(eval.device, "cpu");
+  EXPECT_EQ(eval.compute_dtype, "bf16");
   EXPECT_TRUE(eval.json);
   const auto inspect = std::get<InspectRequest>(parse({"inspect", "folder", "--json"}));
   EXPECT_EQ(inspect.folder, "folder");

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "lib/base/error.h"
 #include "lib/model/forward.h"
 #include "tests/unit/calib/driver/tiny_model.h"
@@ -146,6 +148,76 @@ TEST(Driver, KeptLinearsAreNotTouchedWithoutFolds) {
   EXPECT_EQ(run.outcomes[1].linears[0].linear->role, LinearRole::down_proj);
   EXPECT_LT(run.outcomes[1].linears[0].distortion.output_relative_error.value(), 1e-3);
   EXPECT_GT(run.outcomes[1].linears[0].distortion.output_relative_error.value(), 0);
+}
+
+/// Everything that a run hands over, as one list of tensors.
+std::vector<at::Tensor> results_of(const StreamStorage& storage, const Transform* transform,
+                                   DType compute = DType::F32) {
+  TinyRun run(transform == nullptr ? std::vector<const Transform*>{} : std::vector{transform});
+  run.job.storage = storage;
+  run.job.storage.hidden.work = std::filesystem::temp_directory_path();
+  run.job.compute = compute;
+  run.go();
+  std::vector<at::Tensor> results;
+  for (const BlockOutcome& outcome : run.outcomes) {
+    for (const LinearOutcome& linear : outcome.linears) {
+      results.push_back(linear.quantized.codes);
+      results.push_back(linear.quantized.scales);
+      results.push_back(at::tensor(linear.distortion.output_relative_error.value(), at::kDouble));
+    }
+    for (const auto& [name, values] : outcome.changed) results.push_back(values);
+  }
+  for (const auto& [name, gram] : run.grams) results.push_back(gram);
+  return results;
+}
+
+TEST(Driver, TheSameBitsWhereverActivationsStand) {
+  const FixedScales fold;
+  for (const Transform* transform :
+       {static_cast<const Transform*>(nullptr), static_cast<const Transform*>(&fold)}) {
+    const std::vector<at::Tensor> expected = results_of({}, transform);
+    for (const Placement hidden : {Placement::device, Placement::disk}) {
+      for (const std::optional<Placement> inner :
+           {std::optional<Placement>{}, std::optional(Placement::device), std::optional(Placement::disk)}) {
+        for (const int64_t transfer : {0, 64, 1000}) {
+          const auto found = results_of(
+              {.hidden = {.placement = hidden, .transfer_rows = transfer, .work = {}}, .inner = inner},
+              transform);
+          ASSERT_EQ(found.size(), expected.size());
+          for (size_t i = 0; i < found.size(); ++i) {
+            ASSERT_TRUE(at::equal(found[i], expected[i]))
+                << "tensor " << i << ", hidden on " << name_of(hidden) << ", inner "
+                << (inner ? name_of(*inner) : "made twice") << ", " << transfer << " rows moved at a time";
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Driver, HalfPrecisionProductsGiveTheSameBitsWhereverActivationsStand) {
+  const FixedScales fold;
+  const std::vector<at::Tensor> expected = results_of({}, &fold, DType::BF16);
+  for (const std::optional<Placement> inner : {std::optional<Placement>{}, std::optional(Placement::disk)}) {
+    const auto found = results_of(
+        {.hidden = {.placement = Placement::disk, .transfer_rows = 64, .work = {}}, .inner = inner}, &fold,
+        DType::BF16);
+    ASSERT_EQ(found.size(), expected.size());
+    for (size_t i = 0; i < found.size(); ++i) EXPECT_TRUE(at::equal(found[i], expected[i])) << "tensor " << i;
+  }
+}
+
+TEST(Driver, HalfPrecisionProductsGiveNearlyTheSameStatistics) {
+  TinyRun exact({}), half({});
+  half.job.compute = DType::BF16;
+  exact.go();
+  half.go();
+  ASSERT_EQ(half.grams.size(), exact.grams.size());
+  for (const auto& [name, gram] : exact.grams) {
+    const double difference = ((half.grams.at(name) - gram).norm() / gram.norm()).item<double>();
+    EXPECT_LT(difference, 0.02) << name;  // BF16 has 8 bits of mantissa; a Gram matrix averages over tokens
+    EXPECT_GT(difference, 0) << name;
+  }
 }
 
 TEST(Driver, ActivationsThatAreNotFiniteNameTheirPlace) {

@@ -75,6 +75,50 @@ TEST(ModelFolder, LargeFiniteValuesWhoseSumOverflowsAreFine) {
   EXPECT_EQ(error_of(model), "");
 }
 
+TEST(ModelFolder, StoredValuesKeepTheirDtype) {
+  Artefact model;
+  model.config["dtype"] = "bfloat16";
+  for (auto& [name, tensor] : model.tensors) tensor = tensor.to(at::kBFloat16);
+  model.tensors["model.norm.weight"] = model.tensors["model.norm.weight"].to(at::kFloat);
+  model.tensors["model.layers.0.mlp.up_proj.weight"] = at::full_like(
+      model.tensors["model.layers.0.mlp.up_proj.weight"], 60000, at::kHalf);  // the sum overflows
+  const TemporaryFolder folder;
+  model.write(folder.path());
+  const ModelFolder opened = open_model_folder(folder.path());
+  for (const auto& [name, tensor] : model.tensors) {
+    const at::Tensor loaded = opened.weights->load_stored(name);
+    EXPECT_EQ(loaded.scalar_type(), tensor.scalar_type()) << name;
+    EXPECT_TRUE(loaded.equal(tensor)) << name;
+    loaded.fill_(3);  // owned by the caller
+    EXPECT_TRUE(opened.weights->load_stored(name).equal(tensor)) << name;
+  }
+}
+
+TEST(ModelFolder, StoredValuesAreChecked) {
+  Artefact model;
+  model.tensors.at(tensor_of(".weight"))[2][3] = std::numeric_limits<double>::quiet_NaN();
+  const TemporaryFolder folder;
+  model.write(folder.path());
+  const ModelFolder opened = open_model_folder(folder.path());
+  try {
+    opened.weights->load_stored(tensor_of(".weight"));
+    FAIL() << "a NaN went unnoticed";
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("up_proj.weight': the value at [2, 3] is NaN"));
+  }
+}
+
+TEST(ModelFolder, PackedWeightsHaveNoStoredDtypeButFp32) {
+  Artefact artefact;
+  artefact.pack([](const Linear&) { return kInt4; });
+  const TemporaryFolder folder;
+  artefact.write(folder.path());
+  const ModelFolder opened = open_model_folder(folder.path());
+  const at::Tensor loaded = opened.weights->load_stored(tensor_of(".weight"));
+  EXPECT_EQ(loaded.scalar_type(), at::kFloat);
+  EXPECT_TRUE(loaded.equal(opened.weights->load(tensor_of(".weight"))));
+}
+
 TEST(ModelFolder, ArtefactReadsBackCodesScalesAndZeros) {
   for (int bits = 2; bits <= 8; ++bits) {
     for (const bool symmetric : {true, false}) {

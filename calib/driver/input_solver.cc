@@ -1,0 +1,143 @@
+#include "calib/driver/input_solver.h"
+
+#include <ATen/ATen.h>
+
+#include <utility>
+
+#include "lib/base/clock.h"
+#include "lib/base/error.h"
+#include "lib/numeric/distortion.h"
+
+namespace lathe {
+namespace {
+
+/// What every linear's report needs (output error), whatever the algorithms ask for.
+constexpr StatSet kReportNeeds{.gram = true, .mean_abs = false};
+
+void move_to_cpu(QuantizedTensor& tensor) {
+  tensor.codes = tensor.codes.cpu();
+  tensor.scales = tensor.scales.cpu();
+  if (tensor.zero_points.defined()) tensor.zero_points = tensor.zero_points.cpu();
+}
+
+}  // namespace
+
+InputSolver::InputSolver(const CalibrationJob& job, size_t block_index, BlockWeights& weights)
+    : job_(job), block_(job.graph->blocks[block_index]), tasks_(job.tasks[block_index]), weights_(weights) {
+  outcome_.index = block_index;
+  state_.block = &block_;
+  state_.weights = &weights_;
+  state_.float_dtype = job.graph->config.dtype;
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    if (tasks_[i].solver != nullptr) state_.to_solve.insert(block_.linears[i].name);
+  }
+}
+
+std::vector<size_t> InputSolver::readers(Slot slot) const {
+  std::vector<size_t> indices;
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    if (tasks_[i].solver != nullptr && block_.linears[i].slot == slot) indices.push_back(i);
+  }
+  return indices;
+}
+
+StatSet InputSolver::needs(const std::vector<size_t>& readers) const {
+  StatSet set = kReportNeeds;
+  for (const Transform* transform : job_.transforms) set = set | transform->needs();
+  for (const size_t i : readers) set = set | tasks_[i].solver->needs();
+  return set;
+}
+
+LinearProblem InputSolver::problem(size_t i) const {
+  const Linear& linear = block_.linears[i];
+  return {linear.name,      linear.role,      weights_.weight(linear),
+          tasks_[i].scheme, job_.scale_dtype, std::nullopt};
+}
+
+SharedInputProblem InputSolver::problem(const std::vector<size_t>& readers, const InputStats& stats) const {
+  SharedInputProblem shared{.linears = {}, .stats = &stats};
+  for (const size_t i : readers) shared.linears.push_back(problem(i));
+  return shared;
+}
+
+void InputSolver::solve(Slot slot, const std::vector<size_t>& readers, InputStats stats,
+                        const std::function<void(const at::Tensor&)>& folded) {
+  const Stopwatch watch;
+  const size_t first_outcome = outcome_.linears.size();
+  fold_edges(slot, readers, stats, folded);
+  std::vector<bool> done(tasks_.size(), false);
+  for (const size_t first : readers) {
+    if (done[first]) continue;
+    std::vector<size_t> together;  // one solver: one stacked problem
+    for (const size_t i : readers) {
+      if (tasks_[i].solver != tasks_[first].solver) continue;
+      together.push_back(i);
+      done[i] = true;
+    }
+    solve_together(together, stats);
+  }
+  const double share = watch.seconds() / static_cast<double>(readers.size());
+  for (size_t k = first_outcome; k < outcome_.linears.size(); ++k) outcome_.linears[k].seconds = share;
+}
+
+void InputSolver::fold_edges(Slot slot, const std::vector<size_t>& readers, InputStats& stats,
+                             const std::function<void(const at::Tensor&)>& folded) {
+  for (size_t t = 0; t < job_.transforms.size(); ++t) {
+    for (const ScaleEdge& edge : block_.edges) {
+      if (edge.slot != slot) continue;
+      const FoldDecision decision = job_.transforms[t]->fold(edge, problem(readers, stats));
+      outcome_.folds.push_back({.edge = &edge,
+                                .transform = t,
+                                .applied = decision.scales.defined(),
+                                .ratio = decision.ratio,
+                                .loss_before = decision.loss_before,
+                                .loss_after = decision.loss_after,
+                                .note = decision.note});
+      if (!decision.scales.defined()) continue;
+      const at::Tensor effective = apply_fold(state_, edge, decision.scales);
+      stats = stats.with_inputs_divided(effective);
+      folded(effective);
+    }
+  }
+}
+
+void InputSolver::solve_together(const std::vector<size_t>& linears, const InputStats& stats) {
+  SharedInputProblem shared = problem(linears, stats);
+  for (LinearProblem& linear : shared.linears) {
+    for (const Transform* transform : job_.transforms) {
+      if (auto range = transform->range(linear, stats)) linear.range = std::move(range);
+    }
+  }
+  std::vector<SolveResult> results = tasks_[linears.front()].solver->solve(shared);
+  LATHE_ASSERT(results.size() == linears.size(), "solver gave {} results for {} linears", results.size(),
+               linears.size());
+  for (size_t k = 0; k < linears.size(); ++k) {
+    keep(block_.linears[linears[k]], shared.linears[k], std::move(results[k]), stats);
+    shared.linears[k].weight.reset();  // the replaced weight is not needed any more
+  }
+}
+
+void InputSolver::keep(const Linear& linear, const LinearProblem& solved, SolveResult result,
+                       const InputStats& stats) {
+  const at::Tensor values = result.quantized.dequantize();
+  outcome_.linears.push_back({.linear = &linear,
+                              .quantized = {},
+                              .distortion = measure_distortion(solved.weight, values, stats.gram),
+                              .clipped = solved.range.has_value(),
+                              .seconds = 0,
+                              .events = std::move(result.events)});
+  weights_.set_weight(linear, values);
+  state_.solved[linear.name] = std::move(result.quantized);
+}
+
+BlockOutcome InputSolver::take_outcome() {
+  for (LinearOutcome& linear : outcome_.linears) {
+    QuantizedTensor& tensor = state_.solved.at(linear.linear->name);
+    move_to_cpu(tensor);
+    linear.quantized = std::move(tensor);
+  }
+  for (auto& [name, values] : state_.changed) outcome_.changed[name] = values.cpu();
+  return std::move(outcome_);
+}
+
+}  // namespace lathe

@@ -1,0 +1,90 @@
+#include "calib/driver/stream.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "lib/base/error.h"
+#include "lib/tensor/aten.h"
+
+namespace lathe {
+namespace {
+
+int64_t width_of(const Block& block, Slot slot) {
+  const std::vector<const Linear*> readers = block.reading(slot);
+  LATHE_ASSERT(!readers.empty(), "{}: no linear reads {}", block.prefix, name_of(slot));
+  return readers.front()->in;
+}
+
+StoreSpec spec_of(const CalibrationJob& job, Placement placement, int64_t width, DType dtype) {
+  HiddenStorage storage = job.storage.hidden;
+  storage.placement = placement;
+  StoreSpec spec = store_spec(storage, job.ids.size(0), job.ids.size(1), width, job.device);
+  spec.dtype = to_scalar_type(dtype);
+  return spec;
+}
+
+/// The widest of the values that are kept inside any block.
+int64_t inner_width(const ModelGraph& graph) {
+  int64_t width = 0;
+  for (const Block& block : graph.blocks) {
+    for (const Slot slot : {Slot::attention_out, Slot::mlp_mid})
+      width = std::max(width, width_of(block, slot));
+  }
+  return width;
+}
+
+}  // namespace
+
+Stream::Stream(const CalibrationJob& job)
+    : hidden(spec_of(job, job.storage.hidden.placement, job.graph->config.hidden_size, DType::F32)) {
+  if (job.storage.inner)
+    inner.emplace(spec_of(job, *job.storage.inner, inner_width(*job.graph), job.compute));
+}
+
+BlockStream::BlockStream(const ModelConfig& config, const Block& block, const BlockWeights& weights,
+                         const RopeTables& rope, Stream& stream)
+    : block_(block),
+      forward_(config, block, weights, rope),
+      stream_(stream),
+      inner_(config, block, weights, rope, stream.inner ? &*stream.inner : nullptr) {}
+
+at::Tensor BlockStream::attention_in(RowRange rows) {
+  return forward_.attention_in(stream_.hidden.read(rows));
+}
+
+void BlockStream::begin_attention_out() {
+  inner_.begin(Slot::attention_out, width_of(block_, Slot::attention_out),
+               [](const BlockForward& forward, const at::Tensor& hidden) {
+                 return forward.attention_out(forward.attention_in(hidden));
+               });
+}
+
+at::Tensor BlockStream::attention_out(RowRange rows) { return inner_.make(rows, stream_.hidden.read(rows)); }
+
+at::Tensor BlockStream::mlp_in(RowRange rows) {
+  const at::Tensor hidden = stream_.hidden.read(rows);
+  const at::Tensor attended = forward_.add_attention(hidden, inner_.use(rows, hidden));
+  stream_.hidden.write(rows, attended);
+  return forward_.mlp_in(attended);
+}
+
+void BlockStream::begin_mlp_mid() {
+  inner_.begin(Slot::mlp_mid, width_of(block_, Slot::mlp_mid),
+               [](const BlockForward& forward, const at::Tensor& hidden) {
+                 return forward.mlp_mid(forward.mlp_in(hidden));
+               });
+}
+
+at::Tensor BlockStream::mlp_mid(RowRange rows) { return inner_.make(rows, stream_.hidden.read(rows)); }
+
+void BlockStream::leave(RowRange rows) {
+  const at::Tensor hidden = stream_.hidden.read(rows);
+  stream_.hidden.write(rows, forward_.add_mlp(hidden, inner_.use(rows, hidden)));
+}
+
+void BlockStream::folded(Slot slot, const at::Tensor& scales) {
+  if (slot == Slot::attention_out || slot == Slot::mlp_mid) inner_.divide(scales);
+}
+
+}  // namespace lathe

@@ -1,0 +1,52 @@
+// A stream: the hidden states of all samples on their way through the model, and its passage through one
+// block.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+#include "calib/driver/driver.h"
+#include "calib/driver/inner_values.h"
+#include "lib/activations/activation_store.h"
+#include "lib/model/forward.h"
+
+namespace lathe {
+
+/// What stays between two blocks.
+struct Stream {
+  /// Room for the job's samples as its storage says.
+  explicit Stream(const CalibrationJob& job);
+
+  ActivationStore hidden;
+  std::optional<ActivationStore> inner;  // empty: values inside a block are made twice instead
+};
+
+/// One stream in one block. Every function takes the rows of one chunk; rows are visited in order. Weights
+/// that are set between two sweeps are used by the next.
+class BlockStream {
+ public:
+  BlockStream(const ModelConfig& config, const Block& block, const BlockWeights& weights,
+              const RopeTables& rope, Stream& stream);
+
+  at::Tensor attention_in(RowRange rows);  // [count, length, hidden]
+  void begin_attention_out();
+  at::Tensor attention_out(RowRange rows);  // [count, length, heads * head_dim]
+  /// Moves the rows over the first residual sum, then gives mlp_in.
+  at::Tensor mlp_in(RowRange rows);
+  void begin_mlp_mid();
+  at::Tensor mlp_mid(RowRange rows);  // [count, length, intermediate]
+  /// Moves the rows over the second residual sum: out of the block.
+  void leave(RowRange rows);
+
+  /// A fold divided the slot's channels by `scales`.
+  void folded(Slot slot, const at::Tensor& scales);
+
+ private:
+  const Block& block_;
+  BlockForward forward_;
+  Stream& stream_;
+  InnerValues inner_;
+};
+
+}  // namespace lathe

@@ -1,0 +1,74 @@
+#include "lib/base/process_memory.h"
+
+#include <malloc.h>
+
+#include <algorithm>
+#include <charconv>
+#include <fstream>
+#include <string>
+#include <string_view>
+
+namespace lathe {
+namespace {
+
+/// The first number of a text, "  1234 kB" -> 1234.
+std::optional<uint64_t> leading_number(std::string_view text) {
+  const size_t start = text.find_first_of("0123456789");
+  uint64_t value = 0;
+  if (start == std::string_view::npos) return std::nullopt;
+  const auto [end, code] = std::from_chars(text.data() + start, text.data() + text.size(), value);
+  return code == std::errc() ? std::optional(value) : std::nullopt;
+}
+
+/// "Key:   1234 kB" of a file under /proc, in bytes.
+std::optional<uint64_t> proc_bytes(const char* file, std::string_view key) {
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    if (!line.starts_with(key)) continue;
+    const auto kib = leading_number(std::string_view(line).substr(key.size()));
+    return kib ? std::optional(*kib * 1024) : std::nullopt;
+  }
+  return std::nullopt;
+}
+
+std::optional<uint64_t> file_number(const std::string& path) {
+  std::ifstream in(path);
+  std::string line;
+  if (!std::getline(in, line)) return std::nullopt;
+  return leading_number(line);  // "max" is no number: no limit
+}
+
+/// What the process' own control group leaves. Page cache that the group holds can be reclaimed, so only
+/// anonymous memory counts as taken.
+std::optional<uint64_t> group_bytes() {
+  std::ifstream in("/proc/self/cgroup");
+  for (std::string line; std::getline(in, line);) {
+    if (!line.starts_with("0::")) continue;
+    const std::string folder = "/sys/fs/cgroup" + line.substr(3);
+    const auto limit = file_number(folder + "/memory.max");
+    if (!limit) return std::nullopt;
+    std::ifstream stat(folder + "/memory.stat");
+    for (std::string entry; std::getline(stat, entry);) {
+      if (!entry.starts_with("anon ")) continue;
+      const uint64_t taken = leading_number(entry).value_or(0);
+      return *limit > taken ? *limit - taken : 0;
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+uint64_t resident_bytes() { return proc_bytes("/proc/self/status", "VmRSS:").value_or(0); }
+uint64_t peak_rss_bytes() { return proc_bytes("/proc/self/status", "VmHWM:").value_or(0); }
+
+std::optional<uint64_t> available_memory() {
+  const auto machine = proc_bytes("/proc/meminfo", "MemAvailable:");
+  const auto group = group_bytes();
+  if (machine && group) return std::min(*machine, *group);
+  return machine ? machine : group;
+}
+
+void release_free_memory() { ::malloc_trim(0); }
+
+}  // namespace lathe

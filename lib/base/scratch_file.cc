@@ -1,0 +1,119 @@
+#include "lib/base/scratch_file.h"
+
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "lib/base/error.h"
+#include "lib/base/strings.h"
+
+namespace lathe {
+namespace {
+
+constexpr size_t kMaxTransfer = size_t{1} << 30;  // Linux moves at most 2 GiB - 4 KiB a call
+
+/// O_TMPFILE makes a file without a name; file systems that lack it (NFS, some overlays) get one that is
+/// unlinked at once.
+int open_nameless(const std::string& folder) {
+  int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) return fd;
+  std::string name = folder + "/.lathe-scratch-XXXXXX";
+  fd = ::mkostemp(name.data(), O_CLOEXEC);
+  if (fd >= 0) ::unlink(name.c_str());
+  return fd;
+}
+
+/// 0 or an errno. Not posix_fallocate's fallback: where the file system can't reserve, glibc writes a byte to
+/// every block instead; there the size is set and a full disk shows when it is written.
+int reserve(int fd, uint64_t bytes) {
+  if (bytes == 0) return 0;
+  int result = 0;
+  do {
+    result = ::fallocate(fd, 0, 0, static_cast<off_t>(bytes));
+  } while (result != 0 && errno == EINTR);
+  if (result != 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
+    result = ::ftruncate(fd, static_cast<off_t>(bytes));
+  return result == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+ScratchFile::ScratchFile(const std::filesystem::path& folder, uint64_t bytes)
+    : folder_(folder.string()), size_(bytes), fd_(open_nameless(folder_)) {
+  if (fd_ < 0) fail("created for", bytes, errno);
+  if (const int error = reserve(fd_, bytes); error != 0) {
+    ::close(fd_);
+    fd_ = -1;
+    fail("given", bytes, error);
+  }
+}
+
+ScratchFile::ScratchFile(ScratchFile&& other) noexcept
+    : folder_(std::move(other.folder_)),
+      size_(std::exchange(other.size_, 0)),
+      fd_(std::exchange(other.fd_, -1)) {}
+
+ScratchFile& ScratchFile::operator=(ScratchFile&& other) noexcept {
+  std::swap(folder_, other.folder_);
+  std::swap(size_, other.size_);
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+ScratchFile::~ScratchFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void ScratchFile::fail(const char* action, uint64_t bytes, int error) const {
+  user_error("work folder {}: a temporary file can't be {} {} ({} bytes of {}): {}; choose another --work",
+             folder_, action, human_bytes(bytes), bytes, size_, std::strerror(error));
+}
+
+void ScratchFile::check_range(uint64_t offset, uint64_t bytes) const {
+  LATHE_ASSERT(offset <= size_ && bytes <= size_ - offset, "scratch file of {}: {} bytes at {}", size_, bytes,
+               offset);
+}
+
+void ScratchFile::read(uint64_t offset, std::span<std::byte> bytes) const {
+  check_range(offset, bytes.size());
+  while (!bytes.empty()) {
+    const ssize_t n =
+        ::pread(fd_, bytes.data(), std::min(bytes.size(), kMaxTransfer), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) fail("read back:", bytes.size(), n < 0 ? errno : EIO);
+    bytes = bytes.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+}
+
+void ScratchFile::write(uint64_t offset, std::span<const std::byte> bytes) const {
+  check_range(offset, bytes.size());
+  while (!bytes.empty()) {
+    const ssize_t n =
+        ::pwrite(fd_, bytes.data(), std::min(bytes.size(), kMaxTransfer), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) fail("written:", bytes.size(), n < 0 ? errno : ENOSPC);
+    bytes = bytes.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+}
+
+void ScratchFile::will_read(uint64_t offset, uint64_t bytes) const {
+  ::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
+}
+
+uint64_t free_disk_bytes(const std::filesystem::path& folder) {
+  struct statvfs info {};
+  if (::statvfs(folder.c_str(), &info) != 0)
+    user_error("work folder {}: can't be used: {}; choose another --work", folder.string(),
+               std::strerror(errno));
+  return static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
+}
+
+}  // namespace lathe

@@ -1,0 +1,168 @@
+#include "tests/bench/calibration/block_bench.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <functional>
+#include <memory>
+
+#include "lib/tensor/aten.h"
+
+namespace lathe::bench {
+namespace {
+
+/// The collectors of a block's four inputs for one set of statistics.
+class SlotCollectors {
+ public:
+  SlotCollectors(const Block& block, StatSet set, c10::Device device) : set_(set) {
+    for (const Slot slot : kSlots) {
+      collectors_.push_back(
+          std::make_unique<StatsCollector>(set, width_of(block, slot), device, std::string(name_of(slot))));
+    }
+  }
+  void observe(Slot slot, const at::Tensor& x) {
+    bench::observe(*collectors_[static_cast<size_t>(slot)], set_, x, x);
+  }
+  void finish() {
+    for (const auto& collector : collectors_) collector->finish();
+  }
+
+ private:
+  StatSet set_;
+  std::vector<std::unique_ptr<StatsCollector>> collectors_;
+};
+
+StatSet every_statistic() {
+  StatSet set;
+  for (const StatRow& row : kStatRows) set.*row.member = !row.pairs;
+  return set;
+}
+
+class Measurement {
+ public:
+  Measurement(const BenchModel& model, c10::Device device)
+      : model_(model),
+        device_(device),
+        rope_(rope_tables(model.graph.config, model.context, device)),
+        with_gram_(model.graph.blocks.front(), {.gram = true}, device),
+        with_every_(model.graph.blocks.front(), every_statistic(), device) {
+    for (const StatRow& row : kStatRows)
+      single_.emplace_back(model.graph.blocks.front(), set_of(row), device);
+  }
+
+  /// Measures one block and returns its output.
+  at::Tensor round(const Block& block, const BlockWeights& weights, const at::Tensor& hidden) {
+    const BlockForward forward(model_.graph.config, block, weights, rope_);
+    measure_products(block, weights);
+    times_.attention.push_back(measure_attention());
+    at::Tensor out;
+    times_.forward.push_back(measure(device_, [&] { out = forward.run(hidden); }));
+    measure_statistics(forward, hidden);
+    times_.forward_gram.push_back(measure(device_, [&] { run_observed(forward, hidden, with_gram_); }));
+    times_.forward_every.push_back(measure(device_, [&] { run_observed(forward, hidden, with_every_); }));
+    return out;
+  }
+
+  void forget_rounds() { times_ = {}; }
+
+  BlockTimes finish() {
+    for (size_t i = 0; i < kStatRows.size(); ++i)
+      times_.finish[i] = measure(device_, [&] { single_[i].finish(); });
+    return std::move(times_);
+  }
+
+ private:
+  using Observe = std::function<void(Slot, const at::Tensor&)>;
+
+  static at::Tensor run_stages(const BlockForward& forward, const at::Tensor& hidden,
+                               const Observe& observe) {
+    const at::Tensor x = forward.attention_in(hidden);
+    observe(Slot::attention_in, x);
+    const at::Tensor a = forward.attention_out(x);
+    observe(Slot::attention_out, a);
+    const at::Tensor h = forward.add_attention(hidden, a);
+    const at::Tensor y = forward.mlp_in(h);
+    observe(Slot::mlp_in, y);
+    const at::Tensor z = forward.mlp_mid(y);
+    observe(Slot::mlp_mid, z);
+    return forward.add_mlp(h, z);
+  }
+
+  static void run_observed(const BlockForward& forward, const at::Tensor& hidden,
+                           SlotCollectors& collectors) {
+    run_stages(forward, hidden, [&](Slot slot, const at::Tensor& x) { collectors.observe(slot, x); });
+  }
+
+  /// Each linear's product as ATen and the BLAS library do it, on inputs that were not made just before.
+  void measure_products(const Block& block, const BlockWeights& weights) {
+    Timing all;
+    for (const Linear& linear : block.linears) {
+      const at::Tensor weight = weights.compute_weight(linear);
+      at::Tensor& x = inputs_[linear.in];
+      if (!x.defined()) x = at::randn({model_.tokens(), linear.in}, weight.options());
+      const Timing time = measure(device_, [&] { at::mm(x, weight.t()); });
+      times_.linears[std::string(name_of(linear.role))].push_back(time);
+      all += time;
+    }
+    times_.products.push_back(all);
+  }
+
+  Timing measure_attention() {
+    const ModelConfig& config = model_.graph.config;
+    const auto heads = [&](int64_t count) {
+      return at::randn({model_.batch, model_.context, count, config.head_dim}, rope_.cos.options())
+          .to(to_scalar_type(compute_dtype(model_, device_)))
+          .transpose(1, 2);
+    };
+    const at::Tensor q = heads(config.num_heads), k = heads(config.num_kv_heads),
+                     v = heads(config.num_kv_heads);
+    return measure(device_, [&] {
+      at::scaled_dot_product_attention(q, k, v, std::nullopt, 0.0, true, std::nullopt, true)
+          .transpose(1, 2)
+          .reshape({model_.batch, model_.context, -1});
+    });
+  }
+
+  void measure_statistics(const BlockForward& forward, const at::Tensor& hidden) {
+    std::array<Timing, kStatRows.size()> sums{};
+    run_stages(forward, hidden, [&](Slot slot, const at::Tensor& x) {
+      for (size_t i = 0; i < kStatRows.size(); ++i)
+        sums[i] += measure(device_, [&] { single_[i].observe(slot, x); });
+    });
+    for (size_t i = 0; i < kStatRows.size(); ++i) times_.statistics[i].push_back(sums[i]);
+  }
+
+  const BenchModel& model_;
+  c10::Device device_;
+  RopeTables rope_;
+  SlotCollectors with_gram_, with_every_;
+  std::vector<SlotCollectors> single_;
+  std::map<int64_t, at::Tensor> inputs_;  // by width
+  BlockTimes times_;
+};
+
+}  // namespace
+
+BlockTimes measure_blocks(const BenchModel& model, c10::Device device, int64_t rounds) {
+  const c10::NoGradGuard no_grad;
+  Measurement measurement(model, device);
+  const std::vector<Block>& blocks = model.graph.blocks;
+  at::Tensor hidden = first_hidden(model, device);
+  const auto sweeps = (rounds + std::ssize(blocks) - 1) / std::ssize(blocks);
+  bool warm = false;
+  for (int64_t sweep = 0; sweep < sweeps; ++sweep) {
+    at::Tensor h = hidden;
+    for (const Block& block : blocks) {
+      const BlockWeights weights(block, *model.weights, device, compute_dtype(model, device));
+      if (!warm) {
+        measurement.round(block, weights, h);
+        measurement.forget_rounds();
+        warm = true;
+      }
+      h = measurement.round(block, weights, h);
+    }
+  }
+  return measurement.finish();
+}
+
+}  // namespace lathe::bench

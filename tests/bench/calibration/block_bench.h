@@ -1,0 +1,32 @@
+// What one block costs: its matrix products by themselves, its forward pass, and each statistic of its four
+// inputs.
+//
+// Everything is measured in turn on the same block and the same hidden states, again and again over the
+// model's blocks; reported are medians of ratios of neighbours in time. So a machine that is busy elsewhere
+// for a while slows both sides of a ratio.
+#pragma once
+
+#include <array>
+#include <map>
+
+#include "tests/bench/calibration/bench_model.h"
+#include "tests/bench/calibration/statistics.h"
+#include "tests/bench/calibration/timing.h"
+
+namespace lathe::bench {
+
+/// Seconds for one block and one micro-batch; one entry a round in each list.
+struct BlockTimes {
+  std::map<std::string, std::vector<Timing>> linears;  // at::mm alone, by role
+  std::vector<Timing> products;                        // all linears of a round
+  std::vector<Timing> attention;                       // attention alone, without its projections
+  std::vector<Timing> forward;                         // the whole block
+  std::vector<Timing> forward_gram, forward_every;     // the same with statistics collected on the way
+  std::array<std::vector<Timing>, kStatRows.size()> statistics;  // of the four inputs together
+  std::array<Timing, kStatRows.size()> finish{};                 // finish() of the four collectors, once
+};
+
+/// rounds: at least so many over all blocks, after one that warms up and is not counted.
+BlockTimes measure_blocks(const BenchModel& model, c10::Device device, int64_t rounds);
+
+}  // namespace lathe::bench

@@ -1,0 +1,51 @@
+"""Runs the benchmark on models that take seconds, and checks that what it reports is whole. No figure is judged."""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+PARTS = ["seconds", "part", "cpu_part", "flops_share", "goal", "met", "finish_seconds"]
+
+
+def check_model(model: dict):
+    assert model["products"]["gflops_per_s"] > 0 and len(model["products"]["by_linear"]) == 7, model["products"]
+    assert all(row["gflops_per_s"] > 0 for row in model["products"]["by_linear"].values()), model["products"]
+    assert 0 < model["forward"]["ratio"] < 2 and model["forward"]["goal"] == 0.7, model["forward"]
+    assert 0 < model["attention"]["part"] < 1, model["attention"]
+    names = [row["name"] for row in model["statistics"]]
+    assert len(names) == len(set(names)) and {"gram", "mean_square", "min_max", "distribution"} <= set(names), names
+    for row in model["statistics"]:
+        assert all(key in row for key in PARTS) and row["seconds"] > 0 and row["part"] > 0, row
+        assert (row["goal"] is None) == (row["met"] is None), row
+    gram = next(row for row in model["statistics"] if row["name"] == "gram")
+    assert 0.2 < gram["flops_share"] < 0.8 and abs(gram["goal"] - gram["flops_share"] - 0.1) < 1e-12, gram
+    assert model["peak_bytes"] > 0
+    return names
+
+
+def main() -> int:
+    bench = sys.argv[1]
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "bench.json"
+        command = [bench, "--quick", "--model", "smollm2", "--model", "block4096", "--model", "8b", "--json", str(path),
+                   "--note", "commit=abc"]
+        table = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        results = json.loads(path.read_text())
+    assert results["device"] == "cpu" and results["notes"] == {"commit": "abc"} and results["threads"] > 0, results
+    assert [model["model"] for model in results["models"]] == ["smollm2", "block4096"], results["models"]
+    for model in results["models"]:
+        for name in check_model(model):
+            assert f"  {name} " in table, (name, table)
+    (whole,) = results["passes"]
+    assert whole["model"] == "8b" and whole["forward_gram_seconds"] > 0 and whole["ratio_to_bound"] > 0, whole
+    compared = {row["statistic"] for row in results["agreement"]}
+    assert compared == set(name for name in check_model(results["models"][0])) | {"forward"}, compared
+    assert all(row["met"] for row in results["agreement"]), results["agreement"]
+    refused = subprocess.run([bench, "--model", "13b"], capture_output=True, text=True)
+    assert refused.returncode == 2 and "expected one of" in refused.stderr, refused
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

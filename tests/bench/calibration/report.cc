@@ -1,0 +1,184 @@
+#include "tests/bench/calibration/report.h"
+
+#include <ATen/DeviceAccelerator.h>
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "lib/base/clock.h"
+
+namespace lathe::bench {
+namespace {
+
+using nlohmann::json;
+
+constexpr double kGiga = 1e9;
+
+template <class... Args>
+void line(fmt::format_string<Args...> text, Args&&... args) {
+  std::puts(fmt::format(text, std::forward<Args>(args)...).c_str());
+}
+
+json describe_products(const BenchModel& model, const BlockTimes& times) {
+  json by_linear = json::object();
+  for (const Linear& linear : model.graph.blocks.front().linears) {
+    const std::string role(name_of(linear.role));
+    const double flops = 2.0 * static_cast<double>(linear.out) * static_cast<double>(linear.in) *
+                         static_cast<double>(model.tokens());
+    by_linear[role] = {{"out", linear.out},
+                       {"in", linear.in},
+                       {"gflops_per_s", flops / median(times.linears.at(role)).wall / kGiga}};
+  }
+  const Timing all = median(times.products);
+  const double flops = linear_flops(model);
+  return {{"seconds", all.wall},
+          {"cpu_seconds", all.cpu},
+          {"gflops_per_s", flops / all.wall / kGiga},
+          {"by_linear", by_linear}};
+}
+
+json describe_forward(const BenchModel& model, const BlockTimes& times) {
+  std::vector<Timing> without_attention;
+  for (size_t i = 0; i < times.forward.size(); ++i)
+    without_attention.push_back(times.forward[i] - times.attention[i]);
+  const Timing time = median(times.forward), ratio = median_ratio(times.products, times.forward);
+  const Timing apart = median_ratio(times.products, without_attention);
+  return {{"seconds", time.wall},
+          {"cpu_seconds", time.cpu},
+          {"gflops_per_s", linear_flops(model) / time.wall / kGiga},
+          {"ratio", ratio.wall},
+          {"cpu_ratio", ratio.cpu},
+          {"ratio_attention_apart", apart.wall},
+          {"cpu_ratio_attention_apart", apart.cpu},
+          {"goal", kForwardGoal},
+          {"met", ratio.wall >= kForwardGoal}};
+}
+
+json describe_attention(const BenchModel& model, const BlockTimes& times) {
+  const Timing time = median(times.attention), part = median_ratio(times.attention, times.forward);
+  return {{"seconds", time.wall},
+          {"gflops_per_s", attention_flops(model) / time.wall / kGiga},
+          {"part", part.wall},
+          {"cpu_part", part.cpu},
+          {"flops_over_linears", attention_flops(model) / linear_flops(model)}};
+}
+
+json describe_statistic(const StatRow& row, size_t index, double share, const BlockTimes& times) {
+  const Timing part = median_ratio(times.statistics[index], times.forward);
+  json result = {{"name", row.name},
+                 {"seconds", median(times.statistics[index]).wall},
+                 {"part", part.wall},
+                 {"cpu_part", part.cpu},
+                 {"flops_share", row.products ? json(share) : json()},
+                 {"finish_seconds", times.finish[index].wall},
+                 {"goal", json()},
+                 {"met", json()}};
+  if (row.goal) {
+    result["goal"] = *row.goal + (row.products ? share : 0.0);
+    result["met"] = part.wall <= result["goal"];
+  }
+  return result;
+}
+
+/// What the forward pass takes longer with statistics than without.
+json describe_extra(const std::vector<Timing>& with, const std::vector<Timing>& forward) {
+  const Timing ratio = median_ratio(with, forward);
+  return {{"seconds", median(with).wall}, {"part", ratio.wall - 1}, {"cpu_part", ratio.cpu - 1}};
+}
+
+std::string percent(const json& value) {
+  return value.is_null() ? "" : fmt::format("{:.1f} %", 100 * value.get<double>());
+}
+
+std::string verdict(const json& row) {
+  return row.at("met").is_null() ? "" : row.at("met").get<bool>() ? "met" : "not met";
+}
+
+}  // namespace
+
+json describe(const BenchModel& model, const BlockTimes& times, c10::Device device) {
+  const double share = gram_flops(model) / (linear_flops(model) + attention_flops(model));
+  json statistics = json::array();
+  for (size_t i = 0; i < kStatRows.size(); ++i)
+    statistics.push_back(describe_statistic(kStatRows[i], i, share, times));
+  const ModelConfig& config = model.graph.config;
+  return {{"model", model.name},
+          {"weights", model.weights_from},
+          {"blocks", model.graph.blocks.size()},
+          {"hidden", config.hidden_size},
+          {"intermediate", config.intermediate_size},
+          {"heads", {config.num_heads, config.num_kv_heads}},
+          {"micro_batch", {model.batch, model.context}},
+          {"rounds", times.forward.size()},
+          {"products", describe_products(model, times)},
+          {"attention", describe_attention(model, times)},
+          {"forward", describe_forward(model, times)},
+          {"statistics", statistics},
+          {"forward_with_gram", describe_extra(times.forward_gram, times.forward)},
+          {"forward_with_every", describe_extra(times.forward_every, times.forward)},
+          {"peak_bytes", peak_bytes(device)}};
+}
+
+void print_model(const json& model) {
+  const json &forward = model["forward"], &attention = model["attention"];
+  line("\n{}: {} block(s), {} wide, {} x {} tokens, {} rounds, weights from {}",
+       model["model"].get<std::string>(), model["blocks"].dump(), model["hidden"].dump(),
+       model["micro_batch"][0].dump(), model["micro_batch"][1].dump(), model["rounds"].dump(),
+       model["weights"].get<std::string>());
+  line("  linears alone     {:9.1f} GFLOP/s", model["products"]["gflops_per_s"].get<double>());
+  for (const auto& [role, row] : model["products"]["by_linear"].items())
+    line("    {:<15} {:9.1f} GFLOP/s  {} x {}", role, row["gflops_per_s"].get<double>(), row["out"].dump(),
+         row["in"].dump());
+  line("  attention alone   {:9.1f} GFLOP/s, {} of the forward's time (CPU time {})",
+       attention["gflops_per_s"].get<double>(), percent(attention["part"]), percent(attention["cpu_part"]));
+  line("  forward           {:9.1f} GFLOP/s of linears, {} of the linears' rate (CPU time {}); goal {}: {}",
+       forward["gflops_per_s"].get<double>(), percent(forward["ratio"]), percent(forward["cpu_ratio"]),
+       percent(forward["goal"]), verdict(forward));
+  line("    with attention's time taken out: {} (CPU time {})", percent(forward["ratio_attention_apart"]),
+       percent(forward["cpu_ratio_attention_apart"]));
+  line("  {:<22} {:>10} {:>10} {:>10} {:>10}  {:<8} {:>10}", "statistic", "cost", "CPU time", "FLOP share",
+       "goal", "", "finish");
+  for (const json& row : model["statistics"]) {
+    line("  {:<22} {:>10} {:>10} {:>10} {:>10}  {:<8} {:>8.4f} s", row["name"].get<std::string>(),
+         percent(row["part"]), percent(row["cpu_part"]), percent(row["flops_share"]), percent(row["goal"]),
+         verdict(row), row["finish_seconds"].get<double>());
+  }
+  for (const char* name : {"forward_with_gram", "forward_with_every"})
+    line("  {:<22} {:>10} {:>10}", std::string("+ ") + (name + 13), percent(model[name]["part"]),
+         percent(model[name]["cpu_part"]));
+  line("  peak memory {:.0f} MiB", model["peak_bytes"].get<double>() / (1 << 20));
+}
+
+void print_pass(const json& pass) {
+  line("\n{}: {} blocks, {} x {} tokens, one block's weights at a time", pass["model"].get<std::string>(),
+       pass["blocks"].dump(), pass["samples"][0].dump(), pass["samples"][1].dump());
+  line(
+      "  forward {:.2f} s ({:.0f} TFLOP/s), forward and Hessian {:.2f} s; bound at 989 TFLOP/s {:.2f} + "
+      "{:.2f} s",
+      pass["forward_seconds"].get<double>(), pass["forward_tflops_per_s"].get<double>(),
+      pass["forward_gram_seconds"].get<double>(), pass["bound_seconds"][0].get<double>(),
+      pass["bound_seconds"][1].get<double>());
+  line("  {:.2f} times the bound; goal {:.0f}: {}; weights made in {:.2f} s; peak memory {:.0f} MiB",
+       pass["ratio_to_bound"].get<double>(), pass["goal"].get<double>(), verdict(pass),
+       pass["weights_seconds"].get<double>(), pass["peak_bytes"].get<double>() / (1 << 20));
+}
+
+void print_agreement(const json& rows) {
+  line("\nagreement with one CPU thread (largest difference over largest value)");
+  for (const json& row : rows) {
+    line("  {:<22} {:<16} {:<5} {:>10.2e}  bound {:>8.1e}  {}", row["statistic"].get<std::string>(),
+         row["tensor"].get<std::string>(), row["dtype"].get<std::string>(), row["difference"].get<double>(),
+         row["bound"].get<double>(), verdict(row));
+  }
+}
+
+uint64_t peak_bytes(c10::Device device) {
+  if (device.is_cpu()) return peak_rss_bytes();
+  return static_cast<uint64_t>(at::accelerator::getDeviceStats(device.index()).reserved_bytes[0].peak);
+}
+
+void reset_peak(c10::Device device) {
+  if (!device.is_cpu()) at::accelerator::resetPeakStats(device.index());
+}
+
+}  // namespace lathe::bench

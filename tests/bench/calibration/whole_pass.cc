@@ -1,0 +1,100 @@
+#include "tests/bench/calibration/whole_pass.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <memory>
+
+#include "tests/bench/calibration/report.h"
+
+namespace lathe::bench {
+namespace {
+
+using nlohmann::json;
+
+/// The published peak of an H200 or H100 (SXM) in dense BF16, which the bounds below are made of.
+constexpr double kPeakFlops = 989e12;
+
+using Collectors = std::vector<std::unique_ptr<StatsCollector>>;
+
+Collectors gram_collectors(const Block& block, c10::Device device) {
+  Collectors collectors;
+  for (const Slot slot : kSlots) {
+    collectors.push_back(std::make_unique<StatsCollector>(StatSet{.gram = true}, width_of(block, slot),
+                                                          device, std::string(name_of(slot))));
+  }
+  return collectors;
+}
+
+at::Tensor run_with_gram(const BlockForward& forward, const at::Tensor& hidden, Collectors& collectors) {
+  const auto observe = [&](Slot slot, const at::Tensor& x) {
+    collectors[static_cast<size_t>(slot)]->observe(x);
+  };
+  const at::Tensor x = forward.attention_in(hidden);
+  observe(Slot::attention_in, x);
+  const at::Tensor a = forward.attention_out(x);
+  observe(Slot::attention_out, a);
+  const at::Tensor h = forward.add_attention(hidden, a);
+  const at::Tensor y = forward.mlp_in(h);
+  observe(Slot::mlp_in, y);
+  const at::Tensor z = forward.mlp_mid(y);
+  observe(Slot::mlp_mid, z);
+  return forward.add_mlp(h, z);
+}
+
+struct PassTimes {
+  Timing weights, forward, with_gram;
+};
+
+/// One block over all micro-batches; `hidden` moves on.
+void run_block(const BenchModel& model, const Block& block, const RopeTables& rope,
+               std::vector<at::Tensor>& hidden, PassTimes& times) {
+  const c10::Device device = hidden.front().device();
+  std::unique_ptr<BlockWeights> weights;
+  times.weights += measure(device, [&] {
+    weights = std::make_unique<BlockWeights>(block, *model.weights, device, compute_dtype(model, device));
+    for (const Linear& linear : block.linears)
+      weights->compute_weight(linear);  // rounded now, not in the pass
+  });
+  const BlockForward forward(model.graph.config, block, *weights, rope);
+  times.forward += measure(device, [&] {
+    for (const at::Tensor& h : hidden) forward.run(h);
+  });
+  times.with_gram += measure(device, [&] {
+    Collectors collectors = gram_collectors(block, device);
+    for (at::Tensor& h : hidden) h = run_with_gram(forward, h, collectors);
+    for (const auto& collector : collectors) collector->finish();
+  });
+}
+
+}  // namespace
+
+json measure_pass(const BenchModel& model, c10::Device device) {
+  const c10::NoGradGuard no_grad;
+  reset_peak(device);
+  const RopeTables rope = rope_tables(model.graph.config, model.context, device);
+  const int64_t batches = model.samples / model.batch;
+  std::vector<at::Tensor> hidden;
+  for (int64_t i = 0; i < batches; ++i)
+    hidden.push_back(first_hidden(model, device) + static_cast<double>(i));
+  PassTimes times;
+  for (const Block& block : model.graph.blocks) run_block(model, block, rope, hidden, times);
+  const double micro_batches = static_cast<double>(batches) * static_cast<double>(model.graph.blocks.size());
+  const double forward_flops = (linear_flops(model) + attention_flops(model)) * micro_batches;
+  const double bound = forward_flops / kPeakFlops,
+               gram_bound = gram_flops(model) * micro_batches / kPeakFlops;
+  return {{"model", model.name},
+          {"blocks", model.graph.blocks.size()},
+          {"samples", {model.samples, model.context}},
+          {"weights_seconds", times.weights.wall},
+          {"forward_seconds", times.forward.wall},
+          {"forward_gram_seconds", times.with_gram.wall},
+          {"bound_seconds", {bound, gram_bound}},
+          {"ratio_to_bound", times.with_gram.wall / (bound + gram_bound)},
+          {"goal", 2.0},
+          {"met", times.with_gram.wall <= 2.0 * (bound + gram_bound)},
+          {"forward_tflops_per_s", forward_flops / times.forward.wall / 1e12},
+          {"peak_bytes", peak_bytes(device)}};
+}
+
+}  // namespace lathe::bench

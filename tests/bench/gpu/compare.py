@@ -1,0 +1,107 @@
+"""The same work on the CPU and on the GPU: logits of the embedded model, and the artefacts of the shipped recipes.
+
+Without a GPU (a rehearsal) the CPU stands in for it: FP32 then must give the same bytes, half precision is computed slowly.
+"""
+import json
+import random
+import shutil
+
+import numpy
+from safetensors.numpy import load_file
+
+from steps import Failed
+
+MODEL = "data/models/lathe-tiny"
+ROWS, TOKENS = 8, 256
+# Of the logits, in the Euclidean norm, against FP32 on the CPU. FP32 sums in another order; a half-precision forward pass
+# rounds every product (8 bits of mantissa for BF16, 11 for F16).
+LOGIT_TOLERANCE = {"f32": 1e-5, "bf16": 5e-2, "f16": 1e-2}
+# A search over scales may take another point of its grid where two are nearly as good; quality must not move.
+KL_TOLERANCE = {"f32": 0.05, "auto": 0.10}
+
+
+def random_ids(vocabulary):
+    draw = random.Random(0)
+    return [[draw.randrange(vocabulary) for _ in range(TOKENS)] for _ in range(ROWS)]
+
+
+def run_logits(context, ids, device, dtype):
+    target = context.work / f"logits-{device}-{dtype}.f32"
+    context.call([context.program("logits"), MODEL, ids, target, device, dtype], f"logits-{device}-{dtype}.log", context.step.limit)
+    return numpy.fromfile(target, "<f4").reshape(ROWS * TOKENS, -1)
+
+
+def logits(context):
+    vocabulary = json.loads((context.root / MODEL / "config.json").read_text())["vocab_size"]
+    ids = context.work / "ids.json"
+    ids.write_text(json.dumps(random_ids(vocabulary)))
+    reference = run_logits(context, ids, "cpu", "f32")
+    wrong = []
+    for dtype, tolerance in LOGIT_TOLERANCE.items():
+        found = run_logits(context, ids, context.device, dtype)
+        distance = float(numpy.linalg.norm(found - reference) / numpy.linalg.norm(reference))
+        same = float((found.argmax(1) == reference.argmax(1)).mean())
+        context.step.figures[f"{context.device} {dtype} against cpu f32: relative distance"] = f"{distance:.2e} (at most {tolerance:g})"
+        context.step.figures[f"{context.device} {dtype}: same most likely token"] = f"{100 * same:.2f} %"
+        if not distance <= tolerance:
+            wrong.append(f"{dtype}: {distance:.2e}")
+    if wrong:
+        raise Failed("logits differ from the CPU's: " + ", ".join(wrong))
+
+
+def quantise(context, recipe, device, dtype):
+    """The recipe as shipped, on the whole demonstration. Returns the artefact's folder."""
+    target = context.work / f"{recipe}-{device}-{dtype}"
+    shutil.rmtree(target, ignore_errors=True)
+    context.call([context.program("quantize"), "--recipe", f"recipes/{recipe}.yaml", "--output", target, "--device", device,
+                  "--compute-dtype", dtype, "--quiet"], f"{recipe}-{device}-{dtype}.log", context.step.limit)
+    return target
+
+
+def equal_codes(first, second):
+    """Share of equal 4-bit codes in the packed weights, and of equal values among all other tensors."""
+    codes, others = [0, 0], [0, 0]
+    for name, tensor in first.items():
+        other = second[name]
+        if name.endswith("weight_packed"):
+            differing = tensor.view(numpy.uint32) ^ other.view(numpy.uint32)
+            for nibble in range(8):
+                codes[0] += int(((differing >> (4 * nibble)) & 15 == 0).sum())
+            codes[1] += 8 * tensor.size
+        else:
+            others[0] += int((tensor == other).sum())
+            others[1] += tensor.size
+    return codes[0] / max(codes[1], 1), others[0] / max(others[1], 1)
+
+
+def report_of(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def artefacts(context):
+    wrong = []
+    for recipe in ("rtn", "awq"):
+        cpu = quantise(context, recipe, "cpu", "f32")
+        reference = report_of(cpu)["evaluation"]["kl_mean"]
+        for dtype, tolerance in KL_TOLERANCE.items():
+            other = quantise(context, recipe, context.device, dtype)
+            codes, values = equal_codes(load_file(cpu / "model.safetensors"), load_file(other / "model.safetensors"))
+            report = report_of(other)
+            found = report["evaluation"]["kl_mean"]
+            what = f"{recipe}, {context.device} in {report['environment']['compute_dtype']}"
+            context.step.figures[f"{what}: equal codes, other values"] = f"{100 * codes:.3f} %, {100 * values:.3f} %"
+            context.step.figures[f"{what}: mean KL (CPU)"] = f"{found:.5f} ({reference:.5f})"
+            context.step.figures[f"{what}: seconds to quantise"] = seconds_of(report, "quantise")
+            if not abs(found - reference) <= tolerance * reference:
+                wrong.append(f"{what}: mean KL {found:.5f} against {reference:.5f}")
+            # Rounding to nearest looks at weights only, and its kernels give the same bits.
+            if recipe == "rtn" and codes < 1:
+                wrong.append(f"{what}: {100 * (1 - codes):.4f} % of the codes differ")
+    if wrong:
+        raise Failed("; ".join(wrong))
+
+
+def seconds_of(report, stage):
+    stages = report["stages"]
+    rows = stages.items() if isinstance(stages, dict) else [(row.get("name"), row.get("seconds")) for row in stages]
+    return round(dict(rows).get(stage, float("nan")), 2)

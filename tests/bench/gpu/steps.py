@@ -1,0 +1,54 @@
+"""One step of the run: its limit of time, what became of it, and the commands that it runs."""
+import subprocess
+import time
+
+
+class Skipped(Exception):
+    """The step can't be done here; the text says why."""
+
+
+class Failed(Exception):
+    """The step was done and its result is wrong; the text says what."""
+
+
+class Step:
+    """status: passed, failed or skipped. figures: name to number or text, for the results."""
+
+    def __init__(self, name, limit):
+        self.name, self.limit = name, limit
+        self.status, self.reason, self.seconds, self.figures = "failed", "", 0.0, {}
+
+    def run(self, work, context):
+        started = time.monotonic()
+        context.step = self
+        try:
+            if self.limit < 5:
+                raise Failed("no time left")
+            work(context)
+            self.status = "passed"
+        except Skipped as reason:
+            self.status, self.reason = "skipped", str(reason)
+        except Failed as reason:
+            self.reason = str(reason)
+        except subprocess.TimeoutExpired as expired:
+            self.reason = f"stopped after {expired.timeout:.0f} s: {expired.cmd[0]}"
+        except Exception as error:  # one step's bug must not cost the results of the others
+            self.reason = f"{type(error).__name__}: {error}"
+        self.seconds = time.monotonic() - started
+        self.limit -= self.seconds
+
+    def as_json(self):
+        return {"name": self.name, "status": self.status, "reason": self.reason, "seconds": round(self.seconds, 1), "figures": self.figures}
+
+
+def run_logged(command, log, limit, environment=None, cwd=None):
+    """Runs a command with its output in a file. Returns the exit code; raises TimeoutExpired after `limit` seconds."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w") as output:
+        return subprocess.run([str(word) for word in command], stdout=output, stderr=subprocess.STDOUT, timeout=max(limit, 1),
+                              env=environment, cwd=cwd).returncode
+
+
+def last_lines(log, count=3):
+    lines = [line.strip() for line in open(log, errors="replace") if line.strip()]
+    return " | ".join(lines[-count:])[:600]
