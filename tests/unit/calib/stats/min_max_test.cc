@@ -19,6 +19,8 @@ TEST(MinMax, GroupsAndTheTensorFollowFromTheChannels) {
   EXPECT_TRUE(at::equal(groups.high, x.view({40, 3, 8}).amax(2).amax(0)));
   EXPECT_EQ(all.low.item<float>(), x.min().item<float>());
   EXPECT_EQ(all.high.item<float>(), x.max().item<float>());
+  EXPECT_TRUE(at::equal(largest_magnitudes(channels), x.abs().amax(0)));
+  EXPECT_TRUE(at::equal(largest_magnitudes(groups), x.abs().amax(0).view({3, 8}).amax(1)));
   EXPECT_THROW(grouped(channels, 7), InternalError);
 }
 
