@@ -12,7 +12,7 @@
 namespace lathe {
 namespace {
 
-// A residual step: FP32 hidden states plus what a linear (in the compute dtype) or a norm (in FP32) puts out.
+// A residual step: FP32 hidden states plus what a linear or a norm puts out, which is used up.
 at::Tensor add_residual(const at::Tensor& hidden, at::Tensor out) {
   return out.scalar_type() == hidden.scalar_type() ? out.add_(hidden) : hidden + out;
 }
@@ -44,17 +44,14 @@ at::Tensor BlockForward::normed(const Norm& norm, const at::Tensor& x) const {
   return kernels::rms_norm(x, weights_.norm(norm), config_.rms_norm_eps, norm.one_plus);
 }
 
-at::Tensor BlockForward::rounded(const at::Tensor& x) const {
-  return x.to(to_scalar_type(weights_.compute_dtype()));
-}
-
 at::Tensor BlockForward::apply(const Linear& linear, const at::Tensor& x) const {
-  return at::linear(rounded(x), weights_.compute_weight(linear), weights_.compute_bias(linear));
+  const at::Tensor weight = weights_.compute_weight(linear);
+  return at::linear(x.to(weight.scalar_type()), weight, weights_.compute_bias(linear));
 }
 
 at::Tensor BlockForward::attention_in(const at::Tensor& hidden) const {
   const at::NoGradGuard no_grad;
-  return rounded(normed(block_.attention_norm, hidden));
+  return normed(block_.attention_norm, hidden).to(to_scalar_type(weights_.compute_dtype()));
 }
 
 /// q, k and v before norms and rotation, [b, s, heads * head_dim] each.
@@ -74,23 +71,23 @@ at::Tensor BlockForward::attention_out(const at::Tensor& attention_in) const {
   const at::NoGradGuard no_grad;
   const int64_t batch = attention_in.size(0), seq = attention_in.size(1);
   LATHE_ASSERT(rope_.cos.size(0) == seq, "rotary tables for {} tokens, rows of {}", rope_.cos.size(0), seq);
-  // A norm's width says whether it is over one head's channels or over all.
+  // A norm's width says whether it is over one head's channels or over all. What is normed is FP32.
   const auto heads = [&](const Norm& norm, at::Tensor x) {
     if (!norm.name.empty()) x = normed(norm, x.reshape({batch, seq, -1, norm.width}));
     if (block_.qkv_clip) x = x.clamp(-*block_.qkv_clip, *block_.qkv_clip);
-    return x.reshape({batch, seq, -1, config_.head_dim});
-  };
-  const auto turned = [&](const Norm& norm, const at::Tensor& projected) {
-    const at::Tensor x = heads(norm, projected);  // FP32 where it is normed
-    kernels::rotate_heads_(x, block_.local_rope ? rope_.local_cos : rope_.cos,
-                           block_.local_rope ? rope_.local_sin : rope_.sin);
-    return rounded(x).transpose(1, 2);
+    return x.view({batch, seq, -1, config_.head_dim});
   };
   const std::vector<at::Tensor> qkv = project(attention_in);
+  const at::Tensor v = heads(Norm{}, qkv[2]);
+  const auto turned = [&](const Norm& norm, const at::Tensor& projected) {
+    const at::Tensor x = heads(norm, projected);
+    kernels::rotate_heads_(x, block_.local_rope ? rope_.local_cos : rope_.cos,
+                           block_.local_rope ? rope_.local_sin : rope_.sin);
+    return x.to(v.scalar_type()).transpose(1, 2);
+  };
   const at::Tensor q = turned(block_.q_norm, qkv[0]), k = turned(block_.k_norm, qkv[1]);
-  const at::Tensor v = heads(Norm{}, qkv[2]).transpose(1, 2);
-  const at::Tensor out =
-      attend(q, k, v, {block_.attention_scale, block_.sliding_window, block_.attention_softcap});
+  const at::Tensor out = attend(q, k, v.transpose(1, 2),
+                                {block_.attention_scale, block_.sliding_window, block_.attention_softcap});
   return out.transpose(1, 2).reshape({batch, seq, -1});
 }
 
@@ -102,7 +99,7 @@ at::Tensor BlockForward::add_attention(const at::Tensor& hidden, const at::Tenso
 
 at::Tensor BlockForward::mlp_in(const at::Tensor& hidden) const {
   const at::NoGradGuard no_grad;
-  return rounded(normed(block_.mlp_norm, hidden));
+  return normed(block_.mlp_norm, hidden).to(to_scalar_type(weights_.compute_dtype()));
 }
 
 /// act(gate(x)) * up(x), of the dense MLP, the shared expert or a routed one.
@@ -131,7 +128,7 @@ Routing BlockForward::route(const at::Tensor& mlp_in) const {
   const at::NoGradGuard no_grad;
   LATHE_ASSERT(block_.experts && mlp_in.dim() == 2, "{} routes rows to experts", block_.prefix);
   const at::Tensor logits = apply(linear_of(block_, LinearRole::router), mlp_in);
-  auto [weights, experts] = at::softmax(logits, -1, at::kFloat).topk(block_.experts->per_token, -1);
+  auto [weights, experts] = at::softmax(logits.to(at::kFloat), -1).topk(block_.experts->per_token, -1);
   if (block_.experts->normalise) weights = weights / weights.sum(-1, /*keepdim=*/true);
   return {experts, weights};
 }
@@ -149,9 +146,9 @@ at::Tensor BlockForward::expert_out(int64_t expert, const at::Tensor& mid) const
 at::Tensor BlockForward::shared_out(const at::Tensor& mlp_in, const at::Tensor& mlp_mid) const {
   const at::NoGradGuard no_grad;
   const Linear* gate = block_.find(LinearRole::shared_expert_gate);
-  if (gate == nullptr) return at::zeros(mlp_in.sizes(), mlp_in.options().dtype(at::kFloat));
-  const at::Tensor share = at::sigmoid(apply(*gate, mlp_in).to(at::kFloat));
-  return apply(linear_of(block_, LinearRole::down_proj), mlp_mid).to(at::kFloat).mul_(share);
+  if (gate == nullptr) return at::zeros_like(mlp_in, mlp_in.options().dtype(at::kFloat));
+  const at::Tensor out = apply(linear_of(block_, LinearRole::down_proj), mlp_mid).to(at::kFloat);
+  return out * at::sigmoid(apply(*gate, mlp_in).to(at::kFloat));
 }
 
 at::Tensor BlockForward::add_mlp_out(const at::Tensor& hidden, const at::Tensor& mlp_out) const {
@@ -192,8 +189,7 @@ at::Tensor head(const ModelGraph& graph, const at::Tensor& norm_weight, const at
   const at::NoGradGuard no_grad;
   const at::Tensor normed =
       kernels::rms_norm(hidden, norm_weight, graph.config.rms_norm_eps, graph.final_norm.one_plus);
-  const at::Tensor logits = at::linear(normed, head_weight, head_bias);
-  return softcapped(logits, graph.config.final_softcap);
+  return softcapped(at::linear(normed, head_weight, head_bias), graph.config.final_softcap);
 }
 
 }  // namespace lathe

@@ -116,7 +116,6 @@ class BlockForward {
   const RopeTables& rope_;
 
   at::Tensor normed(const Norm& norm, const at::Tensor& x) const;
-  at::Tensor rounded(const at::Tensor& x) const;  // to the compute dtype
   at::Tensor apply(const Linear& linear, const at::Tensor& x) const;
   std::vector<at::Tensor> project(const at::Tensor& attention_in) const;
   at::Tensor gated(std::optional<int64_t> expert, const at::Tensor& x) const;
