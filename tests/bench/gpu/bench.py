@@ -11,11 +11,20 @@ def run(context):
     context.call([context.program("bench_calibration"), "--device", context.device, *models, *([] if context.gpu else ["--quick"]),
                   "--json", target], "bench_calibration.log")
     measured = json.loads(target.read_text())
+    if not context.gpu:  # the small models of a rehearsal meet no goal, and are not meant to
+        forget_goals(measured)
     for row in measured["models"]:
         context.step.figures.update(block_figures(row))
     for row in measured["passes"]:
         context.step.figures.update(pass_figures(row))
     check_agreement(context, measured["agreement"])
+
+
+def forget_goals(value):
+    for entry in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        forget_goals(entry)
+    if isinstance(value, dict) and "goal" in value:
+        value["goal"] = None
 
 
 def goal_of(row):
