@@ -224,8 +224,9 @@ TEST(BlockForward, ExpertStagesMakeUpTheRun) {
 TEST(Routing, RowsOfAllExpertsAreThoseOfEach) {
   at::manual_seed(5);
   const int64_t tokens = 60, count = 9;
-  const at::Tensor experts =
-      at::rand({tokens, count - 1}).argsort(1, /*descending=*/false).narrow(1, 0, 3);  // the last one gets nothing
+  const at::Tensor experts = at::rand({tokens, count - 1})
+                                 .argsort(1, /*descending=*/false)
+                                 .narrow(1, 0, 3);  // the last one gets nothing
   const Routing routing{experts, at::rand({tokens, 3})};
   const std::vector<Routing::Rows> all = routing.by_expert(count);
   ASSERT_EQ(std::ssize(all), count);
