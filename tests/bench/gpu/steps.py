@@ -55,9 +55,21 @@ def run_logged(command, log, limit, environment=None, cwd=None):
         try:
             return process.wait(max(limit, 1))
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)  # its compilers, too
-            process.wait()
+            stop(process)
             raise
+
+
+def stop(process):
+    """Ends a process with its children. ninja's have process groups of their own: it ends them itself when it is asked to."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(10)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+        except ProcessLookupError:
+            return
 
 
 def last_lines(log, count=3):
