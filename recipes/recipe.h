@@ -86,6 +86,6 @@ Recipe parse_recipe(const std::string& text, const std::string& name, const std:
 /// Does a target match this linear? A target is a word of role_targets(), or a regular expression after a
 /// slash (ECMAScript, searched in the module name; the closing slash may be left out). UserError for a
 /// malformed expression; load_recipe() has already refused those of a recipe, with their place.
-bool target_matches(const std::string& target, LinearRole role, const std::string& name);
+bool target_matches(const std::string& target, const Linear& linear);
 
 }  // namespace lathe

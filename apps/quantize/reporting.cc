@@ -32,6 +32,14 @@ Report::Totals totals_of(const Plan& plan, int64_t parameters) {
   return totals;
 }
 
+/// The exponent of the fold that a linear's input went through; an expert's rows of mlp_in come from the norm
+/// that all share.
+const double* ratio_of(const std::map<Input, double>& ratios, const Input& input) {
+  auto found = ratios.find(input);
+  if (found == ratios.end() && input.slot == Slot::mlp_in) found = ratios.find({input.slot, std::nullopt});
+  return found == ratios.end() ? nullptr : &found->second;
+}
+
 }  // namespace
 
 RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device,
@@ -80,12 +88,12 @@ std::string RunReport::text_summary() const {
 }
 
 void RunReport::add_block(const BlockOutcome& outcome) {
-  std::map<Slot, double> ratios;
+  std::map<Input, double> ratios;
   for (const FoldOutcome& fold : outcome.folds) {
     const std::string& transform = recipe_.transforms.at(fold.transform).name;
-    report_.folds.push_back({transform, fold.edge->producer, std::string(name_of(fold.edge->slot)),
-                             fold.applied, fold.ratio, fold.loss_before, fold.loss_after, fold.note});
-    if (fold.applied) ratios[fold.edge->slot] = fold.ratio;
+    report_.folds.push_back({transform, fold.edge->producer, name_of(fold.edge->input), fold.applied,
+                             fold.ratio, fold.loss_before, fold.loss_after, fold.note});
+    if (fold.applied) ratios[fold.edge->input] = fold.ratio;
   }
   for (const LinearOutcome& result : outcome.linears) {
     const Linear& linear = *result.linear;
@@ -100,7 +108,7 @@ void RunReport::add_block(const BlockOutcome& outcome) {
                           .clipped = result.clipped,
                           .seconds = result.seconds,
                           .events = result.events};
-    if (ratios.contains(linear.slot)) row.ratio = ratios[linear.slot];
+    if (const double* ratio = ratio_of(ratios, linear.input)) row.ratio = *ratio;
     for (const LinearPlan& planned : plan_.blocks[outcome.index]) {
       if (planned.linear->name == linear.name) row.solver = recipe_.rules[planned.rule].solver.name;
     }

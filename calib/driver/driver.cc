@@ -23,6 +23,7 @@ void check_job(const CalibrationJob& job) {
 void calibrate(const CalibrationJob& job, const DriverEvents& events) {
   const c10::NoGradGuard no_grad;
   check_job(job);
+  if (job.graph->config.experts) user_error("calibrating a mixture of experts is not supported yet");
   BlockLoader blocks(*job.graph, *job.weights, job.device, job.compute);
   Stream stream(job);
   embed_samples(*job.graph, *job.weights, job.ids, job.device, stream.hidden);

@@ -27,7 +27,7 @@ def random_ids(vocabulary):
 
 def run_logits(context, ids, device, dtype):
     target = context.work / f"logits-{device}-{dtype}.f32"
-    context.call([context.program("logits"), MODEL, ids, target, device, dtype], f"logits-{device}-{dtype}.log", context.step.limit)
+    context.call([context.program("logits"), MODEL, ids, target, device, dtype], f"logits-{device}-{dtype}.log")
     return numpy.fromfile(target, "<f4").reshape(ROWS * TOKENS, -1)
 
 
@@ -54,7 +54,7 @@ def quantise(context, recipe, device, dtype):
     target = context.work / f"{recipe}-{device}-{dtype}"
     shutil.rmtree(target, ignore_errors=True)
     context.call([context.program("quantize"), "--recipe", f"recipes/{recipe}.yaml", "--output", target, "--device", device,
-                  "--compute-dtype", dtype, "--quiet"], f"{recipe}-{device}-{dtype}.log", context.step.limit)
+                  "--compute-dtype", dtype, "--quiet"], f"{recipe}-{device}-{dtype}.log")
     return target
 
 

@@ -263,7 +263,8 @@ std::vector<BadRecipe> name_errors() {
   return {
       {"target_unknown",
        targets("[atention]"),
-       "r.yaml:2:15: rules[0].targets[0]: expected one of linear, attention, mlp, q_proj",
+       "r.yaml:2:15: rules[0].targets[0]: expected one of linear, attention, mlp, expert, shared_expert, "
+       "q_proj",
        {"'atention'", "did you mean 'attention'?"}},
       {"target_scalar",
        targets("linear"),

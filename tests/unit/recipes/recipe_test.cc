@@ -190,7 +190,7 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
 TEST(TargetMatches, WordsAndExpressions) {
   const std::string name = "model.layers.1.mlp.down_proj";
   const auto matches = [&](const std::string& target) {
-    return target_matches(target, LinearRole::down_proj, name);
+    return target_matches(target, {.name = name, .role = LinearRole::down_proj, .input = {}});
   };
   for (const char* yes : {"down_proj", "mlp", "linear", "/down/", "/down", "/^model\\.layers\\.1\\./",
                           "/layers\\.(0|1)\\..*proj$/"}) {

@@ -86,7 +86,7 @@ std::map<std::string, at::Tensor> grams_of_result(const TinyRun& run) {
     for (const auto& [name, values] : outcome.changed) finished.tensors[name] = values;
   }
   std::map<std::string, at::Tensor> grams;
-  at::Tensor hidden = embed(finished.load("model.embed_tokens.weight"), run.job.ids);
+  at::Tensor hidden = embed(run.graph, finished.load("model.embed_tokens.weight"), run.job.ids);
   const RopeTables rope = rope_tables(run.graph.config, run.job.ids.size(1), c10::Device(c10::kCPU));
   for (const Block& block : run.graph.blocks) {
     const BlockWeights weights(block, finished, c10::Device(c10::kCPU));
