@@ -28,7 +28,7 @@ void run_forward(const ModelGraph& graph, const WeightSource& source, DType comp
   const at::Tensor embedding = source.load(graph.embedding + ".weight");
   const RopeTables rope = rope_tables(graph.config, ids.size(1), device);
   std::vector<at::Tensor> hidden;
-  for (const at::Tensor& part : ids.split(batch)) hidden.push_back(embed(embedding, part).to(device));
+  for (const at::Tensor& part : ids.split(batch)) hidden.push_back(embed(graph, embedding, part).to(device));
   for (const Block& block : graph.blocks) {
     const BlockWeights weights(block, source, device, compute);
     const BlockForward forward(graph.config, block, weights, rope);
