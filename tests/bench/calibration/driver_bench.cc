@@ -45,7 +45,8 @@ nlohmann::json measure_driver(const BenchModel& model, c10::Device device, int64
   const std::unique_ptr<Solver> rtn = make_rtn();
   CalibrationJob job;
   job.graph = &graph;
-  job.weights = model.weights.get();
+  const std::shared_ptr<const WeightSource> weights = host_weights(model);
+  job.weights = weights.get();
   for (const Block& block : graph.blocks)
     job.tasks.emplace_back(block.linears.size(), LinearTask{rtn.get(), Scheme{.group_size = 64}});
   job.device = device;
@@ -55,8 +56,8 @@ nlohmann::json measure_driver(const BenchModel& model, c10::Device device, int64
   std::vector<Timing> forward, run;
   std::vector<double> solve;
   for (int64_t round = 0; round < rounds; ++round) {
-    forward.push_back(measure(
-        device, [&] { run_forward(graph, *model.weights, job.compute, job.ids, model.batch, device); }));
+    forward.push_back(
+        measure(device, [&] { run_forward(graph, *weights, job.compute, job.ids, model.batch, device); }));
     double solving = 0;
     const auto count = [&](BlockOutcome&& outcome) {
       for (const LinearOutcome& linear : outcome.linears) solving += linear.seconds;
