@@ -131,6 +131,7 @@ json run(const Options& options) {
 }  // namespace lathe::bench
 
 int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // minutes lie between lines: show each at once
   try {
     const auto options = lathe::bench::parse({argv, static_cast<size_t>(argc)});
     const nlohmann::json results = lathe::bench::run(options);
