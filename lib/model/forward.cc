@@ -60,6 +60,12 @@ at::Tensor BlockForward::normed(const Norm& norm, const at::Tensor& x) const {
   return kernels::rms_norm(x, weights_.norm(norm), config_.rms_norm_eps, norm.one_plus);
 }
 
+at::Tensor BlockForward::linear_input(const Norm& norm, const at::Tensor& hidden) const {
+  const at::ScalarType dtype = to_scalar_type(weights_.compute_dtype());
+  if (norm.name.empty()) return hidden.to(dtype);
+  return kernels::rms_norm(hidden, weights_.norm(norm), config_.rms_norm_eps, norm.one_plus, dtype);
+}
+
 at::Tensor BlockForward::apply(const Linear& linear, const at::Tensor& x) const {
   const at::Tensor weight = weights_.compute_weight(linear);
   return at::linear(x.to(weight.scalar_type()), weight, weights_.compute_bias(linear));
@@ -67,7 +73,7 @@ at::Tensor BlockForward::apply(const Linear& linear, const at::Tensor& x) const 
 
 at::Tensor BlockForward::attention_in(const at::Tensor& hidden) const {
   const at::NoGradGuard no_grad;
-  return normed(block_.attention_norm, hidden).to(to_scalar_type(weights_.compute_dtype()));
+  return linear_input(block_.attention_norm, hidden);
 }
 
 /// q, k and v before norms and rotation, [b, s, heads * head_dim] each.
@@ -115,7 +121,7 @@ at::Tensor BlockForward::add_attention(const at::Tensor& hidden, const at::Tenso
 
 at::Tensor BlockForward::mlp_in(const at::Tensor& hidden) const {
   const at::NoGradGuard no_grad;
-  return normed(block_.mlp_norm, hidden).to(to_scalar_type(weights_.compute_dtype()));
+  return linear_input(block_.mlp_norm, hidden);
 }
 
 /// act(gate(x)) * up(x), of the dense MLP, the shared expert or a routed one.

@@ -118,7 +118,8 @@ class BlockForward {
   const BlockWeights& weights_;
   const RopeTables& rope_;
 
-  at::Tensor normed(const Norm& norm, const at::Tensor& x) const;
+  at::Tensor normed(const Norm& norm, const at::Tensor& x) const;             // FP32
+  at::Tensor linear_input(const Norm& norm, const at::Tensor& hidden) const;  // the compute dtype
   at::Tensor apply(const Linear& linear, const at::Tensor& x) const;
   std::vector<at::Tensor> project(const at::Tensor& attention_in) const;
   at::Tensor gated(std::optional<int64_t> expert, const at::Tensor& x) const;

@@ -86,6 +86,11 @@ DType compute_dtype(const BenchModel& model, c10::Device device) {
   return resolve_compute_dtype("auto", device, model.graph.config.dtype);
 }
 
+std::shared_ptr<const WeightSource> host_weights(const BenchModel& model) {
+  return model.weights_from == "seed" ? std::make_shared<SeededWeights>(model.graph, at::kCPU)
+                                      : model.weights;
+}
+
 at::Tensor first_hidden(const BenchModel& model, c10::Device device) {
   at::manual_seed(1);
   const int64_t vocab = model.graph.config.vocab_size;

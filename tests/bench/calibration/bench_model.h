@@ -47,6 +47,9 @@ const std::vector<std::string>& model_names();
 /// What the forward pass multiplies in, as the program itself chooses: FP32 on the CPU, BF16 on a GPU.
 DType compute_dtype(const BenchModel& model, c10::Device device);
 
+/// The model's weights from the CPU, as a run reads them (those of make_model() may be made on the device).
+std::shared_ptr<const WeightSource> host_weights(const BenchModel& model);
+
 /// [batch, context, hidden] FP32 on the device: embedded seeded ids, or seeded noise where the weights are
 /// seeded.
 at::Tensor first_hidden(const BenchModel& model, c10::Device device);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 
+#include "lib/model/attention.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe::bench {
@@ -120,10 +121,10 @@ class Measurement {
     };
     const at::Tensor q = heads(config.num_heads), k = heads(config.num_kv_heads),
                      v = heads(config.num_kv_heads);
+    const Block& block = model_.graph.blocks.front();
+    const AttentionRule rule{block.attention_scale, block.sliding_window, block.attention_softcap};
     return measure(device_, [&] {
-      at::scaled_dot_product_attention(q, k, v, std::nullopt, 0.0, true, std::nullopt, true)
-          .transpose(1, 2)
-          .reshape({model_.batch, model_.context, -1});
+      attend(q, k, v, rule).transpose(1, 2).reshape({q.size(0), q.size(2), -1});
     });
   }
 

@@ -37,6 +37,8 @@ def main() -> int:
     for model in results["models"]:
         for name in check_model(model):
             assert f"  {name} " in table, (name, table)
+    (run,) = results["runs"]
+    assert run["model"] == "smollm2" and run["run_seconds"] > run["solve_seconds"] > 0 and run["ratio"] > 0.5, run
     (whole,) = results["passes"]
     assert whole["model"] == "8b" and whole["forward_gram_seconds"] > 0 and whole["ratio_to_bound"] > 0, whole
     compared = {row["statistic"] for row in results["agreement"]}

@@ -17,6 +17,7 @@
 #include "lib/base/file.h"
 #include "lib/tensor/device.h"
 #include "tests/bench/calibration/agreement.h"
+#include "tests/bench/calibration/driver_bench.h"
 #include "tests/bench/calibration/report.h"
 #include "tests/bench/calibration/whole_pass.h"
 
@@ -105,7 +106,7 @@ json run(const Options& options) {
   const c10::Device device = resolve_device(options.device);
   json results = {{"date", today()},   {"notes", options.notes}, {"quick", options.quick},
                   {"cpu", cpu_name()}, {"device", device.str()}, {"threads", at::get_num_threads()}};
-  results["models"] = results["passes"] = json::array();
+  results["models"] = results["runs"] = results["passes"] = json::array();
   for (const std::string& name : options.models) {
     BenchModel model = make_model(name, options.smollm2, options.quick, device);
     if (model.samples > 0) {
@@ -117,6 +118,9 @@ json run(const Options& options) {
     results["models"].push_back(
         describe(model, measure_blocks(model, device, rounds_of(options, model)), device));
     print_model(results["models"].back());
+    if (model.graph.blocks.size() == 1) continue;  // nothing flows from block to block
+    results["runs"].push_back(measure_driver(model, device, options.quick ? 1 : 3));
+    print_run(results["runs"].back());
   }
   results["agreement"] = measure_agreement(device);
   print_agreement(results["agreement"]);
@@ -127,6 +131,7 @@ json run(const Options& options) {
 }  // namespace lathe::bench
 
 int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // minutes lie between lines: show each at once
   try {
     const auto options = lathe::bench::parse({argv, static_cast<size_t>(argc)});
     const nlohmann::json results = lathe::bench::run(options);

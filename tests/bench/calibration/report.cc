@@ -149,6 +149,17 @@ void print_model(const json& model) {
   line("  peak memory {:.0f} MiB", model["peak_bytes"].get<double>() / (1 << 20));
 }
 
+void print_run(const json& run) {
+  line("\n{}: a run of the driver (RTN) over {} blocks, {} x {} tokens, {} rounds",
+       run["model"].get<std::string>(), run["blocks"].dump(), run["samples"][0].dump(),
+       run["samples"][1].dump(), run["rounds"].dump());
+  line(
+      "  forward {:.2f} s, run {:.2f} s, of it solving and measuring the result {:.2f} s: {} of the forward "
+      "(CPU time {})",
+      run["forward_seconds"].get<double>(), run["run_seconds"].get<double>(),
+      run["solve_seconds"].get<double>(), percent(run["ratio"]), percent(run["cpu_ratio"]));
+}
+
 void print_pass(const json& pass) {
   line("\n{}: {} blocks, {} x {} tokens, one block's weights at a time", pass["model"].get<std::string>(),
        pass["blocks"].dump(), pass["samples"][0].dump(), pass["samples"][1].dump());

@@ -14,8 +14,9 @@ inline constexpr double kForwardGoal = 0.70;
 /// process's CPU time. Parts are of the forward pass.
 nlohmann::json describe(const BenchModel& model, const BlockTimes& times, c10::Device device);
 
-/// Prints what describe() or the whole pass wrote.
+/// Prints what describe(), measure_driver(), measure_pass() or measure_agreement() wrote.
 void print_model(const nlohmann::json& model);
+void print_run(const nlohmann::json& run);
 void print_pass(const nlohmann::json& pass);
 void print_agreement(const nlohmann::json& rows);
 
