@@ -21,8 +21,8 @@
 // together; gate and up together.
 //
 // Clipping (llm-awq's auto_clip). After folding, shrink each group's range where that lowers the group's own
-// output error: clip_search.h. q_proj and k_proj are left alone, because the product q k^T is not seen by the
-// objective, unless clip_qk.
+// output error: clip_search.h. q_proj and k_proj (and a fused qkv_proj) are left alone, because the product
+// q k^T is not seen by the objective, unless clip_qk.
 //
 // What differs from the paper's code:
 //   - the loss is that of the linears that read the input; llm-awq runs the whole attention or MLP block
@@ -207,7 +207,8 @@ FoldDecision Awq::fold(const ScaleEdge& edge, const SharedInputProblem& problem)
 }
 
 std::optional<GroupRange> Awq::range(const LinearProblem& linear, const InputStats& stats) const {
-  const bool query_or_key = linear.role == LinearRole::q_proj || linear.role == LinearRole::k_proj;
+  const bool query_or_key = linear.role == LinearRole::q_proj || linear.role == LinearRole::k_proj ||
+                            linear.role == LinearRole::qkv_proj;
   if (!clip_ || (query_or_key && !clip_qk_)) return std::nullopt;
   check(linear, stats);
   return search_clip(linear.weight.contiguous(), linear.scheme, linear.scale_dtype, stats.gram, clip_grid_);
@@ -232,7 +233,7 @@ const std::vector<OptionSpec>& awq_options() {
       {"clip", true, "search a smaller weight range for each group", 0, 0, {}},
       {"clip_grid", int64_t{20}, "steps of the clip search", 1, 100, {}},
       {"max_shrink", 0.5, "largest part of a range that clipping may give up", 0.01, 0.95, {}},
-      {"clip_qk", false, "clip q_proj and k_proj, too", 0, 0, {}},
+      {"clip_qk", false, "clip q_proj and k_proj (or qkv_proj), too", 0, 0, {}},
   };
   return options;
 }

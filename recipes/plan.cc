@@ -12,9 +12,8 @@ namespace lathe {
 namespace {
 
 bool any_matches(const std::vector<std::string>& targets, const Linear& linear) {
-  return std::any_of(targets.begin(), targets.end(), [&](const std::string& target) {
-    return target_matches(target, linear.role, linear.name);
-  });
+  return std::any_of(targets.begin(), targets.end(),
+                     [&](const std::string& target) { return target_matches(target, linear); });
 }
 
 LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
@@ -48,9 +47,8 @@ void check_words_match(const Recipe& recipe, const ModelGraph& graph) {
   }
   linears.push_back(&graph.lm_head);
   const auto check = [&](const std::string& target, const std::string& where) {
-    const bool matched = std::any_of(linears.begin(), linears.end(), [&](const Linear* linear) {
-      return target_matches(target, linear->role, linear->name);
-    });
+    const bool matched = std::any_of(linears.begin(), linears.end(),
+                                     [&](const Linear* linear) { return target_matches(target, *linear); });
     if (!matched) {
       user_error("{}: '{}' matches no linear of the model (names look like '{}')", where, target,
                  linears.front()->name);
@@ -62,12 +60,18 @@ void check_words_match(const Recipe& recipe, const ModelGraph& graph) {
   for (const std::string& target : recipe.ignore) check(target, recipe.file + ": ignore");
 }
 
-/// Consumers fuse the linears that read one input; half-fused groups fail to load or load wrong (formats.md,
-/// 0.3).
+/// Linears that a consumer fuses: those of one input, and one kind of weight of all experts, which become one
+/// stacked weight. Router and shared expert's gate stay apart from what reads the same input.
+std::string fused_with(const Linear& linear) {
+  if (linear.role == LinearRole::router || linear.role == LinearRole::shared_expert_gate) return linear.name;
+  return fmt::format("{}{}", name_of(linear.input.slot), linear.input.expert ? " of experts" : "");
+}
+
+/// Half-fused groups fail to load or load wrong (formats.md, 0.3).
 void check_fused(const Block& block, const std::vector<LinearPlan>& linears) {
-  std::map<Slot, const LinearPlan*> first;
+  std::map<std::string, const LinearPlan*> first;
   for (const LinearPlan& plan : linears) {
-    const auto [entry, inserted] = first.emplace(plan.linear->slot, &plan);
+    const auto [entry, inserted] = first.emplace(fused_with(*plan.linear), &plan);
     const LinearPlan& other = *entry->second;
     if (inserted || (other.quantized == plan.quantized && (!plan.quantized || other.scheme == plan.scheme)))
       continue;
@@ -75,8 +79,9 @@ void check_fused(const Block& block, const std::vector<LinearPlan>& linears) {
       return p.quantized ? p.scheme.describe() : std::string("floating point");
     };
     user_error(
-        "{}: '{}' would be {} but '{}' {}; linears that read one input are fused by vLLM and SGLang and need "
-        "one scheme",
+        "{}: '{}' would be {} but '{}' {}; linears that read one input, and the experts of a block, are "
+        "fused "
+        "by vLLM and SGLang and need one scheme",
         block.prefix, other.linear->name, text(other), plan.linear->name, text(plan));
   }
 }

@@ -64,8 +64,17 @@ void read_output(const YamlField& field, const std::vector<std::string>& formats
   if (field.has("shard_size")) output.shard_size = field.at("shard_size").bytes(1);
 }
 
+Propagate read_propagate(const YamlField& field) {
+  const std::vector<std::string> known = {"quantised", "reference"};
+  const std::string expected = "quantised or reference";
+  const std::string word = field.text(expected);
+  if (word == known[0]) return Propagate::quantised;
+  if (word == known[1]) return Propagate::reference;
+  field.refuse(expected, did_you_mean(word, known));
+}
+
 void read_calibration(const YamlField& field, Recipe::Calibration& calibration) {
-  field.expect_map({"data", "samples", "seq_len", "seed"});
+  field.expect_map({"data", "samples", "seq_len", "seed", "propagate"});
   if (field.has("data")) {
     for (const YamlField& item : field.at("data").list("a list of files, such as [{path: text.txt}]")) {
       item.expect_map({"path", "field"});
@@ -78,6 +87,7 @@ void read_calibration(const YamlField& field, Recipe::Calibration& calibration) 
   if (field.has("samples")) calibration.samples = field.at("samples").integer(1, 1'000'000);
   if (field.has("seq_len")) calibration.seq_len = field.at("seq_len").integer(2, 1 << 20);
   if (field.has("seed")) calibration.seed = static_cast<uint64_t>(field.at("seed").integer(0, kMaxInteger));
+  if (field.has("propagate")) calibration.propagate = read_propagate(field.at("propagate"));
 }
 
 Scheme read_scheme(const YamlField& field) {
@@ -141,9 +151,18 @@ Recipe::Evaluate read_evaluate(const YamlField& field) {
   return evaluate;
 }
 
+MemoryLimits read_limits(const YamlField& field) {
+  field.expect_map({"ram", "vram", "disk"});
+  const auto read = [&](const char* key, uint64_t minimum) {
+    const bool given = field.has(key) && !field.at(key).is_null();
+    return given ? std::optional(field.at(key).bytes(minimum)) : std::nullopt;
+  };
+  return {read("ram", 1), read("vram", 1), read("disk", 0)};
+}
+
 Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
   Recipe recipe;
-  root.expect_map({"model", "output", "calibration", "transforms", "rules", "ignore", "evaluate"});
+  root.expect_map({"model", "output", "calibration", "transforms", "rules", "ignore", "evaluate", "limits"});
   if (root.has("model") && !root.at("model").is_null())
     recipe.model = read_path(root.at("model"), "a folder");
   if (root.has("output")) read_output(root.at("output"), vocabulary.formats, recipe.output);
@@ -157,6 +176,7 @@ Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
   if (root.has("ignore")) recipe.ignore = read_targets(root.at("ignore"));
   if (root.has("evaluate") && !root.at("evaluate").is_null())
     recipe.evaluate = read_evaluate(root.at("evaluate"));
+  if (root.has("limits") && !root.at("limits").is_null()) recipe.limits = read_limits(root.at("limits"));
   return recipe;
 }
 

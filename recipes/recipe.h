@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "calib/data/token_rows.h"
+#include "lib/activations/memory_budget.h"
+#include "lib/activations/propagate.h"
 #include "lib/base/options.h"
 #include "lib/model/graph.h"
 #include "lib/numeric/scheme.h"
@@ -44,6 +46,7 @@ struct Recipe {
     std::vector<DataSource> data;
     int64_t samples = 128, seq_len = 512;
     uint64_t seed = 0;
+    Propagate propagate = Propagate::quantised;
   } calibration;
   std::vector<AlgorithmChoice> transforms;
   std::vector<Rule> rules;
@@ -54,6 +57,7 @@ struct Recipe {
     int64_t rows = 0;  // 0: all
   };
   std::optional<Evaluate> evaluate;
+  MemoryLimits limits;  // on the run; results don't depend on them
 
   /// The recipe with every default filled in, as JSON for report and manifest. It is itself a valid recipe
   /// (JSON is YAML): reading it back gives the same run. `file` and `where` are not part of it.
@@ -86,6 +90,6 @@ Recipe parse_recipe(const std::string& text, const std::string& name, const std:
 /// Does a target match this linear? A target is a word of role_targets(), or a regular expression after a
 /// slash (ECMAScript, searched in the module name; the closing slash may be left out). UserError for a
 /// malformed expression; load_recipe() has already refused those of a recipe, with their place.
-bool target_matches(const std::string& target, LinearRole role, const std::string& name);
+bool target_matches(const std::string& target, const Linear& linear);
 
 }  // namespace lathe

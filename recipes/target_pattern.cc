@@ -45,11 +45,11 @@ std::optional<std::string> pattern_error(const std::string& target) {
   return std::nullopt;
 }
 
-bool target_matches(const std::string& target, LinearRole role, const std::string& name) {
-  if (!is_pattern(target)) return role_matches(role, target);
+bool target_matches(const std::string& target, const Linear& linear) {
+  if (!is_pattern(target)) return word_matches(linear, target);
   if (const auto reason = pattern_error(target))
     user_error("'{}' is not a usable regular expression: {}", target, *reason);
-  return std::regex_search(name, std::regex(expression_of(target), std::regex::ECMAScript));
+  return std::regex_search(linear.name, std::regex(expression_of(target), std::regex::ECMAScript));
 }
 
 }  // namespace lathe

@@ -4,9 +4,12 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "lib/base/file.h"
 #include "lib/base/process_memory.h"
 #include "lib/tensor/device.h"
+#include "lib/tensor/device_memory.h"
 
 namespace lathe {
 namespace {
@@ -32,11 +35,19 @@ Report::Totals totals_of(const Plan& plan, int64_t parameters) {
   return totals;
 }
 
+/// The exponent of the fold that a linear's input went through; an expert's rows of mlp_in come from the norm
+/// that all share.
+const double* ratio_of(const std::map<Input, double>& ratios, const Input& input) {
+  auto found = ratios.find(input);
+  if (found == ratios.end() && input.slot == Slot::mlp_in) found = ratios.find({input.slot, std::nullopt});
+  return found == ratios.end() ? nullptr : &found->second;
+}
+
 }  // namespace
 
 RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device,
                      DType compute)
-    : recipe_(recipe), plan_(plan), max_position_(model.graph.config.max_position) {
+    : recipe_(recipe), plan_(plan), device_(device), max_position_(model.graph.config.max_position) {
   const ModelConfig& config = model.graph.config;
   const int64_t parameters = parameter_count(*model.checkpoint);
   report_.model = {recipe.model.string(), config.model_type, std::string(name_of(config.dtype)),
@@ -52,6 +63,28 @@ RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& 
     for (const LinearPlan& linear : block) keep(linear);
   }
   keep(plan.lm_head);
+}
+
+void RunReport::set_memory(const MemoryPlan& memory) {
+  const StreamStorage& storage = memory.storage;
+  report_.memory = {.limit_ram = recipe_.limits.ram,
+                    .limit_vram = recipe_.limits.vram,
+                    .limit_disk = recipe_.limits.disk,
+                    .planned_ram = memory.peak.ram,
+                    .planned_vram = memory.peak.vram,
+                    .planned_disk = memory.peak.disk,
+                    .hidden_states = std::string(name_of(storage.hidden.placement)),
+                    .inner_values = storage.inner ? std::string(name_of(*storage.inner)) : "recomputed",
+                    .evaluation_states = {},
+                    .peak_vram = 0};
+}
+
+void RunReport::set_eval_memory(const EvalMemory& memory) {
+  Report::Memory& report = report_.memory;
+  report.planned_ram = std::max(report.planned_ram, memory.peak.ram);
+  report.planned_vram = std::max(report.planned_vram, memory.peak.vram);
+  report.planned_disk = std::max(report.planned_disk, memory.peak.disk);
+  report.evaluation_states = name_of(memory.storage.placement);
 }
 
 void RunReport::set_text(const RunText& text) {
@@ -80,12 +113,12 @@ std::string RunReport::text_summary() const {
 }
 
 void RunReport::add_block(const BlockOutcome& outcome) {
-  std::map<Slot, double> ratios;
+  std::map<Input, double> ratios;
   for (const FoldOutcome& fold : outcome.folds) {
     const std::string& transform = recipe_.transforms.at(fold.transform).name;
-    report_.folds.push_back({transform, fold.edge->producer, std::string(name_of(fold.edge->slot)),
-                             fold.applied, fold.ratio, fold.loss_before, fold.loss_after, fold.note});
-    if (fold.applied) ratios[fold.edge->slot] = fold.ratio;
+    report_.folds.push_back({transform, fold.edge->producer, name_of(fold.edge->input), fold.applied,
+                             fold.ratio, fold.loss_before, fold.loss_after, fold.note});
+    if (fold.applied) ratios[fold.edge->input] = fold.ratio;
   }
   for (const LinearOutcome& result : outcome.linears) {
     const Linear& linear = *result.linear;
@@ -100,7 +133,7 @@ void RunReport::add_block(const BlockOutcome& outcome) {
                           .clipped = result.clipped,
                           .seconds = result.seconds,
                           .events = result.events};
-    if (ratios.contains(linear.slot)) row.ratio = ratios[linear.slot];
+    if (const double* ratio = ratio_of(ratios, linear.input)) row.ratio = *ratio;
     for (const LinearPlan& planned : plan_.blocks[outcome.index]) {
       if (planned.linear->name == linear.name) row.solver = recipe_.rules[planned.rule].solver.name;
     }
@@ -122,6 +155,7 @@ void RunReport::set_evaluation(const EvalResult& result) {
 
 void RunReport::write(const std::filesystem::path& folder) {
   report_.peak_rss = peak_rss_bytes();
+  report_.memory.peak_vram = peak_device_memory(device_);
   write_file(folder / "report.json",
              to_json(report_).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   write_file(folder / "report.md", to_markdown(report_));

@@ -15,7 +15,7 @@ const Linear& producer_linear(const Block& block, const ScaleEdge& edge) {
 }
 
 const Norm& producer_norm(const Block& block, const ScaleEdge& edge) {
-  for (const Norm* norm : {&block.attention_norm, &block.mlp_norm}) {
+  for (const Norm* norm : block.norms()) {
     if (norm->name == edge.producer) return *norm;
   }
   internal_error("fold: block {} has no norm '{}'", block.prefix, edge.producer);
@@ -24,20 +24,34 @@ const Norm& producer_norm(const Block& block, const ScaleEdge& edge) {
 /// Divides the norm's weight, rounds it to its storage type, and returns the scales that this amounts to.
 at::Tensor divide_norm(BlockState& state, const ScaleEdge& edge, const at::Tensor& scales) {
   const Norm& norm = producer_norm(*state.block, edge);
-  const at::Tensor old_weight = state.weights->norm(norm);
-  const at::Tensor rounded = round_to(old_weight / scales, state.float_dtype);
+  const double plus = norm.one_plus ? 1.0 : 0.0;  // the norm multiplies by weight + plus
+  const at::Tensor old_weight = state.weights->norm(norm), old_factor = old_weight + plus;
+  const at::Tensor rounded = round_to(old_factor / scales - plus, state.float_dtype);
   // In the type's subnormal range the rounding is coarse but harmless (the quotient is exact); only 0 and Inf
   // lose the channel.
-  const at::Tensor usable = rounded.isfinite().logical_and(rounded.ne(0));
+  const at::Tensor factor = rounded + plus;
+  const at::Tensor usable = factor.isfinite().logical_and(factor.ne(0));
   const at::Tensor new_weight = at::where(usable, rounded, old_weight);
   state.weights->set_norm(norm, new_weight);
   state.changed[norm.name + ".weight"] = new_weight;
-  return at::where(usable, old_weight / new_weight, at::ones_like(scales));
+  return at::where(usable, old_factor / (new_weight + plus), at::ones_like(scales));
 }
 
-/// Divides the rows (and bias) of a linear; solved ones by their scales, kept ones by their values.
-void divide_rows(BlockState& state, const ScaleEdge& edge, const at::Tensor& row_scales) {
+/// A factor for each row of the producer: one outside the edge's rows (q and k in qkv_proj, gate in
+/// gate_up_proj).
+at::Tensor all_rows(const Linear& linear, const ScaleEdge& edge, const at::Tensor& scales) {
+  LATHE_ASSERT(edge.first_row + scales.numel() <= linear.out, "{}: {} scales from row {} on, {} rows",
+               linear.name, scales.numel(), edge.first_row, linear.out);
+  if (scales.numel() == linear.out) return scales;
+  at::Tensor rows = at::ones({linear.out}, scales.options());
+  rows.slice(0, edge.first_row, edge.first_row + scales.numel()).copy_(scales);
+  return rows;
+}
+
+/// Divides rows (and their bias) of a linear; solved ones by their scales, kept ones by their values.
+void divide_rows(BlockState& state, const ScaleEdge& edge, const at::Tensor& scales) {
   const Linear& linear = producer_linear(*state.block, edge);
+  const at::Tensor row_scales = all_rows(linear, edge, scales);
   const auto solved = state.solved.find(linear.name);
   if (solved != state.solved.end()) {
     solved->second.scale_rows(row_scales.reciprocal());
@@ -69,7 +83,7 @@ at::Tensor apply_fold(BlockState& state, const ScaleEdge& edge, const at::Tensor
   } else {
     divide_rows(state, edge, producer_scales(edge, scales));
   }
-  for (const Linear* consumer : state.block->reading(edge.slot)) {
+  for (const Linear* consumer : state.block->consumers(edge)) {
     LATHE_ASSERT(!state.solved.contains(consumer->name), "{} is folded after it was solved", consumer->name);
     at::Tensor weight = state.weights->weight(*consumer) * effective;
     if (!state.to_solve.contains(consumer->name)) {

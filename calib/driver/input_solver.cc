@@ -36,7 +36,8 @@ InputSolver::InputSolver(const CalibrationJob& job, size_t block_index, BlockWei
 std::vector<size_t> InputSolver::readers(Slot slot) const {
   std::vector<size_t> indices;
   for (size_t i = 0; i < tasks_.size(); ++i) {
-    if (tasks_[i].solver != nullptr && block_.linears[i].slot == slot) indices.push_back(i);
+    if (tasks_[i].solver != nullptr && block_.linears[i].input == Input{slot, std::nullopt})
+      indices.push_back(i);
   }
   return indices;
 }
@@ -84,7 +85,7 @@ void InputSolver::fold_edges(Slot slot, const std::vector<size_t>& readers, Inpu
                              const std::function<void(const at::Tensor&)>& folded) {
   for (size_t t = 0; t < job_.transforms.size(); ++t) {
     for (const ScaleEdge& edge : block_.edges) {
-      if (edge.slot != slot) continue;
+      if (edge.input != Input{slot, std::nullopt}) continue;
       const FoldDecision decision = job_.transforms[t]->fold(edge, problem(readers, stats));
       outcome_.folds.push_back({.edge = &edge,
                                 .transform = t,

@@ -231,6 +231,30 @@ const std::string& Checkpoint::file_of(const std::string& name) const {
   return state_->shards[state_->place(name).shard].file;
 }
 
+void Checkpoint::split(const std::string& name, const std::vector<Part>& parts) {
+  const State::Place whole = state_->place(name);
+  const TensorInfo info = state_->tensors.at(name);
+  const int64_t columns = info.shape.back(), rows = info.numel() / columns;
+  const uint64_t row_bytes = info.nbytes() / static_cast<uint64_t>(rows);
+  std::map<int64_t, int64_t> covered;  // first row -> rows
+  for (const Part& part : parts) {
+    LATHE_ASSERT(!contains(part.name), "{} is there already", part.name);
+    covered[part.first_row] = part.rows;
+    const uint64_t begin = whole.begin + static_cast<uint64_t>(part.first_row) * row_bytes;
+    state_->tensors[part.name] = {info.dtype, {part.rows, columns}};
+    state_->places[part.name] = {whole.shard, begin, begin + static_cast<uint64_t>(part.rows) * row_bytes};
+  }
+  int64_t next = 0;
+  for (const auto& [first, count] : covered) {
+    LATHE_ASSERT(first == next, "{}: its parts leave or repeat row {}", name, next);
+    next = first + count;
+  }
+  LATHE_ASSERT(next == rows && covered.size() == parts.size(), "{}: its parts cover {} of {} rows", name,
+               next, rows);
+  state_->tensors.erase(name);
+  state_->places.erase(name);
+}
+
 std::vector<fs::path> Checkpoint::side_files() const {
   std::vector<fs::path> files;
   std::error_code code;

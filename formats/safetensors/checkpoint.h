@@ -39,6 +39,16 @@ class Checkpoint {
   /// nothing hidden.
   std::vector<std::filesystem::path> side_files() const;
 
+  /// One matrix out of a tensor that holds several: rows [first_row, first_row + rows), leading dimensions
+  /// flattened.
+  struct Part {
+    std::string name;
+    int64_t rows = 0, first_row = 0;
+  };
+  /// From then on the parts, [rows, columns] each, stand in tensors() and view() in place of the tensor. No
+  /// byte is copied. InternalError where they overlap, leave rows out, or take a name that is there.
+  void split(const std::string& name, const std::vector<Part>& parts);
+
  private:
   struct State;
   explicit Checkpoint(std::unique_ptr<State> state);

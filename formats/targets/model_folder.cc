@@ -70,6 +70,18 @@ bool is_quantized(const Checkpoint& checkpoint) {
   return true;
 }
 
+/// Everybody downstream sees one weight for each linear, under the name that the graph gives it.
+void split_stacked_tensors(const ModelGraph& graph, Checkpoint& checkpoint) {
+  for (const auto& [name, linears] :
+       graph.stacked_tensors(checkpoint.tensors(), checkpoint.folder().string())) {
+    std::vector<Checkpoint::Part> parts;
+    for (const Linear* linear : linears) {
+      parts.push_back({linear->name + ".weight", linear->out, linear->stored->first_row});
+    }
+    checkpoint.split(name, parts);
+  }
+}
+
 }  // namespace
 
 QuantizedTensor ModelFolder::read_quantized(const std::string& linear) const {
@@ -80,9 +92,11 @@ QuantizedTensor ModelFolder::read_quantized(const std::string& linear) const {
 
 ModelFolder open_model_folder(const std::filesystem::path& folder) {
   ModelFolder result;
-  result.checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(folder));
+  auto opened = std::make_shared<Checkpoint>(Checkpoint::open(folder));
+  result.graph = build_graph(parse_model_config(opened->config(), (folder / "config.json").string()));
+  split_stacked_tensors(result.graph, *opened);
+  result.checkpoint = opened;
   const Checkpoint& checkpoint = *result.checkpoint;
-  result.graph = build_graph(parse_model_config(checkpoint.config(), (folder / "config.json").string()));
   result.quantized = is_quantized(checkpoint);
   if (result.quantized) {
     result.packed = std::make_shared<const CompressedTensorsReader>(result.checkpoint, result.graph);

@@ -20,7 +20,7 @@ void embed_samples(const ModelGraph& graph, const WeightSource& weights, const a
     const auto [tokens, place] = at::_unique(ids.narrow(0, rows.first, rows.count), /*sorted=*/true,
                                              /*return_inverse=*/true);
     const at::Tensor table = weights.load_rows(graph.embedding + ".weight", tokens).to(device);
-    store.write(rows, embed(table, place.to(device)));
+    store.write(rows, embed(graph, table, place.to(device)));
   }
 }
 

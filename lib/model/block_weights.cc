@@ -25,9 +25,7 @@ BlockWeights::BlockWeights(const Block& block, const WeightSource& source, c10::
     check_shape(name, tensor, shape);
     tensors_[name] = tensor.to(device);
   };
-  for (const Norm* norm : {&block.attention_norm, &block.mlp_norm, &block.q_norm, &block.k_norm}) {
-    if (!norm->name.empty()) load(weight_name(norm->name), {norm->width});
-  }
+  for (const Norm* norm : block.norms()) load(weight_name(norm->name), {norm->width});
   for (const Linear& linear : block.linears) {
     load(weight_name(linear.name), {linear.out, linear.in});
     if (linear.bias) load(bias_name(linear.name), {linear.out});

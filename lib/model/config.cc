@@ -1,17 +1,21 @@
 #include "lib/model/config.h"
 
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
 #include "lib/model/activation.h"
 #include "lib/model/arch/families.h"
+#include "lib/model/experts_config.h"
 #include "lib/model/graph.h"
 #include "lib/model/json_fields.h"
 #include "lib/model/rope_config.h"
+#include "lib/model/window_config.h"
 
 namespace lathe {
 namespace {
@@ -95,62 +99,56 @@ void parse_sizes(const JsonFields& fields, const DecoderFamily& family, ModelCon
   }
 }
 
-void parse_function(const JsonFields& fields, ModelConfig& config) {
-  config.rms_norm_eps = fields.number("rms_norm_eps").value_or(config.rms_norm_eps);
+/// A soft cap that the family knows: a number, `fallback` where the key is absent, none where it is null.
+std::optional<double> parse_softcap(const JsonFields& fields, const nlohmann::json& json,
+                                    const std::string& key, bool known, double fallback) {
+  const std::optional<double> cap = fields.number(key);
+  if (cap && !known) fields.fail(key, "null: this model_type has no such soft cap");
+  if (cap && !(*cap > 0)) fields.fail(key, "a number above 0");
+  if (!cap && !json.contains(key) && fallback > 0) return fallback;
+  return cap;
+}
+
+/// sqrt(hidden_size) as inference in the checkpoint's type has it: transformers rounds it to that type.
+double embedding_scale(const ModelConfig& config) {
+  const auto scale = static_cast<float>(std::sqrt(static_cast<double>(config.hidden_size)));
+  if (config.dtype == DType::BF16) return static_cast<float>(c10::BFloat16(scale));
+  if (config.dtype == DType::F16) return static_cast<float>(c10::Half(scale));
+  return scale;
+}
+
+void parse_attention(const JsonFields& fields, const nlohmann::json& json, const DecoderFamily& family,
+                     ModelConfig& config) {
+  const std::string bias_key(family.bias_key);
+  config.attention_bias = fields.flag(bias_key).value_or(family.bias_by_default);
+  config.attention_softcap = parse_softcap(fields, json, "attn_logit_softcapping", family.attention_softcap,
+                                           family.default_attention_softcap);
+  double width = static_cast<double>(config.head_dim);
+  if (family.query_scalar) width = fields.number("query_pre_attn_scalar").value_or(256.0);
+  if (!(width > 0)) fields.fail("query_pre_attn_scalar", "a number above 0");
+  config.attention_scale = 1.0 / std::sqrt(width);
+  if (family.qkv_clip) config.qkv_clip = fields.number("clip_qkv");
+  if (config.qkv_clip && !(*config.qkv_clip > 0)) fields.fail("clip_qkv", "a number above 0, or null");
+  if (fields.flag("use_bidirectional_attention").value_or(false)) {
+    fields.fail("use_bidirectional_attention", "false (a causal language model)");
+  }
+}
+
+void parse_function(const JsonFields& fields, const nlohmann::json& json, const DecoderFamily& family,
+                    ModelConfig& config) {
+  config.rms_norm_eps = fields.number("rms_norm_eps").value_or(family.default_eps);
   if (!(config.rms_norm_eps >= 0.0 && config.rms_norm_eps < 1.0))
     fields.fail("rms_norm_eps", "a number in [0, 1)");
-  config.activation = fields.word("hidden_act").value_or(config.activation);
+  const std::string activation_key(family.activation_key);
+  config.activation = fields.word(activation_key).value_or(std::string(family.default_activation));
   if (!is_activation(config.activation)) {
-    fields.fail("hidden_act", fmt::format("one of {}", join_words(activation_names())));
+    fields.fail(activation_key, fmt::format("one of {}", join_words(activation_names())));
   }
-  config.tie_word_embeddings = fields.flag("tie_word_embeddings").value_or(false);
-  config.attention_bias = fields.flag("attention_bias").value_or(false);
+  config.tie_word_embeddings = fields.flag("tie_word_embeddings").value_or(family.tied_by_default);
   config.mlp_bias = fields.flag("mlp_bias").value_or(false);
-}
-
-// Mistral, as in transformers: the key's default is 4096, null means full attention.
-void parse_window_of_all_layers(const JsonFields& fields, const nlohmann::json& json, ModelConfig& config) {
-  if (json.contains("layer_types")) {
-    fields.fail("layer_types",
-                "no such key for this model_type (transformers reads such a checkpoint as 'ministral')");
-  }
-  config.sliding_window =
-      json.contains("sliding_window") ? fields.size("sliding_window", kLargestSize) : 4096;
-}
-
-std::vector<bool> parse_layer_types(const JsonFields& fields, int64_t num_layers) {
-  const nlohmann::json& types = *fields.find("layer_types");
-  if (!types.is_array() || std::ssize(types) != num_layers) {
-    fields.fail("layer_types", fmt::format("a list of num_hidden_layers ({}) strings", num_layers));
-  }
-  std::vector<bool> slides;
-  for (const nlohmann::json& type : types) {
-    if (type != "sliding_attention" && type != "full_attention") {
-      fields.fail("layer_types", "only 'full_attention' and 'sliding_attention'");
-    }
-    slides.push_back(type == "sliding_attention");
-  }
-  return slides;
-}
-
-// Qwen2 and Qwen3, as in transformers: layer_types where it is given, else all layers from max_window_layers
-// on.
-void parse_window_per_layer(const JsonFields& fields, const nlohmann::json& json, ModelConfig& config) {
-  if (fields.flag("use_sliding_window").value_or(false)) {
-    config.sliding_window =
-        json.contains("sliding_window") ? fields.size("sliding_window", kLargestSize) : 4096;
-  }
-  if (fields.contains("layer_types")) {
-    config.layer_slides = parse_layer_types(fields, config.num_layers);
-    const bool any = std::ranges::find(config.layer_slides, true) != config.layer_slides.end();
-    if (any && !config.sliding_window) {
-      fields.fail("layer_types",
-                  "no 'sliding_attention' while use_sliding_window is off or sliding_window is null");
-    }
-  } else if (config.sliding_window) {
-    const int64_t first = fields.integer("max_window_layers").value_or(28);
-    for (int64_t i = 0; i < config.num_layers; ++i) config.layer_slides.push_back(i >= first);
-  }
+  config.final_softcap = parse_softcap(fields, json, "final_logit_softcapping", family.final_softcap,
+                                       family.default_final_softcap);
+  if (family.scaled_embedding) config.embedding_scale = embedding_scale(config);
 }
 
 }  // namespace
@@ -162,10 +160,11 @@ ModelConfig parse_model_config(const nlohmann::json& json, const std::string& fi
   parse_architectures(fields, config);
   parse_dtype(fields, config);
   parse_sizes(fields, family, config);
-  parse_function(fields, config);
-  config.rope = parse_rope_config(fields, config.head_dim, config.max_position);
-  if (family.window == WindowRule::all_layers) parse_window_of_all_layers(fields, json, config);
-  if (family.window == WindowRule::per_layer) parse_window_per_layer(fields, json, config);
+  parse_function(fields, json, family, config);
+  parse_attention(fields, json, family, config);
+  parse_rope_config(fields, family.rope, config);
+  parse_window_config(fields, json, family, config);
+  if (family.experts.used) parse_experts_config(fields, family.experts, config);
   return config;
 }
 

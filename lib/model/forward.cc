@@ -6,129 +6,190 @@
 #include "lib/base/error.h"
 #include "lib/kernels/transformer_ops.h"
 #include "lib/model/activation.h"
+#include "lib/model/attention.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
 namespace {
 
-using kernels::rms_norm;
-
-at::Tensor apply(const BlockWeights& weights, const Linear& linear, const at::Tensor& x) {
-  const at::Tensor weight = weights.compute_weight(linear);
-  return at::linear(x.to(weight.scalar_type()), weight, weights.compute_bias(linear));
-}
-
-// A residual step: FP32 hidden states plus what a linear puts out in the compute dtype.
+// A residual step: FP32 hidden states plus what a linear or a norm puts out, which is used up.
 at::Tensor add_residual(const at::Tensor& hidden, at::Tensor out) {
   return out.scalar_type() == hidden.scalar_type() ? out.add_(hidden) : hidden + out;
 }
 
-const Linear& linear_of(const Block& block, LinearRole role) {
-  const Linear* linear = block.find(role);
+const Linear& linear_of(const Block& block, LinearRole role, std::optional<int64_t> expert = std::nullopt) {
+  const Linear* linear = block.find(role, expert);
   LATHE_ASSERT(linear != nullptr, "{} has no {}", block.prefix, name_of(role));
   return *linear;
 }
 
-// Token i sees the `window` tokens i - window + 1 .. i: true where it may look, [s, s].
-at::Tensor window_mask(int64_t seq, int64_t window, c10::Device device) {
-  const at::Tensor all = at::ones({seq, seq}, at::TensorOptions().dtype(at::kBool).device(device));
-  return all.tril().triu(1 - window);
-}
-
-// [b, kv_heads, s, d] -> [b, kv_heads * repeat, s, d], each head `repeat` times in a row.
-at::Tensor repeat_heads(const at::Tensor& x, int64_t repeat) {
-  const int64_t b = x.size(0), heads = x.size(1), s = x.size(2), d = x.size(3);
-  return x.unsqueeze(2).expand({b, heads, repeat, s, d}).reshape({b, heads * repeat, s, d});
-}
-
-// On the CPU shared KV heads are read in place: as fast as copies on 512 tokens, 10 % faster with a mask on
-// 1,024. Of CUDA's kernels with O(s) memory, flash attention does so, too, but takes neither FP32 nor a mask;
-// the others want one KV head a query head.
-at::Tensor attend(const at::Tensor& q, at::Tensor k, at::Tensor v, std::optional<int64_t> window) {
-  const int64_t seq = q.size(2), repeat = q.size(1) / k.size(1);
-  const bool masked = window && *window < seq;
-  const bool flash = !masked && q.scalar_type() != at::kFloat;
-  const bool in_place = repeat > 1 && (q.is_cpu() || flash);
-  if (repeat > 1 && !in_place) {
-    k = repeat_heads(k, repeat);
-    v = repeat_heads(v, repeat);
-  }
-  std::optional<at::Tensor> mask;
-  if (masked) mask = window_mask(seq, *window, q.device());
-  return at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0.0, /*is_causal=*/!masked,
-                                          /*scale=*/std::nullopt, /*enable_gqa=*/in_place);
+at::Tensor softcapped(const at::Tensor& x, std::optional<double> cap) {
+  return cap ? (x / *cap).tanh_().mul_(*cap) : x;
 }
 
 }  // namespace
+
+Routing::Rows Routing::rows_of(int64_t expert) const {
+  const at::Tensor places = experts.eq(expert).nonzero();  // [n, 2]: token, rank
+  const at::Tensor tokens = places.select(1, 0), ranks = places.select(1, 1);
+  return {tokens.contiguous(), weights.index({tokens, ranks})};
+}
 
 BlockForward::BlockForward(const ModelConfig& config, const Block& block, const BlockWeights& weights,
                            const RopeTables& rope)
     : config_(config), block_(block), weights_(weights), rope_(rope) {}
 
+at::Tensor BlockForward::normed(const Norm& norm, const at::Tensor& x) const {
+  if (norm.name.empty()) return x;
+  return kernels::rms_norm(x, weights_.norm(norm), config_.rms_norm_eps, norm.one_plus);
+}
+
+at::Tensor BlockForward::apply(const Linear& linear, const at::Tensor& x) const {
+  const at::Tensor weight = weights_.compute_weight(linear);
+  return at::linear(x.to(weight.scalar_type()), weight, weights_.compute_bias(linear));
+}
+
 at::Tensor BlockForward::attention_in(const at::Tensor& hidden) const {
   const at::NoGradGuard no_grad;
-  return rms_norm(hidden, weights_.norm(block_.attention_norm), config_.rms_norm_eps)
-      .to(to_scalar_type(weights_.compute_dtype()));
+  return normed(block_.attention_norm, hidden).to(to_scalar_type(weights_.compute_dtype()));
+}
+
+/// q, k and v before norms and rotation, [b, s, heads * head_dim] each.
+std::vector<at::Tensor> BlockForward::project(const at::Tensor& attention_in) const {
+  const int64_t kv = config_.num_kv_heads * config_.head_dim, q = config_.num_heads * config_.head_dim;
+  if (const Linear* fused = block_.find(LinearRole::qkv_proj)) {
+    return apply(*fused, attention_in).split_with_sizes({q, kv, kv}, -1);
+  }
+  std::vector<at::Tensor> parts;
+  for (const LinearRole role : {LinearRole::q_proj, LinearRole::k_proj, LinearRole::v_proj}) {
+    parts.push_back(apply(linear_of(block_, role), attention_in));
+  }
+  return parts;
 }
 
 at::Tensor BlockForward::attention_out(const at::Tensor& attention_in) const {
   const at::NoGradGuard no_grad;
   const int64_t batch = attention_in.size(0), seq = attention_in.size(1);
   LATHE_ASSERT(rope_.cos.size(0) == seq, "rotary tables for {} tokens, rows of {}", rope_.cos.size(0), seq);
-  const auto project = [&](LinearRole role, const Norm& norm) {
-    const at::Tensor x =
-        apply(weights_, linear_of(block_, role), attention_in).view({batch, seq, -1, config_.head_dim});
-    return norm.name.empty() ? x : rms_norm(x, weights_.norm(norm), config_.rms_norm_eps);
+  // A norm's width says whether it is over one head's channels or over all. What is normed is FP32.
+  const auto heads = [&](const Norm& norm, at::Tensor x) {
+    if (!norm.name.empty()) x = normed(norm, x.reshape({batch, seq, -1, norm.width}));
+    if (block_.qkv_clip) x = x.clamp(-*block_.qkv_clip, *block_.qkv_clip);
+    return x.view({batch, seq, -1, config_.head_dim});
   };
-  const at::Tensor v = project(LinearRole::v_proj, Norm{});
-  const auto turned = [&](LinearRole role, const Norm& norm) {
-    const at::Tensor x = project(role, norm);  // FP32 where it is normed
-    kernels::rotate_heads_(x, rope_.cos, rope_.sin);
+  const std::vector<at::Tensor> qkv = project(attention_in);
+  const at::Tensor v = heads(Norm{}, qkv[2]);
+  const auto turned = [&](const Norm& norm, const at::Tensor& projected) {
+    const at::Tensor x = heads(norm, projected);
+    kernels::rotate_heads_(x, block_.local_rope ? rope_.local_cos : rope_.cos,
+                           block_.local_rope ? rope_.local_sin : rope_.sin);
     return x.to(v.scalar_type()).transpose(1, 2);
   };
-  const at::Tensor q = turned(LinearRole::q_proj, block_.q_norm);
-  const at::Tensor k = turned(LinearRole::k_proj, block_.k_norm);
-  const at::Tensor out = attend(q, k, v.transpose(1, 2), block_.sliding_window);
+  const at::Tensor q = turned(block_.q_norm, qkv[0]), k = turned(block_.k_norm, qkv[1]);
+  const at::Tensor out = attend(q, k, v.transpose(1, 2),
+                                {block_.attention_scale, block_.sliding_window, block_.attention_softcap});
   return out.transpose(1, 2).reshape({batch, seq, -1});
 }
 
 at::Tensor BlockForward::add_attention(const at::Tensor& hidden, const at::Tensor& attention_out) const {
   const at::NoGradGuard no_grad;
-  return add_residual(hidden, apply(weights_, linear_of(block_, LinearRole::o_proj), attention_out));
+  const at::Tensor out = apply(linear_of(block_, LinearRole::o_proj), attention_out);
+  return add_residual(hidden, normed(block_.attention_out_norm, out));
 }
 
 at::Tensor BlockForward::mlp_in(const at::Tensor& hidden) const {
   const at::NoGradGuard no_grad;
-  return rms_norm(hidden, weights_.norm(block_.mlp_norm), config_.rms_norm_eps)
-      .to(to_scalar_type(weights_.compute_dtype()));
+  return normed(block_.mlp_norm, hidden).to(to_scalar_type(weights_.compute_dtype()));
+}
+
+/// act(gate(x)) * up(x), of the dense MLP, the shared expert or a routed one.
+at::Tensor BlockForward::gated(std::optional<int64_t> expert, const at::Tensor& x) const {
+  const kernels::Activation activation = find_activation(config_.activation);
+  if (const Linear* fused = block_.find(LinearRole::gate_up_proj, expert)) {
+    const std::vector<at::Tensor> halves = apply(*fused, x).chunk(2, -1);
+    return kernels::gated_product(activation, halves[0], halves[1]);
+  }
+  return kernels::gated_product(activation, apply(linear_of(block_, LinearRole::gate_proj, expert), x),
+                                apply(linear_of(block_, LinearRole::up_proj, expert), x));
 }
 
 at::Tensor BlockForward::mlp_mid(const at::Tensor& mlp_in) const {
   const at::NoGradGuard no_grad;
-  return kernels::gated_product(find_activation(config_.activation),
-                                apply(weights_, linear_of(block_, LinearRole::gate_proj), mlp_in),
-                                apply(weights_, linear_of(block_, LinearRole::up_proj), mlp_in));
+  return gated(std::nullopt, mlp_in);
 }
 
 at::Tensor BlockForward::add_mlp(const at::Tensor& hidden, const at::Tensor& mlp_mid) const {
   const at::NoGradGuard no_grad;
-  return add_residual(hidden, apply(weights_, linear_of(block_, LinearRole::down_proj), mlp_mid));
+  const at::Tensor out = apply(linear_of(block_, LinearRole::down_proj), mlp_mid);
+  return add_residual(hidden, normed(block_.mlp_out_norm, out));
+}
+
+Routing BlockForward::route(const at::Tensor& mlp_in) const {
+  const at::NoGradGuard no_grad;
+  LATHE_ASSERT(block_.experts && mlp_in.dim() == 2, "{} routes rows to experts", block_.prefix);
+  const at::Tensor logits = apply(linear_of(block_, LinearRole::router), mlp_in);
+  auto [weights, experts] = at::softmax(logits.to(at::kFloat), -1).topk(block_.experts->per_token, -1);
+  if (block_.experts->normalise) weights = weights / weights.sum(-1, /*keepdim=*/true);
+  return {experts, weights};
+}
+
+at::Tensor BlockForward::expert_mid(int64_t expert, const at::Tensor& rows) const {
+  const at::NoGradGuard no_grad;
+  return gated(expert, rows);
+}
+
+at::Tensor BlockForward::expert_out(int64_t expert, const at::Tensor& mid) const {
+  const at::NoGradGuard no_grad;
+  return apply(linear_of(block_, LinearRole::down_proj, expert), mid);
+}
+
+at::Tensor BlockForward::shared_out(const at::Tensor& mlp_in, const at::Tensor& mlp_mid) const {
+  const at::NoGradGuard no_grad;
+  const Linear* gate = block_.find(LinearRole::shared_expert_gate);
+  if (gate == nullptr) return at::zeros_like(mlp_in, mlp_in.options().dtype(at::kFloat));
+  const at::Tensor out = apply(linear_of(block_, LinearRole::down_proj), mlp_mid).to(at::kFloat);
+  return out * at::sigmoid(apply(*gate, mlp_in).to(at::kFloat));
+}
+
+at::Tensor BlockForward::add_mlp_out(const at::Tensor& hidden, const at::Tensor& mlp_out) const {
+  const at::NoGradGuard no_grad;
+  return hidden + normed(block_.mlp_out_norm, mlp_out);
+}
+
+/// What all experts together make of y [b, s, hidden].
+at::Tensor BlockForward::experts_out(const at::Tensor& mlp_in) const {
+  const bool shared = block_.find(LinearRole::shared_expert_gate) != nullptr;
+  const at::Tensor rows = mlp_in.reshape({-1, mlp_in.size(-1)});
+  at::Tensor out = shared_out(rows, shared ? mlp_mid(rows) : at::Tensor());
+  const Routing routing = route(rows);
+  for (int64_t expert = 0; expert < block_.experts->count; ++expert) {
+    const Routing::Rows sent = routing.rows_of(expert);
+    if (sent.tokens.numel() == 0) continue;
+    const at::Tensor made = expert_out(expert, expert_mid(expert, rows.index_select(0, sent.tokens)));
+    out.index_add_(0, sent.tokens, made * sent.weights.unsqueeze(1));
+  }
+  return out.view(mlp_in.sizes());
 }
 
 at::Tensor BlockForward::run(const at::Tensor& hidden) const {
+  const at::NoGradGuard no_grad;
   const at::Tensor attended = add_attention(hidden, attention_out(attention_in(hidden)));
-  return add_mlp(attended, mlp_mid(mlp_in(attended)));
+  const at::Tensor y = mlp_in(attended);
+  return block_.experts ? add_mlp_out(attended, experts_out(y)) : add_mlp(attended, mlp_mid(y));
 }
 
-at::Tensor embed(const at::Tensor& embedding, const at::Tensor& ids) {
+at::Tensor embed(const ModelGraph& graph, const at::Tensor& embedding, const at::Tensor& ids) {
   const at::NoGradGuard no_grad;
-  return at::embedding(embedding, ids);
+  const at::Tensor rows = at::embedding(embedding, ids);
+  return graph.config.embedding_scale == 1.0 ? rows : rows * graph.config.embedding_scale;
 }
 
 at::Tensor head(const ModelGraph& graph, const at::Tensor& norm_weight, const at::Tensor& head_weight,
                 const at::Tensor& head_bias, const at::Tensor& hidden) {
   const at::NoGradGuard no_grad;
-  return at::linear(rms_norm(hidden, norm_weight, graph.config.rms_norm_eps), head_weight, head_bias);
+  const at::Tensor normed =
+      kernels::rms_norm(hidden, norm_weight, graph.config.rms_norm_eps, graph.final_norm.one_plus);
+  return softcapped(at::linear(normed, head_weight, head_bias), graph.config.final_softcap);
 }
 
 }  // namespace lathe

@@ -9,7 +9,9 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
@@ -52,18 +54,36 @@ class BlockWeights {
       rounded_;  // copies in the compute dtype, where it is not the held one
 };
 
-/// cos and sin tables for positions [0, seq), [seq, head_dim] FP32, including the scaling's attention factor.
-/// The two halves of the last dimension are equal (rotate-half pairing: channel i turns with channel i +
-/// head_dim / 2). Computed on the CPU and moved, so that every device uses the same values. With dynamic
-/// scaling the frequencies depend on `seq`: rows of one length must be run with tables of that length.
+/// cos and sin tables for positions [0, seq), [seq, rotary_dim] FP32, including the scaling's attention
+/// factor. The two halves of the last dimension are equal (rotate-half pairing: channel i turns with channel
+/// i + rotary_dim / 2; channels from rotary_dim on don't turn). Computed on the CPU and moved, so that every
+/// device uses the same values. With dynamic scaling and LongRoPE the frequencies depend on `seq`: rows of
+/// one length must be run with tables of that length.
 struct RopeTables {
   at::Tensor cos, sin;
+  at::Tensor local_cos, local_sin;  // of blocks with local_rope; undefined where the model has none
 };
 RopeTables rope_tables(const ModelConfig& config, int64_t seq, c10::Device device);
 
-/// The stages of one pre-norm block. Keeps references to its arguments; a weight that is set between two
-/// stages is used by the next. hidden.size(1) must equal the tables' length. Slot by slot: attention_in ->
-/// attention_out -> (residual) -> mlp_in -> mlp_mid.
+/// Where the router sends tokens: row t goes to expert experts[t, k] and comes back times weights[t, k].
+struct Routing {
+  at::Tensor experts;  // Long [tokens, per_token], distinct in a row
+  at::Tensor weights;  // FP32 [tokens, per_token]
+
+  struct Rows {
+    at::Tensor tokens;   // Long [n], ascending
+    at::Tensor weights;  // FP32 [n]
+  };
+  /// What one expert gets; n may be 0.
+  Rows rows_of(int64_t expert) const;
+};
+
+/// The stages of one block. Keeps references to its arguments; a weight that is set between two stages is
+/// used by the next. hidden.size(1) must equal the tables' length.
+///
+/// Dense:   attention_in -> attention_out -> (residual) -> mlp_in -> mlp_mid -> add_mlp.
+/// Experts: ... -> mlp_in -> route; for each expert the rows sent to it -> expert_mid -> expert_out, added up
+/// with the routing's weights on top of shared_out; -> add_mlp_out. mlp_mid is the shared expert's there.
 class BlockForward {
  public:
   BlockForward(const ModelConfig& config, const Block& block, const BlockWeights& weights,
@@ -77,6 +97,15 @@ class BlockForward {
   at::Tensor mlp_mid(const at::Tensor& mlp_in) const;                             // act(gate(y)) * up(y)
   at::Tensor add_mlp(const at::Tensor& hidden, const at::Tensor& mlp_mid) const;  // h + down(z)
 
+  /// y [tokens, hidden] -> where each token goes, exactly as in inference: softmax over all experts in FP32,
+  /// the per_token largest, divided by their sum where the block says so.
+  Routing route(const at::Tensor& mlp_in) const;
+  at::Tensor expert_mid(int64_t expert, const at::Tensor& rows) const;  // [n, hidden] -> [n, width]
+  at::Tensor expert_out(int64_t expert, const at::Tensor& mid) const;   // [n, width] -> [n, hidden]
+  /// sigmoid(gate(y)) * down(z), z the shared expert's mlp_mid; zeros where the block has none. [..., hidden]
+  at::Tensor shared_out(const at::Tensor& mlp_in, const at::Tensor& mlp_mid) const;
+  at::Tensor add_mlp_out(const at::Tensor& hidden, const at::Tensor& mlp_out) const;  // h + m
+
   /// All stages.
   at::Tensor run(const at::Tensor& hidden) const;
 
@@ -85,11 +114,17 @@ class BlockForward {
   const Block& block_;
   const BlockWeights& weights_;
   const RopeTables& rope_;
+
+  at::Tensor normed(const Norm& norm, const at::Tensor& x) const;
+  at::Tensor apply(const Linear& linear, const at::Tensor& x) const;
+  std::vector<at::Tensor> project(const at::Tensor& attention_in) const;
+  at::Tensor gated(std::optional<int64_t> expert, const at::Tensor& x) const;
+  at::Tensor experts_out(const at::Tensor& mlp_in) const;
 };
 
-/// Token ids [batch, seq] (int64) -> [batch, seq, hidden].
-at::Tensor embed(const at::Tensor& embedding, const at::Tensor& ids);
-/// Final norm and head: [batch, seq, hidden] -> logits [batch, seq, vocab].
+/// Token ids [batch, seq] (int64) -> [batch, seq, hidden], scaled where the family scales embeddings.
+at::Tensor embed(const ModelGraph& graph, const at::Tensor& embedding, const at::Tensor& ids);
+/// Final norm, head and soft cap: [batch, seq, hidden] -> logits [batch, seq, vocab].
 at::Tensor head(const ModelGraph& graph, const at::Tensor& norm_weight, const at::Tensor& head_weight,
                 const at::Tensor& head_bias, const at::Tensor& hidden);
 

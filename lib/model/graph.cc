@@ -12,17 +12,21 @@ namespace {
 
 struct RoleRow {
   LinearRole role;
-  std::string_view name, part;  // part: the recipe's word for attention or MLP; empty for the head
+  std::string_view name, part;  // part: the recipe's word for attention or MLP; empty for the others
 };
 
-constexpr std::array<RoleRow, 8> kRoles = {{
+constexpr std::array<RoleRow, 12> kRoles = {{
     {LinearRole::q_proj, "q_proj", "attention"},
     {LinearRole::k_proj, "k_proj", "attention"},
     {LinearRole::v_proj, "v_proj", "attention"},
+    {LinearRole::qkv_proj, "qkv_proj", "attention"},
     {LinearRole::o_proj, "o_proj", "attention"},
     {LinearRole::gate_proj, "gate_proj", "mlp"},
     {LinearRole::up_proj, "up_proj", "mlp"},
+    {LinearRole::gate_up_proj, "gate_up_proj", "mlp"},
     {LinearRole::down_proj, "down_proj", "mlp"},
+    {LinearRole::router, "router", ""},
+    {LinearRole::shared_expert_gate, "shared_expert_gate", ""},
     {LinearRole::lm_head, "lm_head", ""},
 }};
 
@@ -85,14 +89,18 @@ void check_no_stray_bias(const Linear& linear, const std::map<std::string, Tenso
 
 std::string_view name_of(LinearRole role) { return row_of(role).name; }
 
-bool role_matches(LinearRole role, std::string_view target) {
-  const RoleRow& row = row_of(role);
-  return target == "linear" || target == row.name || (!row.part.empty() && target == row.part);
+bool word_matches(const Linear& linear, std::string_view target) {
+  const RoleRow& row = row_of(linear.role);
+  const bool gate = linear.role == LinearRole::router || linear.role == LinearRole::shared_expert_gate;
+  if (target == "linear") return !gate;
+  if (target == "expert") return linear.input.expert.has_value();
+  if (target == "shared_expert") return row.part == "mlp" && linear.shared_expert;
+  return target == row.name || (!row.part.empty() && target == row.part);
 }
 
 const std::vector<std::string>& role_targets() {
   static const std::vector<std::string> kTargets = [] {
-    std::vector<std::string> targets = {"linear", "attention", "mlp"};
+    std::vector<std::string> targets = {"linear", "attention", "mlp", "expert", "shared_expert"};
     for (const RoleRow& row : kRoles) targets.emplace_back(row.name);
     return targets;
   }();
@@ -113,31 +121,85 @@ std::string_view name_of(Slot slot) {
   internal_error("Slot {}", static_cast<int>(slot));
 }
 
-const Linear* Block::find(LinearRole role) const {
-  const auto found = std::ranges::find(linears, role, &Linear::role);
+std::string name_of(const Input& input) {
+  const std::string slot(name_of(input.slot));
+  return input.expert ? fmt::format("{} of expert {}", slot, *input.expert) : slot;
+}
+
+const Linear* Block::find(LinearRole role, std::optional<int64_t> expert) const {
+  const auto found = std::ranges::find_if(
+      linears, [&](const Linear& linear) { return linear.role == role && linear.input.expert == expert; });
   return found == linears.end() ? nullptr : &*found;
 }
 
-std::vector<const Linear*> Block::reading(Slot slot) const {
+std::vector<const Linear*> Block::reading(const Input& input) const {
   std::vector<const Linear*> readers;
   for (const Linear& linear : linears) {
-    if (linear.slot == slot) readers.push_back(&linear);
+    if (linear.input == input) readers.push_back(&linear);
   }
   return readers;
+}
+
+std::vector<const Linear*> Block::consumers(const ScaleEdge& edge) const {
+  if (edge.producer_kind == ScaleEdge::Producer::linear) return reading(edge.input);
+  std::vector<const Linear*> readers;
+  for (const Linear& linear : linears) {
+    if (linear.input.slot == edge.input.slot) readers.push_back(&linear);
+  }
+  return readers;
+}
+
+std::vector<const Norm*> Block::norms() const {
+  std::vector<const Norm*> present;
+  for (const Norm* norm :
+       {&attention_norm, &mlp_norm, &q_norm, &k_norm, &attention_out_norm, &mlp_out_norm}) {
+    if (!norm->name.empty()) present.push_back(norm);
+  }
+  return present;
 }
 
 std::map<std::string, std::vector<int64_t>> ModelGraph::expected_tensors() const {
   Expected expected;
   expected[embedding + ".weight"] = {config.vocab_size, config.hidden_size};
   for (const Block& block : blocks) {
-    for (const Norm* norm : {&block.attention_norm, &block.mlp_norm, &block.q_norm, &block.k_norm}) {
-      expect(expected, *norm);
-    }
+    for (const Norm* norm : block.norms()) expect(expected, *norm);
     for (const Linear& linear : block.linears) expect(expected, linear);
   }
   expect(expected, final_norm);
   if (!config.tie_word_embeddings) expect(expected, lm_head);
   return expected;
+}
+
+namespace {
+
+/// UserError where a stacked tensor is not of the shape that config.json implies, or stands beside the
+/// weights that it stands for.
+void check_stacked(const Linear& linear, const std::map<std::string, TensorInfo>& tensors,
+                   const std::string& folder) {
+  const TensorInfo& found = tensors.at(linear.stored->tensor);
+  if (found.shape != linear.stored->shape) {
+    user_error("{}: tensor '{}': config.json implies the shape {}, found {}", folder, linear.stored->tensor,
+               describe_shape(linear.stored->shape), found.describe());
+  }
+  if (tensors.contains(linear.name + ".weight")) {
+    user_error("{}: tensor '{}' and '{}' both hold one weight; remove one of them", folder,
+               linear.stored->tensor, linear.name + ".weight");
+  }
+}
+
+}  // namespace
+
+std::map<std::string, std::vector<const Linear*>> ModelGraph::stacked_tensors(
+    const std::map<std::string, TensorInfo>& tensors, const std::string& folder) const {
+  std::map<std::string, std::vector<const Linear*>> stacked;
+  for (const Block& block : blocks) {
+    for (const Linear& linear : block.linears) {
+      if (!linear.stored || !tensors.contains(linear.stored->tensor)) continue;
+      check_stacked(linear, tensors, folder);
+      stacked[linear.stored->tensor].push_back(&linear);
+    }
+  }
+  return stacked;
 }
 
 ModelGraph build_graph(const ModelConfig& config) {
@@ -180,6 +242,19 @@ void check_no_uncounted_block(const ModelGraph& graph, const std::map<std::strin
   }
 }
 
+/// The same for an expert beyond the number that config.json gives.
+void check_no_uncounted_expert(const Block& block, const Expected& expected,
+                               const std::map<std::string, TensorInfo>& tensors, const std::string& folder) {
+  if (!block.experts) return;
+  const std::string& first = block.find(LinearRole::gate_proj, 0)->name;  // "...mlp.experts.0.gate_proj"
+  const std::string stem = first.substr(0, first.rfind('.', first.rfind('.') - 1) + 1);
+  for (auto it = tensors.lower_bound(stem); it != tensors.end() && it->first.starts_with(stem); ++it) {
+    if (expected.contains(it->first)) continue;
+    user_error("{}: tensor '{}': not expected beside the {} experts that config.json gives", folder,
+               it->first, block.experts->count);
+  }
+}
+
 }  // namespace
 
 void check_tensors(const ModelGraph& graph, const std::map<std::string, TensorInfo>& tensors,
@@ -198,6 +273,7 @@ void check_tensors(const ModelGraph& graph, const std::map<std::string, TensorIn
     for (const Linear& linear : block.linears) {
       check_no_stray_bias(linear, tensors, graph.config.model_type, folder);
     }
+    check_no_uncounted_expert(block, expected, tensors, folder);
   }
   check_no_stray_bias(graph.lm_head, tensors, graph.config.model_type, folder);
   check_no_uncounted_block(graph, tensors, folder);

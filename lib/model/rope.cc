@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <vector>
 
 #include "lib/base/error.h"
 #include "lib/model/forward.h"
@@ -19,11 +20,19 @@ at::Tensor powers(double theta, int64_t dim) {
 }
 
 // NTK-aware scaling: the base grows with the sequence once it is longer than the trained length.
-at::Tensor dynamic_frequencies(const ModelConfig& config, int64_t seq) {
-  const double dim = static_cast<double>(config.head_dim), trained = static_cast<double>(config.max_position);
-  const double length = std::max(static_cast<double>(seq), trained), factor = config.rope.factor;
+at::Tensor dynamic_frequencies(const RopeConfig& rope, int64_t max_position, int64_t seq) {
+  const double dim = static_cast<double>(rope.rotary_dim), trained = static_cast<double>(max_position);
+  const double length = std::max(static_cast<double>(seq), trained), factor = rope.factor;
   const double stretch = factor * length / trained - (factor - 1.0);
-  return powers(config.rope.theta * std::pow(stretch, dim / (dim - 2.0)), config.head_dim).reciprocal();
+  return powers(rope.theta * std::pow(stretch, dim / (dim - 2.0)), rope.rotary_dim).reciprocal();
+}
+
+// LongRoPE (arXiv 2402.13753): a stretch for each pair of channels, one set for sequences up to the trained
+// length and one for longer ones.
+at::Tensor longrope_frequencies(const RopeConfig& rope, int64_t seq) {
+  const std::vector<double>& list = seq > rope.original_max_position ? rope.long_factor : rope.short_factor;
+  const at::Tensor stretch = at::tensor(at::ArrayRef<double>(list)).to(at::kFloat);
+  return (stretch * powers(rope.theta, rope.rotary_dim)).reciprocal();
 }
 
 // Llama 3.1: wavelengths beyond low_freq_wavelen are stretched, those below high_freq_wavelen kept, the rest
@@ -41,8 +50,10 @@ at::Tensor llama3_frequencies(const RopeConfig& rope, const at::Tensor& base) {
 }
 
 // YaRN (arXiv 2309.00071, section 3.2): a ramp over the channels between interpolation and extrapolation.
-at::Tensor yarn_frequencies(const RopeConfig& rope, int64_t head_dim) {
-  const double dim = static_cast<double>(head_dim), length = static_cast<double>(rope.original_max_position);
+at::Tensor yarn_frequencies(const RopeConfig& rope) {
+  const int64_t rotary_dim = rope.rotary_dim;
+  const double dim = static_cast<double>(rotary_dim),
+               length = static_cast<double>(rope.original_max_position);
   const auto channel_of = [&](double rotations) {
     return dim * std::log(length / (rotations * 2.0 * std::numbers::pi)) / (2.0 * std::log(rope.theta));
   };
@@ -54,33 +65,40 @@ at::Tensor yarn_frequencies(const RopeConfig& rope, int64_t head_dim) {
   low = std::max(low, 0.0);
   high = std::min(high, dim - 1.0);
   if (low == high) high += 0.001;
-  const at::Tensor ramp = ((at::arange(head_dim / 2, at::kFloat) - low) / (high - low)).clamp(0, 1);
-  const at::Tensor pos = powers(rope.theta, head_dim);
+  const at::Tensor ramp = ((at::arange(rotary_dim / 2, at::kFloat) - low) / (high - low)).clamp(0, 1);
+  const at::Tensor pos = powers(rope.theta, rotary_dim);
   const at::Tensor extrapolate = 1 - ramp;
   return (rope.factor * pos).reciprocal() * (1 - extrapolate) + pos.reciprocal() * extrapolate;
 }
 
-at::Tensor frequencies(const ModelConfig& config, int64_t seq) {
-  const RopeConfig& rope = config.rope;
+at::Tensor frequencies(const RopeConfig& rope, int64_t max_position, int64_t seq) {
   switch (rope.type) {
     case RopeConfig::Type::default_:
-      return powers(rope.theta, config.head_dim).reciprocal();
+      return powers(rope.theta, rope.rotary_dim).reciprocal();
     case RopeConfig::Type::linear:
-      return powers(rope.theta, config.head_dim).reciprocal() / rope.factor;
+      return powers(rope.theta, rope.rotary_dim).reciprocal() / rope.factor;
     case RopeConfig::Type::dynamic:
-      return dynamic_frequencies(config, seq);
+      return dynamic_frequencies(rope, max_position, seq);
     case RopeConfig::Type::llama3:
-      return llama3_frequencies(rope, powers(rope.theta, config.head_dim).reciprocal());
+      return llama3_frequencies(rope, powers(rope.theta, rope.rotary_dim).reciprocal());
     case RopeConfig::Type::yarn:
-      return yarn_frequencies(rope, config.head_dim);
+      return yarn_frequencies(rope);
+    case RopeConfig::Type::longrope:
+      return longrope_frequencies(rope, seq);
   }
   internal_error("rope type {}", static_cast<int>(rope.type));
 }
 
-// YaRN's temperature (section 3.4), applied to cos and sin; 1 for every other type.
+// YaRN's temperature (section 3.4) and LongRoPE's (section 3.3), applied to cos and sin; 1 for every other
+// type.
 double attention_factor(const RopeConfig& rope) {
-  if (rope.type != RopeConfig::Type::yarn) return 1.0;
+  const bool yarn = rope.type == RopeConfig::Type::yarn, longrope = rope.type == RopeConfig::Type::longrope;
+  if (!yarn && !longrope) return 1.0;
   if (rope.attention_factor) return *rope.attention_factor;
+  if (longrope) {
+    const double length = static_cast<double>(rope.original_max_position);
+    return rope.factor <= 1.0 ? 1.0 : std::sqrt(1.0 + std::log(rope.factor) / std::log(length));
+  }
   const auto scale = [&](double mscale) {
     return rope.factor <= 1.0 ? 1.0 : 0.1 * mscale * std::log(rope.factor) + 1.0;
   };
@@ -88,14 +106,29 @@ double attention_factor(const RopeConfig& rope) {
   return mscale != 0.0 && all_dim != 0.0 ? scale(mscale) / scale(all_dim) : scale(1.0);
 }
 
+struct Table {
+  at::Tensor cos, sin;
+};
+
+Table make_table(const RopeConfig& rope, int64_t max_position, int64_t seq, c10::Device device) {
+  const at::Tensor half = at::outer(at::arange(seq, at::kFloat), frequencies(rope, max_position, seq));
+  const at::Tensor angles = at::cat({half, half}, -1);
+  const double factor = attention_factor(rope);
+  return {(angles.cos() * factor).to(device), (angles.sin() * factor).to(device)};
+}
+
 }  // namespace
 
 RopeTables rope_tables(const ModelConfig& config, int64_t seq, c10::Device device) {
   const at::NoGradGuard no_grad;
-  const at::Tensor half = at::outer(at::arange(seq, at::kFloat), frequencies(config, seq));
-  const at::Tensor angles = at::cat({half, half}, -1);
-  const double factor = attention_factor(config.rope);
-  return {(angles.cos() * factor).to(device), (angles.sin() * factor).to(device)};
+  const Table all = make_table(config.rope, config.max_position, seq, device);
+  RopeTables tables{.cos = all.cos, .sin = all.sin, .local_cos = {}, .local_sin = {}};
+  if (config.local_rope) {
+    const Table local = make_table(*config.local_rope, config.max_position, seq, device);
+    tables.local_cos = local.cos;
+    tables.local_sin = local.sin;
+  }
+  return tables;
 }
 
 }  // namespace lathe

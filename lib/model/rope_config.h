@@ -1,13 +1,18 @@
 // The rotary embedding's part of config.json.
 #pragma once
 
+#include "lib/model/arch/decoder.h"
 #include "lib/model/config.h"
 #include "lib/model/json_fields.h"
 
 namespace lathe {
 
-/// Reads rope_theta with rope_scaling (transformers 4), or rope_parameters (5). UserError for an unknown
-/// type, a missing or impossible parameter, partial rotation, and a type that `head_dim` can't carry.
-RopeConfig parse_rope_config(const JsonFields& config, int64_t head_dim, int64_t max_position);
+/// Sets config.rope and, for families whose layers with a window rotate differently, config.local_rope. Reads
+/// rope_theta with rope_scaling (transformers 4), or rope_parameters (5); two sets of parameters are
+/// rope_parameters.full_attention and .sliding_attention, or rope_theta with rope_scaling, and
+/// rope_local_base_freq. head_dim and max_position are set already. UserError for an unknown type, a missing
+/// or impossible parameter, a partial rotation where the family has none, and a type that head_dim can't
+/// carry.
+void parse_rope_config(const JsonFields& fields, const RopeRule& rule, ModelConfig& config);
 
 }  // namespace lathe

@@ -49,7 +49,7 @@ at::Tensor run_model(const ModelFolder& folder, const at::Tensor& ids, c10::Devi
   lathe::BlockLoader blocks(graph, *folder.weights, device, compute);
   const lathe::RopeTables rope = rope_tables(graph.config, ids.size(1), device);
   const at::Tensor embedding = load(graph.embedding);
-  at::Tensor hidden = lathe::embed(embedding, ids.to(device));
+  at::Tensor hidden = lathe::embed(graph, embedding, ids.to(device));
   for (const lathe::Block& block : graph.blocks) {
     const lathe::BlockWeights weights = blocks.next();
     hidden = lathe::BlockForward(graph.config, block, weights, rope).run(hidden);

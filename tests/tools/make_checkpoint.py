@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes a small random checkpoint of any supported family and shape, through transformers.
 
-    make_checkpoint.py OUT --family llama|mistral|qwen2|qwen3 [--config JSON] [--dtype float16] [--seed 0]
-                       [--shards-of BYTES] [--tokenizer FOLDER]
+    make_checkpoint.py OUT --family FAMILY [--config JSON] [--dtype float16] [--seed 0] [--shards-of BYTES]
+                       [--tokenizer FOLDER] [--stacked-experts]
 
 The weights are drawn so that nothing is degenerate: each linear keeps the scale of its input, norm weights spread around
 one, biases are not zero, and logits differ by several units. The same arguments give the same bytes.
@@ -16,19 +16,27 @@ from pathlib import Path
 import torch
 import transformers
 
-FAMILIES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+FAMILIES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
+            "gemma2": "Gemma2ForCausalLM", "gemma3_text": "Gemma3ForCausalLM", "phi3": "Phi3ForCausalLM",
+            "mixtral": "MixtralForCausalLM", "qwen2_moe": "Qwen2MoeForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM",
+            "olmoe": "OlmoeForCausalLM"}
 SMALL = dict(vocab_size=320, hidden_size=64, intermediate_size=160, num_hidden_layers=3, num_attention_heads=4,
              num_key_value_heads=2, head_dim=16, max_position_embeddings=128, tie_word_embeddings=False,
              bos_token_id=1, eos_token_id=2)
+EXPERTS = dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=48)
+SPECIAL = {"gemma2": dict(query_pre_attn_scalar=24, sliding_window=16), "gemma3_text": dict(query_pre_attn_scalar=24, sliding_window=16),
+           "phi3": dict(pad_token_id=0), "mixtral": dict(num_local_experts=6), "qwen2_moe": dict(EXPERTS, shared_expert_intermediate_size=96),
+           "qwen3_moe": EXPERTS, "olmoe": dict(EXPERTS, intermediate_size=48)}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def fill(model, generator):
     """Draws every parameter; the head's spread makes the logits' standard deviation about 3."""
+    centre = 0 if model.config.model_type.startswith("gemma") else 1  # Gemma's norms add one
     for name, parameter in sorted(model.named_parameters()):
         noise = torch.randn(parameter.shape, generator=generator)
         if "norm" in name:
-            value = 1 + 0.3 * noise
+            value = centre + 0.3 * noise
         elif name.endswith(".bias"):
             value = 0.2 * noise
         elif "embed_tokens" in name:
@@ -36,19 +44,20 @@ def fill(model, generator):
         elif "lm_head" in name:
             value = noise * (3 / parameter.shape[1] ** 0.5)
         else:
-            value = noise / parameter.shape[1] ** 0.5
+            value = noise / parameter.shape[-1] ** 0.5
         parameter.data.copy_(value)
 
 
-def make_checkpoint(out, family, overrides=None, dtype="float16", seed=0, shards_of=None, tokenizer=None):
+def make_checkpoint(out, family, overrides=None, dtype="float16", seed=0, shards_of=None, tokenizer=None,
+                    stacked_experts=False):
     """Writes the folder `out` and returns the model, in `dtype`."""
     model_class = getattr(transformers, FAMILIES[family])
-    config = model_class.config_class(**{**SMALL, **(overrides or {})})
+    config = model_class.config_class(**{**SMALL, **SPECIAL.get(family, {}), **(overrides or {})})
     with torch.no_grad():
         model = model_class(config)
         fill(model, torch.Generator().manual_seed(seed))
     model = model.to(getattr(torch, dtype)).eval()
-    model.save_pretrained(out, max_shard_size=shards_of or "50GB")
+    model.save_pretrained(out, max_shard_size=shards_of or "50GB", save_original_format=not stacked_experts)
     if tokenizer:
         copied = [shutil.copy(Path(tokenizer) / name, out) for name in TOKENIZER_FILES if (Path(tokenizer) / name).exists()]
         if not copied:
@@ -65,9 +74,10 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shards-of", type=int, metavar="BYTES", help="largest shard")
     parser.add_argument("--tokenizer", metavar="FOLDER", help="copy the tokenizer from this folder")
+    parser.add_argument("--stacked-experts", action="store_true", help="one tensor for all experts of a block")
     arguments = parser.parse_args()
     make_checkpoint(arguments.out, arguments.family, arguments.config, arguments.dtype, arguments.seed,
-                    arguments.shards_of, arguments.tokenizer)
+                    arguments.shards_of, arguments.tokenizer, arguments.stacked_experts)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ constinit const DecoderFamily kMistral = {
     .model_type = "mistral",
     .description = "Mistral 7B, Nemo and Small, with or without a sliding window",
     .window = WindowRule::all_layers,
+    .default_window = 4096,
 };
 
 }  // namespace lathe

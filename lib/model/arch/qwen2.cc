@@ -7,7 +7,8 @@ constinit const DecoderFamily kQwen2 = {
     .model_type = "qwen2",
     .description = "Qwen2 and Qwen2.5, with biases on q, k and v",
     .qkv_bias = BiasRule::always,
-    .window = WindowRule::per_layer,
+    .window = WindowRule::from_layer,
+    .default_window = 4096,
 };
 
 }  // namespace lathe

@@ -9,8 +9,9 @@ constinit const DecoderFamily kQwen3 = {
     .description = "Qwen3 (dense), with q/k norm",
     .qkv_bias = BiasRule::configured,
     .o_bias = BiasRule::configured,
-    .qk_norm = true,
-    .window = WindowRule::per_layer,
+    .qk_norm = QkNorm::per_head,
+    .window = WindowRule::from_layer,
+    .default_window = 4096,
     .default_head_dim = 128,
 };
 

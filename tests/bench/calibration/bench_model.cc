@@ -92,7 +92,7 @@ at::Tensor first_hidden(const BenchModel& model, c10::Device device) {
   const at::Tensor ids = at::randint(vocab, {model.batch, model.context}, at::kLong);
   if (model.weights_from == "seed")
     return at::randn({model.batch, model.context, model.graph.config.hidden_size}).to(device);
-  return embed(model.weights->load(model.graph.embedding + ".weight"), ids).to(device);
+  return embed(model.graph, model.weights->load(model.graph.embedding + ".weight"), ids).to(device);
 }
 
 double linear_flops(const BenchModel& model) {

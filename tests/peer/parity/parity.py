@@ -26,6 +26,8 @@ from make_checkpoint import make_checkpoint
 TOLERANCE = 1e-4
 LENGTH = 48  # tokens a row of the random cases
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
+LONGROPE = dict(rope_type="longrope", short_factor=[1.0, 1.05, 1.1, 1.2, 1.4, 1.7, 2.0, 2.4],
+                long_factor=[1.0, 1.5, 2.5, 4.0, 6.0, 9.0, 12.0, 16.0])
 YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
 
 
@@ -48,7 +50,7 @@ def without(*keys):
     return lambda config: {key: value for key, value in config.items() if key not in keys}
 
 
-# name, family, config keys, edit of config.json
+# name, family, config keys, and an edit of config.json, a dtype, or "stacked": experts in one tensor
 CASES = [
     ("llama, GQA", "llama", {}, None),
     ("llama, MHA", "llama", {"num_key_value_heads": 4}, None),
@@ -97,6 +99,48 @@ CASES = [
     ("qwen3, window from layer 2 on", "qwen3", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2}, None),
     ("qwen3, yarn rope", "qwen3", rope(**YARN), None),
     ("qwen3, spelling of transformers 4", "qwen3", {}, as_version_4),
+    ("gemma2", "gemma2", {}, None),
+    ("gemma2, BF16, embeddings' scale rounded", "gemma2", {"hidden_size": 96}, "bfloat16"),
+    ("gemma2, no soft caps", "gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": None}, None),
+    ("gemma2, tight soft caps, MHA", "gemma2", {"attn_logit_softcapping": 0.8, "final_logit_softcapping": 2.0, "num_key_value_heads": 4}, None),
+    ("gemma2, layer_types, biases", "gemma2", {"attention_bias": True, "layer_types": ["full_attention", "sliding_attention", "full_attention"]}, None),
+    ("gemma2, defaults of keys not in config.json", "gemma2", {"query_pre_attn_scalar": 256, "sliding_window": 4096, "head_dim": 256, "tie_word_embeddings": True},
+     without("query_pre_attn_scalar", "sliding_window", "layer_types", "attn_logit_softcapping", "final_logit_softcapping",
+             "hidden_activation", "tie_word_embeddings", "head_dim", "rope_parameters")),
+    ("gemma2, untied, spelling of transformers 4", "gemma2", {"tie_word_embeddings": False}, as_version_4),
+    ("gemma3_text", "gemma3_text", {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}, None),
+    ("gemma3_text, pattern 3, linear rope of global layers", "gemma3_text",
+     {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                          "sliding_attention": {"rope_type": "default", "rope_theta": 500.0}}},
+     lambda config: {**without("layer_types", "_sliding_window_pattern")(config), "sliding_window_pattern": 3}),
+    ("gemma3_text, spelling of transformers 4", "gemma3_text", {"layer_types": ["sliding_attention", "full_attention", "full_attention"]},
+     lambda config: {**without("rope_parameters")(config), "rope_theta": 2e5, "rope_local_base_freq": 700.0,
+                     "rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
+    ("gemma3_text, final soft cap", "gemma3_text", {"final_logit_softcapping": 2.0}, None),
+    ("phi3", "phi3", {}, None),
+    ("phi3, MHA, partial rotation, window 9", "phi3", {**rope(rope_type="default", partial_rotary_factor=0.5), "num_key_value_heads": 4, "sliding_window": 9}, None),
+    ("phi3, longrope within the trained length", "phi3", {**rope(**LONGROPE), "original_max_position_embeddings": LENGTH}, None),
+    ("phi3, longrope beyond the trained length", "phi3", {**rope(**LONGROPE), "original_max_position_embeddings": LENGTH - 1}, None),
+    ("phi3, longrope, partial, attention_factor", "phi3",
+     {**rope(rope_type="longrope", short_factor=[1.0, 1.1, 1.3, 1.6, 1.9, 2.5], long_factor=[1.0, 2.0, 3.0, 5.0, 7.0, 9.0],
+             partial_rotary_factor=0.75, attention_factor=1.3), "original_max_position_embeddings": 16}, None),
+    ("phi3, longrope, spelling of transformers 4", "phi3", {**rope(**LONGROPE), "original_max_position_embeddings": 16}, as_version_4),
+    ("mixtral", "mixtral", {}, None),
+    ("mixtral, stacked experts, window 11", "mixtral", {"sliding_window": 11}, "stacked"),
+    ("mixtral, one expert a token", "mixtral", {"num_experts_per_tok": 1}, None),
+    ("qwen2_moe", "qwen2_moe", {}, None),
+    ("qwen2_moe, stacked experts, norm_topk_prob", "qwen2_moe", {"norm_topk_prob": True}, "stacked"),
+    ("qwen2_moe, dense layers between", "qwen2_moe", {"decoder_sparse_step": 2, "mlp_only_layers": [0]}, None),
+    ("qwen2_moe, no biases, even layers slide", "qwen2_moe", {"qkv_bias": False, "use_sliding_window": True, "sliding_window": 7}, None),
+    ("qwen2_moe, windows below max_window_layers", "qwen2_moe", {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}, without("layer_types")),
+    ("qwen3_moe", "qwen3_moe", {}, None),
+    ("qwen3_moe, stacked experts, norm_topk_prob", "qwen3_moe", {"norm_topk_prob": True}, "stacked"),
+    ("qwen3_moe, window, biases, one dense layer", "qwen3_moe", {"use_sliding_window": True, "sliding_window": 5, "attention_bias": True, "mlp_only_layers": [1]}, None),
+    ("qwen3_moe, num_experts in config.json", "qwen3_moe", {}, lambda config: {**without("num_local_experts")(config), "num_experts": 6}),
+    ("olmoe", "olmoe", {}, None),
+    ("olmoe, stacked experts, norm_topk_prob, clip", "olmoe", {"norm_topk_prob": True, "clip_qkv": 0.7}, "stacked"),
+    ("olmoe, every expert", "olmoe", {"num_experts_per_tok": 6}, None),
+    ("llama, longrope", "llama", {**rope(**LONGROPE, original_max_position_embeddings=16), "max_position_embeddings": 128}, None),
     ("llama, bfloat16 weights", "llama", {}, "bfloat16"),
     ("llama, float32 weights", "llama", {}, "float32"),
 ]
@@ -112,7 +156,12 @@ def our_logits(program, folder, ids, scratch):
 
 
 def their_logits(folder, ids):
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    # eager: transformers' fused attention leaves out the soft cap on scores.
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    scale = getattr(model.model.embed_tokens, "embed_scale", None)
+    if scale is not None:  # Gemma: rounded to the type of the weights, which here are wider than the checkpoint's
+        config = json.loads((Path(folder) / "config.json").read_text())
+        scale.copy_(scale.to(getattr(torch, config.get("dtype") or config["torch_dtype"])))
     with torch.no_grad():
         return model(ids, use_cache=False).logits
 
@@ -154,8 +203,8 @@ def compare(program, name, folder, length, scratch):
 def random_case(program, case, scratch):
     name, family, overrides, edit = case
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        dtype = edit if isinstance(edit, str) else "float16"
-        make_checkpoint(folder, family, overrides, dtype=dtype)
+        dtype = edit if isinstance(edit, str) and edit != "stacked" else "float16"
+        make_checkpoint(folder, family, overrides, dtype=dtype, stacked_experts=edit == "stacked")
         if callable(edit):
             path = Path(folder) / "config.json"
             path.write_text(json.dumps(edit(json.loads(path.read_text()))))

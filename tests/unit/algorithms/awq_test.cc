@@ -19,7 +19,7 @@ using testing_problems::tokens_with_outliers;
 using testing_problems::transform_row;
 
 const Scheme kScheme{"int", 4, 64, true};
-const ScaleEdge kNormEdge{ScaleEdge::Producer::norm, "norm", Slot::mlp_in, 1, 0};
+const ScaleEdge kNormEdge{ScaleEdge::Producer::norm, "norm", {Slot::mlp_in, std::nullopt}, 1, 0};
 
 std::unique_ptr<Transform> awq(const std::vector<std::pair<std::string, OptionValue>>& changes = {}) {
   Options options(awq_options());
@@ -173,7 +173,8 @@ TEST(AwqFold, SharedHeadsCarryOneScale) {
   SharedInputProblem problem;
   problem.linears = {linear("o", LinearRole::o_proj, at::randn({64, width}), {"int", 4, 32, true})};
   problem.stats = &stats;
-  const ScaleEdge edge{ScaleEdge::Producer::linear, "v", Slot::attention_out, repeat, head_dim};
+  const ScaleEdge edge{
+      ScaleEdge::Producer::linear, "v", {Slot::attention_out, std::nullopt}, repeat, head_dim};
   const FoldDecision decision = awq()->fold(edge, problem);
   ASSERT_TRUE(decision.scales.defined());
   const at::Tensor heads = decision.scales.view({kv_heads, repeat, head_dim});

@@ -56,7 +56,7 @@ ModelGraph tiny_graph(bool tied, int64_t layers = 2, int64_t vocabulary = 61) {
 /// Log-probabilities of one row in double, the model run on that row alone: [ctx, vocab].
 at::Tensor direct_log_p(const ModelGraph& graph, const Weights& weights, const at::Tensor& row) {
   const at::Tensor embedding = weights.load("model.embed_tokens.weight");
-  at::Tensor hidden = embed(embedding, row.unsqueeze(0));
+  at::Tensor hidden = embed(graph, embedding, row.unsqueeze(0));
   const RopeTables rope = rope_tables(graph.config, row.numel(), at::kCPU);
   for (const Block& block : graph.blocks) {
     const BlockWeights loaded(block, weights, at::kCPU);

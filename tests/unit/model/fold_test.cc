@@ -14,8 +14,7 @@ const Linear& linear_named(const Block& block, const std::string& name) {
 }
 
 int64_t producer_channels(const SmallModel& model, const ScaleEdge& edge) {
-  if (edge.producer_kind == ScaleEdge::Producer::norm) return model.graph.config.hidden_size;
-  return linear_named(model.block(), edge.producer).out;
+  return model.block().consumers(edge).front()->in / edge.repeat;
 }
 
 // Consumer column (g * repeat + r) * head_dim + c reads producer channel g * head_dim + c.
@@ -29,16 +28,19 @@ void divide_producer(SmallModel& model, const ScaleEdge& edge, const at::Tensor&
     const Block& block = model.block();
     const Norm& norm = edge.producer == block.attention_norm.name ? block.attention_norm : block.mlp_norm;
     ASSERT_EQ(norm.name, edge.producer);
-    model.weights.set_norm(norm, model.weights.norm(norm) / scales);
+    const at::Tensor weight = model.weights.norm(norm);
+    model.weights.set_norm(norm, norm.one_plus ? (1 + weight) / scales - 1 : weight / scales);
     return;
   }
   const Linear& linear = linear_named(model.block(), edge.producer);
-  model.weights.set_weight(linear, model.weights.weight(linear) / scales.unsqueeze(1));
+  at::Tensor weight = model.weights.weight(linear).clone();
+  weight.narrow(0, edge.first_row, scales.numel()).div_(scales.unsqueeze(1));
+  model.weights.set_weight(linear, weight);
   if (linear.bias) model.weights.set_bias(linear, model.weights.bias(linear) / scales);
 }
 
 void multiply_consumers(SmallModel& model, const ScaleEdge& edge, const at::Tensor& scales) {
-  for (const Linear* linear : model.block().reading(edge.slot)) {
+  for (const Linear* linear : model.block().consumers(edge)) {
     model.weights.set_weight(*linear, model.weights.weight(*linear) * consumer_scales(edge, scales));
   }
 }
@@ -50,27 +52,46 @@ std::vector<json> variants() {
           with(small_config(), {{"num_key_value_heads", 4}}),
           with(small_config(), {{"num_key_value_heads", 1}, {"attention_bias", true}, {"mlp_bias", true}}),
           with(small_config("mistral"), {{"sliding_window", 3}}),
-          small_config("qwen2"),
-          small_config("qwen3")};
+          with(small_config("phi3"), {{"num_key_value_heads", 4}}),
+          with(family_config("qwen2_moe"), {{"qkv_bias", false}})};
+}
+
+void expect_every_edge_preserves(const json& config) {
+  const size_t edges = SmallModel(config).block().edges.size();
+  for (size_t e = 0; e < edges; ++e) {
+    SmallModel model(config);
+    const ScaleEdge edge = model.block().edges[e];
+    const at::Tensor hidden = random_hidden(2, 9), before = model.run(hidden);
+    const at::Tensor scales = random_scales(producer_channels(model, edge));
+    divide_producer(model, edge, scales);
+    EXPECT_GT(relative_difference(model.run(hidden), before), 1e-3)
+        << "half a fold must change the function: " << edge.producer << " of " << config.dump();
+    multiply_consumers(model, edge, scales);
+    EXPECT_LT(relative_difference(model.run(hidden), before), 4e-6)
+        << edge.producer << " of " << config.dump();
+  }
 }
 
 TEST(ScaleEdges, FoldingPreservesTheFunction) {
-  for (const json& config : variants()) {
-    const size_t edges = SmallModel(config).block().edges.size();
-    ASSERT_EQ(edges, 4u);
-    for (size_t e = 0; e < edges; ++e) {
-      SmallModel model(config);
-      const ScaleEdge edge = model.block().edges[e];
-      const at::Tensor hidden = random_hidden(2, 9), before = model.run(hidden);
-      const at::Tensor scales = random_scales(producer_channels(model, edge));
-      divide_producer(model, edge, scales);
-      EXPECT_GT(relative_difference(model.run(hidden), before), 1e-3)
-          << "half a fold must change the function";
-      multiply_consumers(model, edge, scales);
-      EXPECT_LT(relative_difference(model.run(hidden), before), 2e-6)
-          << edge.producer << " of " << config.dump();
-    }
+  for (const json& config : variants()) expect_every_edge_preserves(config);
+}
+
+TEST(ScaleEdges, OfEveryFamily) {
+  for (const std::string& family : all_families()) {
+    const json config = family_config(family);
+    const Block& block = SmallModel(config).block();
+    // norm, v, norm, and one up -> down for each MLP
+    const size_t mlps = block.experts ? block.experts->count + (family == "qwen2_moe" ? 1 : 0) : 1;
+    EXPECT_EQ(block.edges.size(), 3 + mlps) << family;
+    expect_every_edge_preserves(config);
   }
+}
+
+TEST(ScaleEdges, AClipOnValuesLeavesNoEdgeThroughAttention) {
+  const json config = with(family_config("olmoe"), {{"clip_qkv", 0.5}});
+  const SmallModel model(config);
+  for (const ScaleEdge& edge : model.block().edges) EXPECT_NE(edge.input.slot, Slot::attention_out);
+  expect_every_edge_preserves(config);
 }
 
 }  // namespace

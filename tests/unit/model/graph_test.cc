@@ -36,7 +36,7 @@ TEST(ModelGraph, LinearsInTheOrderOfTheForwardPass) {
   for (size_t i = 0; i < std::size(rows); ++i) {
     EXPECT_EQ(block.linears[i].name, rows[i].name);
     EXPECT_EQ(block.linears[i].role, rows[i].role);
-    EXPECT_EQ(block.linears[i].slot, rows[i].slot);
+    EXPECT_EQ(block.linears[i].input, (Input{rows[i].slot, std::nullopt}));
     EXPECT_EQ(block.linears[i].out, rows[i].out);
     EXPECT_EQ(block.linears[i].in, rows[i].in);
     EXPECT_FALSE(block.linears[i].bias);
@@ -94,29 +94,44 @@ TEST(ModelGraph, Edges) {
   using Producer = ScaleEdge::Producer;
   EXPECT_EQ(block.edges[0].producer, "model.layers.0.input_layernorm");
   EXPECT_EQ(block.edges[0].producer_kind, Producer::norm);
-  EXPECT_EQ(block.edges[0].slot, Slot::attention_in);
+  EXPECT_EQ(block.edges[0].input.slot, Slot::attention_in);
   EXPECT_EQ(block.edges[1].producer, "model.layers.0.self_attn.v_proj");
   EXPECT_EQ(block.edges[1].producer_kind, Producer::linear);
-  EXPECT_EQ(block.edges[1].slot, Slot::attention_out);
+  EXPECT_EQ(block.edges[1].input.slot, Slot::attention_out);
   EXPECT_EQ(block.edges[1].repeat, 2);
   EXPECT_EQ(block.edges[1].head_dim, 8);
   EXPECT_EQ(block.edges[2].producer, "model.layers.0.post_attention_layernorm");
   EXPECT_EQ(block.edges[3].producer, "model.layers.0.mlp.up_proj");
-  EXPECT_EQ(block.edges[3].slot, Slot::mlp_mid);
+  EXPECT_EQ(block.edges[3].input.slot, Slot::mlp_mid);
   const ModelGraph mha = graph_of(with(small_config(), {{"num_key_value_heads", 4}}));
   EXPECT_EQ(mha.blocks[0].edges[1].repeat, 1);
   EXPECT_EQ(mha.blocks[0].edges[1].head_dim, 0);
 }
 
 TEST(ModelGraph, RoleTargets) {
-  EXPECT_TRUE(role_matches(LinearRole::q_proj, "q_proj"));
-  EXPECT_TRUE(role_matches(LinearRole::q_proj, "attention"));
-  EXPECT_TRUE(role_matches(LinearRole::q_proj, "linear"));
-  EXPECT_FALSE(role_matches(LinearRole::q_proj, "mlp"));
-  EXPECT_FALSE(role_matches(LinearRole::q_proj, ""));
-  EXPECT_TRUE(role_matches(LinearRole::down_proj, "mlp"));
-  EXPECT_TRUE(role_matches(LinearRole::lm_head, "linear"));
-  EXPECT_FALSE(role_matches(LinearRole::lm_head, ""));
+  const auto words_of = [](const Linear& linear) {
+    std::vector<std::string> words;
+    for (const std::string& word : role_targets()) {
+      if (word_matches(linear, word)) words.push_back(word);
+    }
+    EXPECT_FALSE(word_matches(linear, ""));
+    return words;
+  };
+  const ModelGraph graph = graph_of(family_config("qwen2_moe"));
+  const Block& block = graph.blocks[0];
+  EXPECT_THAT(words_of(*block.find(LinearRole::q_proj)), ElementsAre("linear", "attention", "q_proj"));
+  EXPECT_THAT(words_of(*block.find(LinearRole::router)), ElementsAre("router"));
+  EXPECT_THAT(words_of(*block.find(LinearRole::shared_expert_gate)), ElementsAre("shared_expert_gate"));
+  EXPECT_THAT(words_of(*block.find(LinearRole::up_proj)),
+              ElementsAre("linear", "mlp", "shared_expert", "up_proj"));
+  EXPECT_THAT(words_of(*block.find(LinearRole::up_proj, 2)),
+              ElementsAre("linear", "mlp", "expert", "up_proj"));
+  EXPECT_THAT(words_of(graph.lm_head), ElementsAre("linear", "lm_head"));
+  const ModelGraph phi = graph_of(family_config("phi3"));
+  EXPECT_THAT(words_of(*phi.blocks[0].find(LinearRole::qkv_proj)),
+              ElementsAre("linear", "attention", "qkv_proj"));
+  EXPECT_THAT(words_of(*phi.blocks[0].find(LinearRole::gate_up_proj)),
+              ElementsAre("linear", "mlp", "gate_up_proj"));
   EXPECT_THAT(role_targets(), testing::IsSupersetOf({"linear", "attention", "mlp", "k_proj", "lm_head"}));
 }
 
@@ -126,7 +141,8 @@ TEST(ModelGraph, ListsFamilies) {
     names.push_back(info.model_type);
     EXPECT_NE(info.description, "");
   }
-  EXPECT_THAT(names, ElementsAre("llama", "mistral", "qwen2", "qwen3"));
+  EXPECT_THAT(names, ElementsAre("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3",
+                                 "mixtral", "qwen2_moe", "qwen3_moe", "olmoe"));
   ModelConfig config;
   config.model_type = "gpt2";
   EXPECT_THAT(user_error_of([&] { build_graph(config); }), AllOf(HasSubstr("'gpt2'"), HasSubstr("llama")));

@@ -38,6 +38,40 @@ inline nlohmann::json with(nlohmann::json config, const nlohmann::json& changes)
   return config;
 }
 
+/// A small model of any family. What is special about the family is on: windows, soft caps, a partial
+/// rotation, experts (4, of which 2 a token, 24 channels wide) and dense layers between them.
+inline nlohmann::json family_config(const std::string& model_type) {
+  const nlohmann::json experts = {
+      {"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}};
+  const std::map<std::string, nlohmann::json> special = {
+      {"mistral", {{"sliding_window", 3}}},
+      {"gemma2",
+       {{"sliding_window", 3},
+        {"query_pre_attn_scalar", 12},
+        {"attn_logit_softcapping", 2.0},
+        {"final_logit_softcapping", 3.0}}},
+      {"gemma3_text",
+       {{"sliding_window", 3},
+        {"sliding_window_pattern", 2},
+        {"query_pre_attn_scalar", 12},
+        {"rope_local_base_freq", 100.0}}},
+      {"phi3", {{"partial_rotary_factor", 0.5}, {"sliding_window", 5}}},
+      {"mixtral", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"sliding_window", 6}}},
+      {"qwen2_moe", with(experts, {{"shared_expert_intermediate_size", 40}})},
+      {"qwen3_moe", with(experts, {{"norm_topk_prob", true}})},
+      {"olmoe", with(experts, {{"norm_topk_prob", true}})},
+  };
+  const auto found = special.find(model_type);
+  return found == special.end() ? small_config(model_type) : with(small_config(model_type), found->second);
+}
+
+/// Every family that there is.
+inline std::vector<std::string> all_families() {
+  std::vector<std::string> names;
+  for (const FamilyInfo& info : supported_families()) names.push_back(info.model_type);
+  return names;
+}
+
 inline ModelGraph graph_of(const nlohmann::json& config) {
   return build_graph(parse_model_config(config, "config.json"));
 }
@@ -62,10 +96,11 @@ class RandomWeights : public WeightSource {
     for (const auto& [name, shape] : graph.expected_tensors()) {
       const at::Tensor noise = at::randn(shape, at::kFloat);
       const bool norm = name.find("norm") != std::string::npos;
+      const double centre = graph.final_norm.one_plus ? 0.0 : 1.0;
       if (shape.size() == 2) {
         tensors_[name] = noise / std::sqrt(static_cast<double>(shape[1]));
       } else {
-        tensors_[name] = norm ? 1 + 0.3 * noise : 0.5 * noise;
+        tensors_[name] = norm ? centre + 0.3 * noise : 0.5 * noise;
       }
     }
   }

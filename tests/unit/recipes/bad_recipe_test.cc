@@ -224,6 +224,12 @@ std::vector<BadRecipe> value_errors() {
        with_rule("calibration: {seq_len: 1}\n"),
        "r.yaml:1:24: calibration.seq_len: expected an integer from 2",
        {}},
+      {"propagate_word",
+       with_rule("calibration: {propagate: referense}\n"),
+       "r.yaml:1:26: calibration.propagate: expected quantised or reference, found 'referense'",
+       {}},
+      {"limit_word", with_rule("limits: {ram: much}\n"), "r.yaml:1:15: limits.ram: expected", {"much"}},
+      {"limit_key", with_rule("limits: {memory: 4GiB}\n"), "r.yaml:1:10: limits", {"memory"}},
       {"seed_negative",
        with_rule("calibration: {seed: -1}\n"),
        "r.yaml:1:21: calibration.seed: expected an integer of at least 0",
@@ -263,7 +269,8 @@ std::vector<BadRecipe> name_errors() {
   return {
       {"target_unknown",
        targets("[atention]"),
-       "r.yaml:2:15: rules[0].targets[0]: expected one of linear, attention, mlp, q_proj",
+       "r.yaml:2:15: rules[0].targets[0]: expected one of linear, attention, mlp, expert, shared_expert, "
+       "q_proj",
        {"'atention'", "did you mean 'attention'?"}},
       {"target_scalar",
        targets("linear"),

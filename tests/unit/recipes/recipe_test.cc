@@ -179,18 +179,19 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
   EXPECT_EQ(json, nlohmann::json::parse(R"({
     "model": null,
     "output": {"path": null, "formats": ["compressed-tensors"], "shard_size": 5000000000},
-    "calibration": {"data": [], "samples": 128, "seq_len": 512, "seed": 0},
+    "calibration": {"data": [], "samples": 128, "seq_len": 512, "seed": 0, "propagate": "quantised"},
     "transforms": [],
     "rules": [{"targets": ["linear"], "scheme": {"type": "int", "bits": 4, "group_size": 128, "symmetric": true},
                "solver": {"rtn": {}}}],
     "ignore": ["lm_head"],
-    "evaluate": null})"));
+    "evaluate": null,
+    "limits": {"ram": null, "vram": null, "disk": null}})"));
 }
 
 TEST(TargetMatches, WordsAndExpressions) {
   const std::string name = "model.layers.1.mlp.down_proj";
   const auto matches = [&](const std::string& target) {
-    return target_matches(target, LinearRole::down_proj, name);
+    return target_matches(target, {.name = name, .role = LinearRole::down_proj, .input = {}});
   };
   for (const char* yes : {"down_proj", "mlp", "linear", "/down/", "/down", "/^model\\.layers\\.1\\./",
                           "/layers\\.(0|1)\\..*proj$/"}) {

@@ -44,7 +44,7 @@ class FoldTest : public ::testing::Test {
         .contiguous();
   }
 
-  int64_t width_of(const ScaleEdge& edge) const { return block_.reading(edge.slot).front()->in; }
+  int64_t width_of(const ScaleEdge& edge) const { return block_.consumers(edge).front()->in; }
 
   QuantizedTensor quantize(const std::string& name) {
     for (const Linear& linear : block_.linears) {
@@ -83,7 +83,7 @@ TEST_F(FoldTest, RoundedNormWeightsAreCompensatedExactly) {
   const at::Tensor before = output();
   BlockState s =
       state(DType::BF16);  // 8 bits of precision: without compensation the error would be near 1e-3
-  for (const Linear* reader : block_.reading(edge.slot)) s.to_solve.insert(reader->name);
+  for (const Linear* reader : block_.consumers(edge)) s.to_solve.insert(reader->name);
   apply_fold(s, edge, scales_for(edge, width_of(edge)));
   const at::Tensor stored = s.changed.at(edge.producer + ".weight");
   EXPECT_TRUE(at::equal(stored, stored.to(at::kBFloat16).to(at::kFloat)));
@@ -94,7 +94,7 @@ TEST_F(FoldTest, ChannelsThatWouldVanishOrOverflowKeepTheirScale) {
   const ScaleEdge& edge = block_.edges.front();
   const at::Tensor before = output();
   BlockState s = state(DType::F16);
-  for (const Linear* reader : block_.reading(edge.slot)) s.to_solve.insert(reader->name);
+  for (const Linear* reader : block_.consumers(edge)) s.to_solve.insert(reader->name);
   at::Tensor scales = at::ones({width_of(edge)});
   scales[3] = 1e12;
   scales[5] = 1e-12;

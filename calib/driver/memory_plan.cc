@@ -1,0 +1,155 @@
+#include "calib/driver/memory_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "calib/driver/block_memory.h"
+#include "calib/driver/stream.h"
+#include "lib/activations/block_size.h"
+#include "lib/activations/program_memory.h"
+#include "lib/base/strings.h"
+
+namespace lathe {
+namespace {
+
+constexpr uint64_t kLeanSlack = 300'000'000;
+
+/// One way to run.
+struct Way {
+  StreamStorage storage;
+  MemoryBytes peak;
+  std::vector<std::pair<std::string, uint64_t>> parts;
+};
+
+/// Placements, fastest first. On a CPU a file (cached by the system while there is room) is cheaper than to
+/// compute attention, gate and up twice; on a GPU it is the other way round.
+std::vector<StreamStorage> placements(const MemoryRequest& request) {
+  using P = Placement;
+  using Inner = std::optional<Placement>;
+  const bool cpu = request.job->device.is_cpu();
+  const std::vector<std::pair<P, Inner>> pairs =
+      cpu ? std::vector<std::pair<P, Inner>>{{P::device, P::device},
+                                             {P::device, P::disk},
+                                             {P::device, std::nullopt},
+                                             {P::disk, P::disk},
+                                             {P::disk, std::nullopt}}
+          : std::vector<std::pair<P, Inner>>{{P::device, P::device},
+                                             {P::device, std::nullopt},
+                                             {P::host, std::nullopt},
+                                             {P::disk, std::nullopt}};
+  const int64_t width = std::max(inner_width(*request.job->graph), request.job->graph->config.hidden_size);
+  std::vector<StreamStorage> result;
+  for (const auto& [hidden, inner] : pairs) {
+    const bool moves = hidden != P::device || (inner && *inner != P::device);
+    const int64_t large = moves ? large_transfer(request.length, width, request.job->device) : 0;
+    result.push_back({.hidden = {.placement = hidden, .transfer_rows = large, .work = {}}, .inner = inner});
+    // The same with the smallest transfers, where the larger ones don't fit.
+    if (large > chunk_rows(request.length, request.job->device)) {
+      result.push_back({.hidden = {.placement = hidden, .transfer_rows = 0, .work = {}}, .inner = inner});
+    }
+  }
+  return result;
+}
+
+MemoryBytes store_bytes(const MemoryRequest& request, const StreamStorage& storage, Placement placement,
+                        int64_t width, DType dtype) {
+  HiddenStorage where = storage.hidden;
+  where.placement = placement;
+  return bytes_of_store(
+      stream_spec(where, request.samples, request.length, width, dtype, request.job->device));
+}
+
+MemoryBytes times(const MemoryBytes& bytes, uint64_t count) {
+  return {bytes.ram * count, bytes.vram * count, bytes.disk * count};
+}
+
+std::string where_text(Placement placement, bool cpu) {
+  if (placement == Placement::disk) return "on disk";
+  return cpu || placement == Placement::host ? "in memory" : "on the device";
+}
+
+Way assess(const MemoryRequest& request, const StreamStorage& storage) {
+  const CalibrationJob& job = *request.job;
+  const bool cpu = job.device.is_cpu();
+  const uint64_t streams = carries_two_streams(job) ? 2 : 1;
+  const MemoryBytes hidden = times(
+      store_bytes(request, storage, storage.hidden.placement, job.graph->config.hidden_size, DType::F32),
+      streams);
+  MemoryBytes inner;
+  if (storage.inner) {
+    inner =
+        times(store_bytes(request, storage, *storage.inner, inner_width(*job.graph), job.compute), streams);
+  }
+  const BlockMemory block = block_memory(job, request.samples, request.length, !storage.inner);
+  const uint64_t blocks = 2 * block.weights + block.originals;  // the next one is read meanwhile
+  const uint64_t work = block.codes + block.statistics + block.scratch;
+  const MemoryBytes program = program_memory(request.base_ram, job.device);
+  const MemoryBytes computing = cpu ? MemoryBytes{blocks + work, 0, 0}
+                                    // Beside the device's: the pinned copy on the way there, and the codes.
+                                    : MemoryBytes{block.weights + block.codes, blocks + work, 0};
+  Way way{storage, program + hidden + inner + computing, {}};
+  const auto all = [](const MemoryBytes& bytes) { return bytes.ram + bytes.vram + bytes.disk; };
+  way.parts = {{"program and text", all(program)},
+               {"hidden states " + where_text(storage.hidden.placement, cpu), all(hidden)},
+               {"two blocks' weights", blocks},
+               {"statistics of an input", block.statistics},
+               {"quantised block", block.codes},
+               {"work on a chunk or an input", block.scratch}};
+  if (storage.inner)
+    way.parts.emplace_back("values inside a block " + where_text(*storage.inner, cpu), all(inner));
+  std::stable_sort(way.parts.begin(), way.parts.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  return way;
+}
+
+/// The first way within `lean` bytes of RAM. Peaks are upper bounds, an eighth above what is measured: where
+/// there is no such way, one that much larger; at last the one that takes least.
+size_t lean_way(const std::vector<MemoryBytes>& peaks, MemoryLimits limits, uint64_t lean) {
+  const uint64_t most = limits.ram.value_or(UINT64_MAX);
+  for (const uint64_t ram : {lean, lean + lean / 8}) {
+    limits.ram = std::min(ram, most);
+    if (const auto first = first_way(peaks, limits)) return *first;
+  }
+  limits.ram = most;
+  for (const MemoryBytes& peak : peaks) {
+    if (peak.disk <= limits.disk.value_or(UINT64_MAX)) limits.ram = std::min(*limits.ram, peak.ram);
+  }
+  return choose_way(peaks, limits, "calibration");
+}
+
+}  // namespace
+
+uint64_t lean_ram(const MemoryRequest& request) {
+  const CalibrationJob& job = *request.job;
+  const auto tokens = static_cast<uint64_t>(request.samples) * static_cast<uint64_t>(request.length);
+  return 2 * largest_block_bytes(*job.graph) + gram_bytes(job) +
+         tokens * static_cast<uint64_t>(job.graph->config.hidden_size) * 4 + kLeanSlack;
+}
+
+MemoryPlan plan_memory(const MemoryRequest& request) {
+  std::vector<Way> ways;
+  std::vector<MemoryBytes> peaks;
+  for (const StreamStorage& storage : placements(request)) {
+    ways.push_back(assess(request, storage));
+    peaks.push_back(ways.back().peak);
+  }
+  const MemoryLimits limits = effective_limits(request.limits, request.machine);
+  size_t chosen = choose_way(peaks, limits, "calibration");
+  if (!request.limits.ram && request.job->device.is_cpu())
+    chosen = lean_way(peaks, limits, lean_ram(request));
+  return {std::move(ways[chosen].storage), ways[chosen].peak, std::move(ways[chosen].parts)};
+}
+
+std::string describe_memory(const MemoryPlan& plan) {
+  std::string text = fmt::format("memory     at most {}", human_bytes(plan.peak.ram));
+  if (plan.peak.vram > 0) text += fmt::format(", {} on the device", human_bytes(plan.peak.vram));
+  if (plan.peak.disk > 0) text += fmt::format(", {} of temporary files", human_bytes(plan.peak.disk));
+  text += "\n";
+  for (const auto& [name, bytes] : plan.parts)
+    text += fmt::format("           {:>9}  {}\n", human_bytes(bytes), name);
+  if (!plan.storage.inner) text += "           values inside a block are computed twice\n";
+  return text;
+}
+
+}  // namespace lathe
