@@ -23,43 +23,51 @@ at::Tensor kurtosis_of(const at::Tensor& m1, const at::Tensor& m2, const at::Ten
 
 }  // namespace
 
-kernels::MomentsWanted ChannelSumsCollector::wanted(StatSet set) {
-  return {.magnitude = set.mean_abs,
-          .square = set.mean_square || set.kurtosis,
-          .powers = set.kurtosis,
-          .outliers = set.outliers};
-}
+ChannelSumsCollector::ChannelSumsCollector(StatSet wanted, int64_t width, c10::Device device)
+    : wanted_(wanted),
+      width_(width),
+      sums_(kernels::no_moments(width,
+                                {.magnitude = wanted.mean_abs,
+                                 .square = wanted.mean_square || wanted.kurtosis,
+                                 .powers = wanted.kurtosis,
+                                 .outliers = wanted.outliers},
+                                device)) {}
 
-void ChannelSumsCollector::observe(const kernels::ChannelMoments& chunk) {
-  for (const auto member : kSums) {
-    const at::Tensor& part = chunk.*member;
-    if (!part.defined()) continue;
-    at::Tensor& sum = sums_.*member;
-    if (!sum.defined()) sum = at::zeros_like(part, part.scalar_type() == at::kInt ? at::kLong : at::kDouble);
-    sum += part;
-  }
+void ChannelSumsCollector::observe(const at::Tensor& x) {
+  kernels::add_channel_moments(x, sums_, rows_);
+  rows_ += x.size(0);
 }
 
 void ChannelSumsCollector::merge(const ChannelSumsCollector& other) {
+  const c10::Device device = sums_.low.device();
   for (const auto member : kSums) {
-    const at::Tensor& part = other.sums_.*member;
-    if (!part.defined()) continue;
-    at::Tensor& sum = sums_.*member;
-    sum = sum.defined() ? sum + part.to(sum.device()) : part.clone();
+    if ((sums_.*member).defined()) sums_.*member += (other.sums_.*member).to(device);
   }
+  sums_.low = at::minimum(sums_.low, other.sums_.low.to(device));
+  sums_.high = at::maximum(sums_.high, other.sums_.high.to(device));
+  const at::Tensor bad = other.sums_.bad.to(device);
+  sums_.bad = at::minimum(sums_.bad, at::where(bad == kernels::kNoneBad, bad, bad + rows_ * width_));
+  rows_ += other.rows_;
 }
 
-at::Tensor ChannelSumsCollector::mean_abs(double factor) const {
-  return wanted_.mean_abs ? (sums_.magnitude * factor).to(at::kFloat) : at::Tensor();
+MinMax ChannelSumsCollector::range() const {
+  return {sums_.low + 0.0f, sums_.high + 0.0f};  // one zero, whichever sign came first
 }
 
-at::Tensor ChannelSumsCollector::mean_square(double factor) const {
-  return wanted_.mean_square ? (sums_.square * factor).to(at::kFloat) : at::Tensor();
+at::Tensor ChannelSumsCollector::mean_abs() const {
+  if (!wanted_.mean_abs) return {};
+  return (sums_.magnitude / static_cast<double>(rows_)).to(at::kFloat);
 }
 
-ChannelSumsCollector::Kurtosis ChannelSumsCollector::kurtosis(double factor) const {
+at::Tensor ChannelSumsCollector::mean_square() const {
+  if (!wanted_.mean_square) return {};
+  return (sums_.square / static_cast<double>(rows_)).to(at::kFloat);
+}
+
+ChannelSumsCollector::Kurtosis ChannelSumsCollector::kurtosis() const {
   if (!wanted_.kurtosis) return {};
-  const at::Tensor means = at::stack({sums_.first, sums_.square, sums_.third, sums_.fourth}) * factor;
+  const at::Tensor means =
+      at::stack({sums_.first, sums_.square, sums_.third, sums_.fourth}) / static_cast<double>(rows_);
   const at::Tensor all = means.mean(1);
   return {kurtosis_of(means[0], means[1], means[2], means[3]).to(at::kFloat),
           kurtosis_of(all[0], all[1], all[2], all[3]).item<double>()};

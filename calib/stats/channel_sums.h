@@ -1,8 +1,9 @@
-// Means per channel from sums over tokens: E|x|, E[x^2], outlier counts, kurtosis.
+// What one pass over the tokens gives for each channel: extent, E|x|, E[x^2], outlier counts, kurtosis.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include "calib/stats/min_max.h"
 #include "calib/stats/stat_set.h"
 #include "lib/kernels/channel_moments.h"
 
@@ -10,20 +11,24 @@ namespace lathe {
 
 /// Adds the chunks' sums in FP64, in the order they come. A merge adds two such sums: the same bits as the
 /// whole where `other` holds one chunk, else within tokens / kChunkTokens * 2^-53 relative, before the one
-/// rounding to FP32 at the end. Outlier counts are exact.
+/// rounding to FP32 at the end. Extent and outlier counts are exact.
 class ChannelSumsCollector {
  public:
-  explicit ChannelSumsCollector(StatSet wanted) : wanted_(wanted) {}
+  ChannelSumsCollector(StatSet wanted, int64_t width, c10::Device device);
 
-  /// What the kernel has to make for the wanted statistics.
-  static kernels::MomentsWanted wanted(StatSet set);
-
-  void observe(const kernels::ChannelMoments& chunk);
+  /// x: contiguous [rows, width], a chunk at most.
+  void observe(const at::Tensor& x);
   void merge(const ChannelSumsCollector& other);
 
-  /// Float [width]; factor: 1 / tokens. Undefined where not wanted.
-  at::Tensor mean_abs(double factor) const;
-  at::Tensor mean_square(double factor) const;
+  /// Long [1] on the device: the first element that is not finite or too large, counted over all rows
+  /// (kernels::ChannelMoments).
+  const at::Tensor& bad() const { return sums_.bad; }
+  int64_t rows() const { return rows_; }
+
+  MinMax range() const;
+  /// Float [width]; undefined where not wanted.
+  at::Tensor mean_abs() const;
+  at::Tensor mean_square() const;
   /// Long [width].
   at::Tensor outliers() const { return sums_.outliers; }
 
@@ -33,11 +38,13 @@ class ChannelSumsCollector {
     at::Tensor channels;  // Float [width]
     double tensor = 0;    // of all values together
   };
-  Kurtosis kurtosis(double factor) const;
+  Kurtosis kurtosis() const;
 
  private:
   StatSet wanted_;
-  kernels::ChannelMoments sums_;  // outliers: Long
+  int64_t width_;
+  int64_t rows_ = 0;
+  kernels::ChannelMoments sums_;
 };
 
 }  // namespace lathe

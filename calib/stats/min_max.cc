@@ -8,29 +8,9 @@
 
 namespace lathe {
 
-void MinMaxCollector::extend(const MinMax& by) {
-  if (!range_.defined()) {
-    range_ = by;
-    return;
-  }
-  range_ = {at::minimum(range_.low, by.low), at::maximum(range_.high, by.high)};
-}
-
-void MinMaxCollector::observe(const kernels::ChannelMoments& chunk) { extend({chunk.low, chunk.high}); }
-
-void MinMaxCollector::merge(const MinMaxCollector& other) {
-  if (!other.range_.defined()) return;
-  const c10::Device device = range_.defined() ? range_.low.device() : other.range_.low.device();
-  extend({other.range_.low.to(device), other.range_.high.to(device)});
-}
-
-MinMax MinMaxCollector::finish() const {
-  return {range_.low + 0.0f, range_.high + 0.0f};  // one zero, whichever sign came first
-}
-
-void EmaMinMaxCollector::observe(const kernels::ChannelMoments& chunk) {
+void EmaMinMaxCollector::observe(const MinMax& chunk) {
   const at::Tensor low = chunk.low.to(at::kDouble), high = chunk.high.to(at::kDouble);
-  if (steps_ == 0) first_ = {chunk.low, chunk.high};
+  if (steps_ == 0) first_ = chunk;
   low_sum_ = steps_ == 0 ? low : low_sum_ * kEmaDecay + low;
   high_sum_ = steps_ == 0 ? high : high_sum_ * kEmaDecay + high;
   ++steps_;

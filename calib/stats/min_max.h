@@ -1,9 +1,7 @@
-// Running and averaged minimum and maximum of each channel.
+// Minimum and maximum of channels, groups and tensors, and their exponential average.
 #pragma once
 
 #include <ATen/core/Tensor.h>
-
-#include "lib/kernels/channel_moments.h"
 
 namespace lathe {
 
@@ -11,18 +9,6 @@ namespace lathe {
 struct MinMax {
   at::Tensor low, high;
   bool defined() const { return low.defined(); }
-};
-
-/// Exact, whatever the order.
-class MinMaxCollector {
- public:
-  void observe(const kernels::ChannelMoments& chunk);
-  void merge(const MinMaxCollector& other);
-  MinMax finish() const;
-
- private:
-  void extend(const MinMax& by);
-  MinMax range_;
 };
 
 /// What is kept of the average at each step: e_0 = v_0, e_n = kEmaDecay * e_(n-1) + (1 - kEmaDecay) * v_n, as
@@ -35,7 +21,8 @@ constexpr double kEmaDecay = 0.99;
 /// are in order and the first ends with a chunk.
 class EmaMinMaxCollector {
  public:
-  void observe(const kernels::ChannelMoments& chunk);
+  /// chunk: the channels' range over one step; kept, not copied.
+  void observe(const MinMax& chunk);
   void merge(const EmaMinMaxCollector& other);
   MinMax finish() const;
 

@@ -24,11 +24,6 @@ void add_runs(TokenRuns& runs, const at::Tensor& indices, int64_t offset) {
   for (int64_t i = 0; i < indices.size(0); ++i) runs.add(offset + index[i], 1);
 }
 
-/// bad + row * width, where there is something bad.
-at::Tensor moved(const at::Tensor& bad, int64_t elements) {
-  return at::where(bad == kernels::kNoneBad, bad, bad + elements);
-}
-
 }  // namespace
 
 StatsCollector::StatsCollector(StatSet wanted, int64_t width, c10::Device device, std::string where,
@@ -38,24 +33,33 @@ StatsCollector::StatsCollector(StatSet wanted, int64_t width, c10::Device device
       device_(device),
       where_(std::move(where)),
       name_token_(std::move(name_token)),
-      sums_(wanted) {
+      sums_(wanted, width, device) {
   if (wanted.gram) gram_.emplace(width, device);
-  if (wanted.cross_gram) cross_gram_.emplace(width, device);
+  if (wanted.cross_gram) {
+    cross_gram_.emplace(width, device);
+    reference_.emplace(StatSet{}, width, device);
+  }
   if (wanted.distribution) distribution_.emplace();
   if (wanted.channel_distribution) channel_distribution_.emplace();
 }
 
 void StatsCollector::observe(const at::Tensor& x, const at::Tensor& mask, const at::Tensor& weights) {
   LATHE_ASSERT(!wanted_.cross_gram, "{}: the reference stream is missing", where_);
-  chunker_.push(counted_rows(x, {}, mask, weights), [this](const ObservedRows& chunk) { take(chunk); });
+  observe_rows(counted_rows(x, {}, mask, weights));
 }
 
 void StatsCollector::observe_pair(const at::Tensor& x, const at::Tensor& reference, const at::Tensor& mask,
                                   const at::Tensor& weights) {
   LATHE_ASSERT(reference.sizes() == x.sizes() && reference.scalar_type() == x.scalar_type(),
                "{}: the reference stream is of another shape or type", where_);
-  chunker_.push(counted_rows(x, wanted_.cross_gram ? reference : at::Tensor(), mask, weights),
-                [this](const ObservedRows& chunk) { take(chunk); });
+  observe_rows(counted_rows(x, wanted_.cross_gram ? reference : at::Tensor(), mask, weights));
+}
+
+void StatsCollector::observe_rows(const ObservedRows& rows) {
+  // Counts are the same however they are cut: a GPU counts many rows at once faster.
+  if (distribution_ && rows.count() > 0) distribution_->observe(rows.x);
+  if (channel_distribution_ && rows.count() > 0) channel_distribution_->observe(rows.x);
+  chunker_.push(rows, [this](const ObservedRows& chunk) { take(chunk); });
 }
 
 ObservedRows StatsCollector::counted_rows(const at::Tensor& x, const at::Tensor& reference,
@@ -90,24 +94,23 @@ ObservedRows StatsCollector::counted_rows(const at::Tensor& x, const at::Tensor&
   return {select(rows.x), select(rows.reference), select(rows.weights)};
 }
 
-bool StatsCollector::needs_range() const { return wanted_.min_max || wanted_.distribution; }
-
 void StatsCollector::take(const ObservedRows& chunk) {
-  const kernels::ChannelMoments moments =
-      kernels::channel_moments(chunk.x, ChannelSumsCollector::wanted(wanted_));
-  check(moments.bad, chunk, kStream);
-  if (chunk.reference.defined())
-    check(kernels::channel_moments(chunk.reference, {}).bad, chunk, kReferenceStream);
-  sums_.observe(moments);
-  if (needs_range()) range_.observe(moments);
-  if (wanted_.ema_min_max) ema_.observe(moments);
+  sums_.observe(chunk.x);
+  if (chunk.x.is_cpu()) check(sums_, chunk.x, kStream);
+  if (reference_) {
+    reference_->observe(chunk.reference);
+    if (chunk.x.is_cpu()) check(*reference_, chunk.reference, kReferenceStream);
+  }
+  if (wanted_.ema_min_max) {
+    ChannelSumsCollector step({}, width_, device_);
+    step.observe(chunk.x);
+    ema_.observe(step.range());
+  }
   if (wanted_.token_min_max) {
     const kernels::RowExtent extent = kernels::row_extent(chunk.x);
     token_low_.push_back(extent.low);
     token_high_.push_back(extent.high);
   }
-  if (distribution_) distribution_->observe(chunk.x);
-  if (channel_distribution_) channel_distribution_->observe(chunk.x);
   const at::Tensor weights = chunk.weights.defined() ? chunk.weights.to(device_) : chunk.weights;
   if (gram_) gram_->observe(chunk.x, weights);
   if (cross_gram_) cross_gram_->observe(chunk.x, chunk.reference, weights);
@@ -115,36 +118,29 @@ void StatsCollector::take(const ObservedRows& chunk) {
     const at::Tensor sum = weights.sum(at::kDouble);
     weight_sum_ = weight_sum_.defined() ? weight_sum_ + sum : sum;
   }
-  taken_ += chunk.count();
 }
 
-void StatsCollector::check(const at::Tensor& bad, const ObservedRows& chunk, const char* stream) {
-  if (!bad.is_cpu()) {
-    const at::Tensor place = moved(bad, taken_ * width_);
-    bad_ = bad_.defined() ? at::minimum(bad_, place) : place;
-    return;
-  }
-  const int64_t element = bad.item<int64_t>();
+void StatsCollector::check(const ChannelSumsCollector& sums, const at::Tensor& rows,
+                           const char* stream) const {
+  const int64_t element = sums.bad().item<int64_t>();
   if (element == kernels::kNoneBad) return;
-  const at::Tensor& values = stream == kStream ? chunk.x : chunk.reference;
-  refuse(taken_ + element / width_, element % width_, stream, values.view({-1})[element].item<float>());
-}
-
-void StatsCollector::refuse(int64_t row, int64_t channel, const char* stream,
-                            std::optional<float> value) const {
-  const int64_t token = runs_.token_of(row);
+  const int64_t row = element / width_, channel = element % width_, token = runs_.token_of(row);
   const std::string name = name_token_ ? name_token_(token) : fmt::format("token {}", token);
-  if (value && std::isfinite(*value)) {
-    user_error(
-        "{}: the {} of {}, channel {} is {:g}, so large that its square overflows FP32 sums; the checkpoint "
-        "is damaged or not of the model that config.json describes",
-        where_, stream, name, channel, *value);
+  std::string value = "NaN, infinite or beyond 2^58 in magnitude";
+  if (rows.defined()) {
+    const float found = rows[row - (sums.rows() - rows.size(0))][channel].item<float>();
+    if (std::isfinite(found)) {
+      user_error(
+          "{}: the {} of {}, channel {} is {:g}, so large that its square overflows FP32 sums; the "
+          "checkpoint is damaged or not of the model that config.json describes",
+          where_, stream, name, channel, found);
+    }
+    value = fmt::format("{}", found);
   }
   user_error(
       "{}: the {} of {}, channel {} is {}; the checkpoint's weights are damaged or overflow in the forward "
       "pass",
-      where_, stream, name, channel,
-      value ? fmt::format("{}", *value) : "NaN, infinite or beyond 2^58 in magnitude");
+      where_, stream, name, channel, value);
 }
 
 void StatsCollector::flush() {
@@ -157,9 +153,9 @@ void StatsCollector::merge(StatsCollector& other) {
   LATHE_ASSERT(width_ == other.width_ && wanted_ == other.wanted_, "{} and {} collect different statistics",
                where_, other.where_);
   flush();
-  range_.merge(other.range_);
   ema_.merge(other.ema_);
   sums_.merge(other.sums_);
+  if (reference_) reference_->merge(*other.reference_);
   if (gram_) gram_->merge(*other.gram_);
   if (cross_gram_) cross_gram_->merge(*other.cross_gram_);
   if (distribution_) distribution_->merge(*other.distribution_);
@@ -170,11 +166,6 @@ void StatsCollector::merge(StatsCollector& other) {
     const at::Tensor sum = other.weight_sum_.to(device_);
     weight_sum_ = weight_sum_.defined() ? weight_sum_ + sum : sum;
   }
-  if (other.bad_.defined()) {
-    const at::Tensor place = moved(other.bad_.to(device_), taken_ * width_);
-    bad_ = bad_.defined() ? at::minimum(bad_, place) : place;
-  }
-  taken_ += other.taken_;
   runs_.append(other.runs_, seen_);
   seen_ += other.seen_;
   const ObservedRows rest = other.chunker_.pending();
@@ -184,28 +175,27 @@ void StatsCollector::merge(StatsCollector& other) {
 InputStats StatsCollector::finish() {
   LATHE_ASSERT(tokens() > 0, "{}: no token was observed", where_);
   flush();
-  if (bad_.defined()) {
-    const int64_t element = bad_.item<int64_t>();
-    if (element != kernels::kNoneBad) refuse(element / width_, element % width_, kStream, std::nullopt);
+  if (!device_.is_cpu()) {
+    check(sums_, {}, kStream);
+    if (reference_) check(*reference_, {}, kReferenceStream);
   }
-  const double factor = 1.0 / static_cast<double>(tokens());
   const double weight = weight_sum_.defined() ? weight_sum_.item<double>() : static_cast<double>(tokens());
   LATHE_ASSERT(weight > 0, "{}: the tokens' weights add up to {}", where_, weight);
   InputStats result;
   result.tokens = tokens();
   if (gram_) result.gram = gram_->finish(1.0 / weight);
   if (cross_gram_) result.cross_gram = cross_gram_->finish(1.0 / weight);
-  result.mean_abs = sums_.mean_abs(factor);
-  result.mean_square = sums_.mean_square(factor);
+  result.mean_abs = sums_.mean_abs();
+  result.mean_square = sums_.mean_square();
   result.outliers = sums_.outliers();
-  const ChannelSumsCollector::Kurtosis kurtosis = sums_.kurtosis(factor);
+  const ChannelSumsCollector::Kurtosis kurtosis = sums_.kurtosis();
   result.kurtosis = kurtosis.channels;
   result.kurtosis_all = kurtosis.tensor;
-  if (wanted_.min_max) result.min_max = range_.finish();
+  if (wanted_.min_max) result.min_max = sums_.range();
   if (wanted_.ema_min_max) result.ema_min_max = ema_.finish();
   if (wanted_.token_min_max) result.token_min_max = {at::cat(token_low_), at::cat(token_high_)};
   if (distribution_) {
-    const MinMax range = grouped(range_.finish(), -1);
+    const MinMax range = grouped(sums_.range(), -1);
     result.distribution = std::make_shared<const Distribution>(
         distribution_->finish(range.low.item<double>(), range.high.item<double>()));
   }

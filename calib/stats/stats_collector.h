@@ -65,12 +65,11 @@ class StatsCollector {
  private:
   ObservedRows counted_rows(const at::Tensor& x, const at::Tensor& reference, const at::Tensor& mask,
                             const at::Tensor& weights);
+  void observe_rows(const ObservedRows& rows);
   void take(const ObservedRows& chunk);
   void flush();
-  void check(const at::Tensor& bad, const ObservedRows& chunk, const char* stream);
-  [[noreturn]] void refuse(int64_t row, int64_t channel, const char* stream,
-                           std::optional<float> value) const;
-  bool needs_range() const;
+  /// Refuses what `sums` found bad so far; `rows`: the last ones it took, or undefined where they are gone.
+  void check(const ChannelSumsCollector& sums, const at::Tensor& rows, const char* stream) const;
 
   StatSet wanted_;
   int64_t width_ = 0;
@@ -81,13 +80,11 @@ class StatsCollector {
   RowChunker chunker_{kChunkTokens};
   TokenRuns runs_;         // of all counted rows, those that wait included
   int64_t seen_ = 0;       // tokens, masked ones included
-  int64_t taken_ = 0;      // counted rows that are in the sums
   at::Tensor weight_sum_;  // Double [], where tokens have weights
-  at::Tensor bad_;         // Long [1] on a GPU: the first bad element, row * width + channel
 
-  MinMaxCollector range_;
-  EmaMinMaxCollector ema_;
   ChannelSumsCollector sums_;
+  std::optional<ChannelSumsCollector> reference_;  // checks it
+  EmaMinMaxCollector ema_;
   std::optional<GramCollector> gram_;
   std::optional<CrossGramCollector> cross_gram_;
   std::optional<DistributionCollector> distribution_;

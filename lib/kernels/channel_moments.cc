@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <c10/core/DeviceGuard.h>
 
+#include <limits>
+
 #include "lib/base/error.h"
 #include "lib/kernels/channel_moments_rows.h"
 #include "lib/kernels/cuda_library.h"
@@ -11,21 +13,6 @@
 
 namespace lathe::kernels {
 namespace {
-
-ChannelMoments allocate(const at::Tensor& x, MomentsWanted wanted) {
-  const auto vector = [&](bool want, at::ScalarType type) {
-    return want ? at::empty({x.size(1)}, x.options().dtype(type)) : at::Tensor();
-  };
-  return {.low = vector(true, at::kFloat),
-          .high = vector(true, at::kFloat),
-          .magnitude = vector(wanted.magnitude, at::kDouble),
-          .square = vector(wanted.square, at::kDouble),
-          .first = vector(wanted.powers, at::kDouble),
-          .third = vector(wanted.powers, at::kDouble),
-          .fourth = vector(wanted.powers, at::kDouble),
-          .outliers = vector(wanted.outliers, at::kInt),
-          .bad = at::full({1}, kNoneBad, x.options().dtype(at::kLong))};
-}
 
 template <class T>
 T* pointer(const at::Tensor& tensor) {
@@ -40,25 +27,40 @@ MomentOutputs outputs(const ChannelMoments& moments) {
           .first = pointer<double>(moments.first),
           .third = pointer<double>(moments.third),
           .fourth = pointer<double>(moments.fourth),
-          .outliers = pointer<int32_t>(moments.outliers),
+          .outliers = pointer<int64_t>(moments.outliers),
           .bad = pointer<int64_t>(moments.bad)};
 }
 
 }  // namespace
 
-ChannelMoments channel_moments(const at::Tensor& x, MomentsWanted wanted) {
+ChannelMoments no_moments(int64_t width, MomentsWanted wanted, c10::Device device) {
+  const auto options = at::TensorOptions().device(device);
+  const auto zeros = [&](bool want, at::ScalarType type) {
+    return want ? at::zeros({width}, options.dtype(type)) : at::Tensor();
+  };
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  return {.low = at::full({width}, kInfinity, options.dtype(at::kFloat)),
+          .high = at::full({width}, -kInfinity, options.dtype(at::kFloat)),
+          .magnitude = zeros(wanted.magnitude, at::kDouble),
+          .square = zeros(wanted.square, at::kDouble),
+          .first = zeros(wanted.powers, at::kDouble),
+          .third = zeros(wanted.powers, at::kDouble),
+          .fourth = zeros(wanted.powers, at::kDouble),
+          .outliers = zeros(wanted.outliers, at::kLong),
+          .bad = at::full({1}, kNoneBad, options.dtype(at::kLong))};
+}
+
+void add_channel_moments(const at::Tensor& x, const ChannelMoments& moments, int64_t first_row) {
   const MatrixLayout layout = matrix_layout(x, "channel moments");
-  LATHE_ASSERT(layout.rows >= 1 && layout.rows <= kMaxMomentRows, "channel moments of {} rows", layout.rows);
-  ChannelMoments moments = allocate(x, wanted);
-  if (x.is_cpu()) {
-    cpu::channel_moments(layout, x.const_data_ptr<float>(), outputs(moments));
-  } else {
-    const c10::DeviceGuard guard(x.device());
-    const CudaLibrary& cuda = cuda_library();
-    cuda.check(cuda.channel_moments(current_queue(x.device()), layout, x.const_data_ptr(), outputs(moments)),
-               "channel_moments");
-  }
-  return moments;
+  LATHE_ASSERT(layout.rows <= kMaxMomentRows && moments.low.size(0) == layout.width &&
+                   moments.low.device() == x.device(),
+               "channel moments of {} rows and {} columns", layout.rows, layout.width);
+  if (x.is_cpu()) return cpu::channel_moments(layout, x.const_data_ptr<float>(), first_row, outputs(moments));
+  const c10::DeviceGuard guard(x.device());
+  const CudaLibrary& cuda = cuda_library();
+  cuda.check(cuda.channel_moments(current_queue(x.device()), layout, x.const_data_ptr(), first_row,
+                                  outputs(moments)),
+             "channel_moments");
 }
 
 }  // namespace lathe::kernels

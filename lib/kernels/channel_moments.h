@@ -17,13 +17,13 @@ struct MomentsWanted {
   bool outliers = false;   // count of |x| >= 6
 };
 
-/// Of one chunk of rows. Undefined tensors were not asked for.
+/// Sums over all rows that were added. Undefined tensors were not asked for.
 struct ChannelMoments {
-  at::Tensor low, high;             // Float [width]: minimum and maximum; meaningless beside a bad element
+  at::Tensor low, high;             // Float [width]: minimum and maximum; infinite before the first row
   at::Tensor magnitude;             // Double [width]
   at::Tensor square;                // Double [width]
   at::Tensor first, third, fourth;  // Double [width]
-  at::Tensor outliers;              // Int [width]
+  at::Tensor outliers;              // Long [width]
   /// Long [1]: row * width + channel of the first element that is NaN, infinite or beyond 2^58, or kNoneBad.
   at::Tensor bad;
 };
@@ -34,7 +34,12 @@ constexpr int64_t kMaxMomentRows = 2048;
 /// 2^58.
 constexpr float kLargestMagnitude = 288230376151711744.0f;
 
-/// x: contiguous [rows, width], 1 to kMaxMomentRows rows, Float; on CUDA Half and BFloat16, too.
-ChannelMoments channel_moments(const at::Tensor& x, MomentsWanted wanted);
+/// Of no rows.
+ChannelMoments no_moments(int64_t width, MomentsWanted wanted, c10::Device device);
+
+/// Adds the rows of x, which is contiguous [rows, width] with at most kMaxMomentRows rows, Float, on CUDA
+/// Half or BFloat16, too. They are summed first, and the sum is added to `moments`. first_row: how many rows
+/// came before, for `bad`. One kernel, no wait for the device.
+void add_channel_moments(const at::Tensor& x, const ChannelMoments& moments, int64_t first_row);
 
 }  // namespace lathe::kernels

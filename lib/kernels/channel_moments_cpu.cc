@@ -67,31 +67,43 @@ LATHE_CLONES void add_power_sums(Run run, double* __restrict first, double* __re
   }
 }
 
-LATHE_CLONES void count_outliers(Run run, int32_t* __restrict count) {
+LATHE_CLONES void count_outliers(Run run, int64_t* __restrict total) {
+  int32_t count[kTile] = {};
   for (int64_t row = 0; row < run.rows; ++row) {
     const float* x = run.x + row * run.stride;
     for (int64_t c = 0; c < run.channels; ++c) count[c] += device::is_outlier(x[c]);
   }
+  for (int64_t c = 0; c < run.channels; ++c) total[c] += count[c];
+}
+
+/// The sums over one call's rows, of a tile of channels.
+struct TileSums {
+  double magnitude[kTile] = {}, square[kTile] = {}, first[kTile] = {}, third[kTile] = {}, fourth[kTile] = {};
+};
+
+void add_to(double* total, const double* sums, int64_t channels) {
+  for (int64_t c = 0; total != nullptr && c < channels; ++c) total[c] += sums[c];
 }
 
 /// All rows of the channels [begin, begin + channels). Returns the largest magnitude's bits.
 uint32_t do_tile(MatrixLayout layout, const float* x, MomentOutputs out, int64_t begin, int64_t channels) {
   uint32_t bits[kTile] = {};
-  std::copy_n(x + begin, channels, out.low + begin);
-  std::copy_n(x + begin, channels, out.high + begin);
-  for (double* sums : {out.magnitude, out.square, out.first, out.third, out.fourth}) {
-    if (sums != nullptr) std::fill_n(sums + begin, channels, 0.0);
-  }
-  if (out.outliers != nullptr) std::fill_n(out.outliers + begin, channels, 0);
+  TileSums sums;
   for (int64_t row = 0; row < layout.rows; row += kMomentRun) {
     const Run run{x + row * layout.width + begin, std::min(kMomentRun, layout.rows - row), layout.width,
                   channels};
     extend(run, out.low + begin, out.high + begin, bits);
-    if (out.magnitude != nullptr) add_magnitudes(run, out.magnitude + begin);
-    if (out.square != nullptr) add_squares(run, out.square + begin);
-    if (out.first != nullptr) add_power_sums(run, out.first + begin, out.third + begin, out.fourth + begin);
+    if (out.magnitude != nullptr) add_magnitudes(run, sums.magnitude);
+    if (out.square != nullptr) add_squares(run, sums.square);
+    if (out.first != nullptr) add_power_sums(run, sums.first, sums.third, sums.fourth);
     if (out.outliers != nullptr) count_outliers(run, out.outliers + begin);
   }
+  const auto place = [&](double* total) { return total == nullptr ? nullptr : total + begin; };
+  add_to(place(out.magnitude), sums.magnitude, channels);
+  add_to(place(out.square), sums.square, channels);
+  add_to(place(out.first), sums.first, channels);
+  add_to(place(out.third), sums.third, channels);
+  add_to(place(out.fourth), sums.fourth, channels);
   return *std::max_element(bits, bits + channels);
 }
 
@@ -104,7 +116,7 @@ int64_t first_bad(MatrixLayout layout, const float* x) {
 
 }  // namespace
 
-void channel_moments(MatrixLayout layout, const float* x, MomentOutputs out) {
+void channel_moments(MatrixLayout layout, const float* x, int64_t first_row, MomentOutputs out) {
   const int64_t tiles = (layout.width + kTile - 1) / kTile;
   std::vector<uint32_t> largest(static_cast<size_t>(tiles), 0);
   at::parallel_for(0, tiles, 1, [&](int64_t begin, int64_t end) {
@@ -114,9 +126,10 @@ void channel_moments(MatrixLayout layout, const float* x, MomentOutputs out) {
           do_tile(layout, x, out, channel, std::min(kTile, layout.width - channel));
     }
   });
-  for (const uint32_t bits : largest) {
-    if (bits > device::kLargestMagnitudeBits) *out.bad = first_bad(layout, x);
-  }
+  if (std::none_of(largest.begin(), largest.end(),
+                   [](uint32_t bits) { return bits > device::kLargestMagnitudeBits; }))
+    return;
+  *out.bad = std::min(*out.bad, first_row * layout.width + first_bad(layout, x));
 }
 
 }  // namespace lathe::kernels::cpu

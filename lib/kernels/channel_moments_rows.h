@@ -17,7 +17,7 @@ struct MatrixLayout {
   InputType type = InputType::f32;
 };
 
-/// Results, [width] each; null where not wanted, but low, high and bad [1].
+/// Running sums, [width] each; null where not wanted, but low, high and bad [1].
 struct MomentOutputs {
   float* low = nullptr;
   float* high = nullptr;
@@ -26,12 +26,12 @@ struct MomentOutputs {
   double* first = nullptr;
   double* third = nullptr;
   double* fourth = nullptr;
-  int32_t* outliers = nullptr;
+  int64_t* outliers = nullptr;
   int64_t* bad = nullptr;
 };
 
 namespace cpu {
-void channel_moments(MatrixLayout layout, const float* x, MomentOutputs out);
+void channel_moments(MatrixLayout layout, const float* x, int64_t first_row, MomentOutputs out);
 }  // namespace cpu
 
 }  // namespace lathe::kernels

@@ -6,9 +6,9 @@
 #include "lib/kernels/value_counts_rows.h"
 
 extern "C" {
-/// rows <= 2048; *out.bad is lowered to the first bad element, and has to hold the largest int64 before.
+/// rows <= 2048, added to the running sums in `out`; *out.bad is lowered to the first bad element.
 int lathe_cuda_channel_moments(LatheCudaQueue queue, lathe::kernels::MatrixLayout layout, const void* x,
-                               lathe::kernels::MomentOutputs out);
+                               int64_t first_row, lathe::kernels::MomentOutputs out);
 /// counts [2, bins] is added to.
 int lathe_cuda_value_counts(LatheCudaQueue queue, lathe::kernels::MatrixLayout layout, const void* x,
                             int64_t* counts);

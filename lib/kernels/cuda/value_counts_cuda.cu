@@ -1,7 +1,10 @@
-// Counting values on CUDA. Whole-tensor counts go to global memory with atomics, after lanes of a warp that
-// hit one bin have joined theirs (activations crowd into few bins); a channel's go without joining. Integer
-// sums have no order, so the counts are the CPU's.
+// Counting values on CUDA. A block counts in shared memory what lies in a window of octaves below about the
+// largest value that it sees first, which is nearly everything, and hands its table over at the end; the rest
+// goes to global memory at once. Integer sums have no order, and the window decides only where a count is
+// kept meanwhile: the counts are the CPU's.
 #include <cuda_runtime.h>
+
+#include <type_traits>
 
 #include "lib/kernels/cuda/load.cuh"
 #include "lib/kernels/cuda/statistics_cuda.h"
@@ -17,17 +20,64 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int32_t kBins = lathe::device::bin_count(lathe::device::kValueBins);
 constexpr int32_t kPerChannel = lathe::device::bin_count(lathe::device::kChannelBins);
 
+constexpr int32_t kWindow = lathe::device::kWindowBins;
+constexpr int kWindowBytes = 2 * kWindow * static_cast<int>(sizeof(uint32_t));  // both signs, 96 KiB
+constexpr int kWindowThreads = 512;
+/// Below this a table costs more to hand over than it saves.
+constexpr int64_t kWindowWorthwhile = int64_t{1} << 18;
+
+struct SignedBin {
+  int32_t sign, bin;
+};
+
+template <class T>
+__device__ SignedBin signed_bin(T x) {
+  const uint32_t bits = lathe::device::float_bits(lathe::device::load_float(x));
+  return {static_cast<int32_t>(bits >> 31),
+          lathe::device::bin_of(bits & 0x7fffffffu, lathe::device::kValueBins)};
+}
+
+/// One atomic for all lanes of the warp that are here with the same bin.
+__device__ void count_global(SignedBin at, unsigned long long* counts) {
+  const int32_t place = at.sign * kBins + at.bin;
+  const unsigned same = __match_any_sync(__activemask(), place);
+  if (__ffs(same) - 1 == static_cast<int>(threadIdx.x % kWarp))
+    atomicAdd(counts + place, static_cast<unsigned long long>(__popc(same)));
+}
+
 template <class T>
 __global__ void count_values(int64_t total, const T* x, unsigned long long* counts) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total; i += stride) {
-    const uint32_t bits = lathe::device::float_bits(lathe::device::load_float(x[i]));
-    const int32_t bin = lathe::device::bin_of(bits & 0x7fffffffu, lathe::device::kValueBins) +
-                        static_cast<int32_t>(bits >> 31) * kBins;
-    const unsigned active = __activemask();
-    const unsigned same = __match_any_sync(active, bin);
-    if (__ffs(same) - 1 == static_cast<int>(threadIdx.x % kWarp))
-      atomicAdd(counts + bin, static_cast<unsigned long long>(__popc(same)));
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total; i += stride)
+    count_global(signed_bin(x[i]), counts);
+}
+
+template <class T>
+__global__ void count_values_in_window(int64_t total, const T* x, unsigned long long* counts) {
+  extern __shared__ uint32_t table[];  // [2, kWindow]
+  __shared__ int32_t top;
+  if (threadIdx.x == 0) top = 0;
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < 2 * kWindow; i += kWindowThreads) table[i] = 0;
+  __syncthreads();
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (first < total) atomicMax(&top, signed_bin(x[first]).bin);
+  __syncthreads();
+  const int32_t begin = lathe::device::window_begin(top);
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = first; i < total; i += stride) {
+    const SignedBin at = signed_bin(x[i]);
+    const int32_t place = at.bin - begin;
+    if (place >= 0 && place < kWindow) {
+      atomicAdd(table + at.sign * kWindow + place, 1u);
+    } else {
+      count_global(at, counts);
+    }
+  }
+  __syncthreads();
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < 2 * kWindow; i += kWindowThreads) {
+    if (table[i] == 0) continue;
+    const int32_t sign = i / kWindow;
+    atomicAdd(counts + sign * kBins + begin + i % kWindow, static_cast<unsigned long long>(table[i]));
   }
 }
 
@@ -71,6 +121,23 @@ int blocks_for(int64_t threads) {
   return static_cast<int>(wanted < kMaxBlocks ? wanted : kMaxBlocks);
 }
 
+/// As many blocks as the device runs at once; 0 where it has too little shared memory for a window (before
+/// compute capability 8).
+template <class Kernel>
+int blocks_of_windows(int device, Kernel kernel) {
+  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kWindowBytes) !=
+      cudaSuccess) {
+    cudaGetLastError();  // it is no failure of the launch to come
+    return 0;
+  }
+  int blocks = 0, multiprocessors = 0;
+  if (cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kWindowThreads, kWindowBytes) !=
+          cudaSuccess ||
+      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
+    return 0;
+  return blocks * multiprocessors;
+}
+
 /// launch(values, stream) for the matrix's element type, unless it is empty.
 template <class Launch>
 int on_queue(LatheCudaQueue queue, MatrixLayout layout, const void* x, Launch launch) {
@@ -88,9 +155,15 @@ extern "C" {
 
 int lathe_cuda_value_counts(LatheCudaQueue queue, MatrixLayout layout, const void* x, int64_t* counts) {
   const int64_t total = layout.rows * layout.width;
+  auto* const table = reinterpret_cast<unsigned long long*>(counts);
   return on_queue(queue, layout, x, [&](const auto* values, cudaStream_t stream) {
-    count_values<<<blocks_for(total), kThreads, 0, stream>>>(total, values,
-                                                             reinterpret_cast<unsigned long long*>(counts));
+    const auto kernel = count_values_in_window<std::decay_t<decltype(*values)>>;
+    const int blocks = total < kWindowWorthwhile ? 0 : blocks_of_windows(queue.device, kernel);
+    if (blocks > 0) {
+      kernel<<<blocks, kWindowThreads, kWindowBytes, stream>>>(total, values, table);
+    } else {
+      count_values<<<blocks_for(total), kThreads, 0, stream>>>(total, values, table);
+    }
   });
 }
 

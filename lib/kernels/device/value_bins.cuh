@@ -43,4 +43,17 @@ LATHE_HOST_DEVICE float bin_edge(int32_t bin, BinScale scale) {
   return bits_float((first + static_cast<uint32_t>(bin - 1)) << (23 - scale.mantissa_bits));
 }
 
+/// Bins of whole-tensor sketches that a CUDA block counts in shared memory: 12 octaves.
+constexpr int32_t kOctaveBins = 1 << kValueBins.mantissa_bits;
+constexpr int32_t kWindowBins = 12 * kOctaveBins;
+
+/// The first bin of a window that ends with the octave above that of bin `top`, moved to lie within the
+/// sketch.
+LATHE_HOST_DEVICE int32_t window_begin(int32_t top) {
+  const int32_t octave = (top + kOctaveBins - 1) / kOctaveBins;  // its last bin is octave * kOctaveBins
+  const int32_t begin = (octave + 1) * kOctaveBins + 1 - kWindowBins;
+  const int32_t last = bin_count(kValueBins) - kWindowBins;
+  return begin < 1 ? 1 : (begin > last ? last : begin);
+}
+
 }  // namespace lathe::device

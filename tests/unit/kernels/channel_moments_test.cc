@@ -12,6 +12,12 @@ namespace {
 
 constexpr MomentsWanted kAll{.magnitude = true, .square = true, .powers = true, .outliers = true};
 
+ChannelMoments channel_moments(const at::Tensor& x, MomentsWanted wanted) {
+  ChannelMoments moments = no_moments(x.size(1), wanted, c10::kCPU);
+  add_channel_moments(x, moments, 0);
+  return moments;
+}
+
 double error(const at::Tensor& sum, const at::Tensor& exact, const at::Tensor& magnitude) {
   return ((sum - exact).abs() / magnitude.clamp_min(1e-300)).max().item<double>();
 }
@@ -24,7 +30,7 @@ TEST(ChannelMoments, EqualTheSumsInFp64WithinTheStatedBound) {
     const ChannelMoments moments = channel_moments(x, kAll);
     EXPECT_TRUE(at::equal(moments.low, x.amin(0)));
     EXPECT_TRUE(at::equal(moments.high, x.amax(0)));
-    EXPECT_TRUE(at::equal(moments.outliers.to(at::kLong), (x.abs() >= 6).sum(0)));
+    EXPECT_TRUE(at::equal(moments.outliers, (x.abs() >= 6).sum(0)));
     EXPECT_EQ(moments.bad.item<int64_t>(), kNoneBad);
     EXPECT_LT(error(moments.magnitude, wide.abs().sum(0), wide.abs().sum(0)), 3.8e-6) << rows << "x" << width;
     EXPECT_LT(error(moments.square, wide.square().sum(0), wide.square().sum(0)), 1e-13);
@@ -57,11 +63,31 @@ TEST(ChannelMoments, FindTheFirstBadElement) {
   EXPECT_EQ(channel_moments(x, kAll).bad.item<int64_t>(), kNoneBad);
 }
 
+TEST(ChannelMoments, AddUpOverCallsAndKeepTheFirstBadElement) {
+  at::manual_seed(3);
+  at::Tensor x = at::randn({300, 70}) * 3;
+  ChannelMoments running = no_moments(70, kAll, c10::kCPU);
+  add_channel_moments(x.slice(0, 0, 100), running, 0);
+  add_channel_moments(x.slice(0, 100), running, 100);
+  const ChannelMoments a = channel_moments(x.slice(0, 0, 100), kAll),
+                       b = channel_moments(x.slice(0, 100), kAll);
+  for (const auto member : {&ChannelMoments::magnitude, &ChannelMoments::square, &ChannelMoments::first,
+                            &ChannelMoments::third, &ChannelMoments::fourth, &ChannelMoments::outliers})
+    EXPECT_TRUE(at::equal(running.*member, a.*member + b.*member)) << "a call's rows are summed first";
+  EXPECT_TRUE(at::equal(running.low, x.amin(0)) && at::equal(running.high, x.amax(0)));
+  x[150][3] = NAN;
+  x[120][69] = NAN;
+  add_channel_moments(x.slice(0, 100), running, 100);
+  add_channel_moments(x.slice(0, 100), running, 300);
+  EXPECT_EQ(running.bad.item<int64_t>(), 120 * 70 + 69);
+}
+
 TEST(ChannelMoments, RefuseWhatTheyCannotRead) {
   EXPECT_THROW(channel_moments(at::ones({kMaxMomentRows + 1, 2}), {}), InternalError);
   EXPECT_THROW(channel_moments(at::ones({4, 6}).t(), {}), InternalError);
   EXPECT_THROW(channel_moments(at::ones({4, 6}, at::kHalf), {}), InternalError);
-  EXPECT_THROW(channel_moments(at::ones({0, 6}), {}), InternalError);
+  ChannelMoments moments = no_moments(6, {}, c10::kCPU);
+  EXPECT_THROW(add_channel_moments(at::ones({4, 5}), moments, 0), InternalError);
 }
 
 }  // namespace

@@ -12,6 +12,13 @@ namespace {
 
 constexpr MomentsWanted kAll{.magnitude = true, .square = true, .powers = true, .outliers = true};
 
+ChannelMoments channel_moments(const at::Tensor& x, MomentsWanted wanted) {
+  ChannelMoments moments = no_moments(x.size(1), wanted, x.device());
+  add_channel_moments(x, moments, 0);
+  add_channel_moments(x, moments, x.size(0));
+  return moments;
+}
+
 void expect_same_moments(const ChannelMoments& cpu, const ChannelMoments& cuda) {
   for (const auto member : {&ChannelMoments::low, &ChannelMoments::high, &ChannelMoments::magnitude,
                             &ChannelMoments::square, &ChannelMoments::first, &ChannelMoments::third,

@@ -46,6 +46,17 @@ TEST(ValueBins, EndsTakeWhatLiesBeyond) {
   EXPECT_GT(bin_edge(device::bin_count(kValueBins), kValueBins), std::ldexp(1.0f, 58));
 }
 
+TEST(ValueBins, AWindowHoldsItsTopAndTheOctaveAboveAndLiesWithinTheSketch) {
+  const int32_t bins = device::bin_count(kValueBins);
+  for (int32_t top = 0; top < bins; ++top) {
+    const int32_t begin = device::window_begin(top), end = begin + device::kWindowBins;
+    ASSERT_GE(begin, 1);
+    ASSERT_LE(end, bins);
+    ASSERT_TRUE(top == 0 || (top >= begin && top < end)) << top;
+    ASSERT_TRUE(end == bins || end > top + device::kOctaveBins) << top;
+  }
+}
+
 /// The counts by hand, from std::frexp instead of bits.
 at::Tensor counts_by_hand(const at::Tensor& x) {
   at::Tensor counts = at::zeros({2, value_bin_count()}, at::kLong);
