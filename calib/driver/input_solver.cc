@@ -103,6 +103,9 @@ void InputSolver::fold_edges(Slot slot, const std::vector<size_t>& readers, Inpu
 }
 
 void InputSolver::solve_together(const std::vector<size_t>& linears, const InputStats& stats) {
+  LATHE_ASSERT((stats.lost & tasks_[linears.front()].solver->needs()) == StatSet{},
+               "{}: a fold left statistics unknown that its solver needs; they have to be collected again",
+               block_.linears[linears.front()].name);
   SharedInputProblem shared = problem(linears, stats);
   for (LinearProblem& linear : shared.linears) {
     for (const Transform* transform : job_.transforms) {

@@ -345,5 +345,28 @@ TEST(Driver, ActivationsThatAreNotFiniteNameTheirPlace) {
   }
 }
 
+/// Asks for percentiles, which a fold leaves unknown.
+class WantsPercentiles : public RecordingSolver {
+ public:
+  using RecordingSolver::RecordingSolver;
+  StatSet needs() const override { return {.gram = true, .distribution = true}; }
+};
+
+TEST(Driver, AFoldNeverHandsASolverStatisticsThatAreNoLongerTrue) {
+  const FixedScales scales;
+  for (const bool folds : {false, true}) {
+    TinyRun run(folds ? std::vector<const Transform*>{&scales} : std::vector<const Transform*>{});
+    const WantsPercentiles solver(run.grams);
+    for (auto& block : run.job.tasks) {
+      for (LinearTask& task : block) task.solver = &solver;
+    }
+    if (folds) {
+      EXPECT_THROW(run.go(), InternalError);
+    } else {
+      EXPECT_NO_THROW(run.go());
+    }
+  }
+}
+
 }  // namespace
 }  // namespace lathe
