@@ -14,8 +14,8 @@ struct AttentionRule {
 };
 
 /// q [b, heads, s, d], k and v [b, kv_heads, s, d] -> [b, heads, s, d]; heads is a multiple of kv_heads,
-/// query heads g * repeat .. read KV head g. FP32. Memory beyond the result is O(s) where there is no soft
-/// cap, and b * heads * 256 * s scores otherwise.
+/// query heads g * repeat .. read KV head g. Any float dtype. Memory beyond the result is O(s) where there is
+/// no soft cap, and b * heads * 256 * s scores otherwise.
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionRule& rule);
 
 }  // namespace lathe

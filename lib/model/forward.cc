@@ -35,6 +35,22 @@ Routing::Rows Routing::rows_of(int64_t expert) const {
   return {tokens.contiguous(), weights.index({tokens, ranks})};
 }
 
+std::vector<Routing::Rows> Routing::by_expert(int64_t count) const {
+  const at::Tensor flat = experts.reshape({-1});
+  const at::Tensor order = flat.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
+  const at::Tensor tokens = order.div(experts.size(1), "floor");
+  const at::Tensor sorted_weights = weights.reshape({-1}).index_select(0, order);
+  const at::Tensor bounds =
+      at::searchsorted(flat.index_select(0, order), at::arange(count + 1, flat.options())).cpu();
+  const int64_t* const begin = bounds.const_data_ptr<int64_t>();
+  std::vector<Rows> rows;
+  for (int64_t expert = 0; expert < count; ++expert) {
+    const int64_t first = begin[expert], n = begin[expert + 1] - first;
+    rows.push_back({tokens.narrow(0, first, n), sorted_weights.narrow(0, first, n)});
+  }
+  return rows;
+}
+
 BlockForward::BlockForward(const ModelConfig& config, const Block& block, const BlockWeights& weights,
                            const RopeTables& rope)
     : config_(config), block_(block), weights_(weights), rope_(rope) {}
@@ -161,9 +177,9 @@ at::Tensor BlockForward::experts_out(const at::Tensor& mlp_in) const {
   const bool shared = block_.find(LinearRole::shared_expert_gate) != nullptr;
   const at::Tensor rows = mlp_in.reshape({-1, mlp_in.size(-1)});
   at::Tensor out = shared_out(rows, shared ? mlp_mid(rows) : at::Tensor());
-  const Routing routing = route(rows);
+  const std::vector<Routing::Rows> routed = route(rows).by_expert(block_.experts->count);
   for (int64_t expert = 0; expert < block_.experts->count; ++expert) {
-    const Routing::Rows sent = routing.rows_of(expert);
+    const Routing::Rows& sent = routed[static_cast<size_t>(expert)];
     if (sent.tokens.numel() == 0) continue;
     const at::Tensor made = expert_out(expert, expert_mid(expert, rows.index_select(0, sent.tokens)));
     out.index_add_(0, sent.tokens, made * sent.weights.unsqueeze(1));

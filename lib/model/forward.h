@@ -74,8 +74,11 @@ struct Routing {
     at::Tensor tokens;   // Long [n], ascending
     at::Tensor weights;  // FP32 [n]
   };
-  /// What one expert gets; n may be 0.
+  /// What one expert gets; n may be 0. On a GPU the call waits for the device: for all of them by_expert() is
+  /// the one to take.
   Rows rows_of(int64_t expert) const;
+  /// What each of `count` experts gets, in their order; waits for the device once.
+  std::vector<Rows> by_expert(int64_t count) const;
 };
 
 /// The stages of one block. Keeps references to its arguments; a weight that is set between two stages is

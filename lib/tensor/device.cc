@@ -26,6 +26,15 @@ const std::optional<std::string>& load_cuda() {
   return failure;
 }
 
+/// A CUDA device, with half-precision products summed in FP32 even where cuBLAS splits a sum over blocks
+/// (ATen's default is to add those parts in half precision). FP32 products are FP32's, not TF32's, by ATen's
+/// default.
+c10::Device cuda_device(int index) {
+  at::globalContext().setAllowFP16ReductionCuBLAS(false);
+  at::globalContext().setAllowBF16ReductionCuBLAS(false);
+  return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)};
+}
+
 int cuda_device_count() {
   return load_cuda() ? 0 : static_cast<int>(at::detail::getCUDAHooks().deviceCount());
 }
@@ -34,7 +43,7 @@ int cuda_device_count() {
 
 c10::Device resolve_device(std::string_view text) {
   if (text == "cpu") return c10::Device(c10::kCPU);
-  if (text == "auto") return cuda_device_count() > 0 ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
+  if (text == "auto") return cuda_device_count() > 0 ? cuda_device(0) : c10::Device(c10::kCPU);
   int index = 0;
   const bool plain = text == "cuda";
   const bool numbered = text.starts_with("cuda:");
@@ -50,7 +59,7 @@ c10::Device resolve_device(std::string_view text) {
   if (index >= cuda_device_count()) {
     user_error("device '{}': this machine has {} CUDA device(s), numbered from 0", text, cuda_device_count());
   }
-  return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
+  return cuda_device(index);
 }
 
 std::string describe_device(const c10::Device& device) { return device.str(); }

@@ -32,10 +32,10 @@ class Context:
             raise Failed(f"no program {name} in {self.programs}")
         return path
 
-    def call(self, command, log, limit, environment=None):
-        """Runs one of our programs; Failed with its last words where it fails."""
+    def call(self, command, log):
+        """Runs one of our programs in the time that the step has left; Failed with its last words where it fails."""
         log = self.out / "logs" / log
-        code = run_logged(command, log, limit, dict(os.environ, **self.environment, **(environment or {})), self.root)
+        code = run_logged(command, log, self.step.left(), dict(os.environ, **self.environment), self.root)
         if code != 0:
             raise Failed(f"{pathlib.Path(str(command[0])).name}: exit code {code}: {last_lines(log)}")
         return log
@@ -63,13 +63,12 @@ def compile_programs(context, carried):
     """Empty where all went well, else what went wrong."""
     build, log = context.work / "build", context.out / "logs" / "build.log"
     environment = dict(os.environ, **context.environment)
-    deadline = time.monotonic() + context.step.limit
     if not shutil.which("cmake", path=context.environment["PATH"]):
         return "no cmake"
-    if run_logged(configure_command(context, carried, build), context.out / "logs" / "configure.log", deadline - time.monotonic(), environment):
+    if run_logged(configure_command(context, carried, build), context.out / "logs" / "configure.log", context.step.left(), environment):
         return f"configuring failed: {last_lines(context.out / 'logs' / 'configure.log')}"
     command = ["cmake", "--build", build, "-j", context.arguments.jobs, "--target", "gpu_programs"]
-    if run_logged(command, log, deadline - time.monotonic(), environment):
+    if run_logged(command, log, context.step.left(), environment):
         return f"building failed: {last_lines(log)}"
     return ""
 

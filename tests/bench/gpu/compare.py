@@ -15,9 +15,11 @@ MODEL = "data/models/lathe-tiny"
 ROWS, TOKENS = 8, 256
 # Of the logits, in the Euclidean norm, against FP32 on the CPU. FP32 sums in another order; a half-precision forward pass
 # rounds every product (8 bits of mantissa for BF16, 11 for F16).
-LOGIT_TOLERANCE = {"f32": 1e-5, "bf16": 5e-2, "f16": 1e-2}
+LOGIT_TOLERANCE = {"f32": 1e-5, "bf16": 2e-2, "f16": 3e-3}
 # A search over scales may take another point of its grid where two are nearly as good; quality must not move.
 KL_TOLERANCE = {"f32": 0.05, "auto": 0.10}
+# A rehearsal is about the script: less text, and no dtype twice.
+REHEARSAL = ["--set", "calibration.samples=8", "--set", "calibration.seq_len=256", "--set", "evaluate.rows=4"]
 
 
 def random_ids(vocabulary):
@@ -27,7 +29,7 @@ def random_ids(vocabulary):
 
 def run_logits(context, ids, device, dtype):
     target = context.work / f"logits-{device}-{dtype}.f32"
-    context.call([context.program("logits"), MODEL, ids, target, device, dtype], f"logits-{device}-{dtype}.log", context.step.limit)
+    context.call([context.program("logits"), MODEL, ids, target, device, dtype], f"logits-{device}-{dtype}.log")
     return numpy.fromfile(target, "<f4").reshape(ROWS * TOKENS, -1)
 
 
@@ -50,11 +52,11 @@ def logits(context):
 
 
 def quantise(context, recipe, device, dtype):
-    """The recipe as shipped, on the whole demonstration. Returns the artefact's folder."""
+    """The recipe as shipped, on the whole demonstration (less in a rehearsal). Returns the artefact's folder."""
     target = context.work / f"{recipe}-{device}-{dtype}"
     shutil.rmtree(target, ignore_errors=True)
     context.call([context.program("quantize"), "--recipe", f"recipes/{recipe}.yaml", "--output", target, "--device", device,
-                  "--compute-dtype", dtype, "--quiet"], f"{recipe}-{device}-{dtype}.log", context.step.limit)
+                  "--compute-dtype", dtype, "--quiet", *([] if context.gpu else REHEARSAL)], f"{recipe}-{device}-{dtype}.log")
     return target
 
 
@@ -83,7 +85,7 @@ def artefacts(context):
     for recipe in ("rtn", "awq"):
         cpu = quantise(context, recipe, "cpu", "f32")
         reference = report_of(cpu)["evaluation"]["kl_mean"]
-        for dtype, tolerance in KL_TOLERANCE.items():
+        for dtype, tolerance in KL_TOLERANCE.items() if context.gpu else [("f32", 0.0)]:
             other = quantise(context, recipe, context.device, dtype)
             codes, values = equal_codes(load_file(cpu / "model.safetensors"), load_file(other / "model.safetensors"))
             report = report_of(other)

@@ -3,7 +3,6 @@ import json
 import os
 import re
 import subprocess
-import time
 
 from steps import Failed, last_lines, run_logged
 
@@ -54,14 +53,13 @@ def run(context):
             text = text.replace(mark, path)
         return text
 
-    deadline = time.monotonic() + context.step.limit
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for test in context.tests:
         log = context.out / "logs" / f"{test['name']}.log"
         environment = dict(os.environ, **context.environment, **dict(here(entry).split("=", 1) for entry in test["environment"]))
         folder = here(test["folder"])
         command = [here(word) for word in test["command"]]
-        code = run_logged(command, log, deadline - time.monotonic(), environment, folder if os.path.isdir(folder) else context.root)
+        code = run_logged(command, log, context.step.left(), environment, folder if os.path.isdir(folder) else context.root)
         result = outcome(test, code, log)
         counts[result] += 1
         context.step.figures[test["name"]] = result if result == "passed" else f"{result}: {last_lines(log, 2)}"

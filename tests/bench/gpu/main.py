@@ -14,6 +14,7 @@ import pack
 import results
 from steps import Skipped, Step
 
+MINUTES = 9.5
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
@@ -28,7 +29,8 @@ def parse_arguments():
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build" / "gpu", help="folder to build in (default: build/gpu)")
     parser.add_argument("--architectures", default="90", help="CUDA architectures to build for, as CMake spells them (default: 90)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="compilers at a time (default: one a core)")
-    parser.add_argument("--minutes", type=float, default=9.5, help="the limit of time for everything (default: 9.5)")
+    parser.add_argument("--minutes", type=float, default=MINUTES,
+                        help=f"the limit of time for everything; those of the steps follow (default: {MINUTES})")
     arguments = parser.parse_args()
     if arguments.jobs < 1 or arguments.minutes <= 0:
         parser.error("--jobs and --minutes must be positive")
@@ -56,6 +58,7 @@ def main():
         ("artefacts, CPU and GPU", 120, lambda context: compare.artefacts(context)),
         ("benchmarks", 300, lambda context: bench.run(context)),
     ]
+    plan = [(name, limit * arguments.minutes / MINUTES, work) for name, limit, work in plan]
     if arguments.dry_run:
         print(results.describe_plan(plan, arguments, here, ROOT))
         return 0

@@ -13,7 +13,7 @@ def describe_plan(plan, arguments, here, root):
              f"carried packages and programs: {pack.relative_to(root) if pack.exists() else 'none (tests/bench/gpu.sh --pack)'}",
              f"programs: {'carried' if arguments.prebuilt else 'built, else carried'}",
              f"results: {arguments.out}/results.json and results.md", f"steps, {arguments.minutes:g} minutes at most:"]
-    return "\n".join(lines + [f"  {name} (at most {limit} s)" for name, limit, _ in plan])
+    return "\n".join(lines + [f"  {name} (at most {limit:.0f} s)" for name, limit, _ in plan])
 
 
 def as_markdown(here, steps):

@@ -1,4 +1,6 @@
 """One step of the run: its limit of time, what became of it, and the commands that it runs."""
+import os
+import signal
 import subprocess
 import time
 
@@ -15,14 +17,18 @@ class Step:
     """status: passed, failed or skipped. figures: name to number or text, for the results."""
 
     def __init__(self, name, limit):
-        self.name, self.limit = name, limit
+        self.name, self.deadline = name, time.monotonic() + limit
         self.status, self.reason, self.seconds, self.figures = "failed", "", 0.0, {}
+
+    def left(self):
+        """Seconds that this step may still take."""
+        return self.deadline - time.monotonic()
 
     def run(self, work, context):
         started = time.monotonic()
         context.step = self
         try:
-            if self.limit < 5:
+            if self.left() < 5:
                 raise Failed("no time left")
             work(context)
             self.status = "passed"
@@ -35,7 +41,6 @@ class Step:
         except Exception as error:  # one step's bug must not cost the results of the others
             self.reason = f"{type(error).__name__}: {error}"
         self.seconds = time.monotonic() - started
-        self.limit -= self.seconds
 
     def as_json(self):
         return {"name": self.name, "status": self.status, "reason": self.reason, "seconds": round(self.seconds, 1), "figures": self.figures}
@@ -44,9 +49,27 @@ class Step:
 def run_logged(command, log, limit, environment=None, cwd=None):
     """Runs a command with its output in a file. Returns the exit code; raises TimeoutExpired after `limit` seconds."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    words = [str(word) for word in command]
     with open(log, "w") as output:
-        return subprocess.run([str(word) for word in command], stdout=output, stderr=subprocess.STDOUT, timeout=max(limit, 1),
-                              env=environment, cwd=cwd).returncode
+        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=cwd, start_new_session=True)
+        try:
+            return process.wait(max(limit, 1))
+        except BaseException:
+            stop(process)
+            raise
+
+
+def stop(process):
+    """Ends a process with its children. ninja's have process groups of their own: it ends them itself when it is asked to."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(10)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+        except ProcessLookupError:
+            return
 
 
 def last_lines(log, count=3):

@@ -221,6 +221,23 @@ TEST(BlockForward, ExpertStagesMakeUpTheRun) {
   }
 }
 
+TEST(Routing, RowsOfAllExpertsAreThoseOfEach) {
+  at::manual_seed(5);
+  const int64_t tokens = 60, count = 9;
+  const at::Tensor experts = at::rand({tokens, count - 1})
+                                 .argsort(1, /*descending=*/false)
+                                 .narrow(1, 0, 3);  // the last one gets nothing
+  const Routing routing{experts, at::rand({tokens, 3})};
+  const std::vector<Routing::Rows> all = routing.by_expert(count);
+  ASSERT_EQ(std::ssize(all), count);
+  for (int64_t expert = 0; expert < count; ++expert) {
+    const Routing::Rows one = routing.rows_of(expert);
+    EXPECT_TRUE(at::equal(all[expert].tokens, one.tokens)) << expert;
+    EXPECT_TRUE(at::equal(all[expert].weights, one.weights)) << expert;
+  }
+  EXPECT_EQ(all.back().tokens.numel(), 0);
+}
+
 TEST(Routing, AnExpertWithoutTokensHasNoRows) {
   const Routing routing{at::tensor({2, 0, 0, 2}, at::kLong).view({2, 2}), at::rand({2, 2})};
   EXPECT_EQ(routing.rows_of(1).tokens.numel(), 0);

@@ -94,21 +94,22 @@ TEST(ModelFolder, LargeFiniteValuesWhoseSumOverflowsAreFine) {
 }
 
 TEST(ModelFolder, StoredValuesKeepTheirDtype) {
-  Artefact model;
-  model.config["dtype"] = "bfloat16";
-  for (auto& [name, tensor] : model.tensors) tensor = tensor.to(at::kBFloat16);
-  model.tensors["model.norm.weight"] = model.tensors["model.norm.weight"].to(at::kFloat);
-  model.tensors["model.layers.0.mlp.up_proj.weight"] = at::full_like(
-      model.tensors["model.layers.0.mlp.up_proj.weight"], 60000, at::kHalf);  // the sum overflows
-  const TemporaryFolder folder;
-  model.write(folder.path());
-  const ModelFolder opened = open_model_folder(folder.path());
-  for (const auto& [name, tensor] : model.tensors) {
-    const at::Tensor loaded = opened.weights->load_stored(name);
-    EXPECT_EQ(loaded.scalar_type(), tensor.scalar_type()) << name;
-    EXPECT_TRUE(loaded.equal(tensor)) << name;
-    loaded.fill_(3);  // owned by the caller
-    EXPECT_TRUE(opened.weights->load_stored(name).equal(tensor)) << name;
+  for (const auto& [name_of_type, type] : {std::pair("bfloat16", at::kBFloat16), {"float16", at::kHalf}}) {
+    Artefact model;
+    model.config["dtype"] = name_of_type;
+    for (auto& [name, tensor] : model.tensors) tensor = tensor.to(type);
+    model.tensors["model.norm.weight"] = model.tensors["model.norm.weight"].to(at::kFloat);
+    model.tensors["model.layers.0.mlp.up_proj.weight"].fill_(60000);  // finite, but F16 can't hold the sum
+    const TemporaryFolder folder;
+    model.write(folder.path());
+    const ModelFolder opened = open_model_folder(folder.path());
+    for (const auto& [name, tensor] : model.tensors) {
+      const at::Tensor loaded = opened.weights->load_stored(name);
+      EXPECT_EQ(loaded.scalar_type(), tensor.scalar_type()) << name;
+      EXPECT_TRUE(loaded.equal(tensor)) << name;
+      loaded.fill_(3);  // owned by the caller
+      EXPECT_TRUE(opened.weights->load_stored(name).equal(tensor)) << name;
+    }
   }
 }
 
