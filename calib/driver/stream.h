@@ -47,6 +47,8 @@ class BlockStream {
   at::Tensor attention_out(RowRange rows);  // [count, length, heads * head_dim]
   /// Moves the rows over the first residual sum, then gives mlp_in.
   at::Tensor mlp_in(RowRange rows);
+  /// After the last rows: nothing of attention is needed again.
+  void attention_done() { inner_.end(); }
   void begin_mlp_mid();
   at::Tensor mlp_mid(RowRange rows);  // [count, length, intermediate]
   /// Moves the rows over the second residual sum: out of the block.
