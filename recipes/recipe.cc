@@ -64,8 +64,30 @@ void read_output(const YamlField& field, const std::vector<std::string>& formats
   if (field.has("shard_size")) output.shard_size = field.at("shard_size").bytes(1);
 }
 
+Propagate read_propagate(const YamlField& field) {
+  const std::vector<std::string> known = {"quantised", "reference"};
+  const std::string expected = "quantised or reference";
+  const std::string word = field.text(expected);
+  if (word == known[0]) return Propagate::quantised;
+  if (word == known[1]) return Propagate::reference;
+  field.refuse(expected, did_you_mean(word, known));
+}
+
+ExpertPolicy read_experts(const YamlField& field) {
+  ExpertPolicy policy;
+  field.expect_map({"min_tokens", "fallback"});
+  if (field.has("min_tokens")) policy.min_tokens = field.at("min_tokens").integer(0, 1'000'000'000);
+  if (!field.has("fallback")) return policy;
+  const std::vector<std::string> known = {"all_tokens", "weight_only"};
+  const std::string expected = "all_tokens or weight_only";
+  const std::string word = field.at("fallback").text(expected);
+  if (word != known[0] && word != known[1]) field.at("fallback").refuse(expected, did_you_mean(word, known));
+  policy.fallback = word == known[0] ? ExpertFallback::all_tokens : ExpertFallback::weight_only;
+  return policy;
+}
+
 void read_calibration(const YamlField& field, Recipe::Calibration& calibration) {
-  field.expect_map({"data", "samples", "seq_len", "seed"});
+  field.expect_map({"data", "samples", "seq_len", "seed", "propagate", "experts"});
   if (field.has("data")) {
     for (const YamlField& item : field.at("data").list("a list of files, such as [{path: text.txt}]")) {
       item.expect_map({"path", "field"});
@@ -78,6 +100,8 @@ void read_calibration(const YamlField& field, Recipe::Calibration& calibration) 
   if (field.has("samples")) calibration.samples = field.at("samples").integer(1, 1'000'000);
   if (field.has("seq_len")) calibration.seq_len = field.at("seq_len").integer(2, 1 << 20);
   if (field.has("seed")) calibration.seed = static_cast<uint64_t>(field.at("seed").integer(0, kMaxInteger));
+  if (field.has("propagate")) calibration.propagate = read_propagate(field.at("propagate"));
+  if (field.has("experts")) calibration.experts = read_experts(field.at("experts"));
 }
 
 Scheme read_scheme(const YamlField& field) {

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "calib/data/token_rows.h"
+#include "lib/activations/expert_policy.h"
+#include "lib/activations/propagate.h"
 #include "lib/base/options.h"
 #include "lib/model/graph.h"
 #include "lib/numeric/scheme.h"
@@ -44,6 +46,8 @@ struct Recipe {
     std::vector<DataSource> data;
     int64_t samples = 128, seq_len = 512;
     uint64_t seed = 0;
+    Propagate propagate = Propagate::quantised;
+    ExpertPolicy experts;
   } calibration;
   std::vector<AlgorithmChoice> transforms;
   std::vector<Rule> rules;

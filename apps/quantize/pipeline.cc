@@ -125,14 +125,18 @@ Algorithms make_algorithms(const Recipe& recipe) {
   return algorithms;
 }
 
-CalibrationJob make_job(const Plan& plan, const ModelFolder& model, const Algorithms& algorithms,
-                        const at::Tensor& ids, c10::Device device, DType compute) {
+CalibrationJob make_job(const Recipe& recipe, const Plan& plan, const ModelFolder& model,
+                        const Algorithms& algorithms, const at::Tensor& ids, c10::Device device,
+                        DType compute) {
   CalibrationJob job{.graph = &model.graph,
                      .weights = model.weights.get(),
                      .tasks = {},
                      .transforms = {},
                      .scale_dtype = plan.scale_dtype,
                      .ids = ids,
+                     .lengths = {},
+                     .propagate = recipe.calibration.propagate,
+                     .experts = recipe.calibration.experts,
                      .device = device,
                      .compute = compute,
                      .storage = {}};
@@ -222,7 +226,7 @@ void run_pipeline(const RunRequest& request) {
   const Algorithms algorithms = make_algorithms(recipe);
   auto writers =
       report.timed("open output", [&] { return open_writers(recipe, plan, model, output.path()); });
-  const CalibrationJob job = make_job(plan, model, algorithms, text.calibration, device, compute);
+  const CalibrationJob job = make_job(recipe, plan, model, algorithms, text.calibration, device, compute);
   WrittenTensors written;
   report.timed("quantise", [&] { quantise(job, writers, report, written, progress); });
 

@@ -62,6 +62,8 @@ class RunReport {
     Stopwatch watch_;
   };
 
+  void add_experts(const BlockOutcome& outcome);
+
   const Recipe& recipe_;
   const Plan& plan_;
   int64_t max_position_;

@@ -3,56 +3,113 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
-#include <optional>
 #include <utility>
 
+#include "calib/driver/experts_pass.h"
 #include "calib/stats/stats_collector.h"
 #include "lib/base/cancel.h"
+#include "lib/base/process_memory.h"
 
 namespace lathe {
+namespace {
+
+/// A copy shares the tensors; what is set later in one is not seen in the other.
+std::optional<BlockWeights> originals(const CalibrationJob& job, const BlockWeights& weights) {
+  const bool needed = job.propagate == Propagate::reference || carries_two_streams(job);
+  return needed ? std::optional(weights) : std::nullopt;
+}
+
+}  // namespace
 
 BlockPass::BlockPass(const CalibrationJob& job, size_t index, BlockWeights weights, const RopeTables& rope,
-                     Stream& stream)
+                     const at::Tensor& counted, Streams& streams)
     : job_(job),
       block_(job.graph->blocks[index]),
+      counted_(counted),
       weights_(std::move(weights)),
+      original_(originals(job, weights_)),
       solver_(job, index, weights_),
-      stream_(job.graph->config, block_, weights_, rope, stream),
-      chunks_(cut_rows(job.ids.size(0), chunk_rows(job.ids.size(1), job.device))) {}
+      observed_(job.graph->config, block_, job.propagate == Propagate::reference ? *original_ : weights_,
+                rope, streams.observed),
+      chunks_(cut_rows(job.ids.size(0), chunk_rows(job.ids.size(1), job.device))) {
+  if (streams.reference) {
+    reference_.emplace(job.graph->config, block_, *original_, rope, *streams.reference);
+  }
+}
 
 BlockOutcome BlockPass::run(const Progress& progress) {
   progress("attention input");
   calibrate(
       Slot::attention_in, [](BlockStream& s, RowRange rows) { return s.attention_in(rows); }, false);
   progress("attention");
-  stream_.begin_attention_out();
+  for_each_stream([](BlockStream& s) { s.begin_attention_out(); });
   calibrate(
       Slot::attention_out, [](BlockStream& s, RowRange rows) { return s.attention_out(rows); }, false);
   progress("mlp input");
   calibrate(
       Slot::mlp_in, [](BlockStream& s, RowRange rows) { return s.mlp_in(rows); }, true);
-  progress("mlp");
-  stream_.begin_mlp_mid();
-  calibrate(
-      Slot::mlp_mid, [](BlockStream& s, RowRange rows) { return s.mlp_mid(rows); }, false);
-  sweep([&](RowRange rows) { stream_.leave(rows); });
+  if (block_.experts) calibrate_experts(progress);
+  if (!block_.experts || block_.has_shared_expert()) {
+    progress("mlp");
+    for_each_stream([](BlockStream& s) { s.begin_mlp_mid(); });
+    calibrate(
+        Slot::mlp_mid, [](BlockStream& s, RowRange rows) { return s.mlp_mid(rows); }, false);
+  }
+  sweep([&](RowRange rows) { for_each_stream([&](BlockStream& s) { s.leave(rows); }); });
   return solver_.take_outcome();
 }
 
 void BlockPass::calibrate(Slot slot, const Produce& produce, bool moves) {
-  const std::vector<size_t> readers = solver_.readers(slot);
-  if (readers.empty()) {
-    if (moves) sweep([&](RowRange rows) { produce(stream_, rows); });
+  const Input input{slot, std::nullopt};
+  const std::vector<size_t> readers = solver_.readers(input), followers = solver_.followers(input);
+  if (followers.empty()) {
+    if (moves) sweep([&](RowRange rows) { for_each_stream([&](BlockStream& s) { produce(s, rows); }); });
     return;
   }
-  std::optional<StatsCollector> collector;
-  collector.emplace(solver_.needs(readers), block_.linears[readers.front()].in, job_.device,
-                    fmt::format("{}, {}", block_.prefix, name_of(slot)));
-  sweep([&](RowRange rows) { collector->observe(produce(stream_, rows)); });
+  std::optional<StatsCollector> collector = collector_for(slot, followers);
+  const bool pair = solver_.needs(followers).cross_gram;
+  sweep([&](RowRange rows) { observe(*collector, pair, produce, rows); });
   InputStats stats = collector->finish();
   collector.reset();  // its sums are as large as the statistics
-  solver_.solve(slot, readers, std::move(stats),
-                [&](const at::Tensor& scales) { stream_.folded(slot, scales); });
+  const bool before_experts = block_.experts && slot == Slot::mlp_in;
+  solver_.fold(input, stats, [&](const at::Tensor& scales) {
+    // The unquantised model's values are as they were: its weights are not folded.
+    if (job_.propagate == Propagate::quantised) observed_.folded(slot, scales);
+    if (before_experts) divisors_.push_back(scales);
+  });
+  if (!readers.empty()) solver_.solve(readers, stats);
+  if (before_experts) mlp_in_ = std::move(stats);
+  release_free_memory();  // what statistics and solvers took must not add up
+}
+
+void BlockPass::calibrate_experts(const Progress& progress) {
+  for_each_stream([](BlockStream& s) { s.end_attention_out(); });
+  ExpertsPass(job_, block_, solver_, observed_, reference_ ? &*reference_ : nullptr, counted_, chunks_)
+      .run(mlp_in_, divisors_, progress);
+  mlp_in_ = {};
+  divisors_.clear();
+  release_free_memory();
+}
+
+void BlockPass::observe(StatsCollector& collector, bool pair, const Produce& produce, RowRange rows) {
+  at::Tensor mask;
+  if (counted_.defined()) mask = counted_.narrow(0, rows.first, rows.count).flatten();
+  const at::Tensor values = produce(observed_, rows);
+  // Where the observed stream is the unquantised model's, it is its own reference.
+  const at::Tensor reference = reference_ ? produce(*reference_, rows) : values;
+  if (pair) {
+    collector.observe_pair(values, reference, mask);
+  } else {
+    collector.observe(values, mask);
+  }
+}
+
+StatsCollector BlockPass::collector_for(Slot slot, const std::vector<size_t>& readers) const {
+  const int64_t length = job_.ids.size(1);
+  return {solver_.needs(readers), block_.linears[readers.front()].in, job_.device,
+          fmt::format("{}, {}", block_.prefix, name_of(slot)), [length](int64_t token) {
+            return fmt::format("sample {}, token {}", token / length, token % length);
+          }};
 }
 
 void BlockPass::sweep(const std::function<void(RowRange)>& visit) const {
@@ -60,6 +117,11 @@ void BlockPass::sweep(const std::function<void(RowRange)>& visit) const {
     throw_if_cancelled();
     visit(rows);
   }
+}
+
+void BlockPass::for_each_stream(const std::function<void(BlockStream&)>& action) {
+  action(observed_);
+  if (reference_) action(*reference_);
 }
 
 }  // namespace lathe

@@ -2,13 +2,16 @@
 // folds and solves.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <functional>
-#include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
 #include "calib/driver/input_solver.h"
 #include "calib/driver/stream.h"
+#include "calib/stats/stats_collector.h"
 
 namespace lathe {
 
@@ -16,10 +19,10 @@ class BlockPass {
  public:
   using Progress = std::function<void(std::string_view stage)>;
 
-  /// `weights` are the block's, on the device; they end as those of the quantised block. The stream is
-  /// moved from the block's input to its output.
+  /// `weights` are the block's, on the device. `counted`: Bool [samples, length], true where a token counts
+  /// in statistics; undefined: all do. The streams are moved from the block's input to its output.
   BlockPass(const CalibrationJob& job, size_t index, BlockWeights weights, const RopeTables& rope,
-            Stream& stream);
+            const at::Tensor& counted, Streams& streams);
   BlockPass(const BlockPass&) = delete;
   BlockPass& operator=(const BlockPass&) = delete;
 
@@ -28,17 +31,28 @@ class BlockPass {
  private:
   using Produce = std::function<at::Tensor(BlockStream&, RowRange)>;
 
+  void calibrate_experts(const Progress& progress);
+
   /// One slot: a sweep that makes its values and observes them, then its folds and solves. `moves`: the sweep
-  /// is needed even where nothing reads its values, because it moves the stream.
+  /// is needed even where nothing reads its values, because it moves the streams.
   void calibrate(Slot slot, const Produce& produce, bool moves);
+  void observe(StatsCollector& collector, bool pair, const Produce& produce, RowRange rows);
+  StatsCollector collector_for(Slot slot, const std::vector<size_t>& readers) const;
   void sweep(const std::function<void(RowRange)>& visit) const;
+  void for_each_stream(const std::function<void(BlockStream&)>& action);
 
   const CalibrationJob& job_;
   const Block& block_;
+  const at::Tensor& counted_;
   BlockWeights weights_;
+  std::optional<BlockWeights>
+      original_;  // as loaded, where a stream runs on them; shares what isn't replaced
   InputSolver solver_;
-  BlockStream stream_;
+  BlockStream observed_;
+  std::optional<BlockStream> reference_;
   std::vector<RowRange> chunks_;
+  InputStats mlp_in_;                 // before experts: of all tokens, folded; they may fall back to it
+  std::vector<at::Tensor> divisors_;  // what folds divided mlp_in's channels by there
 };
 
 }  // namespace lathe

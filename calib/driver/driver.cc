@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
+
 #include "calib/driver/block_pass.h"
 #include "lib/activations/embed_samples.h"
 #include "lib/base/error.h"
@@ -16,23 +18,54 @@ void check_job(const CalibrationJob& job) {
   LATHE_ASSERT(job.tasks.size() == job.graph->blocks.size(), "one task list for each block");
   LATHE_ASSERT(job.ids.dim() == 2 && job.ids.scalar_type() == at::kLong && job.ids.numel() > 0,
                "ids must be Long [samples, length]");
+  const auto samples = static_cast<size_t>(job.ids.size(0));
+  LATHE_ASSERT(job.lengths.empty() || job.lengths.size() == samples, "{} lengths for {} samples",
+               job.lengths.size(), samples);
+  for (const int64_t length : job.lengths) {
+    LATHE_ASSERT(length >= 1 && length <= job.ids.size(1), "{} valid tokens in a sample of {}", length,
+                 job.ids.size(1));
+  }
+}
+
+/// Bool [samples, length], true where a token is none of the padding; undefined where there is none.
+at::Tensor counted_tokens(const CalibrationJob& job) {
+  if (job.lengths.empty()) return {};
+  const at::Tensor lengths = at::tensor(job.lengths, at::kLong).unsqueeze(1);
+  return at::arange(job.ids.size(1), at::kLong).unsqueeze(0).lt(lengths);
 }
 
 }  // namespace
 
+bool carries_two_streams(const CalibrationJob& job) {
+  if (job.propagate == Propagate::reference) return false;  // one stream is its own reference
+  const auto wants = [](const auto* algorithm) {
+    return algorithm != nullptr && algorithm->needs().cross_gram;
+  };
+  const bool solves = std::any_of(job.tasks.begin(), job.tasks.end(), [&](const auto& block) {
+    return std::any_of(block.begin(), block.end(),
+                       [&](const LinearTask& task) { return wants(task.solver); });
+  });
+  return solves || std::any_of(job.transforms.begin(), job.transforms.end(), wants);
+}
+
 void calibrate(const CalibrationJob& job, const DriverEvents& events) {
   const c10::NoGradGuard no_grad;
   check_job(job);
-  if (job.graph->config.experts) user_error("calibrating a mixture of experts is not supported yet");
   BlockLoader blocks(*job.graph, *job.weights, job.device, job.compute);
-  Stream stream(job);
-  embed_samples(*job.graph, *job.weights, job.ids, job.device, stream.hidden);
+  Streams streams(job);
+  embed_samples(*job.graph, *job.weights, job.ids, job.device, streams.observed.hidden);
+  if (streams.reference) {
+    embed_samples(*job.graph, *job.weights, job.ids, job.device, streams.reference->hidden);
+  }
   const RopeTables rope = rope_tables(job.graph->config, job.ids.size(1), job.device);
+  const at::Tensor counted = counted_tokens(job);
   for (size_t b = 0; b < job.graph->blocks.size(); ++b) {
-    BlockPass pass(job, b, blocks.next(), rope, stream);
-    events.block_done(pass.run([&](std::string_view stage) {
+    const auto progress = [&](std::string_view stage) {
       if (events.progress) events.progress(static_cast<int64_t>(b), fmt::format("block {}: {}", b, stage));
-    }));
+    };
+    // The block's weights are gone before its results are packed and written.
+    BlockOutcome outcome = BlockPass(job, b, blocks.next(), rope, counted, streams).run(progress);
+    events.block_done(std::move(outcome));
     release_free_memory();  // what a block left behind must not add up
   }
   if (events.progress) events.progress(static_cast<int64_t>(job.graph->blocks.size()), "done");

@@ -10,6 +10,12 @@
 // So every linear is calibrated on what the already quantised part before it really puts out
 // (true-sequential), and the forward pass runs once: tools built on hooks run it two to four times. The
 // driver knows algorithms only by their interfaces, and files not at all.
+//
+// A sparse MLP's experts have inputs of their own: see experts_pass.h.
+//
+// Where an algorithm asks for statistics of two streams (StatSet::cross_gram), the driver carries the
+// unquantised model's hidden states beside, at the price of a second forward pass; both are at the same place
+// at any time.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,10 +24,13 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "algorithms/algorithm.h"
 #include "lib/activations/activation_store.h"
+#include "lib/activations/expert_policy.h"
+#include "lib/activations/propagate.h"
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
 #include "lib/numeric/distortion.h"
@@ -48,7 +57,12 @@ struct CalibrationJob {
   std::vector<std::vector<LinearTask>> tasks;  // as ModelGraph::blocks and Block::linears
   std::vector<const Transform*> transforms;    // applied in order
   DType scale_dtype = DType::F16;
-  at::Tensor ids;  // Long [samples, seq_len], CPU
+  at::Tensor ids;  // Long [samples, length], CPU
+  /// Valid tokens of each sample, 1 to length: the rest is padding on the right. It is computed (attention is
+  /// causal, so no valid token sees it) but counts in no statistic. Empty: all are full.
+  std::vector<int64_t> lengths;
+  Propagate propagate = Propagate::quantised;  // what statistics are taken of
+  ExpertPolicy experts;
   c10::Device device = c10::Device(c10::kCPU);
   DType compute = DType::F32;  // of the forward pass's products and of what is observed
   StreamStorage storage;
@@ -77,6 +91,8 @@ struct BlockOutcome {
   size_t index = 0;
   std::vector<LinearOutcome> linears;
   std::vector<FoldOutcome> folds;
+  std::vector<int64_t>
+      expert_tokens;  // that the router sent to each expert and that count; empty: no experts
   /// Tensors that stay in floating point and were changed by a fold (norm weights, biases, kept linears):
   /// FP32, CPU, every value representable in the checkpoint's dtype.
   std::map<std::string, at::Tensor> changed;
@@ -87,8 +103,11 @@ struct DriverEvents {
   std::function<void(int64_t blocks_done, std::string_view stage)> progress;  // may be empty
 };
 
-/// Runs the job. UserError where an activation or weight is not finite, naming it. Looks for cancellation
-/// between stages.
+/// Does the job need the unquantised model's hidden states beside those of the quantised one?
+bool carries_two_streams(const CalibrationJob& job);
+
+/// Runs the job. UserError where an activation or weight is not finite, naming block, input, sample and
+/// token. Looks for cancellation between chunks.
 void calibrate(const CalibrationJob& job, const DriverEvents& events);
 
 }  // namespace lathe

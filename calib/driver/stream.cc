@@ -19,27 +19,36 @@ int64_t width_of(const Block& block, Slot slot) {
 StoreSpec spec_of(const CalibrationJob& job, Placement placement, int64_t width, DType dtype) {
   HiddenStorage storage = job.storage.hidden;
   storage.placement = placement;
-  StoreSpec spec = store_spec(storage, job.ids.size(0), job.ids.size(1), width, job.device);
-  spec.dtype = to_scalar_type(dtype);
-  return spec;
+  return stream_spec(storage, job.ids.size(0), job.ids.size(1), width, dtype, job.device);
 }
 
-/// The widest of the values that are kept inside any block.
+}  // namespace
+
 int64_t inner_width(const ModelGraph& graph) {
   int64_t width = 0;
   for (const Block& block : graph.blocks) {
-    for (const Slot slot : {Slot::attention_out, Slot::mlp_mid})
-      width = std::max(width, width_of(block, slot));
+    for (const Slot slot : {Slot::attention_out, Slot::mlp_mid}) {
+      for (const Linear* reader : block.reading(slot)) width = std::max(width, reader->in);
+    }
   }
   return width;
 }
 
-}  // namespace
+StoreSpec stream_spec(const HiddenStorage& storage, int64_t samples, int64_t length, int64_t width,
+                      DType dtype, c10::Device device) {
+  StoreSpec spec = store_spec(storage, samples, length, width, device);
+  spec.dtype = to_scalar_type(dtype);
+  return spec;
+}
 
 Stream::Stream(const CalibrationJob& job)
     : hidden(spec_of(job, job.storage.hidden.placement, job.graph->config.hidden_size, DType::F32)) {
   if (job.storage.inner)
     inner.emplace(spec_of(job, *job.storage.inner, inner_width(*job.graph), job.compute));
+}
+
+Streams::Streams(const CalibrationJob& job) : observed(job) {
+  if (carries_two_streams(job)) reference.emplace(job);
 }
 
 BlockStream::BlockStream(const ModelConfig& config, const Block& block, const BlockWeights& weights,
@@ -78,8 +87,18 @@ void BlockStream::begin_mlp_mid() {
 
 at::Tensor BlockStream::mlp_mid(RowRange rows) { return inner_.make(rows, stream_.hidden.read(rows)); }
 
+at::Tensor BlockStream::mlp_in_again(RowRange rows) const {
+  return forward_.mlp_in(stream_.hidden.read(rows)).flatten(0, 1);
+}
+
 void BlockStream::leave(RowRange rows) {
   const at::Tensor hidden = stream_.hidden.read(rows);
+  if (block_.experts) {
+    const at::Tensor shared = block_.has_shared_expert() ? inner_.use(rows, hidden) : at::Tensor();
+    const at::Tensor out = forward_.experts_out(forward_.mlp_in(hidden), shared);
+    stream_.hidden.write(rows, forward_.add_mlp_out(hidden, out));
+    return;
+  }
   stream_.hidden.write(rows, forward_.add_mlp(hidden, inner_.use(rows, hidden)));
 }
 

@@ -13,6 +13,11 @@
 
 namespace lathe {
 
+/// The widest of the values that are kept inside any block (attention_out, mlp_mid).
+int64_t inner_width(const ModelGraph& graph);
+StoreSpec stream_spec(const HiddenStorage& storage, int64_t samples, int64_t length, int64_t width,
+                      DType dtype, c10::Device device);
+
 /// What stays between two blocks.
 struct Stream {
   /// Room for the job's samples as its storage says.
@@ -20,6 +25,14 @@ struct Stream {
 
   ActivationStore hidden;
   std::optional<ActivationStore> inner;  // empty: values inside a block are made twice instead
+};
+
+/// The streams of a job.
+struct Streams {
+  explicit Streams(const CalibrationJob& job);
+
+  Stream observed;                  // statistics are taken of its values
+  std::optional<Stream> reference;  // the unquantised model's, where a statistic compares with it
 };
 
 /// One stream in one block. Every function takes the rows of one chunk; rows are visited in order. Weights
@@ -36,6 +49,11 @@ class BlockStream {
   at::Tensor mlp_in(RowRange rows);
   void begin_mlp_mid();
   at::Tensor mlp_mid(RowRange rows);  // [count, length, intermediate]
+  /// mlp_in of rows that mlp_in() has moved, from the norm as it is now; [count * length, hidden].
+  at::Tensor mlp_in_again(RowRange rows) const;
+  /// attention_out is not needed any more.
+  void end_attention_out() { inner_.end(); }
+  const BlockForward& forward() const { return forward_; }
   /// Moves the rows over the second residual sum: out of the block.
   void leave(RowRange rows);
 

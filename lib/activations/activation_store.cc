@@ -163,11 +163,11 @@ StoreSpec store_spec(const HiddenStorage& storage, int64_t samples, int64_t leng
           .transfer_rows = std::max<int64_t>(1, storage.transfer_rows / chunk) * chunk};
 }
 
-StoreBytes bytes_of_store(const StoreSpec& spec) {
+MemoryBytes bytes_of_store(const StoreSpec& spec) {
   const uint64_t row = row_bytes(spec, spec.width);
   const uint64_t all = static_cast<uint64_t>(spec.rows) * row;
   const uint64_t window = has_window(spec) ? static_cast<uint64_t>(window_rows(spec)) * row : 0;
-  StoreBytes bytes;
+  MemoryBytes bytes;
   const bool cpu = spec.device.is_cpu();
   (cpu ? bytes.ram : bytes.vram) += window;
   switch (spec.placement) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string_view>
 
+#include "lib/activations/memory_budget.h"
 #include "lib/activations/rows.h"
 #include "lib/base/scratch_file.h"
 
@@ -81,10 +82,7 @@ class ActivationStore {
 StoreSpec store_spec(const HiddenStorage& storage, int64_t samples, int64_t length, int64_t width,
                      c10::Device device);
 
-/// Bytes that a store of this spec takes, by kind.
-struct StoreBytes {
-  uint64_t ram = 0, vram = 0, disk = 0;
-};
-StoreBytes bytes_of_store(const StoreSpec& spec);
+/// What a store of this spec takes.
+MemoryBytes bytes_of_store(const StoreSpec& spec);
 
 }  // namespace lathe

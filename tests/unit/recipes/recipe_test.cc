@@ -179,7 +179,8 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
   EXPECT_EQ(json, nlohmann::json::parse(R"({
     "model": null,
     "output": {"path": null, "formats": ["compressed-tensors"], "shard_size": 5000000000},
-    "calibration": {"data": [], "samples": 128, "seq_len": 512, "seed": 0},
+    "calibration": {"data": [], "samples": 128, "seq_len": 512, "seed": 0, "propagate": "quantised",
+                    "experts": {"min_tokens": 256, "fallback": "all_tokens"}},
     "transforms": [],
     "rules": [{"targets": ["linear"], "scheme": {"type": "int", "bits": 4, "group_size": 128, "symmetric": true},
                "solver": {"rtn": {}}}],

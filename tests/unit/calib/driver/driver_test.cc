@@ -15,19 +15,28 @@ namespace {
 /// RTN that writes down the statistics it was shown.
 class RecordingSolver : public Solver {
  public:
-  explicit RecordingSolver(std::map<std::string, at::Tensor>& grams) : grams_(grams) {
+  explicit RecordingSolver(std::map<std::string, at::Tensor>& grams, bool pair = false)
+      : grams_(grams), pair_(pair) {
     for (const SolverEntry& entry : solvers()) {
       if (entry.name == "rtn") rtn_ = entry.make(Options(entry.options));
     }
   }
-  StatSet needs() const override { return {.gram = true, .mean_abs = true}; }
+  StatSet needs() const override {
+    StatSet set{.gram = true, .mean_abs = true};
+    set.cross_gram = pair_;
+    return set;
+  }
   std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
-    for (const LinearProblem& linear : problem.linears) grams_[linear.name] = problem.stats->gram.clone();
+    for (const LinearProblem& linear : problem.linears) {
+      grams_[linear.name] = problem.stats->gram.clone();
+      if (pair_) grams_[linear.name + " cross"] = problem.stats->cross_gram.clone();
+    }
     return rtn_->solve(problem);
   }
 
  private:
   std::map<std::string, at::Tensor>& grams_;
+  bool pair_ = false;
   std::unique_ptr<Solver> rtn_;
 };
 
@@ -56,11 +65,11 @@ struct TinyRun {
   ModelGraph graph = testing::tiny_graph();
   testing::MemoryWeights weights = testing::random_weights(graph, 11);
   std::map<std::string, at::Tensor> grams;
-  RecordingSolver solver{grams};
+  RecordingSolver solver;
   std::vector<BlockOutcome> outcomes;
   CalibrationJob job;
 
-  explicit TinyRun(std::vector<const Transform*> transforms) {
+  explicit TinyRun(std::vector<const Transform*> transforms, bool pair = false) : solver(grams, pair) {
     job.graph = &graph;
     job.weights = &weights;
     job.transforms = std::move(transforms);
@@ -76,25 +85,19 @@ struct TinyRun {
   }
 };
 
-/// The Gram matrices that a plain forward pass of the finished model gives, by slot of each linear.
-std::map<std::string, at::Tensor> grams_of_result(const TinyRun& run) {
-  testing::MemoryWeights finished = run.weights;
-  for (const BlockOutcome& outcome : run.outcomes) {
-    for (const LinearOutcome& linear : outcome.linears) {
-      finished.tensors[linear.linear->name + ".weight"] = linear.quantized.dequantize();
-    }
-    for (const auto& [name, values] : outcome.changed) finished.tensors[name] = values;
-  }
-  std::map<std::string, at::Tensor> grams;
-  at::Tensor hidden = embed(run.graph, finished.load("model.embed_tokens.weight"), run.job.ids);
+using Values = std::map<std::string, at::Tensor>;  // by linear name: what it reads, Double [tokens, in]
+
+/// What every linear reads in a plain forward pass of a model.
+Values values_of(const TinyRun& run, const WeightSource& source) {
+  Values values;
+  at::Tensor hidden = embed(run.graph, source.load("model.embed_tokens.weight"), run.job.ids);
   const RopeTables rope = rope_tables(run.graph.config, run.job.ids.size(1), c10::Device(c10::kCPU));
   for (const Block& block : run.graph.blocks) {
-    const BlockWeights weights(block, finished, c10::Device(c10::kCPU));
+    const BlockWeights weights(block, source, c10::Device(c10::kCPU));
     const BlockForward forward(run.graph.config, block, weights, rope);
-    const auto record = [&](Slot slot, const at::Tensor& values) {
-      const at::Tensor x = values.reshape({-1, values.size(-1)}).to(at::kDouble);
+    const auto record = [&](Slot slot, const at::Tensor& x) {
       for (const Linear* linear : block.reading(slot))
-        grams[linear->name] = (x.t().mm(x) / x.size(0)).to(at::kFloat);
+        values[linear->name] = x.reshape({-1, x.size(-1)}).to(at::kDouble);
     };
     const at::Tensor x = forward.attention_in(hidden);
     const at::Tensor a = forward.attention_out(x);
@@ -107,6 +110,34 @@ std::map<std::string, at::Tensor> grams_of_result(const TinyRun& run) {
     record(Slot::mlp_mid, z);
     hidden = forward.add_mlp(h, z);
   }
+  return values;
+}
+
+/// The model that a run made, dequantised.
+testing::MemoryWeights finished_model(const TinyRun& run) {
+  testing::MemoryWeights finished = run.weights;
+  for (const BlockOutcome& outcome : run.outcomes) {
+    for (const LinearOutcome& linear : outcome.linears) {
+      finished.tensors[linear.linear->name + ".weight"] = linear.quantized.dequantize();
+    }
+    for (const auto& [name, tensor] : outcome.changed) finished.tensors[name] = tensor;
+  }
+  return finished;
+}
+
+at::Tensor product_of(const at::Tensor& a, const at::Tensor& b) {
+  return (a.t().mm(b) / a.size(0)).to(at::kFloat);
+}
+
+void expect_near(const at::Tensor& found, const at::Tensor& expected, double bound, const std::string& name) {
+  ASSERT_TRUE(found.defined()) << name;
+  EXPECT_LT(((found - expected).norm() / expected.norm()).item<double>(), bound) << name;
+}
+
+/// The Gram matrices that a plain forward pass of the finished model gives, by linear.
+std::map<std::string, at::Tensor> grams_of_result(const TinyRun& run) {
+  std::map<std::string, at::Tensor> grams;
+  for (const auto& [name, x] : values_of(run, finished_model(run))) grams[name] = product_of(x, x);
   return grams;
 }
 
@@ -148,6 +179,88 @@ TEST(Driver, KeptLinearsAreNotTouchedWithoutFolds) {
   EXPECT_EQ(run.outcomes[1].linears[0].linear->role, LinearRole::down_proj);
   EXPECT_LT(run.outcomes[1].linears[0].distortion.output_relative_error.value(), 1e-3);
   EXPECT_GT(run.outcomes[1].linears[0].distortion.output_relative_error.value(), 0);
+}
+
+TEST(Driver, ReferencePropagationLooksAtTheUnquantisedModel) {
+  const FixedScales fold;
+  for (const bool folds : {false, true}) {
+    TinyRun run(folds ? std::vector<const Transform*>{&fold} : std::vector<const Transform*>{});
+    run.job.propagate = Propagate::reference;
+    run.go();
+    const Values values = values_of(run, run.weights);
+    for (const auto& [name, x] : values) {
+      at::Tensor expected = product_of(x, x);
+      if (folds) {  // the input of a folded linear is divided by the scales, in the unquantised model too
+        const at::Tensor scales = expected.diagonal().div(run.grams.at(name).diagonal()).sqrt();
+        EXPECT_GT(scales.max().item<float>() / scales.min().item<float>(), 2) << name;
+        expected = expected / at::outer(scales, scales);
+      }
+      expect_near(run.grams.at(name), expected, 1e-5, name);
+    }
+  }
+}
+
+TEST(Driver, BothStreamsForAlgorithmsThatCompareThem) {
+  TinyRun run({}, /*pair=*/true);
+  EXPECT_TRUE(carries_two_streams(run.job));
+  run.go();
+  const Values values = values_of(run, finished_model(run)), reference = values_of(run, run.weights);
+  for (const auto& [name, x] : values) {
+    expect_near(run.grams.at(name), product_of(x, x), 1e-5, name);
+    expect_near(run.grams.at(name + " cross"), product_of(reference.at(name), x), 1e-5, name);
+  }
+  // They differ, or the comparison would show nothing.
+  const std::string last = "model.layers.1.mlp.down_proj";
+  EXPECT_GT((run.grams.at(last + " cross") - run.grams.at(last)).norm().item<double>(),
+            0.01 * run.grams.at(last).norm().item<double>());
+}
+
+TEST(Driver, TheReferenceIsItsOwnPair) {
+  TinyRun run({}, /*pair=*/true);
+  run.job.propagate = Propagate::reference;
+  EXPECT_FALSE(carries_two_streams(run.job));
+  run.go();
+  for (const auto& [name, x] : values_of(run, run.weights)) {
+    expect_near(run.grams.at(name + " cross"), run.grams.at(name), 1e-6, name);
+  }
+}
+
+TEST(Driver, PaddingCountsInNoStatistic) {
+  TinyRun run({});
+  for (int64_t i = 0; i < run.job.ids.size(0); ++i) run.job.lengths.push_back(1 + i % run.job.ids.size(1));
+  TinyRun other({});
+  other.job.lengths = run.job.lengths;
+  for (size_t i = 0; i < run.job.lengths.size(); ++i) {
+    const auto row = static_cast<int64_t>(i);
+    other.job.ids[row].narrow(0, run.job.lengths[i], 16 - run.job.lengths[i]).random_(0, 50);
+  }
+  run.go();
+  other.go();
+  const Values values = values_of(run, finished_model(run));
+  for (const auto& [name, x] : values) {
+    std::vector<at::Tensor> valid;
+    for (size_t i = 0; i < run.job.lengths.size(); ++i) {
+      valid.push_back(x.narrow(0, static_cast<int64_t>(i) * 16, run.job.lengths[i]));
+    }
+    const at::Tensor counted = at::cat(valid);
+    expect_near(run.grams.at(name), product_of(counted, counted), 1e-5, name);
+    EXPECT_TRUE(at::equal(run.grams.at(name), other.grams.at(name))) << name << ": other padding, other bits";
+  }
+}
+
+TEST(Driver, ANaNNamesBlockInputSampleAndToken) {
+  TinyRun run({});
+  run.job.ids.masked_fill_(run.job.ids.eq(7), 8);
+  run.job.ids[12][3] = 7;
+  run.weights.tensors["model.embed_tokens.weight"][7][0] = INFINITY;
+  try {
+    run.go();
+    FAIL() << "a NaN went unnoticed";
+  } catch (const UserError& error) {
+    for (const char* part : {"model.layers.0", "attention_in", "sample 12, token 3"}) {
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << part << " in " << error.what();
+    }
+  }
 }
 
 /// Everything that a run hands over, as one list of tensors.

@@ -1,0 +1,156 @@
+#include "calib/driver/block_memory.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <vector>
+
+#include "calib/stats/stats_collector.h"
+
+namespace lathe {
+namespace {
+
+constexpr uint64_t kFloat = 4, kDouble = 8;
+/// Copies of the weights of an input's linears that folds, solvers and the report hold at a time: scaled,
+/// rounded, and their difference.
+constexpr uint64_t kSolverCopies = 3;
+/// Columns of a Gram matrix that are multiplied at a time (calib/stats/gram.cc).
+constexpr uint64_t kPanelColumns = 512;
+/// Bytes of counts for each channel's percentiles, and for those of a tensor (calib/stats/distribution.h).
+constexpr uint64_t kChannelCounts = 4 * 2304, kTensorCounts = uint64_t{4} << 20;
+
+uint64_t size_of(const Linear& linear) {
+  return static_cast<uint64_t>(linear.out) * static_cast<uint64_t>(linear.in);
+}
+
+uint64_t weights_of(const Block& block) {
+  uint64_t values = 0;
+  for (const Norm* norm : block.norms()) values += static_cast<uint64_t>(norm->width);
+  for (const Linear& linear : block.linears)
+    values += size_of(linear) + (linear.bias ? static_cast<uint64_t>(linear.out) : 0);
+  return values * kFloat;
+}
+
+/// One input with the linears that read it and are solved.
+struct ObservedInput {
+  uint64_t width = 0;
+  uint64_t weights = 0;  // of those linears, values
+  StatSet wanted;
+};
+
+/// Inputs that are observed in one sweep, by slot: one, or those of all experts.
+std::vector<std::vector<ObservedInput>> observed_inputs(const CalibrationJob& job, size_t block) {
+  std::map<Input, ObservedInput> inputs;
+  for (size_t i = 0; i < job.graph->blocks[block].linears.size(); ++i) {
+    const Linear& linear = job.graph->blocks[block].linears[i];
+    const LinearTask& task = job.tasks[block][i];
+    if (task.solver == nullptr) continue;
+    ObservedInput& input = inputs[linear.input];
+    input.width = static_cast<uint64_t>(linear.in);
+    input.weights += size_of(linear);
+    input.wanted = input.wanted | task.solver->needs();
+    input.wanted.gram = true;  // the report's
+    for (const Transform* transform : job.transforms) input.wanted = input.wanted | transform->needs();
+  }
+  std::map<Slot, std::vector<ObservedInput>> slots;
+  for (const auto& [input, observed] : inputs) slots[input.slot].push_back(observed);
+  std::vector<std::vector<ObservedInput>> result;
+  for (auto& [slot, observed] : slots) result.push_back(std::move(observed));
+  return result;
+}
+
+/// While a slot is observed, and while its sums become statistics.
+uint64_t statistics_of(const ObservedInput& input, int64_t length, int64_t samples) {
+  const uint64_t w = input.width, tokens = static_cast<uint64_t>(length) * static_cast<uint64_t>(samples);
+  const uint64_t buffered = std::min<uint64_t>(tokens, StatsCollector::kChunkTokens);
+  const uint64_t streams = input.wanted.cross_gram ? 2 : 1;
+  uint64_t bytes = streams * buffered * w * kFloat;  // rows that wait for their chunk
+  // FP64 sums of half the matrix, one product, and the finished matrix.
+  if (input.wanted.gram)
+    bytes += w * (w + kPanelColumns) / 2 * kDouble + w * kPanelColumns * kFloat + w * w * kFloat;
+  if (input.wanted.cross_gram) bytes += w * w * kDouble + w * kPanelColumns * kFloat + w * w * kFloat;
+  if (input.wanted.channel_distribution) bytes += 2 * w * kChannelCounts;
+  if (input.wanted.distribution) bytes += 2 * kTensorCounts;
+  if (input.wanted.token_min_max) bytes += 4 * tokens * kFloat;
+  return bytes + 16 * w * kDouble;
+}
+
+/// While its linears are folded and solved: the statistics, once more divided by a fold's scales, half a Gram
+/// matrix that the report's errors are measured with, and copies of the weights.
+uint64_t solving(const ObservedInput& input, bool folds) {
+  const uint64_t matrix = input.width * input.width * kFloat;
+  const uint64_t matrices = input.wanted.cross_gram ? 2 : 1;
+  return (folds ? 2 : 1) * matrices * matrix + matrix / 2 + kSolverCopies * input.weights * kFloat;
+}
+
+/// A chunk's values while attention or the MLP is computed: what it reads, normalised, its projections twice
+/// (before and after rotation or activation), and what comes out.
+uint64_t forward_temporaries(const Block& block, int64_t tokens) {
+  const auto part = [&](Slot in, Slot out) {
+    uint64_t values = 0;
+    for (const Linear* linear : block.reading(in)) values += 2 * static_cast<uint64_t>(linear->out);
+    if (!block.reading(in).empty()) values += 3 * static_cast<uint64_t>(block.reading(in).front()->in);
+    if (!block.reading(out).empty()) values += static_cast<uint64_t>(block.reading(out).front()->in);
+    return values * static_cast<uint64_t>(tokens) * kFloat;
+  };
+  return std::max(part(Slot::attention_in, Slot::attention_out), part(Slot::mlp_in, Slot::mlp_mid));
+}
+
+uint64_t largest_linear(const Block& block) {
+  uint64_t values = 0;
+  for (const Linear& linear : block.linears) values = std::max(values, size_of(linear));
+  return values;
+}
+
+}  // namespace
+
+uint64_t block_bytes(const CalibrationJob& job) {
+  uint64_t bytes = 0;
+  for (const Block& block : job.graph->blocks) bytes = std::max(bytes, weights_of(block));
+  return bytes;
+}
+
+uint64_t gram_bytes(const CalibrationJob& job) {
+  uint64_t largest = 0;
+  for (size_t b = 0; b < job.graph->blocks.size(); ++b) {
+    uint64_t bytes = 0;
+    for (const auto& slot : observed_inputs(job, b)) {
+      for (const ObservedInput& input : slot) bytes += input.width * input.width * kFloat;
+    }
+    largest = std::max(largest, bytes);
+  }
+  return largest;
+}
+
+BlockMemory block_memory(const CalibrationJob& job, int64_t samples, int64_t length, bool remade) {
+  const bool folds = !job.transforms.empty();
+  const bool originals = job.propagate == Propagate::reference || carries_two_streams(job);
+  const int64_t tokens = length * std::min(samples, chunk_rows(length, job.device));
+  BlockMemory most;
+  for (size_t b = 0; b < job.graph->blocks.size(); ++b) {
+    const Block& block = job.graph->blocks[b];
+    const uint64_t weights = weights_of(block);
+    uint64_t quantised = 0, working = 0, statistics = 0;
+    for (const auto& slot : observed_inputs(job, b)) {
+      uint64_t observing = 0, solved = 0;
+      for (const ObservedInput& input : slot) {
+        quantised += input.weights;
+        observing += statistics_of(input, length, samples);
+        solved = std::max(solved, solving(input, folds));
+      }
+      if (slot.size() > 1) solved += observing;  // the other experts' wait meanwhile
+      working = std::max({working, observing + forward_temporaries(block, tokens), solved});
+      statistics = std::max(statistics, observing);
+    }
+    working = std::max(working, forward_temporaries(block, tokens));
+    most.weights = std::max(most.weights, weights);
+    most.originals = std::max(
+        most.originals, (originals ? weights : 0) + (remade && folds ? largest_linear(block) * kFloat : 0));
+    most.codes = std::max(most.codes, quantised + quantised / 8);  // a byte each; scales and zero points
+    most.statistics = std::max(most.statistics, statistics);
+    most.scratch = std::max(most.scratch, working - std::min(working, statistics));
+  }
+  return most;
+}
+
+}  // namespace lathe

@@ -1,0 +1,158 @@
+#include "calib/driver/memory_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "calib/driver/block_memory.h"
+#include "calib/driver/stream.h"
+#include "lib/base/strings.h"
+
+namespace lathe {
+namespace {
+
+/// Transfers between a store and the device are of about this size: large enough for a disk or a bus to run
+/// at its rate, small beside everything else.
+constexpr uint64_t kTransferBytes = uint64_t{16} << 20;
+/// What the allocator holds on to between two uses, at most: it gives back single pieces of 32 MiB and more
+/// at once, and the rest after every input.
+constexpr uint64_t kHeapSlack = uint64_t{48} << 20;
+/// A CUDA context with its libraries: on the device, and in the process.
+constexpr uint64_t kCudaContext = uint64_t{700} << 20, kCudaLibraries = uint64_t{900} << 20;
+constexpr uint64_t kLeanSlack = 300'000'000;
+
+/// One way to run.
+struct Way {
+  StreamStorage storage;
+  MemoryBytes peak;
+  std::vector<std::pair<std::string, uint64_t>> parts;
+};
+
+int64_t transfer_rows(const MemoryRequest& request, uint64_t width) {
+  const uint64_t row = static_cast<uint64_t>(request.length) * width * 4;
+  const int64_t chunk = chunk_rows(request.length, request.job->device);
+  const auto rows = static_cast<int64_t>(kTransferBytes / std::max<uint64_t>(1, row));
+  return std::max<int64_t>(1, rows / chunk) * chunk;
+}
+
+/// Placements, fastest first. On a CPU a file (cached by the system while there is room) is cheaper than to
+/// compute attention, gate and up twice; on a GPU it is the other way round.
+std::vector<StreamStorage> placements(const MemoryRequest& request) {
+  using P = Placement;
+  using Inner = std::optional<Placement>;
+  const bool cpu = request.job->device.is_cpu();
+  const std::vector<std::pair<P, Inner>> pairs =
+      cpu ? std::vector<std::pair<P, Inner>>{{P::device, P::device},
+                                             {P::device, P::disk},
+                                             {P::device, std::nullopt},
+                                             {P::disk, P::disk},
+                                             {P::disk, std::nullopt}}
+          : std::vector<std::pair<P, Inner>>{{P::device, P::device},
+                                             {P::device, std::nullopt},
+                                             {P::host, std::nullopt},
+                                             {P::disk, std::nullopt}};
+  const auto width = static_cast<uint64_t>(inner_width(*request.job->graph));
+  std::vector<StreamStorage> result;
+  for (const auto& [hidden, inner] : pairs) {
+    const bool moves = hidden != P::device || (inner && *inner != P::device);
+    const int64_t large = moves ? transfer_rows(request, width) : 0;
+    result.push_back({.hidden = {.placement = hidden, .transfer_rows = large, .work = {}}, .inner = inner});
+    // The same with the smallest transfers, where the larger ones don't fit.
+    if (large > chunk_rows(request.length, request.job->device)) {
+      result.push_back({.hidden = {.placement = hidden, .transfer_rows = 0, .work = {}}, .inner = inner});
+    }
+  }
+  return result;
+}
+
+MemoryBytes store_bytes(const MemoryRequest& request, const StreamStorage& storage, Placement placement,
+                        int64_t width, DType dtype) {
+  HiddenStorage where = storage.hidden;
+  where.placement = placement;
+  return bytes_of_store(
+      stream_spec(where, request.samples, request.length, width, dtype, request.job->device));
+}
+
+MemoryBytes times(const MemoryBytes& bytes, uint64_t count) {
+  return {bytes.ram * count, bytes.vram * count, bytes.disk * count};
+}
+
+std::string where_text(Placement placement, bool cpu) {
+  if (placement == Placement::disk) return "on disk";
+  return cpu || placement == Placement::host ? "in memory" : "on the device";
+}
+
+Way assess(const MemoryRequest& request, const StreamStorage& storage) {
+  const CalibrationJob& job = *request.job;
+  const bool cpu = job.device.is_cpu();
+  const uint64_t streams = carries_two_streams(job) ? 2 : 1;
+  const MemoryBytes hidden = times(
+      store_bytes(request, storage, storage.hidden.placement, job.graph->config.hidden_size, DType::F32),
+      streams);
+  MemoryBytes inner;
+  if (storage.inner) {
+    inner =
+        times(store_bytes(request, storage, *storage.inner, inner_width(*job.graph), job.compute), streams);
+  }
+  const BlockMemory block = block_memory(job, request.samples, request.length, !storage.inner);
+  const uint64_t blocks = 2 * block.weights + block.originals;  // the next one is read meanwhile
+  const uint64_t work = block.codes + block.statistics + block.scratch;
+  const MemoryBytes program{request.base_ram + kHeapSlack + (cpu ? 0 : kCudaLibraries),
+                            cpu ? 0 : kCudaContext, 0};
+  const MemoryBytes computing = cpu ? MemoryBytes{blocks + work, 0, 0}
+                                    // Beside the device's: the pinned copy on the way there, and the codes.
+                                    : MemoryBytes{block.weights + block.codes, blocks + work, 0};
+  Way way{storage, program + hidden + inner + computing, {}};
+  const auto all = [](const MemoryBytes& bytes) { return bytes.ram + bytes.vram + bytes.disk; };
+  way.parts = {{"program and text", all(program)},
+               {"hidden states " + where_text(storage.hidden.placement, cpu), all(hidden)},
+               {"two blocks' weights", blocks},
+               {"statistics of an input", block.statistics},
+               {"quantised block", block.codes},
+               {"work on a chunk or an input", block.scratch}};
+  if (storage.inner)
+    way.parts.emplace_back("values inside a block " + where_text(*storage.inner, cpu), all(inner));
+  std::stable_sort(way.parts.begin(), way.parts.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  return way;
+}
+
+}  // namespace
+
+uint64_t lean_ram(const MemoryRequest& request) {
+  const CalibrationJob& job = *request.job;
+  const auto tokens = static_cast<uint64_t>(request.samples) * static_cast<uint64_t>(request.length);
+  return 2 * block_bytes(job) + gram_bytes(job) +
+         tokens * static_cast<uint64_t>(job.graph->config.hidden_size) * 4 + kLeanSlack;
+}
+
+MemoryPlan plan_memory(const MemoryRequest& request) {
+  std::vector<Way> ways;
+  std::vector<MemoryBytes> peaks;
+  for (const StreamStorage& storage : placements(request)) {
+    ways.push_back(assess(request, storage));
+    peaks.push_back(ways.back().peak);
+  }
+  const MemoryLimits limits = effective_limits(request.limits, request.machine);
+  size_t chosen = ways.size();
+  if (!request.limits.ram && request.job->device.is_cpu()) {
+    MemoryLimits lean = limits;
+    lean.ram = std::min(lean_ram(request), limits.ram.value_or(UINT64_MAX));
+    chosen = first_way(peaks, lean).value_or(chosen);
+  }
+  if (chosen == ways.size()) chosen = choose_way(peaks, limits, "calibration");
+  return {std::move(ways[chosen].storage), ways[chosen].peak, std::move(ways[chosen].parts)};
+}
+
+std::string describe_memory(const MemoryPlan& plan) {
+  std::string text = fmt::format("memory     at most {}", human_bytes(plan.peak.ram));
+  if (plan.peak.vram > 0) text += fmt::format(", {} on the device", human_bytes(plan.peak.vram));
+  if (plan.peak.disk > 0) text += fmt::format(", {} of temporary files", human_bytes(plan.peak.disk));
+  text += "\n";
+  for (const auto& [name, bytes] : plan.parts)
+    text += fmt::format("           {:>9}  {}\n", human_bytes(bytes), name);
+  if (!plan.storage.inner) text += "           values inside a block are computed twice\n";
+  return text;
+}
+
+}  // namespace lathe

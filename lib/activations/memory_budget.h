@@ -1,0 +1,49 @@
+// Memory by kind, limits on it, and the choice among ways to run.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace lathe {
+
+/// Bytes at the peak: resident memory of the process (RAM), of the compute device where that is not the CPU
+/// (VRAM), and of temporary files (disk).
+struct MemoryBytes {
+  uint64_t ram = 0, vram = 0, disk = 0;
+  friend MemoryBytes operator+(MemoryBytes a, MemoryBytes b) {
+    return {a.ram + b.ram, a.vram + b.vram, a.disk + b.disk};
+  }
+  bool operator==(const MemoryBytes&) const = default;
+};
+/// The larger of each kind.
+MemoryBytes max_of(const MemoryBytes& a, const MemoryBytes& b);
+
+/// Limits, bytes; empty: none.
+struct MemoryLimits {
+  std::optional<uint64_t> ram, vram, disk;
+  bool operator==(const MemoryLimits&) const = default;
+};
+
+/// What the machine has to give now.
+struct MachineMemory {
+  std::optional<uint64_t> ram, vram, disk;  // empty: not known
+};
+
+/// Index of the first way whose peak keeps the limits, if there is one. `ways`: peaks of ways to run, best
+/// first.
+std::optional<size_t> first_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limits);
+
+/// The same of a list that is not empty. Where there is none, a UserError that names the limit to raise and
+/// the smallest value that would do (the other limits kept); kinds for which no value would do are not
+/// offered. `what`: "calibration", for the error.
+size_t choose_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limits, const std::string& what);
+
+/// The limits with the machine's own where the user gave none: nine tenths of what is free now.
+MemoryLimits effective_limits(const MemoryLimits& limits, const MachineMemory& machine);
+
+/// A size for --max-ram and the like, rounded up to whole MiB: "431MiB".
+std::string limit_text(uint64_t bytes);
+
+}  // namespace lathe
