@@ -165,9 +165,18 @@ Recipe::Evaluate read_evaluate(const YamlField& field) {
   return evaluate;
 }
 
+MemoryLimits read_limits(const YamlField& field) {
+  field.expect_map({"ram", "vram", "disk"});
+  const auto read = [&](const char* key, uint64_t minimum) {
+    const bool given = field.has(key) && !field.at(key).is_null();
+    return given ? std::optional(field.at(key).bytes(minimum)) : std::nullopt;
+  };
+  return {read("ram", 1), read("vram", 1), read("disk", 0)};
+}
+
 Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
   Recipe recipe;
-  root.expect_map({"model", "output", "calibration", "transforms", "rules", "ignore", "evaluate"});
+  root.expect_map({"model", "output", "calibration", "transforms", "rules", "ignore", "evaluate", "limits"});
   if (root.has("model") && !root.at("model").is_null())
     recipe.model = read_path(root.at("model"), "a folder");
   if (root.has("output")) read_output(root.at("output"), vocabulary.formats, recipe.output);
@@ -181,6 +190,7 @@ Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
   if (root.has("ignore")) recipe.ignore = read_targets(root.at("ignore"));
   if (root.has("evaluate") && !root.at("evaluate").is_null())
     recipe.evaluate = read_evaluate(root.at("evaluate"));
+  if (root.has("limits") && !root.at("limits").is_null()) recipe.limits = read_limits(root.at("limits"));
   return recipe;
 }
 

@@ -14,6 +14,7 @@
 
 #include "calib/data/token_rows.h"
 #include "lib/activations/expert_policy.h"
+#include "lib/activations/memory_budget.h"
 #include "lib/activations/propagate.h"
 #include "lib/base/options.h"
 #include "lib/model/graph.h"
@@ -58,6 +59,7 @@ struct Recipe {
     int64_t rows = 0;  // 0: all
   };
   std::optional<Evaluate> evaluate;
+  MemoryLimits limits;  // on the run; results don't depend on them
 
   /// The recipe with every default filled in, as JSON for report and manifest. It is itself a valid recipe
   /// (JSON is YAML): reading it back gives the same run. `file` and `where` are not part of it.

@@ -25,6 +25,10 @@ nlohmann::json path_or_null(const std::filesystem::path& path) {
   return path.empty() ? nlohmann::json() : nlohmann::json(path.string());
 }
 
+nlohmann::json or_null(const std::optional<uint64_t>& bytes) {
+  return bytes ? nlohmann::json(*bytes) : nlohmann::json();
+}
+
 }  // namespace
 
 nlohmann::json Recipe::to_json() const {
@@ -45,7 +49,9 @@ nlohmann::json Recipe::to_json() const {
       {"transforms", json::array()},
       {"rules", json::array()},
       {"ignore", ignore},
-      {"evaluate", nullptr}};
+      {"evaluate", nullptr},
+      {"limits",
+       {{"ram", or_null(limits.ram)}, {"vram", or_null(limits.vram)}, {"disk", or_null(limits.disk)}}}};
   for (const DataSource& source : calibration.data) {
     result["calibration"]["data"].push_back({{"path", source.path.string()}, {"field", source.field}});
   }

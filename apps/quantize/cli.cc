@@ -35,11 +35,25 @@ void add_compute_options(CLI::App& app, std::string& device, std::string& comput
   add_value(app, "--threads", threads, "N", "CPU threads; 0 is one for each core");
 }
 
+/// Sizes and a folder as they were typed.
+struct MemoryTexts {
+  std::string ram, vram, disk, work;
+};
+
+void add_memory_options(CLI::App& app, MemoryTexts& texts) {
+  add_value(app, "--max-ram", texts.ram, "SIZE",
+            "memory that may be used, such as 4GiB or 500MB (left out: what is free)");
+  add_value(app, "--max-vram", texts.vram, "SIZE", "the same of the GPU's memory");
+  add_value(app, "--max-disk", texts.disk, "SIZE", "the same of temporary files in --work");
+  add_value(app, "--work", texts.work, "DIR", "folder for temporary files, should memory not do");
+}
+
 /// Optional paths are bound to plain strings: CLI11 then refuses a flag without a value.
 struct Texts {
   std::string recipe, model, output;
   std::vector<std::string> calib;
   std::string eval_model, eval_reference, eval_text;
+  MemoryTexts memory, eval_memory;
   std::string inspect_folder;
 };
 
@@ -51,6 +65,7 @@ void declare_run(CLI::App& app, RunRequest& run, Texts& texts) {
             "calibration text, .txt or .jsonl (replaces the recipe's); may be given several times");
   add_value(app, "--output", texts.output, "DIR", "folder to write (replaces the recipe's)");
   add_compute_options(app, run.device, run.compute_dtype, run.threads);
+  add_memory_options(app, texts.memory);
   add_value(
       app, "--set", run.sets, "key=value",
       "change the recipe for this run, such as rules[0].scheme.group_size=64; may be given several times");
@@ -68,6 +83,7 @@ CLI::App* declare_eval(CLI::App& app, EvalRequest& eval, Texts& texts) {
   add_value(*sub, "--ctx", eval.ctx, "N", "tokens in a row of text (512)");
   add_value(*sub, "--rows", eval.rows, "N", "rows of text; 0 is all of them");
   add_compute_options(*sub, eval.device, eval.compute_dtype, eval.threads);
+  add_memory_options(*sub, texts.eval_memory);
   sub->add_flag("--json", eval.json, "JSON instead of text");
   return sub;
 }
@@ -138,6 +154,18 @@ void check_range(const char* flag, int64_t value, int64_t minimum, int64_t maxim
   }
 }
 
+std::optional<uint64_t> optional_size(const CLI::App& app, const std::string& text, const std::string& flag) {
+  if (app.count(flag) == 0) return std::nullopt;
+  const auto bytes = parse_bytes(text);
+  if (!bytes) user_error("{}: expected a size such as 4GiB or 500MB, found '{}'", flag, text);
+  return bytes;
+}
+
+MemoryRequests finish_memory(const CLI::App& app, const MemoryTexts& texts) {
+  return {optional_size(app, texts.ram, "--max-ram"), optional_size(app, texts.vram, "--max-vram"),
+          optional_size(app, texts.disk, "--max-disk"), optional_path(app, texts.work, "--work")};
+}
+
 RunRequest finish_run(const CLI::App& app, RunRequest run, const Texts& texts) {
   if (texts.recipe.empty() && app.count("--recipe") == 0) {
     user_error(
@@ -150,6 +178,7 @@ RunRequest finish_run(const CLI::App& app, RunRequest run, const Texts& texts) {
   for (const std::string& file : texts.calib)
     run.calib.push_back(required_path(file, "--calib FILE", "quantize"));
   check_range("--threads", run.threads, 0, kMaxThreads);
+  run.memory = finish_memory(app, texts.memory);
   return run;
 }
 
@@ -158,6 +187,7 @@ EvalRequest finish_eval(const CLI::App& sub, EvalRequest eval, const Texts& text
   eval.text = required_path(texts.eval_text, "--text FILE", "quantize eval");
   eval.reference = optional_path(sub, texts.eval_reference, "--reference");
   check_range("--threads", eval.threads, 0, kMaxThreads);
+  eval.memory = finish_memory(sub, texts.eval_memory);
   check_range("--ctx", eval.ctx, 2, 1 << 20);
   check_range("--rows", eval.rows, 0, std::numeric_limits<int64_t>::max());
   return eval;

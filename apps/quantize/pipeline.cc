@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "apps/quantize/artifact.h"
+#include "apps/quantize/memory.h"
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
 #include "apps/quantize/reporting.h"
@@ -34,6 +35,9 @@ Recipe effective_recipe(const RunRequest& request) {
     recipe.calibration.data.clear();
     for (const auto& path : request.calib) recipe.calibration.data.push_back({.path = path});
   }
+  if (request.memory.ram) recipe.limits.ram = request.memory.ram;
+  if (request.memory.vram) recipe.limits.vram = request.memory.vram;
+  if (request.memory.disk) recipe.limits.disk = request.memory.disk;
   if (recipe.model.empty()) user_error("{}: no model: give `model:` or --model", recipe.file);
   if (recipe.output.path.empty()) user_error("{}: no output: give `output.path` or --output", recipe.file);
   if (recipe.calibration.data.empty())
@@ -126,14 +130,13 @@ Algorithms make_algorithms(const Recipe& recipe) {
 }
 
 CalibrationJob make_job(const Recipe& recipe, const Plan& plan, const ModelFolder& model,
-                        const Algorithms& algorithms, const at::Tensor& ids, c10::Device device,
-                        DType compute) {
+                        const Algorithms& algorithms, c10::Device device, DType compute) {
   CalibrationJob job{.graph = &model.graph,
                      .weights = model.weights.get(),
                      .tasks = {},
                      .transforms = {},
                      .scale_dtype = plan.scale_dtype,
-                     .ids = ids,
+                     .ids = {},
                      .lengths = {},
                      .propagate = recipe.calibration.propagate,
                      .experts = recipe.calibration.experts,
@@ -186,7 +189,7 @@ void quantise(const CalibrationJob& job, std::vector<std::unique_ptr<ArtifactWri
 
 EvalResult evaluate_with_progress(const ModelFolder& model, const ModelFolder* reference,
                                   const at::Tensor& ids, c10::Device device, DType compute,
-                                  Progress& progress) {
+                                  const HiddenStorage& storage, Progress& progress) {
   std::optional<EvalInput> against;
   if (reference != nullptr) against = EvalInput{&reference->graph, reference->weights.get()};
   bool begun = false;
@@ -195,7 +198,7 @@ EvalResult evaluate_with_progress(const ModelFolder& model, const ModelFolder* r
     progress.advance(done, 0, "");
   };
   const EvalResult result =
-      evaluate({&model.graph, model.weights.get()}, against, ids, device, show, {}, compute);
+      evaluate({&model.graph, model.weights.get()}, against, ids, device, show, storage, compute);
   progress.end();
   return result;
 }
@@ -209,13 +212,18 @@ void run_pipeline(const RunRequest& request) {
   const c10::Device device = resolve_device(request.device);
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
   check_texts_exist(recipe);
+  const Algorithms algorithms = make_algorithms(recipe);
+  CalibrationJob job = make_job(recipe, plan, model, algorithms, device, compute);
+  const std::filesystem::path work = work_folder(request.memory.work, recipe.output.path.parent_path());
+  const MemoryPlan memory = plan_run_memory(recipe, job, work);
   if (request.dry_run) {
-    fmt::print("{}", describe_plan(plan, recipe, model.graph));
+    fmt::print("{}{}", describe_plan(plan, recipe, model.graph), describe_memory(memory));
     return;
   }
 
   check_output_apart(recipe);
   RunReport report(recipe, plan, model, device, compute);
+  report.set_memory(memory);
   Progress progress(request.quiet);
   OutputFolder output(recipe.output.path, request.overwrite);
 
@@ -223,10 +231,17 @@ void run_pipeline(const RunRequest& request) {
   report.set_text(text);
   progress.line(report.text_summary());
 
-  const Algorithms algorithms = make_algorithms(recipe);
+  HiddenStorage evaluation;
+  if (text.evaluation.defined()) {
+    const EvalMemory planned = plan_eval_memory(model, &model, text.evaluation, recipe.limits, device, work);
+    report.set_eval_memory(planned);
+    evaluation = planned.storage;
+  }
+
   auto writers =
       report.timed("open output", [&] { return open_writers(recipe, plan, model, output.path()); });
-  const CalibrationJob job = make_job(recipe, plan, model, algorithms, text.calibration, device, compute);
+  job.ids = text.calibration;
+  job.storage = memory.storage;
   WrittenTensors written;
   report.timed("quantise", [&] { quantise(job, writers, report, written, progress); });
 
@@ -234,7 +249,7 @@ void run_pipeline(const RunRequest& request) {
   report.timed("read back", [&] { written.compare(artifact); });
   if (text.evaluation.defined()) {
     report.set_evaluation(report.timed("evaluate", [&] {
-      return evaluate_with_progress(artifact, &model, text.evaluation, device, compute, progress);
+      return evaluate_with_progress(artifact, &model, text.evaluation, device, compute, evaluation, progress);
     }));
   }
   for (const auto& writer : writers) report.write(writer->folder());
@@ -255,9 +270,14 @@ void run_eval(const EvalRequest& request) {
       token_rows({{.path = request.text}}, *tokenizer, request.ctx, counts, model.graph.config.vocab_size),
       request.rows, request.text);
 
+  const ModelFolder* against = reference ? &*reference : nullptr;
+  const auto work = work_folder(request.memory.work, std::filesystem::temp_directory_path());
+  const MemoryLimits limits{request.memory.ram, request.memory.vram, request.memory.disk};
+  const EvalMemory memory = plan_eval_memory(model, against, rows, limits, device, work);
+
   Progress progress(request.json);
   const EvalResult result =
-      evaluate_with_progress(model, reference ? &*reference : nullptr, rows, device, compute, progress);
+      evaluate_with_progress(model, against, rows, device, compute, memory.storage, progress);
   fmt::print(
       "{}",
       request.json

@@ -9,6 +9,7 @@
 #include "lib/base/file.h"
 #include "lib/base/process_memory.h"
 #include "lib/tensor/device.h"
+#include "lib/tensor/device_memory.h"
 
 namespace lathe {
 namespace {
@@ -46,7 +47,7 @@ const double* ratio_of(const std::map<Input, double>& ratios, const Input& input
 
 RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device,
                      DType compute)
-    : recipe_(recipe), plan_(plan), max_position_(model.graph.config.max_position) {
+    : recipe_(recipe), plan_(plan), device_(device), max_position_(model.graph.config.max_position) {
   const ModelConfig& config = model.graph.config;
   const int64_t parameters = parameter_count(*model.checkpoint);
   report_.model = {recipe.model.string(), config.model_type, std::string(name_of(config.dtype)),
@@ -62,6 +63,28 @@ RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& 
     for (const LinearPlan& linear : block) keep(linear);
   }
   keep(plan.lm_head);
+}
+
+void RunReport::set_memory(const MemoryPlan& memory) {
+  const StreamStorage& storage = memory.storage;
+  report_.memory = {.limit_ram = recipe_.limits.ram,
+                    .limit_vram = recipe_.limits.vram,
+                    .limit_disk = recipe_.limits.disk,
+                    .planned_ram = memory.peak.ram,
+                    .planned_vram = memory.peak.vram,
+                    .planned_disk = memory.peak.disk,
+                    .hidden_states = std::string(name_of(storage.hidden.placement)),
+                    .inner_values = storage.inner ? std::string(name_of(*storage.inner)) : "recomputed",
+                    .evaluation_states = {},
+                    .peak_vram = 0};
+}
+
+void RunReport::set_eval_memory(const EvalMemory& memory) {
+  Report::Memory& report = report_.memory;
+  report.planned_ram = std::max(report.planned_ram, memory.peak.ram);
+  report.planned_vram = std::max(report.planned_vram, memory.peak.vram);
+  report.planned_disk = std::max(report.planned_disk, memory.peak.disk);
+  report.evaluation_states = name_of(memory.storage.placement);
 }
 
 void RunReport::set_text(const RunText& text) {
@@ -141,6 +164,7 @@ void RunReport::set_evaluation(const EvalResult& result) {
 
 void RunReport::write(const std::filesystem::path& folder) {
   report_.peak_rss = peak_rss_bytes();
+  report_.memory.peak_vram = peak_device_memory(device_);
   write_file(folder / "report.json",
              to_json(report_).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   write_file(folder / "report.md", to_markdown(report_));

@@ -11,8 +11,10 @@
 #include "apps/quantize/requests.h"
 #include "calib/data/token_rows.h"
 #include "calib/driver/driver.h"
+#include "calib/driver/memory_plan.h"
 #include "formats/targets/model_folder.h"
 #include "lib/base/clock.h"
+#include "lib/eval/eval_memory.h"
 #include "lib/eval/evaluate.h"
 #include "lib/report/report.h"
 #include "recipes/plan.h"
@@ -38,6 +40,8 @@ class RunReport {
     return std::forward<Work>(work)();
   }
 
+  void set_memory(const MemoryPlan& memory);
+  void set_eval_memory(const EvalMemory& memory);
   void set_text(const RunText& text);
   void add_block(const BlockOutcome& outcome);
   void set_evaluation(const EvalResult& result);
@@ -66,6 +70,7 @@ class RunReport {
 
   const Recipe& recipe_;
   const Plan& plan_;
+  c10::Device device_;
   int64_t max_position_;
   Report report_;
 };

@@ -10,6 +10,12 @@
 
 namespace lathe {
 
+/// --max-ram, --max-vram, --max-disk (bytes) and --work.
+struct MemoryRequests {
+  std::optional<uint64_t> ram, vram, disk;
+  std::optional<std::filesystem::path> work;
+};
+
 /// `quantize --recipe FILE ...`. What is given here replaces the recipe's value.
 struct RunRequest {
   std::filesystem::path recipe;
@@ -20,6 +26,7 @@ struct RunRequest {
   std::string compute_dtype = "auto";  // for resolve_compute_dtype()
   int threads = 0;                     // 0: libtorch's default; main() applies it
   std::vector<std::string> sets;       // "rules[0].scheme.group_size=64", for load_recipe()
+  MemoryRequests memory;
   bool dry_run = false;
   bool quiet = false;
   bool overwrite = false;
@@ -35,6 +42,7 @@ struct EvalRequest {
   std::string device = "auto";
   std::string compute_dtype = "auto";
   int threads = 0;
+  MemoryRequests memory;
   bool json = false;
 };
 

@@ -1,11 +1,12 @@
 #include "calib/driver/block_memory.h"
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <vector>
 
+#include "calib/driver/experts_pass.h"
 #include "calib/stats/stats_collector.h"
+#include "lib/activations/block_size.h"
 
 namespace lathe {
 namespace {
@@ -18,18 +19,6 @@ constexpr uint64_t kSolverCopies = 3;
 constexpr uint64_t kPanelColumns = 512;
 /// Bytes of counts for each channel's percentiles, and for those of a tensor (calib/stats/distribution.h).
 constexpr uint64_t kChannelCounts = 4 * 2304, kTensorCounts = uint64_t{4} << 20;
-
-uint64_t size_of(const Linear& linear) {
-  return static_cast<uint64_t>(linear.out) * static_cast<uint64_t>(linear.in);
-}
-
-uint64_t weights_of(const Block& block) {
-  uint64_t values = 0;
-  for (const Norm* norm : block.norms()) values += static_cast<uint64_t>(norm->width);
-  for (const Linear& linear : block.linears)
-    values += size_of(linear) + (linear.bias ? static_cast<uint64_t>(linear.out) : 0);
-  return values * kFloat;
-}
 
 /// One input with the linears that read it and are solved.
 struct ObservedInput {
@@ -47,7 +36,7 @@ std::vector<std::vector<ObservedInput>> observed_inputs(const CalibrationJob& jo
     if (task.solver == nullptr) continue;
     ObservedInput& input = inputs[linear.input];
     input.width = static_cast<uint64_t>(linear.in);
-    input.weights += size_of(linear);
+    input.weights += weights_in(linear);
     input.wanted = input.wanted | task.solver->needs();
     input.wanted.gram = true;  // the report's
     for (const Transform* transform : job.transforms) input.wanted = input.wanted | transform->needs();
@@ -83,32 +72,19 @@ uint64_t solving(const ObservedInput& input, bool folds) {
   return (folds ? 2 : 1) * matrices * matrix + matrix / 2 + kSolverCopies * input.weights * kFloat;
 }
 
-/// A chunk's values while attention or the MLP is computed: what it reads, normalised, its projections twice
-/// (before and after rotation or activation), and what comes out.
-uint64_t forward_temporaries(const Block& block, int64_t tokens) {
-  const auto part = [&](Slot in, Slot out) {
-    uint64_t values = 0;
-    for (const Linear* linear : block.reading(in)) values += 2 * static_cast<uint64_t>(linear->out);
-    if (!block.reading(in).empty()) values += 3 * static_cast<uint64_t>(block.reading(in).front()->in);
-    if (!block.reading(out).empty()) values += static_cast<uint64_t>(block.reading(out).front()->in);
-    return values * static_cast<uint64_t>(tokens) * kFloat;
-  };
-  return std::max(part(Slot::attention_in, Slot::attention_out), part(Slot::mlp_in, Slot::mlp_mid));
+/// Experts are observed a few at a time (ExpertsPass::groups counts the sums alone, which are two thirds at
+/// least), and all tokens' Gram matrix waits beside.
+uint64_t experts_statistics(uint64_t largest, uint64_t width) {
+  return std::max(largest, static_cast<uint64_t>(kExpertStatisticsBytes) * 3 / 2) + width * width * kFloat;
 }
 
 uint64_t largest_linear(const Block& block) {
   uint64_t values = 0;
-  for (const Linear& linear : block.linears) values = std::max(values, size_of(linear));
+  for (const Linear& linear : block.linears) values = std::max(values, weights_in(linear));
   return values;
 }
 
 }  // namespace
-
-uint64_t block_bytes(const CalibrationJob& job) {
-  uint64_t bytes = 0;
-  for (const Block& block : job.graph->blocks) bytes = std::max(bytes, weights_of(block));
-  return bytes;
-}
 
 uint64_t gram_bytes(const CalibrationJob& job) {
   uint64_t largest = 0;
@@ -129,20 +105,22 @@ BlockMemory block_memory(const CalibrationJob& job, int64_t samples, int64_t len
   BlockMemory most;
   for (size_t b = 0; b < job.graph->blocks.size(); ++b) {
     const Block& block = job.graph->blocks[b];
-    const uint64_t weights = weights_of(block);
+    const uint64_t weights = block_bytes(block);
     uint64_t quantised = 0, working = 0, statistics = 0;
     for (const auto& slot : observed_inputs(job, b)) {
-      uint64_t observing = 0, solved = 0;
+      uint64_t observing = 0, solved = 0, largest = 0;
       for (const ObservedInput& input : slot) {
         quantised += input.weights;
         observing += statistics_of(input, length, samples);
+        largest = std::max(largest, statistics_of(input, length, samples));
         solved = std::max(solved, solving(input, folds));
       }
+      if (slot.size() > 1) observing = std::min(observing, experts_statistics(largest, slot.front().width));
       if (slot.size() > 1) solved += observing;  // the other experts' wait meanwhile
-      working = std::max({working, observing + forward_temporaries(block, tokens), solved});
+      working = std::max({working, observing + forward_bytes(block, tokens), solved});
       statistics = std::max(statistics, observing);
     }
-    working = std::max(working, forward_temporaries(block, tokens));
+    working = std::max(working, forward_bytes(block, tokens));
     most.weights = std::max(most.weights, weights);
     most.originals = std::max(
         most.originals, (originals ? weights : 0) + (remade && folds ? largest_linear(block) * kFloat : 0));

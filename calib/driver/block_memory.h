@@ -22,7 +22,5 @@ BlockMemory block_memory(const CalibrationJob& job, int64_t samples, int64_t len
 
 /// The Gram matrices, FP32, of all inputs of the largest block that are observed.
 uint64_t gram_bytes(const CalibrationJob& job);
-/// The largest block in FP32.
-uint64_t block_bytes(const CalibrationJob& job);
 
 }  // namespace lathe

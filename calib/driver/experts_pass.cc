@@ -12,9 +12,6 @@
 namespace lathe {
 namespace {
 
-/// Statistics that are collected at a time: all experts' Gram matrices at once would be many blocks' worth.
-constexpr int64_t kStatisticsBytes = int64_t{512} << 20;
-
 /// Gram matrices in FP64 while they are summed, and the chunk of rows that waits.
 int64_t collector_bytes(const StatSet& wanted, int64_t width) {
   const int64_t matrices = (wanted.gram ? 1 : 0) + (wanted.cross_gram ? 1 : 0);
@@ -83,7 +80,7 @@ std::vector<std::vector<int64_t>> ExpertsPass::groups(Slot slot) const {
     const std::vector<size_t> readers = solver_.readers({slot, expert});
     if (readers.empty()) continue;
     const int64_t more = collector_bytes(solver_.needs(readers), block_.linears[readers.front()].in);
-    if (result.empty() || bytes + more > kStatisticsBytes) {
+    if (result.empty() || bytes + more > kExpertStatisticsBytes) {
       result.emplace_back();
       bytes = 0;
     }
@@ -112,7 +109,11 @@ void ExpertsPass::calibrate(Slot slot, const std::vector<int64_t>& experts, cons
 }
 
 ExpertsPass::Task ExpertsPass::task(const Input& input) const {
-  Task task{.expert = *input.expert, .readers = solver_.readers(input)};
+  Task task{.expert = *input.expert,
+            .readers = solver_.readers(input),
+            .all_rows = false,
+            .collector = std::nullopt,
+            .shown = nullptr};
   const bool below = below_floor(task.expert);
   if (below && job_.experts.fallback == ExpertFallback::weight_only) return task;
   if (below && input.slot == Slot::mlp_in) return task;  // all tokens' statistics are there

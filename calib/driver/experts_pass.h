@@ -17,6 +17,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,6 +27,10 @@
 #include "calib/stats/stats_collector.h"
 
 namespace lathe {
+
+/// Statistics of experts that are collected at a time, unless one expert's alone are larger: all experts'
+/// Gram matrices at once would be many blocks' worth.
+inline constexpr int64_t kExpertStatisticsBytes = int64_t{512} << 20;
 
 class ExpertsPass {
  public:

@@ -6,19 +6,13 @@
 
 #include "calib/driver/block_memory.h"
 #include "calib/driver/stream.h"
+#include "lib/activations/block_size.h"
+#include "lib/activations/program_memory.h"
 #include "lib/base/strings.h"
 
 namespace lathe {
 namespace {
 
-/// Transfers between a store and the device are of about this size: large enough for a disk or a bus to run
-/// at its rate, small beside everything else.
-constexpr uint64_t kTransferBytes = uint64_t{16} << 20;
-/// What the allocator holds on to between two uses, at most: it gives back single pieces of 32 MiB and more
-/// at once, and the rest after every input.
-constexpr uint64_t kHeapSlack = uint64_t{48} << 20;
-/// A CUDA context with its libraries: on the device, and in the process.
-constexpr uint64_t kCudaContext = uint64_t{700} << 20, kCudaLibraries = uint64_t{900} << 20;
 constexpr uint64_t kLeanSlack = 300'000'000;
 
 /// One way to run.
@@ -27,13 +21,6 @@ struct Way {
   MemoryBytes peak;
   std::vector<std::pair<std::string, uint64_t>> parts;
 };
-
-int64_t transfer_rows(const MemoryRequest& request, uint64_t width) {
-  const uint64_t row = static_cast<uint64_t>(request.length) * width * 4;
-  const int64_t chunk = chunk_rows(request.length, request.job->device);
-  const auto rows = static_cast<int64_t>(kTransferBytes / std::max<uint64_t>(1, row));
-  return std::max<int64_t>(1, rows / chunk) * chunk;
-}
 
 /// Placements, fastest first. On a CPU a file (cached by the system while there is room) is cheaper than to
 /// compute attention, gate and up twice; on a GPU it is the other way round.
@@ -51,11 +38,11 @@ std::vector<StreamStorage> placements(const MemoryRequest& request) {
                                              {P::device, std::nullopt},
                                              {P::host, std::nullopt},
                                              {P::disk, std::nullopt}};
-  const auto width = static_cast<uint64_t>(inner_width(*request.job->graph));
+  const int64_t width = std::max(inner_width(*request.job->graph), request.job->graph->config.hidden_size);
   std::vector<StreamStorage> result;
   for (const auto& [hidden, inner] : pairs) {
     const bool moves = hidden != P::device || (inner && *inner != P::device);
-    const int64_t large = moves ? transfer_rows(request, width) : 0;
+    const int64_t large = moves ? large_transfer(request.length, width, request.job->device) : 0;
     result.push_back({.hidden = {.placement = hidden, .transfer_rows = large, .work = {}}, .inner = inner});
     // The same with the smallest transfers, where the larger ones don't fit.
     if (large > chunk_rows(request.length, request.job->device)) {
@@ -97,8 +84,7 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage) {
   const BlockMemory block = block_memory(job, request.samples, request.length, !storage.inner);
   const uint64_t blocks = 2 * block.weights + block.originals;  // the next one is read meanwhile
   const uint64_t work = block.codes + block.statistics + block.scratch;
-  const MemoryBytes program{request.base_ram + kHeapSlack + (cpu ? 0 : kCudaLibraries),
-                            cpu ? 0 : kCudaContext, 0};
+  const MemoryBytes program = program_memory(request.base_ram, job.device);
   const MemoryBytes computing = cpu ? MemoryBytes{blocks + work, 0, 0}
                                     // Beside the device's: the pinned copy on the way there, and the codes.
                                     : MemoryBytes{block.weights + block.codes, blocks + work, 0};
@@ -122,7 +108,7 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage) {
 uint64_t lean_ram(const MemoryRequest& request) {
   const CalibrationJob& job = *request.job;
   const auto tokens = static_cast<uint64_t>(request.samples) * static_cast<uint64_t>(request.length);
-  return 2 * block_bytes(job) + gram_bytes(job) +
+  return 2 * largest_block_bytes(*job.graph) + gram_bytes(job) +
          tokens * static_cast<uint64_t>(job.graph->config.hidden_size) * 4 + kLeanSlack;
 }
 

@@ -163,6 +163,12 @@ StoreSpec store_spec(const HiddenStorage& storage, int64_t samples, int64_t leng
           .transfer_rows = std::max<int64_t>(1, storage.transfer_rows / chunk) * chunk};
 }
 
+int64_t large_transfer(int64_t length, int64_t width, c10::Device device) {
+  constexpr int64_t kBytes = int64_t{16} << 20;
+  const int64_t chunk = chunk_rows(length, device);
+  return std::max<int64_t>(1, kBytes / (4 * length * width) / chunk) * chunk;
+}
+
 MemoryBytes bytes_of_store(const StoreSpec& spec) {
   const uint64_t row = row_bytes(spec, spec.width);
   const uint64_t all = static_cast<uint64_t>(spec.rows) * row;

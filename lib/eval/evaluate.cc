@@ -11,15 +11,13 @@
 #include "lib/activations/embed_samples.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
+#include "lib/eval/logit_slice.h"
 #include "lib/eval/quantile.h"
 #include "lib/model/block_loader.h"
 #include "lib/model/forward.h"
 
 namespace lathe {
 namespace {
-
-/// Logits alive at a time for one model, in values: 32 MB, whatever the vocabulary.
-constexpr int64_t kLogitValues = int64_t{1} << 23;
 
 /// One model on its way through the rows.
 class Stream {

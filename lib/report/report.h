@@ -37,6 +37,14 @@ struct Report {
     int64_t usable_rows = 0, rows = 0, seq_len = 0;  // `rows` of `usable_rows` were used
     std::string ids_hash;
   };
+  /// What the run was allowed to take and planned to take at most, in bytes, and where activations stood:
+  /// "device", "host", "disk"; inner_values also "recomputed"; evaluation_states empty without one.
+  struct Memory {
+    std::optional<uint64_t> limit_ram, limit_vram, limit_disk;
+    uint64_t planned_ram = 0, planned_vram = 0, planned_disk = 0;
+    std::string hidden_states, inner_values, evaluation_states;
+    uint64_t peak_vram = 0;  // measured
+  };
   /// One quantised linear.
   struct LinearRow {
     std::string name;    // "model.layers.0.self_attn.q_proj"
@@ -82,6 +90,7 @@ struct Report {
   Environment environment;
   Totals totals;
   Calibration calibration;
+  Memory memory;
   std::vector<LinearRow> linears;
   std::vector<KeptRow> kept;
   std::vector<FoldRow> folds;

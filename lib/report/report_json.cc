@@ -48,6 +48,23 @@ json calibration_json(const Report::Calibration& calibration) {
           {"ids_hash", calibration.ids_hash}};
 }
 
+json bytes_or_null(const std::optional<uint64_t>& bytes) { return bytes ? json(*bytes) : json(nullptr); }
+
+/// Bytes. `peak` is measured, `planned` the most that was expected.
+json memory_json(const Report& report) {
+  const Report::Memory& memory = report.memory;
+  return {{"limits",
+           {{"ram", bytes_or_null(memory.limit_ram)},
+            {"vram", bytes_or_null(memory.limit_vram)},
+            {"disk", bytes_or_null(memory.limit_disk)}}},
+          {"planned",
+           {{"ram", memory.planned_ram}, {"vram", memory.planned_vram}, {"disk", memory.planned_disk}}},
+          {"peak", {{"ram", report.peak_rss}, {"vram", memory.peak_vram}}},
+          {"hidden_states", memory.hidden_states},
+          {"inner_values", memory.inner_values},
+          {"evaluation_states", memory.evaluation_states}};
+}
+
 json evaluation_json(const std::optional<Report::Evaluation>& evaluation) {
   if (!evaluation) return nullptr;
   return {{"text", evaluation->text},
@@ -124,6 +141,7 @@ json to_json(const Report& report) {
                    {"compute_dtype", environment.compute_dtype},
                    {"threads", environment.threads}}},
                  {"calibration", calibration_json(report.calibration)},
+                 {"memory", memory_json(report)},
                  {"totals", totals_json(report)},
                  {"evaluation", evaluation_json(report.evaluation)},
                  {"linears", rows_json(report.linears, linear_json)},

@@ -100,6 +100,17 @@ std::string experts_table(const std::vector<Report::ExpertsRow>& rows) {
   return text;
 }
 
+/// What stands behind the measured peak.
+std::string memory_text(const Report::Memory& memory) {
+  std::string text;
+  if (memory.peak_vram > 0) text += fmt::format(" and {} on the device", human_bytes(memory.peak_vram));
+  if (memory.planned_ram > 0) text += fmt::format(" (planned: at most {}", human_bytes(memory.planned_ram));
+  if (memory.planned_disk > 0)
+    text += fmt::format(", and {} of temporary files", human_bytes(memory.planned_disk));
+  if (memory.planned_ram > 0) text += ")";
+  return text;
+}
+
 /// Label and value pairs of the summary, shared by Markdown and terminal.
 std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
   const Report::Totals& t = report.totals;
@@ -131,8 +142,8 @@ std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
   }
   lines.emplace_back("device", fmt::format("{}, {}, {} threads", report.environment.device,
                                            report.environment.compute_dtype, report.environment.threads));
-  lines.emplace_back("time, memory",
-                     fmt::format("{:.1f} s, peak {}", total_seconds(report), human_bytes(report.peak_rss)));
+  lines.emplace_back("time, memory", fmt::format("{:.1f} s, peak {}{}", total_seconds(report),
+                                                 human_bytes(report.peak_rss), memory_text(report.memory)));
   return lines;
 }
 

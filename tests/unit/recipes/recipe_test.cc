@@ -185,7 +185,8 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
     "rules": [{"targets": ["linear"], "scheme": {"type": "int", "bits": 4, "group_size": 128, "symmetric": true},
                "solver": {"rtn": {}}}],
     "ignore": ["lm_head"],
-    "evaluate": null})"));
+    "evaluate": null,
+    "limits": {"ram": null, "vram": null, "disk": null}})"));
 }
 
 TEST(TargetMatches, WordsAndExpressions) {

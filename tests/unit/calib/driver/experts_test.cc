@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "calib/driver/driver.h"
+#include "lib/base/error.h"
 #include "lib/model/forward.h"
 #include "tests/unit/calib/driver/tiny_model.h"
 
@@ -76,14 +77,14 @@ class FixedScales : public Transform {
   }
 };
 
-struct Run {
+struct ExpertsRun {
   ModelGraph graph;
   testing::MemoryWeights weights;
   Recorder solver;
   std::vector<BlockOutcome> outcomes;
   CalibrationJob job;
 
-  explicit Run(const std::string& family, const Transform* transform = nullptr, bool pair = false)
+  explicit ExpertsRun(const std::string& family, const Transform* transform = nullptr, bool pair = false)
       : graph(experts_graph(family)), weights(testing::random_weights(graph, 11)), solver(pair) {
     job.graph = &graph;
     job.weights = &weights;
@@ -135,7 +136,7 @@ using Routes = std::vector<Routing>;               // by block
 
 /// What every linear of an MLP reads in a plain forward pass; experts read the rows that `routes` sends them,
 /// which is filled from this pass where it is empty.
-Values mlp_values(const Run& run, const WeightSource& source, Routes& routes) {
+Values mlp_values(const ExpertsRun& run, const WeightSource& source, Routes& routes) {
   const bool own_routes = routes.empty();
   Values values;
   at::Tensor hidden = embed(run.graph, source.load("model.embed_tokens.weight"), run.job.ids);
@@ -170,23 +171,26 @@ void expect_near(const at::Tensor& found, const at::Tensor& expected, double bou
   EXPECT_LT(((found - expected).norm() / expected.norm()).item<double>(), bound) << name;
 }
 
-void expect_sequential(const Run& run, double bound) {
+/// `slack`: tokens that rounding may send to another expert.
+void expect_sequential(const ExpertsRun& run, double bound, int64_t slack = 0) {
   Routes routes;
   for (const auto& [name, x] : mlp_values(run, run.finished(), routes)) {
     const auto seen = run.solver.seen.find(name);
     if (x.size(0) == 0 || seen == run.solver.seen.end()) continue;  // no token came; the router is not solved
     expect_near(seen->second.gram, gram_of(x, x), bound, name);
-    EXPECT_EQ(seen->second.tokens, x.size(0)) << name;
+    EXPECT_NEAR(static_cast<double>(seen->second.tokens), static_cast<double>(x.size(0)),
+                static_cast<double>(slack))
+        << name;
   }
 }
 
-std::string expert_name(const Run& run, int64_t expert, LinearRole role) {
+std::string expert_name(const ExpertsRun& run, int64_t expert, LinearRole role) {
   return run.graph.blocks[0].find(role, expert)->name;
 }
 
 TEST(Experts, StatisticsComeFromTheRowsThatTheRouterSends) {
   for (const char* family : {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe"}) {
-    Run run(family);
+    ExpertsRun run(family);
     run.go();
     const size_t shared = run.graph.blocks[0].has_shared_expert() ? 3 : 0;
     ASSERT_EQ(run.outcomes[0].linears.size(), 4 + 5 * 3 + shared) << family;
@@ -196,16 +200,17 @@ TEST(Experts, StatisticsComeFromTheRowsThatTheRouterSends) {
 
 TEST(Experts, FoldedStatisticsAreThoseOfTheFoldedModel) {
   const FixedScales transform;
-  Run run("qwen2_moe", &transform);
+  ExpertsRun run("qwen2_moe", &transform);
   run.go();
   EXPECT_EQ(run.outcomes[1].folds.size(), 3u + 1 + 5);
-  expect_sequential(run, 3e-3);  // folds into solved producers round their F16 scales
+  // Folds into solved producers round their F16 scales, which can move a token whose experts are nearly tied.
+  expect_sequential(run, 1e-2, 2);
   // The router's columns followed the norm: the same tokens go to the same experts.
   EXPECT_TRUE(run.outcomes[0].changed.contains("model.layers.0.mlp.gate.weight"));
 }
 
 TEST(Experts, TokensAreCounted) {
-  Run run("qwen3_moe");
+  ExpertsRun run("qwen3_moe");
   run.go();
   for (const BlockOutcome& outcome : run.outcomes) {
     ASSERT_EQ(outcome.expert_tokens.size(), 5u);
@@ -225,7 +230,7 @@ TEST(Experts, AnIdleExpertFallsBackToAllTokens) {
   const FixedScales fold;
   for (const Transform* transform :
        {static_cast<const Transform*>(nullptr), static_cast<const Transform*>(&fold)}) {
-    Run run("qwen3_moe", transform);
+    ExpertsRun run("qwen3_moe", transform);
     run.go();
     const testing::MemoryWeights finished = run.finished();
     Routes routes;
@@ -248,7 +253,7 @@ TEST(Experts, AnIdleExpertFallsBackToAllTokens) {
 
 TEST(Experts, OrToTheWeightsAlone) {
   const FixedScales fold;
-  Run run("qwen3_moe", &fold);
+  ExpertsRun run("qwen3_moe", &fold);
   run.job.experts.fallback = ExpertFallback::weight_only;
   run.go();
   for (const LinearRole role : {LinearRole::gate_proj, LinearRole::down_proj}) {
@@ -272,10 +277,10 @@ TEST(Experts, OrToTheWeightsAlone) {
 }
 
 TEST(Experts, TheFloorDecidesWhoFallsBack) {
-  Run run("mixtral");
+  ExpertsRun run("mixtral");
   run.go();
   const int64_t floor = run.outcomes[0].expert_tokens[2] + 1;
-  Run raised("mixtral");
+  ExpertsRun raised("mixtral");
   raised.job.experts.min_tokens = floor;
   raised.go();
   for (int64_t expert = 0; expert < 5; ++expert) {
@@ -287,7 +292,7 @@ TEST(Experts, TheFloorDecidesWhoFallsBack) {
 TEST(Experts, BothStreamsSeeTheSameTokens) {
   const FixedScales fold;
   for (const bool folds : {false, true}) {
-    Run run("qwen2_moe", folds ? &fold : nullptr, /*pair=*/true);
+    ExpertsRun run("qwen2_moe", folds ? &fold : nullptr, /*pair=*/true);
     run.go();
     Routes routes;
     const Values values = mlp_values(run, run.finished(), routes);
@@ -307,7 +312,7 @@ TEST(Experts, BothStreamsSeeTheSameTokens) {
 
 TEST(Experts, ReferencePropagationLooksAtTheUnquantisedModel) {
   const FixedScales fold;
-  Run run("qwen3_moe", &fold);
+  ExpertsRun run("qwen3_moe", &fold);
   run.job.propagate = Propagate::reference;
   run.go();
   Routes routes;
@@ -320,7 +325,7 @@ TEST(Experts, ReferencePropagationLooksAtTheUnquantisedModel) {
 }
 
 TEST(Experts, PaddingIsNeitherCountedNorObserved) {
-  Run run("olmoe"), other("olmoe");
+  ExpertsRun run("olmoe"), other("olmoe");
   int64_t valid = 0;
   for (int64_t i = 0; i < kSamples; ++i) {
     run.job.lengths.push_back(1 + i % kLength);
@@ -341,10 +346,10 @@ TEST(Experts, PaddingIsNeitherCountedNorObserved) {
 
 TEST(Experts, TheSameBitsWhereverActivationsStand) {
   const FixedScales fold;
-  Run memory("qwen2_moe", &fold);
+  ExpertsRun memory("qwen2_moe", &fold);
   memory.go();
   for (const std::optional<Placement> inner : {std::optional<Placement>{}, std::optional(Placement::disk)}) {
-    Run disk("qwen2_moe", &fold);
+    ExpertsRun disk("qwen2_moe", &fold);
     disk.job.storage = {.hidden = {.placement = Placement::disk,
                                    .transfer_rows = 64,
                                    .work = std::filesystem::temp_directory_path()},
@@ -364,7 +369,7 @@ TEST(Experts, TheSameBitsWhereverActivationsStand) {
 }
 
 TEST(Experts, ANaNNamesTheExpertSampleAndToken) {
-  Run run("qwen3_moe");
+  ExpertsRun run("qwen3_moe");
   const std::string up = expert_name(run, 0, LinearRole::up_proj);
   run.job.tasks[0][0] = {};
   for (LinearTask& task : run.job.tasks[0]) task = {};

@@ -1,0 +1,31 @@
+// The memory that a command may take, and what it plans to take.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <filesystem>
+#include <optional>
+
+#include "calib/driver/memory_plan.h"
+#include "formats/targets/model_folder.h"
+#include "lib/eval/eval_memory.h"
+#include "recipes/recipe.h"
+
+namespace lathe {
+
+/// The folder for temporary files: the one that was asked for, which must be there and take files
+/// (UserError); else the nearest existing folder at or above `beside`.
+std::filesystem::path work_folder(const std::optional<std::filesystem::path>& asked,
+                                  const std::filesystem::path& beside);
+
+/// What a calibrated run will take, from the recipe and the graph alone. `job` has no samples yet. UserError
+/// where the limits can't be kept.
+MemoryPlan plan_run_memory(const Recipe& recipe, const CalibrationJob& job,
+                           const std::filesystem::path& work);
+
+/// What an evaluation of rows [rows, ctx] will take.
+EvalMemory plan_eval_memory(const ModelFolder& model, const ModelFolder* reference, const at::Tensor& rows,
+                            const MemoryLimits& limits, c10::Device device,
+                            const std::filesystem::path& work);
+
+}  // namespace lathe

@@ -1,0 +1,30 @@
+// Where an evaluation keeps its hidden states so that it stays within the memory it may take.
+#pragma once
+
+#include <optional>
+
+#include "lib/activations/activation_store.h"
+#include "lib/activations/memory_budget.h"
+#include "lib/model/graph.h"
+
+namespace lathe {
+
+struct EvalMemoryRequest {
+  const ModelGraph* model = nullptr;
+  const ModelGraph* reference = nullptr;  // null: none
+  int64_t rows = 0, ctx = 0;
+  c10::Device device = c10::Device(c10::kCPU);
+  MemoryLimits limits;    // what the user said
+  MachineMemory machine;  // what there is, where the user said nothing
+  uint64_t base_ram = 0;  // of the process, before the evaluation
+};
+
+struct EvalMemory {
+  HiddenStorage storage;  // its work folder is the caller's to fill in
+  MemoryBytes peak;       // at most this much, base_ram included
+};
+
+/// In memory if the limits allow, else on disk. UserError naming the smallest limit that would do.
+EvalMemory plan_eval_memory(const EvalMemoryRequest& request);
+
+}  // namespace lathe
