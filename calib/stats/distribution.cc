@@ -45,6 +45,8 @@ double Distribution::largest_magnitude() const { return std::max(std::abs(low), 
 double Distribution::quantile(double q) const {
   const int64_t rank = rank_of(q, total);
   if (exact()) return values.const_data_ptr<float>()[rank - 1];
+  if (rank == 1) return low;
+  if (rank == total) return high;
   const int64_t bins = counts.size(1), negative = counts[1].sum().item<int64_t>();
   const int64_t* const table = counts.const_data_ptr<int64_t>();
   double value = 0;
@@ -59,6 +61,7 @@ double Distribution::quantile(double q) const {
 double Distribution::magnitude_quantile(double q) const {
   const int64_t rank = rank_of(q, total);
   if (exact()) return std::get<0>(values.abs().sort()).const_data_ptr<float>()[rank - 1];
+  if (rank == total) return largest_magnitude();
   const at::Tensor magnitudes = counts.sum(0);
   const int32_t bin = bin_at_rank(magnitudes.const_data_ptr<int64_t>(), magnitudes.size(0), rank);
   return std::min(middle(bin, device::kValueBins), largest_magnitude());

@@ -11,8 +11,7 @@ namespace lathe {
 ///
 /// Up to kExactValues values, percentiles are exact. Beyond, they come from a sketch of log-linear bins
 /// (DDSketch, arXiv 1908.10693; lib/kernels/device/value_bins.cuh): the answer differs from the exact one by
-/// at most 2^-11 (0.05 %) of it, or by 2^-31 where it is smaller than 2^-30. Where the sketch holds values of
-/// FP16 or BF16 the bin's lower edge, not its middle, is the value itself; the bound is the same.
+/// at most 2^-11 (0.05 %) of it, or by 2^-30 where it is smaller than 2^-30; minimum and maximum stay exact.
 /// Counts are integers, so merging and batching change nothing.
 struct Distribution {
   static constexpr int64_t kExactValues = int64_t{1} << 18;

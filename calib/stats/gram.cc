@@ -6,22 +6,56 @@
 
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
+#include "lib/kernels/accumulate.h"
 
 namespace lathe {
 namespace {
 
-constexpr int64_t kWidestPanel = 512, kNarrowestPanel = 96;
+/// How the upper triangle is cut into rectangles: panels of columns down to the diagonal block, and that
+/// block into narrower ones, because what they hold below the diagonal is computed for nothing.
+struct Cut {
+  int64_t panel, within;
+};
+constexpr Cut kCpuCut{512, 128};
+constexpr Cut kCudaCut{2048, 512};  // fewer and larger products
+/// Rows of a block whose product stays in the cache until it is added to the sum.
+constexpr int64_t kTileRows = 512;
 /// Chunks of 2048 tokens that a GPU adds in FP32.
 constexpr int64_t kPartialChunks = 8;
 
-/// Columns of a panel. The part of a panel below the diagonal is computed in vain, so narrow ones waste less;
-/// GEMMs of fewer columns than these run slower. Measured on a CPU over 2048 tokens, as time over that of
-/// half a GEMM of the same size: width 576 in 2 panels 1.39, in 6 1.11; 1536 in 3 1.43, in 6 1.25; 4096 in
-/// 8 1.13.
-int64_t panel_step(int64_t width, c10::Device device) {
-  const int64_t most =
-      device.is_cpu() ? std::clamp<int64_t>(width / 6, kNarrowestPanel, kWidestPanel) : kWidestPanel;
-  return ceil_div(width, std::max<int64_t>(1, ceil_div(width, most)));
+/// The ends of equal steps of at most `largest` from `begin` to `end`.
+std::vector<int64_t> steps(int64_t begin, int64_t end, int64_t largest) {
+  const int64_t length = end - begin;
+  const int64_t step = ceil_div(length, std::max<int64_t>(1, ceil_div(length, largest)));
+  std::vector<int64_t> ends;
+  for (int64_t at = begin; at < end; at += step) ends.push_back(std::min(at + step, end));
+  return ends;
+}
+
+std::vector<GramBlock> upper_triangle(int64_t width, c10::Device device) {
+  const Cut cut = device.is_cpu() ? kCpuCut : kCudaCut;
+  std::vector<GramBlock> blocks;
+  int64_t begin = 0;
+  for (const int64_t end : steps(0, width, cut.panel)) {
+    if (begin > 0) blocks.emplace_back(0, begin, begin, end, device);
+    int64_t column = begin;
+    for (const int64_t column_end : steps(begin, end, cut.within)) {
+      blocks.emplace_back(begin, column_end, column, column_end, device);
+      column = column_end;
+    }
+    begin = end;
+  }
+  return blocks;
+}
+
+std::vector<GramBlock> all_columns(int64_t width, c10::Device device) {
+  std::vector<GramBlock> blocks;
+  int64_t begin = 0;
+  for (const int64_t end : steps(0, width, device.is_cpu() ? kCpuCut.panel : kCudaCut.panel)) {
+    blocks.emplace_back(0, width, begin, end, device);
+    begin = end;
+  }
+  return blocks;
 }
 
 /// Rows times the roots of their weights: the product of two such rows carries the weight, symmetrically.
@@ -30,102 +64,110 @@ at::Tensor weighted(const at::Tensor& x, const at::Tensor& weights) {
   return x * weights.sqrt().unsqueeze(1).to(x.scalar_type());
 }
 
+void merge_blocks(std::vector<GramBlock>& blocks, std::vector<GramBlock>& others) {
+  LATHE_ASSERT(blocks.size() == others.size(), "Gram matrices of {} and {} blocks", blocks.size(),
+               others.size());
+  for (size_t i = 0; i < blocks.size(); ++i) blocks[i].merge(others[i]);
+}
+
+at::Tensor empty_gram(int64_t width, c10::Device device) {
+  return at::empty({width, width}, at::TensorOptions().dtype(at::kFloat).device(device));
+}
+
 }  // namespace
 
-PanelSum::PanelSum(int64_t rows, int64_t columns, c10::Device device)
-    : sum_(at::zeros({rows, columns}, at::TensorOptions().dtype(at::kDouble).device(device))) {}
+GramBlock::GramBlock(int64_t row, int64_t row_end, int64_t column, int64_t column_end, c10::Device device)
+    : row_(row),
+      row_end_(row_end),
+      column_(column),
+      column_end_(column_end),
+      sum_(at::zeros({row_end - row, column_end - column},
+                     at::TensorOptions().dtype(at::kDouble).device(device))) {}
 
-void PanelSum::add(const at::Tensor& a, const at::Tensor& b) {
+void GramBlock::add(const at::Tensor& a, const at::Tensor& b) {
+  const at::Tensor columns = b.slice(1, column_, column_end_);
   if (a.is_cpu()) {
-    sum_ += at::mm(a.t(), b);
+    for (int64_t row = row_; row < row_end_; row += kTileRows) {
+      const int64_t end = std::min(row + kTileRows, row_end_);
+      kernels::accumulate(sum_.slice(0, row - row_, end - row_), at::mm(a.slice(1, row, end).t(), columns));
+    }
     return;
   }
-  const bool half = a.scalar_type() != at::kFloat;
+  const at::Tensor rows = a.slice(1, row_, row_end_).t();
   if (!partial_.defined()) partial_ = at::zeros(sum_.sizes(), sum_.options().dtype(at::kFloat));
-  if (half) {
-    at::addmm_out(partial_, partial_, a.t(), b, at::kFloat);
+  if (a.scalar_type() == at::kFloat) {
+    partial_.addmm_(rows, columns);
   } else {
-    partial_.addmm_(a.t(), b);
+    at::addmm_out(partial_, partial_, rows, columns, at::kFloat);
   }
   if (++partial_chunks_ == kPartialChunks) flush();
 }
 
-void PanelSum::flush() {
+void GramBlock::flush() {
   if (partial_chunks_ == 0) return;
-  sum_ += partial_;
+  kernels::accumulate(sum_, partial_);
   partial_.zero_();
   partial_chunks_ = 0;
 }
 
-void PanelSum::merge(PanelSum& other) {
+void GramBlock::merge(GramBlock& other) {
   flush();
-  sum_ += other.total().to(sum_.device());
+  other.flush();
+  sum_ += other.sum_.to(sum_.device());
 }
 
-const at::Tensor& PanelSum::total() {
+at::Tensor GramBlock::values(double factor) {
   flush();
-  return sum_;
+  return (sum_ * factor).to(at::kFloat);
 }
 
-GramCollector::GramCollector(int64_t width, c10::Device device) : width_(width), device_(device) {
-  const int64_t step = panel_step(width, device);
-  for (int64_t begin = 0; begin < width; begin += step) {
-    const int64_t end = std::min(begin + step, width);
-    panels_.push_back({begin, end, PanelSum(end, end - begin, device)});
-  }
+void GramBlock::write(double factor, const at::Tensor& gram) {
+  gram.slice(0, row_, row_end_).slice(1, column_, column_end_).copy_(values(factor));
 }
+
+void GramBlock::write_symmetric(double factor, const at::Tensor& gram) {
+  const at::Tensor block = values(factor);
+  const int64_t above_end = std::min(row_end_, column_);  // rows before it are above the diagonal
+  const at::Tensor above = block.slice(0, 0, above_end - row_);
+  gram.slice(0, row_, above_end).slice(1, column_, column_end_).copy_(above);
+  gram.slice(0, column_, column_end_).slice(1, row_, above_end).copy_(above.t());
+  if (row_end_ <= column_) return;
+  const at::Tensor crossing = block.slice(0, column_ - row_);
+  gram.slice(0, column_, column_end_)
+      .slice(1, column_, column_end_)
+      .copy_(crossing.triu() + crossing.triu(1).t());
+}
+
+GramCollector::GramCollector(int64_t width, c10::Device device)
+    : width_(width), device_(device), blocks_(upper_triangle(width, device)) {}
 
 void GramCollector::observe(const at::Tensor& x, const at::Tensor& weights) {
   const at::Tensor rows = weighted(x, weights);
-  for (Panel& panel : panels_)
-    panel.sum.add(rows.slice(1, 0, panel.end), rows.slice(1, panel.begin, panel.end));
+  for (GramBlock& block : blocks_) block.add(rows, rows);
 }
 
-void GramCollector::merge(GramCollector& other) {
-  LATHE_ASSERT(width_ == other.width_, "Gram matrices of widths {} and {}", width_, other.width_);
-  for (size_t i = 0; i < panels_.size(); ++i) panels_[i].sum.merge(other.panels_[i].sum);
-}
+void GramCollector::merge(GramCollector& other) { merge_blocks(blocks_, other.blocks_); }
 
 at::Tensor GramCollector::finish(double factor) {
-  at::Tensor gram = at::empty({width_, width_}, at::TensorOptions().dtype(at::kFloat).device(device_));
-  for (Panel& panel : panels_) {
-    const at::Tensor values = (panel.sum.total() * factor).to(at::kFloat);
-    gram.slice(0, 0, panel.end).slice(1, panel.begin, panel.end).copy_(values);
-    const at::Tensor above = values.slice(0, 0, panel.begin);
-    gram.slice(0, panel.begin, panel.end).slice(1, 0, panel.begin).copy_(above.t());
-    // Within the diagonal block the GEMM may round [i, j] and [j, i] differently: the upper one stands for
-    // both.
-    const at::Tensor block = values.slice(0, panel.begin, panel.end);
-    gram.slice(0, panel.begin, panel.end)
-        .slice(1, panel.begin, panel.end)
-        .copy_(block.triu() + block.triu(1).t());
-  }
+  at::Tensor gram = empty_gram(width_, device_);
+  for (GramBlock& block : blocks_) block.write_symmetric(factor, gram);
   return gram;
 }
 
-CrossGramCollector::CrossGramCollector(int64_t width, c10::Device device) : width_(width), device_(device) {
-  const int64_t step = panel_step(width, c10::kCUDA);  // nothing to leave out: wide ones
-  for (int64_t begin = 0; begin < width; begin += step) {
-    const int64_t end = std::min(begin + step, width);
-    panels_.push_back({begin, end, PanelSum(width, end - begin, device)});
-  }
-}
+CrossGramCollector::CrossGramCollector(int64_t width, c10::Device device)
+    : width_(width), device_(device), blocks_(all_columns(width, device)) {}
 
 void CrossGramCollector::observe(const at::Tensor& x, const at::Tensor& reference,
                                  const at::Tensor& weights) {
-  const at::Tensor rows = weighted(x, weights), other = weighted(reference, weights);
-  for (Panel& panel : panels_) panel.sum.add(other, rows.slice(1, panel.begin, panel.end));
+  const at::Tensor rows = weighted(x, weights), others = weighted(reference, weights);
+  for (GramBlock& block : blocks_) block.add(others, rows);
 }
 
-void CrossGramCollector::merge(CrossGramCollector& other) {
-  LATHE_ASSERT(width_ == other.width_, "Gram matrices of widths {} and {}", width_, other.width_);
-  for (size_t i = 0; i < panels_.size(); ++i) panels_[i].sum.merge(other.panels_[i].sum);
-}
+void CrossGramCollector::merge(CrossGramCollector& other) { merge_blocks(blocks_, other.blocks_); }
 
 at::Tensor CrossGramCollector::finish(double factor) {
-  at::Tensor gram = at::empty({width_, width_}, at::TensorOptions().dtype(at::kFloat).device(device_));
-  for (Panel& panel : panels_)
-    gram.slice(1, panel.begin, panel.end).copy_((panel.sum.total() * factor).to(at::kFloat));
+  at::Tensor gram = empty_gram(width_, device_);
+  for (GramBlock& block : blocks_) block.write(factor, gram);
   return gram;
 }
 

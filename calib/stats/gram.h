@@ -1,9 +1,10 @@
 // Gram matrices of a linear's input, summed over observations: X^T X, and X_ref^T X of two streams.
 //
 // Products are FP32, or FP16/BF16 with FP32 accumulation where x has that type (tensor cores, on a GPU); sums
-// over chunks are FP64, so each takes as much memory as one full FP32 matrix. On a GPU a few chunks are added
-// in FP32 first, within the GEMM, because the FP64 sum would cost half as much as the product of one chunk.
-// Merging equals the whole but for FP64 rounding where the first part ends with a chunk.
+// over chunks are FP64, so X^T X takes as much memory as one full FP32 matrix, and X_ref^T X twice that. On a
+// GPU a few chunks are added in FP32 first, within the GEMM, because the FP64 sum would cost half as much as
+// the product of one chunk. Merging equals the whole but for FP64 rounding where the first part ends with a
+// chunk.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,25 +13,31 @@
 
 namespace lathe {
 
-/// One block of columns, its products summed.
-class PanelSum {
+/// A rectangle of a Gram matrix: rows [row, row_end), columns [column, column_end).
+class GramBlock {
  public:
-  PanelSum(int64_t rows, int64_t columns, c10::Device device);
-  /// sum += a^T b; a: [tokens, rows], b: [tokens, columns], both Float, or both Half or BFloat16 on CUDA.
+  GramBlock(int64_t row, int64_t row_end, int64_t column, int64_t column_end, c10::Device device);
+
+  /// Adds a^T b's part; a, b: [tokens, width] of one type, Float, or on CUDA Half or BFloat16.
   void add(const at::Tensor& a, const at::Tensor& b);
-  void merge(PanelSum& other);
-  /// FP64 [rows, columns]; everything added so far.
-  const at::Tensor& total();
+  void merge(GramBlock& other);
+  /// Writes what was added so far, times `factor`, to its place in `gram`, FP32 [width, width].
+  void write(double factor, const at::Tensor& gram);
+  /// The same, and its mirror image. Where the rectangle crosses the diagonal, the upper one of [i, j] and
+  /// [j, i] stands for both, for the GEMM may round them differently.
+  void write_symmetric(double factor, const at::Tensor& gram);
 
  private:
+  at::Tensor values(double factor);
   void flush();
 
+  int64_t row_, row_end_, column_, column_end_;
   at::Tensor sum_;      // FP64
-  at::Tensor partial_;  // FP32: chunks not yet in sum_, where undefined none; CUDA only
+  at::Tensor partial_;  // FP32, CUDA only: chunks that are not yet in sum_
   int64_t partial_chunks_ = 0;
 };
 
-/// X^T X. Only the panels on and above the diagonal are computed and kept: half the work and half the memory.
+/// X^T X. Only blocks on and above the diagonal are computed and kept: half the work and half the memory.
 class GramCollector {
  public:
   GramCollector(int64_t width, c10::Device device);
@@ -43,13 +50,9 @@ class GramCollector {
   at::Tensor finish(double factor);
 
  private:
-  struct Panel {
-    int64_t begin = 0, end = 0;  // columns
-    PanelSum sum;                // [end, end - begin]
-  };
   int64_t width_ = 0;
   c10::Device device_;
-  std::vector<Panel> panels_;
+  std::vector<GramBlock> blocks_;
 };
 
 /// X_ref^T X, [i, j] = sum over tokens of reference_i x_j: what algorithms need that compensate for the error
@@ -64,13 +67,9 @@ class CrossGramCollector {
   at::Tensor finish(double factor);
 
  private:
-  struct Panel {
-    int64_t begin = 0, end = 0;  // columns
-    PanelSum sum;                // [width, end - begin]
-  };
   int64_t width_ = 0;
   c10::Device device_;
-  std::vector<Panel> panels_;
+  std::vector<GramBlock> blocks_;
 };
 
 }  // namespace lathe

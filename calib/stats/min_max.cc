@@ -64,4 +64,6 @@ MinMax grouped(const MinMax& channels, int64_t group_size) {
   return {channels.low.view({-1, length}).amin(1), channels.high.view({-1, length}).amax(1)};
 }
 
+at::Tensor largest_magnitudes(const MinMax& range) { return at::maximum(-range.low, range.high); }
+
 }  // namespace lathe

@@ -49,4 +49,7 @@ class EmaMinMaxCollector {
 /// group_size], from those of the channels.
 MinMax grouped(const MinMax& channels, int64_t group_size);
 
+/// max |x| from its range: Float, of the range's shape.
+at::Tensor largest_magnitudes(const MinMax& range);
+
 }  // namespace lathe

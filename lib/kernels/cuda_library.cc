@@ -38,6 +38,9 @@ CudaLibrary open_cuda_library(const std::filesystem::path& path) {
   find(library, "lathe_cuda_value_counts", path, found.value_counts);
   find(library, "lathe_cuda_channel_value_counts", path, found.channel_value_counts);
   find(library, "lathe_cuda_row_extent", path, found.row_extent);
+  find(library, "lathe_cuda_rms_norm", path, found.rms_norm);
+  find(library, "lathe_cuda_rotate_heads", path, found.rotate_heads);
+  find(library, "lathe_cuda_gated_product", path, found.gated_product);
   find(library, "lathe_cuda_error_text", path, found.error_text);
   return found;
 }

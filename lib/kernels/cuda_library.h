@@ -8,6 +8,7 @@
 
 #include "lib/kernels/cuda/group_quant_cuda.h"
 #include "lib/kernels/cuda/statistics_cuda.h"
+#include "lib/kernels/cuda/transformer_cuda.h"
 
 namespace lathe::kernels {
 
@@ -21,6 +22,9 @@ struct CudaLibrary {
   decltype(&lathe_cuda_value_counts) value_counts = nullptr;
   decltype(&lathe_cuda_channel_value_counts) channel_value_counts = nullptr;
   decltype(&lathe_cuda_row_extent) row_extent = nullptr;
+  decltype(&lathe_cuda_rms_norm) rms_norm = nullptr;
+  decltype(&lathe_cuda_rotate_heads) rotate_heads = nullptr;
+  decltype(&lathe_cuda_gated_product) gated_product = nullptr;
   decltype(&lathe_cuda_error_text) error_text = nullptr;
 
   /// Throws InternalError with the kernel's name and CUDA's reason where code is not 0.

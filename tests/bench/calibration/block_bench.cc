@@ -63,7 +63,11 @@ class Measurement {
     return out;
   }
 
-  void forget_rounds() { times_ = {}; }
+  /// Loads code and fills caches and allocators.
+  void warm_up(const Block& block, const BlockWeights& weights, const at::Tensor& hidden) {
+    run_observed(BlockForward(model_.graph.config, block, weights, rope_), hidden, with_every_);
+    measure_attention();
+  }
 
   BlockTimes finish() {
     for (size_t i = 0; i < kStatRows.size(); ++i)
@@ -147,20 +151,14 @@ BlockTimes measure_blocks(const BenchModel& model, c10::Device device, int64_t r
   const c10::NoGradGuard no_grad;
   Measurement measurement(model, device);
   const std::vector<Block>& blocks = model.graph.blocks;
+  const auto repeats = (rounds + std::ssize(blocks) - 1) / std::ssize(blocks);
   at::Tensor hidden = first_hidden(model, device);
-  const auto sweeps = (rounds + std::ssize(blocks) - 1) / std::ssize(blocks);
-  bool warm = false;
-  for (int64_t sweep = 0; sweep < sweeps; ++sweep) {
-    at::Tensor h = hidden;
-    for (const Block& block : blocks) {
-      const BlockWeights weights(block, *model.weights, device, compute_dtype(model, device));
-      if (!warm) {
-        measurement.round(block, weights, h);
-        measurement.forget_rounds();
-        warm = true;
-      }
-      h = measurement.round(block, weights, h);
-    }
+  for (const Block& block : blocks) {
+    const BlockWeights weights(block, *model.weights, device, compute_dtype(model, device));
+    if (block.index == 0) measurement.warm_up(block, weights, hidden);
+    at::Tensor out;
+    for (int64_t repeat = 0; repeat < repeats; ++repeat) out = measurement.round(block, weights, hidden);
+    hidden = out;
   }
   return measurement.finish();
 }

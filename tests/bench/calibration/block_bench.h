@@ -26,7 +26,11 @@ struct BlockTimes {
   std::array<Timing, kStatRows.size()> finish{};                 // finish() of the four collectors, once
 };
 
-/// rounds: at least so many over all blocks, after one that warms up and is not counted.
+/// rounds: at least so many over all blocks, each block as often as any other.
+///
+/// Collectors take a chunk of StatsCollector::kChunkTokens at a time: a micro-batch of as many tokens is
+/// observed without being buffered, as in a run whose micro-batches are that size. In `quick` models it is
+/// smaller.
 BlockTimes measure_blocks(const BenchModel& model, c10::Device device, int64_t rounds);
 
 }  // namespace lathe::bench

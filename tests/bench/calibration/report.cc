@@ -5,7 +5,7 @@
 
 #include <cstdio>
 
-#include "lib/base/clock.h"
+#include "lib/base/process_memory.h"
 
 namespace lathe::bench {
 namespace {

@@ -137,6 +137,7 @@ TEST(RmsNorm, HalfInputsAreNormedInFp32) {
   const at::Tensor y = rms_norm(x, weight, 1e-6, true);
   EXPECT_EQ(y.scalar_type(), at::kFloat);
   EXPECT_LT(relative_difference(y, rms_norm_reference(x, weight, 1e-6, 1.0)), 8 * kUlp);
+  EXPECT_TRUE(at::equal(rms_norm(x, weight, 1e-6, true, at::kBFloat16), y.to(at::kBFloat16)));
 }
 
 TEST(RotateHeads, EqualsFp64WhollyAndPartially) {
@@ -254,6 +255,42 @@ TEST(GatedProduct, KeepsNaNsAndTakesInfinities) {
     EXPECT_EQ(y[3].item<float>(), 0.0f);
     EXPECT_EQ(y[4].item<float>(), 0.0f);
   }
+}
+
+TEST(GatedProduct, HalfValuesAreMultipliedInFp32AndRoundedOnce) {
+  at::manual_seed(10);
+  const at::Tensor gate = (at::randn({9, 50}) * 3).to(at::kBFloat16),
+                   up = at::randn({9, 50}).to(at::kBFloat16);
+  for (const Activation activation : kAll) {
+    const at::Tensor wide = gated_product(activation, gate.to(at::kFloat), up.to(at::kFloat));
+    EXPECT_TRUE(at::equal(gated_product(activation, gate.clone(), up), wide.to(at::kBFloat16)));
+  }
+}
+
+TEST(TransformerOps, TakeNoRowsAndStridesThatSayNothing) {
+  const at::Tensor none = at::zeros({0, 16});
+  EXPECT_EQ(rms_norm(none, at::ones({16}), 1e-6).numel(), 0);
+  EXPECT_EQ(gated_product(Activation::silu, none, none).numel(), 0);
+  at::manual_seed(11);
+  const at::Tensor fused = at::randn({3, 1, 2 * 16});
+  const at::Tensor gate = fused.slice(2, 0, 16), up = fused.slice(2, 16);  // [3, 1, 16]
+  const at::Tensor expected = gated_product(Activation::silu, gate.contiguous().clone(), up.contiguous());
+  EXPECT_TRUE(same_bits(gated_product(Activation::silu, gate, up), expected));
+  EXPECT_TRUE(same_bits(gated_product(Activation::silu, gate.slice(0, 0, 1), up.contiguous().slice(0, 0, 1)),
+                        expected.slice(0, 0, 1)));
+  EXPECT_TRUE(same_bits(rms_norm(gate, at::ones({16}), 1e-6), rms_norm(gate.clone(), at::ones({16}), 1e-6)));
+  const at::Tensor heads = fused.slice(2, 0, 16).view({3, 1, 2, 8}), turned = heads.clone();
+  rotate_heads_(turned, at::full({1, 8}, 0.6f), at::full({1, 8}, 0.8f));
+  rotate_heads_(heads, at::full({1, 8}, 0.6f), at::full({1, 8}, 0.8f));
+  EXPECT_TRUE(same_bits(heads.contiguous(), turned));
+}
+
+TEST(TransformerOps, RefuseOtherTypes) {
+  const at::Tensor x = at::zeros({1, 2, 2, 16}, at::kDouble), tables = at::zeros({2, 16});
+  EXPECT_THROW(rms_norm(x, at::ones({16}), 1e-6), InternalError);
+  EXPECT_THROW(rotate_heads_(x, tables, tables), InternalError);
+  EXPECT_THROW(gated_product(Activation::silu, x, x), InternalError);
+  EXPECT_THROW(rms_norm(tables, at::ones({15}), 1e-6), InternalError);
 }
 
 TEST(GatedProduct, RefusesAnotherShape) {

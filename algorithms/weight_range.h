@@ -1,0 +1,45 @@
+// The range that a group's grid spans, chosen from the weights alone: the observers of static schemes, for
+// weights. Clipping a range gives up its ends for finer steps within.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lib/base/options.h"
+#include "lib/numeric/quantized_tensor.h"
+
+namespace lathe {
+
+enum class RangeMethod {
+  minmax,      // all values
+  percentile,  // but a part of them at the ends
+  mse,         // the least squared rounding error
+  kl           // the least divergence of the distribution (calib/stats/clip.h)
+};
+
+struct RangeChoice {
+  RangeMethod method = RangeMethod::minmax;
+  /// percentile: of |w| where the grid is symmetric; else the upper end, and 100 minus it the lower one. A
+  /// group of n values is clipped only where n * (1 - percentile / 100) >= 1.
+  double percentile = 99.9;
+  /// mse: shrink factors 1 - max_shrink * i / steps, i = 0 .. steps, for both ends of [min, max] together.
+  int64_t steps = 40;
+  double max_shrink = 0.8;
+};
+
+/// Groups shorter than this have too few values for a histogram: kl refuses them.
+constexpr int64_t kShortestKlGroup = 512;
+
+/// lo <= hi of each row and group, within the group's minimum and maximum. weight: FP32 [out, in] contiguous,
+/// on any device. Each method's outcome for one group depends on that group's values only; mse on how they
+/// are rounded, too (scale type included), so a group never gets a larger error than minmax gives it. Groups
+/// that hold a NaN or an infinity get a NaN range: the solver refuses them by name. UserError naming `name`
+/// where kl's groups are too short.
+GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
+                        const RangeChoice& choice, const std::string& name);
+
+/// The options of a solver that chooses ranges this way, and their values.
+const std::vector<OptionSpec>& range_options();
+RangeChoice range_choice(const Options& options);
+
+}  // namespace lathe

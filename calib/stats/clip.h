@@ -1,0 +1,38 @@
+// Where to clip: the magnitude that the largest level of a number format should stand for, chosen from a
+// histogram of magnitudes. Candidates are 128, 129, ... bins, up to all that hold anything.
+#pragma once
+
+#include <cstdint>
+
+#include "calib/stats/histogram.h"
+#include "lib/numeric/level_grid.h"
+
+namespace lathe {
+
+struct Clip {
+  double magnitude = 0;  // the clip: bins * width; 0 where all values are
+  int64_t bins = 0;
+  double score = 0;  // what was minimised: mean squared error, or divergence in nats
+};
+
+constexpr int64_t kFirstClipBins = 128;
+
+/// Minimises the mean of (x - Q(x))^2, rounding to the nearest level and clipping included, with the values
+/// of a bin spread evenly over it: the error of a level's cell and of the tail is then an integral in closed
+/// form, so a step narrower than a bin is judged right, too. Ties go to the wider clip.
+Clip mse_clip(const Histogram& histogram, const LevelGrid& grid);
+
+/// Minimises KL(P || Q), TensorRT's recipe (Migacz, "8-bit inference with TensorRT", GTC 2017, slides 38-39).
+/// For a candidate of i bins:
+///   P: bins 0 .. i-1, and what lies beyond added to the last of them (the outliers saturate there);
+///   Q: bins 0 .. i-1 without the outliers, merged to the format's levels, and each level's sum spread evenly
+///      over those of its bins that P holds anything in; bins empty in P stay empty in Q and cost nothing.
+/// Both normalised. For integers a level is floor(k * levels / i) of bin k, 128 levels for INT8, as in the
+/// recipe; for floating-point formats the level nearest to the bin's middle (ties up), the clip standing for
+/// the largest. Where a level holds outliers in P alone, Q has nothing for them and the divergence is
+/// infinite: the candidate is passed over (others smooth with an epsilon there). Ties go to the wider clip.
+/// Differences: the clip is the bins' upper edge, i * width, where the recipe takes (i + 0.5) * width; bin 0
+/// counts as it is (some implementations replace it by bin 1 against the zeros of a ReLU).
+Clip entropy_clip(const Histogram& histogram, const LevelGrid& grid);
+
+}  // namespace lathe
