@@ -12,8 +12,11 @@ import subprocess
 import sys
 import tempfile
 
-import torch
-import transformers
+# compressed_tensors.py beside this file has the name of the library: its folder must not be searched first.
+sys.path[:] = [path for path in sys.path if pathlib.Path(path or ".").resolve() != pathlib.Path(__file__).resolve().parent]
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
 
 TOLERANCE = 1e-4
 

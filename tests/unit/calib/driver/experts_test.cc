@@ -238,11 +238,12 @@ TEST(Experts, AnIdleExpertFallsBackToAllTokens) {
     const std::string gate = expert_name(run, kIdle, LinearRole::gate_proj);
     const std::string down = expert_name(run, kIdle, LinearRole::down_proj);
     const at::Tensor y = values.at(run.graph.blocks[0].find(LinearRole::router)->name);
-    expect_near(run.solver.seen.at(gate).gram, gram_of(y, y), 1e-5, gate);
+    const double bound = transform == nullptr ? 1e-5 : 3e-3;
+    expect_near(run.solver.seen.at(gate).gram, gram_of(y, y), bound, gate);
     const BlockWeights weights(run.graph.blocks[0], finished, c10::Device(c10::kCPU));
     const BlockForward forward(run.graph.config, run.graph.blocks[0], weights, {});
     const at::Tensor z = forward.expert_mid(kIdle, y.to(at::kFloat)).to(at::kDouble);
-    expect_near(run.solver.seen.at(down).gram, gram_of(z, z), transform == nullptr ? 1e-5 : 3e-3, down);
+    expect_near(run.solver.seen.at(down).gram, gram_of(z, z), bound, down);
     for (const std::string& name : {gate, down}) {
       ASSERT_EQ(run.outcome_of(name).events.size(), 1u);
       EXPECT_EQ(run.outcome_of(name).events[0],
@@ -300,11 +301,11 @@ TEST(Experts, BothStreamsSeeTheSameTokens) {
     for (const auto& [name, x] : values) {
       const auto seen = run.solver.seen.find(name);
       if (x.size(0) == 0 || seen == run.solver.seen.end()) continue;
-      expect_near(seen->second.gram, gram_of(x, x), folds ? 3e-3 : 1e-5, name);
+      expect_near(seen->second.gram, gram_of(x, x), folds ? 1e-2 : 1e-5, name);
       if (!folds) expect_near(seen->second.cross_gram, gram_of(reference.at(name), x), 1e-5, name);
       if (folds && name.find("down") == std::string::npos) {  // the reference's rows are divided, too
         const at::Tensor scales = at::linspace(0.5, 2.0, x.size(1)).to(at::kDouble);
-        expect_near(seen->second.cross_gram, gram_of(reference.at(name) / scales, x), 1e-4, name);
+        expect_near(seen->second.cross_gram, gram_of(reference.at(name) / scales, x), 1e-2, name);
       }
     }
   }
