@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 
 /// What the process takes between this moment and the first block, beside texts: code that is touched for the
 /// first time, MKL's buffers, the tokenizer, the output's plan.
-constexpr uint64_t kProgramBytes = uint64_t{64} << 20;
+constexpr uint64_t kProgramBytes = uint64_t{24} << 20;
 /// A text, mapped while it is read, and its tokens: 8 bytes for each, of about 4 bytes of text.
 constexpr uint64_t kTextCopies = 3;
 

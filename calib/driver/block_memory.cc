@@ -48,28 +48,34 @@ std::vector<std::vector<ObservedInput>> observed_inputs(const CalibrationJob& jo
   return result;
 }
 
+/// FP64 sums of so many values, one product, and the finished FP32 matrix. The sums' blocks are let go while
+/// it is written; the allocator gives those of 32 MiB and more back at once.
+uint64_t sums_of(uint64_t values, uint64_t width) {
+  const uint64_t block = width * kPanelColumns * kDouble, matrix = width * width * kFloat;
+  const bool returned = block >= (uint64_t{32} << 20);
+  return values * kDouble + width * kPanelColumns * kFloat + (returned ? 2 * block : matrix);
+}
+
 /// While a slot is observed, and while its sums become statistics.
 uint64_t statistics_of(const ObservedInput& input, int64_t length, int64_t samples) {
   const uint64_t w = input.width, tokens = static_cast<uint64_t>(length) * static_cast<uint64_t>(samples);
   const uint64_t buffered = std::min<uint64_t>(tokens, StatsCollector::kChunkTokens);
   const uint64_t streams = input.wanted.cross_gram ? 2 : 1;
   uint64_t bytes = streams * buffered * w * kFloat;  // rows that wait for their chunk
-  // FP64 sums of half the matrix, one product, and the finished matrix.
-  if (input.wanted.gram)
-    bytes += w * (w + kPanelColumns) / 2 * kDouble + w * kPanelColumns * kFloat + w * w * kFloat;
-  if (input.wanted.cross_gram) bytes += w * w * kDouble + w * kPanelColumns * kFloat + w * w * kFloat;
+  if (input.wanted.gram) bytes += sums_of(w * (w + kPanelColumns) / 2, w);
+  if (input.wanted.cross_gram) bytes += sums_of(w * w, w);
   if (input.wanted.channel_distribution) bytes += 2 * w * kChannelCounts;
   if (input.wanted.distribution) bytes += 2 * kTensorCounts;
   if (input.wanted.token_min_max) bytes += 4 * tokens * kFloat;
   return bytes + 16 * w * kDouble;
 }
 
-/// While its linears are folded and solved: the statistics, once more divided by a fold's scales, half a Gram
-/// matrix that the report's errors are measured with, and copies of the weights.
+/// While its linears are folded and solved: the statistics, once more divided by a fold's scales, and copies
+/// of the weights.
 uint64_t solving(const ObservedInput& input, bool folds) {
   const uint64_t matrix = input.width * input.width * kFloat;
   const uint64_t matrices = input.wanted.cross_gram ? 2 : 1;
-  return (folds ? 2 : 1) * matrices * matrix + matrix / 2 + kSolverCopies * input.weights * kFloat;
+  return (folds ? 2 : 1) * matrices * matrix + kSolverCopies * input.weights * kFloat;
 }
 
 /// Experts are observed a few at a time (ExpertsPass::groups counts the sums alone, which are two thirds at

@@ -103,6 +103,21 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage) {
   return way;
 }
 
+/// The first way within `lean` bytes of RAM. Peaks are upper bounds, an eighth above what is measured: where
+/// there is no such way, one that much larger; at last the one that takes least.
+size_t lean_way(const std::vector<MemoryBytes>& peaks, MemoryLimits limits, uint64_t lean) {
+  const uint64_t most = limits.ram.value_or(UINT64_MAX);
+  for (const uint64_t ram : {lean, lean + lean / 8}) {
+    limits.ram = std::min(ram, most);
+    if (const auto first = first_way(peaks, limits)) return *first;
+  }
+  limits.ram = most;
+  for (const MemoryBytes& peak : peaks) {
+    if (peak.disk <= limits.disk.value_or(UINT64_MAX)) limits.ram = std::min(*limits.ram, peak.ram);
+  }
+  return choose_way(peaks, limits, "calibration");
+}
+
 }  // namespace
 
 uint64_t lean_ram(const MemoryRequest& request) {
@@ -120,13 +135,9 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
     peaks.push_back(ways.back().peak);
   }
   const MemoryLimits limits = effective_limits(request.limits, request.machine);
-  size_t chosen = ways.size();
-  if (!request.limits.ram && request.job->device.is_cpu()) {
-    MemoryLimits lean = limits;
-    lean.ram = std::min(lean_ram(request), limits.ram.value_or(UINT64_MAX));
-    chosen = first_way(peaks, lean).value_or(chosen);
-  }
-  if (chosen == ways.size()) chosen = choose_way(peaks, limits, "calibration");
+  size_t chosen = choose_way(peaks, limits, "calibration");
+  if (!request.limits.ram && request.job->device.is_cpu())
+    chosen = lean_way(peaks, limits, lean_ram(request));
   return {std::move(ways[chosen].storage), ways[chosen].peak, std::move(ways[chosen].parts)};
 }
 

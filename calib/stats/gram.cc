@@ -138,6 +138,11 @@ void GramBlock::write_symmetric(double factor, const at::Tensor& gram) {
       .copy_(crossing.triu() + crossing.triu(1).t());
 }
 
+void GramBlock::release() {
+  sum_.reset();
+  partial_.reset();
+}
+
 GramCollector::GramCollector(int64_t width, c10::Device device)
     : width_(width), device_(device), blocks_(upper_triangle(width, device)) {}
 
@@ -150,7 +155,10 @@ void GramCollector::merge(GramCollector& other) { merge_blocks(blocks_, other.bl
 
 at::Tensor GramCollector::finish(double factor) {
   at::Tensor gram = empty_gram(width_, device_);
-  for (GramBlock& block : blocks_) block.write_symmetric(factor, gram);
+  for (GramBlock& block : blocks_) {
+    block.write_symmetric(factor, gram);
+    block.release();  // what is written so far and what is left of the sums: together one matrix
+  }
   return gram;
 }
 
@@ -167,7 +175,10 @@ void CrossGramCollector::merge(CrossGramCollector& other) { merge_blocks(blocks_
 
 at::Tensor CrossGramCollector::finish(double factor) {
   at::Tensor gram = empty_gram(width_, device_);
-  for (GramBlock& block : blocks_) block.write(factor, gram);
+  for (GramBlock& block : blocks_) {
+    block.write(factor, gram);
+    block.release();
+  }
   return gram;
 }
 

@@ -26,6 +26,8 @@ class GramBlock {
   /// The same, and its mirror image. Where the rectangle crosses the diagonal, the upper one of [i, j] and
   /// [j, i] stands for both, for the GEMM may round them differently.
   void write_symmetric(double factor, const at::Tensor& gram);
+  /// Lets the sums go: the block is of no use after that.
+  void release();
 
  private:
   at::Tensor values(double factor);
@@ -47,6 +49,7 @@ class GramCollector {
   void observe(const at::Tensor& x, const at::Tensor& weights = {});
   void merge(GramCollector& other);
   /// FP32 [width, width], the sum times `factor`, exactly symmetric.
+  /// Ends the collector: its sums are let go as they are written.
   at::Tensor finish(double factor);
 
  private:
@@ -64,6 +67,7 @@ class CrossGramCollector {
   void observe(const at::Tensor& x, const at::Tensor& reference, const at::Tensor& weights = {});
   void merge(CrossGramCollector& other);
   /// FP32 [width, width], the sum times `factor`.
+  /// Ends the collector: its sums are let go as they are written.
   at::Tensor finish(double factor);
 
  private:

@@ -58,7 +58,8 @@ class StatsCollector {
   /// Tokens that counted so far.
   int64_t tokens() const { return runs_.rows(); }
 
-  /// At least one token must have counted. Ends the chunk that was begun.
+  /// At least one token must have counted. Ends the chunk that was begun, and the collector: Gram sums are
+  /// let go while they become statistics, since the two together would be twice as large.
   InputStats finish();
 
  private:

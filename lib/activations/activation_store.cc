@@ -164,7 +164,7 @@ StoreSpec store_spec(const HiddenStorage& storage, int64_t samples, int64_t leng
 }
 
 int64_t large_transfer(int64_t length, int64_t width, c10::Device device) {
-  constexpr int64_t kBytes = int64_t{16} << 20;
+  constexpr int64_t kBytes = int64_t{8} << 20;
   const int64_t chunk = chunk_rows(length, device);
   return std::max<int64_t>(1, kBytes / (4 * length * width) / chunk) * chunk;
 }

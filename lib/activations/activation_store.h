@@ -82,7 +82,7 @@ class ActivationStore {
 StoreSpec store_spec(const HiddenStorage& storage, int64_t samples, int64_t length, int64_t width,
                      c10::Device device);
 
-/// Rows for HiddenStorage::transfer_rows that make transfers of about 16 MiB (whole chunks, at least one):
+/// Rows for HiddenStorage::transfer_rows that make transfers of about 8 MiB (whole chunks, at least one):
 /// large enough for a disk or a bus to run at its rate, small beside everything else.
 int64_t large_transfer(int64_t length, int64_t width, c10::Device device);
 

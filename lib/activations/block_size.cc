@@ -42,15 +42,15 @@ uint64_t expert_bytes(const Block& block, int64_t tokens) {
 }  // namespace
 
 uint64_t forward_bytes(const Block& block, int64_t tokens) {
-  const auto part = [&](Slot in, Slot out) {
+  const auto part = [&](Slot in, Slot out, uint64_t projections) {
     const std::vector<const Linear*> readers = block.reading(in), next = block.reading(out);
     uint64_t values = 0;
-    for (const Linear* linear : readers) values += 2 * static_cast<uint64_t>(linear->out);
+    for (const Linear* linear : readers) values += projections * static_cast<uint64_t>(linear->out);
     if (!readers.empty()) values += 3 * static_cast<uint64_t>(readers.front()->in);
     if (!next.empty()) values += static_cast<uint64_t>(next.front()->in);
     return values * static_cast<uint64_t>(tokens) * kFloat;
   };
-  return std::max({part(Slot::attention_in, Slot::attention_out), part(Slot::mlp_in, Slot::mlp_mid),
+  return std::max({part(Slot::attention_in, Slot::attention_out, 2), part(Slot::mlp_in, Slot::mlp_mid, 1),
                    expert_bytes(block, tokens)});
 }
 

@@ -14,8 +14,8 @@ uint64_t block_bytes(const Block& block);
 uint64_t largest_block_bytes(const ModelGraph& graph);
 
 /// A chunk's FP32 values while a block's attention or MLP is computed on `tokens`, whichever takes more: what
-/// it reads and what it normalises that to, its projections twice (before and after rotation or activation),
-/// and what comes out.
+/// it reads, what it normalises that to, its projections (attention's twice, before and after rotation), what
+/// comes out, and what that adds to the hidden states.
 uint64_t forward_bytes(const Block& block, int64_t tokens);
 
 }  // namespace lathe

@@ -13,7 +13,7 @@ namespace lathe {
 /// in^2 * (1 + 1/panels) FLOPs instead of 2 * rows * in^2. FP32 products, FP64 sums over rows and panels.
 class QuadraticForm {
  public:
-  /// gram: FP32 [in, in], symmetric, on the device of the later arguments. Holds about half a copy of it.
+  /// gram: FP32 [in, in], symmetric, on the device of the later arguments; shared, not copied.
   explicit QuadraticForm(const at::Tensor& gram);
 
   /// d: FP32 [rows, in]. The sum over rows o of d_o H d_o^T.
@@ -22,11 +22,8 @@ class QuadraticForm {
   at::Tensor on_device(const at::Tensor& d) const;
 
  private:
-  struct Panel {
-    int64_t begin = 0, end = 0;  // columns
-    at::Tensor upper;            // FP32 [end, end - begin]
-  };
-  std::vector<Panel> panels_;
+  at::Tensor gram_;
+  std::vector<int64_t> ends_;  // of the column panels
 };
 
 /// How many rows of a matrix to take at a time so that temporaries of that size stay in the cache (CPU) or

@@ -10,6 +10,7 @@
 #include <functional>
 
 #include "lib/base/error.h"
+#include "lib/base/process_memory.h"
 
 namespace lathe {
 namespace {
@@ -70,6 +71,23 @@ TEST_F(FileTest, MapsTheWholeFile) {
   other = std::move(moved);
   EXPECT_EQ(static_cast<char>(other.bytes()[4]), 'o');
   EXPECT_TRUE(MappedFile::open(put("empty", "")).bytes().empty());
+}
+
+TEST_F(FileTest, ReleasedPagesLeaveMemoryAndCanBeReadAgain) {
+  constexpr size_t kBytes = size_t{64} << 20;
+  write_file(folder_ / "large", std::string(kBytes, 'x'));
+  const MappedFile file = MappedFile::open(folder_ / "large");
+  const auto touch = [&] {
+    size_t count = 0;
+    for (const std::byte b : file.bytes()) count += b == std::byte{'x'};
+    return count;
+  };
+  EXPECT_EQ(touch(), kBytes);
+  const uint64_t before = resident_bytes();
+  file.release(file.bytes().subspan(5000));
+  EXPECT_LT(resident_bytes() + kBytes / 2, before);
+  EXPECT_EQ(touch(), kBytes);
+  EXPECT_GE(peak_rss_bytes(), resident_bytes());
 }
 
 TEST_F(FileTest, RefusesWhatIsNoRegularFile) {

@@ -34,6 +34,11 @@ TEST(Cli, ReadsARun) {
                                                "f32",
                                                "--threads",
                                                "3",
+                                               "--max-ram",
+                                               "4GiB",
+                                               "--max-disk=0",
+                                               "--work",
+                                               "w",
                                                "--set",
                                                "rules[0].scheme.bits=3",
                                                "--set=ignore=[lm_head]",
@@ -47,6 +52,10 @@ TEST(Cli, ReadsARun) {
   EXPECT_EQ(run.device, "cuda:1");
   EXPECT_EQ(run.compute_dtype, "f32");
   EXPECT_EQ(run.threads, 3);
+  EXPECT_EQ(run.memory.ram, uint64_t{4} << 30);
+  EXPECT_EQ(run.memory.vram, std::nullopt);
+  EXPECT_EQ(run.memory.disk, 0u);
+  EXPECT_EQ(run.memory.work, "w");
   EXPECT_THAT(run.sets, ElementsAre("rules[0].scheme.bits=3", "ignore=[lm_head]"));
   EXPECT_TRUE(run.dry_run && run.quiet && run.overwrite);
 }

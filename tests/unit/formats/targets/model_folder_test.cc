@@ -55,6 +55,24 @@ TEST(ModelFolder, FloatingPointFolder) {
   }
 }
 
+TEST(ModelFolder, RowsAreLookedUpWithoutTheOthers) {
+  Artefact model;
+  const std::string name = "model.embed_tokens.weight";
+  model.tensors[name][2][1] = std::numeric_limits<float>::quiet_NaN();
+  const TemporaryFolder folder;
+  model.write(folder.path());
+  const ModelFolder opened = open_model_folder(folder.path());
+  const at::Tensor rows = at::tensor({3, 0, 3}, at::kLong);
+  EXPECT_TRUE(
+      opened.weights->load_rows(name, rows).equal(model.tensors[name].to(at::kFloat).index_select(0, rows)));
+  try {
+    opened.weights->load_rows(name, at::tensor({0, 2}, at::kLong));
+    FAIL() << "a NaN was read";
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("tensor 'model.embed_tokens.weight': the value at [2, 1] is NaN"));
+  }
+}
+
 TEST(ModelFolder, Bfloat16IsConvertedExactly) {
   Artefact model;
   model.config["dtype"] = "bfloat16";

@@ -1,0 +1,30 @@
+# A CPU run takes at most two blocks, the Gram matrices of one, the hidden states and 300 MB; and never more than a limit.
+. tests/e2e/lib.sh
+vocabulary=$(value "$MODEL/config.json" "r['vocab_size']")
+"$PYTHON" tests/tools/make_checkpoint.py "$scratch/model" --family llama --tokenizer "$MODEL" --config \
+  "{\"num_hidden_layers\": 3, \"hidden_size\": 1536, \"intermediate_size\": 4096, \"num_attention_heads\": 12,
+    \"num_key_value_heads\": 4, \"head_dim\": 128, \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}" \
+  >"$scratch/log" 2>&1 || fail "no model: $(tail -3 "$scratch/log")"
+samples=24 length=256
+run() {  # RECIPE OUTPUT [flags...]
+  local recipe=$1 output=$2; shift 2
+  "$QUANTIZE" --recipe "recipes/$recipe.yaml" --model "$scratch/model" --output "$output" --device cpu --quiet \
+    --set evaluate=null --set calibration.samples=$samples --set calibration.seq_len=$length "$@"
+}
+block=$((4 * (2 * 1536 * 1536 + 2 * 512 * 1536 + 3 * 1536 * 4096 + 2 * 1536)))
+gram=$((4 * (3 * 1536 * 1536 + 4096 * 4096)))
+bound=$((2 * block + gram + 4 * samples * length * 1536 + 300000000))
+for recipe in rtn awq; do
+  flags=(); [[ $recipe == awq ]] && flags=(--set 'transforms[0].awq.grid=4')
+  run $recipe "$scratch/$recipe" "${flags[@]}" >/dev/null
+  peak=$(value "$scratch/$recipe/report.json" "r['memory']['peak']['ram']")
+  ((peak <= bound)) || fail "$recipe: peak $peak, the bound is $bound"
+  refuses 2 "--max-ram" run $recipe "$scratch/none" "${flags[@]}" --max-ram 100MB
+  least=$(grep -oE -- '--max-ram [0-9]+MiB' "$scratch/stderr" | cut -d' ' -f2)
+  run $recipe "$scratch/$recipe-least" "${flags[@]}" --max-ram "$least" >/dev/null
+  holds "$scratch/$recipe-least/report.json" "r['memory']['peak']['ram'] <= r['memory']['limits']['ram']"
+  cmp "$scratch/$recipe/model.safetensors" "$scratch/$recipe-least/model.safetensors" ||
+    fail "$recipe: the limit changed the result"
+  echo "$recipe: peak $((peak >> 20)) MiB of $((bound >> 20)), least limit $least with peak" \
+    "$(value "$scratch/$recipe-least/report.json" "r['memory']['peak']['ram'] >> 20") MiB"
+done

@@ -1,0 +1,35 @@
+# Hidden states in a file, values inside blocks made twice: the same bytes as in memory, within a limit that is the smallest
+# that the refusal names. 30 blocks.
+. tests/e2e/lib.sh
+vocabulary=$(value "$MODEL/config.json" "r['vocab_size']")
+"$PYTHON" tests/tools/make_checkpoint.py "$scratch/model" --family llama --tokenizer "$MODEL" --config \
+  "{\"num_hidden_layers\": 30, \"hidden_size\": 128, \"intermediate_size\": 256, \"num_attention_heads\": 4,
+    \"num_key_value_heads\": 2, \"head_dim\": 32, \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}" \
+  >"$scratch/log" 2>&1 || fail "no model: $(tail -3 "$scratch/log")"
+run() {  # OUTPUT [flags...]
+  local output=$1; shift
+  "$QUANTIZE" --recipe recipes/awq.yaml --model "$scratch/model" --output "$output" --device cpu --quiet \
+    --set evaluate=null --set calibration.samples=24 --set calibration.seq_len=256 --set 'transforms[0].awq.grid=3' "$@"
+}
+run "$scratch/memory" >/dev/null
+holds "$scratch/memory/report.json" "r['memory']['hidden_states'] == r['memory']['inner_values'] == 'device'"
+
+refuses 2 "the smallest limit that would do is --max-ram" run "$scratch/none" --max-ram 20MB
+[[ ! -e $scratch/none ]] || fail "a refused run left an output"
+least=$(grep -oE -- '--max-ram [0-9]+MiB' "$scratch/stderr" | cut -d' ' -f2)
+mkdir "$scratch/work"
+run "$scratch/least" --max-ram "$least" --work "$scratch/work" >/dev/null
+holds "$scratch/least/report.json" "r['memory']['hidden_states'] == 'disk'"
+holds "$scratch/least/report.json" "r['memory']['peak']['ram'] <= r['memory']['limits']['ram']"
+holds "$scratch/least/report.json" "r['memory']['planned']['disk'] > 0"
+[[ -z $(ls -A "$scratch/work") ]] || fail "the work folder holds $(ls -A "$scratch/work")"
+for file in model.safetensors config.json; do
+  cmp "$scratch/memory/$file" "$scratch/least/$file" || fail "$file differs where hidden states stood on disk"
+done
+
+# Both limits at once: no memory for values inside a block, and no disk.
+refuses 2 "does not fit in the memory" run "$scratch/none" --max-ram "$least" --max-disk 0
+refuses 2 "work folder $scratch/absent" run "$scratch/none" --work "$scratch/absent"
+refuses 2 "--max-ram: expected a size such as 4GiB or 500MB, found 'much'" run "$scratch/none" --max-ram much
+run "$scratch/none" --dry-run >"$scratch/plan"
+grep -q "^memory     at most .*iB" "$scratch/plan" || fail "the plan says nothing about memory: $(cat "$scratch/plan")"

@@ -1,0 +1,142 @@
+// Where activations go under which limits, and what counts towards them.
+#include "calib/driver/memory_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "calib/driver/block_memory.h"
+#include "lib/activations/block_size.h"
+#include "lib/base/error.h"
+#include "tests/unit/calib/driver/tiny_model.h"
+
+namespace lathe {
+namespace {
+
+/// Declares needs and is never run.
+class NeedyTransform : public Transform {
+ public:
+  explicit NeedyTransform(bool pair) : pair_(pair) {}
+  StatSet needs() const override {
+    StatSet set;
+    set.cross_gram = pair_;
+    return set;
+  }
+  FoldDecision fold(const ScaleEdge&, const SharedInputProblem&) const override { return {}; }
+  std::optional<GroupRange> range(const LinearProblem&, const InputStats&) const override {
+    return std::nullopt;
+  }
+
+ private:
+  bool pair_;
+};
+
+class MemoryPlanTest : public ::testing::Test {
+ protected:
+  MemoryPlanTest() {
+    job_.graph = &graph_;
+    for (const SolverEntry& entry : solvers()) {
+      if (entry.name == "rtn") rtn_ = entry.make(Options(entry.options));
+    }
+    for (const Block& block : graph_.blocks)
+      job_.tasks.emplace_back(block.linears.size(), LinearTask{rtn_.get(), {}});
+  }
+
+  /// 20,000 x 512 tokens: 2.6 GB of hidden states, 3.9 GB of values inside a block; all else is small.
+  MemoryPlan plan(MemoryLimits limits, c10::Device device = c10::Device(c10::kCPU)) {
+    job_.device = device;
+    MemoryRequest request{
+        .job = &job_, .samples = 20'000, .length = 512, .limits = limits, .machine = {}, .base_ram = 0};
+    MemoryPlan result = plan_memory(request);
+    EXPECT_LE(result.peak.ram, limits.ram.value_or(UINT64_MAX));
+    EXPECT_LE(result.peak.vram, limits.vram.value_or(UINT64_MAX));
+    EXPECT_LE(result.peak.disk, limits.disk.value_or(UINT64_MAX));
+    return result;
+  }
+
+  ModelGraph graph_ = testing::tiny_graph();
+  std::unique_ptr<Solver> rtn_;
+  CalibrationJob job_;
+  static constexpr uint64_t kGB = 1'000'000'000;
+  static constexpr uint64_t kHidden = 20'000ull * 512 * 64 * 4, kInner = 20'000ull * 512 * 96 * 4;
+};
+
+TEST_F(MemoryPlanTest, TheFastestPlacementThatFits) {
+  using P = Placement;
+  const struct {
+    std::optional<uint64_t> ram, disk;
+    P hidden;
+    std::optional<P> inner;
+  } cases[] = {
+      {100 * kGB, std::nullopt, P::device, P::device},
+      {5 * kGB, std::nullopt, P::device, P::disk},
+      {5 * kGB, 0, P::device, std::nullopt},
+      {2 * kGB, std::nullopt, P::disk, P::disk},
+      {2 * kGB, 3 * kGB, P::disk, std::nullopt},
+      // No limit: not all that is free, but what the run is promised to keep to.
+      {std::nullopt, std::nullopt, P::device, P::disk},
+  };
+  for (const auto& c : cases) {
+    const MemoryPlan found = plan({.ram = c.ram, .vram = {}, .disk = c.disk});
+    EXPECT_EQ(found.storage.hidden.placement, c.hidden) << c.ram.value_or(0);
+    EXPECT_EQ(found.storage.inner, c.inner) << c.ram.value_or(0);
+  }
+}
+
+TEST_F(MemoryPlanTest, OnAGpuHiddenStatesGoToTheHostFirst) {
+  const c10::Device gpu(c10::kCUDA, 0);
+  EXPECT_EQ(plan({}, gpu).storage.hidden.placement, Placement::device);
+  EXPECT_EQ(plan({.ram = {}, .vram = 5 * kGB, .disk = {}}, gpu).storage.inner, std::nullopt);
+  EXPECT_EQ(plan({.ram = {}, .vram = 2 * kGB, .disk = {}}, gpu).storage.hidden.placement, Placement::host);
+  EXPECT_EQ(plan({.ram = 2 * kGB, .vram = 2 * kGB, .disk = {}}, gpu).storage.hidden.placement,
+            Placement::disk);
+}
+
+TEST_F(MemoryPlanTest, BytesStandWhereTheActivationsDo) {
+  const MemoryPlan memory = plan({.ram = 100 * kGB, .vram = {}, .disk = {}});
+  EXPECT_GE(memory.peak.ram, kHidden + kInner);
+  EXPECT_EQ(memory.peak.disk, 0u);
+  const MemoryPlan spilled = plan({.ram = 2 * kGB, .vram = {}, .disk = {}});
+  EXPECT_EQ(spilled.peak.disk, kHidden + kInner);
+  EXPECT_EQ(memory.peak.ram - spilled.peak.ram < kHidden + kInner, true) << "windows take some memory";
+}
+
+TEST_F(MemoryPlanTest, TheNamedLimitIsTheSmallestThatWorks) {
+  try {
+    plan({.ram = 1'000'000, .vram = {}, .disk = {}});
+    FAIL() << "a megabyte was enough";
+  } catch (const UserError& error) {
+    const std::string message = error.what();
+    const uint64_t named = std::stoull(message.substr(message.find("--max-ram ") + 10)) << 20;
+    EXPECT_NO_THROW(plan({.ram = named, .vram = {}, .disk = {}}));
+    EXPECT_THROW(plan({.ram = named - (2 << 20), .vram = {}, .disk = {}}), UserError);
+  }
+}
+
+TEST_F(MemoryPlanTest, ASecondStreamCountsTwice) {
+  const NeedyTransform one(false), pair(true);
+  job_.transforms = {&one};
+  const MemoryPlan single = plan({.ram = 100 * kGB, .vram = {}, .disk = {}});
+  job_.transforms = {&pair};
+  const MemoryPlan both = plan({.ram = 100 * kGB, .vram = {}, .disk = {}});
+  EXPECT_GE(both.peak.ram, single.peak.ram + kHidden + kInner);
+}
+
+TEST_F(MemoryPlanTest, APartForEverythingAndNoMore) {
+  const MemoryPlan memory = plan({.ram = 5 * kGB, .vram = {}, .disk = {}});
+  uint64_t sum = 0;
+  for (const auto& [name, bytes] : memory.parts) sum += bytes;
+  EXPECT_EQ(sum, memory.peak.ram + memory.peak.disk);
+  const std::string text = describe_memory(memory);
+  EXPECT_THAT(text, ::testing::HasSubstr("hidden states in memory"));
+  EXPECT_THAT(text, ::testing::HasSubstr("values inside a block on disk"));
+}
+
+TEST_F(MemoryPlanTest, ABlockIsCountedInFP32) {
+  // q 64x64 + 64, k and v 32x64 + 32, o 64x64, gate, up and down 64x96, two norms of 64.
+  const uint64_t values = 2 * 64 * 64 + 64 + 2 * (32 * 64 + 32) + 3 * 64 * 96 + 2 * 64;
+  EXPECT_EQ(block_bytes(graph_.blocks[0]), 4 * values);
+  EXPECT_EQ(gram_bytes(job_), 4 * (3 * 64 * 64 + 96 * 96));
+}
+
+}  // namespace
+}  // namespace lathe

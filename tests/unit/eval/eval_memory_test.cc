@@ -1,0 +1,63 @@
+// Hidden states of an evaluation go to a file when memory is short; heads have to fit.
+#include "lib/eval/eval_memory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "lib/base/error.h"
+
+namespace lathe {
+namespace {
+
+constexpr uint64_t kGB = 1'000'000'000;
+
+ModelGraph graph_of(int64_t vocabulary) {
+  return build_graph(parse_model_config({{"model_type", "llama"},
+                                         {"hidden_size", 64},
+                                         {"intermediate_size", 96},
+                                         {"num_hidden_layers", 2},
+                                         {"num_attention_heads", 4},
+                                         {"num_key_value_heads", 2},
+                                         {"vocab_size", vocabulary},
+                                         {"rms_norm_eps", 1e-5},
+                                         {"max_position_embeddings", 64},
+                                         {"tie_word_embeddings", false},
+                                         {"hidden_act", "silu"},
+                                         {"torch_dtype", "float16"}},
+                                        "config.json"));
+}
+
+EvalMemory plan(const ModelGraph& graph, bool reference, uint64_t ram) {
+  return plan_eval_memory({.model = &graph,
+                           .reference = reference ? &graph : nullptr,
+                           .rows = 20'000,
+                           .ctx = 512,
+                           .limits = {.ram = ram, .vram = {}, .disk = {}},
+                           .machine = {},
+                           .base_ram = 0});
+}
+
+TEST(EvalMemory, HiddenStatesGoToDiskWhenMemoryIsShort) {
+  const ModelGraph graph = graph_of(100);  // 2.6 GB of hidden states
+  EXPECT_EQ(plan(graph, false, 3 * kGB).storage.placement, Placement::device);
+  EXPECT_EQ(plan(graph, true, 3 * kGB).storage.placement, Placement::disk) << "two models";
+  EXPECT_EQ(plan(graph, true, 6 * kGB).storage.placement, Placement::device);
+  EXPECT_EQ(plan(graph, true, 3 * kGB).peak.disk, 2 * 20'000ull * 512 * 64 * 4);
+}
+
+TEST(EvalMemory, HeadsThatDoNotFitAreRefused) {
+  const ModelGraph graph = graph_of(4'000'000);  // a head of 1 GB
+  EXPECT_NO_THROW(plan(graph, false, 3 * kGB / 2));
+  try {
+    plan(graph, true, 3 * kGB / 2);
+    FAIL() << "two heads fitted";
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("evaluation does not fit"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("--max-ram"));
+  }
+}
+
+}  // namespace
+}  // namespace lathe
