@@ -4,6 +4,9 @@
 
 Loading must report no missing, unexpected or mismatched tensor, and the logits must equal those of Lathe's own forward
 pass (max |difference| / max |logit| <= 1e-4), and differ from the reference's. Prints one JSON line.
+
+Experts are stacked and dequantised by transformers while it loads, in the type of their scales (F16), whatever type the
+model was asked for: their products with the scales are rounded to 11 bits, which makes the bound 2e-3 there.
 """
 
 import json
@@ -19,6 +22,7 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 
 TOLERANCE = 1e-4
+TOLERANCE_OF_EXPERTS = 2e-3
 
 
 def load(folder):
@@ -31,6 +35,9 @@ def load(folder):
     if scale is not None:  # Gemma: rounded to the checkpoint's type
         config = json.loads((pathlib.Path(folder) / "config.json").read_text())
         scale.copy_(scale.to(getattr(torch, config["dtype"])))
+    for parameter in model.parameters():  # router and experts keep the type that they were stored in
+        if parameter.dtype == torch.float16:
+            parameter.data = parameter.data.float()
     return model.eval()
 
 
@@ -53,8 +60,9 @@ def main(reference_folder, artefact_folder, program):
     difference = float((our_logits(program, artefact_folder, ids) - theirs).abs().max() / scale)
     moved = float((theirs - original).abs().max() / scale)
     print(json.dumps({"family": reference.config.model_type, "relative_difference": difference, "distance_to_reference": moved}))
-    assert difference <= TOLERANCE, f"logits differ by {difference}"
-    assert moved > 10 * TOLERANCE, "the artefact computes what the reference does: nothing was quantised"
+    tolerance = TOLERANCE_OF_EXPERTS if any("experts" in name for name, _ in model.named_parameters()) else TOLERANCE
+    assert difference <= tolerance, f"logits differ by {difference}"
+    assert moved > 10 * tolerance, "the artefact computes what the reference does: nothing was quantised"
 
 
 if __name__ == "__main__":
