@@ -17,6 +17,8 @@ constexpr uint64_t kFloat = 4, kDouble = 8;
 constexpr uint64_t kSolverCopies = 3;
 /// Columns of a Gram matrix that are multiplied at a time (calib/stats/gram.cc).
 constexpr uint64_t kPanelColumns = 512;
+/// What of the sums is let go before the system gets it back.
+constexpr uint64_t kReturnedBytes = uint64_t{16} << 20;
 /// Bytes of counts for each channel's percentiles, and for those of a tensor (calib/stats/distribution.h).
 constexpr uint64_t kChannelCounts = 4 * 2304, kTensorCounts = uint64_t{4} << 20;
 
@@ -48,12 +50,11 @@ std::vector<std::vector<ObservedInput>> observed_inputs(const CalibrationJob& jo
   return result;
 }
 
-/// FP64 sums of so many values, one product, and the finished FP32 matrix. The sums' blocks are let go while
-/// it is written; the allocator gives those of 32 MiB and more back at once.
+/// FP64 sums of so many values, one product, and the finished FP32 matrix, which takes the place of the sums
+/// piece by piece (calib/stats/gram.cc).
 uint64_t sums_of(uint64_t values, uint64_t width) {
   const uint64_t block = width * kPanelColumns * kDouble, matrix = width * width * kFloat;
-  const bool returned = block >= (uint64_t{32} << 20);
-  return values * kDouble + width * kPanelColumns * kFloat + (returned ? 2 * block : matrix);
+  return values * kDouble + width * kPanelColumns * kFloat + std::min(matrix, 2 * block + kReturnedBytes);
 }
 
 /// While a slot is observed, and while its sums become statistics.

@@ -39,36 +39,36 @@ BlockPass::BlockPass(const CalibrationJob& job, size_t index, BlockWeights weigh
 
 BlockOutcome BlockPass::run(const Progress& progress) {
   progress("attention input");
-  calibrate(
-      Slot::attention_in, [](BlockStream& s, RowRange rows) { return s.attention_in(rows); }, false);
+  calibrate(Slot::attention_in, [](BlockStream& s, RowRange rows) { return s.attention_in(rows); }, {});
   progress("attention");
   for_each_stream([](BlockStream& s) { s.begin_attention_out(); });
-  calibrate(
-      Slot::attention_out, [](BlockStream& s, RowRange rows) { return s.attention_out(rows); }, false);
+  calibrate(Slot::attention_out, [](BlockStream& s, RowRange rows) { return s.attention_out(rows); }, {});
   progress("mlp input");
   calibrate(
-      Slot::mlp_in, [](BlockStream& s, RowRange rows) { return s.mlp_in(rows); }, true);
+      Slot::mlp_in, [](BlockStream& s, RowRange rows) { return s.mlp_in(rows); }, [&] { drop_attention(); });
   if (block_.experts) calibrate_experts(progress);
   if (!block_.experts || block_.has_shared_expert()) {
     progress("mlp");
     for_each_stream([](BlockStream& s) { s.begin_mlp_mid(); });
-    calibrate(
-        Slot::mlp_mid, [](BlockStream& s, RowRange rows) { return s.mlp_mid(rows); }, false);
+    calibrate(Slot::mlp_mid, [](BlockStream& s, RowRange rows) { return s.mlp_mid(rows); }, {});
   }
   sweep([&](RowRange rows) { for_each_stream([&](BlockStream& s) { s.leave(rows); }); });
   return solver_.take_outcome();
 }
 
-void BlockPass::calibrate(Slot slot, const Produce& produce, bool moves) {
+void BlockPass::calibrate(Slot slot, const Produce& produce, const std::function<void()>& moved) {
   const Input input{slot, std::nullopt};
   const std::vector<size_t> readers = solver_.readers(input), followers = solver_.followers(input);
   if (followers.empty()) {
-    if (moves) sweep([&](RowRange rows) { for_each_stream([&](BlockStream& s) { produce(s, rows); }); });
+    if (!moved) return;
+    sweep([&](RowRange rows) { for_each_stream([&](BlockStream& s) { produce(s, rows); }); });
+    moved();
     return;
   }
   std::optional<StatsCollector> collector = collector_for(slot, followers);
   const bool pair = solver_.needs(followers).cross_gram;
   sweep([&](RowRange rows) { observe(*collector, pair, produce, rows); });
+  if (moved) moved();
   InputStats stats = collector->finish();
   collector.reset();  // its sums are as large as the statistics
   const bool before_experts = block_.experts && slot == Slot::mlp_in;
@@ -83,12 +83,21 @@ void BlockPass::calibrate(Slot slot, const Produce& produce, bool moves) {
 }
 
 void BlockPass::calibrate_experts(const Progress& progress) {
-  for_each_stream([](BlockStream& s) { s.end_attention_out(); });
   ExpertsPass(job_, block_, solver_, observed_, reference_ ? &*reference_ : nullptr, counted_, chunks_)
       .run(mlp_in_, divisors_, progress);
   mlp_in_ = {};
   divisors_.clear();
   release_free_memory();
+}
+
+void BlockPass::drop_attention() {
+  for_each_stream([](BlockStream& s) { s.attention_done(); });
+  for (const Slot slot : {Slot::attention_in, Slot::attention_out}) {
+    for (const Linear* linear : block_.reading(slot)) {
+      weights_.drop_weight(*linear);
+      if (original_) original_->drop_weight(*linear);
+    }
+  }
 }
 
 void BlockPass::observe(StatsCollector& collector, bool pair, const Produce& produce, RowRange rows) {

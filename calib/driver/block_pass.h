@@ -33,9 +33,12 @@ class BlockPass {
 
   void calibrate_experts(const Progress& progress);
 
-  /// One slot: a sweep that makes its values and observes them, then its folds and solves. `moves`: the sweep
-  /// is needed even where nothing reads its values, because it moves the streams.
-  void calibrate(Slot slot, const Produce& produce, bool moves);
+  /// One slot: a sweep that makes its values and observes them, then its folds and solves. `moved`: what to
+  /// do once the sweep has moved the streams on; empty where it doesn't, so that it can be left out if
+  /// nothing reads the values.
+  void calibrate(Slot slot, const Produce& produce, const std::function<void()>& moved);
+  /// Attention's weights are not used again: memory for the MLP.
+  void drop_attention();
   void observe(StatsCollector& collector, bool pair, const Produce& produce, RowRange rows);
   StatsCollector collector_for(Slot slot, const std::vector<size_t>& readers) const;
   void sweep(const std::function<void(RowRange)>& visit) const;

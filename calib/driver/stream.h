@@ -47,12 +47,12 @@ class BlockStream {
   at::Tensor attention_out(RowRange rows);  // [count, length, heads * head_dim]
   /// Moves the rows over the first residual sum, then gives mlp_in.
   at::Tensor mlp_in(RowRange rows);
+  /// After the last rows: nothing of attention is needed again.
+  void attention_done() { inner_.end(); }
   void begin_mlp_mid();
   at::Tensor mlp_mid(RowRange rows);  // [count, length, intermediate]
   /// mlp_in of rows that mlp_in() has moved, from the norm as it is now; [count * length, hidden].
   at::Tensor mlp_in_again(RowRange rows) const;
-  /// attention_out is not needed any more.
-  void end_attention_out() { inner_.end(); }
   const BlockForward& forward() const { return forward_; }
   /// Moves the rows over the second residual sum: out of the block.
   void leave(RowRange rows);

@@ -6,6 +6,7 @@
 
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
+#include "lib/base/process_memory.h"
 #include "lib/kernels/accumulate.h"
 
 namespace lathe {
@@ -20,6 +21,8 @@ constexpr Cut kCpuCut{512, 128};
 constexpr Cut kCudaCut{2048, 512};  // fewer and larger products
 /// Rows of a block whose product stays in the cache until it is added to the sum.
 constexpr int64_t kTileRows = 512;
+/// Sums that finish() lets the allocator collect before it makes it give them back to the system.
+constexpr uint64_t kReturnedBytes = uint64_t{16} << 20;
 /// Chunks of 2048 tokens that a GPU adds in FP32.
 constexpr int64_t kPartialChunks = 8;
 
@@ -138,9 +141,11 @@ void GramBlock::write_symmetric(double factor, const at::Tensor& gram) {
       .copy_(crossing.triu() + crossing.triu(1).t());
 }
 
-void GramBlock::release() {
+uint64_t GramBlock::release() {
+  const uint64_t bytes = sum_.nbytes();
   sum_.reset();
   partial_.reset();
+  return bytes;
 }
 
 GramCollector::GramCollector(int64_t width, c10::Device device)
@@ -155,9 +160,14 @@ void GramCollector::merge(GramCollector& other) { merge_blocks(blocks_, other.bl
 
 at::Tensor GramCollector::finish(double factor) {
   at::Tensor gram = empty_gram(width_, device_);
+  // What is written so far and what is left of the sums: together one matrix.
+  uint64_t released = 0;
   for (GramBlock& block : blocks_) {
     block.write_symmetric(factor, gram);
-    block.release();  // what is written so far and what is left of the sums: together one matrix
+    released += block.release();
+    if (released < kReturnedBytes) continue;
+    release_free_memory();
+    released = 0;
   }
   return gram;
 }
@@ -179,6 +189,7 @@ at::Tensor CrossGramCollector::finish(double factor) {
     block.write(factor, gram);
     block.release();
   }
+  release_free_memory();
   return gram;
 }
 

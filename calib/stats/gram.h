@@ -26,8 +26,8 @@ class GramBlock {
   /// The same, and its mirror image. Where the rectangle crosses the diagonal, the upper one of [i, j] and
   /// [j, i] stands for both, for the GEMM may round them differently.
   void write_symmetric(double factor, const at::Tensor& gram);
-  /// Lets the sums go: the block is of no use after that.
-  void release();
+  /// Lets the sums go, and says how many bytes: the block is of no use after that.
+  uint64_t release();
 
  private:
   at::Tensor values(double factor);
