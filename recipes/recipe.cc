@@ -75,6 +75,19 @@ Propagate read_propagate(const YamlField& field) {
   field.refuse(expected, did_you_mean(word, known));
 }
 
+ExpertPolicy read_experts(const YamlField& field) {
+  ExpertPolicy policy;
+  field.expect_map({"min_tokens", "fallback"});
+  if (field.has("min_tokens")) policy.min_tokens = field.at("min_tokens").integer(0, 1'000'000'000);
+  if (!field.has("fallback")) return policy;
+  const std::vector<std::string> known = {"all_tokens", "weight_only"};
+  const std::string expected = "all_tokens or weight_only";
+  const std::string word = field.at("fallback").text(expected);
+  if (word != known[0] && word != known[1]) field.at("fallback").refuse(expected, did_you_mean(word, known));
+  policy.fallback = word == known[0] ? ExpertFallback::all_tokens : ExpertFallback::weight_only;
+  return policy;
+}
+
 constexpr int64_t kMaxSamples = 1'000'000;
 constexpr const char* kDataPath = "a .txt, .jsonl, .parquet, .npy or .safetensors file";
 
@@ -119,8 +132,8 @@ Packing read_packing(const YamlField& field) {
 }
 
 void read_calibration(const YamlField& field, Recipe::Calibration& calibration) {
-  field.expect_map(
-      {"data", "samples", "seq_len", "seed", "packing", "min_tokens", "special_tokens", "propagate"});
+  field.expect_map({"data", "samples", "seq_len", "seed", "packing", "min_tokens", "special_tokens",
+                    "propagate", "experts"});
   if (field.has("data")) {
     const YamlField data = field.at("data");
     const std::vector<YamlField> items =
@@ -135,6 +148,7 @@ void read_calibration(const YamlField& field, Recipe::Calibration& calibration) 
   if (field.has("min_tokens")) calibration.min_tokens = field.at("min_tokens").integer(1, 1 << 20);
   if (field.has("special_tokens")) calibration.special_tokens = field.at("special_tokens").truth();
   if (field.has("propagate")) calibration.propagate = read_propagate(field.at("propagate"));
+  if (field.has("experts")) calibration.experts = read_experts(field.at("experts"));
 }
 
 Scheme read_scheme(const YamlField& field) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "calib/data/calibration_set.h"
+#include "lib/activations/expert_policy.h"
 #include "lib/activations/memory_budget.h"
 #include "lib/activations/propagate.h"
 #include "lib/base/options.h"
@@ -50,6 +51,7 @@ struct Recipe {
     int64_t min_tokens = 1;       // shorter documents are dropped
     bool special_tokens = false;  // around each text, as the tokenizer's post-processor says
     Propagate propagate = Propagate::quantised;
+    ExpertPolicy experts;
   } calibration;
   std::vector<AlgorithmChoice> transforms;
   std::vector<Rule> rules;

@@ -159,6 +159,7 @@ CalibrationJob make_job(const Recipe& recipe, const Plan& plan, const ModelFolde
                      .ids = {},
                      .lengths = {},
                      .propagate = recipe.calibration.propagate,
+                     .experts = recipe.calibration.experts,
                      .device = device,
                      .compute = compute,
                      .storage = {}};

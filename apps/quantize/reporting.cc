@@ -111,6 +111,7 @@ void RunReport::set_text(const RunText& text) {
 }
 
 void RunReport::add_block(const BlockOutcome& outcome) {
+  add_experts(outcome);
   std::map<Input, double> ratios;
   for (const FoldOutcome& fold : outcome.folds) {
     const std::string& transform = recipe_.transforms.at(fold.transform).name;
@@ -137,6 +138,14 @@ void RunReport::add_block(const BlockOutcome& outcome) {
     }
     report_.linears.push_back(std::move(row));
   }
+}
+
+void RunReport::add_experts(const BlockOutcome& outcome) {
+  if (outcome.expert_tokens.empty()) return;
+  const int64_t floor = std::max<int64_t>(recipe_.calibration.experts.min_tokens, 1);
+  const auto below = std::count_if(outcome.expert_tokens.begin(), outcome.expert_tokens.end(),
+                                   [&](int64_t tokens) { return tokens < floor; });
+  report_.experts.push_back({static_cast<int64_t>(outcome.index), outcome.expert_tokens, below});
 }
 
 void RunReport::set_evaluation(const EvalResult& result) {

@@ -64,6 +64,8 @@ class RunReport {
     Stopwatch watch_;
   };
 
+  void add_experts(const BlockOutcome& outcome);
+
   const Recipe& recipe_;
   const Plan& plan_;
   c10::Device device_;

@@ -4,6 +4,7 @@
 #include <map>
 #include <vector>
 
+#include "calib/driver/experts_pass.h"
 #include "calib/stats/stats_collector.h"
 #include "lib/activations/block_size.h"
 
@@ -78,6 +79,12 @@ uint64_t solving(const ObservedInput& input, bool folds) {
   return (folds ? 2 : 1) * matrices * matrix + kSolverCopies * input.weights * kFloat;
 }
 
+/// Experts are observed a few at a time (ExpertsPass::groups counts the sums alone, which are two thirds at
+/// least), and all tokens' Gram matrix waits beside.
+uint64_t experts_statistics(uint64_t largest, uint64_t width) {
+  return std::max(largest, static_cast<uint64_t>(kExpertStatisticsBytes) * 3 / 2) + width * width * kFloat;
+}
+
 uint64_t largest_linear(const Block& block) {
   uint64_t values = 0;
   for (const Linear& linear : block.linears) values = std::max(values, weights_in(linear));
@@ -108,12 +115,14 @@ BlockMemory block_memory(const CalibrationJob& job, int64_t samples, int64_t len
     const uint64_t weights = block_bytes(block);
     uint64_t quantised = 0, working = 0, statistics = 0;
     for (const auto& slot : observed_inputs(job, b)) {
-      uint64_t observing = 0, solved = 0;
+      uint64_t observing = 0, solved = 0, largest = 0;
       for (const ObservedInput& input : slot) {
         quantised += input.weights;
         observing += statistics_of(input, length, samples);
+        largest = std::max(largest, statistics_of(input, length, samples));
         solved = std::max(solved, solving(input, folds));
       }
+      if (slot.size() > 1) observing = std::min(observing, experts_statistics(largest, slot.front().width));
       if (slot.size() > 1) solved += observing;  // the other experts' wait meanwhile
       working = std::max({working, observing + forward_bytes(block, tokens), solved});
       statistics = std::max(statistics, observing);

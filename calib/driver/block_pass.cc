@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "calib/driver/experts_pass.h"
 #include "calib/stats/stats_collector.h"
 #include "lib/base/cancel.h"
 #include "lib/base/process_memory.h"
@@ -45,32 +46,48 @@ BlockOutcome BlockPass::run(const Progress& progress) {
   progress("mlp input");
   calibrate(
       Slot::mlp_in, [](BlockStream& s, RowRange rows) { return s.mlp_in(rows); }, [&] { drop_attention(); });
-  progress("mlp");
-  for_each_stream([](BlockStream& s) { s.begin_mlp_mid(); });
-  calibrate(Slot::mlp_mid, [](BlockStream& s, RowRange rows) { return s.mlp_mid(rows); }, {});
+  if (block_.experts) calibrate_experts(progress);
+  if (!block_.experts || block_.has_shared_expert()) {
+    progress("mlp");
+    for_each_stream([](BlockStream& s) { s.begin_mlp_mid(); });
+    calibrate(Slot::mlp_mid, [](BlockStream& s, RowRange rows) { return s.mlp_mid(rows); }, {});
+  }
   sweep([&](RowRange rows) { for_each_stream([&](BlockStream& s) { s.leave(rows); }); });
   return solver_.take_outcome();
 }
 
 void BlockPass::calibrate(Slot slot, const Produce& produce, const std::function<void()>& moved) {
-  const std::vector<size_t> readers = solver_.readers(slot);
-  if (readers.empty()) {
+  const Input input{slot, std::nullopt};
+  const std::vector<size_t> readers = solver_.readers(input), followers = solver_.followers(input);
+  if (followers.empty()) {
     if (!moved) return;
     sweep([&](RowRange rows) { for_each_stream([&](BlockStream& s) { produce(s, rows); }); });
     moved();
     return;
   }
-  std::optional<StatsCollector> collector = collector_for(slot, readers);
-  const bool pair = solver_.needs(readers).cross_gram;
+  std::optional<StatsCollector> collector = collector_for(slot, followers);
+  const bool pair = solver_.needs(followers).cross_gram;
   sweep([&](RowRange rows) { observe(*collector, pair, produce, rows); });
   if (moved) moved();
   InputStats stats = collector->finish();
   collector.reset();  // its sums are as large as the statistics
-  solver_.solve(slot, readers, std::move(stats), [&](const at::Tensor& scales) {
+  const bool before_experts = block_.experts && slot == Slot::mlp_in;
+  solver_.fold(input, stats, [&](const at::Tensor& scales) {
     // The unquantised model's values are as they were: its weights are not folded.
     if (job_.propagate == Propagate::quantised) observed_.folded(slot, scales);
+    if (before_experts) divisors_.push_back(scales);
   });
+  if (!readers.empty()) solver_.solve(readers, stats);
+  if (before_experts) mlp_in_ = std::move(stats);
   release_free_memory();  // what statistics and solvers took must not add up
+}
+
+void BlockPass::calibrate_experts(const Progress& progress) {
+  ExpertsPass(job_, block_, solver_, observed_, reference_ ? &*reference_ : nullptr, counted_, chunks_)
+      .run(mlp_in_, divisors_, progress);
+  mlp_in_ = {};
+  divisors_.clear();
+  release_free_memory();
 }
 
 void BlockPass::drop_attention() {

@@ -31,6 +31,8 @@ class BlockPass {
  private:
   using Produce = std::function<at::Tensor(BlockStream&, RowRange)>;
 
+  void calibrate_experts(const Progress& progress);
+
   /// One slot: a sweep that makes its values and observes them, then its folds and solves. `moved`: what to
   /// do once the sweep has moved the streams on; empty where it doesn't, so that it can be left out if
   /// nothing reads the values.
@@ -52,6 +54,8 @@ class BlockPass {
   BlockStream observed_;
   std::optional<BlockStream> reference_;
   std::vector<RowRange> chunks_;
+  InputStats mlp_in_;                 // before experts: of all tokens, folded; they may fall back to it
+  std::vector<at::Tensor> divisors_;  // what folds divided mlp_in's channels by there
 };
 
 }  // namespace lathe

@@ -51,7 +51,6 @@ bool carries_two_streams(const CalibrationJob& job) {
 void calibrate(const CalibrationJob& job, const DriverEvents& events) {
   const c10::NoGradGuard no_grad;
   check_job(job);
-  if (job.graph->config.experts) user_error("calibrating a mixture of experts is not supported yet");
   BlockLoader blocks(*job.graph, *job.weights, job.device, job.compute);
   Streams streams(job);
   embed_samples(*job.graph, *job.weights, job.ids, job.device, streams.observed.hidden);

@@ -11,6 +11,8 @@
 // (true-sequential), and the forward pass runs once: tools built on hooks run it two to four times. The
 // driver knows algorithms only by their interfaces, and files not at all.
 //
+// A sparse MLP's experts have inputs of their own: see experts_pass.h.
+//
 // Where an algorithm asks for statistics of two streams (StatSet::cross_gram), the driver carries the
 // unquantised model's hidden states beside, at the price of a second forward pass; both are at the same place
 // at any time.
@@ -27,6 +29,7 @@
 
 #include "algorithms/algorithm.h"
 #include "lib/activations/activation_store.h"
+#include "lib/activations/expert_policy.h"
 #include "lib/activations/propagate.h"
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
@@ -59,6 +62,7 @@ struct CalibrationJob {
   /// causal, so no valid token sees it) but counts in no statistic. Empty: all are full.
   std::vector<int64_t> lengths;
   Propagate propagate = Propagate::quantised;  // what statistics are taken of
+  ExpertPolicy experts;
   c10::Device device = c10::Device(c10::kCPU);
   DType compute = DType::F32;  // of the forward pass's products and of what is observed
   StreamStorage storage;
@@ -87,6 +91,8 @@ struct BlockOutcome {
   size_t index = 0;
   std::vector<LinearOutcome> linears;
   std::vector<FoldOutcome> folds;
+  std::vector<int64_t>
+      expert_tokens;  // that the router sent to each expert and that count; empty: no experts
   /// Tensors that stay in floating point and were changed by a fold (norm weights, biases, kept linears):
   /// FP32, CPU, every value representable in the checkpoint's dtype.
   std::map<std::string, at::Tensor> changed;

@@ -33,11 +33,21 @@ InputSolver::InputSolver(const CalibrationJob& job, size_t block_index, BlockWei
   }
 }
 
-std::vector<size_t> InputSolver::readers(Slot slot) const {
+std::vector<size_t> InputSolver::readers(const Input& input) const {
   std::vector<size_t> indices;
   for (size_t i = 0; i < tasks_.size(); ++i) {
-    if (tasks_[i].solver != nullptr && block_.linears[i].input == Input{slot, std::nullopt})
-      indices.push_back(i);
+    if (tasks_[i].solver != nullptr && block_.linears[i].input == input) indices.push_back(i);
+  }
+  return indices;
+}
+
+std::vector<size_t> InputSolver::followers(const Input& input) const {
+  std::vector<size_t> indices;
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    const Input& read = block_.linears[i].input;
+    const bool after_norm = input == Input{Slot::mlp_in, std::nullopt} && read.slot == Slot::mlp_in;
+    const bool follows = read == input || after_norm;
+    if (tasks_[i].solver != nullptr && follows) indices.push_back(i);
   }
   return indices;
 }
@@ -61,32 +71,13 @@ SharedInputProblem InputSolver::problem(const std::vector<size_t>& readers, cons
   return shared;
 }
 
-void InputSolver::solve(Slot slot, const std::vector<size_t>& readers, InputStats stats,
-                        const std::function<void(const at::Tensor&)>& folded) {
-  const Stopwatch watch;
-  const size_t first_outcome = outcome_.linears.size();
-  fold_edges(slot, readers, stats, folded);
-  std::vector<bool> done(tasks_.size(), false);
-  for (const size_t first : readers) {
-    if (done[first]) continue;
-    std::vector<size_t> together;  // one solver: one stacked problem
-    for (const size_t i : readers) {
-      if (tasks_[i].solver != tasks_[first].solver) continue;
-      together.push_back(i);
-      done[i] = true;
-    }
-    solve_together(together, stats);
-  }
-  const double share = watch.seconds() / static_cast<double>(readers.size());
-  for (size_t k = first_outcome; k < outcome_.linears.size(); ++k) outcome_.linears[k].seconds = share;
-}
-
-void InputSolver::fold_edges(Slot slot, const std::vector<size_t>& readers, InputStats& stats,
-                             const std::function<void(const at::Tensor&)>& folded) {
+void InputSolver::fold(const Input& input, InputStats& stats,
+                       const std::function<void(const at::Tensor&)>& folded) {
+  const std::vector<size_t> consumers = followers(input);
   for (size_t t = 0; t < job_.transforms.size(); ++t) {
     for (const ScaleEdge& edge : block_.edges) {
-      if (edge.input != Input{slot, std::nullopt}) continue;
-      const FoldDecision decision = job_.transforms[t]->fold(edge, problem(readers, stats));
+      if (edge.input != input) continue;
+      const FoldDecision decision = job_.transforms[t]->fold(edge, problem(consumers, stats));
       outcome_.folds.push_back({.edge = &edge,
                                 .transform = t,
                                 .applied = decision.scales.defined(),
@@ -99,6 +90,36 @@ void InputSolver::fold_edges(Slot slot, const std::vector<size_t>& readers, Inpu
       stats = stats.with_inputs_divided(effective);
       folded(effective);
     }
+  }
+}
+
+void InputSolver::leave_edges(const Input& input, const std::string& note) {
+  for (size_t t = 0; t < job_.transforms.size(); ++t) {
+    for (const ScaleEdge& edge : block_.edges) {
+      if (edge.input == input) outcome_.folds.push_back({.edge = &edge, .transform = t, .note = note});
+    }
+  }
+}
+
+void InputSolver::solve(const std::vector<size_t>& readers, const InputStats& stats,
+                        const std::string& event) {
+  const Stopwatch watch;
+  const size_t first_outcome = outcome_.linears.size();
+  std::vector<bool> done(tasks_.size(), false);
+  for (const size_t first : readers) {
+    if (done[first]) continue;
+    std::vector<size_t> together;  // one solver: one stacked problem
+    for (const size_t i : readers) {
+      if (tasks_[i].solver != tasks_[first].solver) continue;
+      together.push_back(i);
+      done[i] = true;
+    }
+    solve_together(together, stats);
+  }
+  const double share = watch.seconds() / static_cast<double>(readers.size());
+  for (size_t k = first_outcome; k < outcome_.linears.size(); ++k) {
+    outcome_.linears[k].seconds = share;
+    if (!event.empty()) outcome_.linears[k].events.push_back(event);
   }
 }
 

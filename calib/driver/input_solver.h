@@ -2,6 +2,8 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "calib/driver/driver.h"
@@ -16,22 +18,27 @@ class InputSolver {
   /// Keeps references to all three.
   InputSolver(const CalibrationJob& job, size_t block_index, BlockWeights& weights);
 
-  /// Indices (into Block::linears) of the linears that read this slot and get a solver.
-  std::vector<size_t> readers(Slot slot) const;
+  /// Indices (into Block::linears) of the linears that read this input and get a solver.
+  std::vector<size_t> readers(const Input& input) const;
+  /// The same for the linears that must follow a fold into this input: after a norm, those of all experts,
+  /// too.
+  std::vector<size_t> followers(const Input& input) const;
   /// What transforms, these linears' solvers and the report ask for.
   StatSet needs(const std::vector<size_t>& readers) const;
-  /// Folds along the edges of the slot, then solves its readers. `folded` hears of each fold that took
-  /// effect, with the scales that the slot's channels were divided by.
-  void solve(Slot slot, const std::vector<size_t>& readers, InputStats stats,
-             const std::function<void(const at::Tensor&)>& folded);
+  /// Folds along the edges into this input; `stats` are its statistics and become those after the folds.
+  /// `folded` hears of each fold that took effect, with the scales that the input's channels were divided by.
+  void fold(const Input& input, InputStats& stats, const std::function<void(const at::Tensor&)>& folded);
+  /// Leaves the edges into this input as they are; the outcome says why.
+  void leave_edges(const Input& input, const std::string& note);
+  /// Solves linears that read one input. `event`, where not empty, stands in the outcome of each.
+  void solve(const std::vector<size_t>& readers, const InputStats& stats, const std::string& event = "");
+  void set_expert_tokens(std::vector<int64_t> tokens) { outcome_.expert_tokens = std::move(tokens); }
   /// The outcome, its tensors on the CPU. Once, at the end.
   BlockOutcome take_outcome();
 
  private:
   LinearProblem problem(size_t linear) const;
   SharedInputProblem problem(const std::vector<size_t>& readers, const InputStats& stats) const;
-  void fold_edges(Slot slot, const std::vector<size_t>& readers, InputStats& stats,
-                  const std::function<void(const at::Tensor&)>& folded);
   void solve_together(const std::vector<size_t>& linears, const InputStats& stats);
   void keep(const Linear& linear, const LinearProblem& solved, SolveResult result, const InputStats& stats);
 

@@ -87,8 +87,18 @@ void BlockStream::begin_mlp_mid() {
 
 at::Tensor BlockStream::mlp_mid(RowRange rows) { return inner_.make(rows, stream_.hidden.read(rows)); }
 
+at::Tensor BlockStream::mlp_in_again(RowRange rows) const {
+  return forward_.mlp_in(stream_.hidden.read(rows)).flatten(0, 1);
+}
+
 void BlockStream::leave(RowRange rows) {
   const at::Tensor hidden = stream_.hidden.read(rows);
+  if (block_.experts) {
+    const at::Tensor shared = block_.has_shared_expert() ? inner_.use(rows, hidden) : at::Tensor();
+    const at::Tensor out = forward_.experts_out(forward_.mlp_in(hidden), shared);
+    stream_.hidden.write(rows, forward_.add_mlp_out(hidden, out));
+    return;
+  }
   stream_.hidden.write(rows, forward_.add_mlp(hidden, inner_.use(rows, hidden)));
 }
 

@@ -51,6 +51,9 @@ class BlockStream {
   void attention_done() { inner_.end(); }
   void begin_mlp_mid();
   at::Tensor mlp_mid(RowRange rows);  // [count, length, intermediate]
+  /// mlp_in of rows that mlp_in() has moved, from the norm as it is now; [count * length, hidden].
+  at::Tensor mlp_in_again(RowRange rows) const;
+  const BlockForward& forward() const { return forward_; }
   /// Moves the rows over the second residual sum: out of the block.
   void leave(RowRange rows);
 

@@ -28,6 +28,19 @@ uint64_t largest_block_bytes(const ModelGraph& graph) {
   return bytes;
 }
 
+namespace {
+
+/// The rows that a chunk sends to one expert, at most all: what it reads, gate, up and their product, what it
+/// puts out, twice (before and after the routing's weights), and the sum over experts.
+uint64_t expert_bytes(const Block& block, int64_t tokens) {
+  if (!block.experts) return 0;
+  const Linear& down = *block.find(LinearRole::down_proj, 0);
+  const uint64_t values = 5 * static_cast<uint64_t>(down.out) + 3 * static_cast<uint64_t>(down.in);
+  return values * static_cast<uint64_t>(tokens) * kFloat;
+}
+
+}  // namespace
+
 uint64_t forward_bytes(const Block& block, int64_t tokens) {
   const auto part = [&](Slot in, Slot out, uint64_t projections) {
     const std::vector<const Linear*> readers = block.reading(in), next = block.reading(out);
@@ -37,7 +50,8 @@ uint64_t forward_bytes(const Block& block, int64_t tokens) {
     if (!next.empty()) values += static_cast<uint64_t>(next.front()->in);
     return values * static_cast<uint64_t>(tokens) * kFloat;
   };
-  return std::max(part(Slot::attention_in, Slot::attention_out, 2), part(Slot::mlp_in, Slot::mlp_mid, 1));
+  return std::max({part(Slot::attention_in, Slot::attention_out, 2), part(Slot::mlp_in, Slot::mlp_mid, 1),
+                   expert_bytes(block, tokens)});
 }
 
 }  // namespace lathe

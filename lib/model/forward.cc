@@ -178,11 +178,10 @@ at::Tensor BlockForward::add_mlp_out(const at::Tensor& hidden, const at::Tensor&
   return hidden + normed(block_.mlp_out_norm, mlp_out);
 }
 
-/// What all experts together make of y [b, s, hidden].
-at::Tensor BlockForward::experts_out(const at::Tensor& mlp_in) const {
-  const bool shared = block_.find(LinearRole::shared_expert_gate) != nullptr;
+at::Tensor BlockForward::experts_out(const at::Tensor& mlp_in, const at::Tensor& shared_mid) const {
+  const at::NoGradGuard no_grad;
   const at::Tensor rows = mlp_in.reshape({-1, mlp_in.size(-1)});
-  at::Tensor out = shared_out(rows, shared ? mlp_mid(rows) : at::Tensor());
+  at::Tensor out = shared_out(rows, shared_mid.defined() ? shared_mid.flatten(0, -2) : shared_mid);
   const std::vector<Routing::Rows> routed = route(rows).by_expert(block_.experts->count);
   for (int64_t expert = 0; expert < block_.experts->count; ++expert) {
     const Routing::Rows& sent = routed[static_cast<size_t>(expert)];
@@ -197,7 +196,8 @@ at::Tensor BlockForward::run(const at::Tensor& hidden) const {
   const at::NoGradGuard no_grad;
   const at::Tensor attended = add_attention(hidden, attention_out(attention_in(hidden)));
   const at::Tensor y = mlp_in(attended);
-  return block_.experts ? add_mlp_out(attended, experts_out(y)) : add_mlp(attended, mlp_mid(y));
+  if (!block_.experts) return add_mlp(attended, mlp_mid(y));
+  return add_mlp_out(attended, experts_out(y, block_.has_shared_expert() ? mlp_mid(y) : at::Tensor()));
 }
 
 at::Tensor embed(const ModelGraph& graph, const at::Tensor& embedding, const at::Tensor& ids) {

@@ -107,6 +107,8 @@ class BlockForward {
   at::Tensor expert_out(int64_t expert, const at::Tensor& mid) const;   // [n, width] -> [n, hidden]
   /// sigmoid(gate(y)) * down(z), z the shared expert's mlp_mid; zeros where the block has none. [..., hidden]
   at::Tensor shared_out(const at::Tensor& mlp_in, const at::Tensor& mlp_mid) const;
+  /// What all experts together make of y [b, s, hidden]; `shared_mid` as for shared_out. FP32.
+  at::Tensor experts_out(const at::Tensor& mlp_in, const at::Tensor& shared_mid) const;
   at::Tensor add_mlp_out(const at::Tensor& hidden, const at::Tensor& mlp_out) const;  // h + m
 
   /// All stages.
@@ -123,7 +125,6 @@ class BlockForward {
   at::Tensor apply(const Linear& linear, const at::Tensor& x) const;
   std::vector<at::Tensor> project(const at::Tensor& attention_in) const;
   at::Tensor gated(std::optional<int64_t> expert, const at::Tensor& x) const;
-  at::Tensor experts_out(const at::Tensor& mlp_in) const;
 };
 
 /// Token ids [batch, seq] (int64) -> [batch, seq, hidden], scaled where the family scales embeddings.

@@ -132,6 +132,7 @@ struct Block {
   std::vector<const Linear*> consumers(const ScaleEdge& edge) const;
   /// Those that the family has.
   std::vector<const Norm*> norms() const;
+  bool has_shared_expert() const { return find(LinearRole::shared_expert_gate) != nullptr; }
 };
 
 struct ModelGraph {

@@ -71,6 +71,12 @@ struct Report {
            loss_after = 0;  // the transform's own objective without and with its scales
     std::string note;       // why there is no fold, if there is none
   };
+  /// A block with experts: how many calibration tokens the router sent to each.
+  struct ExpertsRow {
+    int64_t block = 0;
+    std::vector<int64_t> tokens;
+    int64_t below_floor = 0;  // experts that took the fall-back
+  };
   struct Evaluation {
     std::string text;
     int64_t ctx = 0, tokens = 0;
@@ -88,6 +94,7 @@ struct Report {
   std::vector<LinearRow> linears;
   std::vector<KeptRow> kept;
   std::vector<FoldRow> folds;
+  std::vector<ExpertsRow> experts;  // empty: a dense model
   std::optional<Evaluation> evaluation;
   std::vector<std::pair<std::string, double>> stages;  // name and wall seconds
   uint64_t peak_rss = 0;                               // bytes

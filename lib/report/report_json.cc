@@ -31,6 +31,10 @@ json fold_json(const Report::FoldRow& row) {
           {"loss_after", row.loss_after}, {"note", row.note}};
 }
 
+json experts_json(const Report::ExpertsRow& row) {
+  return {{"block", row.block}, {"tokens", row.tokens}, {"below_floor", row.below_floor}};
+}
+
 json kept_json(const Report::KeptRow& row) { return {{"name", row.name}, {"reason", row.reason}}; }
 
 json stage_json(const std::pair<std::string, double>& stage) {
@@ -142,6 +146,7 @@ json to_json(const Report& report) {
                  {"evaluation", evaluation_json(report.evaluation)},
                  {"linears", rows_json(report.linears, linear_json)},
                  {"folds", rows_json(report.folds, fold_json)},
+                 {"experts", rows_json(report.experts, experts_json)},
                  {"kept", rows_json(report.kept, kept_json)},
                  {"stages", rows_json(report.stages, stage_json)}};
   std::vector<std::string> warnings = report.warnings;

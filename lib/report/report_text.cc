@@ -71,6 +71,35 @@ double total_seconds(const Report& report) {
   return sum;
 }
 
+/// Fewest, median and most tokens of an expert.
+std::string token_spread(std::vector<int64_t> tokens) {
+  std::sort(tokens.begin(), tokens.end());
+  return fmt::format("{} / {} / {}", tokens.front(), tokens[tokens.size() / 2], tokens.back());
+}
+
+/// "tokens 3 / 120 / 800 (fewest, median, most); 2 of 24 experts took the fall-back".
+std::string experts_summary(const std::vector<Report::ExpertsRow>& rows) {
+  std::vector<int64_t> all;
+  int64_t below = 0;
+  for (const Report::ExpertsRow& row : rows) {
+    all.insert(all.end(), row.tokens.begin(), row.tokens.end());
+    below += row.below_floor;
+  }
+  return fmt::format("tokens {} (fewest, median, most); {} of {} experts took the fall-back",
+                     token_spread(all), below, all.size());
+}
+
+std::string experts_table(const std::vector<Report::ExpertsRow>& rows) {
+  std::string text =
+      "| block | experts | tokens: fewest / median / most | took the fall-back |\n| --- | --- | --- | --- "
+      "|\n";
+  for (const Report::ExpertsRow& row : rows) {
+    text += fmt::format("| {} | {} | {} | {} |\n", row.block, row.tokens.size(), token_spread(row.tokens),
+                        row.below_floor);
+  }
+  return text;
+}
+
 /// What stands behind the measured peak.
 std::string memory_text(const Report::Memory& memory) {
   std::string text;
@@ -101,6 +130,7 @@ std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
     lines.insert(lines.begin() + 4,
                  {"folds", fmt::format("{} of {} edges", applied_folds(report), report.folds.size())});
   }
+  if (!report.experts.empty()) lines.emplace_back("experts", experts_summary(report.experts));
   if (report.evaluation) {
     const Report::Evaluation& e = *report.evaluation;
     lines.emplace_back("perplexity", fmt::format("{} -> {} ({})", short_number(e.perplexity_before),
@@ -181,6 +211,7 @@ std::string to_markdown(const Report& report) {
     for (const auto& row : report.kept)
       text += fmt::format("| {} | {} |\n", cell(row.name), cell(row.reason));
   }
+  if (!report.experts.empty()) text += "\n## Experts\n\n" + experts_table(report.experts);
   if (!report.folds.empty()) text += "\n## Folds\n\n" + fold_table(report);
   text += "\n## Time\n\n| stage | seconds |\n| --- | --- |\n";
   for (const auto& [name, seconds] : report.stages) text += fmt::format("| {} | {:.2f} |\n", name, seconds);

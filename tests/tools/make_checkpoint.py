@@ -2,7 +2,7 @@
 """Makes a small random checkpoint of any supported family and shape, through transformers.
 
     make_checkpoint.py OUT --family FAMILY [--config JSON] [--dtype float16] [--seed 0] [--shards-of BYTES]
-                       [--tokenizer FOLDER] [--stacked-experts]
+                       [--tokenizer FOLDER] [--stacked-experts] [--idle-expert]
 
 The weights are drawn so that nothing is degenerate: each linear keeps the scale of its input, norm weights spread around
 one, biases are not zero, and logits differ by several units. The same arguments give the same bytes.
@@ -48,14 +48,25 @@ def fill(model, generator):
         parameter.data.copy_(value)
 
 
+def idle_last_expert(model):
+    """Routers that never choose their last expert: its logit is 0, the others' come in pairs of opposite sign."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("mlp.gate.weight"):
+            assert parameter.shape[0] % 2 == 1 and model.config.num_experts_per_tok <= parameter.shape[0] // 2, "pairs and one"
+            parameter.data[1:-1:2] = -parameter.data[0:-1:2]
+            parameter.data[-1] = 0
+
+
 def make_checkpoint(out, family, overrides=None, dtype="float16", seed=0, shards_of=None, tokenizer=None,
-                    stacked_experts=False):
+                    stacked_experts=False, idle_expert=False):
     """Writes the folder `out` and returns the model, in `dtype`."""
     model_class = getattr(transformers, FAMILIES[family])
     config = model_class.config_class(**{**SMALL, **SPECIAL.get(family, {}), **(overrides or {})})
     with torch.no_grad():
         model = model_class(config)
         fill(model, torch.Generator().manual_seed(seed))
+        if idle_expert:
+            idle_last_expert(model)
     model = model.to(getattr(torch, dtype)).eval()
     model.save_pretrained(out, max_shard_size=shards_of or "50GB", save_original_format=not stacked_experts)
     if tokenizer:
@@ -75,9 +86,10 @@ def main():
     parser.add_argument("--shards-of", type=int, metavar="BYTES", help="largest shard")
     parser.add_argument("--tokenizer", metavar="FOLDER", help="copy the tokenizer from this folder")
     parser.add_argument("--stacked-experts", action="store_true", help="one tensor for all experts of a block")
+    parser.add_argument("--idle-expert", action="store_true", help="no token reaches the last expert of a block")
     arguments = parser.parse_args()
     make_checkpoint(arguments.out, arguments.family, arguments.config, arguments.dtype, arguments.seed,
-                    arguments.shards_of, arguments.tokenizer, arguments.stacked_experts)
+                    arguments.shards_of, arguments.tokenizer, arguments.stacked_experts, arguments.idle_expert)
 
 
 if __name__ == "__main__":

@@ -136,6 +136,75 @@ TEST(ModelConfig, SlidingWindowOfQwen) {
   }
 }
 
+TEST(ModelConfig, DefaultsOfFamilies) {
+  json gemma = small_config("gemma2");
+  for (const char* key : {"head_dim", "tie_word_embeddings", "hidden_act", "rms_norm_eps"}) gemma.erase(key);
+  const ModelConfig config = parse(gemma);
+  EXPECT_EQ(config.head_dim, 256);
+  EXPECT_EQ(config.activation, "gelu_pytorch_tanh");
+  EXPECT_TRUE(config.tie_word_embeddings);
+  EXPECT_EQ(config.attention_softcap, 50.0);
+  EXPECT_EQ(config.final_softcap, 30.0);
+  EXPECT_EQ(config.attention_scale, 1.0 / 16.0);
+  EXPECT_EQ(config.sliding_window, 4096);
+  EXPECT_EQ(config.layer_slides, (std::vector<bool>{true, false}));
+  EXPECT_EQ(parse(small_config("gemma3_text")).final_softcap, std::nullopt);
+  EXPECT_EQ(parse(with(gemma, {{"attn_logit_softcapping", nullptr}})).attention_softcap, std::nullopt);
+  json mixtral = family_config("mixtral");
+  for (const char* key : {"rms_norm_eps", "rope_theta", "sliding_window"}) mixtral.erase(key);
+  EXPECT_EQ(parse(mixtral).rms_norm_eps, 1e-5);
+  EXPECT_EQ(parse(mixtral).rope.theta, 1e6);
+  EXPECT_EQ(parse(mixtral).sliding_window, std::nullopt);
+  EXPECT_EQ(parse(small_config("llama")).attention_scale, 1.0 / std::sqrt(8.0));
+}
+
+TEST(ModelConfig, TheEmbeddingsScaleIsRoundedToTheCheckpointsType) {
+  const json wide = with(small_config("gemma2"), {{"hidden_size", 3072}});  // sqrt: 55.4256
+  EXPECT_EQ(parse(with(wide, {{"torch_dtype", "bfloat16"}})).embedding_scale, 55.5);
+  EXPECT_EQ(parse(wide).embedding_scale, 55.4375);
+  EXPECT_NEAR(parse(with(wide, {{"torch_dtype", "float32"}})).embedding_scale, 55.42562584, 1e-5);
+  EXPECT_EQ(parse(small_config("llama")).embedding_scale, 1.0);
+}
+
+TEST(ModelConfig, RopeOfLocalLayers) {
+  const ModelConfig old =
+      parse(with(small_config("gemma3_text"), {{"rope_theta", 1e6},
+                                               {"rope_local_base_freq", 5e3},
+                                               {"rope_scaling", {{"rope_type", "linear"}, {"factor", 8}}}}));
+  EXPECT_EQ(old.rope.type, RopeConfig::Type::linear);
+  EXPECT_EQ(old.rope.theta, 1e6);
+  EXPECT_EQ(old.local_rope->type, RopeConfig::Type::default_);
+  EXPECT_EQ(old.local_rope->theta, 5e3);
+  json fresh = small_config("gemma3_text");
+  fresh.erase("rope_theta");
+  EXPECT_EQ(parse(fresh).rope.theta, 1e6);
+  EXPECT_EQ(parse(fresh).local_rope->theta, 1e4);
+  fresh["rope_parameters"] = {{"full_attention", {{"rope_type", "default"}, {"rope_theta", 3e5}}},
+                              {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 2e3}}}};
+  EXPECT_EQ(parse(fresh).rope.theta, 3e5);
+  EXPECT_EQ(parse(fresh).local_rope->theta, 2e3);
+  EXPECT_EQ(parse(small_config("gemma2")).local_rope, std::nullopt);
+}
+
+TEST(ModelConfig, Experts) {
+  const ExpertsConfig mixtral = *parse(family_config("mixtral")).experts;
+  EXPECT_EQ(mixtral.count, 4);
+  EXPECT_EQ(mixtral.per_token, 2);
+  EXPECT_EQ(mixtral.width, 48);
+  EXPECT_EQ(mixtral.shared_width, 0);
+  EXPECT_TRUE(mixtral.normalise);
+  EXPECT_EQ(mixtral.layers, (std::vector<bool>{true, true}));
+  const ExpertsConfig qwen =
+      *parse(with(family_config("qwen2_moe"),
+                  {{"num_hidden_layers", 6}, {"decoder_sparse_step", 2}, {"mlp_only_layers", {3}}}))
+           .experts;
+  EXPECT_EQ(qwen.width, 24);
+  EXPECT_EQ(qwen.shared_width, 40);
+  EXPECT_FALSE(qwen.normalise);
+  EXPECT_EQ(qwen.layers, (std::vector<bool>{false, true, false, false, false, true}));
+  EXPECT_EQ(parse(small_config("qwen3")).experts, std::nullopt);
+}
+
 struct BadConfig {
   const char* name;
   json changes;                    // to small_config(); "-": the key is removed
@@ -228,6 +297,84 @@ const BadConfig kBadConfigs[] = {
     {"dynamic_on_two_channels",
      {{"head_dim", 2}, {"rope_scaling", {{"type", "dynamic"}, {"factor", 2}}}},
      {"'head_dim'", "dynamic"}},
+    {"phi3_partial_odd",
+     {{"partial_rotary_factor", 0.4}},
+     {"'partial_rotary_factor'", "even", "found 0.4"},
+     "phi3"},
+    {"phi3_partial_above_one", {{"partial_rotary_factor", 1.5}}, {"'partial_rotary_factor'"}, "phi3"},
+    {"phi3_linear_rope",
+     rope({{"type", "linear"}, {"factor", 2}}),
+     {"'rope_scaling.type'", "default or longrope"},
+     "phi3"},
+    {"longrope_without_factors",
+     rope({{"type", "longrope"}}),
+     {"'rope_scaling.short_factor'", "list of 4"},
+     "phi3"},
+    {"longrope_short_list",
+     rope({{"type", "longrope"}, {"short_factor", {1, 1, 1, 1}}, {"long_factor", {1, 2, 3}}}),
+     {"'rope_scaling.long_factor'", "list of 4", "found [1,2,3]"},
+     "phi3"},
+    {"longrope_zero",
+     rope({{"type", "longrope"}, {"short_factor", {1, 0, 1, 1}}, {"long_factor", {1, 1, 1, 1}}}),
+     {"'rope_scaling.short_factor'", "above 0"},
+     "phi3"},
+    {"softcap_zero", {{"attn_logit_softcapping", 0}}, {"'attn_logit_softcapping'", "above 0"}, "gemma2"},
+    {"softcap_unknown",
+     {{"attn_logit_softcapping", 50.0}},
+     {"'attn_logit_softcapping'", "no such soft cap"},
+     "gemma3_text"},
+    {"query_scalar_zero", {{"query_pre_attn_scalar", 0}}, {"'query_pre_attn_scalar'", "above 0"}, "gemma2"},
+    {"bidirectional",
+     {{"use_bidirectional_attention", true}},
+     {"'use_bidirectional_attention'", "causal"},
+     "gemma3_text"},
+    {"gemma_window_null", {{"sliding_window", nullptr}}, {"'sliding_window'", "some layers slide"}, "gemma2"},
+    {"gemma_flat_rope",
+     {{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 1e4}}}},
+     {"'rope_parameters'", "full_attention and sliding_attention"},
+     "gemma3_text"},
+    {"gemma_local_theta",
+     {{"rope_local_base_freq", 0.5}},
+     {"'rope_local_base_freq'", "above 1"},
+     "gemma3_text"},
+    {"clip_negative", {{"clip_qkv", -1.0}}, {"'clip_qkv'", "above 0"}, "olmoe"},
+    {"no_experts", {{"num_experts_per_tok", 2}}, {"'num_experts'", "no such key"}, "mixtral"},
+    {"no_experts_per_token", {{"num_experts", 4}}, {"'num_experts_per_tok'", "no such key"}, "mixtral"},
+    {"zero_experts", {{"num_experts", 0}, {"num_experts_per_tok", 1}}, {"'num_experts'", "from 1"}, "olmoe"},
+    {"more_chosen_than_there_are",
+     {{"num_experts", 4}, {"num_experts_per_tok", 5}},
+     {"'num_experts_per_tok'", "at most", "(4)", "found 5"},
+     "mixtral"},
+    {"two_expert_counts",
+     {{"num_experts", 4}, {"num_local_experts", 8}, {"num_experts_per_tok", 2}},
+     {"'num_local_experts'", "num_experts (4)", "found 8"},
+     "mixtral"},
+    {"no_expert_width",
+     {{"num_experts", 4}, {"num_experts_per_tok", 2}},
+     {"'moe_intermediate_size'", "no such key"},
+     "qwen3_moe"},
+    {"no_shared_width",
+     {{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}},
+     {"'shared_expert_intermediate_size'", "no such key"},
+     "qwen2_moe"},
+    {"dense_layer_beyond",
+     {{"num_experts", 4},
+      {"num_experts_per_tok", 2},
+      {"moe_intermediate_size", 24},
+      {"mlp_only_layers", {2}}},
+     {"'mlp_only_layers'", "below num_hidden_layers (2)"},
+     "qwen3_moe"},
+    {"no_sparse_layer",
+     {{"num_experts", 4},
+      {"num_experts_per_tok", 2},
+      {"moe_intermediate_size", 24},
+      {"mlp_only_layers", {0, 1}}},
+     {"'mlp_only_layers'", "at least one layer with experts"},
+     "qwen3_moe"},
+    {"giant_expert_count",
+     {{"num_experts", 1 << 20}, {"num_experts_per_tok", 2}},
+     {"'num_experts'", "65536"},
+     "olmoe"},
     {"window_zero", {{"sliding_window", 0}}, {"'sliding_window'", "from 1", "found 0"}, "mistral"},
     {"mistral_layer_types", {{"layer_types", {"full_attention"}}}, {"'layer_types'", "ministral"}, "mistral"},
     {"too_few_layer_types", {{"layer_types", {"full_attention"}}}, {"'layer_types'", "(2)"}, "qwen2"},

@@ -108,6 +108,51 @@ TEST(ModelGraph, Edges) {
   EXPECT_EQ(mha.blocks[0].edges[1].head_dim, 0);
 }
 
+TEST(ModelGraph, FusedProducersStartAtARow) {
+  const ModelGraph graph = graph_of(family_config("phi3"));
+  const auto& edges = graph.blocks[0].edges;
+  ASSERT_EQ(edges.size(), 4u);
+  EXPECT_EQ(edges[1].producer, "model.layers.0.self_attn.qkv_proj");
+  EXPECT_EQ(edges[1].first_row, 32 + 16) << "v's rows, after q's and k's";
+  EXPECT_EQ(edges[3].producer, "model.layers.0.mlp.gate_up_proj");
+  EXPECT_EQ(edges[3].first_row, 48) << "up's rows, after gate's";
+}
+
+TEST(ModelGraph, ExpertsOfABlock) {
+  const ModelGraph graph = graph_of(family_config("qwen2_moe"));
+  const Block& block = graph.blocks[1];
+  ASSERT_EQ(block.linears.size(), 4u + 1 + 1 + 3 + 4 * 3);
+  EXPECT_EQ(block.find(LinearRole::router)->name, "model.layers.1.mlp.gate");
+  EXPECT_EQ(block.find(LinearRole::router)->out, 4);
+  EXPECT_EQ(block.find(LinearRole::down_proj)->name, "model.layers.1.mlp.shared_expert.down_proj");
+  EXPECT_EQ(block.find(LinearRole::down_proj)->in, 40);
+  const Linear& up = *block.find(LinearRole::up_proj, 3);
+  EXPECT_EQ(up.name, "model.layers.1.mlp.experts.3.up_proj");
+  EXPECT_EQ(up.input, (Input{Slot::mlp_in, 3}));
+  EXPECT_EQ(name_of(up.input), "mlp_in of expert 3");
+  EXPECT_EQ(up.stored->tensor, "model.layers.1.mlp.experts.gate_up_proj");
+  EXPECT_EQ(up.stored->shape, (std::vector<int64_t>{4, 48, 32}));
+  EXPECT_EQ(up.stored->first_row, 3 * 48 + 24);
+  EXPECT_EQ(block.find(LinearRole::up_proj, 4), nullptr);
+  EXPECT_THAT(block.reading({Slot::mlp_mid, 2}), ElementsAre(block.find(LinearRole::down_proj, 2)));
+  EXPECT_EQ(block.consumers(block.edges[2]).size(), 1u + 1 + 2 + 4 * 2) << "all that read the norm's output";
+}
+
+TEST(ModelGraph, NormsByFamily) {
+  const Block gemma = graph_of(family_config("gemma3_text")).blocks[0];
+  EXPECT_EQ(gemma.mlp_norm.name, "model.layers.0.pre_feedforward_layernorm");
+  EXPECT_EQ(gemma.attention_out_norm.name, "model.layers.0.post_attention_layernorm");
+  EXPECT_EQ(gemma.mlp_out_norm.name, "model.layers.0.post_feedforward_layernorm");
+  EXPECT_EQ(gemma.norms().size(), 6u);
+  for (const Norm* norm : gemma.norms()) EXPECT_TRUE(norm->one_plus);
+  EXPECT_TRUE(gemma.local_rope);
+  EXPECT_FALSE(graph_of(family_config("gemma3_text")).blocks[1].local_rope);
+  const Block olmoe = graph_of(family_config("olmoe")).blocks[0];
+  EXPECT_EQ(olmoe.q_norm.width, 32);
+  EXPECT_EQ(olmoe.k_norm.width, 16);
+  EXPECT_FALSE(olmoe.q_norm.one_plus);
+}
+
 TEST(ModelGraph, RoleTargets) {
   const auto words_of = [](const Linear& linear) {
     std::vector<std::string> words;

@@ -165,6 +165,22 @@ TEST(ReportMarkdown, NotFiniteNumbersAreWarnedOf) {
   EXPECT_THAT(to_terminal(report), HasSubstr("warning: linears[0].weight_error (l.0.q_proj)"));
 }
 
+TEST(Report, ExpertsAreCounted) {
+  Report report = small_report();
+  EXPECT_TRUE(to_json(report).at("experts").empty());
+  EXPECT_THAT(to_markdown(report), Not(HasSubstr("## Experts")));
+  report.experts = {{0, {50, 3, 120}, 1}, {1, {70, 0, 103}, 1}};
+  const auto rows = to_json(report).at("experts");
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[1].at("tokens"), (std::vector<int64_t>{70, 0, 103}));
+  EXPECT_EQ(rows[1].at("block"), 1);
+  EXPECT_EQ(rows[1].at("below_floor"), 1);
+  EXPECT_THAT(to_markdown(report), AllOf(HasSubstr("## Experts"), HasSubstr("| 0 | 3 | 3 / 50 / 120 | 1 |"),
+                                         HasSubstr("| 1 | 3 | 0 / 70 / 103 | 1 |")));
+  EXPECT_THAT(to_terminal(report),
+              HasSubstr("tokens 0 / 70 / 120 (fewest, median, most); 2 of 6 experts took the fall-back"));
+}
+
 TEST(ReportTerminal, IsShortAndAligned) {
   const std::string text = to_terminal(small_report());
   EXPECT_LE(std::count(text.begin(), text.end(), '\n'), 25);
