@@ -74,9 +74,16 @@ struct Routing {
     at::Tensor tokens;   // Long [n], ascending
     at::Tensor weights;  // FP32 [n]
   };
+  /// Places [token, rank], flattened, in the order of their experts and then their tokens.
+  struct Order {
+    at::Tensor places;  // Long [tokens * per_token]
+    at::Tensor begins;  // Long [count + 1]: where each expert's places begin
+  };
   /// What one expert gets; n may be 0. On a GPU the call waits for the device: for all of them by_expert() is
   /// the one to take.
   Rows rows_of(int64_t expert) const;
+  /// The same for `count` experts at a time, on the device, which is not waited for.
+  Order order(int64_t count) const;
   /// What each of `count` experts gets, in their order; waits for the device once.
   std::vector<Rows> by_expert(int64_t count) const;
 };
