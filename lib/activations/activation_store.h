@@ -46,8 +46,8 @@ struct StoreSpec {
 ///
 /// On a GPU, what does not stand on the device passes through two windows in turn: while the computation
 /// works on one, the other's values go back to the store and the next ones come, each on a stream of its own,
-/// ordered by events. The host waits (for a disk only, before it writes) for the window before the one at
-/// work, never for the last it filled: with a window's work queued, the device has something to do meanwhile.
+/// ordered by events. Host memory is never waited for. Before a file is written the host waits for the window
+/// before the one at work, never for the one it just left: the device has a window's work queued meanwhile.
 class ActivationStore {
  public:
   explicit ActivationStore(const StoreSpec& spec);
@@ -86,7 +86,7 @@ class ActivationStore {
   at::Tensor slice(const at::Tensor& flat, int64_t base, RowRange rows) const;
   /// Do readers see the values where they are stored?
   bool direct() const { return windows_.empty(); }
-  /// The rows that are moved together with `row`.
+  /// All that is moved together with `rows`.
   RowRange transfer_of(RowRange rows) const;
   Window& turn_to(RowRange transfer);
   at::Tensor host_side(Window& window, RowRange rows);
