@@ -51,7 +51,7 @@ nlohmann::json Recipe::to_json() const {
         {"samples", calibration.samples},
         {"seq_len", calibration.seq_len},
         {"seed", calibration.seed},
-        {"packing", calibration.packing == Packing::pack ? "pack" : "document"},
+        {"packing", name_of(calibration.packing)},
         {"min_tokens", calibration.min_tokens},
         {"special_tokens", calibration.special_tokens},
         {"propagate", name_of(calibration.propagate)},

@@ -1,6 +1,7 @@
 #include "recipes/yaml_reader.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
@@ -118,6 +119,14 @@ std::string YamlField::text(std::string_view what) const {
   }
   if (value_->scalar.find('\0') != std::string::npos) refuse(what, " with a NUL character in it");
   return value_->scalar;
+}
+
+size_t YamlField::index_among(const std::vector<std::string>& names) const {
+  const std::string expected = fmt::format("{}", fmt::join(names, " or "));
+  const std::string word = text(expected);
+  const auto found = std::find(names.begin(), names.end(), word);
+  if (found == names.end()) refuse(expected, did_you_mean(word, names));
+  return static_cast<size_t>(found - names.begin());
 }
 
 uint64_t YamlField::bytes(uint64_t minimum) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,6 +43,13 @@ class YamlField {
   /// Text that is not empty; plain numbers and truth values are refused (quotes make them text). `what`: "a
   /// path".
   std::string text(std::string_view what) const;
+  /// The value whose name_of() this text is.
+  template <class Enum>
+  Enum one_of(std::initializer_list<Enum> values) const {
+    std::vector<std::string> names;
+    for (const Enum value : values) names.emplace_back(name_of(value));
+    return values.begin()[index_among(names)];
+  }
   /// "5GB", "200 MiB", 1024; at least `minimum`.
   uint64_t bytes(uint64_t minimum) const;
 
@@ -49,6 +57,8 @@ class YamlField {
   [[noreturn]] void refuse(std::string_view expected, std::string_view hint = "") const;
 
  private:
+  size_t index_among(const std::vector<std::string>& names) const;
+
   const YamlValue* value_;
   std::string path_;
 };

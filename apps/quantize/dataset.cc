@@ -87,7 +87,7 @@ nlohmann::json dataset_json(const Recipe::Calibration& calibration, const Calibr
           {"tokens", set.tokens()},
           {"usable_samples", set.usable},
           {"unused_tokens", set.unused_tokens},
-          {"packing", calibration.packing == Packing::pack ? "pack" : "document"},
+          {"packing", name_of(calibration.packing)},
           {"seq_len", calibration.seq_len},
           {"min_tokens", calibration.min_tokens},
           {"special_tokens", calibration.special_tokens},

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "calib/data/data_source.h"
@@ -17,6 +18,9 @@ enum class Packing {
   pack,     ///< documents are joined and cut into full samples; the rest is dropped
   document  ///< one document a sample, cut off at seq_len, padded on the right
 };
+
+/// "pack", "document".
+constexpr std::string_view name_of(Packing packing) { return packing == Packing::pack ? "pack" : "document"; }
 
 struct SampleOptions {
   int64_t samples = 128;
