@@ -34,8 +34,13 @@ class BlockWeights {
   void set_weight(const Linear& linear, at::Tensor weight);
   void set_bias(const Linear& linear, at::Tensor bias);
   void set_norm(const Norm& norm, at::Tensor weight);
-  /// Lets a weight go that is not used again.
+  /// Is the weight there, neither dropped nor taken?
+  bool holds_weight(const Linear& linear) const;
+  /// Lets a weight go, until another is set.
   void drop_weight(const Linear& linear);
+  /// The weight, FP32 [out, in], which is then dropped: where sole_owner() says so, it may be changed in
+  /// place and set again.
+  at::Tensor take_weight(const Linear& linear);
 
   /// What the forward pass multiplies with: rounded to the compute dtype, once for each value that is set.
   DType compute_dtype() const { return compute_; }

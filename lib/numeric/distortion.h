@@ -6,6 +6,8 @@
 
 #include <optional>
 
+#include "lib/numeric/quantized_tensor.h"
+
 namespace lathe {
 
 struct Distortion {
@@ -19,6 +21,9 @@ struct Distortion {
 /// answer), or undefined. Ratios are 0 where the error is 0, and infinite where only the reference is 0. NaN
 /// comes through as NaN.
 Distortion measure_distortion(const at::Tensor& weight, const at::Tensor& approximation,
+                              const at::Tensor& gram);
+/// The same of the values that `quantized` stands for, without all of them at a time.
+Distortion measure_distortion(const at::Tensor& weight, const QuantizedTensor& quantized,
                               const at::Tensor& gram);
 
 }  // namespace lathe
