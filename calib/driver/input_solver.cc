@@ -145,10 +145,11 @@ void InputSolver::keep(const Linear& linear, LinearProblem& solved, SolveResult 
                        const InputStats& stats) {
   outcome_.linears.push_back({.linear = &linear,
                               .quantized = {},
-                              .distortion = measure_distortion(solved.weight, result.quantized, stats.gram),
+                              .distortion = {},
                               .clipped = solved.range.has_value(),
                               .seconds = 0,
                               .events = std::move(result.events)});
+  distortions_.push_back(distortion_sums(solved.weight, result.quantized, stats.gram));
   solved.weight.reset();  // the old weight goes before the new one comes
   weights_.drop_weight(linear);
   weights_.set_weight(linear, result.quantized.dequantize());
@@ -156,6 +157,10 @@ void InputSolver::keep(const Linear& linear, LinearProblem& solved, SolveResult 
 }
 
 BlockOutcome InputSolver::take_outcome() {
+  for (size_t k = 0; k < distortions_.size(); ++k) {
+    outcome_.linears[k].distortion = distortions_[k].read();
+  }
+  distortions_.clear();
   for (LinearOutcome& linear : outcome_.linears) {
     QuantizedTensor& tensor = state_.solved.at(linear.linear->name);
     move_to_cpu(tensor);

@@ -49,6 +49,7 @@ class InputSolver {
   BlockWeights& weights_;
   BlockState state_;
   BlockOutcome outcome_;
+  std::vector<DistortionSums> distortions_;  // as outcome_.linears; read at the block's end
 };
 
 }  // namespace lathe
