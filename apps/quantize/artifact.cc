@@ -19,8 +19,8 @@ ArtifactWriter::ArtifactWriter(const Plan& plan, const OutputPlan& output, const
       shards_(plan_shards(output.tensors, shard_size), folder_) {}
 
 void ArtifactWriter::copy(const std::string& name) {
-  shards_.write(name, source_.view(name).bytes);
-  source_.release(name);
+  shards_.write(name, source_.view(name).bytes,
+                [&](std::span<const std::byte> piece) { source_.release(name, piece); });
 }
 
 void ArtifactWriter::write_outside_blocks() {

@@ -236,6 +236,10 @@ TEST(Routing, RowsOfAllExpertsAreThoseOfEach) {
     EXPECT_TRUE(at::equal(all[expert].weights, one.weights)) << expert;
   }
   EXPECT_EQ(all.back().tokens.numel(), 0);
+  const Routing::Order order = routing.order(count);
+  EXPECT_TRUE(at::equal(order.begins.diff(), at::bincount(experts.flatten(), {}, count)));
+  EXPECT_TRUE(
+      at::equal(experts.flatten().index_select(0, order.places), std::get<0>(experts.flatten().sort())));
 }
 
 TEST(Routing, AnExpertWithoutTokensHasNoRows) {
