@@ -52,7 +52,9 @@ void ArtifactWriter::write_block(const BlockOutcome& outcome) {
 void ArtifactWriter::finish() {
   shards_.finish();
   nlohmann::json config = source_.config();
-  config["quantization_config"] = output_.target->quantization_config(plan_.quantized(), plan_.kept());
+  std::vector<std::string> ignored = plan_.kept();
+  ignored.insert(ignored.end(), graph_.untouched.begin(), graph_.untouched.end());
+  config["quantization_config"] = output_.target->quantization_config(plan_.quantized(), ignored);
   write_file(folder_ / "config.json",
              config.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   for (const auto& file : source_.side_files()) copy_file_durably(file, folder_ / file.filename());

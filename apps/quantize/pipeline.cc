@@ -106,7 +106,9 @@ RunText read_data(const Recipe& recipe, const Plan& plan, const ModelFolder& mod
   const ModelText reader = open_model_text(recipe.model, model.graph.config.vocab_size);
   RunText text;
   text.calibration = read_calibration(recipe.calibration, reader);
-  text.warnings = data_warnings(text.calibration, {widest_input(plan), reader.vocabulary_scripts()});
+  text.warnings = plan.warnings;
+  const auto about_data = data_warnings(text.calibration, {widest_input(plan), reader.vocabulary_scripts()});
+  text.warnings.insert(text.warnings.end(), about_data.begin(), about_data.end());
   if (recipe.evaluate) {
     RowCounts counts;
     text.evaluation = first_rows(
