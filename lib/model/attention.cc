@@ -4,13 +4,12 @@
 
 #include <algorithm>
 #include <limits>
-#include <vector>
 
 namespace lathe {
 namespace {
 
 /// Scores that exist at a time under a soft cap, for which there is no fused kernel: over all heads and rows.
-constexpr int64_t kScores = int64_t{1} << 21;
+constexpr int64_t kScores = int64_t{1} << 20;
 /// Queries at a time, at most, where masks or scores are spelt out.
 constexpr int64_t kQueries = 256;
 
@@ -45,8 +44,9 @@ at::Tensor attend_in_window(const at::Tensor& q, const at::Tensor& k, const at::
                             double scale) {
   const int64_t seq = q.size(2);
   const auto part = [](const at::Tensor& x, int64_t first, int64_t last) { return x.slice(2, first, last); };
-  std::vector<at::Tensor> parts = {
-      attend_fused(part(q, 0, window), part(k, 0, window), part(v, 0, window), at::Tensor(), scale)};
+  const at::Tensor out = at::empty_like(q);
+  part(out, 0, window)
+      .copy_(attend_fused(part(q, 0, window), part(k, 0, window), part(v, 0, window), at::Tensor(), scale));
   const int64_t step = std::min(kQueries, seq - window);
   const at::Tensor band =
       at::ones({step, step + window - 1}, at::TensorOptions().dtype(at::kBool).device(q.device()))
@@ -55,10 +55,10 @@ at::Tensor attend_in_window(const at::Tensor& q, const at::Tensor& k, const at::
   for (int64_t first = window; first < seq; first += step) {
     const int64_t last = std::min(first + step, seq), begin = first - window + 1;
     const at::Tensor mask = band.slice(0, 0, last - first).slice(1, 0, last - begin);
-    parts.push_back(
-        attend_fused(part(q, first, last), part(k, begin, last), part(v, begin, last), mask, scale));
+    part(out, first, last)
+        .copy_(attend_fused(part(q, first, last), part(k, begin, last), part(v, begin, last), mask, scale));
   }
-  return at::cat(parts, 2);
+  return out;
 }
 
 /// Queries [first, last) of all heads against the keys that any of them may see. q [b, kv, repeat, s, d].
@@ -84,11 +84,14 @@ at::Tensor attend_capped(const at::Tensor& q, const at::Tensor& k, const at::Ten
   const int64_t seq = q.size(2), repeat = q.size(1) / k.size(1);
   const at::Tensor grouped = q.reshape({q.size(0), k.size(1), repeat, seq, q.size(3)});
   const int64_t step = std::clamp<int64_t>(kScores / (q.size(0) * q.size(1) * seq), 1, kQueries);
-  std::vector<at::Tensor> parts;
+  // Into one tensor: parts that live on between temporaries of growing sizes would keep those from being
+  // reused.
+  const at::Tensor out = at::empty_like(grouped);
   for (int64_t first = 0; first < seq; first += step) {
-    parts.push_back(capped_chunk(grouped, k, v, first, std::min(first + step, seq), rule));
+    const int64_t last = std::min(first + step, seq);
+    out.slice(3, first, last).copy_(capped_chunk(grouped, k, v, first, last, rule));
   }
-  return at::cat(parts, 3).view(q.sizes());
+  return out.view(q.sizes());
 }
 
 }  // namespace
