@@ -39,7 +39,8 @@
 //
 // Cost. r * n^2 FMAs a candidate and half of it by symmetry, r = rows of all consumers: 21 half GEMMs;
 // dequantised weights exist for a chunk of rows at a time. FP32 products, FP64 sums. A candidate whose loss
-// is not finite (a scale overflowed its type) is passed over.
+// is not finite (a scale overflowed its type) is passed over. On a GPU all candidates are queued and the host
+// waits once for an edge; the CPU gives a candidate up once it is worse than the best.
 #include "algorithms/awq.h"
 
 #include <ATen/ATen.h>
@@ -48,10 +49,8 @@
 #include <limits>
 
 #include "algorithms/clip_search.h"
-#include "lib/base/cancel.h"
+#include "algorithms/rounding_loss.h"
 #include "lib/base/error.h"
-#include "lib/kernels/group_quant.h"
-#include "lib/numeric/quadratic_form.h"
 
 namespace lathe {
 namespace {
@@ -85,28 +84,6 @@ at::Tensor relative_magnitudes(const std::vector<LinearProblem>& linears) {
   return (sum / static_cast<double>(rows)).to(at::kFloat);
 }
 
-/// tr(dW H dW^T) over all consumers, dW = Q(W s)/s - W. Undefined `scales` mean s = 1. Gives up once the sum
-/// exceeds `limit`.
-double rounding_loss(const std::vector<LinearProblem>& linears, const QuadraticForm& form,
-                     const at::Tensor& scales, double limit) {
-  double loss = 0;
-  for (const LinearProblem& linear : linears) {
-    const int64_t step = rows_per_chunk(linear.weight);
-    for (int64_t row = 0; row < linear.weight.size(0); row += step) {
-      throw_if_cancelled();
-      const at::Tensor original = linear.weight.slice(0, row, row + step);
-      const at::Tensor scaled = scales.defined() ? original * scales : original;
-      const GroupRange range = kernels::group_min_max(scaled, linear.scheme);
-      const kernels::GroupParams params = kernels::group_params(range, linear.scheme, linear.scale_dtype);
-      at::Tensor delta = kernels::group_fake_quantize(scaled, params, linear.scheme);
-      if (scales.defined()) delta.div_(scales);
-      loss += form(delta.sub_(original));
-      if (!(loss <= limit)) return loss;
-    }
-  }
-  return loss;
-}
-
 /// The one-parameter family of scales that is searched.
 class ScaleFamily {
  public:
@@ -117,16 +94,20 @@ class ScaleFamily {
     if (duo) weights_ = weights;
   }
 
-  bool empty() const { return !alive_.any().item<bool>(); }
+  /// Bool scalar on the device: false where no channel is scaled.
+  at::Tensor any() const { return alive_.any(); }
 
   /// FP32 [in], > 0, 1 for dead channels; the largest times the smallest of the others is 1.
   at::Tensor at_ratio(double ratio) const {
     at::Tensor scales = inputs_.pow(ratio);
     if (weights_.defined()) scales = scales / (weights_.pow(1 - ratio) + 1e-4);
     scales = scales.clamp_min_(1e-4);
-    const at::Tensor alive = scales.masked_select(alive_);
-    scales = scales / (alive.max() * alive.min()).sqrt();
-    return scales.masked_fill_(alive_.logical_not(), 1);
+    // Not masked_select(): how many channels it gives is a number that the host would wait for.
+    const at::Tensor dead = alive_.logical_not();
+    const at::Tensor largest = scales.masked_fill(dead, 0).max();
+    const at::Tensor smallest = scales.masked_fill(dead, std::numeric_limits<float>::infinity()).min();
+    scales = scales / (largest * smallest).sqrt();
+    return scales.masked_fill_(dead, 1);
   }
 
  private:
@@ -169,6 +150,37 @@ SharedInputProblem prepared(const SharedInputProblem& problem) {
   return result;
 }
 
+/// What the search needs to know on the host.
+struct Losses {
+  double unscaled = 0;
+  bool any_channel = false;  // is there one to scale?
+  std::vector<double> scaled;
+};
+
+/// On the CPU, where a value costs nothing to look at, a candidate is given up once it is worse than the best
+/// so far, and none is tried where that can't help.
+Losses losses_one_by_one(const RoundingLoss& loss, const ScaleFamily& family,
+                         const std::vector<double>& ratios) {
+  Losses losses{loss.up_to(std::numeric_limits<double>::infinity(), {}), family.any().item<bool>(), {}};
+  if (!std::isfinite(losses.unscaled) || !losses.any_channel) return losses;
+  double best = losses.unscaled;
+  for (const double ratio : ratios) {
+    losses.scaled.push_back(loss.up_to(best, family.at_ratio(ratio)));
+    if (losses.scaled.back() < best) best = losses.scaled.back();
+  }
+  return losses;
+}
+
+/// On a GPU everything is queued, and waited for once.
+Losses losses_together(const RoundingLoss& loss, const ScaleFamily& family,
+                       const std::vector<double>& ratios) {
+  std::vector<at::Tensor> queued = {loss.on_device({}), family.any().to(at::kDouble)};
+  for (const double ratio : ratios) queued.push_back(loss.on_device(family.at_ratio(ratio)));
+  const at::Tensor found = at::stack(queued).cpu();
+  const double* const values = found.const_data_ptr<double>();
+  return {values[0], values[1] != 0, {values + 2, values + found.numel()}};
+}
+
 FoldDecision Awq::fold(const ScaleEdge& edge, const SharedInputProblem& problem) const {
   LATHE_ASSERT(problem.stats != nullptr && problem.stats->mean_abs.defined(), "AWQ got no statistics for {}",
                edge.producer);
@@ -178,31 +190,35 @@ FoldDecision Awq::fold(const ScaleEdge& edge, const SharedInputProblem& problem)
     return decision;
   }
   const SharedInputProblem ready = prepared(problem);
-  const QuadraticForm form(problem.stats->gram);
-  const double infinity = std::numeric_limits<double>::infinity();
-  decision.loss_before = rounding_loss(ready.linears, form, {}, infinity);
-  if (!std::isfinite(decision.loss_before)) {
+  const RoundingLoss loss(ready.linears, problem.stats->gram);
+  const ScaleFamily family(edge, ready, duo_scaling_);
+  std::vector<double> ratios;
+  for (int64_t i = 0; i < grid_; ++i) {
+    ratios.push_back(static_cast<double>(i) / static_cast<double>(grid_));
+  }
+  const Losses losses = problem.stats->gram.is_cpu() ? losses_one_by_one(loss, family, ratios)
+                                                     : losses_together(loss, family, ratios);
+  decision.loss_before = decision.loss_after = losses.unscaled;
+  if (!std::isfinite(losses.unscaled)) {
     user_error(
         "{}: rounding gives an error that is not finite: the weights hold a NaN or an infinity, or need "
         "scales beyond {}",
         ready.linears.front().name, name_of(ready.linears.front().scale_dtype));
   }
-  decision.loss_after = decision.loss_before;
-  const ScaleFamily family(edge, ready, duo_scaling_);
-  if (family.empty()) {
+  if (!losses.any_channel) {
     decision.note = "no channel of this input carries a signal that a quantised linear reads";
     return decision;
   }
-  for (int64_t i = 0; i < grid_; ++i) {
-    const double ratio = static_cast<double>(i) / static_cast<double>(grid_);
-    const at::Tensor scales = family.at_ratio(ratio);
-    const double loss = rounding_loss(ready.linears, form, scales, decision.loss_after);
-    if (!(loss < decision.loss_after)) continue;  // also where it is NaN
-    decision.scales = scales;
-    decision.ratio = ratio;
-    decision.loss_after = loss;
+  for (size_t i = 0; i < ratios.size(); ++i) {
+    if (!(losses.scaled[i] < decision.loss_after)) continue;  // also where it is NaN
+    decision.ratio = ratios[i];
+    decision.loss_after = losses.scaled[i];
   }
-  if (!decision.scales.defined()) decision.note = "no scale rounds better than none";
+  if (decision.loss_after < decision.loss_before) {
+    decision.scales = family.at_ratio(decision.ratio);
+  } else {
+    decision.note = "no scale rounds better than none";
+  }
   return decision;
 }
 

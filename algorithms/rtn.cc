@@ -23,22 +23,44 @@ std::pair<int64_t, int64_t> first_group(const at::Tensor& mask) {
   return {place[0].item<int64_t>(), place[1].item<int64_t>()};
 }
 
-void check_range(const LinearProblem& linear, const GroupRange& range) {
-  const at::Tensor bad = at::isfinite(range.lo).logical_and_(at::isfinite(range.hi)).logical_not_();
-  if (!bad.any().item<bool>()) return;
-  const auto [row, group] = first_group(bad);
+/// A linear's grids.
+struct Grids {
+  at::Tensor weight;  // contiguous
+  GroupRange range;
+  kernels::GroupParams params;
+};
+
+/// Bool [2] on the device: is any range, is any scale not finite?
+at::Tensor not_finite(const Grids& grids) {
+  const at::Tensor ranges = at::isfinite(grids.range.lo).logical_and_(at::isfinite(grids.range.hi));
+  return at::stack({ranges.all(), at::isfinite(grids.params.scales).all()}).logical_not_();
+}
+
+[[noreturn]] void refuse_range(const LinearProblem& linear, const GroupRange& range) {
+  const auto [row, group] =
+      first_group(at::isfinite(range.lo).logical_and_(at::isfinite(range.hi)).logical_not_());
   user_error("{}: row {}, group {} of the weight holds a NaN or an infinity; the checkpoint is damaged",
              linear.name, row, group);
 }
 
-void check_scales(const LinearProblem& linear, const GroupRange& range, const at::Tensor& scales) {
-  const at::Tensor bad = at::isfinite(scales).logical_not_();
-  if (!bad.any().item<bool>()) return;
-  const auto [row, group] = first_group(bad);
+[[noreturn]] void refuse_scale(const LinearProblem& linear, const Grids& grids) {
+  const auto [row, group] = first_group(at::isfinite(grids.params.scales).logical_not_());
   user_error(
       "{}: row {}, group {}: weights from {:g} to {:g} need a scale beyond {}; use more bits or BF16 scales",
-      linear.name, row, group, range.lo[row][group].item<float>(), range.hi[row][group].item<float>(),
-      name_of(linear.scale_dtype));
+      linear.name, row, group, grids.range.lo[row][group].item<float>(),
+      grids.range.hi[row][group].item<float>(), name_of(linear.scale_dtype));
+}
+
+/// Waits for the device once, for all linears.
+void check_grids(const std::vector<LinearProblem>& linears, const std::vector<Grids>& grids) {
+  std::vector<at::Tensor> queued;
+  for (const Grids& each : grids) queued.push_back(not_finite(each));
+  const at::Tensor flags = at::stack(queued).cpu();
+  const bool* const bad = flags.const_data_ptr<bool>();
+  for (size_t k = 0; k < grids.size(); ++k) {
+    if (bad[2 * k]) refuse_range(linears[k], grids[k].range);
+    if (bad[2 * k + 1]) refuse_scale(linears[k], grids[k]);
+  }
 }
 
 GroupRange range_of(const LinearProblem& linear, const at::Tensor& weight, const RangeChoice& choice) {
@@ -49,16 +71,20 @@ GroupRange range_of(const LinearProblem& linear, const at::Tensor& weight, const
   return *linear.range;
 }
 
-SolveResult solve_linear(const LinearProblem& linear, const RangeChoice& choice) {
+Grids grids_of(const LinearProblem& linear, const RangeChoice& choice) {
   if (const auto problem = linear.scheme.problem(linear.weight.size(1)))
     user_error("{}: {}", linear.name, *problem);
-  const at::Tensor weight = linear.weight.contiguous();
-  const GroupRange range = range_of(linear, weight, choice);
-  check_range(linear, range);
-  const kernels::GroupParams params = kernels::group_params(range, linear.scheme, linear.scale_dtype);
-  check_scales(linear, range, params.scales);
-  const at::Tensor codes = kernels::group_encode(weight, params, linear.scheme);
-  return {QuantizedTensor{linear.scheme, linear.scale_dtype, codes, params.scales, params.zero_points}, {}};
+  Grids grids{linear.weight.contiguous(), {}, {}};
+  grids.range = range_of(linear, grids.weight, choice);
+  grids.params = kernels::group_params(grids.range, linear.scheme, linear.scale_dtype);
+  return grids;
+}
+
+SolveResult encoded(const LinearProblem& linear, const Grids& grids) {
+  const at::Tensor codes = kernels::group_encode(grids.weight, grids.params, linear.scheme);
+  return {QuantizedTensor{linear.scheme, linear.scale_dtype, codes, grids.params.scales,
+                          grids.params.zero_points},
+          {}};
 }
 
 class Rtn final : public Solver {
@@ -68,8 +94,11 @@ class Rtn final : public Solver {
   StatSet needs() const override { return {}; }
 
   std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
+    std::vector<Grids> grids;
+    for (const LinearProblem& linear : problem.linears) grids.push_back(grids_of(linear, choice_));
+    check_grids(problem.linears, grids);
     std::vector<SolveResult> results;
-    for (const LinearProblem& linear : problem.linears) results.push_back(solve_linear(linear, choice_));
+    for (size_t k = 0; k < grids.size(); ++k) results.push_back(encoded(problem.linears[k], grids[k]));
     return results;
   }
 

@@ -86,8 +86,41 @@ void check_fused(const Block& block, const std::vector<LinearPlan>& linears) {
   }
 }
 
+/// Consumers stack a model's experts, and read all of them by one scheme. Those in floating point beside
+/// quantised ones or other quantised linears are legal, but not read by everyone.
+std::vector<std::string> check_experts(const Plan& plan) {
+  const LinearPlan *quantized = nullptr, *kept = nullptr;
+  for (const auto& block : plan.blocks) {
+    for (const LinearPlan& linear : block) {
+      if (!linear.linear->input.expert) continue;
+      if (!linear.quantized) {
+        if (kept == nullptr) kept = &linear;
+      } else if (quantized == nullptr) {
+        quantized = &linear;
+      } else if (linear.scheme != quantized->scheme) {
+        user_error(
+            "'{}' would be {} but '{}' {}; transformers and vLLM read all experts of a model by one scheme",
+            quantized->linear->name, quantized->scheme.describe(), linear.linear->name,
+            linear.scheme.describe());
+      }
+    }
+  }
+  if (kept == nullptr) return {};
+  return {fmt::format(
+      "experts stay in floating point beside quantised linears ('{}'): vLLM reads such an artefact, but "
+      "transformers (5.17) looks for quantised experts only and leaves these at random values",
+      kept->linear->name)};
+}
+
 PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
-  return {plan.linear->name, plan.linear->out, plan.linear->in, plan.scheme, scale_dtype};
+  const Linear& linear = *plan.linear;
+  return {linear.name,
+          linear.out,
+          linear.in,
+          plan.scheme,
+          scale_dtype,
+          linear.role,
+          linear.input.expert.has_value()};
 }
 
 OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& target,
@@ -175,6 +208,7 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
   }
   plan.lm_head = plan_linear(recipe, graph.lm_head);
   if (plan.quantized().empty()) user_error("{}: the recipe quantises no linear of this model", recipe.file);
+  plan.warnings = check_experts(plan);
   for (const auto& [name, info] : tensors) plan.input_bytes += info.nbytes();
   for (const std::string& format : recipe.output.formats) {
     plan.outputs.push_back(plan_output(plan, graph, find_target(format), tensors));
@@ -182,6 +216,19 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
   }
   return plan;
 }
+
+namespace {
+
+std::string describe_experts(const ExpertsConfig& experts, const ExpertPolicy& policy) {
+  const auto sparse = std::ranges::count(experts.layers, true);
+  const char* fallback =
+      policy.fallback == ExpertFallback::all_tokens ? "measured on all tokens" : "rounded without statistics";
+  return fmt::format(
+      "experts    {} in each of {} blocks, {} for a token; one that fewer than {} tokens reach is {} ({})\n",
+      experts.count, sparse, experts.per_token, policy.min_tokens, fallback, name_of(policy.fallback));
+}
+
+}  // namespace
 
 std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGraph& graph) {
   const std::vector<PlannedLinear> quantized = plan.quantized();
@@ -224,6 +271,7 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
   text += fmt::format("propagate  {}: a block is calibrated on what the {} blocks before it give\n",
                       name_of(recipe.calibration.propagate),
                       recipe.calibration.propagate == Propagate::quantised ? "quantised" : "floating-point");
+  if (graph.config.experts) text += describe_experts(*graph.config.experts, recipe.calibration.experts);
   text +=
       fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights, bits / weights);
   for (const OutputPlan& output : plan.outputs) {

@@ -36,6 +36,7 @@ struct Plan {
   LinearPlan lm_head;
   std::vector<OutputPlan> outputs;
   uint64_t input_bytes = 0;
+  std::vector<std::string> warnings;  // what not every consumer can load
 
   /// The quantised linears in forward order, as targets want them.
   std::vector<PlannedLinear> quantized() const;
@@ -44,7 +45,8 @@ struct Plan {
 };
 
 /// UserError where a rule or ignore entry matches nothing, linears that consumers fuse (q/k/v, gate/up) would
-/// get different schemes, or a target can't hold a scheme for a shape. `tensors` is the whole checkpoint.
+/// get different schemes, experts get several, or a target can't hold a scheme for a shape. `tensors` is the
+/// whole checkpoint.
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors);
 

@@ -19,8 +19,8 @@ ArtifactWriter::ArtifactWriter(const Plan& plan, const OutputPlan& output, const
       shards_(plan_shards(output.tensors, shard_size), folder_) {}
 
 void ArtifactWriter::copy(const std::string& name) {
-  shards_.write(name, source_.view(name).bytes);
-  source_.release(name);
+  shards_.write(name, source_.view(name).bytes,
+                [&](std::span<const std::byte> piece) { source_.release(name, piece); });
 }
 
 void ArtifactWriter::write_outside_blocks() {
@@ -52,7 +52,9 @@ void ArtifactWriter::write_block(const BlockOutcome& outcome) {
 void ArtifactWriter::finish() {
   shards_.finish();
   nlohmann::json config = source_.config();
-  config["quantization_config"] = output_.target->quantization_config(plan_.quantized(), plan_.kept());
+  std::vector<std::string> ignored = plan_.kept();
+  ignored.insert(ignored.end(), graph_.untouched.begin(), graph_.untouched.end());
+  config["quantization_config"] = output_.target->quantization_config(plan_.quantized(), ignored);
   write_file(folder_ / "config.json",
              config.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   for (const auto& file : source_.side_files()) copy_file_durably(file, folder_ / file.filename());

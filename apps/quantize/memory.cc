@@ -12,11 +12,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What the process takes between this moment and the first block, beside texts: code that is touched for the
-/// first time, MKL's buffers, the tokenizer, the output's plan.
+/// What the process takes between this moment and the first block, beside data: code that is touched for the
+/// first time, MKL's buffers, the output's plan.
 constexpr uint64_t kProgramBytes = uint64_t{24} << 20;
-/// A text, mapped while it is read, and its tokens: 8 bytes for each, of about 4 bytes of text.
-constexpr uint64_t kTextCopies = 3;
+/// Of what is held now: two runs of one recipe differ by less, and plan the same.
+constexpr uint64_t kStep = uint64_t{8} << 20;
 
 MachineMemory machine_memory(c10::Device device, const fs::path& work) {
   MachineMemory machine{available_memory(), free_device_memory(device), free_disk_bytes(work)};
@@ -24,16 +24,11 @@ MachineMemory machine_memory(c10::Device device, const fs::path& work) {
   return machine;
 }
 
-uint64_t text_bytes(const Recipe& recipe) {
-  uint64_t bytes = 0;
-  std::error_code ignored;
-  const auto add = [&](const fs::path& file) {
-    const uintmax_t size = fs::file_size(file, ignored);
-    if (!ignored) bytes += kTextCopies * size;
-  };
-  for (const DataSource& source : recipe.calibration.data) add(source.path);
-  if (recipe.evaluate) add(recipe.evaluate->text);
-  return bytes;
+uint64_t rounded_up(uint64_t bytes) { return (bytes + kStep - 1) / kStep * kStep; }
+
+uint64_t base_ram() {
+  release_free_memory();
+  return rounded_up(resident_bytes()) + kProgramBytes;
 }
 
 }  // namespace
@@ -49,13 +44,14 @@ fs::path work_folder(const std::optional<fs::path>& asked, const fs::path& besid
   return folder;
 }
 
-MemoryPlan plan_run_memory(const Recipe& recipe, const CalibrationJob& job, const fs::path& work) {
+MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job, const fs::path& work) {
   MemoryPlan plan = plan_memory({.job = &job,
-                                 .samples = recipe.calibration.samples,
-                                 .length = recipe.calibration.seq_len,
-                                 .limits = recipe.limits,
+                                 .samples = job.ids.size(0),
+                                 .length = job.ids.size(1),
+                                 .limits = limits,
                                  .machine = machine_memory(job.device, work),
-                                 .base_ram = resident_bytes() + kProgramBytes + text_bytes(recipe)});
+                                 .base_ram = base_ram(),
+                                 .reached_ram = rounded_up(peak_rss_bytes())});
   plan.storage.hidden.work = work;
   return plan;
 }
@@ -69,7 +65,7 @@ EvalMemory plan_eval_memory(const ModelFolder& model, const ModelFolder* referen
                                         .device = device,
                                         .limits = limits,
                                         .machine = machine_memory(device, work),
-                                        .base_ram = resident_bytes() + kProgramBytes});
+                                        .base_ram = base_ram()});
   memory.storage.work = work;
   return memory;
 }

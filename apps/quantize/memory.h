@@ -9,7 +9,6 @@
 #include "calib/driver/memory_plan.h"
 #include "formats/targets/model_folder.h"
 #include "lib/eval/eval_memory.h"
-#include "recipes/recipe.h"
 
 namespace lathe {
 
@@ -18,9 +17,9 @@ namespace lathe {
 std::filesystem::path work_folder(const std::optional<std::filesystem::path>& asked,
                                   const std::filesystem::path& beside);
 
-/// What a calibrated run will take, from the recipe and the graph alone. `job` has no samples yet. UserError
-/// where the limits can't be kept.
-MemoryPlan plan_run_memory(const Recipe& recipe, const CalibrationJob& job,
+/// What a calibrated run will take. The job holds its samples, and what was needed to read them is gone.
+/// UserError where the limits can't be kept.
+MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job,
                            const std::filesystem::path& work);
 
 /// What an evaluation of rows [rows, ctx] will take.

@@ -107,8 +107,10 @@ RunText read_data(const Recipe& recipe, const Plan& plan, const ModelFolder& mod
   RunText text;
   text.calibration = read_calibration(recipe.calibration, reader);
   const int64_t max_position = model.graph.config.max_position;
-  text.warnings =
+  text.warnings = plan.warnings;
+  const auto about_data =
       data_warnings(text.calibration, {widest_input(plan), max_position, reader.vocabulary_scripts()});
+  text.warnings.insert(text.warnings.end(), about_data.begin(), about_data.end());
   if (recipe.evaluate) {
     RowCounts counts;
     text.evaluation = first_rows(
@@ -173,6 +175,25 @@ CalibrationJob make_job(const Recipe& recipe, const Plan& plan, const ModelFolde
   return job;
 }
 
+/// What a run will take, phase by phase.
+struct RunMemory {
+  MemoryPlan calibration;
+  std::optional<EvalMemory> evaluation;  // none asked for
+};
+
+/// Gives the job its samples. UserError where a limit can't be kept.
+RunMemory plan_memory_of(const Recipe& recipe, const ModelFolder& model, const RunText& text,
+                         CalibrationJob& job, const std::filesystem::path& work) {
+  job.ids = text.calibration.ids;
+  job.lengths = text.calibration.lengths;
+  RunMemory memory{plan_run_memory(recipe.limits, job, work), std::nullopt};
+  if (text.evaluation.defined()) {
+    // The artefact has the model's graph.
+    memory.evaluation = plan_eval_memory(model, &model, text.evaluation, recipe.limits, job.device, work);
+  }
+  return memory;
+}
+
 std::vector<std::unique_ptr<ArtifactWriter>> open_writers(const Recipe& recipe, const Plan& plan,
                                                           const ModelFolder& model,
                                                           const std::filesystem::path& folder) {
@@ -235,15 +256,16 @@ void run_pipeline(const RunRequest& request) {
   const Algorithms algorithms = make_algorithms(recipe);
   CalibrationJob job = make_job(recipe, plan, model, algorithms, device, compute);
   const std::filesystem::path work = work_folder(request.memory.work, recipe.output.path.parent_path());
-  const MemoryPlan memory = plan_run_memory(recipe, job, work);
   if (request.dry_run) {
-    fmt::print("{}{}", describe_plan(plan, recipe, model.graph), describe_memory(memory));
-    return print_dataset(request, read_data(recipe, plan, model));
+    const RunText text = read_data(recipe, plan, model);
+    const RunMemory memory = plan_memory_of(recipe, model, text, job, work);
+    fmt::print("{}{}", describe_plan(plan, recipe, model.graph), describe_memory(memory.calibration));
+    if (memory.evaluation) fmt::print("{}", describe_eval_memory(*memory.evaluation));
+    return print_dataset(request, text);
   }
 
   check_output_apart(recipe);
   RunReport report(recipe, plan, model, device, compute);
-  report.set_memory(memory);
   Progress progress(request.quiet);
   OutputFolder output(recipe.output.path, request.overwrite);
 
@@ -253,18 +275,14 @@ void run_pipeline(const RunRequest& request) {
   progress.line(summarise_dataset(text.calibration));
   for (const std::string& warning : text.warnings) progress.line("warning: " + warning);
 
-  HiddenStorage evaluation;
-  if (text.evaluation.defined()) {
-    const EvalMemory planned = plan_eval_memory(model, &model, text.evaluation, recipe.limits, device, work);
-    report.set_eval_memory(planned);
-    evaluation = planned.storage;
-  }
+  // All of the run is planned before any of it is computed: a limit is refused now, or kept.
+  const RunMemory memory = plan_memory_of(recipe, model, text, job, work);
+  report.set_memory(memory.calibration);
+  if (memory.evaluation) report.set_eval_memory(*memory.evaluation);
 
   auto writers =
       report.timed("open output", [&] { return open_writers(recipe, plan, model, output.path()); });
-  job.ids = text.calibration.ids;
-  job.lengths = text.calibration.lengths;
-  job.storage = memory.storage;
+  job.storage = memory.calibration.storage;
   WrittenTensors written;
   report.timed("quantise", [&] { quantise(job, writers, report, written, progress); });
 
@@ -272,7 +290,8 @@ void run_pipeline(const RunRequest& request) {
   report.timed("read back", [&] { written.compare(artifact); });
   if (text.evaluation.defined()) {
     report.set_evaluation(report.timed("evaluate", [&] {
-      return evaluate_with_progress(artifact, &model, text.evaluation, device, compute, evaluation, progress);
+      return evaluate_with_progress(artifact, &model, text.evaluation, device, compute,
+                                    memory.evaluation->storage, progress);
     }));
   }
   for (const auto& writer : writers) {

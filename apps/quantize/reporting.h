@@ -24,7 +24,7 @@ namespace lathe {
 /// A run's text as token ids.
 struct RunText {
   CalibrationSet calibration;
-  std::vector<std::string> warnings;  // about it
+  std::vector<std::string> warnings;  // about it, and about the plan
   at::Tensor evaluation;              // Long [rows, ctx]; undefined where the recipe asks for none
 };
 

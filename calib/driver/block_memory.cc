@@ -12,9 +12,9 @@ namespace lathe {
 namespace {
 
 constexpr uint64_t kFloat = 4, kDouble = 8;
-/// Copies of the weights of an input's linears that folds, solvers and the report hold at a time: scaled,
-/// rounded, and their difference.
-constexpr uint64_t kSolverCopies = 3;
+/// Folds, searches and reports work on a few MiB of a weight's rows at a time (rows_per_chunk), with some
+/// copies of them: scaled, rounded, their difference, its products.
+constexpr uint64_t kRows = uint64_t{8} << 20, kRowCopies = 8;
 /// Columns of a Gram matrix that are multiplied at a time (calib/stats/gram.cc).
 constexpr uint64_t kPanelColumns = 512;
 /// What of the sums is let go before the system gets it back.
@@ -30,7 +30,7 @@ struct ObservedInput {
 };
 
 /// Inputs that are observed in one sweep, by slot: one, or those of all experts.
-std::vector<std::vector<ObservedInput>> observed_inputs(const CalibrationJob& job, size_t block) {
+std::map<Slot, std::vector<ObservedInput>> observed_inputs(const CalibrationJob& job, size_t block) {
   std::map<Input, ObservedInput> inputs;
   for (size_t i = 0; i < job.graph->blocks[block].linears.size(); ++i) {
     const Linear& linear = job.graph->blocks[block].linears[i];
@@ -45,9 +45,7 @@ std::vector<std::vector<ObservedInput>> observed_inputs(const CalibrationJob& jo
   }
   std::map<Slot, std::vector<ObservedInput>> slots;
   for (const auto& [input, observed] : inputs) slots[input.slot].push_back(observed);
-  std::vector<std::vector<ObservedInput>> result;
-  for (auto& [slot, observed] : slots) result.push_back(std::move(observed));
-  return result;
+  return slots;
 }
 
 /// FP64 sums of so many values, one product, and the finished FP32 matrix, which takes the place of the sums
@@ -71,12 +69,9 @@ uint64_t statistics_of(const ObservedInput& input, int64_t length, int64_t sampl
   return bytes + 16 * w * kDouble;
 }
 
-/// While its linears are folded and solved: the statistics, once more divided by a fold's scales, and copies
-/// of the weights.
-uint64_t solving(const ObservedInput& input, bool folds) {
-  const uint64_t matrix = input.width * input.width * kFloat;
-  const uint64_t matrices = input.wanted.cross_gram ? 2 : 1;
-  return (folds ? 2 : 1) * matrices * matrix + kSolverCopies * input.weights * kFloat;
+/// The statistics that a fold and a solver are given.
+uint64_t finished(const ObservedInput& input) {
+  return (input.wanted.cross_gram ? 2 : 1) * input.width * input.width * kFloat;
 }
 
 /// Experts are observed a few at a time (ExpertsPass::groups counts the sums alone, which are two thirds at
@@ -91,14 +86,58 @@ uint64_t largest_linear(const Block& block) {
   return values;
 }
 
+uint64_t bytes_reading(const Block& block, Slot slot) {
+  uint64_t values = 0;
+  for (const Linear* linear : block.reading(slot)) values += weights_in(*linear);
+  return values * kFloat;
+}
+
+/// The block's weights while a slot is observed and, after its sweep, while its linears are solved
+/// (BlockPass::drop_used_weights).
+struct HeldWeights {
+  uint64_t observing = 0, solving = 0;
+};
+
+HeldWeights held_weights(const Block& block, const std::vector<LinearTask>& tasks, Slot slot, bool remade) {
+  const uint64_t all = block_bytes(block);
+  if (slot == Slot::attention_in || slot == Slot::attention_out) return {all, all};
+  const uint64_t mlp =
+      all - bytes_reading(block, Slot::attention_in) - bytes_reading(block, Slot::attention_out);
+  if (slot == Slot::mlp_in) return {all, mlp};
+  bool used_up = !remade && !block.experts;  // gate and up
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    if (block.linears[i].input.slot == Slot::mlp_in && tasks[i].solver == nullptr) used_up = false;
+  }
+  return {mlp, used_up ? mlp - bytes_reading(block, Slot::mlp_in) : mlp};
+}
+
+/// What the block takes while one slot is observed, or solved, whichever is more.
+BlockMemory at_slot(const CalibrationJob& job, const Block& block, const HeldWeights& held,
+                    const std::vector<ObservedInput>& slot, int64_t samples, int64_t length) {
+  const int64_t tokens = length * std::min(samples, chunk_rows(length, job.device));
+  uint64_t observing = 0, largest = 0, solving = 0, rows = 0;
+  for (const ObservedInput& input : slot) {
+    observing += statistics_of(input, length, samples);
+    largest = std::max(largest, statistics_of(input, length, samples));
+    solving = std::max(solving, finished(input));
+    rows = std::max(rows, std::min(kRows, input.weights * kFloat));
+  }
+  if (slot.size() > 1) observing = std::min(observing, experts_statistics(largest, slot.front().width));
+  if (slot.size() > 1) solving += observing;  // the other experts' wait meanwhile
+  BlockMemory sweep{.weights = held.observing, .statistics = observing};
+  sweep.scratch = forward_bytes(block, tokens);
+  const BlockMemory solve{.weights = held.solving, .statistics = solving, .scratch = kRowCopies * rows};
+  return sweep.total() > solve.total() ? sweep : solve;
+}
+
 }  // namespace
 
 uint64_t gram_bytes(const CalibrationJob& job) {
   uint64_t largest = 0;
   for (size_t b = 0; b < job.graph->blocks.size(); ++b) {
     uint64_t bytes = 0;
-    for (const auto& slot : observed_inputs(job, b)) {
-      for (const ObservedInput& input : slot) bytes += input.width * input.width * kFloat;
+    for (const auto& [slot, inputs] : observed_inputs(job, b)) {
+      for (const ObservedInput& input : inputs) bytes += input.width * input.width * kFloat;
     }
     largest = std::max(largest, bytes);
   }
@@ -112,29 +151,20 @@ BlockMemory block_memory(const CalibrationJob& job, int64_t samples, int64_t len
   BlockMemory most;
   for (size_t b = 0; b < job.graph->blocks.size(); ++b) {
     const Block& block = job.graph->blocks[b];
-    const uint64_t weights = block_bytes(block);
-    uint64_t quantised = 0, working = 0, statistics = 0;
-    for (const auto& slot : observed_inputs(job, b)) {
-      uint64_t observing = 0, solved = 0, largest = 0;
-      for (const ObservedInput& input : slot) {
-        quantised += input.weights;
-        observing += statistics_of(input, length, samples);
-        largest = std::max(largest, statistics_of(input, length, samples));
-        solved = std::max(solved, solving(input, folds));
-      }
-      if (slot.size() > 1) observing = std::min(observing, experts_statistics(largest, slot.front().width));
-      if (slot.size() > 1) solved += observing;  // the other experts' wait meanwhile
-      working = std::max({working, observing + forward_bytes(block, tokens), solved});
-      statistics = std::max(statistics, observing);
+    BlockMemory here{.weights = block_bytes(block), .scratch = forward_bytes(block, tokens)};
+    uint64_t quantised = 0;
+    for (const auto& [slot, inputs] : observed_inputs(job, b)) {
+      const HeldWeights held = held_weights(block, job.tasks[b], slot, remade);
+      const BlockMemory found = at_slot(job, block, held, inputs, samples, length);
+      if (found.total() > here.total()) here = found;
+      for (const ObservedInput& input : inputs) quantised += input.weights;
     }
-    working = std::max(working, forward_bytes(block, tokens));
-    most.weights = std::max(most.weights, weights);
-    most.originals = std::max(
-        most.originals, (originals ? weights : 0) + (remade && folds ? largest_linear(block) * kFloat : 0));
-    most.codes = std::max(most.codes, quantised + quantised / 8);  // a byte each; scales and zero points
-    most.statistics = std::max(most.statistics, statistics);
-    most.scratch = std::max(most.scratch, working - std::min(working, statistics));
+    here.originals =
+        (originals ? block_bytes(block) : 0) + (remade && folds ? largest_linear(block) * kFloat : 0);
+    here.codes = quantised + quantised / 8;  // a byte each; scales and zero points
+    if (here.total() > most.total()) most = here;
   }
+  most.next = largest_block_bytes(*job.graph);
   return most;
 }
 

@@ -7,17 +7,20 @@
 
 namespace lathe {
 
-/// Bytes on the compute device, at most.
+/// Bytes on the compute device, at most, at the moment when a block takes most.
 struct BlockMemory {
-  uint64_t weights = 0;     // one block in FP32
+  uint64_t next = 0;        // the next block's weights, FP32
+  uint64_t weights = 0;     // those of the block at hand that are not used up
   uint64_t originals = 0;   // the same as loaded, where a stream runs on it while it is being replaced
   uint64_t codes = 0;       // the quantised block, until it is written
-  uint64_t statistics = 0;  // the largest input's sums, their buffers and what they become
-  uint64_t scratch = 0;     // while that input's linears are folded and solved, or a chunk is computed
+  uint64_t statistics = 0;  // an input's sums and their buffers, or what they became
+  uint64_t scratch = 0;     // to fold and solve that input's linears, or to compute a chunk
+
+  uint64_t total() const { return next + weights + originals + codes + statistics + scratch; }
 };
 
-/// The largest block's, for `samples` of `length` tokens. `remade`: values inside a block are made twice, for
-/// which the weights before a fold are kept.
+/// The most of all blocks, for `samples` of `length` tokens. `remade`: values inside a block are made twice,
+/// for which its weights are kept longer.
 BlockMemory block_memory(const CalibrationJob& job, int64_t samples, int64_t length, bool remade);
 
 /// The Gram matrices, FP32, of all inputs of the largest block that are observed.

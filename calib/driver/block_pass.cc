@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "calib/driver/experts_pass.h"
@@ -39,36 +40,35 @@ BlockPass::BlockPass(const CalibrationJob& job, size_t index, BlockWeights weigh
 
 BlockOutcome BlockPass::run(const Progress& progress) {
   progress("attention input");
-  calibrate(Slot::attention_in, [](BlockStream& s, RowRange rows) { return s.attention_in(rows); }, {});
+  calibrate(Slot::attention_in, [](BlockStream& s, RowRange rows) { return s.attention_in(rows); });
   progress("attention");
   for_each_stream([](BlockStream& s) { s.begin_attention_out(); });
-  calibrate(Slot::attention_out, [](BlockStream& s, RowRange rows) { return s.attention_out(rows); }, {});
+  calibrate(Slot::attention_out, [](BlockStream& s, RowRange rows) { return s.attention_out(rows); });
   progress("mlp input");
-  calibrate(
-      Slot::mlp_in, [](BlockStream& s, RowRange rows) { return s.mlp_in(rows); }, [&] { drop_attention(); });
+  calibrate(Slot::mlp_in, [](BlockStream& s, RowRange rows) { return s.mlp_in(rows); });
   if (block_.experts) calibrate_experts(progress);
   if (!block_.experts || block_.has_shared_expert()) {
     progress("mlp");
     for_each_stream([](BlockStream& s) { s.begin_mlp_mid(); });
-    calibrate(Slot::mlp_mid, [](BlockStream& s, RowRange rows) { return s.mlp_mid(rows); }, {});
+    calibrate(Slot::mlp_mid, [](BlockStream& s, RowRange rows) { return s.mlp_mid(rows); });
   }
   sweep([&](RowRange rows) { for_each_stream([&](BlockStream& s) { s.leave(rows); }); });
   return solver_.take_outcome();
 }
 
-void BlockPass::calibrate(Slot slot, const Produce& produce, const std::function<void()>& moved) {
+void BlockPass::calibrate(Slot slot, const Produce& produce) {
   const Input input{slot, std::nullopt};
   const std::vector<size_t> readers = solver_.readers(input), followers = solver_.followers(input);
   if (followers.empty()) {
-    if (!moved) return;
+    if (slot != Slot::mlp_in) return;  // only this sweep moves the streams on
     sweep([&](RowRange rows) { for_each_stream([&](BlockStream& s) { produce(s, rows); }); });
-    moved();
+    drop_used_weights(slot);
     return;
   }
   std::optional<StatsCollector> collector = collector_for(slot, followers);
   const bool pair = solver_.needs(followers).cross_gram;
   sweep([&](RowRange rows) { observe(*collector, pair, produce, rows); });
-  if (moved) moved();
+  drop_used_weights(slot);
   InputStats stats = collector->finish();
   collector.reset();  // its sums are as large as the statistics
   const bool before_experts = block_.experts && slot == Slot::mlp_in;
@@ -90,13 +90,23 @@ void BlockPass::calibrate_experts(const Progress& progress) {
   release_free_memory();
 }
 
-void BlockPass::drop_attention() {
-  for_each_stream([](BlockStream& s) { s.attention_done(); });
-  for (const Slot slot : {Slot::attention_in, Slot::attention_out}) {
-    for (const Linear* linear : block_.reading(slot)) {
-      weights_.drop_weight(*linear);
-      if (original_) original_->drop_weight(*linear);
-    }
+void BlockPass::drop_used_weights(Slot slot) {
+  if (slot == Slot::mlp_in) {
+    for_each_stream([](BlockStream& s) { s.attention_done(); });
+    drop_readers(Slot::attention_in);
+    drop_readers(Slot::attention_out);
+  }
+  // Gate and up, where what they make is kept; unless a fold may still change what is written of them.
+  const std::vector<const Linear*> readers = block_.reading(Slot::mlp_in);
+  const auto solved = [&](const Linear* linear) { return solver_.solved(*linear); };
+  if (slot == Slot::mlp_mid && !block_.experts && job_.storage.inner && std::ranges::all_of(readers, solved))
+    drop_readers(Slot::mlp_in);
+}
+
+void BlockPass::drop_readers(Slot slot) {
+  for (const Linear* linear : block_.reading(slot)) {
+    weights_.drop_weight(*linear);
+    if (original_) original_->drop_weight(*linear);
   }
 }
 

@@ -33,12 +33,11 @@ class BlockPass {
 
   void calibrate_experts(const Progress& progress);
 
-  /// One slot: a sweep that makes its values and observes them, then its folds and solves. `moved`: what to
-  /// do once the sweep has moved the streams on; empty where it doesn't, so that it can be left out if
-  /// nothing reads the values.
-  void calibrate(Slot slot, const Produce& produce, const std::function<void()>& moved);
-  /// Attention's weights are not used again: memory for the MLP.
-  void drop_attention();
+  /// One slot: a sweep that makes its values and observes them, then its folds and solves.
+  void calibrate(Slot slot, const Produce& produce);
+  /// After the slot's sweep: lets weights go that are not used again, for the statistics and their solver.
+  void drop_used_weights(Slot slot);
+  void drop_readers(Slot slot);
   void observe(StatsCollector& collector, bool pair, const Produce& produce, RowRange rows);
   StatsCollector collector_for(Slot slot, const std::vector<size_t>& readers) const;
   void sweep(const std::function<void(RowRange)>& visit) const;

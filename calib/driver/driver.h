@@ -74,7 +74,8 @@ struct LinearOutcome {
   QuantizedTensor quantized;  // on the CPU
   Distortion distortion;      // against the folded weights, on the inputs they really get
   bool clipped = false;       // a transform offered a range
-  double seconds = 0;         // transform and solve, shared evenly by linears solved together
+  double seconds = 0;         // transform and solve, shared evenly by linears solved together; on a GPU
+                              // until they are queued
   std::vector<std::string> events;
 };
 

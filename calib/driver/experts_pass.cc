@@ -8,6 +8,7 @@
 
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
+#include "lib/tensor/copy_stream.h"
 
 namespace lathe {
 namespace {
@@ -48,6 +49,7 @@ void ExpertsPass::run(const InputStats& all_tokens, const std::vector<at::Tensor
                       const Progress& progress) {
   divisors_ = divisors;
   progress("routing");
+  ask_router();
   count_tokens();
   for (const Slot slot : {Slot::mlp_in, Slot::mlp_mid}) {
     for (const std::vector<int64_t>& experts : groups(slot)) {
@@ -58,18 +60,42 @@ void ExpertsPass::run(const InputStats& all_tokens, const std::vector<at::Tensor
   solver_.set_expert_tokens(tokens_);
 }
 
-void ExpertsPass::count_tokens() {
-  at::Tensor counts = at::zeros({block_.experts->count}, at::TensorOptions().dtype(at::kLong));
+at::Tensor ExpertsPass::Route::of(int64_t expert) const {
+  const int64_t first = begin.at(static_cast<size_t>(expert)),
+                end = begin.at(static_cast<size_t>(expert) + 1);
+  return tokens.narrow(0, first, end - first).to(at::kLong);
+}
+
+/// No fold or solve of an expert changes what the router reads, so one answer does for all sweeps; the device
+/// is waited for when it is queued for all chunks.
+void ExpertsPass::ask_router() {
+  std::vector<Routing::Order> queued;
   for (const RowRange rows : chunks_) {
     throw_if_cancelled();
-    at::Tensor experts = observed_.forward().route(observed_.mlp_in_again(rows)).experts.cpu();
-    if (counted_.defined()) {
-      const at::Tensor mask = counted_.narrow(0, rows.first, rows.count).flatten();
-      experts = experts.index({mask});
-    }
-    counts += at::bincount(experts.flatten(), /*weights=*/{}, block_.experts->count);
+    const Routing routing = observed_.forward().route(observed_.mlp_in_again(rows));
+    const Routing::Order order = routing.order(block_.experts->count);
+    queued.push_back({order.places.div(routing.experts.size(1), "floor").to(at::kInt), order.begins});
   }
-  tokens_.assign(counts.const_data_ptr<int64_t>(), counts.const_data_ptr<int64_t>() + counts.numel());
+  for (const Routing::Order& order : queued) {
+    const at::Tensor begins = order.begins.cpu();
+    const int64_t* const first = begins.const_data_ptr<int64_t>();
+    routes_.push_back({order.places.cpu(), {first, first + begins.numel()}});
+  }
+}
+
+void ExpertsPass::count_tokens() {
+  tokens_.assign(static_cast<size_t>(block_.experts->count), 0);
+  for (size_t chunk = 0; chunk < chunks_.size(); ++chunk) {
+    at::Tensor counts;
+    if (counted_.defined()) {
+      counts = counted_.narrow(0, chunks_[chunk].first, chunks_[chunk].count).flatten().to(at::kLong);
+    }
+    for (int64_t expert = 0; expert < block_.experts->count; ++expert) {
+      const at::Tensor tokens = routes_[chunk].of(expert);
+      tokens_[static_cast<size_t>(expert)] +=
+          counts.defined() ? counts.index_select(0, tokens).sum().item<int64_t>() : tokens.numel();
+    }
+  }
 }
 
 /// Experts that have something to solve, in order, as many together as their statistics' size allows.
@@ -94,17 +120,24 @@ void ExpertsPass::calibrate(Slot slot, const std::vector<int64_t>& experts, cons
   std::vector<Task> tasks;
   for (const int64_t expert : experts) tasks.push_back(task({slot, expert}));
   if (std::ranges::any_of(tasks, [](const Task& t) { return t.collector.has_value(); })) sweep(slot, tasks);
+  // All experts' statistics before the first is solved: on a GPU that is one wait for all of them.
+  std::vector<InputStats> stats;
   for (Task& task : tasks) {
+    stats.push_back(statistics(slot, task, all_tokens));
+    task.collector.reset();  // its sums are larger than the statistics
+  }
+  for (size_t k = 0; k < tasks.size(); ++k) {
+    const Task& task = tasks[k];
     const Input input{slot, task.expert};
-    InputStats stats = statistics(slot, task, all_tokens);
-    task.collector.reset();
     const bool blind = below_floor(task.expert) && job_.experts.fallback == ExpertFallback::weight_only;
     if (blind) {
       solver_.leave_edges(input, "too few tokens for a scale: " + fallback_note(task.expert));
     } else {
-      solver_.fold(input, stats, [](const at::Tensor&) {});  // mlp_mid is made again, from the folded weights
+      // mlp_mid is made again, from the folded weights
+      solver_.fold(input, stats[k], [](const at::Tensor&) {});
     }
-    solver_.solve(task.readers, stats, below_floor(task.expert) ? fallback_note(task.expert) : "");
+    solver_.solve(task.readers, stats[k], below_floor(task.expert) ? fallback_note(task.expert) : "");
+    stats[k] = {};
   }
 }
 
@@ -130,24 +163,23 @@ ExpertsPass::Task ExpertsPass::task(const Input& input) const {
 }
 
 void ExpertsPass::sweep(Slot slot, std::vector<Task>& tasks) {
-  for (const RowRange rows : chunks_) {
+  for (size_t chunk = 0; chunk < chunks_.size(); ++chunk) {
     throw_if_cancelled();
-    const Chunk observed{observed_.mlp_in_again(rows), &observed_};
-    const Chunk reference = reference_ ? Chunk{reference_->mlp_in_again(rows), reference_} : observed;
-    const Routing routing = observed_.forward().route(observed.mlp_in);
+    const Chunk observed{observed_.mlp_in_again(chunks_[chunk]), &observed_};
+    const Chunk reference =
+        reference_ ? Chunk{reference_->mlp_in_again(chunks_[chunk]), reference_} : observed;
     for (Task& task : tasks) {
-      if (task.collector) observe(slot, task, rows, observed, reference, routing);
+      if (task.collector) observe(slot, task, chunk, observed, reference);
     }
   }
 }
 
-void ExpertsPass::observe(Slot slot, Task& task, RowRange rows, const Chunk& observed, const Chunk& reference,
-                          const Routing& routing) {
-  const at::TensorOptions longs = routing.experts.options();
-  const at::Tensor tokens =
-      task.all_rows ? at::arange(observed.mlp_in.size(0), longs) : routing.rows_of(task.expert).tokens;
-  if (tokens.numel() == 0) return;
-  const at::Tensor places = tokens.cpu();
+void ExpertsPass::observe(Slot slot, Task& task, size_t chunk, const Chunk& observed,
+                          const Chunk& reference) {
+  const RowRange rows = chunks_[chunk];
+  const at::Tensor places =
+      task.all_rows ? at::arange(observed.mlp_in.size(0), at::kLong) : routes_[chunk].of(task.expert);
+  if (places.numel() == 0) return;
   at::Tensor mask;
   if (counted_.defined()) {
     mask = counted_.narrow(0, rows.first, rows.count).flatten().index_select(0, places);
@@ -156,6 +188,7 @@ void ExpertsPass::observe(Slot slot, Task& task, RowRange rows, const Chunk& obs
   for (int64_t i = 0; i < places.numel(); ++i) {
     task.shown->push_back(first + places.const_data_ptr<int64_t>()[i]);
   }
+  const at::Tensor tokens = queued_copy(places, job_.device);
   const at::Tensor x = values(slot, task.expert, observed, tokens, job_.propagate == Propagate::reference);
   if (solver_.needs(task.readers).cross_gram) {
     task.collector->observe_pair(x, values(slot, task.expert, reference, tokens, true), mask);

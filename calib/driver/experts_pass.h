@@ -1,7 +1,7 @@
 // The experts of a block's sparse MLP: each has inputs of its own, the rows that the router sends to it, and
 // so statistics, folds and solves of its own.
 //
-//   the tokens of each expert are counted
+//   the router is asked once where each token goes, and the tokens of each expert are counted
 //   for a few experts at a time:   sweep: statistics of their rows of mlp_in  -> solve gate and up of each
 //   for a few experts at a time:   sweep: statistics of their mlp_mid         -> fold up -> down, solve down
 //
@@ -54,18 +54,24 @@ class ExpertsPass {
     std::optional<StatsCollector> collector;      // none where its statistics are known without a sweep
     std::shared_ptr<std::vector<int64_t>> shown;  // the tokens that the collector was shown
   };
+  /// Where the tokens of one chunk go, on the CPU.
+  struct Route {
+    at::Tensor tokens;           // Int, those of the first expert, then those of the second, ...; ascending
+    std::vector<int64_t> begin;  // of each expert's; one more at the end
+    at::Tensor of(int64_t expert) const;  // Long
+  };
   /// Rows of one chunk in one stream.
   struct Chunk {
     at::Tensor mlp_in;  // [tokens, hidden]
     const BlockStream* stream = nullptr;
   };
 
+  void ask_router();
   void count_tokens();
   void calibrate(Slot slot, const std::vector<int64_t>& experts, const InputStats& all_tokens);
   Task task(const Input& input) const;
   void sweep(Slot slot, std::vector<Task>& tasks);
-  void observe(Slot slot, Task& task, RowRange rows, const Chunk& observed, const Chunk& reference,
-               const Routing& routing);
+  void observe(Slot slot, Task& task, size_t chunk, const Chunk& observed, const Chunk& reference);
   at::Tensor values(Slot slot, int64_t expert, const Chunk& chunk, const at::Tensor& tokens,
                     bool divide) const;
   InputStats statistics(Slot slot, Task& task, const InputStats& all_tokens) const;
@@ -82,6 +88,7 @@ class ExpertsPass {
   const BlockStream* reference_;
   const at::Tensor& counted_;
   const std::vector<RowRange>& chunks_;
+  std::vector<Route> routes_;    // of each chunk
   std::vector<int64_t> tokens_;  // that each expert gets and that count
   std::vector<at::Tensor> divisors_;
 };

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "lib/base/error.h"
+#include "lib/tensor/aten.h"
 
 namespace lathe {
 namespace {
@@ -48,14 +49,23 @@ at::Tensor all_rows(const Linear& linear, const ScaleEdge& edge, const at::Tenso
   return rows;
 }
 
-/// Divides rows (and their bias) of a linear; solved ones by their scales, kept ones by their values.
+/// A weight times `factors` (which broadcast), in the weight's own memory where nobody else holds it.
+at::Tensor multiplied(at::Tensor weight, const at::Tensor& factors) {
+  return sole_owner(weight) ? weight.mul_(factors) : weight * factors;
+}
+
+/// Divides rows (and their bias) of a linear; solved ones by their scales, kept ones by their values. A
+/// solved one's values are made anew only where they are still needed.
 void divide_rows(BlockState& state, const ScaleEdge& edge, const at::Tensor& scales) {
   const Linear& linear = producer_linear(*state.block, edge);
   const at::Tensor row_scales = all_rows(linear, edge, scales);
   const auto solved = state.solved.find(linear.name);
   if (solved != state.solved.end()) {
     solved->second.scale_rows(row_scales.reciprocal());
-    state.weights->set_weight(linear, solved->second.dequantize());
+    if (state.weights->holds_weight(linear)) {
+      state.weights->drop_weight(linear);
+      state.weights->set_weight(linear, solved->second.dequantize());
+    }
   } else {
     const at::Tensor weight =
         round_to(state.weights->weight(linear) / row_scales.unsqueeze(1), state.float_dtype);
@@ -85,7 +95,7 @@ at::Tensor apply_fold(BlockState& state, const ScaleEdge& edge, const at::Tensor
   }
   for (const Linear* consumer : state.block->consumers(edge)) {
     LATHE_ASSERT(!state.solved.contains(consumer->name), "{} is folded after it was solved", consumer->name);
-    at::Tensor weight = state.weights->weight(*consumer) * effective;
+    at::Tensor weight = multiplied(state.weights->take_weight(*consumer), effective);
     if (!state.to_solve.contains(consumer->name)) {
       weight = round_to(weight, state.float_dtype);
       state.changed[consumer->name + ".weight"] = weight;

@@ -87,7 +87,7 @@ void InputSolver::fold(const Input& input, InputStats& stats,
                                 .note = decision.note});
       if (!decision.scales.defined()) continue;
       const at::Tensor effective = apply_fold(state_, edge, decision.scales);
-      stats = stats.with_inputs_divided(effective);
+      stats = std::move(stats).with_inputs_divided(effective);
       folded(effective);
     }
   }
@@ -138,24 +138,29 @@ void InputSolver::solve_together(const std::vector<size_t>& linears, const Input
                linears.size());
   for (size_t k = 0; k < linears.size(); ++k) {
     keep(block_.linears[linears[k]], shared.linears[k], std::move(results[k]), stats);
-    shared.linears[k].weight.reset();  // the replaced weight is not needed any more
   }
 }
 
-void InputSolver::keep(const Linear& linear, const LinearProblem& solved, SolveResult result,
+void InputSolver::keep(const Linear& linear, LinearProblem& solved, SolveResult result,
                        const InputStats& stats) {
-  const at::Tensor values = result.quantized.dequantize();
   outcome_.linears.push_back({.linear = &linear,
                               .quantized = {},
-                              .distortion = measure_distortion(solved.weight, values, stats.gram),
+                              .distortion = {},
                               .clipped = solved.range.has_value(),
                               .seconds = 0,
                               .events = std::move(result.events)});
-  weights_.set_weight(linear, values);
+  distortions_.push_back(distortion_sums(solved.weight, result.quantized, stats.gram));
+  solved.weight.reset();  // the old weight goes before the new one comes
+  weights_.drop_weight(linear);
+  weights_.set_weight(linear, result.quantized.dequantize());
   state_.solved[linear.name] = std::move(result.quantized);
 }
 
 BlockOutcome InputSolver::take_outcome() {
+  for (size_t k = 0; k < distortions_.size(); ++k) {
+    outcome_.linears[k].distortion = distortions_[k].read();
+  }
+  distortions_.clear();
   for (LinearOutcome& linear : outcome_.linears) {
     QuantizedTensor& tensor = state_.solved.at(linear.linear->name);
     move_to_cpu(tensor);

@@ -32,6 +32,7 @@ class InputSolver {
   void leave_edges(const Input& input, const std::string& note);
   /// Solves linears that read one input. `event`, where not empty, stands in the outcome of each.
   void solve(const std::vector<size_t>& readers, const InputStats& stats, const std::string& event = "");
+  bool solved(const Linear& linear) const { return state_.solved.contains(linear.name); }
   void set_expert_tokens(std::vector<int64_t> tokens) { outcome_.expert_tokens = std::move(tokens); }
   /// The outcome, its tensors on the CPU. Once, at the end.
   BlockOutcome take_outcome();
@@ -40,7 +41,7 @@ class InputSolver {
   LinearProblem problem(size_t linear) const;
   SharedInputProblem problem(const std::vector<size_t>& readers, const InputStats& stats) const;
   void solve_together(const std::vector<size_t>& linears, const InputStats& stats);
-  void keep(const Linear& linear, const LinearProblem& solved, SolveResult result, const InputStats& stats);
+  void keep(const Linear& linear, LinearProblem& solved, SolveResult result, const InputStats& stats);
 
   const CalibrationJob& job_;
   const Block& block_;
@@ -48,6 +49,7 @@ class InputSolver {
   BlockWeights& weights_;
   BlockState state_;
   BlockOutcome outcome_;
+  std::vector<DistortionSums> distortions_;  // as outcome_.linears; read at the block's end
 };
 
 }  // namespace lathe

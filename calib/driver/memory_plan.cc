@@ -82,12 +82,12 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage) {
         times(store_bytes(request, storage, *storage.inner, inner_width(*job.graph), job.compute), streams);
   }
   const BlockMemory block = block_memory(job, request.samples, request.length, !storage.inner);
-  const uint64_t blocks = 2 * block.weights + block.originals;  // the next one is read meanwhile
+  const uint64_t blocks = block.next + block.weights + block.originals;  // the next one is read meanwhile
   const uint64_t work = block.codes + block.statistics + block.scratch;
   const MemoryBytes program = program_memory(request.base_ram, job.device);
   const MemoryBytes computing = cpu ? MemoryBytes{blocks + work, 0, 0}
                                     // Beside the device's: the pinned copy on the way there, and the codes.
-                                    : MemoryBytes{block.weights + block.codes, blocks + work, 0};
+                                    : MemoryBytes{block.next + block.codes, blocks + work, 0};
   Way way{storage, program + hidden + inner + computing, {}};
   const auto all = [](const MemoryBytes& bytes) { return bytes.ram + bytes.vram + bytes.disk; };
   way.parts = {{"program and text", all(program)},
@@ -132,7 +132,12 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
   std::vector<MemoryBytes> peaks;
   for (const StreamStorage& storage : placements(request)) {
     ways.push_back(assess(request, storage));
-    peaks.push_back(ways.back().peak);
+    Way& way = ways.back();
+    if (way.peak.ram < request.reached_ram) {
+      way.parts.emplace_back("more, while the data was read", request.reached_ram - way.peak.ram);
+      way.peak.ram = request.reached_ram;
+    }
+    peaks.push_back(way.peak);
   }
   const MemoryLimits limits = effective_limits(request.limits, request.machine);
   size_t chosen = choose_way(peaks, limits, "calibration");

@@ -16,8 +16,10 @@ struct MemoryRequest {
   int64_t samples = 0, length = 0;
   MemoryLimits limits;    // what the user said
   MachineMemory machine;  // what there is, where the user said nothing
-  /// RAM of the process that is not the driver's: program, libraries, text, an output's buffers.
+  /// RAM of the process that is not the driver's: program, libraries, token ids, an output's buffers.
   uint64_t base_ram = 0;
+  /// What the process has taken already at its peak, while it read the data.
+  uint64_t reached_ram = 0;
 };
 
 struct MemoryPlan {

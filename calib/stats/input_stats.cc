@@ -2,15 +2,17 @@
 
 #include <ATen/ATen.h>
 
+#include "lib/tensor/aten.h"
+
 namespace lathe {
 namespace {
 
 /// gram[i, j] / (s_i s_j). The factor of a pair is one symmetric product, so the result is as symmetric as
-/// the input.
+/// the input. In place where nobody else holds the matrix.
 at::Tensor gram_divided(const at::Tensor& gram, const at::Tensor& inverse) {
   if (!gram.defined()) return {};
   constexpr int64_t kRows = 512;
-  at::Tensor result = at::empty_like(gram);
+  at::Tensor result = sole_owner(gram) ? gram : at::empty_like(gram);
   for (int64_t row = 0; row < gram.size(0); row += kRows) {
     const at::Tensor factors = inverse.slice(0, row, row + kRows).unsqueeze(1) * inverse.unsqueeze(0);
     at::Tensor rows = result.slice(0, row, row + kRows);
@@ -29,7 +31,11 @@ MinMax times(const MinMax& range, const at::Tensor& factors) {
 
 }  // namespace
 
-InputStats InputStats::with_inputs_divided(const at::Tensor& scales) const {
+InputStats InputStats::with_inputs_divided(const at::Tensor& scales) const& {
+  return InputStats(*this).with_inputs_divided(scales);  // which shares its matrices with this
+}
+
+InputStats InputStats::with_inputs_divided(const at::Tensor& scales) && {
   const at::Tensor inverse = scales.to(at::kFloat).reciprocal();
   InputStats result;
   result.tokens = tokens;

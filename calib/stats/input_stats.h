@@ -32,10 +32,12 @@ struct InputStats {
   StatSet lost;
 
   /// The statistics of X with column j divided by scales[j] > 0 (a fold moved the scale out of the input; of
-  /// X_ref, too), without a second look at the data; exact but for the rounding of FP32. Tensors are not
-  /// changed in place. What depends on several channels at once or on a fixed magnitude (kLostByDivision, and
-  /// the kurtosis of all values) can't follow: it becomes undefined and is named in `lost`.
-  InputStats with_inputs_divided(const at::Tensor& scales) const;
+  /// X_ref, too), without a second look at the data; exact but for the rounding of FP32. What depends on
+  /// several channels at once or on a fixed magnitude (kLostByDivision, and the kurtosis of all values) can't
+  /// follow: it becomes undefined and is named in `lost`.
+  InputStats with_inputs_divided(const at::Tensor& scales) const&;
+  /// The same, in the memory of the matrices where nobody else holds them: one of them may be a gigabyte.
+  InputStats with_inputs_divided(const at::Tensor& scales) &&;
 
   /// The statistics that are held.
   StatSet held() const;

@@ -8,6 +8,7 @@
 #include "lib/base/error.h"
 #include "lib/kernels/channel_moments.h"
 #include "lib/kernels/value_counts.h"
+#include "lib/tensor/copy_stream.h"
 
 namespace lathe {
 namespace {
@@ -87,9 +88,10 @@ ObservedRows StatsCollector::counted_rows(const at::Tensor& x, const at::Tensor&
   const at::Tensor indices = indices_of(mask);
   add_runs(runs_, indices, first);
   if (indices.size(0) == count) return rows;
-  const at::Tensor moved_indices = indices.to(device_, /*non_blocking=*/true);
+  const at::Tensor moved_indices = queued_copy(indices, device_);
   const auto select = [&](const at::Tensor& values) {
-    return values.defined() ? values.index_select(0, moved_indices.to(values.device())) : values;
+    if (!values.defined()) return values;
+    return values.index_select(0, values.is_cpu() ? indices : moved_indices);
   };
   return {select(rows.x), select(rows.reference), select(rows.weights)};
 }

@@ -231,6 +231,21 @@ const std::string& Checkpoint::file_of(const std::string& name) const {
   return state_->shards[state_->place(name).shard].file;
 }
 
+void Checkpoint::rename(const std::string& from, const std::string& to) {
+  if (contains(to)) {
+    user_error("{}: tensors {} and {} are two spellings of one name; remove one of them",
+               state_->folder.string(), quote_text(from), quote_text(to));
+  }
+  const auto move = [&](auto& table) {
+    auto entry = table.extract(from);
+    LATHE_ASSERT(!entry.empty(), "no tensor {}", from);
+    entry.key() = to;
+    table.insert(std::move(entry));
+  };
+  move(state_->tensors);
+  move(state_->places);
+}
+
 void Checkpoint::split(const std::string& name, const std::vector<Part>& parts) {
   const State::Place whole = state_->place(name);
   const TensorInfo info = state_->tensors.at(name);

@@ -39,6 +39,9 @@ class Checkpoint {
   /// nothing hidden.
   std::vector<std::filesystem::path> side_files() const;
 
+  /// From then on the tensor `from` is called `to`. UserError where there is one of that name.
+  void rename(const std::string& from, const std::string& to);
+
   /// One matrix out of a tensor that holds several: rows [first_row, first_row + rows), leading dimensions
   /// flattened.
   struct Part {

@@ -21,8 +21,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMaxShards = 99'999;          // five digits in the file names
-constexpr size_t kMaxWrite = size_t{1} << 30;  // Linux writes at most 2 GiB - 4 KiB a call
+constexpr size_t kMaxShards = 99'999;  // five digits in the file names
+constexpr size_t kPiece = size_t{8} << 20;
 
 [[noreturn]] void disk_error(const fs::path& path, const char* action, int error) {
   user_error("{}: can't be {}: {}", path.string(), action, std::strerror(error));
@@ -57,8 +57,7 @@ class ShardFile {
 
   void write_at(uint64_t offset, std::span<const std::byte> bytes) const {
     while (!bytes.empty()) {
-      const ssize_t n =
-          ::pwrite(fd_, bytes.data(), std::min(bytes.size(), kMaxWrite), static_cast<off_t>(offset));
+      const ssize_t n = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
       if (n < 0 && errno == EINTR) continue;
       if (n <= 0) disk_error(path_, "written", n < 0 ? errno : ENOSPC);
       bytes = bytes.subspan(static_cast<size_t>(n));
@@ -154,13 +153,23 @@ ShardWriter::ShardWriter(ShardWriter&&) noexcept = default;
 ShardWriter& ShardWriter::operator=(ShardWriter&&) noexcept = default;
 
 void ShardWriter::write(const std::string& name, std::span<const std::byte> bytes) {
+  write(name, bytes, [](std::span<const std::byte>) {});
+}
+
+void ShardWriter::write(const std::string& name, std::span<const std::byte> bytes,
+                        const std::function<void(std::span<const std::byte>)>& written) {
   const auto found = state_->places.find(name);
   LATHE_ASSERT(found != state_->places.end(), "ShardWriter: tensor '{}' was not planned", name);
   Place& place = found->second;
   LATHE_ASSERT(!place.written, "ShardWriter: tensor '{}' was written before", name);
   LATHE_ASSERT(bytes.size() == place.bytes, "ShardWriter: tensor '{}': {} bytes planned, {} given", name,
                place.bytes, bytes.size());
-  ShardFile(state_->folder / state_->files[place.shard], 0).write_at(place.offset, bytes);
+  const ShardFile file(state_->folder / state_->files[place.shard], 0);
+  for (size_t begin = 0; begin < bytes.size(); begin += kPiece) {
+    const auto piece = bytes.subspan(begin, std::min(kPiece, bytes.size() - begin));
+    file.write_at(place.offset + begin, piece);
+    written(piece);
+  }
   place.written = true;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -41,6 +42,10 @@ class ShardWriter {
   /// InternalError for a name that was not planned, was written before, or whose size differs; UserError
   /// naming the file where the disk fails.
   void write(const std::string& name, std::span<const std::byte> bytes);
+  /// The same in pieces of some MiB; `written` is called with each that has been. For bytes of a mapped file,
+  /// which may be as large as a vocabulary and are in memory once they have been looked at.
+  void write(const std::string& name, std::span<const std::byte> bytes,
+             const std::function<void(std::span<const std::byte>)>& written);
   /// Syncs all, writes model.safetensors.index.json where there are several shards. InternalError if a tensor
   /// is missing.
   void finish();

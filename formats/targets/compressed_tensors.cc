@@ -16,6 +16,9 @@ using nlohmann::json;
 /// Version of the library whose layout this is and that the peer test loads our artefacts with.
 constexpr const char* kLibraryVersion = "0.19.0";
 
+/// All routed experts of a model, as a target.
+constexpr const char* kExperts = "re:.*\\.experts\\.\\d+\\..*";
+
 /// The largest group size below `wanted` that divides a row of `in` values.
 int64_t largest_divisor(int64_t in, int64_t wanted) {
   int64_t divisor = std::min(in, wanted);
@@ -23,8 +26,24 @@ int64_t largest_divisor(int64_t in, int64_t wanted) {
   return divisor;
 }
 
+/// What consumers can't load of a mixture of experts. transformers (5.17, DecompressExperts) and vLLM
+/// (CompressedTensorsWNA16MoEMethod) read experts without zero points; in both the gates are no quantisable
+/// modules.
+std::optional<std::string> refuses_experts(const PlannedLinear& linear) {
+  if (linear.role == LinearRole::router || linear.role == LinearRole::shared_expert_gate) {
+    return fmt::format("a quantised {} is read neither by transformers nor by vLLM; add '{}' to `ignore`",
+                       name_of(linear.role), name_of(linear.role));
+  }
+  if (linear.expert && !linear.scheme.symmetric) {
+    return "neither transformers nor vLLM reads zero points of experts; use `symmetric: true` for them, in a "
+           "rule of their own (target `expert`) before this one";
+  }
+  return std::nullopt;
+}
+
 std::optional<std::string> refuses(const PlannedLinear& linear) {
   const Scheme& scheme = linear.scheme;
+  if (const auto reason = refuses_experts(linear)) return reason;
   if (scheme.type != "int") {
     return fmt::format("scheme type '{}' can't be stored: pack-quantized holds int only", scheme.type);
   }
@@ -117,7 +136,10 @@ json quantization_config(const std::vector<PlannedLinear>& linears, const std::v
     auto group =
         std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == linear.scheme; });
     if (group == groups.end()) group = groups.insert(group, {linear.scheme, {}});
-    group->second.push_back(linear.name);
+    // Consumers stack experts and look for one scheme for all of them (the plan has seen to it): transformers
+    // in the group with such an expression, vLLM under names of its own.
+    const std::string name = linear.expert ? kExperts : linear.name;
+    if (std::ranges::find(group->second, name) == group->second.end()) group->second.push_back(name);
   }
   json config_groups = json::object();
   for (size_t i = 0; i < groups.size(); ++i) {

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "formats/safetensors/json_text.h"
 #include "formats/targets/compressed_tensors_reader.h"
 #include "formats/targets/float_reader.h"
@@ -70,6 +72,18 @@ bool is_quantized(const Checkpoint& checkpoint) {
   return true;
 }
 
+/// Everybody downstream sees the names that the graph gives, whatever release wrote the checkpoint.
+void unify_spellings(const ModelGraph& graph, Checkpoint& checkpoint) {
+  std::vector<std::pair<std::string, std::string>> changes;
+  for (const auto& [name, info] : checkpoint.tensors()) {
+    const auto change = std::ranges::find_if(
+        graph.spellings, [&](const SpellingChange& spelling) { return name.starts_with(spelling.from); });
+    if (change == graph.spellings.end()) continue;
+    changes.emplace_back(name, std::string(change->to) + name.substr(change->from.size()));
+  }
+  for (const auto& [from, to] : changes) checkpoint.rename(from, to);
+}
+
 /// Everybody downstream sees one weight for each linear, under the name that the graph gives it.
 void split_stacked_tensors(const ModelGraph& graph, Checkpoint& checkpoint) {
   for (const auto& [name, linears] :
@@ -94,6 +108,7 @@ ModelFolder open_model_folder(const std::filesystem::path& folder) {
   ModelFolder result;
   auto opened = std::make_shared<Checkpoint>(Checkpoint::open(folder));
   result.graph = build_graph(parse_model_config(opened->config(), (folder / "config.json").string()));
+  unify_spellings(result.graph, *opened);
   split_stacked_tensors(result.graph, *opened);
   result.checkpoint = opened;
   const Checkpoint& checkpoint = *result.checkpoint;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "formats/safetensors/shard_writer.h"
+#include "lib/model/graph.h"
 #include "lib/numeric/quantized_tensor.h"
 
 namespace lathe {
@@ -21,6 +22,8 @@ struct PlannedLinear {
   int64_t out = 0, in = 0;
   Scheme scheme;
   DType scale_dtype = DType::F16;
+  LinearRole role = LinearRole::q_proj;
+  bool expert = false;  // one of those among which a router chooses
 };
 
 struct Target {

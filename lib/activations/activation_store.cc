@@ -14,8 +14,11 @@ uint64_t row_bytes(const StoreSpec& spec, int64_t width) {
 
 int64_t window_rows(const StoreSpec& spec) { return std::min(spec.transfer_rows, spec.rows); }
 
-bool has_window(const StoreSpec& spec) {
-  return spec.placement == Placement::disk || (spec.placement == Placement::host && !spec.device.is_cpu());
+/// One where a file is read and written straight away, two where copies run beside the computation.
+size_t window_count(const StoreSpec& spec, bool copies) {
+  if (spec.placement == Placement::device) return 0;
+  if (copies) return 2;
+  return spec.placement == Placement::disk ? 1 : 0;
 }
 
 at::Tensor allocate(int64_t values, const StoreSpec& spec, bool on_device) {
@@ -47,25 +50,48 @@ std::string_view name_of(Placement placement) {
   internal_error("placement {}", static_cast<int>(placement));
 }
 
-ActivationStore::ActivationStore(const StoreSpec& spec) : spec_(spec), width_(spec.width) {
+ActivationStore::ActivationStore(const StoreSpec& spec)
+    : ActivationStore(spec, spec.device.is_cpu() ? nullptr : make_copy_engine(spec.device)) {}
+
+ActivationStore::ActivationStore(const StoreSpec& spec, std::unique_ptr<CopyEngine> copies)
+    : spec_(spec), width_(spec.width), copies_(std::move(copies)) {
   LATHE_ASSERT(spec.rows > 0 && spec.length > 0 && spec.width > 0 && spec.transfer_rows > 0,
                "activation store of {} rows, {} tokens, {} channels, {} rows moved at a time", spec.rows,
                spec.length, spec.width, spec.transfer_rows);
   const int64_t values = spec.length * spec.width;
-  if (spec.placement == Placement::disk) {
+  const bool on_disk = spec.placement == Placement::disk;
+  if (on_disk) {
     file_.emplace(spec.work, static_cast<uint64_t>(spec.rows) * row_bytes(spec, spec.width));
-    if (!spec.device.is_cpu()) staging_ = allocate(window_rows(spec) * values, spec, /*on_device=*/false);
   } else {
     values_ = allocate(spec.rows * values, spec, spec.placement == Placement::device);
   }
-  if (has_window(spec)) window_ = allocate(window_rows(spec) * values, spec, /*on_device=*/true);
+  windows_.resize(window_count(spec, copies_ != nullptr));
+  for (Window& window : windows_) {
+    window.values = allocate(window_rows(spec) * values, spec, /*on_device=*/true);
+    if (!copies_) continue;
+    if (on_disk) window.pinned = allocate(window_rows(spec) * values, spec, /*on_device=*/false);
+    window.left = copies_->computed();  // its memory may have been the computation's before
+  }
+}
+
+ActivationStore::~ActivationStore() {
+  for (const Window& window : windows_) {
+    for (const CopyEngine::Mark& mark : {window.out, window.busy}) {
+      if (mark) copies_->host_waits(mark);
+    }
+  }
 }
 
 void ActivationStore::set_width(int64_t width) {
   LATHE_ASSERT(width > 0 && width <= spec_.width, "a store of {} channels can't take {}", spec_.width, width);
   width_ = width;
-  held_ = {};
-  changed_ = false;
+  for (Window& window : windows_) {
+    window.held = {};
+    window.changed = false;
+    if (!copies_) continue;
+    window.left = copies_->computed();
+    if (window.out) window.busy = std::exchange(window.out, nullptr);  // nobody wants it, but it is under way
+  }
 }
 
 at::Tensor ActivationStore::slice(const at::Tensor& flat, int64_t base, RowRange rows) const {
@@ -74,22 +100,23 @@ at::Tensor ActivationStore::slice(const at::Tensor& flat, int64_t base, RowRange
       .view({rows.count, spec_.length, width_});
 }
 
-RowRange ActivationStore::window_at(int64_t row) const {
-  const int64_t first = row / spec_.transfer_rows * spec_.transfer_rows;
-  return {first, std::min(spec_.transfer_rows, spec_.rows - first)};
+uint64_t ActivationStore::offset_of(RowRange rows) const {
+  return static_cast<uint64_t>(rows.first) * row_bytes(spec_, width_);
+}
+
+RowRange ActivationStore::transfer_of(RowRange rows) const {
+  const int64_t first = rows.first / spec_.transfer_rows * spec_.transfer_rows;
+  const RowRange transfer{first, std::min(spec_.transfer_rows, spec_.rows - first)};
+  LATHE_ASSERT(contains(transfer, rows), "rows {} to {} are not moved together", rows.first, rows.end());
+  return transfer;
 }
 
 at::Tensor ActivationStore::read(RowRange rows) {
   if (direct()) return slice(values_, 0, rows);
-  if (!contains(held_, rows)) {
-    write_back();
-    const RowRange window = window_at(rows.first);
-    LATHE_ASSERT(contains(window, rows), "rows {} to {} are not moved together", rows.first, rows.end());
-    base_ = window.first;
-    held_ = window;
-    fetch(held_);
-  }
-  return slice(window_, base_, rows);
+  const RowRange transfer = transfer_of(rows);
+  Window& window = turn_to(transfer);
+  if (!contains(window.held, rows)) fetch(window, transfer);
+  return slice(window.values, window.base, rows);
 }
 
 void ActivationStore::write(RowRange rows, const at::Tensor& values) {
@@ -97,20 +124,19 @@ void ActivationStore::write(RowRange rows, const at::Tensor& values) {
   if (direct()) {
     place = slice(values_, 0, rows);
   } else {
-    const RowRange window = window_at(rows.first);
-    LATHE_ASSERT(contains(window, rows), "rows {} to {} are not moved together", rows.first, rows.end());
-    if (!contains(held_, rows)) {
+    Window& window = turn_to(transfer_of(rows));
+    if (!contains(window.held, rows)) {
       // Rows that follow what the window holds join it: a store is filled without being read first.
-      const bool follows = held_.count > 0 && window.first == base_ && rows.first == held_.end();
-      if (!follows) {
-        write_back();
-        base_ = window.first;
-        held_ = {rows.first, 0};
+      if (window.held.count > 0 && rows.first != window.held.end()) {
+        leave(window);
+        settle(window);
+        window.held = {};
       }
-      held_.count += rows.count;
+      if (window.held.count == 0) window.held.first = rows.first;
+      window.held.count += rows.count;
     }
-    changed_ = true;
-    place = slice(window_, base_, rows);
+    window.changed = true;
+    place = slice(window.values, window.base, rows);
   }
   LATHE_ASSERT(values.sizes() == place.sizes(), "a store got {} values instead of {}", values.numel(),
                place.numel());
@@ -118,36 +144,70 @@ void ActivationStore::write(RowRange rows, const at::Tensor& values) {
   place.copy_(values, /*non_blocking=*/true);
 }
 
-void ActivationStore::fetch(RowRange rows) {
-  at::Tensor place = slice(window_, base_, rows);
-  if (spec_.placement == Placement::host) {
-    place.copy_(slice(values_, 0, rows), /*non_blocking=*/true);
-    return;
-  }
-  const uint64_t offset = static_cast<uint64_t>(rows.first) * row_bytes(spec_, width_);
-  at::Tensor host = staging_.defined() ? slice(staging_, base_, rows) : place;
-  file_->read(offset, writable_bytes(host));
-  // Waits: the next fetch reads into the same pinned memory.
-  if (staging_.defined()) place.copy_(host);
-  if (rows.end() < spec_.rows) {
-    const RowRange next = window_at(rows.end());
-    file_->will_read(offset + host.nbytes(), static_cast<uint64_t>(next.count) * row_bytes(spec_, width_));
+/// The window for a transfer, made the current one: that which holds some of it, or else the other, emptied.
+/// So rows stand in one window at most, and what stands in none has been settled.
+ActivationStore::Window& ActivationStore::turn_to(RowRange transfer) {
+  const auto holds = [&](const Window& w) { return w.held.count > 0 && w.base == transfer.first; };
+  if (holds(windows_[current_])) return windows_[current_];
+  leave(windows_[current_]);
+  current_ = (current_ + 1) % windows_.size();
+  Window& window = windows_[current_];
+  if (holds(window)) return window;  // changes during a copy of it are harmless: they are sent again
+  settle(window);
+  window.base = transfer.first;
+  window.held = {};
+  return window;
+}
+
+/// The host memory that `rows` of a window are copied to and from.
+at::Tensor ActivationStore::host_side(Window& window, RowRange rows) {
+  if (spec_.placement == Placement::host) return slice(values_, 0, rows);
+  return slice(copies_ ? window.pinned : window.values, window.base, rows);
+}
+
+/// The computation turns to something else: changed values are sent out.
+void ActivationStore::leave(Window& window) {
+  if (!copies_) return;
+  window.left = copies_->computed();
+  if (!std::exchange(window.changed, false)) return;
+  window.out = copies_->copy_out(host_side(window, window.held),
+                                 slice(window.values, window.base, window.held), window.left);
+}
+
+/// Sees to it that what a left window held stands in the store, before it is used for other rows.
+void ActivationStore::settle(Window& window) {
+  const bool sent = std::exchange(window.changed, false) || window.out;
+  const CopyEngine::Mark out = std::exchange(window.out, nullptr);
+  if (!sent) return;
+  if (file_) {
+    if (out) copies_->host_waits(out);
+    file_->write(offset_of(window.held), bytes_of(host_side(window, window.held)));
+  } else {
+    copies_->copies_in_wait(out);
+    copies_->computation_waits(out);
   }
 }
 
-void ActivationStore::write_back() {
-  if (!std::exchange(changed_, false)) return;
-  const at::Tensor place = slice(window_, base_, held_);
-  if (spec_.placement == Placement::host) {
-    slice(values_, 0, held_).copy_(place, /*non_blocking=*/true);
-    return;
+void ActivationStore::fetch(Window& window, RowRange transfer) {
+  if (window.held.count > 0) {  // some of it, written and not read
+    leave(window);
+    settle(window);
   }
-  at::Tensor host = place;
-  if (staging_.defined()) {
-    host = slice(staging_, base_, held_);
-    host.copy_(place);  // waits: the bytes are needed now
+  window.held = transfer;
+  at::Tensor host = host_side(window, transfer);
+  if (file_) {
+    if (window.busy) copies_->host_waits(std::exchange(window.busy, nullptr));
+    const uint64_t offset = offset_of(transfer);
+    file_->read(offset, writable_bytes(host));
+    const int64_t after = std::min(spec_.transfer_rows, spec_.rows - transfer.end());
+    if (after > 0) {
+      file_->will_read(offset + host.nbytes(), static_cast<uint64_t>(after) * row_bytes(spec_, width_));
+    }
   }
-  file_->write(static_cast<uint64_t>(held_.first) * row_bytes(spec_, width_), bytes_of(host));
+  if (!copies_) return;
+  copies_->copies_in_wait(window.left);
+  window.busy = copies_->copy_in(slice(window.values, window.base, transfer), host);
+  copies_->computation_waits(window.busy);
 }
 
 StoreSpec store_spec(const HiddenStorage& storage, int64_t samples, int64_t length, int64_t width,
@@ -172,9 +232,9 @@ int64_t large_transfer(int64_t length, int64_t width, c10::Device device) {
 MemoryBytes bytes_of_store(const StoreSpec& spec) {
   const uint64_t row = row_bytes(spec, spec.width);
   const uint64_t all = static_cast<uint64_t>(spec.rows) * row;
-  const uint64_t window = has_window(spec) ? static_cast<uint64_t>(window_rows(spec)) * row : 0;
-  MemoryBytes bytes;
   const bool cpu = spec.device.is_cpu();
+  const uint64_t window = window_count(spec, !cpu) * static_cast<uint64_t>(window_rows(spec)) * row;
+  MemoryBytes bytes;
   (cpu ? bytes.ram : bytes.vram) += window;
   switch (spec.placement) {
     case Placement::device:

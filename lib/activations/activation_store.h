@@ -6,12 +6,15 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "lib/activations/memory_budget.h"
 #include "lib/activations/rows.h"
 #include "lib/base/scratch_file.h"
+#include "lib/tensor/copy_engine.h"
 
 namespace lathe {
 
@@ -39,12 +42,21 @@ struct StoreSpec {
 };
 
 /// Values [rows, length, width], contents undefined until written. Readers walk through the rows in order;
-/// what they see is the same bits for every placement and transfer size. On a GPU, copies between host memory
-/// and the device are queued on the current stream and nothing waits for them; a disk placement waits for its
-/// own copies only.
+/// what they see is the same bits for every placement and transfer size.
+///
+/// On a GPU, what does not stand on the device passes through two windows in turn: while the computation
+/// works on one, the other's values go back to the store and the next ones come, each on a stream of its own,
+/// ordered by events. Host memory is never waited for. Before a file is written the host waits for the window
+/// before the one at work, never for the one it just left: the device has a window's work queued meanwhile.
 class ActivationStore {
  public:
   explicit ActivationStore(const StoreSpec& spec);
+  /// With copies of another make; values pass through two windows on any device unless they stand on it.
+  ActivationStore(const StoreSpec& spec, std::unique_ptr<CopyEngine> copies);
+  /// Waits for copies under way.
+  ~ActivationStore();
+  ActivationStore(const ActivationStore&) = delete;
+  ActivationStore& operator=(const ActivationStore&) = delete;
 
   int64_t rows() const { return spec_.rows; }
   int64_t length() const { return spec_.length; }
@@ -58,24 +70,38 @@ class ActivationStore {
   void write(RowRange rows, const at::Tensor& values);
 
  private:
-  /// The tensor that `rows` stand in, as [count, length, width]: of all values, or of the window.
+  /// Rows that are on the device, and what is known of their copies (marks: null where there are none).
+  struct Window {
+    at::Tensor values;      // flat, transfer_rows
+    at::Tensor pinned;      // disk of a GPU: the same in host memory
+    int64_t base = 0;       // the row at its start
+    RowRange held;          // the rows that it holds; none: anything may stand there
+    bool changed = false;   // they differ from what stands in the store, or is on its way there
+    CopyEngine::Mark left;  // the computation had turned to another window
+    CopyEngine::Mark out;   // its values have left the device; a file has them only after settle()
+    CopyEngine::Mark busy;  // no copy uses `pinned` any more
+  };
+
+  /// The tensor that `rows` stand in, as [count, length, width]: `flat` begins with row `base`.
   at::Tensor slice(const at::Tensor& flat, int64_t base, RowRange rows) const;
   /// Do readers see the values where they are stored?
-  bool direct() const { return values_.defined() && !window_.defined(); }
-  /// The rows that are moved together with `row`.
-  RowRange window_at(int64_t row) const;
-  void fetch(RowRange rows);
-  void write_back();
+  bool direct() const { return windows_.empty(); }
+  /// All that is moved together with `rows`.
+  RowRange transfer_of(RowRange rows) const;
+  Window& turn_to(RowRange transfer);
+  at::Tensor host_side(Window& window, RowRange rows);
+  void leave(Window& window);
+  void settle(Window& window);
+  void fetch(Window& window, RowRange transfer);
+  uint64_t offset_of(RowRange rows) const;
 
   StoreSpec spec_;
   int64_t width_ = 0;
-  at::Tensor values_;                // device or host: flat, all rows
-  std::optional<ScratchFile> file_;  // disk
-  at::Tensor window_;                // host of a GPU, disk: flat, transfer_rows on the device
-  at::Tensor staging_;               // disk of a GPU: the window in pinned host memory
-  int64_t base_ = 0;                 // the row at the window's start
-  RowRange held_;                    // the rows that the window holds
-  bool changed_ = false;             // they differ from what stands in the store
+  at::Tensor values_;                   // device or host: flat, all rows
+  std::optional<ScratchFile> file_;     // disk
+  std::unique_ptr<CopyEngine> copies_;  // null: windows are host memory and need none
+  std::vector<Window> windows_;         // none where the values stand on the device
+  size_t current_ = 0;
 };
 
 /// The spec of a store for all `samples` of `length` tokens, FP32; transfers are rounded to whole chunks.

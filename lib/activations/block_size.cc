@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "lib/model/attention.h"
+
 namespace lathe {
 namespace {
 
@@ -50,8 +52,10 @@ uint64_t forward_bytes(const Block& block, int64_t tokens) {
     if (!next.empty()) values += static_cast<uint64_t>(next.front()->in);
     return values * static_cast<uint64_t>(tokens) * kFloat;
   };
-  return std::max({part(Slot::attention_in, Slot::attention_out, 2), part(Slot::mlp_in, Slot::mlp_mid, 1),
-                   expert_bytes(block, tokens)});
+  const AttentionRule rule{block.attention_scale, block.sliding_window, block.attention_softcap};
+  const uint64_t attention =
+      part(Slot::attention_in, Slot::attention_out, 2) + attention_scratch_bytes(rule, tokens);
+  return std::max({attention, part(Slot::mlp_in, Slot::mlp_mid, 1), expert_bytes(block, tokens)});
 }
 
 }  // namespace lathe

@@ -1,10 +1,13 @@
 #include "lib/eval/eval_memory.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <vector>
 
 #include "lib/activations/block_size.h"
 #include "lib/activations/program_memory.h"
+#include "lib/base/strings.h"
 #include "lib/eval/logit_slice.h"
 
 namespace lathe {
@@ -32,7 +35,8 @@ MemoryBytes assess(const EvalMemoryRequest& request, const HiddenStorage& storag
     if (graph == nullptr) continue;
     stores = stores + bytes_of_store(store_spec(storage, request.rows, request.ctx, graph->config.hidden_size,
                                                 request.device));
-    blocks += 2 * largest_block_bytes(*graph);  // one that computes, the next one on its way
+    // One that computes, the next one on its way; one model after the other.
+    blocks = std::max(blocks, 2 * largest_block_bytes(*graph));
     heads += head_bytes(*graph);
     chunk = std::max(chunk, chunk_bytes(*graph, tokens));
   }
@@ -59,6 +63,13 @@ EvalMemory plan_eval_memory(const EvalMemoryRequest& request) {
   for (const HiddenStorage& way : ways) peaks.push_back(assess(request, way));
   const size_t chosen = choose_way(peaks, limits, "evaluation");
   return {ways[chosen], peaks[chosen]};
+}
+
+std::string describe_eval_memory(const EvalMemory& memory) {
+  std::string text = fmt::format("evaluation at most {}", human_bytes(memory.peak.ram));
+  if (memory.peak.vram > 0) text += fmt::format(", {} on the device", human_bytes(memory.peak.vram));
+  if (memory.peak.disk > 0) text += fmt::format(", {} of temporary files", human_bytes(memory.peak.disk));
+  return text + "\n";
 }
 
 }  // namespace lathe

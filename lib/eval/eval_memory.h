@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "lib/activations/activation_store.h"
 #include "lib/activations/memory_budget.h"
@@ -26,5 +27,8 @@ struct EvalMemory {
 
 /// In memory if the limits allow, else on disk. UserError naming the smallest limit that would do.
 EvalMemory plan_eval_memory(const EvalMemoryRequest& request);
+
+/// The plan for people, one line.
+std::string describe_eval_memory(const EvalMemory& memory);
 
 }  // namespace lathe

@@ -28,7 +28,7 @@ class Stream {
         weights_(*input.weights),
         role_(std::move(role)),
         device_(device),
-        blocks_(graph_, weights_, device, compute),
+        compute_(compute),
         hidden_(store_spec(storage, ids.size(0), ids.size(1), graph_.config.hidden_size, device)) {
     const int64_t vocabulary = graph_.config.vocab_size;
     const auto [low, high] = at::aminmax(ids);
@@ -42,13 +42,12 @@ class Stream {
 
   size_t blocks() const { return graph_.blocks.size(); }
 
-  /// Blocks come in order: `index` counts up from 0.
-  void run_block(size_t index, const std::vector<RowRange>& chunks) {
-    const BlockWeights weights = blocks_.next();
-    const BlockForward forward(graph_.config, graph_.blocks[index], weights, rope_);
-    for (const RowRange rows : chunks) {
-      throw_if_cancelled();
-      hidden_.write(rows, forward.run(hidden_.read(rows)));
+  /// Once: moves the hidden states through all blocks. `done` is called after each.
+  void run_blocks(const std::vector<RowRange>& chunks, const std::function<void()>& done) {
+    BlockLoader loader(graph_, weights_, device_, compute_);
+    for (const Block& block : graph_.blocks) {
+      run_block(block, loader.next(), chunks);
+      done();
     }
   }
 
@@ -74,11 +73,19 @@ class Stream {
  private:
   at::Tensor load(const std::string& name) const { return weights_.load(name).to(device_); }
 
+  void run_block(const Block& block, const BlockWeights& weights, const std::vector<RowRange>& chunks) {
+    const BlockForward forward(graph_.config, block, weights, rope_);
+    for (const RowRange rows : chunks) {
+      throw_if_cancelled();
+      hidden_.write(rows, forward.run(hidden_.read(rows)));
+    }
+  }
+
   const ModelGraph& graph_;
   const WeightSource& weights_;
   std::string role_;
   c10::Device device_;
-  BlockLoader blocks_;
+  DType compute_;
   RopeTables rope_;
   ActivationStore hidden_;
   at::Tensor norm_, head_, bias_;
@@ -187,16 +194,9 @@ EvalResult evaluate(const EvalInput& model, const std::optional<EvalInput>& refe
     ++done;
     if (progress) progress(done, total);
   };
-  for (size_t b = 0; b < std::max(stream.blocks(), other_blocks); ++b) {
-    if (b < stream.blocks()) {
-      stream.run_block(b, chunks);
-      step();
-    }
-    if (b < other_blocks) {
-      other->run_block(b, chunks);
-      step();
-    }
-  }
+  // One after the other: two models' blocks at a time would take more than all else in a run.
+  stream.run_blocks(chunks, step);
+  if (other) other->run_blocks(chunks, step);
   Score score;
   score_logits(stream, other ? &*other : nullptr, ids, chunks, model.graph->config.vocab_size, device, score);
   step();

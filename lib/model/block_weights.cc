@@ -52,7 +52,7 @@ at::Tensor BlockWeights::bias(const Linear& linear) const {
 void BlockWeights::set_weight(const Linear& linear, at::Tensor weight) {
   check_shape(linear.name, weight, {linear.out, linear.in});
   rounded_.erase(weight_name(linear.name));
-  tensors_.at(weight_name(linear.name)) = std::move(weight);
+  tensors_[weight_name(linear.name)] = std::move(weight);
 }
 
 void BlockWeights::set_bias(const Linear& linear, at::Tensor bias) {
@@ -88,9 +88,19 @@ void BlockWeights::replace_each(const std::function<at::Tensor(const at::Tensor&
   for (auto& [name, tensor] : tensors_) tensor = change(tensor);
 }
 
+bool BlockWeights::holds_weight(const Linear& linear) const {
+  return tensors_.contains(weight_name(linear.name));
+}
+
 void BlockWeights::drop_weight(const Linear& linear) {
   rounded_.erase(weight_name(linear.name));
   tensors_.erase(weight_name(linear.name));
+}
+
+at::Tensor BlockWeights::take_weight(const Linear& linear) {
+  at::Tensor weight = this->weight(linear);
+  drop_weight(linear);
+  return weight;
 }
 
 }  // namespace lathe

@@ -35,7 +35,7 @@ const DecoderFamily& parse_family(const JsonFields& fields, ModelConfig& config)
 }
 
 // A head that isn't a language model's would be looked for in vain later, under a less helpful message.
-void parse_architectures(const JsonFields& fields, ModelConfig& config) {
+void parse_architectures(const JsonFields& fields, std::string_view head, ModelConfig& config) {
   const nlohmann::json* value = fields.find("architectures");
   if (value == nullptr) return;
   if (!value->is_array()) fields.fail("architectures", "a list of strings");
@@ -43,9 +43,25 @@ void parse_architectures(const JsonFields& fields, ModelConfig& config) {
   for (const nlohmann::json& item : *value) {
     if (!item.is_string()) fields.fail("architectures", "a list of strings");
     config.architectures.push_back(item.get<std::string>());
-    causal = causal || config.architectures.back().ends_with("ForCausalLM");
+    causal = causal || config.architectures.back().ends_with(head);
   }
-  if (!causal) fields.fail("architectures", "a causal language model (...ForCausalLM)");
+  if (!causal) fields.fail("architectures", fmt::format("a causal language model (...{})", head));
+}
+
+/// The object that holds the language model's keys.
+const nlohmann::json& text_config(const JsonFields& fields, const nlohmann::json& json,
+                                  const DecoderFamily& family) {
+  if (family.nesting.config_key.empty()) return json;
+  const std::string key(family.nesting.config_key);
+  const nlohmann::json* text = fields.find(key);
+  if (text == nullptr) fields.fail(key, "an object with the keys of the language model");
+  return *text;
+}
+
+std::string text_prefix(const DecoderFamily& family) { return fmt::format("{}.", family.nesting.config_key); }
+
+bool has_dtype(const JsonFields& fields) {
+  return fields.contains("dtype") || fields.contains("torch_dtype");
 }
 
 void parse_dtype(const JsonFields& fields, ModelConfig& config) {
@@ -80,13 +96,18 @@ int64_t parse_head_dim(const JsonFields& fields, const DecoderFamily& family, co
 }
 
 void parse_sizes(const JsonFields& fields, const DecoderFamily& family, ModelConfig& config) {
-  config.vocab_size = fields.required_size("vocab_size", kLargestSize);
-  config.hidden_size = fields.required_size("hidden_size", kLargestSize);
-  config.intermediate_size = fields.required_size("intermediate_size", kLargestSize);
-  config.num_layers = fields.required_size("num_hidden_layers", kMostLayers);
-  config.num_heads = fields.required_size("num_attention_heads", kLargestSize);
-  config.num_kv_heads = fields.size("num_key_value_heads", kLargestSize).value_or(config.num_heads);
-  config.max_position = fields.required_size("max_position_embeddings", int64_t{1} << 40);
+  const DefaultSizes& defaults = family.sizes;
+  const auto size = [&](const char* key, int64_t fallback, int64_t maximum = kLargestSize) {
+    return fallback == 0 ? fields.required_size(key, maximum) : fields.size(key, maximum).value_or(fallback);
+  };
+  config.vocab_size = size("vocab_size", defaults.vocab);
+  config.hidden_size = size("hidden_size", defaults.hidden);
+  config.intermediate_size = size("intermediate_size", defaults.intermediate);
+  config.num_layers = size("num_hidden_layers", defaults.layers, kMostLayers);
+  config.num_heads = size("num_attention_heads", defaults.heads);
+  config.num_kv_heads =
+      size("num_key_value_heads", defaults.kv_heads > 0 ? defaults.kv_heads : config.num_heads);
+  config.max_position = size("max_position_embeddings", defaults.max_position, int64_t{1} << 40);
   if (config.num_heads % config.num_kv_heads != 0) {
     fields.fail("num_key_value_heads",
                 fmt::format("a divisor of num_attention_heads ({})", config.num_heads));
@@ -144,7 +165,6 @@ void parse_function(const JsonFields& fields, const nlohmann::json& json, const 
   if (!is_activation(config.activation)) {
     fields.fail(activation_key, fmt::format("one of {}", join_words(activation_names())));
   }
-  config.tie_word_embeddings = fields.flag("tie_word_embeddings").value_or(family.tied_by_default);
   config.mlp_bias = fields.flag("mlp_bias").value_or(false);
   config.final_softcap = parse_softcap(fields, json, "final_logit_softcapping", family.final_softcap,
                                        family.default_final_softcap);
@@ -154,16 +174,20 @@ void parse_function(const JsonFields& fields, const nlohmann::json& json, const 
 }  // namespace
 
 ModelConfig parse_model_config(const nlohmann::json& json, const std::string& file) {
-  const JsonFields fields(json, file);
+  const JsonFields outer(json, file);
   ModelConfig config;
-  const DecoderFamily& family = parse_family(fields, config);
-  parse_architectures(fields, config);
-  parse_dtype(fields, config);
+  const DecoderFamily& family = parse_family(outer, config);
+  parse_architectures(outer, family.nesting.head, config);
+  config.tie_word_embeddings = outer.flag("tie_word_embeddings").value_or(family.tied_by_default);
+
+  const nlohmann::json& text = text_config(outer, json, family);
+  const JsonFields fields = &text == &json ? outer : JsonFields(text, file, text_prefix(family));
+  parse_dtype(has_dtype(outer) ? outer : fields, config);
   parse_sizes(fields, family, config);
-  parse_function(fields, json, family, config);
-  parse_attention(fields, json, family, config);
+  parse_function(fields, text, family, config);
+  parse_attention(fields, text, family, config);
   parse_rope_config(fields, family.rope, config);
-  parse_window_config(fields, json, family, config);
+  parse_window_config(fields, text, family, config);
   if (family.experts.used) parse_experts_config(fields, family.experts, config);
   return config;
 }

@@ -35,14 +35,18 @@ Routing::Rows Routing::rows_of(int64_t expert) const {
   return {tokens.contiguous(), weights.index({tokens, ranks})};
 }
 
-std::vector<Routing::Rows> Routing::by_expert(int64_t count) const {
+Routing::Order Routing::order(int64_t count) const {
   const at::Tensor flat = experts.reshape({-1});
-  const at::Tensor order = flat.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
-  const at::Tensor tokens = order.div(experts.size(1), "floor");
-  const at::Tensor sorted_weights = weights.reshape({-1}).index_select(0, order);
-  const at::Tensor bounds =
-      at::searchsorted(flat.index_select(0, order), at::arange(count + 1, flat.options())).cpu();
-  const int64_t* const begin = bounds.const_data_ptr<int64_t>();
+  const at::Tensor places = flat.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
+  return {places, at::searchsorted(flat.index_select(0, places), at::arange(count + 1, flat.options()))};
+}
+
+std::vector<Routing::Rows> Routing::by_expert(int64_t count) const {
+  const Order sorted = order(count);
+  const at::Tensor tokens = sorted.places.div(experts.size(1), "floor");
+  const at::Tensor sorted_weights = weights.reshape({-1}).index_select(0, sorted.places);
+  const at::Tensor begins = sorted.begins.cpu();
+  const int64_t* const begin = begins.const_data_ptr<int64_t>();
   std::vector<Rows> rows;
   for (int64_t expert = 0; expert < count; ++expert) {
     const int64_t first = begin[expert], n = begin[expert + 1] - first;

@@ -34,8 +34,13 @@ class BlockWeights {
   void set_weight(const Linear& linear, at::Tensor weight);
   void set_bias(const Linear& linear, at::Tensor bias);
   void set_norm(const Norm& norm, at::Tensor weight);
-  /// Lets a weight go that is not used again.
+  /// Is the weight there, neither dropped nor taken?
+  bool holds_weight(const Linear& linear) const;
+  /// Lets a weight go, until another is set.
   void drop_weight(const Linear& linear);
+  /// The weight, FP32 [out, in], which is then dropped: where sole_owner() says so, it may be changed in
+  /// place and set again.
+  at::Tensor take_weight(const Linear& linear);
 
   /// What the forward pass multiplies with: rounded to the compute dtype, once for each value that is set.
   DType compute_dtype() const { return compute_; }
@@ -74,9 +79,16 @@ struct Routing {
     at::Tensor tokens;   // Long [n], ascending
     at::Tensor weights;  // FP32 [n]
   };
+  /// Places [token, rank], flattened, in the order of their experts and then their tokens.
+  struct Order {
+    at::Tensor places;  // Long [tokens * per_token]
+    at::Tensor begins;  // Long [count + 1]: where each expert's places begin
+  };
   /// What one expert gets; n may be 0. On a GPU the call waits for the device: for all of them by_expert() is
   /// the one to take.
   Rows rows_of(int64_t expert) const;
+  /// The same for `count` experts at a time, on the device, which is not waited for.
+  Order order(int64_t count) const;
   /// What each of `count` experts gets, in their order; waits for the device once.
   std::vector<Rows> by_expert(int64_t count) const;
 };

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -135,6 +136,11 @@ struct Block {
   bool has_shared_expert() const { return find(LinearRole::shared_expert_gate) != nullptr; }
 };
 
+/// Older checkpoints begin tensor names with `from`, where the graph's names begin with `to`.
+struct SpellingChange {
+  std::string_view from, to;
+};
+
 struct ModelGraph {
   ModelConfig config;
   std::string embedding;  // "model.embed_tokens"
@@ -142,6 +148,10 @@ struct ModelGraph {
   Linear
       lm_head;  // name "lm_head"; its input means nothing; with tied embeddings its weight is the embedding's
   std::vector<Block> blocks;
+  std::span<const SpellingChange> spellings{};  // the first that fits a name counts
+  /// Modules outside the graph whose linears stay in floating point (a vision tower), as compressed-tensors
+  /// names them: "re:" and a regular expression, for module names differ between releases of transformers.
+  std::vector<std::string> untouched;
 
   /// Every tensor the graph reads with the shape that config.json implies.
   std::map<std::string, std::vector<int64_t>> expected_tensors() const;

@@ -170,15 +170,18 @@ void parse_two(const JsonFields& config, const RopeRule& rule, ModelConfig& mode
     config.fail("rope_parameters", "an object with full_attention and sliding_attention");
   }
   const auto of = [&](const char* layers) {
-    const nlohmann::json* set = parameters == nullptr
-                                    ? nullptr
-                                    : JsonFields(*parameters, config.file(), "rope_parameters.").find(layers);
+    const nlohmann::json* set =
+        parameters == nullptr
+            ? nullptr
+            : JsonFields(*parameters, config.file(), config.prefix() + "rope_parameters.").find(layers);
     return set == nullptr ? JsonFields(kNothing, config.file())
-                          : JsonFields(*set, config.file(), fmt::format("rope_parameters.{}.", layers));
+                          : JsonFields(*set, config.file(),
+                                       fmt::format("{}rope_parameters.{}.", config.prefix(), layers));
   };
   const nlohmann::json* scaling = config.find("rope_scaling");
-  const JsonFields global =
-      scaling == nullptr ? of("full_attention") : JsonFields(*scaling, config.file(), "rope_scaling.");
+  const JsonFields global = scaling == nullptr
+                                ? of("full_attention")
+                                : JsonFields(*scaling, config.file(), config.prefix() + "rope_scaling.");
   model.rope = parse_one(config, global, rule, "rope_theta", rule.theta, model);
   model.local_rope =
       parse_one(config, of("sliding_attention"), rule, "rope_local_base_freq", rule.local_theta, model);
@@ -195,7 +198,7 @@ void parse_rope_config(const JsonFields& config, const RopeRule& rule, ModelConf
         parse_one(config, JsonFields(kNothing, config.file()), rule, "rope_theta", rule.theta, model);
     return;
   }
-  const JsonFields fields(*config.find(key), config.file(), key + ".");
+  const JsonFields fields(*config.find(key), config.file(), config.prefix() + key + ".");
   for (const char* layer_type : {"full_attention", "sliding_attention"}) {
     if (fields.contains(layer_type)) fields.fail(layer_type, "one set of parameters for all layers");
   }

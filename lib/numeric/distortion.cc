@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "lib/base/error.h"
@@ -18,30 +19,55 @@ double ratio(double error, double reference) {
 
 at::Tensor sum_of_squares(const at::Tensor& values) { return values.square().sum(1).sum(at::kDouble); }
 
-}  // namespace
+/// Some rows of the approximation, [end - begin, in].
+using Rows = std::function<at::Tensor(int64_t begin, int64_t end)>;
 
-Distortion measure_distortion(const at::Tensor& weight, const at::Tensor& approximation,
-                              const at::Tensor& gram) {
-  LATHE_ASSERT(weight.dim() == 2 && weight.sizes() == approximation.sizes(), "distortion: the shapes differ");
+DistortionSums measure(const at::Tensor& weight, const Rows& approximation, const at::Tensor& gram) {
   std::optional<QuadraticForm> form;
   if (gram.defined()) form.emplace(gram);
-  // All on the device until the end, so that it is waited for once.
   at::Tensor sums = at::zeros({4}, weight.options().dtype(at::kDouble));
   at::Tensor max_abs = at::zeros({1}, sums.options());
   const at::Tensor none = at::zeros({}, sums.options());
   const int64_t step = rows_per_chunk(weight);
   for (int64_t row = 0; row < weight.size(0); row += step) {
     const at::Tensor original = weight.slice(0, row, row + step);
-    const at::Tensor delta = approximation.slice(0, row, row + step) - original;
+    const at::Tensor delta = approximation(row, row + original.size(0)) - original;
     sums += at::stack({sum_of_squares(delta), sum_of_squares(original), form ? form->on_device(delta) : none,
                        form ? form->on_device(original) : none});
     max_abs = at::maximum(max_abs, delta.abs().max().to(at::kDouble));  // a NaN stays
   }
-  const at::Tensor found = at::cat({sums, max_abs}).cpu();
-  const double* values = found.const_data_ptr<double>();
-  Distortion result{ratio(values[0], values[1]), values[4], std::nullopt};
-  if (form) result.output_relative_error = ratio(values[2], values[3]);
+  return {at::cat({sums, max_abs}), form.has_value()};
+}
+
+}  // namespace
+
+Distortion DistortionSums::read() const {
+  const at::Tensor found = values.cpu();
+  const double* const sums = found.const_data_ptr<double>();
+  Distortion result{ratio(sums[0], sums[1]), sums[4], std::nullopt};
+  if (output) result.output_relative_error = ratio(sums[2], sums[3]);
   return result;
+}
+
+Distortion measure_distortion(const at::Tensor& weight, const at::Tensor& approximation,
+                              const at::Tensor& gram) {
+  LATHE_ASSERT(weight.dim() == 2 && weight.sizes() == approximation.sizes(), "distortion: the shapes differ");
+  return measure(
+             weight, [&](int64_t begin, int64_t end) { return approximation.slice(0, begin, end); }, gram)
+      .read();
+}
+
+Distortion measure_distortion(const at::Tensor& weight, const QuantizedTensor& quantized,
+                              const at::Tensor& gram) {
+  return distortion_sums(weight, quantized, gram).read();
+}
+
+DistortionSums distortion_sums(const at::Tensor& weight, const QuantizedTensor& quantized,
+                               const at::Tensor& gram) {
+  LATHE_ASSERT(weight.dim() == 2 && weight.sizes() == quantized.codes.sizes(),
+               "distortion: the shapes differ");
+  return measure(
+      weight, [&](int64_t begin, int64_t end) { return quantized.dequantize_rows(begin, end); }, gram);
 }
 
 }  // namespace lathe

@@ -6,6 +6,8 @@
 
 #include <optional>
 
+#include "lib/numeric/quantized_tensor.h"
+
 namespace lathe {
 
 struct Distortion {
@@ -15,10 +17,25 @@ struct Distortion {
       output_relative_error;  // tr(dW H dW^T) / tr(W H W^T); nothing where no Gram matrix was given
 };
 
+/// The sums that a Distortion is made of, on the weights' device: reading them waits for it.
+struct DistortionSums {
+  at::Tensor values;    // Double [5]
+  bool output = false;  // a Gram matrix was given
+
+  Distortion read() const;
+};
+
 /// weight, approximation: FP32 [out, in]. gram: FP32 [in, in] (any positive multiple of X^T X gives the same
 /// answer), or undefined. Ratios are 0 where the error is 0, and infinite where only the reference is 0. NaN
 /// comes through as NaN.
 Distortion measure_distortion(const at::Tensor& weight, const at::Tensor& approximation,
                               const at::Tensor& gram);
+/// The same of the values that `quantized` stands for, without all of them at a time.
+Distortion measure_distortion(const at::Tensor& weight, const QuantizedTensor& quantized,
+                              const at::Tensor& gram);
+
+/// The same, queued only.
+DistortionSums distortion_sums(const at::Tensor& weight, const QuantizedTensor& quantized,
+                               const at::Tensor& gram);
 
 }  // namespace lathe

@@ -36,6 +36,11 @@ at::Tensor QuantizedTensor::dequantize() const {
   return values.mul_(scales.unsqueeze(-1)).view({rows(), cols()});
 }
 
+at::Tensor QuantizedTensor::dequantize_rows(int64_t begin, int64_t end) const {
+  const auto part = [&](const at::Tensor& all) { return all.defined() ? all.slice(0, begin, end) : all; };
+  return QuantizedTensor{scheme, scale_dtype, part(codes), part(scales), part(zero_points)}.dequantize();
+}
+
 void QuantizedTensor::scale_rows(const at::Tensor& factors) {
   LATHE_ASSERT(factors.dim() == 1 && factors.size(0) == rows(), "scale_rows: {} factors for {} rows",
                factors.numel(), rows());

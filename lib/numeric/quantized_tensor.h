@@ -28,6 +28,8 @@ struct QuantizedTensor {
 
   /// FP32 [out, in].
   at::Tensor dequantize() const;
+  /// The same of rows [begin, end), [end - begin, in].
+  at::Tensor dequantize_rows(int64_t begin, int64_t end) const;
 
   /// Multiplies row o by factors[o] (FP32 [out], > 0) exactly in the codes: only the scales change (and are
   /// rounded to scale_dtype again). How a fold reaches a producer that is already solved (v -> o, up ->

@@ -86,6 +86,10 @@ TensorInfo info_of(const at::Tensor& tensor) {
   return {to_dtype(tensor.scalar_type()), tensor.sizes().vec()};
 }
 
+bool sole_owner(const at::Tensor& tensor) {
+  return tensor.defined() && tensor.use_count() == 1 && tensor.storage().use_count() == 1;
+}
+
 std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
   LATHE_ASSERT(tensor.is_contiguous() && tensor.is_cpu(), "bytes_of needs a contiguous CPU tensor");
   return {static_cast<const std::byte*>(tensor.data_ptr()), tensor.nbytes()};

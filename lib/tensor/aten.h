@@ -21,6 +21,9 @@ DType to_dtype(c10::ScalarType type);
 /// dtype.
 at::Tensor borrow(const TensorView& view);
 
+/// Does nobody else hold the tensor or its memory? Then it may be overwritten where a copy would do, too.
+bool sole_owner(const at::Tensor& tensor);
+
 /// The tensor's info; it must be dense.
 TensorInfo info_of(const at::Tensor& tensor);
 

@@ -35,6 +35,12 @@ c10::Event CopyStream::done() const {
   return event;
 }
 
+at::Tensor queued_copy(const at::Tensor& host, c10::Device device) {
+  LATHE_ASSERT(host.is_cpu(), "queued copy of a tensor on {}", host.device().str());
+  if (device.is_cpu()) return host;
+  return host.pin_memory().to(device, /*dtype=*/host.scalar_type(), /*non_blocking=*/true);
+}
+
 void wait_on_device(const c10::Event& event, c10::Device device) { event.block(current_stream(device)); }
 
 void used_by_current_stream(const at::Tensor& tensor) {

@@ -26,6 +26,10 @@ class CopyStream {
   c10::Stream stream_;
 };
 
+/// A dense CPU tensor on the device (itself where that is the CPU), through pinned memory: queued on the
+/// current stream, and not waited for.
+at::Tensor queued_copy(const at::Tensor& host, c10::Device device);
+
 /// Makes the device's current stream of this thread wait for `event`; the host does not wait.
 void wait_on_device(const c10::Event& event, c10::Device device);
 

@@ -40,3 +40,12 @@ grep -q 'took the fall-back' "$scratch/awq/report.md" || fail "report.md does no
 grep -q 'expert -> 45 linears' "$scratch/plan" || fail "45 linears of experts expected: $(cat "$scratch/plan")"
 refuses 2 'the experts of a block' "$QUANTIZE" --recipe recipes/rtn.yaml --model "$scratch/qwen" --output "$scratch/none" \
   --set 'rules[0].scheme.group_size=16' --set 'ignore=[lm_head, "/experts.0/"]'
+
+# What happens to rarely chosen experts is said beforehand, and so is what a consumer would not load.
+plan() { "$QUANTIZE" --recipe recipes/rtn.yaml --model "$scratch/qwen" --output "$scratch/none" --dry-run --set 'rules[0].scheme.group_size=16' "$@"; }
+plan --set calibration.experts.min_tokens=33 >"$scratch/plan"
+grep -q '^experts    5 in each of 3 blocks, 2 for a token; one that fewer than 33 tokens reach is measured on all tokens' "$scratch/plan" ||
+  fail "the plan does not speak of experts: $(cat "$scratch/plan")"
+refuses 2 'zero points of experts' plan --set 'rules[0].scheme.symmetric=false'
+plan --set 'ignore=[lm_head, expert]' >"$scratch/plan"
+grep -q '^warning    experts stay in floating point' "$scratch/plan" || fail "no warning: $(cat "$scratch/plan")"

@@ -17,14 +17,16 @@ import torch
 import transformers
 
 FAMILIES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
-            "gemma2": "Gemma2ForCausalLM", "gemma3_text": "Gemma3ForCausalLM", "phi3": "Phi3ForCausalLM",
-            "mixtral": "MixtralForCausalLM", "qwen2_moe": "Qwen2MoeForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM",
+            "gemma2": "Gemma2ForCausalLM", "gemma3_text": "Gemma3ForCausalLM", "gemma3": "Gemma3ForConditionalGeneration",
+            "phi3": "Phi3ForCausalLM", "mixtral": "MixtralForCausalLM", "qwen2_moe": "Qwen2MoeForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM",
             "olmoe": "OlmoeForCausalLM"}
 SMALL = dict(vocab_size=320, hidden_size=64, intermediate_size=160, num_hidden_layers=3, num_attention_heads=4,
              num_key_value_heads=2, head_dim=16, max_position_embeddings=128, tie_word_embeddings=False,
              bos_token_id=1, eos_token_id=2)
 EXPERTS = dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=48)
-SPECIAL = {"gemma2": dict(query_pre_attn_scalar=24, sliding_window=16), "gemma3_text": dict(query_pre_attn_scalar=24, sliding_window=16),
+VISION = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14)
+GEMMA = dict(query_pre_attn_scalar=24, sliding_window=16)
+SPECIAL = {"gemma2": GEMMA, "gemma3_text": GEMMA, "gemma3": GEMMA,
            "phi3": dict(pad_token_id=0), "mixtral": dict(num_local_experts=6), "qwen2_moe": dict(EXPERTS, shared_expert_intermediate_size=96),
            "qwen3_moe": EXPERTS, "olmoe": dict(EXPERTS, intermediate_size=48)}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
@@ -57,11 +59,19 @@ def idle_last_expert(model):
             parameter.data[-1] = 0
 
 
+def make_config(config_class, keys):
+    """Of a model that sees images, too: keys are its language model's."""
+    if "text_config" not in config_class.sub_configs:
+        return config_class(**keys)
+    return config_class(text_config=keys, vision_config=VISION, mm_tokens_per_image=4,
+                        tie_word_embeddings=keys["tie_word_embeddings"])
+
+
 def make_checkpoint(out, family, overrides=None, dtype="float16", seed=0, shards_of=None, tokenizer=None,
                     stacked_experts=False, idle_expert=False):
     """Writes the folder `out` and returns the model, in `dtype`."""
     model_class = getattr(transformers, FAMILIES[family])
-    config = model_class.config_class(**{**SMALL, **SPECIAL.get(family, {}), **(overrides or {})})
+    config = make_config(model_class.config_class, {**SMALL, **SPECIAL.get(family, {}), **(overrides or {})})
     with torch.no_grad():
         model = model_class(config)
         fill(model, torch.Generator().manual_seed(seed))
@@ -85,7 +95,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shards-of", type=int, metavar="BYTES", help="largest shard")
     parser.add_argument("--tokenizer", metavar="FOLDER", help="copy the tokenizer from this folder")
-    parser.add_argument("--stacked-experts", action="store_true", help="one tensor for all experts of a block")
+    parser.add_argument("--stacked-experts", action="store_true", help="the names of transformers 5: one tensor for all experts of a block")
     parser.add_argument("--idle-expert", action="store_true", help="no token reaches the last expert of a block")
     arguments = parser.parse_args()
     make_checkpoint(arguments.out, arguments.family, arguments.config, arguments.dtype, arguments.seed,

@@ -87,6 +87,8 @@ ModelGraph build_decoder(const DecoderFamily& family, const ModelConfig& config)
                    .input = {},
                    .out = config.vocab_size,
                    .in = config.hidden_size};
+  graph.spellings = family.nesting.spellings;
+  graph.untouched.assign(family.nesting.untouched.begin(), family.nesting.untouched.end());
   graph.blocks.reserve(config.num_layers);
   for (int64_t i = 0; i < config.num_layers; ++i) graph.blocks.push_back(decoder_block(family, config, i));
   return graph;

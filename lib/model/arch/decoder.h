@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "lib/model/graph.h"
@@ -24,6 +25,20 @@ enum class WindowRule : uint8_t {
 
 /// RMSNorm on q and k before the rotary embedding: none, on each head, or on all heads' channels at once.
 enum class QkNorm : uint8_t { none, per_head, all_heads };
+
+/// Sizes of a config.json that leaves out its class's defaults, as a nested one does; 0: the key is required.
+struct DefaultSizes {
+  int64_t vocab = 0, hidden = 0, intermediate = 0, layers = 0, heads = 0, kv_heads = 0, max_position = 0;
+};
+
+/// Of a model that is more than its language model (it sees images): where the language model is in it. What
+/// else there is stays as it is.
+struct NestingRule {
+  std::string_view config_key = "";               // config.json's object about it; empty: there is no nesting
+  std::string_view head = "ForCausalLM";          // how the architecture's name ends
+  std::span<const SpellingChange> spellings{};    // of tensor names in older checkpoints
+  std::span<const std::string_view> untouched{};  // ModelGraph::untouched
+};
 
 /// Tensor names, relative to the block's prefix unless they are global.
 struct DecoderNames {
@@ -83,6 +98,8 @@ struct DecoderFamily {
   double default_eps = 1e-6;
   std::string_view activation_key = "hidden_act", default_activation = "silu";
   bool tied_by_default = false;
+  DefaultSizes sizes = {};
+  NestingRule nesting = {};
   RopeRule rope = {};
   ExpertsRule experts = {};
   DecoderNames names = {};

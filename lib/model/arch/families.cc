@@ -3,9 +3,9 @@
 namespace lathe {
 
 std::span<const DecoderFamily* const> families() {
-  static constexpr const DecoderFamily* kFamilies[] = {&kLlama,    &kMistral,  &kQwen2, &kQwen3,
-                                                       &kGemma2,   &kGemma3,   &kPhi3,  &kMixtral,
-                                                       &kQwen2Moe, &kQwen3Moe, &kOlmoe};
+  static constexpr const DecoderFamily* kFamilies[] = {&kLlama,   &kMistral,    &kQwen2,    &kQwen3,
+                                                       &kGemma2,  &kGemma3Text, &kGemma3,   &kPhi3,
+                                                       &kMixtral, &kQwen2Moe,   &kQwen3Moe, &kOlmoe};
   return kFamilies;
 }
 

@@ -8,8 +8,8 @@
 
 namespace lathe {
 
-extern const DecoderFamily kLlama, kMistral, kQwen2, kQwen3, kGemma2, kGemma3, kPhi3, kMixtral, kQwen2Moe,
-    kQwen3Moe, kOlmoe;
+extern const DecoderFamily kLlama, kMistral, kQwen2, kQwen3, kGemma2, kGemma3Text, kGemma3, kPhi3, kMixtral,
+    kQwen2Moe, kQwen3Moe, kOlmoe;
 
 /// All families, in the order in which they are listed to people.
 std::span<const DecoderFamily* const> families();

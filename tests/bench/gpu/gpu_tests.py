@@ -38,11 +38,14 @@ def save(tests, path):
 
 
 def outcome(test, code, log):
-    """passed, failed or skipped, as ctest would have it."""
-    text = log.read_text(errors="replace")
-    if code == test["skip_code"] or (test["skip_pattern"] and re.search(test["skip_pattern"], text)):
+    """passed, failed or skipped. Unlike ctest, a program that failed is not skipped because one of its tests was, and one that
+    ran no test has not passed."""
+    if code == test["skip_code"]:
         return "skipped"
-    return "passed" if code == 0 else "failed"
+    text = log.read_text(errors="replace")
+    if code != 0 or "[==========] Running 0 tests" in text:
+        return "failed"
+    return "skipped" if test["skip_pattern"] and re.search(test["skip_pattern"], text) else "passed"
 
 
 def run(context):

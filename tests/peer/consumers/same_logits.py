@@ -3,7 +3,7 @@
     same_logits.py REFERENCE_FOLDER ARTEFACT_FOLDER LOGITS_PROGRAM
 
 Loading must report no missing, unexpected or mismatched tensor, and the logits must equal those of Lathe's own forward
-pass (max |difference| / max |logit| <= 1e-4), and differ from the reference's. Prints one JSON line.
+pass (max |difference| / max |logit| <= 1e-4), and differ from the reference's. What sees images must be as it was. Prints one JSON line.
 
 Experts are stacked and dequantised by transformers while it loads, in the type of their scales (F16), whatever type the
 model was asked for: their products with the scales are rounded to 11 bits, which makes the bound 2e-3 there.
@@ -31,7 +31,7 @@ def load(folder):
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         assert not info.get(key), f"{folder}: {key}: {info[key]}"
-    scale = getattr(model.model.embed_tokens, "embed_scale", None)
+    scale = getattr(model.get_input_embeddings(), "embed_scale", None)
     if scale is not None:  # Gemma: rounded to the checkpoint's type
         config = json.loads((pathlib.Path(folder) / "config.json").read_text())
         scale.copy_(scale.to(getattr(torch, config["dtype"])))
@@ -54,8 +54,11 @@ def main(reference_folder, artefact_folder, program):
     transformers.logging.disable_progress_bar()
     with torch.no_grad():
         reference, model = load(reference_folder), load(artefact_folder)
-        ids = torch.randint(reference.config.vocab_size, (3, 48), generator=torch.Generator().manual_seed(5))
+        ids = torch.randint(reference.config.get_text_config().vocab_size, (3, 48), generator=torch.Generator().manual_seed(5))
         theirs, original = (m(input_ids=ids, use_cache=False).logits for m in (model, reference))
+    for name, parameter in reference.named_parameters():
+        if "vision_tower" in name or "multi_modal_projector" in name:
+            assert torch.equal(model.get_parameter(name), parameter), f"{name} has changed"
     scale = theirs.abs().max()
     difference = float((our_logits(program, artefact_folder, ids) - theirs).abs().max() / scale)
     moved = float((theirs - original).abs().max() / scale)

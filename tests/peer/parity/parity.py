@@ -46,11 +46,20 @@ def as_version_4(config):
     return config
 
 
+def as_first_gemma3(config):
+    """config.json of the checkpoints on the Hub: what is the class's default is not in text_config."""
+    text = without("num_attention_heads", "num_key_value_heads", "head_dim", "query_pre_attn_scalar", "max_position_embeddings",
+                   "layer_types", "rope_parameters", "hidden_activation", "rms_norm_eps", "tie_word_embeddings", "dtype")(config["text_config"])
+    config = without("tie_word_embeddings", "dtype")(config)
+    return {**config, "torch_dtype": "float16", "text_config": {**text, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}}
+
+
 def without(*keys):
     return lambda config: {key: value for key, value in config.items() if key not in keys}
 
 
-# name, family, config keys, and an edit of config.json, a dtype, or "stacked": experts in one tensor
+# name, family, config keys, and an edit of config.json, or words: a dtype; "stacked": names of transformers 5, all experts
+# of a block in one tensor
 CASES = [
     ("llama, GQA", "llama", {}, None),
     ("llama, MHA", "llama", {"num_key_value_heads": 4}, None),
@@ -117,6 +126,12 @@ CASES = [
      lambda config: {**without("rope_parameters")(config), "rope_theta": 2e5, "rope_local_base_freq": 700.0,
                      "rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
     ("gemma3_text, final soft cap", "gemma3_text", {"final_logit_softcapping": 2.0}, None),
+    ("gemma3, names of transformers 4", "gemma3", {}, None),
+    ("gemma3, names of transformers 5, tied, BF16", "gemma3", {"tie_word_embeddings": True, "hidden_size": 96}, ("stacked", "bfloat16")),
+    ("gemma3, defaults of keys not in config.json", "gemma3",
+     {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256, "tie_word_embeddings": True,
+      "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                          "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}}, as_first_gemma3),
     ("phi3", "phi3", {}, None),
     ("phi3, MHA, partial rotation, window 9", "phi3", {**rope(rope_type="default", partial_rotary_factor=0.5), "num_key_value_heads": 4, "sliding_window": 9}, None),
     ("phi3, longrope within the trained length", "phi3", {**rope(**LONGROPE), "original_max_position_embeddings": LENGTH}, None),
@@ -136,6 +151,7 @@ CASES = [
     ("qwen3_moe", "qwen3_moe", {}, None),
     ("qwen3_moe, stacked experts, norm_topk_prob", "qwen3_moe", {"norm_topk_prob": True}, "stacked"),
     ("qwen3_moe, window, biases, one dense layer", "qwen3_moe", {"use_sliding_window": True, "sliding_window": 5, "attention_bias": True, "mlp_only_layers": [1]}, None),
+    ("qwen3_moe, every other layer dense", "qwen3_moe", {"decoder_sparse_step": 2}, None),
     ("qwen3_moe, num_experts in config.json", "qwen3_moe", {}, lambda config: {**without("num_local_experts")(config), "num_experts": 6}),
     ("olmoe", "olmoe", {}, None),
     ("olmoe, stacked experts, norm_topk_prob, clip", "olmoe", {"norm_topk_prob": True, "clip_qkv": 0.7}, "stacked"),
@@ -158,7 +174,7 @@ def our_logits(program, folder, ids, scratch):
 def their_logits(folder, ids):
     # eager: transformers' fused attention leaves out the soft cap on scores.
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-    scale = getattr(model.model.embed_tokens, "embed_scale", None)
+    scale = getattr(model.get_input_embeddings(), "embed_scale", None)
     if scale is not None:  # Gemma: rounded to the type of the weights, which here are wider than the checkpoint's
         config = json.loads((Path(folder) / "config.json").read_text())
         scale.copy_(scale.to(getattr(torch, config.get("dtype") or config["torch_dtype"])))
@@ -186,7 +202,8 @@ def relative_difference(ours, theirs):
 
 def compare(program, name, folder, length, scratch):
     """Prints the case's line; True where it passes."""
-    vocab = json.loads((Path(folder) / "config.json").read_text())["vocab_size"]
+    config = json.loads((Path(folder) / "config.json").read_text())
+    vocab = config.get("text_config", config)["vocab_size"]
     ids = torch.randint(0, vocab, (2, length), generator=torch.Generator().manual_seed(1))
     try:
         ours, theirs = our_logits(program, folder, ids, scratch), their_logits(folder, ids)
@@ -203,8 +220,9 @@ def compare(program, name, folder, length, scratch):
 def random_case(program, case, scratch):
     name, family, overrides, edit = case
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        dtype = edit if isinstance(edit, str) and edit != "stacked" else "float16"
-        make_checkpoint(folder, family, overrides, dtype=dtype, stacked_experts=edit == "stacked")
+        words = () if edit is None or callable(edit) else (edit,) if isinstance(edit, str) else edit
+        dtype = next((word for word in words if word != "stacked"), "float16")
+        make_checkpoint(folder, family, overrides, dtype=dtype, stacked_experts="stacked" in words)
         if callable(edit):
             path = Path(folder) / "config.json"
             path.write_text(json.dumps(edit(json.loads(path.read_text()))))

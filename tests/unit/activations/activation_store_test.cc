@@ -116,11 +116,11 @@ TEST(Store, BytesAreCountedWhereTheyStand) {
   EXPECT_EQ(bytes_of_store(spec).disk, 1280u);
   EXPECT_EQ(bytes_of_store(spec).ram, 384u) << "one transfer";
   spec.device = c10::Device(c10::kCUDA, 0);
-  EXPECT_EQ(bytes_of_store(spec).vram, 384u);
-  EXPECT_EQ(bytes_of_store(spec).ram, 384u) << "the pinned copy of a transfer";
+  EXPECT_EQ(bytes_of_store(spec).vram, 768u) << "two windows";
+  EXPECT_EQ(bytes_of_store(spec).ram, 768u) << "their pinned copies";
   spec.placement = Placement::host;
   EXPECT_EQ(bytes_of_store(spec).ram, 1280u);
-  EXPECT_EQ(bytes_of_store(spec).vram, 384u);
+  EXPECT_EQ(bytes_of_store(spec).vram, 768u);
 }
 
 TEST(Rows, ChunksFollowTheLengthAndTheKindOfDeviceOnly) {

@@ -94,6 +94,28 @@ TEST(Rtn, RefusesBadInputByName) {
   expect_refused(linear("odd", LinearRole::up_proj, at::randn({1, 43}), kSymmetric), "does not divide");
 }
 
+// All linears are looked at together; the first that is bad is named, whatever is wrong with the later ones.
+TEST(Rtn, NamesTheFirstBadLinearOfSeveral) {
+  at::Tensor spoiled = at::randn({4, 64});
+  spoiled[1][3] = NAN;
+  SharedInputProblem shared;
+  shared.linears = {linear("good", LinearRole::q_proj, at::randn({4, 64}), kSymmetric),
+                    linear("big", LinearRole::k_proj, at::full({4, 64}, 1e7f), kSymmetric),
+                    linear("spoiled", LinearRole::v_proj, spoiled, kSymmetric)};
+  const SolverEntry& row = solver_row("rtn");
+  const auto message = [&] {
+    try {
+      row.make(Options(row.options))->solve(shared);
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_THAT(message(), ::testing::StartsWith("big: row 0, group 0"));
+  std::swap(shared.linears[1], shared.linears[2]);
+  EXPECT_THAT(message(), ::testing::StartsWith("spoiled: row 1, group 0"));
+}
+
 TEST(Registry, RowsAreCompleteAndTheirDefaultsWork) {
   EXPECT_FALSE(transforms().empty());
   EXPECT_FALSE(solvers().empty());

@@ -47,6 +47,14 @@ TEST(EvalMemory, HiddenStatesGoToDiskWhenMemoryIsShort) {
   EXPECT_EQ(plan(graph, true, 3 * kGB).peak.disk, 2 * 20'000ull * 512 * 64 * 4);
 }
 
+/// The models run one after the other.
+TEST(EvalMemory, AReferenceAddsNoBlocks) {
+  const ModelGraph graph = graph_of(100);
+  const auto peak = [&](bool reference) { return plan(graph, reference, 100 * kGB).peak.ram; };
+  const uint64_t hidden = 20'000ull * 512 * 64 * 4;
+  EXPECT_LT(peak(true) - peak(false) - hidden, 1'000'000u) << "but its hidden states and head";
+}
+
 TEST(EvalMemory, HeadsThatDoNotFitAreRefused) {
   const ModelGraph graph = graph_of(4'000'000);  // a head of 1 GB
   EXPECT_NO_THROW(plan(graph, false, 3 * kGB / 2));

@@ -24,8 +24,8 @@ TEST(AttentionKernel, IsFlashWithSharedKvHeadsReadInPlace) {
 }
 
 TEST(AttentionKernel, IsFlashWithTheMaskOfASlidingWindow) {
-  const at::Tensor q = heads(9, 40, 64), k = heads(3, 40, 64), v = heads(3, 40, 64);
-  const at::Tensor mask = at::ones({40, 40}, at::kBool).tril().triu(-7);
+  const at::Tensor q = heads(9, 40, 64), k = heads(3, 47, 64), v = heads(3, 47, 64);
+  const at::Tensor mask = at::ones({50, 57}, at::kBool).triu().tril(7).slice(0, 0, 40).slice(1, 0, 47);
   EXPECT_EQ(at::_fused_sdp_choice(q, k, v, mask, 0.0, /*is_causal=*/false, std::nullopt, /*enable_gqa=*/true),
             kFlash);
 }

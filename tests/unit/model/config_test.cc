@@ -205,6 +205,41 @@ TEST(ModelConfig, Experts) {
   EXPECT_EQ(parse(small_config("qwen3")).experts, std::nullopt);
 }
 
+TEST(ModelConfig, TheTextPartOfGemma3) {
+  const json text = {
+      {"hidden_size", 2560},          {"intermediate_size", 10240},
+      {"num_hidden_layers", 34},      {"model_type", "gemma3_text"},
+      {"sliding_window", 1024},       {"torch_dtype", "float32"},
+      {"tie_word_embeddings", false}, {"rope_scaling", {{"factor", 8.0}, {"rope_type", "linear"}}}};
+  const json google = {{"architectures", {"Gemma3ForConditionalGeneration"}},
+                       {"model_type", "gemma3"},
+                       {"torch_dtype", "bfloat16"},
+                       {"hidden_size", 1},
+                       {"text_config", text},
+                       {"vision_config", {{"hidden_size", 1152}}}};
+  const ModelConfig config = parse(google);
+  EXPECT_EQ(config.model_type, "gemma3");
+  EXPECT_EQ(config.hidden_size, 2560) << "not the outer key";
+  EXPECT_EQ(config.num_layers, 34);
+  EXPECT_EQ(config.vocab_size, 262208) << "this and the rest: defaults of Gemma3TextConfig";
+  EXPECT_EQ(config.num_heads, 8);
+  EXPECT_EQ(config.num_kv_heads, 4);
+  EXPECT_EQ(config.head_dim, 256);
+  EXPECT_EQ(config.max_position, 131072);
+  EXPECT_EQ(config.rope.type, RopeConfig::Type::linear);
+  EXPECT_EQ(config.rope.theta, 1e6);
+  EXPECT_EQ(config.local_rope->theta, 1e4);
+  EXPECT_EQ(config.sliding_window, 1024);
+  EXPECT_FALSE(config.layer_slides[5]);
+  EXPECT_TRUE(config.layer_slides[6]);
+  EXPECT_EQ(config.dtype, DType::BF16) << "the outer key goes first";
+  EXPECT_TRUE(config.tie_word_embeddings) << "the outer key, or its default";
+  EXPECT_EQ(config.embedding_scale, 50.5) << "sqrt(2560) is 50.596, BF16 has 50.5";
+  json inner_dtype = google;
+  inner_dtype.erase("torch_dtype");
+  EXPECT_EQ(parse(inner_dtype).dtype, DType::F32);
+}
+
 struct BadConfig {
   const char* name;
   json changes;                    // to small_config(); "-": the key is removed
@@ -224,6 +259,17 @@ TEST_P(BadConfigs, IsRefusedInOneClearLine) {
   EXPECT_THAT(message, testing::Not(HasSubstr("\n")));
   for (const std::string& word : GetParam().words) EXPECT_THAT(message, HasSubstr(word));
 }
+
+/// With the keys of a mixture of experts.
+json experts(const json& changes) {
+  return with({{"num_experts", 4},
+               {"num_experts_per_tok", 2},
+               {"moe_intermediate_size", 24},
+               {"shared_expert_intermediate_size", 40}},
+              changes);
+}
+
+json text(const json& changes) { return {{"text_config", with(small_config("gemma3_text"), changes)}}; }
 
 json rope(json parameters) { return {{"rope_scaling", std::move(parameters)}}; }
 
@@ -375,6 +421,92 @@ const BadConfig kBadConfigs[] = {
      {{"num_experts", 1 << 20}, {"num_experts_per_tok", 2}},
      {"'num_experts'", "65536"},
      "olmoe"},
+    {"experts_as_fraction", experts({{"num_experts", 4.0}}), {"'num_experts'", "an integer"}, "mixtral"},
+    {"experts_as_text", experts({{"num_experts", "4"}}), {"'num_experts'", "an integer"}, "qwen3_moe"},
+    {"zero_experts_per_token",
+     experts({{"num_experts_per_tok", 0}}),
+     {"'num_experts_per_tok'", "from 1"},
+     "mixtral"},
+    {"expert_width_zero",
+     experts({{"moe_intermediate_size", 0}}),
+     {"'moe_intermediate_size'", "from 1"},
+     "qwen2_moe"},
+    {"shared_width_negative",
+     experts({{"shared_expert_intermediate_size", -8}}),
+     {"'shared_expert_intermediate_size'", "found -8"},
+     "qwen2_moe"},
+    {"sparse_step_zero",
+     experts({{"decoder_sparse_step", 0}}),
+     {"'decoder_sparse_step'", "from 1", "found 0"},
+     "qwen3_moe"},
+    {"sparse_step_beyond_the_last_layer",
+     experts({{"decoder_sparse_step", 3}}),
+     {"at least one layer with experts"},
+     "qwen2_moe"},
+    {"dense_layers_no_list",
+     experts({{"mlp_only_layers", 1}}),
+     {"'mlp_only_layers'", "a list of layers", "found 1"},
+     "qwen3_moe"},
+    {"dense_layer_negative",
+     experts({{"mlp_only_layers", {-1}}}),
+     {"'mlp_only_layers'", "below num_hidden_layers (2)", "found [-1]"},
+     "qwen2_moe"},
+    {"dense_layer_as_text", experts({{"mlp_only_layers", {"0"}}}), {"'mlp_only_layers'"}, "qwen2_moe"},
+    {"normalise_of_wrong_type",
+     experts({{"norm_topk_prob", "yes"}}),
+     {"'norm_topk_prob'", "true or false"},
+     "olmoe"},
+    {"qkv_bias_of_wrong_type", experts({{"qkv_bias", 1}}), {"'qkv_bias'", "true or false"}, "qwen2_moe"},
+    {"clip_of_wrong_type", {{"clip_qkv", "1"}}, {"'clip_qkv'", "a number"}, "olmoe"},
+    {"softcap_of_wrong_type",
+     {{"attn_logit_softcapping", "50"}},
+     {"'attn_logit_softcapping'", "a number"},
+     "gemma2"},
+    {"final_softcap_negative",
+     {{"final_logit_softcapping", -30.0}},
+     {"'final_logit_softcapping'", "above 0"},
+     "gemma2"},
+    {"query_scalar_of_wrong_type",
+     {{"query_pre_attn_scalar", "256"}},
+     {"'query_pre_attn_scalar'", "a number"},
+     "gemma3_text"},
+    {"gemma_activation",
+     {{"hidden_activation", "swiglu"}},
+     {"'hidden_activation'", "one of silu", "found \"swiglu\""},
+     "gemma2"},
+    {"gemma_pattern_zero",
+     {{"sliding_window_pattern", 0}},
+     {"'sliding_window_pattern'", "from 1"},
+     "gemma3_text"},
+    {"gemma_layer_types_short", {{"layer_types", {"full_attention"}}}, {"'layer_types'", "(2)"}, "gemma2"},
+    {"gemma_rope_no_object",
+     {{"rope_parameters", {{"full_attention", 3}}}},
+     {"'rope_parameters.full_attention'", "an object", "found 3"},
+     "gemma3_text"},
+    {"gemma_local_rope_theta",
+     {{"rope_parameters", {{"sliding_attention", {{"rope_theta", -1.0}}}}}},
+     {"'rope_parameters.sliding_attention.rope_theta'", "above 1"},
+     "gemma3_text"},
+    {"longrope_factor_as_text",
+     rope({{"type", "longrope"}, {"short_factor", {1, 1, 1, "1"}}, {"long_factor", {1, 1, 1, 1}}}),
+     {"'rope_scaling.short_factor'", "list of 4"},
+     "phi3"},
+    {"phi3_partial_negative", {{"partial_rotary_factor", -0.5}}, {"'partial_rotary_factor'"}, "phi3"},
+    {"no_text_config", {{"text_config", "-"}}, {"'text_config'", "an object", "no such key"}, "gemma3"},
+    {"text_config_no_object", {{"text_config", 3}}, {"'text_config'", "an object", "found 3"}, "gemma3"},
+    {"text_size_zero", text({{"hidden_size", 0}}), {"'text_config.hidden_size'", "from 1"}, "gemma3"},
+    {"text_rope",
+     text({{"rope_scaling", {{"rope_type", "linear"}}}}),
+     {"'text_config.rope_scaling.factor'", "no such key"},
+     "gemma3"},
+    {"text_softcap",
+     text({{"final_logit_softcapping", 30.0}}),
+     {"'text_config.final_logit_softcapping'", "no such soft cap"},
+     "gemma3"},
+    {"text_architecture",
+     with(text(json::object()), {{"architectures", {"Gemma3ForCausalLM"}}}),
+     {"'architectures'", "...ForConditionalGeneration"},
+     "gemma3"},
     {"window_zero", {{"sliding_window", 0}}, {"'sliding_window'", "from 1", "found 0"}, "mistral"},
     {"mistral_layer_types", {{"layer_types", {"full_attention"}}}, {"'layer_types'", "ministral"}, "mistral"},
     {"too_few_layer_types", {{"layer_types", {"full_attention"}}}, {"'layer_types'", "(2)"}, "qwen2"},

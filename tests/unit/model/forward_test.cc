@@ -236,6 +236,10 @@ TEST(Routing, RowsOfAllExpertsAreThoseOfEach) {
     EXPECT_TRUE(at::equal(all[expert].weights, one.weights)) << expert;
   }
   EXPECT_EQ(all.back().tokens.numel(), 0);
+  const Routing::Order order = routing.order(count);
+  EXPECT_TRUE(at::equal(order.begins.diff(), at::bincount(experts.flatten(), {}, count)));
+  EXPECT_TRUE(
+      at::equal(experts.flatten().index_select(0, order.places), std::get<0>(experts.flatten().sort())));
 }
 
 TEST(Routing, AnExpertWithoutTokensHasNoRows) {
@@ -246,13 +250,18 @@ TEST(Routing, AnExpertWithoutTokensHasNoRows) {
   EXPECT_EQ(routing.rows_of(0).weights[1].item<float>(), routing.weights[1][0].item<float>());
 }
 
-TEST(BlockForward, SoftCappedAttentionInChunksIsTheWhole) {
-  // Longer than one chunk of queries, so that windows reach over its edge.
-  const SmallModel model(
-      with(family_config("gemma2"), {{"sliding_window", 300}, {"max_position_embeddings", 1024}}));
-  const at::Tensor hidden = random_hidden(1, 600);
-  const at::Tensor expected = Naive(model).run(hidden);
-  EXPECT_LT(relative_difference(model.run(hidden).to(at::kDouble), expected), 2e-6);
+TEST(BlockForward, AttentionInChunksIsTheWhole) {
+  // Longer than a window and two chunks of queries, so that windows reach over chunks' edges.
+  for (const char* family : {"gemma2", "mistral"}) {
+    for (const int64_t window : {40, 300}) {
+      const SmallModel model(
+          with(family_config(family), {{"sliding_window", window}, {"max_position_embeddings", 1024}}));
+      const at::Tensor hidden = random_hidden(1, 600);
+      const at::Tensor expected = Naive(model).run(hidden);
+      EXPECT_LT(relative_difference(model.run(hidden).to(at::kDouble), expected), 2e-6)
+          << family << " " << window;
+    }
+  }
 }
 
 TEST(BlockForward, UsesAWeightThatIsSetBetweenStages) {

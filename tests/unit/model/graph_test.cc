@@ -153,6 +153,27 @@ TEST(ModelGraph, NormsByFamily) {
   EXPECT_FALSE(olmoe.q_norm.one_plus);
 }
 
+std::map<std::string, TensorInfo> tensors_of(const ModelGraph& graph, DType dtype = DType::F16) {
+  std::map<std::string, TensorInfo> tensors;
+  for (const auto& [name, shape] : graph.expected_tensors()) tensors[name] = {dtype, shape};
+  return tensors;
+}
+
+TEST(ModelGraph, TheTextPartOfGemma3) {
+  const ModelGraph graph = graph_of(family_config("gemma3"));
+  EXPECT_EQ(graph.embedding, "model.language_model.embed_tokens");
+  EXPECT_EQ(graph.final_norm.name, "model.language_model.norm");
+  EXPECT_EQ(graph.lm_head.name, "lm_head");
+  EXPECT_EQ(graph.blocks[1].find(LinearRole::q_proj)->name, "model.language_model.layers.1.self_attn.q_proj");
+  EXPECT_THAT(graph.untouched, ElementsAre("re:.*vision_tower.*", "re:.*multi_modal_projector.*"));
+  EXPECT_THAT(graph_of(family_config("gemma3_text")).untouched, testing::IsEmpty());
+  auto tensors = tensors_of(graph);
+  tensors["model.vision_tower.encoder.layers.7.self_attn.q_proj.weight"] = {DType::F32, {4, 4}};
+  EXPECT_NO_THROW(check_tensors(graph, tensors, "m")) << "what is not of the graph is not its business";
+  tensors["model.language_model.layers.2.input_layernorm.weight"] = {DType::F16, {32}};
+  EXPECT_THAT(user_error_of([&] { check_tensors(graph, tensors, "m"); }), HasSubstr("num_hidden_layers 2"));
+}
+
 TEST(ModelGraph, RoleTargets) {
   const auto words_of = [](const Linear& linear) {
     std::vector<std::string> words;
@@ -186,17 +207,11 @@ TEST(ModelGraph, ListsFamilies) {
     names.push_back(info.model_type);
     EXPECT_NE(info.description, "");
   }
-  EXPECT_THAT(names, ElementsAre("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3",
-                                 "mixtral", "qwen2_moe", "qwen3_moe", "olmoe"));
+  EXPECT_THAT(names, ElementsAre("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gemma3",
+                                 "phi3", "mixtral", "qwen2_moe", "qwen3_moe", "olmoe"));
   ModelConfig config;
   config.model_type = "gpt2";
   EXPECT_THAT(user_error_of([&] { build_graph(config); }), AllOf(HasSubstr("'gpt2'"), HasSubstr("llama")));
-}
-
-std::map<std::string, TensorInfo> tensors_of(const ModelGraph& graph, DType dtype = DType::F16) {
-  std::map<std::string, TensorInfo> tensors;
-  for (const auto& [name, shape] : graph.expected_tensors()) tensors[name] = {dtype, shape};
-  return tensors;
 }
 
 TEST(CheckTensors, AcceptsWhatFits) {

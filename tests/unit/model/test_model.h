@@ -41,6 +41,12 @@ inline nlohmann::json with(nlohmann::json config, const nlohmann::json& changes)
 /// A small model of any family. What is special about the family is on: windows, soft caps, a partial
 /// rotation, experts (4, of which 2 a token, 24 channels wide) and dense layers between them.
 inline nlohmann::json family_config(const std::string& model_type) {
+  if (model_type == "gemma3") {
+    return {{"model_type", model_type},
+            {"torch_dtype", "float16"},
+            {"tie_word_embeddings", false},
+            {"text_config", family_config("gemma3_text")}};
+  }
   const nlohmann::json experts = {
       {"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}};
   const std::map<std::string, nlohmann::json> special = {

@@ -63,6 +63,25 @@ TEST(Distortion, ZerosAndNan) {
   EXPECT_TRUE(std::isnan(spoiled.max_abs_error));
 }
 
+TEST(Distortion, OfCodesIsThatOfTheirValues) {
+  at::manual_seed(5);
+  const int64_t rows = 4500, width = 512;
+  const QuantizedTensor quantized{.scheme = {.type = "int", .bits = 4, .group_size = 64, .symmetric = false},
+                                  .scale_dtype = DType::F16,
+                                  .codes = at::randint(-8, 8, {rows, width}, at::kChar),
+                                  .scales = at::rand({rows, width / 64}) + 0.1,
+                                  .zero_points = at::randint(-8, 8, {rows, width / 64}, at::kChar)};
+  const at::Tensor values = quantized.dequantize(), weight = values + 0.1 * at::randn({rows, width});
+  ASSERT_LT(rows_per_chunk(weight), rows) << "the matrix must need more than one chunk";
+  EXPECT_TRUE(at::equal(quantized.dequantize_rows(7, 12), values.slice(0, 7, 12)));
+  const at::Tensor gram = gram_of(at::randn({50, width}));
+  const Distortion of_codes = measure_distortion(weight, quantized, gram);
+  const Distortion of_values = measure_distortion(weight, values, gram);
+  EXPECT_EQ(of_codes.weight_relative_mse, of_values.weight_relative_mse);
+  EXPECT_EQ(of_codes.max_abs_error, of_values.max_abs_error);
+  EXPECT_EQ(of_codes.output_relative_error, of_values.output_relative_error);
+}
+
 TEST(Distortion, IsTheSameInChunks) {
   at::manual_seed(3);
   const at::Tensor weight = at::randn({4500, 1024}), approximation = weight + 0.01 * at::randn({4500, 1024});

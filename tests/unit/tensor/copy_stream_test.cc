@@ -11,6 +11,11 @@ namespace {
 
 TEST(CopyStream, IsForGpusOnly) { EXPECT_THROW(CopyStream{c10::Device(c10::kCPU)}, InternalError); }
 
+TEST(QueuedCopy, IsTheTensorItselfOnTheCpu) {
+  const at::Tensor values = at::randn({5});
+  EXPECT_EQ(queued_copy(values, c10::Device(c10::kCPU)).data_ptr(), values.data_ptr());
+}
+
 TEST(CopyStreamGpu, CopiesEveryDtypeInOrderWithTheStreamThatWaits) {
   const c10::Device device = resolve_device("auto");
   if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device on this machine";

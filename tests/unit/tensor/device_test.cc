@@ -50,7 +50,7 @@ TEST(Device, CudaWithoutAGpuSaysWhatToDo) {
   }
 }
 
-TEST(Device, CudaNumberBeyondTheMachine) {
+TEST(DeviceGpu, CudaNumberBeyondTheMachine) {
   if (!resolve_device("auto").is_cuda()) GTEST_SKIP() << "no GPU that works";
   EXPECT_EQ(describe_device(resolve_device("cuda")), "cuda:0");
   EXPECT_NE(message_for("cuda:100").find("numbered from 0"), std::string::npos);

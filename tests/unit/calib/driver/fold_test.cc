@@ -64,6 +64,41 @@ class FoldTest : public ::testing::Test {
   }
 };
 
+/// A second copy of a block's weights is a sixth of the promised memory.
+TEST_F(FoldTest, ConsumersAreScaledInPlaceUnlessOthersHoldThem) {
+  const ScaleEdge& edge = block_.edges.back();  // up -> down
+  const Linear& down = *block_.consumers(edge).front();
+  const at::Tensor scales = scales_for(edge, down.in), before = weights_.weight(down).clone();
+  weights_.set_weight(down, before.clone());
+  const void* const memory = weights_.weight(down).data_ptr();
+  BlockState s = state(DType::F32);
+  s.to_solve.insert(down.name);
+  apply_fold(s, edge, scales);
+  EXPECT_EQ(weights_.weight(down).data_ptr(), memory);
+  EXPECT_TRUE(at::equal(weights_.weight(down), before * scales));
+
+  const BlockWeights original = weights_;
+  const at::Tensor held = original.weight(down).clone();
+  apply_fold(s, edge, scales);
+  EXPECT_TRUE(at::equal(original.weight(down), held)) << "what another stream runs on was changed";
+  EXPECT_TRUE(at::equal(weights_.weight(down), held * scales));
+}
+
+/// What is written of a solved producer changes though its values were dropped.
+TEST_F(FoldTest, ASolvedProducerNeedsNoValues) {
+  const ScaleEdge& edge = block_.edges.back();
+  const at::Tensor scales = scales_for(edge, width_of(edge));
+  BlockState s = state(DType::F16);
+  s.solved[edge.producer] = quantize(edge.producer);
+  const at::Tensor before = s.solved.at(edge.producer).scales.clone();
+  const Linear& up = *block_.find(LinearRole::up_proj);
+  weights_.drop_weight(up);
+  apply_fold(s, edge, scales);
+  EXPECT_FALSE(weights_.holds_weight(up));
+  EXPECT_TRUE(at::equal(s.solved.at(edge.producer).scales,
+                        round_to(before * scales.reciprocal().unsqueeze(1), DType::F16)));
+}
+
 TEST_F(FoldTest, EveryEdgeKeepsTheFunction) {
   ASSERT_EQ(block_.edges.size(), 4u);
   for (const ScaleEdge& edge : block_.edges) {

@@ -131,6 +131,49 @@ TEST_F(MemoryPlanTest, APartForEverythingAndNoMore) {
   EXPECT_THAT(text, ::testing::HasSubstr("values inside a block on disk"));
 }
 
+/// Llama 3 8B: the promise is two blocks (1745 MB), the Gram matrices of one (1023 MB), hidden states and 300
+/// MB. The plan is an upper bound.
+TEST_F(MemoryPlanTest, AWideBlockIsPlannedWithinAnEighthOfThePromise) {
+  graph_ = build_graph(parse_model_config({{"model_type", "llama"},
+                                           {"hidden_size", 4096},
+                                           {"intermediate_size", 14336},
+                                           {"num_hidden_layers", 32},
+                                           {"num_attention_heads", 32},
+                                           {"num_key_value_heads", 8},
+                                           {"vocab_size", 128256},
+                                           {"rms_norm_eps", 1e-5},
+                                           {"max_position_embeddings", 8192},
+                                           {"tie_word_embeddings", false},
+                                           {"hidden_act", "silu"},
+                                           {"torch_dtype", "bfloat16"}},
+                                          "config.json"));
+  job_.tasks.assign(32, std::vector<LinearTask>(graph_.blocks[0].linears.size(), LinearTask{rtn_.get(), {}}));
+  const NeedyTransform folds(false);
+  for (const bool transformed : {false, true}) {
+    job_.transforms.clear();
+    if (transformed) job_.transforms.push_back(&folds);
+    const MemoryRequest request{
+        .job = &job_, .samples = 4, .length = 512, .limits = {}, .machine = {}, .base_ram = 180'000'000};
+    const uint64_t promise = lean_ram(request);
+    EXPECT_EQ(promise / 1'000'000, 1745u + 1023 + 300 + 4 * 512 * 4096 * 4ull / 1'000'000);
+    EXPECT_LE(plan_memory(request).peak.ram, promise + promise / 8) << transformed;
+  }
+}
+
+TEST_F(MemoryPlanTest, WhatReadingTheDataTookIsPartOfThePeak) {
+  const uint64_t reached = 30 * kGB;
+  const MemoryPlan found = plan_memory(
+      {.job = &job_, .samples = 10, .length = 512, .limits = {}, .machine = {}, .reached_ram = reached});
+  EXPECT_EQ(found.peak.ram, reached);
+  EXPECT_THROW(plan_memory({.job = &job_,
+                            .samples = 10,
+                            .length = 512,
+                            .limits = {.ram = reached - 1, .vram = {}, .disk = {}},
+                            .machine = {},
+                            .reached_ram = reached}),
+               UserError);
+}
+
 TEST_F(MemoryPlanTest, ABlockIsCountedInFP32) {
   // q 64x64 + 64, k and v 32x64 + 32, o 64x64, gate, up and down 64x96, two norms of 64.
   const uint64_t values = 2 * 64 * 64 + 64 + 2 * (32 * 64 + 32) + 3 * 64 * 96 + 2 * 64;

@@ -23,6 +23,23 @@ TEST(InputStats, DividedInputsEqualRecollecting) {
   EXPECT_TRUE(at::equal(before.gram, collect(x, 400).gram)) << "the original was changed";
 }
 
+TEST(InputStats, DividesInPlaceOnlyWhatNobodyElseHolds) {
+  at::manual_seed(7);
+  const at::Tensor x = at::randn({100, 520}), scales = at::rand({520}) + 0.1;
+  const at::Tensor expected = collect(x, 100).with_inputs_divided(scales).gram;
+  InputStats owned = collect(x, 100);
+  const void* const memory = owned.gram.data_ptr();
+  owned = std::move(owned).with_inputs_divided(scales);
+  EXPECT_EQ(owned.gram.data_ptr(), memory) << "a second matrix";
+  EXPECT_TRUE(at::equal(owned.gram, expected));
+
+  InputStats shared = collect(x, 100);
+  const InputStats other = shared;
+  const at::Tensor rows = other.gram.slice(0, 3, 5), before = rows.clone();
+  EXPECT_TRUE(at::equal(std::move(shared).with_inputs_divided(scales).gram, expected));
+  EXPECT_TRUE(at::equal(rows, before)) << "what another holds was changed";
+}
+
 TEST(InputStats, WhatCannotFollowADivisionIsNamed) {
   at::manual_seed(5);
   const InputStats before = collect(at::randn({20, 8}), 20);

@@ -128,6 +128,25 @@ std::string internal_message(const std::function<void()>& action) {
   return "no InternalError";
 }
 
+TEST(ShardWriter, LargeTensorsAreWrittenPieceByPiece) {
+  const TemporaryFolder folder;
+  std::mt19937 random(3);
+  const std::vector<std::byte> bytes = random_bytes((size_t{20} << 20) + 3, random);
+  put(folder.path() / "config.json", "{}");
+  ShardWriter writer(plan_shards({{"head", {DType::U8, {int64_t(bytes.size())}}}}, 1 << 30), folder.path());
+  size_t done = 0, pieces = 0;
+  writer.write("head", bytes, [&](std::span<const std::byte> piece) {
+    EXPECT_EQ(piece.data(), bytes.data() + done) << "pieces come in order";
+    EXPECT_LE(piece.size(), size_t{16} << 20);
+    done += piece.size();
+    ++pieces;
+  });
+  writer.finish();
+  EXPECT_EQ(done, bytes.size());
+  EXPECT_GT(pieces, 1u);
+  EXPECT_TRUE(std::ranges::equal(Checkpoint::open(folder.path()).view("head").bytes, bytes));
+}
+
 TEST(ShardWriter, RefusesWhatWasNotPlanned) {
   const TemporaryFolder folder;
   const std::vector<std::byte> four(4);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "formats/targets/bitpack.h"
+#include "formats/targets/compressed_tensors_config.h"
 #include "lib/base/error.h"
 #include "tests/unit/formats/targets/artefact_fixture.h"
 
@@ -137,6 +138,28 @@ TEST(CompressedTensors, ConfigOfSeveralSchemesNamesEachLinear) {
     "group_1": {"targets": ["l.0.o"], "format": "pack-quantized", "input_activations": null,
       "output_activations": null, "weights": {"num_bits": 8, "type": "int", "symmetric": true, "strategy": "channel",
       "dynamic": false}}})"));
+}
+
+TEST(CompressedTensors, ExpertsAreOneTargetWhereThereAreSeveralSchemes) {
+  const Scheme four{.type = "int", .bits = 4, .group_size = 32, .symmetric = true};
+  const Scheme eight{.type = "int", .bits = 8, .group_size = 32, .symmetric = true};
+  const auto expert = [&](const std::string& name, const Scheme& scheme) {
+    return PlannedLinear{name, 8, 64, scheme, DType::F16, LinearRole::up_proj, true};
+  };
+  const std::string pattern = "re:.*\\.experts\\.\\d+\\..*";
+  const auto config = target().quantization_config({{"l.0.q", 8, 64, four, DType::F16},
+                                                    expert("l.0.experts.0.w1", eight),
+                                                    expert("l.0.experts.1.w1", eight)},
+                                                   {"lm_head"});
+  EXPECT_EQ(config["config_groups"]["group_0"]["targets"], nlohmann::json({"l.0.q"}));
+  EXPECT_EQ(config["config_groups"]["group_1"]["targets"], nlohmann::json({pattern}));
+  const CompressedTensorsConfig read = parse_compressed_tensors_config(config, "c");
+  EXPECT_EQ(read.scheme_of("l.0.experts.11.w2"), eight);
+  EXPECT_EQ(read.scheme_of("l.0.q"), four);
+  EXPECT_EQ(read.scheme_of("l.0.shared_expert.up_proj"), std::nullopt);
+  const auto one = target().quantization_config(
+      {{"l.0.q", 8, 64, four, DType::F16}, expert("l.0.experts.0.w1", four)}, {"lm_head"});
+  EXPECT_EQ(one["config_groups"]["group_0"]["targets"], nlohmann::json({"Linear"}));
 }
 
 TEST(CompressedTensors, Refusals) {

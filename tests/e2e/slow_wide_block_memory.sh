@@ -1,0 +1,23 @@
+# The promise on memory at the width of an 8B model, where the Gram matrix of down_proj's input is a third of it: blocks of
+# hidden 4096, intermediate 14336, 32 heads of 128 and 8 of keys and values.
+. tests/e2e/lib.sh
+vocabulary=$(value "$MODEL/config.json" "r['vocab_size']")
+hidden=4096 inner=14336 samples=4 length=512
+"$PYTHON" tests/tools/make_checkpoint.py "$scratch/model" --family llama --tokenizer "$MODEL" --config \
+  "{\"num_hidden_layers\": 2, \"hidden_size\": $hidden, \"intermediate_size\": $inner, \"num_attention_heads\": 32,
+    \"num_key_value_heads\": 8, \"head_dim\": 128, \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}" \
+  >"$scratch/log" 2>&1 || fail "no model: $(tail -3 "$scratch/log")"
+block=$((4 * (2 * hidden * hidden + 2 * 1024 * hidden + 3 * hidden * inner + 2 * hidden)))
+gram=$((4 * (3 * hidden * hidden + inner * inner)))
+bound=$((2 * block + gram + 4 * samples * length * hidden + 300000000))
+for recipe in rtn awq; do
+  flags=()
+  [[ $recipe == awq ]] && flags=(--set 'transforms[0].awq.grid=2' --set 'transforms[0].awq.clip_grid=2')
+  "$QUANTIZE" --recipe "recipes/$recipe.yaml" --model "$scratch/model" --output "$scratch/out" --device cpu --quiet --overwrite \
+    --set evaluate.rows=2 --set calibration.samples=$samples --set calibration.seq_len=$length "${flags[@]}" >/dev/null
+  peak=$(value "$scratch/out/report.json" "r['memory']['peak']['ram']")
+  planned=$(value "$scratch/out/report.json" "r['memory']['planned']['ram']")
+  ((peak <= bound)) || fail "$recipe: peak $((peak >> 20)) MiB, the bound is $((bound >> 20)) MiB"
+  ((peak <= planned)) || fail "$recipe: peak $((peak >> 20)) MiB, planned were $((planned >> 20)) MiB"
+  echo "$recipe: peak $((peak >> 20)) MiB of $((bound >> 20)), planned $((planned >> 20))"
+done

@@ -1,0 +1,101 @@
+// What a plan says of mixtures of experts: the policy, and what consumers can't load.
+#include "recipes/plan.h"
+
+#include <gmock/gmock.h>
+
+#include "tests/unit/model/test_model.h"
+#include "tests/unit/recipes/vocabulary.h"
+
+namespace lathe {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+/// A model's graph with the tensors of its checkpoint.
+struct Model {
+  explicit Model(const std::string& family) : graph(graph_of(family_config(family))) {
+    for (const auto& [name, shape] : graph.expected_tensors()) tensors[name] = {DType::F16, shape};
+  }
+  ModelGraph graph;
+  std::map<std::string, TensorInfo> tensors;
+};
+
+constexpr const char* kAll = "rules:\n  - {targets: [linear], scheme: {bits: 4, group_size: 8}}\n";
+
+Recipe recipe_of(const std::string& text) {
+  return parse_recipe(
+      "model: m\noutput: {path: o}\ncalibration: {data: [{path: a.txt}], experts: {min_tokens: "
+      "77, fallback: weight_only}}\n" +
+          text,
+      "r.yaml", {}, test_vocabulary());
+}
+
+Plan plan_of(const Model& model, const std::string& text) {
+  return make_plan(recipe_of(text), model.graph, model.tensors);
+}
+
+std::string refusal(const std::string& family, const std::string& text) {
+  const Model model(family);
+  return user_error_of([&] { plan_of(model, text); });
+}
+
+std::string described(const std::string& family) {
+  const Model model(family);
+  const std::string text = std::string(kAll) + "ignore: [lm_head]\n";
+  return describe_plan(plan_of(model, text), recipe_of(text), model.graph);
+}
+
+TEST(Plan, SaysWhatHappensToExperts) {
+  EXPECT_THAT(
+      described("qwen2_moe"),
+      HasSubstr("experts    4 in each of 2 blocks, 2 for a token; one that fewer than 77 tokens reach is "
+                "rounded without statistics (weight_only)\n"));
+  EXPECT_THAT(described("llama"), testing::Not(HasSubstr("experts")));
+}
+
+TEST(Plan, ExpertsKeptBesideQuantisedLinearsAreWarnedAbout) {
+  const Model model("mixtral");
+  const std::string kept = std::string(kAll) + "ignore: [lm_head, expert]\n";
+  EXPECT_THAT(plan_of(model, kept).warnings,
+              ElementsAre(AllOf(HasSubstr("experts.0.w1'"), HasSubstr("transformers"))));
+  const std::string block = std::string(kAll) + "ignore: [lm_head, '/layers.1.block_sparse_moe/']\n";
+  EXPECT_THAT(plan_of(model, block).warnings,
+              ElementsAre(HasSubstr("layers.1.block_sparse_moe.experts.0.w1'")));
+  EXPECT_THAT(plan_of(model, std::string(kAll) + "ignore: [lm_head]\n").warnings, IsEmpty());
+}
+
+TEST(Plan, ZeroPointsOfExpertsAreRefused) {
+  const std::string asymmetric = "{bits: 4, group_size: 8, symmetric: false}";
+  EXPECT_THAT(
+      refusal("mixtral", "rules: [{targets: [linear], scheme: " + asymmetric + "}]\nignore: [lm_head]\n"),
+      AllOf(HasSubstr("experts.0.w1: format compressed-tensors"), HasSubstr("zero points of experts")));
+  const Model model("mixtral");
+  EXPECT_NO_THROW(plan_of(model, "rules: [{targets: [attention], scheme: " + asymmetric +
+                                     "}, {targets: [expert], scheme: {bits: 4, group_size: 8}}]\n"));
+}
+
+TEST(Plan, ExpertsOfSeveralSchemesAreRefused) {
+  const std::string rest = "{targets: [linear], scheme: {bits: 4, group_size: 8}}]\nignore: [lm_head]\n";
+  const std::string of_block =
+      "rules: [{targets: ['/layers.1.block_sparse_moe.experts/'], scheme: {bits: 8, group_size: 8}}, ";
+  EXPECT_THAT(refusal("mixtral", of_block + rest),
+              AllOf(HasSubstr("layers.0.block_sparse_moe.experts.0.w1'"), HasSubstr("by one scheme")));
+  const std::string of_down = "rules: [{targets: ['/experts.*w2/'], scheme: {bits: 8, group_size: 8}}, ";
+  EXPECT_THAT(refusal("mixtral", of_down + rest),
+              AllOf(HasSubstr("experts.0.w2'"), HasSubstr("by one scheme")));
+}
+
+TEST(Plan, GatesAreRefused) {
+  for (const char* gate : {"router", "shared_expert_gate"}) {
+    const std::string rule = fmt::format(
+        "rules: [{{targets: [{}], scheme: {{bits: 4, group_size: 8}}}}]\nignore: [lm_head]\n", gate);
+    EXPECT_THAT(refusal("qwen2_moe", rule),
+                AllOf(HasSubstr(gate), HasSubstr("neither by transformers nor by vLLM")));
+  }
+}
+
+}  // namespace
+}  // namespace lathe
