@@ -43,8 +43,7 @@ void for_each_document(const DataSource& source, const text::ChatTemplates* temp
                        const DocumentVisit& visit);
 
 /// Whether the source is a .safetensors file whose rows are samples of their own: it has a tensor "lengths",
-/// as
-/// --dump-ids writes it. UserError for a malformed file.
+/// as --dump-ids writes it. UserError for a malformed file.
 bool has_row_lengths(const DataSource& source);
 
 }  // namespace lathe
