@@ -51,7 +51,10 @@ TEST_F(Documents, AMaskBesideIdsCutsTheirPaddingOff) {
 }
 
 TEST_F(Documents, AByteOrderMarkIsNotText) {
-  EXPECT_THAT(texts(file("a.txt", "\xef\xbb\xbfabc")), ElementsAre("abc"));
+  EXPECT_THAT(texts(file("a.txt",
+                         "\xef\xbb\xbf"
+                         "abc")),
+              ElementsAre("abc"));
   EXPECT_THAT(texts(file("a.jsonl", "\xef\xbb\xbf{\"text\": \"abc\"}\n")), ElementsAre("abc"));
 }
 
