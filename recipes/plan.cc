@@ -268,6 +268,9 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
   text += fmt::format("calibrate  {} samples of {}{} tokens, seed {}\n", recipe.calibration.samples,
                       recipe.calibration.packing == Packing::document ? "up to " : "",
                       recipe.calibration.seq_len, recipe.calibration.seed);
+  text += fmt::format("propagate  {}: a block is calibrated on what the {} blocks before it give\n",
+                      name_of(recipe.calibration.propagate),
+                      recipe.calibration.propagate == Propagate::quantised ? "quantised" : "floating-point");
   if (graph.config.experts) text += describe_experts(*graph.config.experts, recipe.calibration.experts);
   text +=
       fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights, bits / weights);

@@ -67,7 +67,8 @@ void declare_run(CLI::App& app, RunRequest& run, Texts& texts) {
       "several times");
   add_value(app, "--output", texts.output, "DIR", "folder to write (replaces the recipe's)");
   add_value(app, "--dump-ids", texts.dump_ids, "FILE",
-            "write the token ids that calibrate the run, .safetensors or .npy; --calib reads them back");
+            "write the token ids that calibrate the run, .safetensors or .npy; --calib reads them back "
+            "(those of padded samples with calibration.packing=document)");
   add_compute_options(app, run.device, run.compute_dtype, run.threads);
   add_memory_options(app, texts.memory);
   add_value(
@@ -75,7 +76,7 @@ void declare_run(CLI::App& app, RunRequest& run, Texts& texts) {
       "change the recipe for this run, such as rules[0].scheme.group_size=64; may be given several times");
   app.add_flag("--dry-run", run.dry_run, "say what would happen, and write no model");
   app.add_flag("--quiet", run.quiet, "no progress");
-  app.add_flag("--overwrite", run.overwrite, "replace an existing output folder");
+  app.add_flag("--overwrite", run.overwrite, "replace an existing output folder or --dump-ids file");
 }
 
 CLI::App* declare_eval(CLI::App& app, EvalRequest& eval, Texts& texts) {

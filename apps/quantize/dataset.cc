@@ -22,7 +22,7 @@ nlohmann::json source_json(const SourceCounts& source) {
           {"file_hash", source.file_hash}, {"documents", source.documents},
           {"dropped", source.dropped},     {"truncated", source.truncated},
           {"tokens", source.tokens},       {"usable_samples", source.usable},
-          {"samples", source.taken}};
+          {"samples", source.taken},       {"sample_tokens", source.taken_tokens}};
 }
 
 }  // namespace
@@ -39,10 +39,12 @@ text::ScriptCounts ModelText::vocabulary_scripts() const {
 
 ModelText open_model_text(const std::filesystem::path& model_folder, int64_t vocab_size) {
   ModelText text{.tokenizer = open_tokenizer(model_folder), .templates = {}, .vocab_size = vocab_size};
-  // A template writes special tokens as text. SentencePiece alone reads "<s>" as three characters, so a
-  // folder without tokenizer.json counts as one without a template.
+  // A template writes special tokens as text. SentencePiece alone reads "<s>" as three characters, so
+  // the template of a folder without tokenizer.json is left out.
   if (std::filesystem::exists(model_folder / "tokenizer.json"))
     text.templates = text::open_chat_templates(model_folder);
+  else
+    text.templates.lacks_tokenizer_json = text::has_chat_template(model_folder);
   return text;
 }
 

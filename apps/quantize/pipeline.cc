@@ -9,13 +9,13 @@
 
 #include "apps/quantize/artifact.h"
 #include "apps/quantize/dataset.h"
+#include "apps/quantize/id_dump.h"
 #include "apps/quantize/manifest.h"
 #include "apps/quantize/memory.h"
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
 #include "apps/quantize/reporting.h"
 #include "calib/data/data_warnings.h"
-#include "calib/data/ids_file.h"
 #include "calib/data/token_rows.h"
 #include "calib/driver/driver.h"
 #include "formats/targets/model_folder.h"
@@ -106,20 +106,19 @@ RunText read_data(const Recipe& recipe, const Plan& plan, const ModelFolder& mod
   const ModelText reader = open_model_text(recipe.model, model.graph.config.vocab_size);
   RunText text;
   text.calibration = read_calibration(recipe.calibration, reader);
+  const int64_t max_position = model.graph.config.max_position;
   text.warnings = plan.warnings;
-  const auto about_data = data_warnings(text.calibration, {widest_input(plan), reader.vocabulary_scripts()});
+  const auto about_data =
+      data_warnings(text.calibration, {widest_input(plan), max_position, reader.vocabulary_scripts()});
   text.warnings.insert(text.warnings.end(), about_data.begin(), about_data.end());
   if (recipe.evaluate) {
     RowCounts counts;
     text.evaluation = first_rows(
         token_rows({{.path = recipe.evaluate->text}}, reader.encoder(), recipe.evaluate->ctx, counts),
         recipe.evaluate->rows, recipe.evaluate->text);
+    warn_length("evaluate.ctx", recipe.evaluate->ctx, max_position, text.warnings);
   }
   return text;
-}
-
-void dump_ids(const RunRequest& request, const CalibrationSet& set) {
-  if (request.dump_ids) write_ids_file(*request.dump_ids, set);
 }
 
 void print_dataset(const RunRequest& request, const RunText& text) {
@@ -253,7 +252,7 @@ void run_pipeline(const RunRequest& request) {
   const c10::Device device = resolve_device(request.device);
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
   check_texts_exist(recipe);
-  if (request.dump_ids) check_ids_file(*request.dump_ids);
+  check_id_dump(request, recipe);
   const Algorithms algorithms = make_algorithms(recipe);
   CalibrationJob job = make_job(recipe, plan, model, algorithms, device, compute);
   const std::filesystem::path work = work_folder(request.memory.work, recipe.output.path.parent_path());

@@ -47,7 +47,7 @@ const double* ratio_of(const std::map<Input, double>& ratios, const Input& input
 
 RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device,
                      DType compute)
-    : recipe_(recipe), plan_(plan), device_(device), max_position_(model.graph.config.max_position) {
+    : recipe_(recipe), plan_(plan), device_(device) {
   const ModelConfig& config = model.graph.config;
   const int64_t parameters = parameter_count(*model.checkpoint);
   report_.model = {recipe.model.string(), config.model_type, std::string(name_of(config.dtype)),
@@ -100,14 +100,6 @@ void RunReport::set_text(const RunText& text) {
   calibration.seq_len = set.ids.size(1);
   calibration.ids_hash = ids_hash(set.ids, set.lengths);
   report_.warnings.insert(report_.warnings.end(), text.warnings.begin(), text.warnings.end());
-  const auto warn_long = [&](int64_t length, const char* what) {
-    if (max_position_ == 0 || length <= max_position_) return;
-    report_.warnings.push_back(
-        fmt::format("{} of {} tokens is longer than the model's max_position_embeddings, {}", what, length,
-                    max_position_));
-  };
-  warn_long(calibration.seq_len, "calibration.seq_len");
-  if (recipe_.evaluate) warn_long(recipe_.evaluate->ctx, "evaluate.ctx");
 }
 
 void RunReport::add_block(const BlockOutcome& outcome) {

@@ -69,7 +69,6 @@ class RunReport {
   const Recipe& recipe_;
   const Plan& plan_;
   c10::Device device_;
-  int64_t max_position_;
   Report report_;
 };
 

@@ -80,6 +80,16 @@ std::string names_of(const Group& group, const std::vector<DataSource>& sources)
   return group.sources.size() == 1 ? first : fmt::format("{} and {} more", first, group.sources.size() - 1);
 }
 
+/// A dump of padded samples is read back as it was, or not at all.
+void check_rows_stay_whole(const DataSource& source, Packing packing) {
+  if (packing != Packing::pack || !has_row_lengths(source)) return;
+  user_error(
+      "{}: its rows are samples of their own (it has `lengths`), which packing `pack` would join and cut "
+      "anew; "
+      "set calibration.packing to document",
+      source.path.string());
+}
+
 void check_enough(const Group& group, const std::vector<DataSource>& sources, int64_t usable,
                   const SampleOptions& options) {
   const int64_t lacking = group.samples - usable;
@@ -106,12 +116,28 @@ struct Chosen {
   int64_t length;
 };
 
+/// Counts the sample's tokens for the sources that they come from. `document`: one that does not begin behind
+/// the sample; moved on to the sample's last.
+void count_tokens(const TokenStream::Piece& sample, std::vector<TokenStream::Piece>::const_iterator& document,
+                  CalibrationSet& set) {
+  const int64_t end = sample.begin + sample.length;
+  while (true) {
+    const int64_t document_end = document->begin + document->length;
+    const int64_t common = std::min(end, document_end) - std::max(sample.begin, document->begin);
+    if (common > 0) set.sources[document->source].taken_tokens += common;
+    if (document_end >= end) return;
+    ++document;
+  }
+}
+
 void choose(const Group& group, const Cut& cut, uint64_t seed, const TokenStream& stream, CalibrationSet& set,
             std::vector<Chosen>& chosen) {
+  auto document = stream.documents.begin();
   for (const int64_t index : choose_samples(static_cast<int64_t>(cut.samples.size()), group.samples, seed)) {
     const TokenStream::Piece& sample = cut.samples[static_cast<size_t>(index)];
     chosen.push_back({stream.ids.data() + sample.begin, sample.length});
     ++set.sources[sample.source].taken;
+    count_tokens(sample, document, set);
   }
   for (const TokenStream::Piece& sample : cut.samples) ++set.sources[sample.source].usable;
   for (size_t i = 0; i < cut.truncated.size(); ++i) set.sources[cut.truncated[i]].truncated += 1;
@@ -155,8 +181,10 @@ CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, con
   const std::vector<Group> groups = group_sources(sources, options.samples);
   for (size_t g = 0; g < groups.size(); ++g) {
     TokenStream& stream = streams.emplace_back();
-    for (const size_t i : groups[g].sources)
+    for (const size_t i : groups[g].sources) {
+      check_rows_stay_whole(sources[i], options.packing);
       set.sources[i] = read_source(sources[i], i, encoder, stream, set.census);
+    }
     const Cut cut = cut_samples(stream, options.packing, options.seq_len);
     check_enough(groups[g], sources, static_cast<int64_t>(cut.samples.size()), options);
     choose(groups[g], cut, seed_of_source(options.seed, g), stream, set, chosen);

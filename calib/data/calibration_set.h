@@ -38,6 +38,7 @@ struct SourceCounts {
   int64_t truncated = 0;          // documents that were cut off at seq_len
   int64_t tokens = 0;             // of the documents that are kept, before cutting
   int64_t usable = 0, taken = 0;  // samples; one that spans two sources belongs to that of its first token
+  int64_t taken_tokens = 0;       // its own tokens in the samples taken, whichever source those belong to
 };
 
 struct CalibrationSet {
@@ -58,7 +59,9 @@ struct CalibrationSet {
 /// (split_by_weight). Samples stand in the order of the sources and, within one, of the file.
 ///
 /// The result depends on the arguments and the files' bytes alone. UserError as append() in token_stream.h;
-/// no source; counts beyond options.samples; and too few usable samples, saying how many are lacking.
+/// no source; counts beyond options.samples; with packing pack, a source whose rows are samples of their
+/// own (has_row_lengths): joined and cut anew they would be other samples; and too few usable samples, saying
+/// how many are lacking.
 CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, const SampleOptions& options,
                                      const Encoder& encoder);
 

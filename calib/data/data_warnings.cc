@@ -1,6 +1,9 @@
 #include "calib/data/data_warnings.h"
 
+#include <ATen/core/Tensor.h>
 #include <fmt/format.h>
+
+#include <algorithm>
 
 namespace lathe {
 namespace {
@@ -49,7 +52,24 @@ void warn_repeated(const CalibrationSet& set, std::vector<std::string>& warnings
       repeated, set.census.documents()));
 }
 
+void warn_unused(const CalibrationSet& set, std::vector<std::string>& warnings) {
+  const auto is_unused = [](const SourceCounts& source) { return source.taken_tokens == 0; };
+  const auto first = std::find_if(set.sources.begin(), set.sources.end(), is_unused);
+  if (first == set.sources.end()) return;
+  const auto others = std::count_if(first + 1, set.sources.end(), is_unused);
+  warnings.push_back(fmt::format(
+      "unused calibration data: none of the {} samples is taken from {}{}; raise calibration.samples or its "
+      "weight, or leave it out",
+      set.ids.size(0), first->path, others > 0 ? fmt::format(" and {} more", others) : ""));
+}
+
 }  // namespace
+
+void warn_length(const char* what, int64_t length, int64_t max_position, std::vector<std::string>& warnings) {
+  if (max_position == 0 || length <= max_position) return;
+  warnings.push_back(fmt::format("{} of {} tokens is longer than the model's max_position_embeddings, {}",
+                                 what, length, max_position));
+}
 
 std::vector<std::string> data_warnings(const CalibrationSet& set, const ModelNeeds& needs) {
   std::vector<std::string> warnings;
@@ -57,6 +77,8 @@ std::vector<std::string> data_warnings(const CalibrationSet& set, const ModelNee
   warn_one_script(set, needs, warnings);
   warn_short(set, warnings);
   warn_repeated(set, warnings);
+  warn_unused(set, warnings);
+  warn_length("calibration.seq_len", set.ids.size(1), needs.max_position, warnings);
   return warnings;
 }
 

@@ -13,6 +13,7 @@ namespace lathe {
 /// What the data is held against.
 struct ModelNeeds {
   int64_t widest_input = 0;            // columns of the widest linear that is to be quantised
+  int64_t max_position = 0;            // tokens that it was made for; 0: unknown
   text::ScriptCounts vocabulary = {};  // letters of the tokenizer's vocabulary; empty: not compared
 };
 
@@ -24,7 +25,12 @@ struct ModelNeeds {
 ///   Unicode's Script property; languages that share one (English, French) are not told apart;
 /// - no document is longer than 64 tokens, among at least two: outliers and long-range attention are not
 ///   seen;
-/// - at least 1 % of the documents (and at least two) repeat an earlier one.
+/// - at least 1 % of the documents (and at least two) repeat an earlier one;
+/// - sources of which no token is taken: a share of the mix below one sample, or text behind the last sample;
+/// - samples longer than the model's positions (warn_length).
 std::vector<std::string> data_warnings(const CalibrationSet& set, const ModelNeeds& needs);
+
+/// Adds the warning that `what` is longer than the model was made for, where it is.
+void warn_length(const char* what, int64_t length, int64_t max_position, std::vector<std::string>& warnings);
 
 }  // namespace lathe

@@ -7,7 +7,9 @@
 //   .safetensors  the same for a tensor; a tensor "lengths" beside it says how many ids of each row count
 //
 // A field or cell is text, a conversation (a list of messages with roles) or a list of token ids; its value
-// decides.
+// decides. A field or column "tools" beside a conversation is its tools. A field, column or tensor
+// "attention_mask" beside token ids cuts their padding off (attention_mask.h). A byte order mark at the start
+// of .txt and .jsonl is skipped.
 #pragma once
 
 #include <functional>
@@ -39,5 +41,9 @@ using DocumentVisit = std::function<void(const Document&)>;
 /// compared with a vocabulary here.
 void for_each_document(const DataSource& source, const text::ChatTemplates* templates,
                        const DocumentVisit& visit);
+
+/// Whether the source is a .safetensors file whose rows are samples of their own: it has a tensor "lengths",
+/// as --dump-ids writes it. UserError for a malformed file.
+bool has_row_lengths(const DataSource& source);
 
 }  // namespace lathe

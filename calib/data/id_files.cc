@@ -1,6 +1,7 @@
 // Token ids from .npy and .safetensors.
 #include <algorithm>
 
+#include "calib/data/attention_mask.h"
 #include "calib/data/id_rows.h"
 #include "calib/data/npy_header.h"
 #include "calib/data/readers.h"
@@ -124,7 +125,50 @@ std::vector<int64_t> read_lengths(const SafetensorsHeader& header, const MappedF
   return lengths;
 }
 
+/// Lengths by the tensor "attention_mask", if there is one, of any integer dtype or BOOL.
+std::vector<int64_t> read_mask(const SafetensorsHeader& header, const MappedFile& file, const IdArray& array,
+                               const std::string& path) {
+  const StoredTensor* tensor = find_tensor(header, "attention_mask");
+  if (tensor == nullptr) return {};
+  const std::string name = path + ": attention_mask";
+  if (tensor->info.shape != array.shape) {
+    user_error("{}: expected the shape of the token ids, {}, found {}", name, describe_shape(array.shape),
+               describe_shape(tensor->info.shape));
+  }
+  const IdFormat format =
+      tensor->info.dtype == DType::BOOL ? IdFormat{1, false} : tensor_format(*tensor, name);
+  const auto columns = static_cast<size_t>(array.shape.back());
+  const std::span<const std::byte> bytes = bytes_of(*tensor, file);
+  const size_t stride = columns * static_cast<size_t>(format.bytes);
+  std::vector<int64_t> lengths;
+  for (size_t row = 0; row * stride < bytes.size(); ++row) {
+    const auto mask = read_ids(bytes.subspan(row * stride, stride), format, array.shape.back());
+    lengths.push_back(count_attended(mask, columns, fmt::format("{}: row {}", name, row)));
+  }
+  return lengths;
+}
+
+/// How many ids of each row count, as the file says it: either way, or not at all.
+std::vector<int64_t> read_row_lengths(const SafetensorsHeader& header, const MappedFile& file,
+                                      const IdArray& array, const std::string& path) {
+  std::vector<int64_t> lengths = read_lengths(header, file, array, path);
+  std::vector<int64_t> attended = read_mask(header, file, array, path);
+  if (lengths.empty() || attended.empty()) return lengths.empty() ? attended : lengths;
+  const auto [a, b] = std::mismatch(lengths.begin(), lengths.end(), attended.begin());
+  if (a != lengths.end()) {
+    user_error("{}: row {}: lengths says {} ids, attention_mask {}; leave one of the two out", path,
+               a - lengths.begin(), *a, *b);
+  }
+  return lengths;
+}
+
 }  // namespace
+
+bool has_row_lengths(const DataSource& source) {
+  if (kind_of(source) != DataKind::safetensors) return false;
+  const MappedFile file = MappedFile::open(source.path);
+  return find_tensor(parse_safetensors_header(file.bytes(), source.path.string()), "lengths") != nullptr;
+}
 
 void read_npy(const DataSource& source, const DocumentVisit& visit) {
   const std::string path = source.path.string();
@@ -153,7 +197,7 @@ void read_safetensors(const DataSource& source, const DocumentVisit& visit) {
   const std::string name = fmt::format("{}: {}", path, tensor.name);
   IdArray array{name, bytes_of(tensor, file), tensor_format(tensor, name), tensor.info.shape, {}};
   check_shape(array);
-  array.lengths = read_lengths(header, file, array, path);
+  array.lengths = read_row_lengths(header, file, array, path);
   visit_rows(array, visit);
 }
 

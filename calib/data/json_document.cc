@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "calib/data/attention_mask.h"
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
 
@@ -38,6 +39,30 @@ std::vector<int64_t> ids_of(const ordered_json& list, const std::string& where) 
   return ids;
 }
 
+/// The mask's values; true and false are 1 and 0.
+std::vector<int64_t> mask_of(const ordered_json& list, const std::string& where) {
+  if (!list.is_array()) user_error("{}: expected a list of 0 and 1, found {}", where, list.type_name());
+  std::vector<int64_t> mask;
+  mask.reserve(list.size());
+  for (size_t i = 0; i < list.size(); ++i) {
+    const ordered_json& value = list[i];
+    if (!value.is_boolean() && value != 0 && value != 1)
+      user_error("{}: element {}: expected 0 or 1, found {}", where, i,
+                 value.is_number() ? value.dump() : value.type_name());
+    mask.push_back(value.is_boolean() ? int64_t{value.get<bool>()} : value.get<int64_t>());
+  }
+  return mask;
+}
+
+void visit_ids(std::vector<int64_t> ids, const ordered_json& mask, const std::string& place,
+               const DocumentVisit& visit) {
+  if (!mask.is_null()) {
+    const std::string where = where_of(place, kAttentionMask);
+    ids.resize(static_cast<size_t>(count_attended(mask_of(mask, where), ids.size(), where)));
+  }
+  visit({.form = Document::Form::ids, .text = {}, .ids = ids, .place = place});
+}
+
 ordered_json tools_of(const ordered_json& tools, const std::string& place) {
   ordered_json list = tools;
   if (tools.is_string()) {
@@ -54,10 +79,8 @@ void visit_conversation(const ordered_json& messages, const ordered_json& tools,
   const bool with_tools = known_tools.is_array() && !known_tools.empty();
   const text::ChatTemplate* chat = templates == nullptr ? nullptr : templates->choose(with_tools);
   if (chat == nullptr) {
-    user_error(
-        "{}: a list of messages needs the model's chat template, and the model folder has none "
-        "(chat_template.jinja, or chat_template in tokenizer_config.json); add it, or give the text itself",
-        where);
+    user_error("{}: a list of messages needs the model's chat template, {}, or give the text itself", where,
+               templates == nullptr ? text::ChatTemplates().why_none() : templates->why_none());
   }
   const std::string text = chat->render(messages, with_tools ? known_tools : ordered_json(), where);
   visit({.form = Document::Form::chat, .text = text, .ids = {}, .place = place});
@@ -87,7 +110,7 @@ std::string choose_field(const DataSource& source, const std::vector<std::string
              "'text', 'messages' or 'input_ids'", quoted_list(existing));
 }
 
-void visit_value(const ordered_json& value, const std::string& name, const ordered_json& tools,
+void visit_value(const ordered_json& value, const std::string& name, const CompanionFields& beside,
                  const text::ChatTemplates* templates, const std::string& place, const DocumentVisit& visit) {
   const std::string where = where_of(place, name);
   if (value.is_string()) {
@@ -95,13 +118,12 @@ void visit_value(const ordered_json& value, const std::string& name, const order
     return visit({.form = Document::Form::text, .text = text, .ids = {}, .place = place});
   }
   if (value.is_array() && !value.empty() && value.front().is_object())
-    return visit_conversation(value, tools, templates, place, where, visit);
+    return visit_conversation(value, beside.tools, templates, place, where, visit);
   if (!value.is_array()) {
     user_error("{}: expected a string, a list of messages or a list of token ids, found {}", where,
                value.type_name());
   }
-  const std::vector<int64_t> ids = ids_of(value, where);
-  visit({.form = Document::Form::ids, .text = {}, .ids = ids, .place = place});
+  visit_ids(ids_of(value, where), beside.attention_mask, place, visit);
 }
 
 }  // namespace lathe

@@ -18,10 +18,16 @@ const std::vector<std::string>& default_fields();
 std::string choose_field(const DataSource& source, const std::vector<std::string>& existing,
                          std::string_view what, const std::string& place);
 
+/// Fields beside a document's own that belong to it; null where there are none.
+struct CompanionFields {
+  nlohmann::ordered_json tools;           // of a conversation: a list, or a list written as JSON text
+  nlohmann::ordered_json attention_mask;  // of token ids: a list of 0 and 1, as count_attended() takes it
+};
+inline constexpr const char* kTools = "tools";
+inline constexpr const char* kAttentionMask = "attention_mask";
+
 /// Visits the one document that `value` holds. `name` of the field, for errors; empty for a bare value.
-/// `tools` of a conversation: null, a list, or a list written as JSON text.
-void visit_value(const nlohmann::ordered_json& value, const std::string& name,
-                 const nlohmann::ordered_json& tools, const text::ChatTemplates* templates,
-                 const std::string& place, const DocumentVisit& visit);
+void visit_value(const nlohmann::ordered_json& value, const std::string& name, const CompanionFields& beside,
+                 const text::ChatTemplates* templates, const std::string& place, const DocumentVisit& visit);
 
 }  // namespace lathe

@@ -1,6 +1,7 @@
 // .parquet, through liblathe_parquet.so.
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <array>
 #include <exception>
 
@@ -50,15 +51,37 @@ using Reason = std::array<char, 1024>;
   user_error("{}: not a readable Parquet file: {}", source.path.string(), line);
 }
 
-std::vector<std::string> columns_of(const DataSource& source) {
-  std::vector<std::string> names;
+struct Column {
+  std::string name, type;  // Arrow's words for the type: "string", "list<element: int32>"
+};
+
+std::vector<Column> columns_of(const DataSource& source) {
+  std::vector<Column> columns;
   Reason reason{};
-  const auto add = [](void* context, const char* name, const char*) {
-    static_cast<std::vector<std::string>*>(context)->emplace_back(name);
+  const auto add = [](void* context, const char* name, const char* type) {
+    static_cast<std::vector<Column>*>(context)->push_back({name, type});
   };
-  if (library().columns(source.path.c_str(), add, &names, reason.data(), reason.size()) != 0)
+  if (library().columns(source.path.c_str(), add, &columns, reason.data(), reason.size()) != 0)
     refuse(source, reason);
-  return names;
+  return columns;
+}
+
+/// The document's column first, then those beside it that a list of ids or messages may need.
+std::vector<std::string> columns_to_read(const DataSource& source) {
+  const std::vector<Column> columns = columns_of(source);
+  std::vector<std::string> names;
+  for (const Column& column : columns) names.push_back(column.name);
+  const std::string chosen = choose_field(source, names, "the file", source.path.string());
+  std::vector<std::string> result = {chosen};
+  const auto found =
+      std::find_if(columns.begin(), columns.end(), [&](const Column& c) { return c.name == chosen; });
+  if (found->type.find("list<") == std::string::npos && !found->type.starts_with("fixed_size_list"))
+    return result;
+  for (const char* beside : {kTools, kAttentionMask}) {
+    if (beside != chosen && std::find(names.begin(), names.end(), beside) != names.end())
+      result.emplace_back(beside);
+  }
+  return result;
 }
 
 /// What the visitor needs; no exception of ours may pass through the module, so it is carried here.
@@ -66,27 +89,39 @@ struct Reading {
   const DataSource& source;
   const text::ChatTemplates* templates;
   const DocumentVisit& visit;
-  std::string column;
+  std::vector<std::string> columns;
   std::exception_ptr failure;
 
-  void cell(int64_t row, const LatheParquetCell& cell) const {
-    const std::string place = fmt::format("{}: row {}", source.path.string(), row);
+  std::string_view bytes_of(const LatheParquetCell& cell, size_t column, const std::string& place) const {
     const std::string_view bytes(cell.data, cell.size);
     if (const auto offset = invalid_utf8_offset(bytes)) {
-      user_error("{}: column '{}': invalid UTF-8 at byte offset {} (0x{:02x})", place, column, *offset,
-                 static_cast<unsigned char>(bytes[*offset]));
+      user_error("{}: column '{}': invalid UTF-8 at byte offset {} (0x{:02x})", place, columns[column],
+                 *offset, static_cast<unsigned char>(bytes[*offset]));
     }
-    if (cell.kind == kLatheParquetText)
-      return visit({.form = Document::Form::text, .text = bytes, .ids = {}, .place = place});
-    const ordered_json value = cell.kind == kLatheParquetNull ? ordered_json() : ordered_json::parse(bytes);
-    visit_value(value, column, nullptr, templates, place, visit);
+    return bytes;
+  }
+  ordered_json value_of(const LatheParquetCell& cell, size_t column, const std::string& place) const {
+    if (cell.kind == kLatheParquetNull) return nullptr;
+    const std::string_view bytes = bytes_of(cell, column, place);
+    return cell.kind == kLatheParquetText ? ordered_json(bytes) : ordered_json::parse(bytes);
+  }
+  void row(int64_t row, const LatheParquetCell* cells) const {
+    const std::string place = fmt::format("{}: row {}", source.path.string(), row);
+    if (cells[0].kind == kLatheParquetText) {
+      return visit(
+          {.form = Document::Form::text, .text = bytes_of(cells[0], 0, place), .ids = {}, .place = place});
+    }
+    CompanionFields beside;
+    for (size_t i = 1; i < columns.size(); ++i)
+      (columns[i] == kTools ? beside.tools : beside.attention_mask) = value_of(cells[i], i, place);
+    visit_value(value_of(cells[0], 0, place), columns[0], beside, templates, place, visit);
   }
 };
 
-int visit_cell(void* context, int64_t row, const LatheParquetCell* cell) {
+int visit_row(void* context, int64_t row, const LatheParquetCell* cells) {
   auto& reading = *static_cast<Reading*>(context);
   try {
-    reading.cell(row, *cell);
+    reading.row(row, cells);
     return 0;
   } catch (...) {
     reading.failure = std::current_exception();
@@ -100,11 +135,12 @@ void read_parquet(const DataSource& source, const text::ChatTemplates* templates
                   const DocumentVisit& visit) {
   if (MappedFile::open(source.path).bytes().empty())
     user_error("{}: the file is empty; expected a Parquet file", source.path.string());
-  const std::string column = choose_field(source, columns_of(source), "the file", source.path.string());
-  Reading reading{source, templates, visit, column, nullptr};
+  Reading reading{source, templates, visit, columns_to_read(source), nullptr};
+  std::vector<const char*> names;
+  for (const std::string& column : reading.columns) names.push_back(column.c_str());
   Reason reason{};
-  const int code =
-      library().read(source.path.c_str(), column.c_str(), visit_cell, &reading, reason.data(), reason.size());
+  const int code = library().read(source.path.c_str(), names.data(), names.size(), visit_row, &reading,
+                                  reason.data(), reason.size());
   if (reading.failure) std::rethrow_exception(reading.failure);
   if (code != 0) refuse(source, reason);
 }

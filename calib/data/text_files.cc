@@ -24,10 +24,14 @@ void check_utf8(std::string_view text, const DataSource& source) {
              source.path.string(), line, *offset, static_cast<unsigned char>(text[*offset]));
 }
 
+/// Without a byte order mark at its start, which RFC 8259 (section 8.1) lets readers of JSON skip and no
+/// tokenizer should see.
 std::string_view text_of(const MappedFile& file, const DataSource& source) {
-  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  if (is_blank(text)) user_error("{}: the file is empty; expected text", source.path.string());
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
   check_utf8(text, source);
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  if (is_blank(text)) user_error("{}: the file is empty; expected text", source.path.string());
   return text;
 }
 
@@ -45,14 +49,14 @@ ordered_json parse_line(std::string_view line, const std::string& place) {
 void visit_line(std::string_view line, const DataSource& source, const text::ChatTemplates* templates,
                 const std::string& place, const DocumentVisit& visit) {
   const ordered_json value = parse_line(line, place);
-  if (value.is_array() && source.field.empty())
-    return visit_value(value, "", nullptr, templates, place, visit);
+  if (value.is_array() && source.field.empty()) return visit_value(value, "", {}, templates, place, visit);
   if (!value.is_object()) user_error("{}: expected a JSON object, found {}", place, value.type_name());
   std::vector<std::string> names;
   for (const auto& item : value.items()) names.push_back(item.key());
   const std::string field = choose_field(source, names, "the object", place);
-  const ordered_json tools = value.contains("tools") ? value["tools"] : ordered_json();
-  visit_value(value[field], field, tools, templates, place, visit);
+  const CompanionFields beside{value.value(kTools, ordered_json()),
+                               value.value(kAttentionMask, ordered_json())};
+  visit_value(value[field], field, beside, templates, place, visit);
 }
 
 }  // namespace

@@ -135,4 +135,14 @@ const ChatTemplate* ChatTemplates::choose(bool with_tools) const {
   return standard ? &*standard : nullptr;
 }
 
+std::string ChatTemplates::why_none() const {
+  if (lacks_tokenizer_json)
+    return "and the model folder's can't be used without tokenizer.json (tokenizer.model alone reads the "
+           "special tokens that it writes as plain text); add tokenizer.json";
+  if (tool_use) return "and the model folder has one for conversations with tools only; add another";
+  return "and the model folder has none (chat_template.jinja, or chat_template in tokenizer_config.json); "
+         "add "
+         "it";
+}
+
 }  // namespace lathe::text

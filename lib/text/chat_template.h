@@ -54,8 +54,17 @@ struct ChatTemplates {
 
   /// The template for a conversation with or without tools; null where there is none.
   const ChatTemplate* choose(bool with_tools) const;
+  /// Why choose() gives null, and what to do: "and the model folder has none (...); add it".
+  std::string why_none() const;
+
+  /// The folder has a template that is left out: without tokenizer.json its special tokens would be read as
+  /// plain text.
+  bool lacks_tokenizer_json = false;
 };
 /// UserError where a file is malformed; a folder without any template is fine.
 ChatTemplates open_chat_templates(const std::filesystem::path& model_folder);
+
+/// Whether the folder has any, without reading them as Jinja. UserError where a JSON file is malformed.
+bool has_chat_template(const std::filesystem::path& model_folder);
 
 }  // namespace lathe::text

@@ -86,6 +86,11 @@ Sources find_sources(const fs::path& folder) {
 
 }  // namespace
 
+bool has_chat_template(const fs::path& model_folder) {
+  const Sources sources = find_sources(model_folder);
+  return sources.standard || sources.tool_use;
+}
+
 ChatTemplates open_chat_templates(const fs::path& model_folder) {
   const Sources sources = find_sources(model_folder);
   ChatTemplates templates;

@@ -33,3 +33,13 @@ holds "$scratch/e/manifest.json" "r['dataset']['tokens'] < r['dataset']['samples
   fail "the documents' ids differ"
 refuses 2 "the samples differ in length" document "$scratch/g" --calib "$scratch/lines.jsonl" --dump-ids "$scratch/ragged.npy"
 refuses 2 "ids.txt: token ids are written to" plain "$scratch/d" --dump-ids "$scratch/ids.txt"
+
+# A dump replaces nothing unasked, and never what the run reads.
+cp "$scratch/ids.safetensors" "$scratch/kept"
+refuses 2 "already exists; choose another name or pass --overwrite" plain "$scratch/h" --dump-ids "$scratch/ids.safetensors" --dry-run
+refuses 2 "the run reads this file" \
+  plain "$scratch/h" --calib "$scratch/ids.safetensors" --dump-ids "$scratch/ids.safetensors" --overwrite --dry-run
+cmp "$scratch/ids.safetensors" "$scratch/kept" || fail "a refused dump changed the file"
+refuses 2 "set calibration.packing to document" plain "$scratch/h" --calib "$scratch/ragged.safetensors"
+plain "$scratch/i" --dry-run --set calibration.seq_len=4096 --set calibration.samples=1 >"$scratch/long"
+grep -q "longer than the model's max_position_embeddings" "$scratch/long" || fail "no warning of long samples: $(cat "$scratch/long")"

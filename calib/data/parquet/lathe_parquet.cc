@@ -7,9 +7,11 @@
 #include <parquet/file_reader.h>
 #include <parquet/schema.h>
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "calib/data/parquet/arrow_json.h"
 
@@ -41,53 +43,70 @@ std::unique_ptr<parquet::arrow::FileReader> open(const char* path) {
   return reader;
 }
 
-/// Parquet's leaf columns of one top-level column.
-std::vector<int> leaves_of(const parquet::arrow::FileReader& reader, const std::string& name) {
+using Names = std::vector<std::string>;
+
+/// Parquet's leaf columns of top-level columns.
+std::vector<int> leaves_of(const parquet::arrow::FileReader& reader, const Names& names) {
   const parquet::SchemaDescriptor& schema = *reader.parquet_reader()->metadata()->schema();
   std::vector<int> leaves;
   for (int i = 0; i < schema.num_columns(); ++i) {
-    if (schema.GetColumnRoot(i)->name() == name) leaves.push_back(i);
+    if (std::find(names.begin(), names.end(), schema.GetColumnRoot(i)->name()) != names.end())
+      leaves.push_back(i);
   }
-  if (leaves.empty()) throw std::runtime_error("no column '" + name + "'");
   return leaves;
 }
 
-void visit_cell(const arrow::Array& array, int64_t index, int64_t row, LatheParquetVisit visit, void* context,
-                bool& stop) {
-  LatheParquetCell cell{kLatheParquetNull, "", 0};
+/// A cell and the text that it points into.
+struct Cell {
+  LatheParquetKind kind = kLatheParquetNull;
   std::string text;
-  if (!array.IsNull(index)) {
-    const nlohmann::ordered_json value = json_of(array, index);
-    cell.kind = value.is_string() ? kLatheParquetText : kLatheParquetJson;
-    if (value.is_string()) {
-      text = value.get_ref<const std::string&>();
-    } else {
-      try {
-        text = value.dump();
-      } catch (const nlohmann::json::exception&) {  // nlohmann writes well-formed UTF-8 only
-        throw std::runtime_error("row " + std::to_string(row) + ": invalid UTF-8");
-      }
-    }
-    cell.data = text.data();
-    cell.size = text.size();
+};
+
+Cell cell_of(const arrow::Array& array, int64_t index, int64_t row) {
+  if (array.IsNull(index)) return {};
+  const nlohmann::ordered_json value = json_of(array, index);
+  if (value.is_string()) return {kLatheParquetText, value.get<std::string>()};
+  try {
+    return {kLatheParquetJson, value.dump()};
+  } catch (const nlohmann::json::exception&) {  // nlohmann writes well-formed UTF-8 only
+    throw std::runtime_error("row " + std::to_string(row) + ": invalid UTF-8");
   }
-  stop = visit(context, row, &cell) != 0;
 }
 
-void read(const char* path, const char* name, LatheParquetVisit visit, void* context) {
+std::vector<std::shared_ptr<arrow::Array>> columns_of(const arrow::RecordBatch& batch, const Names& names) {
+  std::vector<std::shared_ptr<arrow::Array>> columns;
+  for (const std::string& name : names) {
+    columns.push_back(batch.GetColumnByName(name));
+    if (columns.back() == nullptr) throw std::runtime_error("not exactly one column '" + name + "'");
+  }
+  return columns;
+}
+
+/// False where `visit` asks to stop.
+bool visit_row(const std::vector<std::shared_ptr<arrow::Array>>& columns, int64_t index, int64_t row,
+               LatheParquetVisit visit, void* context) {
+  std::vector<Cell> values;
+  for (const auto& column : columns) values.push_back(cell_of(*column, index, row));
+  std::vector<LatheParquetCell> cells;
+  for (const Cell& value : values) cells.push_back({value.kind, value.text.data(), value.text.size()});
+  return visit(context, row, cells.data()) == 0;
+}
+
+void read(const char* path, const Names& names, LatheParquetVisit visit, void* context) {
   const auto reader = open(path);
   std::vector<int> groups(static_cast<size_t>(reader->num_row_groups()));
   for (size_t i = 0; i < groups.size(); ++i) groups[i] = static_cast<int>(i);
-  const auto batches = take(reader->GetRecordBatchReader(groups, leaves_of(*reader, name)));
+  const auto batches = take(reader->GetRecordBatchReader(groups, leaves_of(*reader, names)));
   int64_t row = 0;
-  bool stop = false;
-  while (!stop) {
+  while (true) {
     std::shared_ptr<arrow::RecordBatch> batch;
     check(batches->ReadNext(&batch));
     if (batch == nullptr) return;
     check(batch->Validate());
-    const arrow::Array& array = *batch->column(0);
-    for (int64_t i = 0; i < array.length() && !stop; ++i) visit_cell(array, i, row++, visit, context, stop);
+    const auto columns = columns_of(*batch, names);
+    for (int64_t i = 0; i < batch->num_rows(); ++i) {
+      if (!visit_row(columns, i, row++, visit, context)) return;
+    }
   }
 }
 
@@ -127,8 +146,9 @@ int lathe_parquet_columns(const char* path, LatheParquetColumn column, void* con
                                         [&] { lathe::parquet_module::list_columns(path, column, context); });
 }
 
-int lathe_parquet_read(const char* path, const char* name, LatheParquetVisit visit, void* context,
-                       char* error, size_t error_size) {
-  return lathe::parquet_module::guarded(error, error_size,
-                                        [&] { lathe::parquet_module::read(path, name, visit, context); });
+int lathe_parquet_read(const char* path, const char* const* names, size_t count, LatheParquetVisit visit,
+                       void* context, char* error, size_t error_size) {
+  return lathe::parquet_module::guarded(error, error_size, [&] {
+    lathe::parquet_module::read(path, {names, names + count}, visit, context);
+  });
 }

@@ -1,4 +1,4 @@
-// The functions of liblathe_parquet.so: one column of a Parquet file, cell by cell.
+// The functions of liblathe_parquet.so: columns of a Parquet file, row by row.
 //
 // A module of its own, opened when a .parquet file is read (parquet_reader.cc): Arrow and Parquet are 60 MB
 // of libraries that no other run needs. Plain C types, so that no C++ library type crosses the boundary; no
@@ -22,8 +22,9 @@ struct LatheParquetCell {
   size_t size;
 };
 
-/// Called for each row of the column, counted from 0; other than 0 stops the reading.
-typedef int (*LatheParquetVisit)(void* context, int64_t row, const LatheParquetCell* cell);
+/// Called for each row, counted from 0, with a cell of each column asked for, in that order; other than 0
+/// stops the reading.
+typedef int (*LatheParquetVisit)(void* context, int64_t row, const LatheParquetCell* cells);
 /// Called for each top-level column with its name and Arrow type, both terminated.
 typedef void (*LatheParquetColumn)(void* context, const char* name, const char* type);
 
@@ -31,7 +32,7 @@ typedef void (*LatheParquetColumn)(void* context, const char* name, const char* 
 int lathe_parquet_columns(const char* path, LatheParquetColumn column, void* context, char* error,
                           size_t error_size);
 
-/// 0: read, or stopped by `visit`. 1: `error` says why not. `name` is a top-level column of the file.
-int lathe_parquet_read(const char* path, const char* name, LatheParquetVisit visit, void* context,
-                       char* error, size_t error_size);
+/// 0: read, or stopped by `visit`. 1: `error` says why not. `names`: `count` top-level columns of the file.
+int lathe_parquet_read(const char* path, const char* const* names, size_t count, LatheParquetVisit visit,
+                       void* context, char* error, size_t error_size);
 }

@@ -1,6 +1,7 @@
 // .txt and .jsonl as documents: text, conversations and ids; errors word by word.
 #include "calib/data/documents.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include "tests/unit/calib/data/data_files.h"
@@ -30,6 +31,31 @@ TEST_F(Documents, FindsTheFieldWhereNoneIsNamed) {
       error(file("b.jsonl", "{\"body\": \"a\"}")),
       HasSubstr("b.jsonl:1: the object has no field 'text', 'messages' or 'input_ids'; its fields are "
                 "'body'; name one with `field:`"));
+}
+
+TEST_F(Documents, AMaskBesideIdsCutsTheirPaddingOff) {
+  EXPECT_THAT(documents(file("a.jsonl",
+                             "{\"input_ids\": [7, 8, 0, 0], \"attention_mask\": [1, 1, 0, 0]}\n"
+                             "{\"input_ids\": [5, 6], \"attention_mask\": [true, true]}\n"
+                             "{\"input_ids\": [3], \"attention_mask\": null}\n")),
+              ElementsAre(test::Ids{7, 8}, test::Ids{5, 6}, test::Ids{3}));
+  const std::pair<const char*, const char*> refused[] = {
+      {"[0, 1]", "element 1: expected ones followed by zeros"},
+      {"[1]", "expected one value for each of the 2 token ids, found 1"},
+      {"[1, 2]", "element 1: expected 0 or 1, found 2"},
+      {"1", "expected a list of 0 and 1"}};
+  for (const auto& [mask, reason] : refused) {
+    EXPECT_THAT(error(file("b.jsonl", fmt::format(R"({{"input_ids": [7, 8], "attention_mask": {}}})", mask))),
+                AllOf(HasSubstr("b.jsonl:1"), HasSubstr("attention_mask"), HasSubstr(reason)));
+  }
+}
+
+TEST_F(Documents, AByteOrderMarkIsNotText) {
+  EXPECT_THAT(texts(file("a.txt",
+                         "\xef\xbb\xbf"
+                         "abc")),
+              ElementsAre("abc"));
+  EXPECT_THAT(texts(file("a.jsonl", "\xef\xbb\xbf{\"text\": \"abc\"}\n")), ElementsAre("abc"));
 }
 
 TEST_F(Documents, RendersConversationsWithTheTemplate) {
