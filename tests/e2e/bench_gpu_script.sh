@@ -25,3 +25,38 @@ tests/bench/gpu.sh --no-gpu --minutes 0.001 --work "$scratch/work" >/dev/null ||
 holds "$OUT/results.json" "r['schema'] == 1 and r['machine']['gpu'] == '' and r['machine']['no_gpu'] == '--no-gpu was given'"
 holds "$OUT/results.json" "[s['status'] for s in r['steps']] == ['failed'] * 5 and {s['reason'] for s in r['steps']} == {'no time left'}"
 grep -qF "| benchmarks | failed | 0 | no time left |" "$OUT/results.md" || fail "results.md: $(cat "$OUT/results.md")"
+
+# What the tests labelled gpu come to, and which they are: suites that need a GPU and no others, which would skip where there is one.
+status=0
+"$PYTHON" - "$(dirname "$(dirname "$QUANTIZE")")" <<'CHECK' || status=$?
+import pathlib, subprocess, sys
+sys.path.insert(0, "tests/bench/gpu")
+import gpu_tests
+from steps import Failed
+
+class Log:
+    def __init__(self, text): self.text = text
+    def read_text(self, errors): return self.text
+skip = r"\[  SKIPPED \]"
+for code, text, expected in [(0, "[  PASSED  ] 2 tests.", "passed"), (0, "[  SKIPPED ] A.b", "skipped"), (77, "SKIP: no GPU", "skipped"),
+                             (1, "[  SKIPPED ] A.b\n[  FAILED  ] A.c", "failed"), (-11, "[  SKIPPED ] A.b", "failed"),
+                             (0, "[==========] Running 0 tests from 0 test suites.", "failed")]:
+    found = gpu_tests.outcome({"skip_code": 77, "skip_pattern": skip}, code, Log(text))
+    assert found == expected, (code, text, found)
+build = pathlib.Path(sys.argv[1])
+try:
+    tests = gpu_tests.of_build(pathlib.Path.cwd(), build)
+except Failed as reason:
+    print(f"SKIP: {reason}")
+    sys.exit(77)
+assert tests, "ctest lists no test with the label gpu"
+for test in tests:
+    program = pathlib.Path(test["command"][0].replace("@BUILD@", str(build)))
+    if not program.name.startswith("unit_"):
+        continue
+    shown = subprocess.run([program, *test["command"][1:], "--gtest_list_tests"], check=True, capture_output=True, text=True).stdout
+    suites = [line.split(".")[0] for line in shown.splitlines() if line and not line.startswith((" ", "Running"))]
+    assert suites and all(suite.endswith("Gpu") for suite in suites), (test["name"], suites)
+CHECK
+((status == 0 || status == 77)) || fail "tests labelled gpu"
+exit $status

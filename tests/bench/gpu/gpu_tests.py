@@ -21,6 +21,8 @@ def of_build(root, build):
 
     tests = []
     for test in json.loads(shown.stdout)["tests"]:
+        if "command" not in test:
+            raise Failed(f"{test['name']}: its program is not built")
         properties = {row["name"]: row["value"] for row in test.get("properties", [])}
         tests.append({
             "name": test["name"],
