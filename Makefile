@@ -25,12 +25,14 @@ test: build
 
 # What each statistic costs beside the forward pass, and the forward pass beside the machine's matrix products, with
 # SmolLM2-135M's weights where they can be made (tests/tools/make_smollm2.py), else weights of its shape from a seed.
+# BENCH_FLAGS="--quick" takes seconds, on small models (tests/bench/calibration/main.cc lists the flags).
+BENCH_JSON ?= build/bench/calibration.json
 bench: TARGETS = bench_calibration
 bench: build
-	@test -f $(SMOLLM2)/model.safetensors || build/venv/bin/python tests/tools/make_smollm2.py $(SMOLLM2) || true
-	@mkdir -p build/bench
-	build/bin/bench_calibration $(if $(wildcard $(SMOLLM2)/model.safetensors),--smollm2 $(SMOLLM2)) \
-	  --note "commit=$$(git describe --always --dirty)" --json build/bench/calibration.json
+	$(if $(findstring --quick,$(BENCH_FLAGS)),,@test -f $(SMOLLM2)/model.safetensors || build/venv/bin/python tests/tools/make_smollm2.py $(SMOLLM2) || true)
+	@mkdir -p $(dir $(BENCH_JSON))
+	build/bin/bench_calibration $$(test ! -f $(SMOLLM2)/model.safetensors || echo --smollm2 $(SMOLLM2)) $(BENCH_FLAGS) \
+	  --note "commit=$$(git describe --always --dirty)" --json $(BENCH_JSON)
 
 # Perplexity of SmolLM2-135M before and after quantisation.
 bench-quality: build
