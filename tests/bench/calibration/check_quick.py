@@ -41,8 +41,15 @@ def main() -> int:
     assert run["model"] == "smollm2" and run["run_seconds"] > run["solve_seconds"] > 0 and run["ratio"] > 0.5, run
     (whole,) = results["passes"]
     assert whole["model"] == "8b" and whole["forward_gram_seconds"] > 0 and whole["ratio_to_bound"] > 0, whole
+    (engine,) = results["engine"]
+    assert engine["blocks"] == 2 and abs(sum(engine["bound_seconds"]) - sum(whole["bound_seconds"])) < 1e-12, engine
+    (row,) = engine["placements"]
+    assert row["hidden_states"] == "device" and row["run_seconds"] > row["streaming_seconds"] > 0, row
+    assert row["goal"] == 2 and abs(row["ratio_to_bound"] * sum(engine["bound_seconds"]) / row["run_seconds"] - 1) < 1e-9, row
     compared = {row["statistic"] for row in results["agreement"]}
     assert compared == set(name for name in check_model(results["models"][0])) | {"forward"}, compared
+    assert {(row["statistic"], row["dtype"]) for row in results["agreement"]} >= {
+        ("gram", "F32, wide"), ("cross_gram", "F32, wide"), ("gram", "F16"), ("distribution", "F16")}, results["agreement"]
     assert all(row["met"] for row in results["agreement"]), results["agreement"]
     refused = subprocess.run([bench, "--model", "13b"], capture_output=True, text=True)
     assert refused.returncode == 2 and "expected one of" in refused.stderr, refused

@@ -5,8 +5,7 @@
 
 #include <algorithm>
 
-#include "calib/driver/driver.h"
-#include "lib/base/error.h"
+#include "tests/bench/calibration/rtn_job.h"
 #include "tests/bench/calibration/timing.h"
 
 namespace lathe::bench {
@@ -14,13 +13,6 @@ namespace {
 
 constexpr size_t kBlocks = 6;
 constexpr int64_t kMicroBatches = 4;
-
-std::unique_ptr<Solver> make_rtn() {
-  for (const SolverEntry& entry : solvers()) {
-    if (entry.name == "rtn") return entry.make(Options(entry.options));
-  }
-  internal_error("no solver is called rtn");
-}
 
 /// All samples through all blocks, a micro-batch at a time, and nothing else.
 void run_forward(const ModelGraph& graph, const WeightSource& source, DType compute, const at::Tensor& ids,
@@ -42,15 +34,9 @@ nlohmann::json measure_driver(const BenchModel& model, c10::Device device, int64
   const c10::NoGradGuard no_grad;
   ModelGraph graph = model.graph;
   graph.blocks.resize(std::min(kBlocks, graph.blocks.size()));
-  const std::unique_ptr<Solver> rtn = make_rtn();
-  CalibrationJob job;
-  job.graph = &graph;
   const std::shared_ptr<const WeightSource> weights = host_weights(model);
-  job.weights = weights.get();
-  for (const Block& block : graph.blocks)
-    job.tasks.emplace_back(block.linears.size(), LinearTask{rtn.get(), Scheme{.group_size = 64}});
-  job.device = device;
-  job.compute = compute_dtype(model, device);
+  const RtnJob rtn(graph, *weights, device, compute_dtype(model, device));
+  CalibrationJob job = rtn.job;
   at::manual_seed(3);
   job.ids = at::randint(graph.config.vocab_size, {kMicroBatches * model.batch, model.context}, at::kLong);
   std::vector<Timing> forward, run;

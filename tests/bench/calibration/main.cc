@@ -18,6 +18,7 @@
 #include "lib/tensor/device.h"
 #include "tests/bench/calibration/agreement.h"
 #include "tests/bench/calibration/driver_bench.h"
+#include "tests/bench/calibration/engine_bench.h"
 #include "tests/bench/calibration/report.h"
 #include "tests/bench/calibration/whole_pass.h"
 
@@ -106,12 +107,14 @@ json run(const Options& options) {
   const c10::Device device = resolve_device(options.device);
   json results = {{"date", today()},   {"notes", options.notes}, {"quick", options.quick},
                   {"cpu", cpu_name()}, {"device", device.str()}, {"threads", at::get_num_threads()}};
-  results["models"] = results["runs"] = results["passes"] = json::array();
+  results["models"] = results["runs"] = results["passes"] = results["engine"] = json::array();
   for (const std::string& name : options.models) {
     BenchModel model = make_model(name, options.smollm2, options.quick, device);
     if (model.samples > 0) {
       results["passes"].push_back(measure_pass(model, device));
       print_pass(results["passes"].back());
+      results["engine"].push_back(measure_engine(model, device));
+      print_engine(results["engine"].back());
       continue;
     }
     reset_peak(device);

@@ -174,6 +174,22 @@ void print_pass(const json& pass) {
        pass["weights_seconds"].get<double>(), pass["peak_bytes"].get<double>() / (1 << 20));
 }
 
+void print_engine(const json& engine) {
+  line("\n{}: runs of the driver (RTN) over {} blocks, {} x {} tokens; bound {:.2f} + {:.2f} s",
+       engine["model"].get<std::string>(), engine["blocks"].dump(), engine["samples"][0].dump(),
+       engine["samples"][1].dump(), engine["bound_seconds"][0].get<double>(),
+       engine["bound_seconds"][1].get<double>());
+  for (const json& row : engine["placements"]) {
+    line(
+        "  hidden states: {:<6}  run {:.2f} s, without statistics and solvers {:.2f} s; {:.2f} times the "
+        "bound; "
+        "goal {:.0f}: {}; peak memory {:.0f} MiB",
+        row["hidden_states"].get<std::string>(), row["run_seconds"].get<double>(),
+        row["streaming_seconds"].get<double>(), row["ratio_to_bound"].get<double>(),
+        row["goal"].get<double>(), verdict(row), row["peak_bytes"].get<double>() / (1 << 20));
+  }
+}
+
 void print_agreement(const json& rows) {
   line("\nagreement with one CPU thread (largest difference over largest value)");
   for (const json& row : rows) {

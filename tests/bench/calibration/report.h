@@ -18,6 +18,7 @@ nlohmann::json describe(const BenchModel& model, const BlockTimes& times, c10::D
 void print_model(const nlohmann::json& model);
 void print_run(const nlohmann::json& run);
 void print_pass(const nlohmann::json& pass);
+void print_engine(const nlohmann::json& engine);
 void print_agreement(const nlohmann::json& rows);
 
 /// Of the process (CPU) or of the allocator of the device since the last reset.

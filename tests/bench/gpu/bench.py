@@ -17,6 +17,8 @@ def run(context):
         context.step.figures.update(block_figures(row))
     for row in measured["passes"]:
         context.step.figures.update(pass_figures(row))
+    for row in measured["engine"]:
+        context.step.figures.update(engine_figures(row))
     check_agreement(context, measured["agreement"])
 
 
@@ -58,6 +60,17 @@ def pass_figures(row):
         f"{name}: making the weights, s": round(row["weights_seconds"], 2),
         f"{name}: peak memory, GiB": round(row["peak_bytes"] / 2**30, 2),
     }
+
+
+def engine_figures(row):
+    figures = {}
+    for placement in row["placements"]:
+        name = f"{row['model']}, the driver over {row['blocks']} blocks, hidden states on the {placement['hidden_states']}"
+        figures[f"{name}: run, s"] = round(placement["run_seconds"], 3)
+        figures[f"{name}: without statistics and solvers, s"] = round(placement["streaming_seconds"], 3)
+        figures[f"{name}: run over the bound"] = f"{placement['ratio_to_bound']:.2f}{goal_of(placement)}"
+        figures[f"{name}: peak memory, GiB"] = round(placement["peak_bytes"] / 2**30, 2)
+    return figures
 
 
 def check_agreement(context, rows):
