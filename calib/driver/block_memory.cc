@@ -15,10 +15,7 @@ constexpr uint64_t kFloat = 4, kDouble = 8;
 /// Folds, searches and reports work on a few MiB of a weight's rows at a time (rows_per_chunk), with some
 /// copies of them: scaled, rounded, their difference, its products.
 constexpr uint64_t kRows = uint64_t{8} << 20, kRowCopies = 8;
-/// Columns of a Gram matrix that are multiplied at a time (calib/stats/gram.cc).
-constexpr uint64_t kPanelColumns = 512;
-/// What of the sums is let go before the system gets it back.
-constexpr uint64_t kReturnedBytes = uint64_t{16} << 20;
+constexpr auto kPanelColumns = static_cast<uint64_t>(kGramPanelColumns);
 /// Bytes of counts for each channel's percentiles, and for those of a tensor (calib/stats/distribution.h).
 constexpr uint64_t kChannelCounts = 4 * 2304, kTensorCounts = uint64_t{4} << 20;
 
@@ -52,7 +49,7 @@ std::map<Slot, std::vector<ObservedInput>> observed_inputs(const CalibrationJob&
 /// piece by piece (calib/stats/gram.cc).
 uint64_t sums_of(uint64_t values, uint64_t width) {
   const uint64_t block = width * kPanelColumns * kDouble, matrix = width * width * kFloat;
-  return values * kDouble + width * kPanelColumns * kFloat + std::min(matrix, 2 * block + kReturnedBytes);
+  return values * kDouble + width * kPanelColumns * kFloat + std::min(matrix, 2 * block + kGramReturnedBytes);
 }
 
 /// While a slot is observed, and while its sums become statistics.

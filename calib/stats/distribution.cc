@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "calib/stats/rank.h"
 #include "lib/base/error.h"
 #include "lib/kernels/device/value_bins.cuh"
 #include "lib/kernels/value_counts.h"
@@ -14,13 +15,6 @@ namespace {
 
 using kernels::add_channel_value_counts;
 using kernels::add_value_counts;
-
-/// 1-based rank of a quantile among `total` values.
-int64_t rank_of(double q, int64_t total) {
-  LATHE_ASSERT(q >= 0 && q <= 1, "quantile {}", q);
-  const auto rank = static_cast<int64_t>(std::ceil(q * static_cast<double>(total)));
-  return std::clamp<int64_t>(rank, 1, total);
-}
 
 double middle(int32_t bin, device::BinScale scale) {
   const double low = device::bin_edge(bin, scale), high = device::bin_edge(bin + 1, scale);
@@ -112,16 +106,27 @@ void ChannelDistributionCollector::merge(const ChannelDistributionCollector& oth
   counts_ = counts_.defined() ? counts_ + other.counts_.to(counts_.device()) : other.counts_.clone();
 }
 
+ChannelDistribution ChannelDistributionCollector::finish(const at::Tensor& largest) const {
+  return {counts_.cpu(), largest.cpu()};
+}
+
 at::Tensor ChannelDistribution::magnitude_quantile(double q) const {
   const int64_t width = counts.size(0), bins = counts.size(1);
+  const float* const most = largest.const_data_ptr<float>();
+  const double end = device::bin_edge(static_cast<int32_t>(bins), device::kChannelBins);
   at::Tensor result = at::empty({width}, counts.options().dtype(at::kFloat));
   const int32_t* const table = counts.const_data_ptr<int32_t>();
   for (int64_t channel = 0; channel < width; ++channel) {
     const int32_t* const row = table + channel * bins;
     int64_t total = 0;
     for (int64_t bin = 0; bin < bins; ++bin) total += row[bin];
-    const int32_t bin = bin_at_rank(row, bins, rank_of(q, total));
-    result.data_ptr<float>()[channel] = static_cast<float>(middle(bin, device::kChannelBins));
+    const int64_t rank = rank_of(q, total);
+    const int32_t bin = bin_at_rank(row, bins, rank);
+    // The last bin holds all that is larger than the sketch reaches, too.
+    const bool beyond = bin == bins - 1 && most[channel] >= end;
+    const auto value = static_cast<float>(middle(bin, device::kChannelBins));
+    result.data_ptr<float>()[channel] =
+        rank == total || beyond ? most[channel] : std::min(value, most[channel]);
   }
   return result;
 }

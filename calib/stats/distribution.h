@@ -46,9 +46,11 @@ class DistributionCollector {
 };
 
 /// Percentiles of each channel's magnitudes, from coarser bins: within 2^-6 (1.6 %) relative for magnitudes
-/// from 2^-20 to 2^16.
+/// from 2^-20 to 2^16, and never above the largest, which quantile 1 is exactly. A percentile beyond 2^16 is
+/// given as the channel's largest magnitude, an upper bound.
 struct ChannelDistribution {
-  at::Tensor counts;  // Int [width, bins]
+  at::Tensor counts;   // Int [width, bins]
+  at::Tensor largest;  // Float [width], the exact max |x|
   bool defined() const { return counts.defined(); }
   /// Float [width].
   at::Tensor magnitude_quantile(double q) const;
@@ -58,7 +60,8 @@ class ChannelDistributionCollector {
  public:
   void observe(const at::Tensor& x);
   void merge(const ChannelDistributionCollector& other);
-  ChannelDistribution finish() const { return {counts_.cpu()}; }
+  /// largest: Float [width], max |x| of all that was observed.
+  ChannelDistribution finish(const at::Tensor& largest) const;
 
  private:
   at::Tensor counts_;

@@ -17,12 +17,10 @@ namespace {
 struct Cut {
   int64_t panel, within;
 };
-constexpr Cut kCpuCut{512, 128};
+constexpr Cut kCpuCut{kGramPanelColumns, 128};
 constexpr Cut kCudaCut{2048, 512};  // fewer and larger products
 /// Rows of a block whose product stays in the cache until it is added to the sum.
 constexpr int64_t kTileRows = 512;
-/// Sums that finish() lets the allocator collect before it makes it give them back to the system.
-constexpr uint64_t kReturnedBytes = uint64_t{16} << 20;
 /// Chunks of 2048 tokens that a GPU adds in FP32.
 constexpr int64_t kPartialChunks = 8;
 
@@ -64,7 +62,7 @@ std::vector<GramBlock> all_columns(int64_t width, c10::Device device) {
 /// Rows times the roots of their weights: the product of two such rows carries the weight, symmetrically.
 at::Tensor weighted(const at::Tensor& x, const at::Tensor& weights) {
   if (!weights.defined()) return x;
-  return x * weights.sqrt().unsqueeze(1).to(x.scalar_type());
+  return x.to(at::kFloat) * weights.sqrt().unsqueeze(1);
 }
 
 void merge_blocks(std::vector<GramBlock>& blocks, std::vector<GramBlock>& others) {
@@ -165,7 +163,7 @@ at::Tensor GramCollector::finish(double factor) {
   for (GramBlock& block : blocks_) {
     block.write_symmetric(factor, gram);
     released += block.release();
-    if (released < kReturnedBytes) continue;
+    if (released < kGramReturnedBytes) continue;
     release_free_memory();
     released = 0;
   }

@@ -4,7 +4,8 @@
 // over chunks are FP64, so X^T X takes as much memory as one full FP32 matrix, and X_ref^T X twice that. On a
 // GPU a few chunks are added in FP32 first, within the GEMM, because the FP64 sum would cost half as much as
 // the product of one chunk. Merging equals the whole but for FP64 rounding where the first part ends with a
-// chunk.
+// chunk. Rows with weights are multiplied in FP32 whatever their type: a weight's root, rounded to 16 bits,
+// would be an error of the statistic.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,6 +13,12 @@
 #include <vector>
 
 namespace lathe {
+
+/// What planning memory has to know of the sums. On a CPU, columns that are multiplied at a time;
+constexpr int64_t kGramPanelColumns = 512;
+/// and bytes of sums that finish() lets the allocator collect before it makes it give them back to the
+/// system.
+constexpr uint64_t kGramReturnedBytes = uint64_t{16} << 20;
 
 /// A rectangle of a Gram matrix: rows [row, row_end), columns [column, column_end).
 class GramBlock {

@@ -33,7 +33,9 @@ class EmaMinMaxCollector {
 };
 
 /// The ranges of groups of `group_size` consecutive channels (-1: of all, one group): Float [width /
-/// group_size], from those of the channels.
+/// group_size], from those of the channels. Of running extrema that is the groups' own range. Of exponential
+/// averages it is not: PyTorch averages the group's extremes, and the extreme of the channels' averages lies
+/// within that (InputStats::ema_tensor is PyTorch's, for the whole tensor).
 MinMax grouped(const MinMax& channels, int64_t group_size);
 
 /// max |x| from its range: Float, of the range's shape.

@@ -57,6 +57,7 @@ void StatsCollector::observe_pair(const at::Tensor& x, const at::Tensor& referen
 }
 
 void StatsCollector::observe_rows(const ObservedRows& rows) {
+  if (rows.weights.defined() && rows.weights.is_cpu() && rows.count() > 0) check_weights(rows.weights);
   // Counts are the same however they are cut: a GPU counts many rows at once faster.
   if (distribution_ && rows.count() > 0) distribution_->observe(rows.x);
   if (channel_distribution_ && rows.count() > 0) channel_distribution_->observe(rows.x);
@@ -106,7 +107,9 @@ void StatsCollector::take(const ObservedRows& chunk) {
   if (wanted_.ema_min_max) {
     ChannelSumsCollector step({}, width_, device_);
     step.observe(chunk.x);
-    ema_.observe(step.range());
+    const MinMax range = step.range();
+    ema_.observe(range);
+    ema_tensor_.observe(grouped(range, -1));
   }
   if (wanted_.token_min_max) {
     const kernels::RowExtent extent = kernels::row_extent(chunk.x);
@@ -119,7 +122,15 @@ void StatsCollector::take(const ObservedRows& chunk) {
   if (weights.defined()) {
     const at::Tensor sum = weights.sum(at::kDouble);
     weight_sum_ = weight_sum_.defined() ? weight_sum_ + sum : sum;
+    const at::Tensor low = weights.amin();
+    lowest_weight_ = lowest_weight_.defined() ? at::minimum(lowest_weight_, low) : low;
   }
+}
+
+void StatsCollector::check_weights(const at::Tensor& weights) const {
+  const at::Tensor bad = at::isfinite(weights).logical_and_(weights >= 0).logical_not_();
+  if (!bad.any().item<bool>()) return;
+  internal_error("{}: a token's weight is {}", where_, weights.masked_select(bad)[0].item<float>());
 }
 
 void StatsCollector::check(const ChannelSumsCollector& sums, const at::Tensor& rows,
@@ -156,6 +167,7 @@ void StatsCollector::merge(StatsCollector& other) {
                where_, other.where_);
   flush();
   ema_.merge(other.ema_);
+  ema_tensor_.merge(other.ema_tensor_);
   sums_.merge(other.sums_);
   if (reference_) reference_->merge(*other.reference_);
   if (gram_) gram_->merge(*other.gram_);
@@ -167,6 +179,8 @@ void StatsCollector::merge(StatsCollector& other) {
   if (other.weight_sum_.defined()) {
     const at::Tensor sum = other.weight_sum_.to(device_);
     weight_sum_ = weight_sum_.defined() ? weight_sum_ + sum : sum;
+    const at::Tensor low = other.lowest_weight_.to(device_);
+    lowest_weight_ = lowest_weight_.defined() ? at::minimum(lowest_weight_, low) : low;
   }
   runs_.append(other.runs_, seen_);
   seen_ += other.seen_;
@@ -182,7 +196,8 @@ InputStats StatsCollector::finish() {
     if (reference_) check(*reference_, {}, kReferenceStream);
   }
   const double weight = weight_sum_.defined() ? weight_sum_.item<double>() : static_cast<double>(tokens());
-  LATHE_ASSERT(weight > 0, "{}: the tokens' weights add up to {}", where_, weight);
+  if (lowest_weight_.defined()) check_weights(lowest_weight_.view({1}));
+  LATHE_ASSERT(weight > 0 && std::isfinite(weight), "{}: the tokens' weights add up to {}", where_, weight);
   InputStats result;
   result.tokens = tokens();
   if (gram_) result.gram = gram_->finish(1.0 / weight);
@@ -190,18 +205,24 @@ InputStats StatsCollector::finish() {
   result.mean_abs = sums_.mean_abs();
   result.mean_square = sums_.mean_square();
   result.outliers = sums_.outliers();
-  const ChannelSumsCollector::Kurtosis kurtosis = sums_.kurtosis();
-  result.kurtosis = kurtosis.channels;
-  result.kurtosis_all = kurtosis.tensor;
+  if (wanted_.kurtosis) {
+    const ChannelSumsCollector::Kurtosis kurtosis = sums_.kurtosis();
+    result.kurtosis = kurtosis.channels;
+    result.kurtosis_all = kurtosis.tensor;
+  }
   if (wanted_.min_max) result.min_max = sums_.range();
-  if (wanted_.ema_min_max) result.ema_min_max = ema_.finish();
+  if (wanted_.ema_min_max) {
+    result.ema_min_max = ema_.finish();
+    result.ema_tensor = ema_tensor_.finish();
+  }
   if (wanted_.token_min_max) result.token_min_max = {at::cat(token_low_), at::cat(token_high_)};
   if (distribution_) {
     const MinMax range = grouped(sums_.range(), -1);
     result.distribution = std::make_shared<const Distribution>(
         distribution_->finish(range.low.item<double>(), range.high.item<double>()));
   }
-  if (channel_distribution_) result.channel_distribution = channel_distribution_->finish();
+  if (channel_distribution_)
+    result.channel_distribution = channel_distribution_->finish(largest_magnitudes(sums_.range()));
   return result;
 }
 

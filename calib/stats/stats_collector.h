@@ -40,7 +40,8 @@ class StatsCollector {
   /// x: [..., in] on the collector's device, Float, Half or BFloat16, one type in all observations (on the
   /// CPU the halves are converted to FP32). mask: Bool, one element a token, true where it counts; undefined:
   /// all do; best on the CPU, since one on a GPU has to be waited for. weights: Float >= 0, one a token, for
-  /// the Gram matrices; in all observations or in none.
+  /// the Gram matrices; in all observations or in none. One that counts and is negative, NaN or infinite is
+  /// an InternalError: at once where weights are on the CPU, else in finish().
   ///
   /// Values that are NaN, infinite or beyond 2^58 (their squares overflow FP32) are a UserError that names
   /// place, token and channel, and the collector is of no use after that: on the CPU as soon as their chunk
@@ -67,6 +68,7 @@ class StatsCollector {
                             const at::Tensor& weights);
   void observe_rows(const ObservedRows& rows);
   void take(const ObservedRows& chunk);
+  void check_weights(const at::Tensor& weights) const;
   void flush();
   /// Refuses what `sums` found bad so far; `rows`: the last ones it took, or undefined where they are gone.
   void check(const ChannelSumsCollector& sums, const at::Tensor& rows, const char* stream) const;
@@ -78,13 +80,14 @@ class StatsCollector {
   TokenNamer name_token_;
 
   RowChunker chunker_{kChunkTokens};
-  TokenRuns runs_;         // of all counted rows, those that wait included
-  int64_t seen_ = 0;       // tokens, masked ones included
-  at::Tensor weight_sum_;  // Double [], where tokens have weights
+  TokenRuns runs_;            // of all counted rows, those that wait included
+  int64_t seen_ = 0;          // tokens, masked ones included
+  at::Tensor weight_sum_;     // Double [], where tokens have weights
+  at::Tensor lowest_weight_;  // Float []
 
   ChannelSumsCollector sums_;
   std::optional<ChannelSumsCollector> reference_;  // checks it
-  EmaMinMaxCollector ema_;
+  EmaMinMaxCollector ema_, ema_tensor_;
   std::optional<GramCollector> gram_;
   std::optional<CrossGramCollector> cross_gram_;
   std::optional<DistributionCollector> distribution_;

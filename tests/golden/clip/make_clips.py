@@ -2,6 +2,10 @@
 
     python tests/golden/clip/make_clips.py > tests/golden/clip/clips.json
 
+The keys "published ..." are the recipe as NVIDIA published it, written from that text and not from ours: the slides of
+Migacz, "8-bit inference with TensorRT" (GTC 2017, pages 36-38), and for what they leave open (candidates that 128 does
+not divide, ties, the upper edge as the clip) the entropy calibrator of NVIDIA's pytorch-quantization.
+
 Levels of FP8 are torch's own values; the squared error is integrated piece by piece between decision boundaries.
 Histograms are integer formulas that the test repeats.
 """
@@ -67,6 +71,39 @@ def divergence(counts, name, levels, candidate):
     return float((p[occupied] * np.log(p[occupied] / q[occupied])).sum())
 
 
+def worked_example():
+    """The slides' own: 8 bins to 2 and back, empty bins kept."""
+    q = expanded(np.array([1.0, 0, 2, 3, 5, 3, 1, 7]), 2)
+    assert q.tolist() == [2, 0, 2, 2, 4, 4, 4, 4], q
+
+
+def expanded(sliced, levels):
+    """Candidate distribution Q: the bins merged to `levels` and each level spread over its bins that are not empty."""
+    bins = len(sliced)
+    level_of_bin = np.digitize(np.arange(bins), np.linspace(0, bins, levels + 1)) - 1
+    q = np.zeros(bins)
+    for level in range(levels):
+        members = np.flatnonzero((level_of_bin == level) & (sliced != 0))
+        if len(members):
+            q[members] = sliced[members].sum() / len(members)
+    return q
+
+
+def published(counts, levels=128):
+    counts = counts.astype(float)
+    divergences = []
+    for i in range(128, len(counts) + 1):
+        p = counts[:i].copy()
+        p[i - 1] += counts[i:].sum()
+        q = expanded(counts[:i], levels)
+        p, q = p / p.sum(), q / q.sum()
+        occupied = p > 0
+        with np.errstate(divide="ignore"):
+            divergences.append(float((p[occupied] * np.log(p[occupied] / q[occupied])).sum()))
+    best = len(divergences) - 1 - int(np.argmin(divergences[::-1]))  # the last of equals
+    return {"bins": best + 128, "score": divergences[best]}
+
+
 def choose(counts, score):
     used = int(np.nonzero(counts)[0][-1]) + 1
     scores = [(score(i), -i) for i in range(min(128, used), used + 1)]
@@ -83,6 +120,11 @@ def main():
                 "mse": choose(counts, lambda i: mean_squared_error(counts[:used], levels, i)),
                 "kl": choose(counts, lambda i: divergence(counts, name, levels, i)),
             }
+    worked_example()
+    for shape, counts in histograms().items():
+        used = counts[: int(np.nonzero(counts)[0][-1]) + 1].copy()
+        used[0] = used[1]  # the calibrator's rule against the zeros of a ReLU; the test does the same
+        expected[f"published {shape}"] = published(used)
     print(json.dumps(expected, indent=1))
 
 

@@ -46,6 +46,7 @@ inline void expect_same_exact_parts(const InputStats& a, const InputStats& b) {
   }
   EXPECT_TRUE(same_bits(a.outliers, b.outliers));
   EXPECT_TRUE(same_bits(a.channel_distribution.counts, b.channel_distribution.counts));
+  EXPECT_TRUE(same_bits(a.channel_distribution.largest, b.channel_distribution.largest));
   ASSERT_EQ(a.distribution == nullptr, b.distribution == nullptr);
   if (a.distribution == nullptr) return;
   EXPECT_TRUE(same_bits(a.distribution->counts, b.distribution->counts));
@@ -60,8 +61,10 @@ inline void expect_same_bits(const InputStats& a, const InputStats& b) {
                             &InputStats::mean_square, &InputStats::kurtosis}) {
     EXPECT_TRUE(same_bits(a.*member, b.*member));
   }
-  EXPECT_TRUE(same_bits(a.ema_min_max.low, b.ema_min_max.low));
-  EXPECT_TRUE(same_bits(a.ema_min_max.high, b.ema_min_max.high));
+  for (const auto range : {&InputStats::ema_min_max, &InputStats::ema_tensor}) {
+    EXPECT_TRUE(same_bits((a.*range).low, (b.*range).low));
+    EXPECT_TRUE(same_bits((a.*range).high, (b.*range).high));
+  }
   EXPECT_EQ(a.kurtosis_all, b.kurtosis_all);
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "calib/stats/histogram.h"
+#include "calib/stats/rank.h"
 #include "lib/base/error.h"
 #include "lib/kernels/value_counts.h"
 #include "tests/unit/calib/stats/collect.h"
@@ -91,6 +92,37 @@ TEST(ChannelDistribution, KeepsItsErrorBoundInEveryChannel) {
       EXPECT_LE(std::abs(found[channel].item<float>() - exact), std::ldexp(exact, -6) + 0x1p-20) << q;
     }
   }
+}
+
+TEST(ChannelDistribution, KnowsTheLargestAndWhereTheSketchEnds) {
+  at::manual_seed(8);
+  at::Tensor x = at::randn({2000, 4});
+  x.select(1, 1).mul_(1e7);       // beyond the sketch
+  x.select(1, 2).fill_(0.3f);     // one value
+  x.select(1, 3).mul_(60000.0f);  // part of it beyond
+  const ChannelDistribution channels = collect(x, 300, {.channel_distribution = true}).channel_distribution;
+  const at::Tensor largest = x.abs().amax(0);
+  EXPECT_TRUE(at::equal(channels.largest, largest));
+  EXPECT_TRUE(at::equal(channels.magnitude_quantile(1), largest)) << "quantile 1 is the maximum";
+  for (const double q : {0.5, 0.9, 0.999}) {
+    const at::Tensor found = channels.magnitude_quantile(q);
+    EXPECT_TRUE((found <= largest).all().item<bool>()) << q;
+    EXPECT_EQ(found[1].item<float>(), largest[1].item<float>())
+        << "an upper bound, never less than the value";
+    for (const int64_t channel : {0, 3}) {
+      const double exact = sorted_quantile(sorted(x.select(1, channel).abs()), q);
+      EXPECT_GE(found[channel].item<float>(), exact * (1 - 0x1p-6)) << q;
+    }
+  }
+}
+
+TEST(Rank, IsNotMovedByTheRoundingOfTheQuantile) {
+  EXPECT_EQ(rank_of(99.9 / 100, 1000), 999);
+  EXPECT_EQ(rank_of(0.07, 100), 7);  // 0.07 * 100 is a little above 7
+  EXPECT_EQ(rank_of(0.07 + 1e-9, 100), 8);
+  EXPECT_EQ(rank_of(0, 5), 1);
+  EXPECT_EQ(rank_of(1, int64_t{1} << 40), int64_t{1} << 40);
+  EXPECT_THROW(rank_of(0.5, 0), InternalError);
 }
 
 /// What the sketch's histogram should be: counting the values.

@@ -47,6 +47,28 @@ TEST(EmaMinMax, IsTheRecursionOfPyTorchsObserver) {
   EXPECT_NEAR(average.high[2].item<float>(), high, 1e-6);
 }
 
+TEST(EmaMinMax, OfTheTensorIsTheAverageOfItsExtremesNotTheExtremeOfAverages) {
+  at::manual_seed(4);
+  // The largest value moves from channel to channel.
+  at::Tensor x = at::randn({4 * kChunk, 5});
+  for (int64_t step = 0; step < 4; ++step) x[step * kChunk + 17][step] = 50.0f;
+  double low = 0, high = 0;
+  for (int64_t step = 0; step < 4; ++step) {  // torch.ao.quantization.MovingAverageMinMaxObserver.forward
+    const at::Tensor chunk = x.slice(0, step * kChunk, (step + 1) * kChunk);
+    const double chunk_low = chunk.min().item<float>(), chunk_high = chunk.max().item<float>();
+    low = step == 0 ? chunk_low : low + 0.01 * (chunk_low - low);
+    high = step == 0 ? chunk_high : high + 0.01 * (chunk_high - high);
+  }
+  const InputStats stats = collect(x, 999, {.ema_min_max = true});
+  ASSERT_EQ(stats.ema_tensor.high.numel(), 1);
+  EXPECT_NEAR(stats.ema_tensor.low.item<float>(), low, 1e-6);
+  EXPECT_NEAR(stats.ema_tensor.high.item<float>(), high, 1e-5);
+  const MinMax of_channels = grouped(stats.ema_min_max, -1);
+  EXPECT_LE(of_channels.high.item<float>(), stats.ema_tensor.high.item<float>());
+  EXPECT_GE(of_channels.low.item<float>(), stats.ema_tensor.low.item<float>());
+  EXPECT_LT(of_channels.high.item<float>(), high - 0.5) << "then one average would do";
+}
+
 TEST(EmaMinMax, ComposesAsAMonoid) {
   at::manual_seed(3);
   const auto part = [](int64_t chunks) {
@@ -61,11 +83,12 @@ TEST(EmaMinMax, ComposesAsAMonoid) {
   StatsCollector a = stats(parts[0]), b = stats(parts[1]), c = stats(parts[2]);
   b.merge(c);  // (a (b c))
   a.merge(b);
-  const MinMax merged = a.finish().ema_min_max;
-  const MinMax whole =
-      collect(at::cat({parts[0], parts[1], parts[2]}), 5000, {.ema_min_max = true}).ema_min_max;
-  EXPECT_LT(relative_error(merged.low, whole.low), 1.2e-7);
-  EXPECT_LT(relative_error(merged.high, whole.high), 1.2e-7);
+  const InputStats merged = a.finish();
+  const InputStats whole = collect(at::cat({parts[0], parts[1], parts[2]}), 5000, {.ema_min_max = true});
+  for (const auto range : {&InputStats::ema_min_max, &InputStats::ema_tensor}) {
+    EXPECT_LT(relative_error((merged.*range).low, (whole.*range).low), 1.2e-7);
+    EXPECT_LT(relative_error((merged.*range).high, (whole.*range).high), 1.2e-7);
+  }
 }
 
 }  // namespace

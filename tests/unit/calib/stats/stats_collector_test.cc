@@ -46,8 +46,9 @@ TEST(StatsCollector, EqualsTheDefinition) {
     const at::Tensor kurtosis = centred.pow(4).mean(0) / centred.square().mean(0).square();
     EXPECT_LT(relative_error(result.kurtosis, kurtosis), 1e-6);
     const at::Tensor all = wide - wide.mean();
-    EXPECT_NEAR(result.kurtosis_all, (all.pow(4).mean() / all.square().mean().square()).item<double>(),
-                1e-9 * result.kurtosis_all);
+    EXPECT_NEAR(result.kurtosis_all.value(),
+                (all.pow(4).mean() / all.square().mean().square()).item<double>(),
+                1e-9 * *result.kurtosis_all);
   }
 }
 
@@ -139,6 +140,76 @@ TEST(StatsCollector, WeightsRepeatTokens) {
   EXPECT_EQ(weighted.tokens, 600);
   EXPECT_LT(gram_error(weighted.gram, exact_gram(at::repeat_interleave(x, times, 0))), 1e-6);
   EXPECT_LT(relative_error(weighted.mean_abs, x.abs().mean(0)), 1e-6) << "weights are the Gram matrix's";
+}
+
+/// Tokens as often as their weights say: what weighted matrices are compared with.
+struct WeightedPair {
+  at::Tensor x, reference, times, weights, repeated, repeated_reference;
+
+  explicit WeightedPair(int64_t tokens)
+      : x(at::randn({tokens, 70})),
+        reference(x + at::randn({tokens, 70}) * 0.3),
+        times(at::randint(0, 4, {tokens}, at::kLong)),
+        weights(times.to(at::kFloat)),
+        repeated(at::repeat_interleave(x, times, 0)),
+        repeated_reference(at::repeat_interleave(reference, times, 0)) {}
+
+  void observe(StatsCollector& stats, int64_t begin, int64_t end) const {
+    stats.observe_pair(x.slice(0, begin, end), reference.slice(0, begin, end), {},
+                       weights.slice(0, begin, end));
+  }
+  at::Tensor exact_cross_gram() const {
+    return repeated_reference.to(at::kDouble).t().mm(repeated.to(at::kDouble)) /
+           static_cast<double>(repeated.size(0));
+  }
+};
+
+TEST(StatsCollector, WeightsAndTheCrossGramMerge) {
+  at::manual_seed(9);
+  constexpr StatSet kPair{.gram = true, .cross_gram = true};
+  const WeightedPair pair(2 * kChunk + 100);
+  StatsCollector whole = collector(70, kPair);
+  pair.observe(whole, 0, pair.x.size(0));
+  const InputStats expected = whole.finish();
+  EXPECT_LT(gram_error(expected.gram, exact_gram(pair.repeated)), 1e-6);
+  EXPECT_LT((expected.cross_gram - pair.exact_cross_gram()).abs().max().item<double>(), 1e-5);
+  for (const int64_t cut : {kChunk, 2 * kChunk, kChunk - 77}) {
+    StatsCollector first = collector(70, kPair), second = collector(70, kPair);
+    pair.observe(first, 0, cut);
+    pair.observe(second, cut, pair.x.size(0));
+    first.merge(second);
+    const InputStats merged = first.finish();
+    EXPECT_LT(gram_error(merged.gram, expected.gram), cut % kChunk == 0 ? 1e-7 : 1e-6) << cut;
+    EXPECT_LT((merged.cross_gram - expected.cross_gram).abs().max().item<double>(), 2e-6) << cut;
+    if (cut == 2 * kChunk) expect_same_bits(merged, expected);
+  }
+}
+
+TEST(StatsCollector, AWeightThatIsNotOneIsRefused) {
+  for (const float bad : {-1.0f, -1e-30f, NAN, INFINITY}) {
+    at::Tensor weights = at::ones({5});
+    weights[3] = bad;
+    StatsCollector stats = collector(4, {.gram = true});
+    EXPECT_THROW(stats.observe(at::ones({5, 4}), {}, weights), InternalError) << bad;
+    StatsCollector masked = collector(4, {.gram = true});
+    at::Tensor mask = at::ones({5}, at::kBool);
+    mask[3] = false;
+    masked.observe(at::ones({5, 4}), mask, weights);
+    EXPECT_TRUE(at::allclose(masked.finish().gram, at::ones({4, 4})))
+        << "a masked token's weight is anything";
+  }
+}
+
+TEST(Gram, HalvesAreWeightedInFP32) {
+  at::manual_seed(10);
+  for (const at::ScalarType type : {at::kHalf, at::kBFloat16}) {
+    const at::Tensor x = at::randn({400, 40}).to(type), weights = at::rand({400}) + 0.1;
+    GramCollector gram(40, c10::kCPU);
+    gram.observe(x, weights);
+    const at::Tensor wide = x.to(at::kDouble);
+    const at::Tensor exact = wide.t().mm(wide * weights.to(at::kDouble).unsqueeze(1));
+    EXPECT_LT(gram_error(gram.finish(1), exact), 1e-6) << c10::toString(type);
+  }
 }
 
 TEST(StatsCollector, CrossGramIsReferenceTimesInput) {
