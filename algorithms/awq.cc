@@ -130,7 +130,7 @@ class Awq final : public Transform {
  private:
   int64_t grid_;
   bool duo_scaling_, clip_, clip_qk_;
-  ClipGrid clip_grid_;
+  ShrinkGrid clip_grid_;
 };
 
 void check(const LinearProblem& linear, const InputStats& stats) {

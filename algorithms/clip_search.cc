@@ -30,18 +30,9 @@ class ChunkSearch {
     full_ = kernels::group_min_max(values_, scheme_);
   }
 
-  GroupRange best(const ClipGrid& grid) const {
-    at::Tensor best_loss = losses(full_);
-    at::Tensor best_shrink = at::ones_like(full_.lo);
-    for (int64_t step = 1; step <= grid.steps; ++step) {
-      const double shrink =
-          1.0 - grid.max_shrink * static_cast<double>(step) / static_cast<double>(grid.steps);
-      const at::Tensor loss = losses({full_.lo * shrink, full_.hi * shrink});
-      const at::Tensor better = loss < best_loss;
-      best_loss = at::where(better, loss, best_loss);
-      best_shrink.masked_fill_(better.view({-1, 1}), shrink);
-    }
-    return {by_row(full_.lo * best_shrink), by_row(full_.hi * best_shrink)};
+  GroupRange best(const ShrinkGrid& grid) const {
+    const GroupRange range = best_shrink(full_, grid, [this](const GroupRange& r) { return losses(r); });
+    return {by_row(range.lo), by_row(range.hi)};
   }
 
  private:
@@ -66,7 +57,7 @@ class ChunkSearch {
 }  // namespace
 
 GroupRange search_clip(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
-                       const at::Tensor& gram, const ClipGrid& grid) {
+                       const at::Tensor& gram, const ShrinkGrid& grid) {
   const int64_t in = weight.size(1);
   LATHE_ASSERT(gram.dim() == 2 && gram.size(0) == in && gram.size(1) == in,
                "clip search: the Gram matrix has {} rows for {}", gram.size(0), in);

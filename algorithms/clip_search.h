@@ -3,14 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "lib/numeric/quantized_tensor.h"
+#include "algorithms/shrink_search.h"
 
 namespace lathe {
-
-struct ClipGrid {
-  int64_t steps = 20;       // shrink factors 1 - max_shrink * i / steps, i = 0..steps
-  double max_shrink = 0.5;  // how much of a range may be given up
-};
 
 /// For every row and group the shrink factor of its [min, max] with the smallest d_g H_gg d_g^T, where d_g is
 /// the group's quantisation error and H_gg the diagonal block of the Gram matrix (AWQ's objective: each
@@ -21,6 +16,6 @@ struct ClipGrid {
 /// weight FP32 [out, in]; gram FP32 [in, in]. Groups with a NaN keep their (NaN) range: the solver refuses
 /// them by name.
 GroupRange search_clip(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
-                       const at::Tensor& gram, const ClipGrid& grid);
+                       const at::Tensor& gram, const ShrinkGrid& grid);
 
 }  // namespace lathe

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "algorithms/shrink_search.h"
 #include "calib/stats/clip.h"
+#include "calib/stats/rank.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/kernels/group_quant.h"
@@ -27,11 +29,9 @@ GroupRange within(const GroupRange& full, const at::Tensor& lo, const at::Tensor
   return {at::maximum(full.lo, lo), at::minimum(full.hi, hi)};  // both keep a NaN
 }
 
-/// The value of rank ceil(q * length) in each row, [rows, 1].
+/// The values of the quantile's rank, [rows, 1].
 at::Tensor row_quantile(const at::Tensor& values, double q) {
-  const auto length = static_cast<double>(values.size(1));
-  const auto rank = std::clamp(std::ceil(q * length), 1.0, length);
-  return std::get<0>(values.kthvalue(static_cast<int64_t>(rank), 1, /*keepdim=*/true));
+  return std::get<0>(values.kthvalue(rank_of(q, values.size(1)), 1, /*keepdim=*/true));
 }
 
 GroupRange percentile_range(const Groups& groups, double percentile) {
@@ -52,16 +52,8 @@ at::Tensor squared_error(const Groups& groups, const GroupRange& range) {
 }
 
 GroupRange mse_range(const Groups& groups, const RangeChoice& choice) {
-  at::Tensor best = squared_error(groups, groups.full), shrink = at::ones_like(best);
-  for (int64_t step = 1; step <= choice.steps; ++step) {
-    const double factor =
-        1 - choice.max_shrink * static_cast<double>(step) / static_cast<double>(choice.steps);
-    const at::Tensor error = squared_error(groups, {groups.full.lo * factor, groups.full.hi * factor});
-    const at::Tensor better = error < best;
-    best = at::where(better, error, best);
-    shrink.masked_fill_(better, factor);
-  }
-  return {groups.full.lo * shrink, groups.full.hi * shrink};
+  return best_shrink(groups.full, {choice.steps, choice.max_shrink},
+                     [&](const GroupRange& range) { return squared_error(groups, range); });
 }
 
 GroupRange kl_range(const Groups& groups) {
@@ -94,23 +86,44 @@ GroupRange choose(const Groups& groups, const RangeChoice& choice) {
   return groups.full;
 }
 
-constexpr std::pair<const char*, RangeMethod> kMethods[] = {{"minmax", RangeMethod::minmax},
-                                                            {"percentile", RangeMethod::percentile},
-                                                            {"mse", RangeMethod::mse},
-                                                            {"kl", RangeMethod::kl}};
+constexpr RangeMethodRow kMethods[] = {
+    {RangeMethod::minmax, "minmax", "the smallest and the largest value of each group"},
+    {RangeMethod::percentile, "percentile", "all values but a part of them at the ends"},
+    {RangeMethod::mse, "mse", "the range with the least squared rounding error"},
+    {RangeMethod::kl, "kl",
+     "the range with the least divergence of the values' distribution (groups of 512 and more)"}};
 
-}  // namespace
-
-GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
-                        const RangeChoice& choice, const std::string& name) {
-  if (choice.method == RangeMethod::minmax) return kernels::group_min_max(weight, scheme);
-  const int64_t in = weight.size(1), length = scheme.group_length(in), count = scheme.groups(in);
+void check_length(const RangeChoice& choice, int64_t length, const std::string& name) {
   if (choice.method == RangeMethod::kl && length < kShortestKlGroup) {
     user_error(
         "{}: range kl needs groups of at least {} weights for its histogram, not {}; use mse, or group_size "
         "-1",
         name, kShortestKlGroup, length);
   }
+  if (choice.method != RangeMethod::percentile || rank_of(choice.percentile / 100, length) < length) return;
+  const double largest = std::floor(10000 * (1 - 1 / static_cast<double>(length)) + 1e-6) / 100;
+  user_error(
+      "{}: range percentile with percentile {:g} leaves out less than one value of a group of {} weights, so "
+      "it "
+      "is minmax; set percentile to at most {:g}, or use longer groups or range mse",
+      name, choice.percentile, length, largest);
+}
+
+std::vector<std::string> method_names() {
+  std::vector<std::string> names;
+  for (const RangeMethodRow& row : kMethods) names.emplace_back(row.name);
+  return names;
+}
+
+}  // namespace
+
+std::span<const RangeMethodRow> range_methods() { return kMethods; }
+
+GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
+                        const RangeChoice& choice, const std::string& name) {
+  if (choice.method == RangeMethod::minmax) return kernels::group_min_max(weight, scheme);
+  const int64_t in = weight.size(1), length = scheme.group_length(in), count = scheme.groups(in);
+  check_length(choice, length, name);
   GroupRange range{at::empty({weight.size(0), count}, weight.options()), {}};
   range.hi = at::empty_like(range.lo);
   const int64_t step = rows_per_chunk(weight);
@@ -128,21 +141,27 @@ GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType sc
 
 const std::vector<OptionSpec>& range_options() {
   static const std::vector<OptionSpec> options = {
-      {"range",
-       std::string("minmax"),
+      {"range", std::string("minmax"),
        "what a group's grid spans where no transform offers a range: all values, a percentile of them, the "
        "range with the least squared error, or (groups of 512 and more) with the least divergence",
-       0,
-       0,
-       {"minmax", "percentile", "mse", "kl"}},
+       0, 0, method_names()},
       {"percentile",
        99.9,
-       "range percentile: of |w|, or of each end where the grid is asymmetric",
+       "range percentile: of |w|, or of each end where the grid is asymmetric; groups of n weights need at "
+       "most "
+       "100 * (1 - 1 / n)",
        50,
        100,
-       {}},
-      {"range_grid", int64_t{40}, "range mse: steps of the search", 1, 200, {}},
-      {"max_shrink", 0.8, "range mse: largest part of a range that may be given up", 0.01, 0.95, {}},
+       {},
+       {"range", "percentile"}},
+      {"range_grid", int64_t{40}, "range mse: steps of the search", 1, 200, {}, {"range", "mse"}},
+      {"max_shrink",
+       0.8,
+       "range mse: largest part of a range that may be given up",
+       0.01,
+       0.95,
+       {},
+       {"range", "mse"}},
   };
   return options;
 }
@@ -150,10 +169,9 @@ const std::vector<OptionSpec>& range_options() {
 RangeChoice range_choice(const Options& options) {
   RangeChoice choice;
   const std::string& word = options.word("range");
-  const auto method = std::find_if(std::begin(kMethods), std::end(kMethods),
-                                   [&](const auto& row) { return row.first == word; });
-  LATHE_ASSERT(method != std::end(kMethods), "range '{}'", word);
-  choice.method = method->second;
+  const auto row = std::ranges::find_if(kMethods, [&](const RangeMethodRow& r) { return r.name == word; });
+  LATHE_ASSERT(row != std::end(kMethods), "range '{}'", word);
+  choice.method = row->method;
   choice.percentile = options.number("percentile");
   choice.steps = options.integer("range_grid");
   choice.max_shrink = options.number("max_shrink");

@@ -2,6 +2,7 @@
 // weights. Clipping a range gives up its ends for finer steps within.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,8 +20,7 @@ enum class RangeMethod {
 
 struct RangeChoice {
   RangeMethod method = RangeMethod::minmax;
-  /// percentile: of |w| where the grid is symmetric; else the upper end, and 100 minus it the lower one. A
-  /// group of n values is clipped only where n * (1 - percentile / 100) >= 1.
+  /// percentile: of |w| where the grid is symmetric; else the upper end, and 100 minus it the lower one.
   double percentile = 99.9;
   /// mse: shrink factors 1 - max_shrink * i / steps, i = 0 .. steps, for both ends of [min, max] together.
   int64_t steps = 40;
@@ -30,11 +30,20 @@ struct RangeChoice {
 /// Groups shorter than this have too few values for a histogram: kl refuses them.
 constexpr int64_t kShortestKlGroup = 512;
 
+/// A way to find a range, as recipes name it.
+struct RangeMethodRow {
+  RangeMethod method;
+  const char* name;
+  const char* summary;
+};
+std::span<const RangeMethodRow> range_methods();
+
 /// lo <= hi of each row and group, within the group's minimum and maximum. weight: FP32 [out, in] contiguous,
 /// on any device. Each method's outcome for one group depends on that group's values only; mse on how they
 /// are rounded, too (scale type included), so a group never gets a larger error than minmax gives it. Groups
 /// that hold a NaN or an infinity get a NaN range: the solver refuses them by name. UserError naming `name`
-/// where kl's groups are too short.
+/// where groups are too short: for kl's histogram, or so that the percentile leaves out less than one value,
+/// which would be minmax under another name.
 GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
                         const RangeChoice& choice, const std::string& name);
 

@@ -43,6 +43,18 @@ OptionValue read_option(const YamlField& field, const OptionSpec& spec) {
   return read_word(field, spec.choices);
 }
 
+/// Refuses options that are set to no effect. Their defaults pass, so that a recipe with all of them written
+/// out, as in a manifest, can be read.
+void check_conditions(const YamlField& item, const std::vector<OptionSpec>& specs, const Options& options) {
+  for (const OptionSpec& spec : specs) {
+    const auto& [name, value] = spec.only_where;
+    if (name.empty() || !item.has(spec.name) || options.word(name) == value) continue;
+    if (options.all().at(spec.name) == spec.default_value) continue;
+    item.at(spec.name).refuse(
+        fmt::format("no value where {} is {} (only {} {} reads it)", name, options.word(name), name, value));
+  }
+}
+
 }  // namespace
 
 AlgorithmChoice read_choice(const YamlField& field, std::string_view kind,
@@ -63,6 +75,7 @@ AlgorithmChoice read_choice(const YamlField& field, std::string_view kind,
   for (const OptionSpec& spec : row->options) {
     if (item.has(spec.name)) choice.options.set(spec.name, read_option(item.at(spec.name), spec));
   }
+  check_conditions(item, row->options, choice.options);
   return choice;
 }
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "algorithms/algorithm.h"
+#include "algorithms/weight_range.h"
 #include "calib/data/data_source.h"
 #include "formats/targets/target.h"
 #include "lib/base/strings.h"
@@ -14,14 +15,6 @@ namespace lathe {
 namespace {
 
 using nlohmann::ordered_json;
-
-/// How weight ranges are observed. One row a way to find a group's range; a transform may narrow it (AWQ's
-/// clip).
-struct Observer {
-  const char* name;
-  const char* summary;
-};
-constexpr Observer kObservers[] = {{"minmax", "the smallest and the largest value of each group"}};
 
 const char* type_of(const OptionValue& value) {
   static constexpr const char* kNames[] = {"truth", "integer", "number", "text"};
@@ -37,6 +30,7 @@ ordered_json json_of(const OptionSpec& spec) {
   row["default"] = json_of(spec.default_value);
   if (spec.minimum != spec.maximum) row["bounds"] = {spec.minimum, spec.maximum};
   if (!spec.choices.empty()) row["choices"] = spec.choices;
+  if (!spec.only_where.name.empty()) row["only_where"] = {{spec.only_where.name, spec.only_where.value}};
   row["help"] = spec.help;
   return row;
 }
@@ -57,7 +51,7 @@ ordered_json catalogue() {
   result["transforms"] = algorithms_json(transforms());
   result["solvers"] = algorithms_json(solvers());
   result["observers"] = ordered_json::array();
-  for (const Observer& row : kObservers)
+  for (const RangeMethodRow& row : range_methods())
     result["observers"].push_back({{"name", row.name}, {"summary", row.summary}});
   result["data"] = ordered_json::array();
   for (const DataKindRow& row : data_kinds())
@@ -104,7 +98,7 @@ std::string list_catalogue(const ListRequest& request) {
   std::string text;
   text += describe_section("Transforms (a recipe's `transforms`)", all["transforms"]);
   text += describe_section("Solvers (a rule's `solver`)", all["solvers"]);
-  text += describe_section("Observers (how a group's range is found)", all["observers"]);
+  text += describe_section("Observers (rtn's range: how a group's range is found)", all["observers"]);
   text += describe_section("Calibration data (`calibration.data`, --calib)", all["data"]);
   text += describe_section("Formats (`output.formats`)", all["formats"]);
   text += describe_section("Model families (config.json's model_type)", all["families"]);

@@ -11,12 +11,20 @@ namespace lathe {
 
 using OptionValue = std::variant<bool, int64_t, double, std::string>;
 
+/// The value that another option, a text, has to have.
+struct OptionCondition {
+  std::string name, value;
+};
+
 struct OptionSpec {
   std::string name;
   OptionValue default_value;         // its alternative is the option's type
   std::string help;                  // one line
   double minimum = 0, maximum = 0;   // inclusive bounds for numbers; equal: no bounds
   std::vector<std::string> choices;  // for strings; empty: any
+  /// Where the option means something (no name: everywhere). A recipe that gives it another value than the
+  /// default elsewhere is refused.
+  OptionCondition only_where = {};
 };
 
 /// Values by name; always complete (defaults filled in).

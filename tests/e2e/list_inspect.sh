@@ -7,3 +7,6 @@ grep -q "model.layers.0.self_attn.q_proj.weight" "$scratch/model" || fail "inspe
 quick recipes/rtn.yaml "$scratch/out"
 "$QUANTIZE" inspect "$scratch/out" >"$scratch/artefact"
 grep -q "int4 sym g128" "$scratch/artefact" || fail "inspect doesn't show the scheme"
+"$QUANTIZE" list --json >"$scratch/list.json"
+holds "$scratch/list.json" '[o["name"] for o in r["observers"]] == [o for s in r["solvers"] if s["name"] == "rtn" for o in s["options"] if o["name"] == "range"][0]["choices"]'
+holds "$scratch/list.json" 'len(r["observers"]) == 4'

@@ -1,8 +1,9 @@
 # RTN's range option: the searched range has less weight error than the groups' extent, everywhere; kl names what it can't do.
 . tests/e2e/lib.sh
-for range in minmax mse percentile; do
+for options in "range: minmax" "range: mse" "range: percentile, percentile: 98"; do
+  range=${options#range: } range=${range%%,*}
   quick recipes/rtn.yaml "$scratch/$range" --set evaluate=null \
-    --set "rules=[{targets: [linear], scheme: {type: int, bits: 3, group_size: 64, symmetric: true}, solver: {rtn: {range: $range, percentile: 98}}}]"
+    --set "rules=[{targets: [linear], scheme: {type: int, bits: 3, group_size: 64, symmetric: true}, solver: {rtn: {$options}}}]"
 done
 "$PYTHON" - "$scratch" <<'END' || fail "weight errors"
 import json, sys
@@ -21,3 +22,26 @@ refuses 2 "range kl needs groups of at least 512 weights" \
   --set "rules=[{targets: [linear], scheme: {type: int, bits: 4, group_size: 64, symmetric: true}, solver: {rtn: {range: kl}}}]"
 refuses 2 "maximum" "$QUANTIZE" --recipe recipes/rtn.yaml --output "$scratch/bad" --device cpu --quiet \
   --set "rules=[{targets: [linear], scheme: {type: int, bits: 4, group_size: 64, symmetric: true}, solver: {rtn: {range: maximum}}}]"
+refuses 2 "range percentile with percentile 99.9 leaves out less than one value of a group of 64 weights" \
+  "$QUANTIZE" --recipe recipes/rtn.yaml --output "$scratch/whole" --device cpu --quiet --set evaluate=null \
+  --set "rules=[{targets: [linear], scheme: {type: int, bits: 4, group_size: 64, symmetric: true}, solver: {rtn: {range: percentile}}}]"
+refuses 2 "expected no value where range is mse (only range percentile reads it)" \
+  "$QUANTIZE" --recipe recipes/rtn.yaml --output "$scratch/both" --device cpu --quiet --set evaluate=null \
+  --set "rules=[{targets: [linear], solver: {rtn: {range: mse, percentile: 98}}}]"
+# Rows of 768 weights are long enough for kl: the range it takes is narrower than the extent, so codes differ from minmax's.
+for range in minmax kl; do
+  quick recipes/rtn.yaml "$scratch/wide_$range" --set evaluate=null \
+    --set "rules=[{targets: [down_proj], scheme: {type: int, bits: 8, group_size: -1, symmetric: true}, solver: {rtn: {range: $range}}}]"
+done
+"$PYTHON" - "$scratch" <<'END' || fail "scales of range kl"
+import sys
+from safetensors import safe_open
+def scales(folder):
+    with safe_open(f"{folder}/model.safetensors", "pt") as file:
+        return {name: file.get_tensor(name).float() for name in file.keys() if name.endswith("down_proj.weight_scale")}
+plain, kl = (scales(f"{sys.argv[1]}/wide_{r}") for r in ("minmax", "kl"))
+assert plain and plain.keys() == kl.keys()
+for name in plain:
+    assert kl[name].shape == plain[name].shape and (kl[name] <= plain[name]).all(), name
+assert any((kl[name] < plain[name]).any() for name in plain), "nothing was clipped"
+END

@@ -76,13 +76,38 @@ TEST(WeightRange, PercentileCutsThePartItNames) {
   EXPECT_TRUE(at::equal((weight < ends.lo).sum(1), at::full({3}, 10, at::kLong)));
 }
 
-TEST(WeightRange, APercentileOfFewerValuesThanItCutsIsMinmax) {
+TEST(WeightRange, APercentileThatLeavesOutLessThanAValueIsRefusedByItsKey) {
   at::manual_seed(5);
-  const at::Tensor weight = at::randn({4, 256});
-  const Scheme scheme{"int", 4, 128, true};
-  const GroupRange range = range_of(weight, scheme, {.method = RangeMethod::percentile, .percentile = 99.9});
-  const GroupRange extent = kernels::group_min_max(weight, scheme);
-  EXPECT_TRUE(at::equal(range.lo, extent.lo) && at::equal(range.hi, extent.hi));
+  const at::Tensor weight = at::randn({4, 1000});
+  const auto message = [&](double percentile, int64_t group_size) {
+    try {
+      range_of(weight, {"int", 4, group_size, true},
+               {.method = RangeMethod::percentile, .percentile = percentile});
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const std::string error = message(99.9, 125);
+  EXPECT_THAT(error, testing::HasSubstr("model.layers.0.mlp.up_proj: range percentile with percentile 99.9"));
+  EXPECT_THAT(error, testing::HasSubstr("125 weights"));
+  EXPECT_THAT(error, testing::HasSubstr("at most 99.2,"));
+  EXPECT_EQ(message(99.2, 125), "") << "what the message advises";
+  EXPECT_EQ(message(99.9, -1), "") << "one of 1000";
+  EXPECT_NE(message(99.95, -1), "");
+  EXPECT_NE(message(100, -1), "");
+}
+
+TEST(WeightRange, MethodsAreThoseThatTheOptionTakes) {
+  std::vector<std::string> names;
+  for (const RangeMethodRow& row : range_methods()) {
+    names.emplace_back(row.name);
+    Options options(range_options());
+    options.set("range", names.back());
+    EXPECT_EQ(range_choice(options).method, row.method);
+  }
+  EXPECT_EQ(names.size(), 4u);
+  EXPECT_EQ(range_options().front().choices, names);
 }
 
 TEST(WeightRange, KlIsTheEntropyClipOfEachRow) {

@@ -12,6 +12,7 @@ inline RecipeVocabulary test_vocabulary() {
       {"shrink", 0.5, "how far", 0, 1, {}},
       {"offset", 0.0, "any number", 0, 0, {}},
       {"norm", std::string("l2"), "distance", 0, 0, {"l1", "l2"}},
+      {"delta", 1.0, "where the norm bends", 0, 10, {}, {"norm", "l1"}},
   };
   return {{{"awq", awq}},
           {{"rtn", {}}, {"toy", {{"seed", int64_t{0}, "any integer", 0, 0, {}}}}},
