@@ -19,17 +19,29 @@ int64_t collector_bytes(const StatSet& wanted, int64_t width) {
   return matrices * width * width * 8 + StatsCollector::kChunkTokens * width * 4;
 }
 
-/// What can be said without activations: each input channel once, all alike, so that the Gram matrix is a
-/// multiple of the identity and an output's error that of the weights.
+/// What can be said without activations: all channels alike and independent, so that the Gram matrix is a
+/// multiple of the identity, an output's error that of the weights, and every channel as important as any
+/// other. Extrema and distributions would be invented: an algorithm that asks for them can't have this
+/// fall-back.
+constexpr StatSet kWithoutActivations{
+    .gram = true, .mean_abs = true, .mean_square = true, .cross_gram = true};
+
 InputStats weight_only(const StatSet& wanted, int64_t width, c10::Device device, const std::string& where) {
-  StatsCollector collector(wanted, width, device, where);
-  const at::Tensor channels = at::eye(width, at::TensorOptions().dtype(at::kFloat).device(device));
-  if (wanted.cross_gram) {
-    collector.observe_pair(channels, channels);
-  } else {
-    collector.observe(channels);
+  InputStats stats;
+  stats.tokens = width;  // each channel once
+  const at::Tensor gram = at::eye(width, at::TensorOptions().dtype(at::kFloat).device(device)).div_(width);
+  const at::Tensor channels = gram.diagonal().contiguous();
+  if (wanted.gram) stats.gram = gram;
+  if (wanted.cross_gram) stats.cross_gram = gram;
+  if (wanted.mean_abs) stats.mean_abs = channels;
+  if (wanted.mean_square) stats.mean_square = channels;
+  if ((wanted & kWithoutActivations) != wanted) {
+    user_error(
+        "{}: too few tokens reach it, and the recipe's algorithms need activations' ranges or distributions, "
+        "which weight-only statistics don't have; set calibration.experts.fallback to all_tokens",
+        where);
   }
-  return collector.finish();
+  return stats;
 }
 
 }  // namespace
@@ -212,7 +224,7 @@ InputStats ExpertsPass::statistics(Slot slot, Task& task, const InputStats& all_
   if (task.collector) return task.collector->finish();
   if (slot == Slot::mlp_in && job_.experts.fallback == ExpertFallback::all_tokens) return all_tokens;
   return weight_only(solver_.needs(task.readers), block_.linears[task.readers.front()].in, job_.device,
-                     fmt::format("{}, expert {} without activations", block_.prefix, task.expert));
+                     fmt::format("{}, expert {}", block_.prefix, task.expert));
 }
 
 std::string ExpertsPass::fallback_note(int64_t expert) const {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <filesystem>
 
 #include "lib/base/error.h"
@@ -12,64 +13,19 @@
 namespace lathe {
 namespace {
 
-/// RTN that writes down the statistics it was shown.
-class RecordingSolver : public Solver {
- public:
-  explicit RecordingSolver(std::map<std::string, at::Tensor>& grams, bool pair = false)
-      : grams_(grams), pair_(pair) {
-    for (const SolverEntry& entry : solvers()) {
-      if (entry.name == "rtn") rtn_ = entry.make(Options(entry.options));
-    }
-  }
-  StatSet needs() const override {
-    StatSet set{.gram = true, .mean_abs = true};
-    set.cross_gram = pair_;
-    return set;
-  }
-  std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
-    for (const LinearProblem& linear : problem.linears) {
-      grams_[linear.name] = problem.stats->gram.clone();
-      if (pair_) grams_[linear.name + " cross"] = problem.stats->cross_gram.clone();
-    }
-    return rtn_->solve(problem);
-  }
-
- private:
-  std::map<std::string, at::Tensor>& grams_;
-  bool pair_ = false;
-  std::unique_ptr<Solver> rtn_;
-};
-
-/// Moves fixed scales along every edge.
-class FixedScales : public Transform {
- public:
-  StatSet needs() const override { return {}; }
-  FoldDecision fold(const ScaleEdge& edge, const SharedInputProblem& problem) const override {
-    const int64_t width = problem.linears.front().weight.size(1);
-    at::Tensor scales = at::linspace(0.5, 2.0, width);
-    if (edge.repeat > 1) {
-      scales = scales.view({-1, edge.repeat, edge.head_dim})
-                   .select(1, 0)
-                   .unsqueeze(1)
-                   .expand({-1, edge.repeat, -1})
-                   .reshape(-1);
-    }
-    return {.scales = scales.contiguous(), .ratio = 0, .loss_before = 0, .loss_after = 0, .note = ""};
-  }
-  std::optional<GroupRange> range(const LinearProblem&, const InputStats&) const override {
-    return std::nullopt;
-  }
-};
+using testing::expect_near;
+using testing::FixedScales;
+using testing::product_of;
+using testing::RecordingSolver;
 
 struct TinyRun {
   ModelGraph graph = testing::tiny_graph();
   testing::MemoryWeights weights = testing::random_weights(graph, 11);
-  std::map<std::string, at::Tensor> grams;
   RecordingSolver solver;
   std::vector<BlockOutcome> outcomes;
   CalibrationJob job;
 
-  explicit TinyRun(std::vector<const Transform*> transforms, bool pair = false) : solver(grams, pair) {
+  explicit TinyRun(std::vector<const Transform*> transforms, bool pair = false) : solver(pair) {
     job.graph = &graph;
     job.weights = &weights;
     job.transforms = std::move(transforms);
@@ -83,6 +39,9 @@ struct TinyRun {
     calibrate(job,
               {.block_done = [&](BlockOutcome&& o) { outcomes.push_back(std::move(o)); }, .progress = {}});
   }
+  testing::MemoryWeights finished() const { return testing::finished_model(weights, outcomes); }
+  const at::Tensor& gram(const std::string& name) const { return solver.seen.at(name).gram; }
+  const at::Tensor& cross_gram(const std::string& name) const { return solver.seen.at(name).cross_gram; }
 };
 
 using Values = std::map<std::string, at::Tensor>;  // by linear name: what it reads, Double [tokens, in]
@@ -113,31 +72,10 @@ Values values_of(const TinyRun& run, const WeightSource& source) {
   return values;
 }
 
-/// The model that a run made, dequantised.
-testing::MemoryWeights finished_model(const TinyRun& run) {
-  testing::MemoryWeights finished = run.weights;
-  for (const BlockOutcome& outcome : run.outcomes) {
-    for (const LinearOutcome& linear : outcome.linears) {
-      finished.tensors[linear.linear->name + ".weight"] = linear.quantized.dequantize();
-    }
-    for (const auto& [name, tensor] : outcome.changed) finished.tensors[name] = tensor;
-  }
-  return finished;
-}
-
-at::Tensor product_of(const at::Tensor& a, const at::Tensor& b) {
-  return (a.t().mm(b) / a.size(0)).to(at::kFloat);
-}
-
-void expect_near(const at::Tensor& found, const at::Tensor& expected, double bound, const std::string& name) {
-  ASSERT_TRUE(found.defined()) << name;
-  EXPECT_LT(((found - expected).norm() / expected.norm()).item<double>(), bound) << name;
-}
-
 /// The Gram matrices that a plain forward pass of the finished model gives, by linear.
 std::map<std::string, at::Tensor> grams_of_result(const TinyRun& run) {
   std::map<std::string, at::Tensor> grams;
-  for (const auto& [name, x] : values_of(run, finished_model(run))) grams[name] = product_of(x, x);
+  for (const auto& [name, x] : values_of(run, run.finished())) grams[name] = product_of(x, x);
   return grams;
 }
 
@@ -145,7 +83,7 @@ void expect_sequential(const TinyRun& run, double bound) {
   const auto expected = grams_of_result(run);
   ASSERT_EQ(expected.size(), 14u);
   for (const auto& [name, gram] : expected) {
-    const double difference = ((run.grams.at(name) - gram).norm() / gram.norm()).item<double>();
+    const double difference = ((run.gram(name) - gram).norm() / gram.norm()).item<double>();
     EXPECT_LT(difference, bound) << name;
   }
 }
@@ -187,15 +125,13 @@ TEST(Driver, ReferencePropagationLooksAtTheUnquantisedModel) {
     TinyRun run(folds ? std::vector<const Transform*>{&fold} : std::vector<const Transform*>{});
     run.job.propagate = Propagate::reference;
     run.go();
-    const Values values = values_of(run, run.weights);
-    for (const auto& [name, x] : values) {
-      at::Tensor expected = product_of(x, x);
+    for (const auto& [name, x] : values_of(run, run.weights)) {
+      at::Tensor expected = x;
       if (folds) {  // the input of a folded linear is divided by the scales, in the unquantised model too
-        const at::Tensor scales = expected.diagonal().div(run.grams.at(name).diagonal()).sqrt();
-        EXPECT_GT(scales.max().item<float>() / scales.min().item<float>(), 2) << name;
-        expected = expected / at::outer(scales, scales);
+        const int64_t repeat = name.ends_with("o_proj") ? 2 : 1;
+        expected = x / testing::fixed_scales(x.size(1), repeat, run.graph.config.head_dim).to(at::kDouble);
       }
-      expect_near(run.grams.at(name), expected, 1e-5, name);
+      expect_near(run.gram(name), product_of(expected, expected), 1e-5, name);
     }
   }
 }
@@ -204,15 +140,15 @@ TEST(Driver, BothStreamsForAlgorithmsThatCompareThem) {
   TinyRun run({}, /*pair=*/true);
   EXPECT_TRUE(carries_two_streams(run.job));
   run.go();
-  const Values values = values_of(run, finished_model(run)), reference = values_of(run, run.weights);
+  const Values values = values_of(run, run.finished()), reference = values_of(run, run.weights);
   for (const auto& [name, x] : values) {
-    expect_near(run.grams.at(name), product_of(x, x), 1e-5, name);
-    expect_near(run.grams.at(name + " cross"), product_of(reference.at(name), x), 1e-5, name);
+    expect_near(run.gram(name), product_of(x, x), 1e-5, name);
+    expect_near(run.cross_gram(name), product_of(reference.at(name), x), 1e-5, name);
   }
   // They differ, or the comparison would show nothing.
   const std::string last = "model.layers.1.mlp.down_proj";
-  EXPECT_GT((run.grams.at(last + " cross") - run.grams.at(last)).norm().item<double>(),
-            0.01 * run.grams.at(last).norm().item<double>());
+  EXPECT_GT((run.cross_gram(last) - run.gram(last)).norm().item<double>(),
+            0.01 * run.gram(last).norm().item<double>());
 }
 
 TEST(Driver, TheReferenceIsItsOwnPair) {
@@ -221,7 +157,7 @@ TEST(Driver, TheReferenceIsItsOwnPair) {
   EXPECT_FALSE(carries_two_streams(run.job));
   run.go();
   for (const auto& [name, x] : values_of(run, run.weights)) {
-    expect_near(run.grams.at(name + " cross"), run.grams.at(name), 1e-6, name);
+    expect_near(run.cross_gram(name), run.gram(name), 1e-6, name);
   }
 }
 
@@ -236,15 +172,15 @@ TEST(Driver, PaddingCountsInNoStatistic) {
   }
   run.go();
   other.go();
-  const Values values = values_of(run, finished_model(run));
+  const Values values = values_of(run, run.finished());
   for (const auto& [name, x] : values) {
     std::vector<at::Tensor> valid;
     for (size_t i = 0; i < run.job.lengths.size(); ++i) {
       valid.push_back(x.narrow(0, static_cast<int64_t>(i) * 16, run.job.lengths[i]));
     }
     const at::Tensor counted = at::cat(valid);
-    expect_near(run.grams.at(name), product_of(counted, counted), 1e-5, name);
-    EXPECT_TRUE(at::equal(run.grams.at(name), other.grams.at(name))) << name << ": other padding, other bits";
+    expect_near(run.gram(name), product_of(counted, counted), 1e-5, name);
+    EXPECT_TRUE(at::equal(run.gram(name), other.gram(name))) << name << ": other padding, other bits";
   }
 }
 
@@ -263,13 +199,23 @@ TEST(Driver, ANaNNamesBlockInputSampleAndToken) {
   }
 }
 
+/// A kind of run, wherever its activations stand.
+struct RunKind {
+  const Transform* transform = nullptr;
+  DType compute = DType::F32;
+  bool pair = false;
+  Propagate propagate = Propagate::quantised;
+};
+
 /// Everything that a run hands over, as one list of tensors.
-std::vector<at::Tensor> results_of(const StreamStorage& storage, const Transform* transform,
-                                   DType compute = DType::F32) {
-  TinyRun run(transform == nullptr ? std::vector<const Transform*>{} : std::vector{transform});
+std::vector<at::Tensor> results_of(const StreamStorage& storage, const RunKind& kind) {
+  TinyRun run(kind.transform == nullptr ? std::vector<const Transform*>{} : std::vector{kind.transform},
+              kind.pair);
   run.job.storage = storage;
   run.job.storage.hidden.work = std::filesystem::temp_directory_path();
-  run.job.compute = compute;
+  run.job.compute = kind.compute;
+  run.job.propagate = kind.propagate;
+  EXPECT_EQ(carries_two_streams(run.job), kind.pair);
   run.go();
   std::vector<at::Tensor> results;
   for (const BlockOutcome& outcome : run.outcomes) {
@@ -280,43 +226,64 @@ std::vector<at::Tensor> results_of(const StreamStorage& storage, const Transform
     }
     for (const auto& [name, values] : outcome.changed) results.push_back(values);
   }
-  for (const auto& [name, gram] : run.grams) results.push_back(gram);
+  for (const auto& [name, stats] : run.solver.seen) {
+    results.push_back(stats.gram);
+    if (kind.pair) results.push_back(stats.cross_gram);
+  }
   return results;
 }
 
+void expect_same_bits(const StreamStorage& storage, const RunKind& kind,
+                      const std::vector<at::Tensor>& expected) {
+  const std::vector<at::Tensor> found = results_of(storage, kind);
+  ASSERT_EQ(found.size(), expected.size());
+  for (size_t i = 0; i < found.size(); ++i) {
+    ASSERT_TRUE(at::equal(found[i], expected[i]))
+        << "tensor " << i << ", hidden on " << name_of(storage.hidden.placement) << ", inner "
+        << (storage.inner ? name_of(*storage.inner) : "made twice") << ", " << storage.hidden.transfer_rows
+        << " rows moved at a time";
+  }
+}
+
+constexpr std::array<std::optional<Placement>, 3> kInner = {std::nullopt, Placement::device, Placement::disk};
+
 TEST(Driver, TheSameBitsWhereverActivationsStand) {
   const FixedScales fold;
-  for (const Transform* transform :
-       {static_cast<const Transform*>(nullptr), static_cast<const Transform*>(&fold)}) {
-    const std::vector<at::Tensor> expected = results_of({}, transform);
+  for (const RunKind& kind : {RunKind{}, RunKind{.transform = &fold}}) {
+    const std::vector<at::Tensor> expected = results_of({}, kind);
     for (const Placement hidden : {Placement::device, Placement::disk}) {
-      for (const std::optional<Placement> inner :
-           {std::optional<Placement>{}, std::optional(Placement::device), std::optional(Placement::disk)}) {
+      for (const std::optional<Placement> inner : kInner) {
         for (const int64_t transfer : {0, 64, 1000}) {
-          const auto found = results_of(
-              {.hidden = {.placement = hidden, .transfer_rows = transfer, .work = {}}, .inner = inner},
-              transform);
-          ASSERT_EQ(found.size(), expected.size());
-          for (size_t i = 0; i < found.size(); ++i) {
-            ASSERT_TRUE(at::equal(found[i], expected[i]))
-                << "tensor " << i << ", hidden on " << name_of(hidden) << ", inner "
-                << (inner ? name_of(*inner) : "made twice") << ", " << transfer << " rows moved at a time";
-          }
+          expect_same_bits(
+              {.hidden = {.placement = hidden, .transfer_rows = transfer, .work = {}}, .inner = inner}, kind,
+              expected);
         }
       }
     }
   }
 }
 
+TEST(Driver, TheSameBitsForTwoStreamsAndForTheReferenceWhereverTheyStand) {
+  const FixedScales fold;
+  for (const RunKind& kind : {RunKind{.transform = &fold, .pair = true},
+                              RunKind{.transform = &fold, .propagate = Propagate::reference}}) {
+    const std::vector<at::Tensor> expected = results_of({}, kind);
+    for (const std::optional<Placement> inner : kInner) {
+      expect_same_bits(
+          {.hidden = {.placement = Placement::disk, .transfer_rows = 64, .work = {}}, .inner = inner}, kind,
+          expected);
+    }
+  }
+}
+
 TEST(Driver, HalfPrecisionProductsGiveTheSameBitsWhereverActivationsStand) {
   const FixedScales fold;
-  const std::vector<at::Tensor> expected = results_of({}, &fold, DType::BF16);
+  const RunKind kind{.transform = &fold, .compute = DType::BF16};
+  const std::vector<at::Tensor> expected = results_of({}, kind);
   for (const std::optional<Placement> inner : {std::optional<Placement>{}, std::optional(Placement::disk)}) {
-    const auto found = results_of(
-        {.hidden = {.placement = Placement::disk, .transfer_rows = 64, .work = {}}, .inner = inner}, &fold,
-        DType::BF16);
-    ASSERT_EQ(found.size(), expected.size());
-    for (size_t i = 0; i < found.size(); ++i) EXPECT_TRUE(at::equal(found[i], expected[i])) << "tensor " << i;
+    expect_same_bits(
+        {.hidden = {.placement = Placement::disk, .transfer_rows = 64, .work = {}}, .inner = inner}, kind,
+        expected);
   }
 }
 
@@ -325,9 +292,9 @@ TEST(Driver, HalfPrecisionProductsGiveNearlyTheSameStatistics) {
   half.job.compute = DType::BF16;
   exact.go();
   half.go();
-  ASSERT_EQ(half.grams.size(), exact.grams.size());
-  for (const auto& [name, gram] : exact.grams) {
-    const double difference = ((half.grams.at(name) - gram).norm() / gram.norm()).item<double>();
+  ASSERT_EQ(half.solver.seen.size(), exact.solver.seen.size());
+  for (const auto& [name, stats] : exact.solver.seen) {
+    const double difference = ((half.gram(name) - stats.gram).norm() / stats.gram.norm()).item<double>();
     EXPECT_LT(difference, 0.02) << name;  // BF16 has 8 bits of mantissa; a Gram matrix averages over tokens
     EXPECT_GT(difference, 0) << name;
   }
@@ -356,7 +323,7 @@ TEST(Driver, AFoldNeverHandsASolverStatisticsThatAreNoLongerTrue) {
   const FixedScales scales;
   for (const bool folds : {false, true}) {
     TinyRun run(folds ? std::vector<const Transform*>{&scales} : std::vector<const Transform*>{});
-    const WantsPercentiles solver(run.grams);
+    const WantsPercentiles solver;
     for (auto& block : run.job.tasks) {
       for (LinearTask& task : block) task.solver = &solver;
     }

@@ -35,52 +35,15 @@ ModelGraph experts_graph(const std::string& family) {
                                         "config.json"));
 }
 
-/// RTN that writes down the statistics it was shown, by linear.
-class Recorder : public Solver {
- public:
-  explicit Recorder(bool pair) : pair_(pair) {
-    for (const SolverEntry& entry : solvers()) {
-      if (entry.name == "rtn") rtn_ = entry.make(Options(entry.options));
-    }
-  }
-  StatSet needs() const override {
-    StatSet set{.gram = true, .mean_abs = true};
-    set.cross_gram = pair_;
-    return set;
-  }
-  std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
-    for (const LinearProblem& linear : problem.linears) seen[linear.name] = *problem.stats;
-    return rtn_->solve(problem);
-  }
-
-  mutable std::map<std::string, InputStats> seen;
-
- private:
-  bool pair_;
-  std::unique_ptr<Solver> rtn_;
-};
-
-/// Moves fixed scales along every edge.
-class FixedScales : public Transform {
- public:
-  StatSet needs() const override { return {}; }
-  FoldDecision fold(const ScaleEdge& edge, const SharedInputProblem& problem) const override {
-    const int64_t width = problem.linears.front().weight.size(1);
-    at::Tensor scales = at::linspace(0.5, 2.0, width / edge.repeat);
-    if (edge.repeat > 1) {
-      scales = scales.view({-1, 1, edge.head_dim}).expand({-1, edge.repeat, -1}).reshape(-1).contiguous();
-    }
-    return {.scales = scales, .ratio = 0, .loss_before = 0, .loss_after = 0, .note = ""};
-  }
-  std::optional<GroupRange> range(const LinearProblem&, const InputStats&) const override {
-    return std::nullopt;
-  }
-};
+using testing::expect_near;
+using testing::FixedScales;
+using testing::product_of;
+using testing::RecordingSolver;
 
 struct ExpertsRun {
   ModelGraph graph;
   testing::MemoryWeights weights;
-  Recorder solver;
+  RecordingSolver solver;
   std::vector<BlockOutcome> outcomes;
   CalibrationJob job;
 
@@ -110,16 +73,7 @@ struct ExpertsRun {
               {.block_done = [&](BlockOutcome&& o) { outcomes.push_back(std::move(o)); }, .progress = {}});
   }
 
-  testing::MemoryWeights finished() const {
-    testing::MemoryWeights model = weights;
-    for (const BlockOutcome& outcome : outcomes) {
-      for (const LinearOutcome& linear : outcome.linears) {
-        model.tensors[linear.linear->name + ".weight"] = linear.quantized.dequantize();
-      }
-      for (const auto& [name, tensor] : outcome.changed) model.tensors[name] = tensor;
-    }
-    return model;
-  }
+  testing::MemoryWeights finished() const { return testing::finished_model(weights, outcomes); }
 
   const LinearOutcome& outcome_of(const std::string& name) const {
     for (const BlockOutcome& block : outcomes) {
@@ -162,22 +116,13 @@ Values mlp_values(const ExpertsRun& run, const WeightSource& source, Routes& rou
   return values;
 }
 
-at::Tensor gram_of(const at::Tensor& a, const at::Tensor& b) {
-  return (a.t().mm(b) / a.size(0)).to(at::kFloat);
-}
-
-void expect_near(const at::Tensor& found, const at::Tensor& expected, double bound, const std::string& name) {
-  ASSERT_TRUE(found.defined()) << name;
-  EXPECT_LT(((found - expected).norm() / expected.norm()).item<double>(), bound) << name;
-}
-
 /// `slack`: tokens that rounding may send to another expert.
 void expect_sequential(const ExpertsRun& run, double bound, int64_t slack = 0) {
   Routes routes;
   for (const auto& [name, x] : mlp_values(run, run.finished(), routes)) {
     const auto seen = run.solver.seen.find(name);
     if (x.size(0) == 0 || seen == run.solver.seen.end()) continue;  // no token came; the router is not solved
-    expect_near(seen->second.gram, gram_of(x, x), bound, name);
+    expect_near(seen->second.gram, product_of(x, x), bound, name);
     EXPECT_NEAR(static_cast<double>(seen->second.tokens), static_cast<double>(x.size(0)),
                 static_cast<double>(slack))
         << name;
@@ -239,11 +184,11 @@ TEST(Experts, AnIdleExpertFallsBackToAllTokens) {
     const std::string down = expert_name(run, kIdle, LinearRole::down_proj);
     const at::Tensor y = values.at(run.graph.blocks[0].find(LinearRole::router)->name);
     const double bound = transform == nullptr ? 1e-5 : 3e-3;
-    expect_near(run.solver.seen.at(gate).gram, gram_of(y, y), bound, gate);
+    expect_near(run.solver.seen.at(gate).gram, product_of(y, y), bound, gate);
     const BlockWeights weights(run.graph.blocks[0], finished, c10::Device(c10::kCPU));
     const BlockForward forward(run.graph.config, run.graph.blocks[0], weights, {});
     const at::Tensor z = forward.expert_mid(kIdle, y.to(at::kFloat)).to(at::kDouble);
-    expect_near(run.solver.seen.at(down).gram, gram_of(z, z), bound, down);
+    expect_near(run.solver.seen.at(down).gram, product_of(z, z), bound, down);
     for (const std::string& name : {gate, down}) {
       ASSERT_EQ(run.outcome_of(name).events.size(), 1u);
       EXPECT_EQ(run.outcome_of(name).events[0],
@@ -277,6 +222,31 @@ TEST(Experts, OrToTheWeightsAlone) {
   EXPECT_EQ(left, 1);
 }
 
+/// Asks for ranges, as static activation schemes do.
+class WantsRanges : public RecordingSolver {
+ public:
+  StatSet needs() const override { return {.gram = true, .mean_square = true, .min_max = true}; }
+};
+
+TEST(Experts, NoRangeIsInventedForAnExpertWithoutActivations) {
+  const WantsRanges solver;
+  ExpertsRun run("qwen3_moe");
+  for (auto& block : run.job.tasks) {
+    for (LinearTask& task : block) {
+      if (task.solver != nullptr) task.solver = &solver;
+    }
+  }
+  run.job.experts.fallback = ExpertFallback::weight_only;
+  try {
+    run.go();
+    FAIL() << "the idle expert's inputs were given a range";
+  } catch (const UserError& error) {
+    for (const char* part : {"model.layers.0", "expert 4", "calibration.experts.fallback"}) {
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << part << " in " << error.what();
+    }
+  }
+}
+
 TEST(Experts, TheFloorDecidesWhoFallsBack) {
   ExpertsRun run("mixtral");
   run.go();
@@ -301,11 +271,11 @@ TEST(Experts, BothStreamsSeeTheSameTokens) {
     for (const auto& [name, x] : values) {
       const auto seen = run.solver.seen.find(name);
       if (x.size(0) == 0 || seen == run.solver.seen.end()) continue;
-      expect_near(seen->second.gram, gram_of(x, x), folds ? 1e-2 : 1e-5, name);
-      if (!folds) expect_near(seen->second.cross_gram, gram_of(reference.at(name), x), 1e-5, name);
+      expect_near(seen->second.gram, product_of(x, x), folds ? 1e-2 : 1e-5, name);
+      if (!folds) expect_near(seen->second.cross_gram, product_of(reference.at(name), x), 1e-5, name);
       if (folds && name.find("down") == std::string::npos) {  // the reference's rows are divided, too
-        const at::Tensor scales = at::linspace(0.5, 2.0, x.size(1)).to(at::kDouble);
-        expect_near(seen->second.cross_gram, gram_of(reference.at(name) / scales, x), 1e-2, name);
+        const at::Tensor scales = testing::fixed_scales(x.size(1)).to(at::kDouble);
+        expect_near(seen->second.cross_gram, product_of(reference.at(name) / scales, x), 1e-2, name);
       }
     }
   }
@@ -320,8 +290,8 @@ TEST(Experts, ReferencePropagationLooksAtTheUnquantisedModel) {
   for (const auto& [name, x] : mlp_values(run, run.weights, routes)) {
     const auto seen = run.solver.seen.find(name);
     if (x.size(0) == 0 || seen == run.solver.seen.end()) continue;
-    const at::Tensor divided = x / at::linspace(0.5, 2.0, x.size(1)).to(at::kDouble);
-    expect_near(seen->second.gram, gram_of(divided, divided), 1e-4, name);
+    const at::Tensor divided = x / testing::fixed_scales(x.size(1)).to(at::kDouble);
+    expect_near(seen->second.gram, product_of(divided, divided), 1e-4, name);
   }
 }
 

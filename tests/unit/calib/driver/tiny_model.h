@@ -1,10 +1,13 @@
-// A random model in memory, for tests of the driver: no files.
+// A random model in memory and algorithms that show what the driver does, for its tests: no files.
 #pragma once
 
 #include <ATen/ATen.h>
+#include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 
+#include "algorithms/algorithm.h"
+#include "calib/driver/driver.h"
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
 
@@ -45,6 +48,78 @@ inline MemoryWeights random_weights(const ModelGraph& graph, uint64_t seed) {
     weights.tensors[name] = values.to(at::kHalf).to(at::kFloat);
   }
   return weights;
+}
+
+/// RTN that writes down the statistics it was shown, by linear.
+class RecordingSolver : public Solver {
+ public:
+  explicit RecordingSolver(bool pair = false) : pair_(pair) {
+    for (const SolverEntry& entry : solvers()) {
+      if (entry.name == "rtn") rtn_ = entry.make(Options(entry.options));
+    }
+  }
+  StatSet needs() const override {
+    StatSet set{.gram = true, .mean_abs = true};
+    set.cross_gram = pair_;
+    return set;
+  }
+  std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
+    for (const LinearProblem& linear : problem.linears) seen[linear.name] = *problem.stats;
+    return rtn_->solve(problem);
+  }
+
+  mutable std::map<std::string, InputStats> seen;
+
+ private:
+  bool pair_;
+  std::unique_ptr<Solver> rtn_;
+};
+
+/// 0.5 to 2 along an input; query heads that share a KV head (`repeat` of them) share their scales.
+inline at::Tensor fixed_scales(int64_t width, int64_t repeat = 1, int64_t head_dim = 0) {
+  const at::Tensor scales = at::linspace(0.5, 2.0, width / repeat);
+  if (repeat == 1) return scales;
+  return scales.view({-1, 1, head_dim}).expand({-1, repeat, -1}).reshape(-1).contiguous();
+}
+
+/// Moves fixed scales along every edge.
+class FixedScales : public Transform {
+ public:
+  StatSet needs() const override { return {}; }
+  FoldDecision fold(const ScaleEdge& edge, const SharedInputProblem& problem) const override {
+    const int64_t width = problem.linears.front().weight.size(1);
+    return {.scales = fixed_scales(width, edge.repeat, edge.head_dim),
+            .ratio = 0,
+            .loss_before = 0,
+            .loss_after = 0,
+            .note = ""};
+  }
+  std::optional<GroupRange> range(const LinearProblem&, const InputStats&) const override {
+    return std::nullopt;
+  }
+};
+
+/// The model that a run made, dequantised.
+inline MemoryWeights finished_model(const MemoryWeights& weights, const std::vector<BlockOutcome>& outcomes) {
+  MemoryWeights finished = weights;
+  for (const BlockOutcome& outcome : outcomes) {
+    for (const LinearOutcome& linear : outcome.linears) {
+      finished.tensors[linear.linear->name + ".weight"] = linear.quantized.dequantize();
+    }
+    for (const auto& [name, tensor] : outcome.changed) finished.tensors[name] = tensor;
+  }
+  return finished;
+}
+
+/// a^T b / tokens, FP32, from FP64.
+inline at::Tensor product_of(const at::Tensor& a, const at::Tensor& b) {
+  return (a.t().mm(b) / a.size(0)).to(at::kFloat);
+}
+
+inline void expect_near(const at::Tensor& found, const at::Tensor& expected, double bound,
+                        const std::string& name) {
+  ASSERT_TRUE(found.defined()) << name;
+  EXPECT_LT(((found - expected).norm() / expected.norm()).item<double>(), bound) << name;
 }
 
 }  // namespace lathe::testing
