@@ -23,7 +23,7 @@ def dumped(quantize, model, lines, folder, *sets):
     data, ids = folder / "data.jsonl", folder / "ids.safetensors"
     data.write_text("".join(json.dumps(line) + "\n" for line in lines))
     command = [quantize, "--recipe", "recipes/rtn.yaml", "--model", model, "--calib", data, "--dump-ids", ids, "--device", "cpu",
-               "--dry-run", "--output", folder / "out", "--set", "evaluate=null", "--set", "calibration.packing=document",
+               "--overwrite", "--dry-run", "--output", folder / "out", "--set", "evaluate=null", "--set", "calibration.packing=document",
                "--set", f"calibration.samples={len(lines)}"]
     for change in sets:
         command += ["--set", change]
