@@ -5,8 +5,10 @@
 #include <vector>
 
 #include "calib/driver/experts_pass.h"
+#include "calib/stats/gram.h"
 #include "calib/stats/stats_collector.h"
 #include "lib/activations/block_size.h"
+#include "lib/kernels/value_counts.h"
 
 namespace lathe {
 namespace {
@@ -15,9 +17,8 @@ constexpr uint64_t kFloat = 4, kDouble = 8;
 /// Folds, searches and reports work on a few MiB of a weight's rows at a time (rows_per_chunk), with some
 /// copies of them: scaled, rounded, their difference, its products.
 constexpr uint64_t kRows = uint64_t{8} << 20, kRowCopies = 8;
-constexpr auto kPanelColumns = static_cast<uint64_t>(kGramPanelColumns);
-/// Bytes of counts for each channel's percentiles, and for those of a tensor (calib/stats/distribution.h).
-constexpr uint64_t kChannelCounts = 4 * 2304, kTensorCounts = uint64_t{4} << 20;
+/// Bytes of counts for the percentiles of a tensor (calib/stats/distribution.h).
+constexpr uint64_t kTensorCounts = uint64_t{4} << 20;
 
 /// One input with the linears that read it and are solved.
 struct ObservedInput {
@@ -45,22 +46,26 @@ std::map<Slot, std::vector<ObservedInput>> observed_inputs(const CalibrationJob&
   return slots;
 }
 
-/// FP64 sums of so many values, one product, and the finished FP32 matrix, which takes the place of the sums
+/// Sums of so many values, one product, and the finished FP32 matrix, which takes the place of the sums
 /// piece by piece (calib/stats/gram.cc).
-uint64_t sums_of(uint64_t values, uint64_t width) {
-  const uint64_t block = width * kPanelColumns * kDouble, matrix = width * width * kFloat;
-  return values * kDouble + width * kPanelColumns * kFloat + std::min(matrix, 2 * block + kGramReturnedBytes);
+uint64_t sums_of(uint64_t values, uint64_t width, c10::Device device) {
+  const uint64_t panel = width * static_cast<uint64_t>(gram_panel_columns(device));
+  const uint64_t matrix = width * width * kFloat;
+  return values * static_cast<uint64_t>(gram_sum_bytes(device)) + panel * kFloat +
+         std::min(matrix, 2 * panel * kDouble + kGramReturnedBytes);
 }
 
 /// While a slot is observed, and while its sums become statistics.
-uint64_t statistics_of(const ObservedInput& input, int64_t length, int64_t samples) {
+uint64_t statistics_of(const ObservedInput& input, int64_t length, int64_t samples, c10::Device device) {
   const uint64_t w = input.width, tokens = static_cast<uint64_t>(length) * static_cast<uint64_t>(samples);
   const uint64_t buffered = std::min<uint64_t>(tokens, StatsCollector::kChunkTokens);
   const uint64_t streams = input.wanted.cross_gram ? 2 : 1;
   uint64_t bytes = streams * buffered * w * kFloat;  // rows that wait for their chunk
-  if (input.wanted.gram) bytes += sums_of(w * (w + kPanelColumns) / 2, w);
-  if (input.wanted.cross_gram) bytes += sums_of(w * w, w);
-  if (input.wanted.channel_distribution) bytes += 2 * w * kChannelCounts;
+  const auto panel = static_cast<uint64_t>(gram_panel_columns(device));
+  const auto channel_bins = static_cast<uint64_t>(kernels::channel_bin_count());
+  if (input.wanted.gram) bytes += sums_of(w * (w + panel) / 2, w, device);
+  if (input.wanted.cross_gram) bytes += sums_of(w * w, w, device);
+  if (input.wanted.channel_distribution) bytes += 2 * w * channel_bins * sizeof(int32_t);
   if (input.wanted.distribution) bytes += 2 * kTensorCounts;
   if (input.wanted.token_min_max) bytes += 4 * tokens * kFloat;
   return bytes + 16 * w * kDouble;
@@ -75,6 +80,12 @@ uint64_t finished(const ObservedInput& input) {
 /// least), and all tokens' Gram matrix waits beside.
 uint64_t experts_statistics(uint64_t largest, uint64_t width) {
   return std::max(largest, static_cast<uint64_t>(kExpertStatisticsBytes) * 3 / 2) + width * width * kFloat;
+}
+
+/// Where the router sends each token (ExpertsPass::Route).
+uint64_t routes_of(const Block& block, int64_t length, int64_t samples) {
+  if (!block.experts) return 0;
+  return static_cast<uint64_t>(length * samples * block.experts->per_token) * sizeof(int32_t);
 }
 
 uint64_t largest_linear(const Block& block) {
@@ -114,13 +125,15 @@ BlockMemory at_slot(const CalibrationJob& job, const Block& block, const HeldWei
   const int64_t tokens = length * std::min(samples, chunk_rows(length, job.device));
   uint64_t observing = 0, largest = 0, solving = 0, rows = 0;
   for (const ObservedInput& input : slot) {
-    observing += statistics_of(input, length, samples);
-    largest = std::max(largest, statistics_of(input, length, samples));
+    observing += statistics_of(input, length, samples, job.device);
+    largest = std::max(largest, statistics_of(input, length, samples, job.device));
     solving = std::max(solving, finished(input));
     rows = std::max(rows, std::min(kRows, input.weights * kFloat));
   }
   if (slot.size() > 1) observing = std::min(observing, experts_statistics(largest, slot.front().width));
   if (slot.size() > 1) solving += observing;  // the other experts' wait meanwhile
+  observing += routes_of(block, length, samples);
+  solving += routes_of(block, length, samples);
   BlockMemory sweep{.weights = held.observing, .statistics = observing};
   sweep.scratch = forward_bytes(block, tokens);
   const BlockMemory solve{.weights = held.solving, .statistics = solving, .scratch = kRowCopies * rows};

@@ -13,10 +13,10 @@
 namespace lathe {
 namespace {
 
-/// Gram matrices in FP64 while they are summed, and the chunk of rows that waits.
-int64_t collector_bytes(const StatSet& wanted, int64_t width) {
+/// Gram matrices while they are summed, and the chunk of rows that waits.
+int64_t collector_bytes(const StatSet& wanted, int64_t width, c10::Device device) {
   const int64_t matrices = (wanted.gram ? 1 : 0) + (wanted.cross_gram ? 1 : 0);
-  return matrices * width * width * 8 + StatsCollector::kChunkTokens * width * 4;
+  return matrices * width * width * gram_sum_bytes(device) + StatsCollector::kChunkTokens * width * 4;
 }
 
 /// What can be said without activations: all channels alike and independent, so that the Gram matrix is a
@@ -117,7 +117,8 @@ std::vector<std::vector<int64_t>> ExpertsPass::groups(Slot slot) const {
   for (int64_t expert = 0; expert < block_.experts->count; ++expert) {
     const std::vector<size_t> readers = solver_.readers({slot, expert});
     if (readers.empty()) continue;
-    const int64_t more = collector_bytes(solver_.needs(readers), block_.linears[readers.front()].in);
+    const int64_t more =
+        collector_bytes(solver_.needs(readers), block_.linears[readers.front()].in, job_.device);
     if (result.empty() || bytes + more > kExpertStatisticsBytes) {
       result.emplace_back();
       bytes = 0;

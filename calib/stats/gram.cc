@@ -17,12 +17,14 @@ namespace {
 struct Cut {
   int64_t panel, within;
 };
-constexpr Cut kCpuCut{kGramPanelColumns, 128};
+constexpr Cut kCpuCut{512, 128};
 constexpr Cut kCudaCut{2048, 512};  // fewer and larger products
 /// Rows of a block whose product stays in the cache until it is added to the sum.
 constexpr int64_t kTileRows = 512;
 /// Chunks of 2048 tokens that a GPU adds in FP32.
 constexpr int64_t kPartialChunks = 8;
+
+Cut cut_for(c10::Device device) { return device.is_cpu() ? kCpuCut : kCudaCut; }
 
 /// The ends of equal steps of at most `largest` from `begin` to `end`.
 std::vector<int64_t> steps(int64_t begin, int64_t end, int64_t largest) {
@@ -34,7 +36,7 @@ std::vector<int64_t> steps(int64_t begin, int64_t end, int64_t largest) {
 }
 
 std::vector<GramBlock> upper_triangle(int64_t width, c10::Device device) {
-  const Cut cut = device.is_cpu() ? kCpuCut : kCudaCut;
+  const Cut cut = cut_for(device);
   std::vector<GramBlock> blocks;
   int64_t begin = 0;
   for (const int64_t end : steps(0, width, cut.panel)) {
@@ -52,7 +54,7 @@ std::vector<GramBlock> upper_triangle(int64_t width, c10::Device device) {
 std::vector<GramBlock> all_columns(int64_t width, c10::Device device) {
   std::vector<GramBlock> blocks;
   int64_t begin = 0;
-  for (const int64_t end : steps(0, width, device.is_cpu() ? kCpuCut.panel : kCudaCut.panel)) {
+  for (const int64_t end : steps(0, width, gram_panel_columns(device))) {
     blocks.emplace_back(0, width, begin, end, device);
     begin = end;
   }
@@ -76,6 +78,9 @@ at::Tensor empty_gram(int64_t width, c10::Device device) {
 }
 
 }  // namespace
+
+int64_t gram_panel_columns(c10::Device device) { return cut_for(device).panel; }
+int64_t gram_sum_bytes(c10::Device device) { return device.is_cpu() ? 8 : 8 + 4; }
 
 GramBlock::GramBlock(int64_t row, int64_t row_end, int64_t column, int64_t column_end, c10::Device device)
     : row_(row),

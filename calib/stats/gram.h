@@ -14,8 +14,10 @@
 
 namespace lathe {
 
-/// What planning memory has to know of the sums. On a CPU, columns that are multiplied at a time;
-constexpr int64_t kGramPanelColumns = 512;
+/// What planning memory has to know of the sums: columns that are multiplied at a time;
+int64_t gram_panel_columns(c10::Device device);
+/// bytes of each value while rows are observed: FP64, and on a GPU FP32 beside it;
+int64_t gram_sum_bytes(c10::Device device);
 /// and bytes of sums that finish() lets the allocator collect before it makes it give them back to the
 /// system.
 constexpr uint64_t kGramReturnedBytes = uint64_t{16} << 20;
