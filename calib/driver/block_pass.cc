@@ -52,7 +52,7 @@ BlockOutcome BlockPass::run(const Progress& progress) {
     for_each_stream([](BlockStream& s) { s.begin_mlp_mid(); });
     calibrate(Slot::mlp_mid, [](BlockStream& s, RowRange rows) { return s.mlp_mid(rows); });
   }
-  sweep([&](RowRange rows) { for_each_stream([&](BlockStream& s) { s.leave(rows); }); });
+  leave();
   return solver_.take_outcome();
 }
 
@@ -65,9 +65,10 @@ void BlockPass::calibrate(Slot slot, const Produce& produce) {
     drop_used_weights(slot);
     return;
   }
-  std::optional<StatsCollector> collector = collector_for(slot, followers);
-  const bool pair = solver_.needs(followers).cross_gram;
-  sweep([&](RowRange rows) { observe(*collector, pair, produce, rows); });
+  const StatSet wanted = solver_.needs(followers);
+  std::optional<StatsCollector> collector =
+      collector_for(wanted, block_.linears[followers.front()].in, name_of(slot));
+  sweep([&](RowRange rows) { observe(*collector, wanted.cross_gram, produce, rows); });
   drop_used_weights(slot);
   InputStats stats = collector->finish();
   collector.reset();  // its sums are as large as the statistics
@@ -111,8 +112,7 @@ void BlockPass::drop_readers(Slot slot) {
 }
 
 void BlockPass::observe(StatsCollector& collector, bool pair, const Produce& produce, RowRange rows) {
-  at::Tensor mask;
-  if (counted_.defined()) mask = counted_.narrow(0, rows.first, rows.count).flatten();
+  const at::Tensor mask = counted(rows);
   const at::Tensor values = produce(observed_, rows);
   // Where the observed stream is the unquantised model's, it is its own reference.
   const at::Tensor reference = reference_ ? produce(*reference_, rows) : values;
@@ -123,10 +123,25 @@ void BlockPass::observe(StatsCollector& collector, bool pair, const Produce& pro
   }
 }
 
-StatsCollector BlockPass::collector_for(Slot slot, const std::vector<size_t>& readers) const {
+void BlockPass::leave() {
+  std::optional<StatsCollector> output;
+  if (&block_ == &job_.graph->blocks.back())
+    output = collector_for({}, job_.graph->config.hidden_size, "output");
+  sweep([&](RowRange rows) {
+    const at::Tensor values = observed_.leave(rows);
+    if (reference_) reference_->leave(rows);
+    if (output) output->observe(values, counted(rows));
+  });
+  if (output) output->finish();  // refuses what is not finite
+}
+
+at::Tensor BlockPass::counted(RowRange rows) const {
+  return counted_.defined() ? counted_.narrow(0, rows.first, rows.count).flatten() : at::Tensor();
+}
+
+StatsCollector BlockPass::collector_for(StatSet wanted, int64_t width, std::string_view input) const {
   const int64_t length = job_.ids.size(1);
-  return {solver_.needs(readers), block_.linears[readers.front()].in, job_.device,
-          fmt::format("{}, {}", block_.prefix, name_of(slot)), [length](int64_t token) {
+  return {wanted, width, job_.device, fmt::format("{}, {}", block_.prefix, input), [length](int64_t token) {
             return fmt::format("sample {}, token {}", token / length, token % length);
           }};
 }

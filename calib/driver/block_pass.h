@@ -39,7 +39,12 @@ class BlockPass {
   void drop_used_weights(Slot slot);
   void drop_readers(Slot slot);
   void observe(StatsCollector& collector, bool pair, const Produce& produce, RowRange rows);
-  StatsCollector collector_for(Slot slot, const std::vector<size_t>& readers) const;
+  /// Moves the streams out of the block. What the last block puts out is no linear's input: it is checked
+  /// here, for a run may end without an evaluation.
+  void leave();
+  StatsCollector collector_for(StatSet wanted, int64_t width, std::string_view input) const;
+  /// Which of the rows' tokens count; undefined: all.
+  at::Tensor counted(RowRange rows) const;
   void sweep(const std::function<void(RowRange)>& visit) const;
   void for_each_stream(const std::function<void(BlockStream&)>& action);
 

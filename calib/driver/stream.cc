@@ -91,15 +91,17 @@ at::Tensor BlockStream::mlp_in_again(RowRange rows) const {
   return forward_.mlp_in(stream_.hidden.read(rows)).flatten(0, 1);
 }
 
-void BlockStream::leave(RowRange rows) {
+at::Tensor BlockStream::leave(RowRange rows) {
   const at::Tensor hidden = stream_.hidden.read(rows);
+  at::Tensor left;
   if (block_.experts) {
     const at::Tensor shared = block_.has_shared_expert() ? inner_.use(rows, hidden) : at::Tensor();
-    const at::Tensor out = forward_.experts_out(forward_.mlp_in(hidden), shared);
-    stream_.hidden.write(rows, forward_.add_mlp_out(hidden, out));
-    return;
+    left = forward_.add_mlp_out(hidden, forward_.experts_out(forward_.mlp_in(hidden), shared));
+  } else {
+    left = forward_.add_mlp(hidden, inner_.use(rows, hidden));
   }
-  stream_.hidden.write(rows, forward_.add_mlp(hidden, inner_.use(rows, hidden)));
+  stream_.hidden.write(rows, left);
+  return left;
 }
 
 void BlockStream::folded(Slot slot, const at::Tensor& scales) {

@@ -54,8 +54,8 @@ class BlockStream {
   /// mlp_in of rows that mlp_in() has moved, from the norm as it is now; [count * length, hidden].
   at::Tensor mlp_in_again(RowRange rows) const;
   const BlockForward& forward() const { return forward_; }
-  /// Moves the rows over the second residual sum: out of the block.
-  void leave(RowRange rows);
+  /// Moves the rows over the second residual sum, out of the block, and gives them: [count, length, hidden].
+  at::Tensor leave(RowRange rows);
 
   /// A fold divided the slot's channels by `scales`.
   void folded(Slot slot, const at::Tensor& scales);

@@ -312,6 +312,23 @@ TEST(Driver, ActivationsThatAreNotFiniteNameTheirPlace) {
   }
 }
 
+TEST(Driver, TheLastBlocksOutputIsCheckedThoughNoLinearReadsIt) {
+  TinyRun run({});
+  const Block& last = run.graph.blocks.back();
+  for (size_t i = 0; i < last.linears.size(); ++i) {
+    if (last.linears[i].role == LinearRole::down_proj) run.job.tasks.back()[i] = {};  // no scale to refuse
+  }
+  run.weights.tensors["model.layers.1.mlp.down_proj.weight"].fill_(3e38f);
+  try {
+    run.go();
+    FAIL() << "an infinite output went unnoticed";
+  } catch (const UserError& error) {
+    for (const char* part : {"model.layers.1, output", "sample 0, token 0"}) {
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << part << " in " << error.what();
+    }
+  }
+}
+
 /// Asks for percentiles, which a fold leaves unknown.
 class WantsPercentiles : public RecordingSolver {
  public:
