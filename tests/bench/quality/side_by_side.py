@@ -126,15 +126,16 @@ def write_calibration(args, texts):
 
 
 def table(results, times):
-    lines = ["| | perplexity | mean KL | median KL | 99 % KL | same top | wall s | CPU s | peak MiB |",
-             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    lines = ["| | perplexity | mean KL | median KL | 99 % KL | same top | block error | wall s | CPU s | peak MiB |",
+             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for r in results:
         name = pathlib.Path(r["model"]).name
         took = times.get(name)
         spent = "- | - | -" if took is None else (
             f"{took['seconds']:.0f} | {took['cpu_seconds']:.0f} | {took['peak_rss_bytes'] / 2**20:.0f}")
+        error = "-" if r["block_error"] is None else format(r["block_error"], ".5f")
         lines.append(f"| {name} | {r['perplexity']:.4f} | {r['kl_mean']:.5f} | {r['kl_median']:.5f} | {r['kl_p99']:.4f} | "
-                     f"{r['same_top']:.4f} | {spent} |")
+                     f"{r['same_top']:.4f} | {error} | {spent} |")
     return "\n".join(lines)
 
 
