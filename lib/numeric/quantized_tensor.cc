@@ -8,7 +8,7 @@
 namespace lathe {
 namespace {
 
-/// Codes relative to their zero point, FP32 [out, groups, length]; exact.
+/// Codes relative to their zero point, FP32 [out, groups, length]; exact. Axis 1.
 at::Tensor centred_codes(const QuantizedTensor& tensor) {
   const int64_t groups = tensor.scales.size(1);
   at::Tensor values = tensor.codes.to(at::kFloat).view({tensor.rows(), groups, -1});
@@ -31,19 +31,27 @@ at::Tensor empty_groups(const QuantizedTensor& tensor) { return centred_codes(te
 
 }  // namespace
 
-at::Tensor QuantizedTensor::dequantize() const {
-  at::Tensor values = centred_codes(*this);
-  return values.mul_(scales.unsqueeze(-1)).view({rows(), cols()});
-}
+at::Tensor QuantizedTensor::dequantize() const { return dequantize_rows(0, rows()); }
 
 at::Tensor QuantizedTensor::dequantize_rows(int64_t begin, int64_t end) const {
+  if (scheme.axis == 0) {  // every row has its parameters' own row
+    const at::Tensor row =
+        at::arange(begin, end, scales.options().dtype(at::kLong)).remainder(scales.size(0));
+    at::Tensor values = codes.slice(0, begin, end).to(at::kFloat);
+    if (zero_points.defined()) values.sub_(zero_points.index_select(0, row).to(at::kFloat));
+    return values.mul_(scales.index_select(0, row));
+  }
   const auto part = [&](const at::Tensor& all) { return all.defined() ? all.slice(0, begin, end) : all; };
-  return QuantizedTensor{scheme, scale_dtype, part(codes), part(scales), part(zero_points)}.dequantize();
+  const QuantizedTensor some{scheme, scale_dtype, part(codes), part(scales), part(zero_points)};
+  return centred_codes(some).mul_(some.scales.unsqueeze(-1)).view({some.rows(), some.cols()});
 }
 
 void QuantizedTensor::scale_rows(const at::Tensor& factors) {
   LATHE_ASSERT(factors.dim() == 1 && factors.size(0) == rows(), "scale_rows: {} factors for {} rows",
                factors.numel(), rows());
+  if (scheme.axis != 1)
+    user_error("a fold would change rows one by one, but with axis {} rows share scales; use axis 1",
+               scheme.axis);
   const at::Tensor exact = scales * factors.to(scales.options()).unsqueeze(1);
   at::Tensor rounded = round_to(exact, scale_dtype);
   at::Tensor bad = at::isfinite(rounded).logical_and_(rounded > 0).logical_not_();

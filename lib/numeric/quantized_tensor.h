@@ -14,14 +14,17 @@ struct GroupRange {
   at::Tensor hi;  // FP32 [out, groups]
 };
 
-/// w[o, i] ~ scales[o, i / g] * (codes[o, i] - zero_points[o, i / g]).
+/// w[o, i] ~ scales[o, i / g] * (codes[o, i] - zero_points[o, i / g]); where the scheme's groups run along
+/// axis 0, scales[o % G, i] and zero_points[o % G, i], G = out / g. P: Scheme::parameter_shape().
 struct QuantizedTensor {
   Scheme scheme;
   DType scale_dtype =
-      DType::F16;          // type of the scales on disk; every value in `scales` is representable in it
-  at::Tensor codes;        // Char [out, in], in [qmin, qmax]
-  at::Tensor scales;       // Float [out, groups], finite, > 0
-  at::Tensor zero_points;  // Char [out, groups] in [qmin, qmax]; undefined where the scheme is symmetric
+      DType::F16;     // type of the scales on disk; every value in `scales` is representable in it
+  at::Tensor codes;   // Char [out, in], in [qmin, qmax]
+  at::Tensor scales;  // Float P, finite, > 0
+  /// Char P in [qmin, qmax]; where the scheme's are real Float P, finite, and less qmin representable in
+  /// scale_dtype (files count codes from 0). Undefined where the scheme is symmetric.
+  at::Tensor zero_points;
 
   int64_t rows() const { return codes.size(0); }
   int64_t cols() const { return codes.size(1); }
@@ -33,7 +36,7 @@ struct QuantizedTensor {
 
   /// Multiplies row o by factors[o] (FP32 [out], > 0) exactly in the codes: only the scales change (and are
   /// rounded to scale_dtype again). How a fold reaches a producer that is already solved (v -> o, up ->
-  /// down). UserError where a scale leaves scale_dtype's range.
+  /// down). UserError where a scale leaves scale_dtype's range, or is shared by rows (axis 0).
   void scale_rows(const at::Tensor& factors);
 };
 
