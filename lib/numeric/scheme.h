@@ -9,6 +9,17 @@
 
 namespace lathe {
 
+/// SpQR's second level: scales and zero points that are themselves codes of `bits` bits, one block of them (a
+/// group of `rows` neighbouring rows) on a grid whose own scale and zero are FP16.
+struct ScaleGrid {
+  int bits = 3;       // 2 to 8
+  int64_t rows = 16;  // divides `out`
+  bool operator==(const ScaleGrid&) const = default;
+};
+
+/// A grid of scales whose zero lies further out holds one value only: FP16 can't tell its codes apart there.
+inline constexpr double kLargestScaleZero = 2048;
+
 /// Uniform integer grid w ~ scale * (q - zero), q in [qmin, qmax] (signed, two's complement range).
 /// Memory convention of the whole project: W[out, in], X[tokens, in], H[in, in], row-major; groups run along
 /// `in`.
@@ -17,6 +28,7 @@ struct Scheme {
   int bits = 4;              // 2 to 8
   int64_t group_size = 128;  // values of one row that share a scale; -1: the whole row (per output channel)
   bool symmetric = true;     // zero point fixed at 0
+  std::optional<ScaleGrid> scale_grid = {};  // then zero points are real numbers; asymmetric only
 
   int qmin() const { return -(1 << (bits - 1)); }
   int qmax() const { return (1 << (bits - 1)) - 1; }
@@ -27,9 +39,10 @@ struct Scheme {
   int64_t groups(int64_t in) const { return in / group_length(in); }
   bool divides(int64_t in) const { return in % group_length(in) == 0; }
 
-  /// Bits for one weight with scales (16 bits) and packed zero points counted.
+  /// Bits for one weight with scales (16 bits, or their codes and a share of their grids) and packed zero
+  /// points counted. Outliers come on top: QuantizedTensor::bits_per_weight().
   double bits_per_weight(int64_t in) const;
-  /// "int4 sym g128"
+  /// "int4 sym g128", "int3 asym g16, scales int3 r16"
   std::string describe() const;
   /// Why rows of `in` values can't be represented ("group_size 128 does not divide ..."); nothing if they
   /// can.

@@ -87,5 +87,47 @@ TEST(SchemeProblem, NamesWhatIsWrong) {
   EXPECT_THAT(*(Scheme{"float", 4, 32, true}).problem(128), testing::HasSubstr("'float'"));
 }
 
+QuantizedTensor with_outliers() {
+  QuantizedTensor tensor = example(false);
+  tensor.outliers = outliers_of(at::tensor({0.0f, 40.0f, 0.0f, -0.5f, 0.0f, 0.0f, 1e-4f, 0.0f}).view({2, 4}));
+  return tensor;
+}
+
+TEST(QuantizedTensor, OutliersAreAddedToTheirCodesValues) {
+  const QuantizedTensor tensor = with_outliers();
+  const at::Tensor sparse =
+      at::tensor({0.0f, 40.0f, 0.0f, -0.5f, 0.0f, 0.0f, 1.0001659393310547e-4f, 0.0f}).view({2, 4});
+  EXPECT_TRUE(at::equal(tensor.dequantize(), example(false).dequantize() + sparse));
+  for (int64_t begin = 0; begin < 2; ++begin) {
+    for (int64_t end = begin + 1; end <= 2; ++end) {
+      EXPECT_TRUE(at::equal(tensor.dequantize_rows(begin, end), tensor.dequantize().slice(0, begin, end)));
+    }
+  }
+  EXPECT_TRUE(at::equal(tensor.outliers->row_offsets, at::tensor({0, 2, 3}, at::kInt)));
+  EXPECT_TRUE(at::equal(tensor.outliers->columns, at::tensor({1, 3, 2}, at::kInt)));
+}
+
+TEST(QuantizedTensor, CountsEveryBit) {
+  QuantizedTensor tensor = with_outliers();
+  EXPECT_DOUBLE_EQ(example(false).bits_per_weight(), 4 + (16 + 4) / 2.0);
+  EXPECT_DOUBLE_EQ(tensor.bits_per_weight(), 4 + (16 + 4) / 2.0 + (3 * 32 + 3 * 32) / 8.0);
+  tensor.scheme = {"int", 3, 16, false, ScaleGrid{3, 16}};
+  tensor.codes = at::zeros({32, 64}, at::kChar);
+  tensor.outliers = outliers_of(at::zeros({32, 64}));
+  EXPECT_DOUBLE_EQ(tensor.bits_per_weight(), 3 + 6 / 16.0 + 64 / 256.0 + 33 * 32 / 2048.0);
+}
+
+TEST(QuantizedTensor, SchemeSaysWhatASecondLevelNeeds) {
+  const Scheme scheme{"int", 3, 16, false, ScaleGrid{3, 16}};
+  EXPECT_EQ(scheme.describe(), "int3 asym g16, scales int3 r16");
+  EXPECT_FALSE(scheme.problem(64));
+  Scheme symmetric = scheme;
+  symmetric.symmetric = true;
+  EXPECT_THAT(*symmetric.problem(64), testing::HasSubstr("symmetric: false"));
+  Scheme one_bit = scheme;
+  one_bit.scale_grid->bits = 1;
+  EXPECT_THAT(*one_bit.problem(64), testing::HasSubstr("scale_bits 1"));
+}
+
 }  // namespace
 }  // namespace lathe
