@@ -4,6 +4,7 @@
 #include "algorithms/awq.h"
 #include "algorithms/hqq.h"
 #include "algorithms/rtn.h"
+#include "algorithms/smoothquant.h"
 
 namespace lathe {
 
@@ -18,6 +19,9 @@ const std::vector<TransformEntry>& transforms() {
   static const std::vector<TransformEntry> rows = {
       {"awq", "activation-aware scales folded into the producer, and weight clipping (arXiv 2306.00978)",
        awq_options(), make_awq},
+      {"smoothquant",
+       "activation outliers moved into the weights, for quantised activations (arXiv 2211.10438)",
+       smoothquant_options(), make_smoothquant},
   };
   return rows;
 }

@@ -10,6 +10,17 @@
 
 namespace lathe {
 
+/// SpQR's second level: scales and zero points that are themselves codes of `bits` bits, one block of them (a
+/// group of `rows` neighbouring rows) on a grid whose own scale and zero are FP16.
+struct ScaleGrid {
+  int bits = 3;       // 2 to 8
+  int64_t rows = 16;  // divides `out`
+  bool operator==(const ScaleGrid&) const = default;
+};
+
+/// A grid of scales whose zero lies further out holds one value only: FP16 can't tell its codes apart there.
+inline constexpr double kLargestScaleZero = 2048;
+
 /// Uniform integer grid w ~ scale * (q - zero), q in [qmin, qmax] (signed, two's complement range).
 /// Memory convention of the whole project: W[out, in], X[tokens, in], H[in, in], row-major; groups run along
 /// `in`, unless `axis` is 0.
@@ -18,6 +29,7 @@ struct Scheme {
   int bits = 4;              // 1 to 8
   int64_t group_size = 128;  // values of one row that share a scale; -1: the whole row (per output channel)
   bool symmetric = true;     // zero point fixed at 0
+  std::optional<ScaleGrid> scale_grid = {};  // then zero points are real numbers; asymmetric only
   /// Zero points are real numbers, held in the scales' type, instead of integers of the grid (HQQ).
   bool real_zero = false;
   /// 1: a group is `group_size` neighbours of one row. 0: of one column, the rows k, k + G, k + 2 G, ...
@@ -39,9 +51,10 @@ struct Scheme {
   /// Shape of its scales and zero points: [out, groups], with axis 0 [groups, in].
   std::array<int64_t, 2> parameter_shape(int64_t out, int64_t in) const;
 
-  /// Bits for one weight with scales (16 bits) and zero points (packed, or 16 bits where real) counted.
+  /// Bits for one weight with scales (16 bits, or their codes and a share of their grids) and zero points
+  /// (packed, or 16 bits where real) counted. Outliers come on top: QuantizedTensor::bits_per_weight().
   double bits_per_weight(int64_t out, int64_t in) const;
-  /// "int4 sym g128", "int4 asym g64 real zero", "int2 asym g64 axis 0"
+  /// "int4 sym g128", "int4 asym g64 real zero", "int3 asym g16, scales int3 r16"
   std::string describe() const;
   /// Why rows of `in` values can't be represented ("group_size 128 does not divide ..."); nothing if they
   /// can. For algorithms that know groups of rows only: axis 0 is a reason.

@@ -20,7 +20,7 @@ using testing_problems::round_to_nearest;
 using testing_problems::solver_row;
 
 Scheme scheme_of(int bits, int64_t group, bool real = true, int axis = 1) {
-  return {"int", bits, group, false, real, axis};
+  return {"int", bits, group, false, {}, real, axis};
 }
 
 using Settings = std::map<std::string, OptionValue>;
