@@ -2,6 +2,7 @@
 // these.
 #include "algorithms/algorithm.h"
 #include "algorithms/awq.h"
+#include "algorithms/gptq.h"
 #include "algorithms/rtn.h"
 
 namespace lathe {
@@ -17,6 +18,8 @@ const std::vector<TransformEntry>& transforms() {
 const std::vector<SolverEntry>& solvers() {
   static const std::vector<SolverEntry> rows = {
       {"rtn", "round to nearest", rtn_options(), make_rtn},
+      {"gptq", "rounding with error feedback through the inverse Hessian (arXiv 2210.17323)", gptq_options(),
+       make_gptq},
   };
   return rows;
 }

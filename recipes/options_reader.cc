@@ -47,11 +47,12 @@ OptionValue read_option(const YamlField& field, const OptionSpec& spec) {
 /// out, as in a manifest, can be read.
 void check_conditions(const YamlField& item, const std::vector<OptionSpec>& specs, const Options& options) {
   for (const OptionSpec& spec : specs) {
-    const auto& [name, value] = spec.only_where;
-    if (name.empty() || !item.has(spec.name) || options.word(name) == value) continue;
+    const auto& [name, value, or_value] = spec.only_where;
+    if (name.empty() || !item.has(spec.name) || spec.only_where.holds(options.word(name))) continue;
     if (options.all().at(spec.name) == spec.default_value) continue;
-    item.at(spec.name).refuse(
-        fmt::format("no value where {} is {} (only {} {} reads it)", name, options.word(name), name, value));
+    item.at(spec.name).refuse(fmt::format("no value where {} is {} (only {} {}{} reads it)", name,
+                                          options.word(name), name, value,
+                                          or_value.empty() ? "" : " or " + or_value));
   }
 }
 

@@ -11,9 +11,13 @@ namespace lathe {
 
 using OptionValue = std::variant<bool, int64_t, double, std::string>;
 
-/// The value that another option, a text, has to have.
+/// The value, or one of the two values, that another option, a text, has to have.
 struct OptionCondition {
-  std::string name, value;
+  std::string name, value, or_value = {};
+
+  bool holds(const std::string& found) const {
+    return found == value || (!or_value.empty() && found == or_value);
+  }
 };
 
 struct OptionSpec {

@@ -8,12 +8,25 @@
 namespace lathe {
 namespace {
 
-/// Codes relative to their zero point, FP32 [out, groups, length]; exact.
+/// Codes with the columns of each group side by side, in the groups' order; [out, in].
+at::Tensor grouped_codes(const QuantizedTensor& tensor) {
+  if (!tensor.group_index.defined()) return tensor.codes;
+  return tensor.codes.index_select(1, at::argsort(tensor.group_index, /*stable=*/true, 0));
+}
+
+/// Codes relative to their zero point, grouped, FP32 [out, groups, length]; exact.
 at::Tensor centred_codes(const QuantizedTensor& tensor) {
   const int64_t groups = tensor.scales.size(1);
-  at::Tensor values = tensor.codes.to(at::kFloat).view({tensor.rows(), groups, -1});
+  at::Tensor values = grouped_codes(tensor).to(at::kFloat).view({tensor.rows(), groups, -1});
   if (tensor.zero_points.defined()) values.sub_(tensor.zero_points.to(at::kFloat).unsqueeze(-1));
   return values;
+}
+
+/// Columns back where grouped_codes() took them from.
+at::Tensor ungrouped(const QuantizedTensor& tensor, const at::Tensor& values) {
+  if (!tensor.group_index.defined()) return values;
+  const at::Tensor source = at::argsort(tensor.group_index, /*stable=*/true, 0);
+  return at::empty_like(values).index_copy_(1, source, values);
 }
 
 /// Groups whose codes all stand for zero: any scale is right for them.
@@ -33,12 +46,13 @@ at::Tensor empty_groups(const QuantizedTensor& tensor) { return centred_codes(te
 
 at::Tensor QuantizedTensor::dequantize() const {
   at::Tensor values = centred_codes(*this);
-  return values.mul_(scales.unsqueeze(-1)).view({rows(), cols()});
+  return ungrouped(*this, values.mul_(scales.unsqueeze(-1)).view({rows(), cols()}));
 }
 
 at::Tensor QuantizedTensor::dequantize_rows(int64_t begin, int64_t end) const {
   const auto part = [&](const at::Tensor& all) { return all.defined() ? all.slice(0, begin, end) : all; };
-  return QuantizedTensor{scheme, scale_dtype, part(codes), part(scales), part(zero_points)}.dequantize();
+  return QuantizedTensor{scheme, scale_dtype, part(codes), part(scales), part(zero_points), group_index}
+      .dequantize();
 }
 
 void QuantizedTensor::scale_rows(const at::Tensor& factors) {

@@ -14,14 +14,16 @@ struct GroupRange {
   at::Tensor hi;  // FP32 [out, groups]
 };
 
-/// w[o, i] ~ scales[o, i / g] * (codes[o, i] - zero_points[o, i / g]).
+/// w[o, i] ~ scales[o, k] * (codes[o, i] - zero_points[o, k]), k the group of column i: i / g, or
+/// group_index[i].
 struct QuantizedTensor {
   Scheme scheme;
   DType scale_dtype =
-      DType::F16;          // type of the scales on disk; every value in `scales` is representable in it
-  at::Tensor codes;        // Char [out, in], in [qmin, qmax]
-  at::Tensor scales;       // Float [out, groups], finite, > 0
-  at::Tensor zero_points;  // Char [out, groups] in [qmin, qmax]; undefined where the scheme is symmetric
+      DType::F16;               // type of the scales on disk; every value in `scales` is representable in it
+  at::Tensor codes;             // Char [out, in], in [qmin, qmax]
+  at::Tensor scales;            // Float [out, groups], finite, > 0
+  at::Tensor zero_points;       // Char [out, groups] in [qmin, qmax]; undefined where the scheme is symmetric
+  at::Tensor group_index = {};  // Int [in] in [0, groups), each group g times (g_idx); undefined: i / g
 
   int64_t rows() const { return codes.size(0); }
   int64_t cols() const { return codes.size(1); }
