@@ -61,7 +61,7 @@ EXTERNAL = [
     (r"(arrow|parquet)/.*", ["calib/data/parquet"]),
     (r"xxhash\.h", ["lib/base"]),
     (r"yaml-cpp/.*", ["recipes"]),
-    (r"CLI/.*", ["apps"]),
+    (r"CLI/.*", ["apps", "tests/bench"]),  # what has a command line
     (r"(gtest|gmock|benchmark)/.*", ["tests"]),
 ]
 
