@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "algorithms/shrink_search.h"
 #include "calib/stats/clip.h"
 #include "calib/stats/rank.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/kernels/group_quant.h"
+#include "lib/kernels/group_search.h"
 #include "lib/numeric/quadratic_form.h"
 
 namespace lathe {
@@ -20,10 +20,8 @@ namespace {
 /// Some rows of a weight with one group a row: [rows * groups, length].
 struct Groups {
   at::Tensor values;
-  Scheme scheme;  // group_size -1
-  DType scale_dtype;
-  GroupRange full;        // [rows * groups, 1]
-  at::Tensor importance;  // [groups, length], where the error is weighted
+  Scheme scheme;    // group_size -1
+  GroupRange full;  // [rows * groups, 1]
 };
 
 GroupRange within(const GroupRange& full, const at::Tensor& lo, const at::Tensor& hi) {
@@ -43,22 +41,6 @@ GroupRange percentile_range(const Groups& groups, double percentile) {
   }
   // As many values are cut off below as above.
   return within(groups.full, -row_quantile(-groups.values, q), row_quantile(groups.values, q));
-}
-
-/// Each group's squared rounding error, [rows, 1].
-at::Tensor squared_error(const Groups& groups, const GroupRange& range) {
-  const kernels::GroupParams params = kernels::group_params(range, groups.scheme, groups.scale_dtype);
-  at::Tensor delta = kernels::group_fake_quantize(groups.values, params, groups.scheme);
-  delta.sub_(groups.values).square_();
-  if (groups.importance.defined()) {
-    delta.view({-1, groups.importance.size(0), groups.importance.size(1)}).mul_(groups.importance);
-  }
-  return delta.sum(1, /*keepdim=*/true);
-}
-
-GroupRange mse_range(const Groups& groups, const RangeChoice& choice) {
-  return best_shrink(groups.full, {choice.steps, choice.max_shrink},
-                     [&](const GroupRange& range) { return squared_error(groups, range); });
 }
 
 GroupRange kl_range(const Groups& groups) {
@@ -81,12 +63,9 @@ GroupRange choose(const Groups& groups, const RangeChoice& choice) {
   switch (choice.method) {
     case RangeMethod::percentile:
       return percentile_range(groups, choice.percentile);
-    case RangeMethod::mse:
-    case RangeMethod::weighted:
-      return mse_range(groups, choice);
     case RangeMethod::kl:
       return kl_range(groups);
-    case RangeMethod::minmax:
+    default:
       break;
   }
   return groups.full;
@@ -132,19 +111,18 @@ GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType sc
   if (choice.method == RangeMethod::minmax) return kernels::group_min_max(weight, scheme);
   const int64_t in = weight.size(1), length = scheme.group_length(in), count = scheme.groups(in);
   check_length(choice, length, name);
-  const bool weighted = choice.method == RangeMethod::weighted;
-  LATHE_ASSERT(!weighted || (importance.defined() && importance.numel() == in),
-               "{}: range weighted got no importance of {} columns", name, in);
+  if (choice.method == RangeMethod::mse || choice.method == RangeMethod::weighted) {
+    const bool weighted = choice.method == RangeMethod::weighted;
+    LATHE_ASSERT(!weighted || importance.defined(), "{}: range weighted got no importance of columns", name);
+    return kernels::search_range(weight, weighted ? importance : at::Tensor(), scheme, scale_dtype,
+                                 choice.steps, choice.max_shrink);
+  }
   GroupRange range{at::empty({weight.size(0), count}, weight.options()), {}};
   range.hi = at::empty_like(range.lo);
   const int64_t step = rows_per_chunk(weight);
   for (int64_t row = 0; row < weight.size(0); row += step) {
     throw_if_cancelled();
-    Groups groups{weight.slice(0, row, row + step).view({-1, length}),
-                  scheme,
-                  scale_dtype,
-                  {},
-                  weighted ? importance.view({count, length}) : at::Tensor()};
+    Groups groups{weight.slice(0, row, row + step).view({-1, length}), scheme, {}};
     groups.scheme.group_size = -1;
     groups.full = kernels::group_min_max(groups.values, groups.scheme);
     const GroupRange chosen = choose(groups, choice);

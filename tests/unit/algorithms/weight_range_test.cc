@@ -64,6 +64,49 @@ TEST(WeightRange, MseTakesTheBestFactorOfItsGrid) {
   EXPECT_TRUE(at::allclose(found, best, 1e-5));
 }
 
+TEST(WeightRange, WeightedCountsColumnsByTheirImportance) {
+  at::manual_seed(30);
+  const Scheme scheme{"int", 3, 32, true};
+  const at::Tensor weight = at::randn({20, 96}), importance = at::randn({96}).mul(2).exp();
+  const auto error = [&](const GroupRange& range) {
+    const kernels::GroupParams params = kernels::group_params(range, scheme, DType::F16);
+    const at::Tensor delta = kernels::group_fake_quantize(weight, params, scheme) - weight;
+    return (delta.square() * importance).view({20, 3, 32}).sum(2);
+  };
+  const RangeChoice choice{.method = RangeMethod::weighted};
+  const GroupRange weighted = weight_range(weight, scheme, DType::F16, choice, "l", importance);
+  const GroupRange plain = range_of(weight, scheme, {.method = RangeMethod::mse});
+  EXPECT_TRUE((error(weighted) <= error(plain) * 1.0001).all().item<bool>());
+  EXPECT_LT(error(weighted).sum().item<double>(), 0.9 * error(plain).sum().item<double>());
+  const GroupRange equal = weight_range(weight, scheme, DType::F16, choice, "l", at::full({96}, 4.0f));
+  EXPECT_TRUE(at::equal(equal.lo, plain.lo) && at::equal(equal.hi, plain.hi))
+      << "powers of two change nothing";
+}
+
+TEST(WeightRange, RtnWeightsErrorsByTheMeanSquareOfItsInput) {
+  at::manual_seed(31);
+  const SolverEntry& row = testing_problems::solver_row("rtn");
+  Options options(row.options);
+  EXPECT_EQ(row.make(options)->needs(), StatSet{});
+  options.set("range", std::string("weighted"));
+  EXPECT_EQ(row.make(options)->needs(), StatSet{.mean_square = true});
+  const at::Tensor x = testing_problems::tokens_with_outliers(500, 256, 12);
+  InputStats stats;
+  stats.mean_square = x.square().mean(0);
+  SharedInputProblem problem;
+  problem.stats = &stats;
+  problem.linears = {
+      testing_problems::linear("l", LinearRole::up_proj, at::randn({32, 256}), {"int", 3, 64, false})};
+  const at::Tensor& weight = problem.linears.front().weight;
+  const auto loss = [&] {
+    return testing_problems::token_loss(weight,
+                                        row.make(options)->solve(problem).front().quantized.dequantize(), x);
+  };
+  const double weighted = loss();
+  options.set("range", std::string("mse"));
+  EXPECT_LT(weighted, 0.8 * loss());
+}
+
 TEST(WeightRange, PercentileCutsThePartItNames) {
   at::manual_seed(4);
   const at::Tensor weight = at::randn({3, 1000});
@@ -137,12 +180,13 @@ TEST(WeightRange, KlRefusesShortGroupsByName) {
 }
 
 TEST(WeightRange, ABadGroupKeepsANanRangeAndZerosAnEmptyOne) {
-  for (const RangeMethod method :
-       {RangeMethod::minmax, RangeMethod::percentile, RangeMethod::mse, RangeMethod::kl}) {
+  for (const RangeMethod method : {RangeMethod::minmax, RangeMethod::percentile, RangeMethod::mse,
+                                   RangeMethod::weighted, RangeMethod::kl}) {
     at::Tensor weight = at::randn({3, 1024});
     weight[1][600] = NAN;
     weight[2].zero_();
-    const GroupRange range = range_of(weight, {"int", 4, 512, true}, {.method = method, .percentile = 90});
+    const GroupRange range = weight_range(weight, {"int", 4, 512, true}, DType::F16,
+                                          {.method = method, .percentile = 90}, "l", at::ones({1024}));
     EXPECT_TRUE(std::isnan(range.lo[1][1].item<float>()) && std::isnan(range.hi[1][1].item<float>()));
     EXPECT_TRUE(at::isfinite(range.lo[1][0]).item<bool>() && at::isfinite(range.lo[0]).all().item<bool>());
     EXPECT_EQ(range.lo[2][0].item<float>(), 0);

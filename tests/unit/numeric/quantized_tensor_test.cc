@@ -156,5 +156,32 @@ TEST(QuantizedTensor, SchemeSaysWhatASecondLevelNeeds) {
   EXPECT_THAT(*one_bit.problem(64), testing::HasSubstr("scale_bits 1"));
 }
 
+TEST(QuantizedTensor, GroupIndexSaysWhichGridAColumnHas) {
+  at::manual_seed(21);
+  QuantizedTensor tensor{{"int", 4, 2, false},
+                         DType::F16,
+                         at::randint(-8, 8, {3, 6}).to(at::kChar),
+                         at::rand({3, 3}) + 0.5,
+                         at::randint(-8, 8, {3, 3}).to(at::kChar)};
+  tensor.group_index = at::tensor({2, 0, 1, 1, 2, 0}, at::kInt);
+  const at::Tensor values = tensor.dequantize();
+  for (int64_t row = 0; row < 3; ++row) {
+    for (int64_t column = 0; column < 6; ++column) {
+      const int64_t group = tensor.group_index[column].item<int64_t>();
+      const float centred =
+          tensor.codes[row][column].item<float>() - tensor.zero_points[row][group].item<float>();
+      EXPECT_EQ(values[row][column].item<float>(), tensor.scales[row][group].item<float>() * centred);
+    }
+  }
+  EXPECT_TRUE(at::equal(tensor.dequantize_rows(1, 3), values.slice(0, 1)));
+  QuantizedTensor scaled = tensor;
+  scaled.scale_rows(at::tensor({2.f, 1.f, 4.f}));
+  EXPECT_TRUE(at::allclose(scaled.dequantize(), values * at::tensor({2.f, 1.f, 4.f}).view({3, 1}), 1e-2));
+  tensor.group_index = at::arange(6).div(2, "floor").to(at::kInt);
+  QuantizedTensor plain = tensor;
+  plain.group_index.reset();
+  EXPECT_TRUE(at::equal(tensor.dequantize(), plain.dequantize()));
+}
+
 }  // namespace
 }  // namespace lathe
