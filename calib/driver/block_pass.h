@@ -31,6 +31,7 @@ class BlockPass {
  private:
   using Produce = std::function<at::Tensor(BlockStream&, RowRange)>;
 
+  BlockOutcome run_slots(const Progress& progress);
   void calibrate_experts(const Progress& progress);
 
   /// One slot: a sweep that makes its values and observes them, then its folds and solves.

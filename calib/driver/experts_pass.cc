@@ -133,7 +133,7 @@ void ExpertsPass::calibrate(Slot slot, const std::vector<int64_t>& experts, cons
   std::vector<Task> tasks;
   for (const int64_t expert : experts) tasks.push_back(task({slot, expert}));
   if (std::ranges::any_of(tasks, [](const Task& t) { return t.collector.has_value(); })) sweep(slot, tasks);
-  // All experts' statistics before the first is solved: on a GPU that is one wait for all of them.
+  // All experts' statistics before the first is solved: on a GPU they are queued together.
   std::vector<InputStats> stats;
   for (Task& task : tasks) {
     stats.push_back(statistics(slot, task, all_tokens));
@@ -222,7 +222,7 @@ at::Tensor ExpertsPass::values(Slot slot, int64_t expert, const Chunk& chunk, co
 }
 
 InputStats ExpertsPass::statistics(Slot slot, Task& task, const InputStats& all_tokens) const {
-  if (task.collector) return task.collector->finish();
+  if (task.collector) return task.collector->finish(&solver_.checks());
   if (slot == Slot::mlp_in && job_.experts.fallback == ExpertFallback::all_tokens) return all_tokens;
   return weight_only(solver_.needs(task.readers), block_.linears[task.readers.front()].in, job_.device,
                      fmt::format("{}, expert {}", block_.prefix, task.expert));

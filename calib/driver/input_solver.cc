@@ -158,6 +158,7 @@ void InputSolver::keep(const Linear& linear, LinearProblem& solved, SolveResult 
 }
 
 BlockOutcome InputSolver::take_outcome() {
+  checks_.read();
   for (size_t k = 0; k < distortions_.size(); ++k) {
     outcome_.linears[k].distortion = distortions_[k].read();
   }

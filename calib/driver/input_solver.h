@@ -9,6 +9,7 @@
 #include "calib/driver/driver.h"
 #include "calib/driver/fold.h"
 #include "lib/model/forward.h"
+#include "lib/tensor/deferred_checks.h"
 
 namespace lathe {
 
@@ -34,7 +35,9 @@ class InputSolver {
   void solve(const std::vector<size_t>& readers, const InputStats& stats, const std::string& event = "");
   bool solved(const Linear& linear) const { return state_.solved.contains(linear.name); }
   void set_expert_tokens(std::vector<int64_t> tokens) { outcome_.expert_tokens = std::move(tokens); }
-  /// The outcome, its tensors on the CPU. Once, at the end.
+  /// Of this block's statistics, on a GPU; take_outcome() reads what is left.
+  DeferredChecks& checks() { return checks_; }
+  /// The outcome, its tensors on the CPU. Once, at the end. UserError where a check fails.
   BlockOutcome take_outcome();
 
  private:
@@ -49,6 +52,7 @@ class InputSolver {
   BlockWeights& weights_;
   BlockState state_;
   BlockOutcome outcome_;
+  DeferredChecks checks_;
   std::vector<DistortionSums> distortions_;  // as outcome_.linears; read at the block's end
 };
 
