@@ -24,6 +24,8 @@ struct PlannedLinear {
   DType scale_dtype = DType::F16;
   LinearRole role = LinearRole::q_proj;
   bool expert = false;  // one of those among which a router chooses
+  bool bias = false;
+  int64_t outliers = 0;  // that its solver kept; 0 until it is solved
 };
 
 struct Target {

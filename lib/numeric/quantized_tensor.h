@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "lib/numeric/outliers.h"
 #include "lib/numeric/scheme.h"
 
 namespace lathe {
@@ -16,52 +17,25 @@ struct GroupRange {
   at::Tensor hi;  // FP32 [out, groups]
 };
 
-/// Where scales and zero points are themselves quantised (Scheme::scale_grid): of row o and group g, in block
-/// b = o / ScaleGrid::rows,
-///   scales[o, g]      = fp16(fp16(scale_codes[o, g] - scale_zeros[b, g]) * scale_scales[b, g])
-///   zero_points[o, g] = qmin + the same of zero_*.
-/// The FP16 arithmetic is the consumer's.
-struct SecondLevel {
-  at::Tensor scale_codes, zero_codes;    // Byte [out, groups], 0 .. 2^bits - 1
-  at::Tensor scale_scales, scale_zeros;  // Float [out / rows, groups], FP16 values
-  at::Tensor zero_scales, zero_zeros;
-};
-
-/// Weights that are kept beside the grid: what is to be added to the values of their codes. Compressed rows,
-/// columns ascending in each.
-struct Outliers {
-  at::Tensor row_offsets;  // Int [out + 1], from 0 to n
-  at::Tensor columns;      // Int [n]
-  at::Tensor values;       // Float [n], FP16 values
-
-  int64_t count() const { return columns.numel(); }
-  /// What they take: FP16 values, 16-bit columns, 32-bit offsets.
-  uint64_t bytes() const { return 4 * static_cast<uint64_t>(columns.numel() + row_offsets.numel()); }
-  /// Those of rows [begin, end).
-  Outliers rows(int64_t begin, int64_t end) const;
-  /// Adds them to a matrix of as many rows, Float [out, in].
-  void add_to(const at::Tensor& values) const;
-};
-
-/// The nonzero values of a matrix, Float [out, in], rounded to FP16.
-Outliers outliers_of(const at::Tensor& values);
-
-/// w[o, i] ~ scales[o, i / g] * (codes[o, i] - zero_points[o, i / g]) + its outlier, if it is one.
+/// w[o, i] ~ scales[o, k] * (codes[o, i] - zero_points[o, k]), k the group of column i: i / g, or
+/// group_index[i]; plus its outlier, if it is one.
 struct QuantizedTensor {
   Scheme scheme;
   DType scale_dtype =
-      DType::F16;          // type of the scales on disk; every value in `scales` is representable in it
-  at::Tensor codes;        // Char [out, in], in [qmin, qmax]
-  at::Tensor scales;       // Float [out, groups], finite, > 0 (with a second level >= 0)
-  at::Tensor zero_points;  // Char [out, groups] in [qmin, qmax]; undefined where the scheme is symmetric
-  std::optional<SecondLevel> second_level = {};  // with Scheme::scale_grid; zero_points are then Float
+      DType::F16;               // type of the scales on disk; every value in `scales` is representable in it
+  at::Tensor codes;             // Char [out, in], in [qmin, qmax]
+  at::Tensor scales;            // Float [out, groups], finite, > 0
+  at::Tensor zero_points;       // Char [out, groups] in [qmin, qmax]; undefined where the scheme is symmetric
+  at::Tensor group_index = {};  // Int [in] in [0, groups), each group g times (g_idx); undefined: i / g
+  /// With Scheme::scale_grid: what scales (which may then be 0) and zero points (then Float) are made of.
+  std::optional<SecondLevel> second_level = {};
   std::optional<Outliers> outliers = {};
 
   int64_t rows() const { return codes.size(0); }
   int64_t cols() const { return codes.size(1); }
 
-  /// Everything counted: the scheme's bits, and of outliers 16 for the value, 16 for the column and 32 for
-  /// each row offset.
+  /// Everything counted: the scheme's bits, 16 for each column's place where groups are reordered, and
+  /// outliers with their columns and row offsets.
   double bits_per_weight() const;
 
   /// FP32 [out, in].

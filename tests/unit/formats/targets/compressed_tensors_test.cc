@@ -197,7 +197,7 @@ TEST(TargetRegistry, UnknownNameListsTheKnown) {
     FAIL();
   } catch (const UserError& error) {
     EXPECT_STREQ(error.what(),
-                 "unknown output format 'compressed_tensors'; known: compressed-tensors; did you mean "
+                 "unknown output format 'compressed_tensors'; known: compressed-tensors and spqr; did you mean "
                  "'compressed-tensors'?");
   }
 }
