@@ -14,7 +14,7 @@ at::Tensor grouped_codes(const QuantizedTensor& tensor) {
   return tensor.codes.index_select(1, at::argsort(tensor.group_index, /*stable=*/true, 0));
 }
 
-/// Codes relative to their zero point, grouped, FP32 [out, groups, length]; exact.
+/// Codes relative to their zero point, grouped, FP32 [out, groups, length]; exact. Axis 1.
 at::Tensor centred_codes(const QuantizedTensor& tensor) {
   const int64_t groups = tensor.scales.size(1);
   at::Tensor values = grouped_codes(tensor).to(at::kFloat).view({tensor.rows(), groups, -1});
@@ -44,28 +44,32 @@ at::Tensor empty_groups(const QuantizedTensor& tensor) { return centred_codes(te
 
 }  // namespace
 
-at::Tensor QuantizedTensor::dequantize() const {
-  at::Tensor values = centred_codes(*this);
-  values = ungrouped(*this, values.mul_(scales.unsqueeze(-1)).view({rows(), cols()}));
-  if (outliers) outliers->add_to(values);
-  return values;
+at::Tensor QuantizedTensor::dequantize() const { return dequantize_rows(0, rows()); }
+
+double QuantizedTensor::bits_per_weight() const {
+  double beside = group_index.defined() ? 16 * static_cast<double>(cols()) : 0;
+  if (outliers) beside += 8 * static_cast<double>(outliers->bytes());
+  return scheme.bits_per_weight(rows(), cols()) + beside / static_cast<double>(rows() * cols());
 }
 
 at::Tensor QuantizedTensor::dequantize_rows(int64_t begin, int64_t end) const {
   const auto part = [&](const at::Tensor& all) { return all.defined() ? all.slice(0, begin, end) : all; };
   QuantizedTensor some{scheme, scale_dtype, part(codes), part(scales), part(zero_points), group_index};
-  if (outliers) some.outliers = outliers->rows(begin, end);
-  return some.dequantize();
-}
-
-double QuantizedTensor::bits_per_weight() const {
-  double beside = group_index.defined() ? 16 * static_cast<double>(cols()) : 0;
-  if (outliers) beside += 8 * static_cast<double>(outliers->bytes());
-  return scheme.bits_per_weight(cols()) + beside / static_cast<double>(rows() * cols());
+  if (scheme.axis == 0) {  // every row has its parameters' own row
+    const at::Tensor row =
+        at::arange(begin, end, scales.options().dtype(at::kLong)).remainder(scales.size(0));
+    at::Tensor values = some.codes.to(at::kFloat);
+    if (zero_points.defined()) values.sub_(zero_points.index_select(0, row).to(at::kFloat));
+    return values.mul_(scales.index_select(0, row));
+  }
+  at::Tensor values = centred_codes(some).mul_(some.scales.unsqueeze(-1)).view({some.rows(), some.cols()});
+  values = ungrouped(some, values);
+  if (outliers) outliers->rows(begin, end).add_to(values);
+  return values;
 }
 
 void QuantizedTensor::scale_rows(const at::Tensor& factors) {
-  LATHE_ASSERT(can_scale_rows(), "scale_rows: rows share a grid of scales");
+  LATHE_ASSERT(can_scale_rows(), "scale_rows: rows share scales");
   LATHE_ASSERT(factors.dim() == 1 && factors.size(0) == rows(), "scale_rows: {} factors for {} rows",
                factors.numel(), rows());
   const at::Tensor exact = scales * factors.to(scales.options()).unsqueeze(1);

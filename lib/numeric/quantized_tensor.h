@@ -17,25 +17,27 @@ struct GroupRange {
   at::Tensor hi;  // FP32 [out, groups]
 };
 
-/// w[o, i] ~ scales[o, k] * (codes[o, i] - zero_points[o, k]), k the group of column i: i / g, or
-/// group_index[i]; plus its outlier, if it is one.
+/// w[o, i] ~ scales[o, k] * (codes[o, i] - zero_points[o, k]) + its outlier, if it is one; k is the group of
+/// column i: i / g, or group_index[i]. Where the scheme's groups run along axis 0, scales[o % G, i] and zero_points[o % G, i], G = out / g.
+/// P: Scheme::parameter_shape(), which is [out, groups].
 struct QuantizedTensor {
   Scheme scheme;
   DType scale_dtype =
-      DType::F16;               // type of the scales on disk; every value in `scales` is representable in it
-  at::Tensor codes;             // Char [out, in], in [qmin, qmax]
-  at::Tensor scales;            // Float [out, groups], finite, > 0
-  at::Tensor zero_points;       // Char [out, groups] in [qmin, qmax]; undefined where the scheme is symmetric
+      DType::F16;     // type of the scales on disk; every value in `scales` is representable in it
+  at::Tensor codes;   // Char [out, in], in [qmin, qmax]
+  at::Tensor scales;  // Float P, finite, > 0 (with a second level >= 0)
+  /// Char P in [qmin, qmax]; where the scheme's are real Float P, finite, and less qmin representable in
+  /// scale_dtype (files count codes from 0). Undefined where the scheme is symmetric.
+  at::Tensor zero_points;
   at::Tensor group_index = {};  // Int [in] in [0, groups), each group g times (g_idx); undefined: i / g
-  /// With Scheme::scale_grid: what scales (which may then be 0) and zero points (then Float) are made of.
-  std::optional<SecondLevel> second_level = {};
+  std::optional<SecondLevel> second_level = {};  // with Scheme::scale_grid; zero_points are then Float
   std::optional<Outliers> outliers = {};
 
   int64_t rows() const { return codes.size(0); }
   int64_t cols() const { return codes.size(1); }
 
-  /// Everything counted: the scheme's bits, 16 for each column's place where groups are reordered, and
-  /// outliers with their columns and row offsets.
+  /// Everything counted: the scheme's bits, and of outliers 16 for the value, 16 for the column and 32 for
+  /// each row offset.
   double bits_per_weight() const;
 
   /// FP32 [out, in].
@@ -47,8 +49,8 @@ struct QuantizedTensor {
   /// rounded to scale_dtype again). How a fold reaches a producer that is already solved (v -> o, up ->
   /// down). UserError where a scale leaves scale_dtype's range. InternalError unless can_scale_rows().
   void scale_rows(const at::Tensor& factors);
-  /// Not where rows share a grid of scales.
-  bool can_scale_rows() const { return !second_level.has_value(); }
+  /// Not where rows share scales or a grid of scales.
+  bool can_scale_rows() const { return !second_level.has_value() && scheme.axis == 1; }
 };
 
 /// Rounds FP32 values to what `dtype` (F16, BF16 or F32) can hold, as FP32; ties to even.
