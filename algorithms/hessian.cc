@@ -9,7 +9,8 @@ namespace lathe {
 Hessian::Hessian(const std::string& linear, const at::Tensor& gram, double damping)
     : gram_(gram), diagonal_(gram.diagonal().clone()), damping_(damping) {
   if (!at::isfinite(gram).all().item<bool>()) {
-    user_error("{}: the Gram matrix of its input holds a NaN or an infinity; no Hessian can be made of it", linear);
+    user_error("{}: the Gram matrix of its input holds a NaN or an infinity; no Hessian can be made of it",
+               linear);
   }
   dead_ = diagonal_ <= 0;
   dead_count_ = dead_.sum().item<int64_t>();

@@ -45,7 +45,8 @@
 // Cost. GPTQ's (2/3 n^3 + r n^2), and 4 roundings of each weight for the marks, as many again for the
 // density's quantile. Outliers cost 32 bits each and 32 a row.
 //
-// Numerics. FP32; spqr_reference.h is algorithm 1 in FP64, line by line. NaN and infinite weights are refused.
+// Numerics. FP32; spqr_reference.h is algorithm 1 in FP64, line by line. NaN and infinite weights are
+// refused.
 #include "algorithms/spqr.h"
 
 #include <ATen/ATen.h>
@@ -82,14 +83,14 @@ void check_linear(const LinearProblem& linear, const InputStats& stats) {
     user_error("{}: {}", linear.name, *problem);
   }
   if (linear.weight.size(0) % linear.scheme.scale_grid->rows != 0) {
-    user_error("{}: scale_group {} does not divide its {} rows; use a divisor, or add it to `ignore`", linear.name,
-               linear.scheme.scale_grid->rows, linear.weight.size(0));
+    user_error("{}: scale_group {} does not divide its {} rows; use a divisor, or add it to `ignore`",
+               linear.name, linear.scheme.scale_grid->rows, linear.weight.size(0));
   }
   const at::Tensor bad = at::isfinite(linear.weight).logical_not_();
   if (!bad.any().item<bool>()) return;
   const at::Tensor first = bad.nonzero()[0].cpu();
-  user_error("{}: row {}, column {} of the weight is a NaN or an infinity; the checkpoint is damaged", linear.name,
-             first[0].item<int64_t>(), first[1].item<int64_t>());
+  user_error("{}: row {}, column {} of the weight is a NaN or an infinity; the checkpoint is damaged",
+             linear.name, first[0].item<int64_t>(), first[1].item<int64_t>());
 }
 
 /// Linears of one input and one scheme, rounded as one matrix.
@@ -107,7 +108,8 @@ class SpqrStack {
     std::vector<at::Tensor> weights, thresholds;
     for (const LinearProblem* linear : linears_) {
       weights.push_back(permuted(*linear));
-      thresholds.push_back(at::full({linear->weight.size(0)}, threshold(weights.back()), linear->weight.options()));
+      thresholds.push_back(
+          at::full({linear->weight.size(0)}, threshold(weights.back()), linear->weight.options()));
     }
     return results(spqr_columns(problem(at::cat(weights), at::cat(thresholds))));
   }
@@ -142,8 +144,10 @@ class SpqrStack {
   double sampled_density(const at::Tensor& weight, double threshold) const {
     const int64_t block = scheme_.scale_grid->rows, blocks = weight.size(0) / block;
     const int64_t step = std::max<int64_t>(blocks / kSampledBlocks, 1);
-    const at::Tensor some = weight.view({blocks, block, -1}).slice(0, step / 2, blocks, step).reshape({-1, weight.size(1)});
-    const SpqrColumns rounded = spqr_columns(problem(some.clone(), at::full({some.size(0)}, threshold, some.options())));
+    const at::Tensor some =
+        weight.view({blocks, block, -1}).slice(0, step / 2, blocks, step).reshape({-1, weight.size(1)});
+    const SpqrColumns rounded =
+        spqr_columns(problem(some.clone(), at::full({some.size(0)}, threshold, some.options())));
     return rounded.kept.ne(0).sum().item<double>() / static_cast<double>(some.numel());
   }
 
@@ -154,7 +158,8 @@ class SpqrStack {
           "{} of {} input channels carried no signal in the calibration data: their weights became 0",
           hessian_.dead_count(), order_.numel()));
     }
-    if (linear.range) events.emplace_back("the range that a transform offered was not used: SpQR fits its own grids");
+    if (linear.range)
+      events.emplace_back("the range that a transform offered was not used: SpQR fits its own grids");
     return events;
   }
 
@@ -169,7 +174,8 @@ class SpqrStack {
     for (const LinearProblem* linear : linears_) {
       if (row < linear->weight.size(0)) {
         user_error(
-            "{}: row {}: weights up to {:g} need scales or outliers beyond FP16, in which SpQR stores both; leave "
+            "{}: row {}: weights up to {:g} need scales or outliers beyond FP16, in which SpQR stores both; "
+            "leave "
             "this linear out with `ignore`, or use another solver for it",
             linear->name, row, linear->weight[row].abs().max().item<float>());
       }
@@ -185,14 +191,17 @@ class SpqrStack {
     for (const LinearProblem* linear : linears_) {
       const int64_t end = row + linear->weight.size(0), block = scheme_.scale_grid->rows;
       const auto rows = [&](const at::Tensor& all) { return all.slice(0, row, end).clone(); };
-      const auto blocks = [&](const at::Tensor& all) { return all.slice(0, row / block, end / block).clone(); };
+      const auto blocks = [&](const at::Tensor& all) {
+        return all.slice(0, row / block, end / block).clone();
+      };
       SolveResult result{QuantizedTensor{scheme_, DType::F16}, events(*linear)};
       QuantizedTensor& tensor = result.quantized;
-      tensor.codes = (rows(rounded.codes).index_select(1, place).to(at::kShort) + scheme_.qmin()).to(at::kChar);
+      tensor.codes =
+          (rows(rounded.codes).index_select(1, place).to(at::kShort) + scheme_.qmin()).to(at::kChar);
       tensor.scales = rows(rounded.scales);
       tensor.zero_points = rows(rounded.zeros).add_(scheme_.qmin());
       const SecondLevel& level = rounded.level;
-      tensor.second_level = {rows(level.scale_codes),    rows(level.zero_codes),   blocks(level.scale_scales),
+      tensor.second_level = {rows(level.scale_codes),   rows(level.zero_codes),    blocks(level.scale_scales),
                              blocks(level.scale_zeros), blocks(level.zero_scales), blocks(level.zero_zeros)};
       tensor.outliers = outliers_of(rows(rounded.kept).index_select(1, place));
       if (regrouped()) tensor.group_index = place.div(scheme_.group_size, "floor").to(at::kInt);
@@ -232,6 +241,8 @@ class Spqr final : public Solver {
 
   StatSet needs() const override { return {.gram = true}; }
 
+  bool reorders_groups(const Scheme&) const override { return options_.order != ActOrder::none; }
+
   std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
     const std::vector<LinearProblem>& linears = problem.linears;
     for (const LinearProblem& linear : linears) check_linear(linear, *problem.stats);
@@ -262,7 +273,8 @@ class Spqr final : public Solver {
 
 std::optional<std::string> spqr_refuses(const Scheme& scheme) {
   if (!scheme.scale_grid || scheme.symmetric) {
-    return "its scales and zero points are codes themselves; give the scheme `scale_bits` (3) and `symmetric: false`";
+    return "its scales and zero points are codes themselves; give the scheme `scale_bits` (3) and "
+           "`symmetric: false`";
   }
   if (scheme.bits < 2) return "bits 1: expected 2 to 8";
   if (scheme.group_size < 1 || scheme.group_size > device::kSpqrColumns) {
@@ -275,8 +287,10 @@ const std::vector<OptionSpec>& spqr_options() {
   static const std::vector<OptionSpec> options = {
       {"outliers",
        std::string("refined"),
-       "which weights are kept: those whose leaving out helps their group's grid (leave_one_out, the paper), those "
-       "that lose most on grids fitted without these (refined, the paper's code), or on grids fitted to all (error)",
+       "which weights are kept: those whose leaving out helps their group's grid (leave_one_out, the paper), "
+       "those "
+       "that lose most on grids fitted without these (refined, the paper's code), or on grids fitted to all "
+       "(error)",
        0,
        0,
        {"leave_one_out", "refined", "error"}},
@@ -286,7 +300,13 @@ const std::vector<OptionSpec>& spqr_options() {
        0,
        0,
        {"density", "threshold"}},
-      {"density", 0.004, "select density: about this share of each linear's weights", 0, 0.1, {}, {"select", "density"}},
+      {"density",
+       0.004,
+       "select density: about this share of each linear's weights",
+       0,
+       0.1,
+       {},
+       {"select", "density"}},
       {"threshold",
        0.2,
        "select threshold: the paper's tau, in parts of the loss of setting a weight to its column's mean",

@@ -123,7 +123,8 @@ at::Tensor spqr_sensitivities(const at::Tensor& weight, const at::Tensor& factor
 
 double spqr_loss_scale(const at::Tensor& weight, const at::Tensor& factor) {
   // One row has no variance: its squares stand in.
-  const at::Tensor spread = weight.size(0) > 1 ? weight.to(at::kDouble).var(0) : weight.to(at::kDouble).square()[0];
+  const at::Tensor spread =
+      weight.size(0) > 1 ? weight.to(at::kDouble).var(0) : weight.to(at::kDouble).square()[0];
   return (spread / factor.diagonal().to(at::kDouble).square()).mean().item<double>();
 }
 

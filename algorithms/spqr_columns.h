@@ -33,8 +33,8 @@ SpqrColumns spqr_columns(SpqrProblem problem);
 /// The leave-one-out gain of every weight as it stands before any is rounded, [rows, in].
 at::Tensor spqr_sensitivities(const at::Tensor& weight, const at::Tensor& factor, const Scheme& scheme);
 
-/// What a relative threshold is relative to: the mean over columns of var(W_j) / U_jj^2, the loss of setting a
-/// weight to its mean.
+/// What a relative threshold is relative to: the mean over columns of var(W_j) / U_jj^2, the loss of setting
+/// a weight to its mean.
 double spqr_loss_scale(const at::Tensor& weight, const at::Tensor& factor);
 
 /// The threshold that a share of the weights lies above. density: above 0.

@@ -17,6 +17,18 @@ bool any_matches(const std::vector<std::string>& targets, const Linear& linear) 
                      [&](const std::string& target) { return target_matches(target, linear); });
 }
 
+/// Will the rule's solver give columns groups of its own choice? (A name or an option of its own, as a
+/// test's vocabulary may have them, is no solver's.)
+bool reorders_groups(const Rule& rule) {
+  for (const SolverEntry& entry : solvers()) {
+    if (entry.name != rule.solver.name) continue;
+    Options options(entry.options);
+    for (const auto& [name, value] : rule.solver.options.all()) options.set(name, value);
+    return entry.make(options)->reorders_groups(rule.scheme);
+  }
+  return false;
+}
+
 LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
   LinearPlan plan;
   plan.linear = &linear;
@@ -34,6 +46,7 @@ LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
     plan.quantized = true;
     plan.rule = i;
     plan.scheme = recipe.rules[i].scheme;
+    plan.group_index = reorders_groups(recipe.rules[i]);
     return plan;
   }
   plan.reason = "no rule matches it";
@@ -136,7 +149,9 @@ PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
           plan.scheme,
           scale_dtype,
           linear.role,
-          linear.input.expert.has_value()};
+          linear.input.expert.has_value(),
+          plan.group_index,
+          linear.bias};
 }
 
 OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& target,
@@ -173,7 +188,13 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
       }
     }
   }
-  for (const PlannedTensor& tensor : output.tensors) output.bytes += tensor.info.nbytes();
+  for (const PlannedTensor& tensor : output.tensors) {
+    if (tensor.open) {
+      output.open_tensors = true;
+    } else {
+      output.bytes += tensor.info.nbytes();
+    }
+  }
   return output;
 }
 
@@ -292,8 +313,9 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
   text +=
       fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights, bits / weights);
   for (const OutputPlan& output : plan.outputs) {
-    text += fmt::format("output     {}: {} -> {}\n", output.target->name, human_bytes(plan.input_bytes),
-                        human_bytes(output.bytes));
+    text +=
+        fmt::format("output     {}: {} -> {}{}\n", output.target->name, human_bytes(plan.input_bytes),
+                    human_bytes(output.bytes), output.open_tensors ? " and 4 bytes for each outlier" : "");
   }
   return text;
 }

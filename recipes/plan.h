@@ -17,9 +17,10 @@ namespace lathe {
 struct LinearPlan {
   const Linear* linear = nullptr;  // of the graph that the plan was made from
   bool quantized = false;
-  size_t rule = 0;     // index into Recipe::rules, where quantized
-  Scheme scheme;       // where quantized
-  std::string reason;  // why it is left in floating point, where not
+  size_t rule = 0;           // index into Recipe::rules, where quantized
+  Scheme scheme;             // where quantized
+  bool group_index = false;  // where quantized: will its solver reorder groups?
+  std::string reason;        // why it is left in floating point, where not
 };
 
 /// One output format and where it goes.
@@ -27,7 +28,8 @@ struct OutputPlan {
   const Target* target = nullptr;
   std::string subfolder;  // empty where there is only one format
   std::vector<PlannedTensor> tensors;
-  uint64_t bytes = 0;
+  uint64_t bytes = 0;         // but for tensors whose length is known when they are written
+  bool open_tensors = false;  // are there such?
 };
 
 struct Plan {

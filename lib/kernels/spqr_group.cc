@@ -27,8 +27,9 @@ void check(const SpqrGroupTensors& g) {
   check_matrix(g.errors, type, {rows, columns}, "errors");
   check_matrix(g.kept, type, {rows, columns}, "what is kept");
   for (const at::Tensor* row : {&g.scales, &g.zeros, &g.thresholds}) {
-    LATHE_ASSERT(row->dim() == 1 && row->size(0) == rows && row->scalar_type() == type && row->is_contiguous(),
-                 "SpQR group: grids don't fit {} rows", rows);
+    LATHE_ASSERT(
+        row->dim() == 1 && row->size(0) == rows && row->scalar_type() == type && row->is_contiguous(),
+        "SpQR group: grids don't fit {} rows", rows);
   }
   if (!g.marked.defined()) return;
   check_matrix(g.marked, at::kBool, {rows, columns}, "marks");
@@ -62,7 +63,8 @@ void spqr_group(const SpqrGroupTensors& group, int bits) {
   check(group);
   const bool fp32 = group.weight.scalar_type() == at::kFloat;
   if (group.weight.is_cpu()) {
-    return fp32 ? cpu::spqr_group(pointers<float>(group, bits)) : cpu::spqr_group(pointers<double>(group, bits));
+    return fp32 ? cpu::spqr_group(pointers<float>(group, bits))
+                : cpu::spqr_group(pointers<double>(group, bits));
   }
   const c10::DeviceGuard guard(group.weight.device());
   const CudaLibrary& cuda = cuda_library();

@@ -18,6 +18,13 @@ Outliers Outliers::rows(int64_t begin, int64_t end) const {
   return {offsets - first, columns.slice(0, first, last), values.slice(0, first, last)};
 }
 
+Outliers Outliers::cpu() const { return {row_offsets.cpu(), columns.cpu(), values.cpu()}; }
+
+SecondLevel SecondLevel::cpu() const {
+  return {scale_codes.cpu(), zero_codes.cpu(),  scale_scales.cpu(),
+          scale_zeros.cpu(), zero_scales.cpu(), zero_zeros.cpu()};
+}
+
 void Outliers::add_to(const at::Tensor& matrix) const {
   const at::Tensor row = at::arange(matrix.size(0), row_offsets.options().dtype(at::kLong))
                              .repeat_interleave(row_offsets.diff().to(at::kLong));

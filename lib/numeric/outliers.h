@@ -20,6 +20,7 @@ struct Outliers {
   uint64_t bytes() const { return 4 * static_cast<uint64_t>(columns.numel() + row_offsets.numel()); }
   /// Those of rows [begin, end).
   Outliers rows(int64_t begin, int64_t end) const;
+  Outliers cpu() const;
   /// Adds them to a matrix of as many rows, Float [out, in].
   void add_to(const at::Tensor& matrix) const;
 };
@@ -36,6 +37,8 @@ struct SecondLevel {
   at::Tensor scale_codes, zero_codes;    // Byte [out, groups], 0 .. 2^bits - 1
   at::Tensor scale_scales, scale_zeros;  // Float [out / rows, groups], FP16 values
   at::Tensor zero_scales, zero_zeros;
+
+  SecondLevel cpu() const;
 };
 
 }  // namespace lathe

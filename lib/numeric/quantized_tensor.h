@@ -18,8 +18,8 @@ struct GroupRange {
 };
 
 /// w[o, i] ~ scales[o, k] * (codes[o, i] - zero_points[o, k]) + its outlier, if it is one; k is the group of
-/// column i: i / g, or group_index[i]. Where the scheme's groups run along axis 0, scales[o % G, i] and zero_points[o % G, i], G = out / g.
-/// P: Scheme::parameter_shape(), which is [out, groups].
+/// column i: i / g, or group_index[i]. Where the scheme's groups run along axis 0, scales[o % G, i] and
+/// zero_points[o % G, i], G = out / g. P: Scheme::parameter_shape(), which is [out, groups].
 struct QuantizedTensor {
   Scheme scheme;
   DType scale_dtype =

@@ -1,5 +1,5 @@
-// SpQR's column loop on CUDA: a thread a row. A group is short (16 columns as a rule), so that a row's part of
-// it takes some hundred operations, and the factor's block is read by all threads alike.
+// SpQR's column loop on CUDA: a thread a row. A group is short (16 columns as a rule), so that a row's part
+// of it takes some hundred operations, and the factor's block is read by all threads alike.
 #include <cuda_runtime.h>
 
 #include "lib/kernels/cuda/spqr_group_cuda.h"

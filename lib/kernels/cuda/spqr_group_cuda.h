@@ -1,5 +1,5 @@
-// The C interface of liblathe_cuda.so's SpQR kernels: as group_quant_cuda.h's. The struct lies in host memory,
-// its pointers point to the device's.
+// The C interface of liblathe_cuda.so's SpQR kernels: as group_quant_cuda.h's. The struct lies in host
+// memory, its pointers point to the device's.
 #pragma once
 
 #include "lib/kernels/cuda/group_quant_cuda.h"

@@ -19,15 +19,15 @@ LATHE_HOST_DEVICE double round_code(double x) {
 /// One row of a group. value = scale * (code - zero), codes 0 .. top; zero is a real number.
 template <class T>
 struct SpqrRow {
-  const T* weight;       // [columns]
-  const T* factor;       // U's diagonal block [columns, columns], rows `factor_stride` apart
+  const T* weight;  // [columns]
+  const T* factor;  // U's diagonal block [columns, columns], rows `factor_stride` apart
   int64_t factor_stride;
-  const bool* marked;    // [columns]: is kept whatever it loses; null: none is
+  const bool* marked;  // [columns]: is kept whatever it loses; null: none is
   T scale, zero, top;
-  T threshold;           // on the squared error over the pivot, above which a weight is kept
-  uint8_t* codes;        // [columns]
-  T* errors;             // [columns]: what the later columns make up for; 0 of a weight that is kept
-  T* kept;               // [columns]: what the code's value lacks; 0 of a weight that is not kept
+  T threshold;     // on the squared error over the pivot, above which a weight is kept
+  uint8_t* codes;  // [columns]
+  T* errors;       // [columns]: what the later columns make up for; 0 of a weight that is kept
+  T* kept;         // [columns]: what the code's value lacks; 0 of a weight that is not kept
 };
 
 /// Rounds or keeps each column, and lets the row's later ones make up for its error.
