@@ -25,9 +25,9 @@
 //     error on its grid loses more than tau is kept: a marked one that the grid serves well costs nothing,
 //     and one that feedback has pushed off the grid is found;
 //   - error: the same with grids that span all weights (simplified_outliers in the paper's code).
-// tau is given as a share of weights (`density`: of each linear, the quantile of the leave-one-out gains
-// before anything is rounded, corrected once by what a sample of rows then keeps), or as in the paper's code
-// in parts of mean_j(var(W_j) / U_jj^2) (`threshold`).
+// tau is given as a share of weights (`density`: for each linear from the quantile of the leave-one-out gains
+// before anything is rounded, bisected until a sample of rows keeps the share to a tenth), or as in the
+// paper's code in parts of mean_j(var(W_j) / U_jj^2) (`threshold`).
 //
 // What differs from the paper and its code:
 //   - leaving out a weight changes a grid only where it is the least or the largest of its group: three fits
@@ -133,11 +133,27 @@ class SpqrStack {
   double threshold(const at::Tensor& weight) const {
     if (!options_.by_density) return options_.threshold * spqr_loss_scale(weight, factor_.upper);
     if (options_.density == 0) return HUGE_VAL;
-    const at::Tensor gains = spqr_sensitivities(weight, factor_.upper, scheme_);
-    const double first = spqr_threshold_of(gains, options_.density);
-    const double kept = sampled_density(weight, first);
-    if (kept == 0) return first;
-    return spqr_threshold_of(gains, options_.density * options_.density / kept);
+    const double start =
+        spqr_threshold_of(spqr_sensitivities(weight, factor_.upper, scheme_), options_.density);
+    return threshold_for_density(weight, start);
+  }
+
+  /// Bisects for the threshold on a sample of rows, in ratios, from where the leave-one-out gains before any
+  /// rounding put it.
+  double threshold_for_density(const at::Tensor& weight, double threshold) const {
+    double low = 0, high = HUGE_VAL, best = threshold, best_off = HUGE_VAL;
+    for (int step = 0; step < kDensitySteps && std::isfinite(threshold) && threshold > 0; ++step) {
+      const double kept = sampled_density(weight, threshold), off = std::abs(kept / options_.density - 1);
+      if (off < best_off) best = threshold, best_off = off;
+      if (off <= kDensityTolerance) break;
+      (kept > options_.density ? low : high) = threshold;
+      if (low > 0 && std::isfinite(high)) {
+        threshold = std::sqrt(low * high);
+      } else {
+        threshold = low > 0 ? 2 * low : high / 2;
+      }
+    }
+    return best;
   }
 
   /// The share of outliers at a threshold, of blocks of rows spread over the weight.
@@ -194,7 +210,7 @@ class SpqrStack {
       const auto blocks = [&](const at::Tensor& all) {
         return all.slice(0, row / block, end / block).clone();
       };
-      SolveResult result{QuantizedTensor{scheme_, DType::F16}, events(*linear)};
+      SolveResult result{QuantizedTensor{scheme_, DType::F16, {}, {}, {}}, events(*linear)};
       QuantizedTensor& tensor = result.quantized;
       tensor.codes =
           (rows(rounded.codes).index_select(1, place).to(at::kShort) + scheme_.qmin()).to(at::kChar);
@@ -218,6 +234,8 @@ class SpqrStack {
   }
 
   static constexpr int64_t kSampledBlocks = 8;
+  static constexpr int kDensitySteps = 8;
+  static constexpr double kDensityTolerance = 0.1;
   static constexpr float kLargestHalf = 65504;
 
   std::vector<const LinearProblem*> linears_;

@@ -25,7 +25,7 @@ const Scheme kScheme = [] {
 QuantizedTensor from_inputs(const std::map<std::string, at::Tensor>& golden) {
   const auto in = [&](const std::string& name) { return golden.at("in." + name); };
   const auto floats = [&](const std::string& name) { return in(name).to(at::kFloat); };
-  QuantizedTensor tensor{kScheme, DType::F16};
+  QuantizedTensor tensor{kScheme, DType::F16, {}, {}, {}};
   const at::Tensor order = in("order");
   const at::Tensor codes = (in("codes").to(at::kShort) - 4).to(at::kChar);
   tensor.codes = at::empty_like(codes).index_copy_(1, order, codes);
@@ -43,7 +43,8 @@ QuantizedTensor from_inputs(const std::map<std::string, at::Tensor>& golden) {
 }
 
 std::map<std::string, at::Tensor> golden(const std::string& name) {
-  return test::read_safetensors(fs::path(LATHE_SOURCE_DIR) / "tests/golden/spqr" / (name + ".safetensors"));
+  return test::read_safetensors(test::fs::path(LATHE_SOURCE_DIR) / "tests/golden/spqr" /
+                                (name + ".safetensors"));
 }
 
 /// A golden's columns are in a random order within each group; ours ascend. The packed bytes of both say the
@@ -143,7 +144,7 @@ struct SpqrArtefact : test::Artefact {
   QuantizedTensor tensor;
 
   SpqrArtefact() {
-    tensor = QuantizedTensor{kScheme, DType::F16};
+    tensor = QuantizedTensor{kScheme, DType::F16, {}, {}, {}};
     tensor.codes = at::randint(-4, 4, {96, 64}, at::kChar);
     const auto codes = [] { return at::randint(0, 8, {96, 4}, at::kByte); };
     const auto numbers = [](double scale) { return (at::rand({6, 4}) * scale).to(at::kHalf).to(at::kFloat); };
@@ -194,14 +195,15 @@ TEST(SpqrReader, RefusesWhatNoWriterMakes) {
   const auto word = [&](const char* suffix, int64_t index, int64_t value) {
     return [=](SpqrArtefact& a) { a.tensors[name + suffix][index] = value; };
   };
+  const auto flip = [&](SpqrArtefact& a, int bit) {
+    a.tensors[name + ".dense_weights"][5].bitwise_xor_(int64_t{1} << bit);
+  };
   const auto key = [&](const char* what, nlohmann::json value) {
     return [=](SpqrArtefact& a) { a.config["quantization_config"][what] = value; };
   };
   const std::vector<Case> cases = {
-      {"copies of a tile's second level differ",
-       [&](SpqrArtefact& a) { a.tensors[name + ".dense_weights"][5] ^= int64_t{1} << 54; }},
-      {"spare bits are set",
-       [&](SpqrArtefact& a) { a.tensors[name + ".dense_weights"][5] ^= int64_t{1} << 62; }},
+      {"copies of a tile's second level differ", [&](SpqrArtefact& a) { flip(a, 54); }},
+      {"spare bits are set", [&](SpqrArtefact& a) { flip(a, 62); }},
       {"second level is not finite",
        [&](SpqrArtefact& a) {
          a.tensor.second_level->scale_scales[0][0] = HUGE_VAL;
