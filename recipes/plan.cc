@@ -150,7 +150,8 @@ PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
           scale_dtype,
           linear.role,
           linear.input.expert.has_value(),
-          plan.group_index};
+          plan.group_index,
+          linear.bias};
 }
 
 OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& target,
@@ -187,7 +188,13 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
       }
     }
   }
-  for (const PlannedTensor& tensor : output.tensors) output.bytes += tensor.info.nbytes();
+  for (const PlannedTensor& tensor : output.tensors) {
+    if (tensor.open) {
+      output.open_tensors = true;
+    } else {
+      output.bytes += tensor.info.nbytes();
+    }
+  }
   return output;
 }
 
@@ -306,8 +313,9 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
   text +=
       fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights, bits / weights);
   for (const OutputPlan& output : plan.outputs) {
-    text += fmt::format("output     {}: {} -> {}\n", output.target->name, human_bytes(plan.input_bytes),
-                        human_bytes(output.bytes));
+    text +=
+        fmt::format("output     {}: {} -> {}{}\n", output.target->name, human_bytes(plan.input_bytes),
+                    human_bytes(output.bytes), output.open_tensors ? " and 4 bytes for each outlier" : "");
   }
   return text;
 }

@@ -28,7 +28,8 @@ struct OutputPlan {
   const Target* target = nullptr;
   std::string subfolder;  // empty where there is only one format
   std::vector<PlannedTensor> tensors;
-  uint64_t bytes = 0;
+  uint64_t bytes = 0;         // but for tensors whose length is known when they are written
+  bool open_tensors = false;  // are there such?
 };
 
 struct Plan {

@@ -67,7 +67,8 @@ void read_output(const YamlField& field, const std::vector<std::string>& formats
 
 Scheme read_scheme(const YamlField& field) {
   Scheme scheme;
-  field.expect_map({"type", "bits", "group_size", "symmetric", "zero_point", "axis"});
+  field.expect_map(
+      {"type", "bits", "group_size", "symmetric", "zero_point", "axis", "scale_bits", "scale_group"});
   if (field.has("type")) {
     scheme.type = field.at("type").text("a known number type (int)");
     if (scheme.type != "int")
@@ -89,6 +90,12 @@ Scheme read_scheme(const YamlField& field) {
     if (word != "real" && word != "integer") field.at("zero_point").refuse("integer or real");
   }
   if (field.has("axis")) scheme.axis = static_cast<int>(field.at("axis").integer(0, 1));
+  if (field.has("scale_bits"))
+    scheme.scale_grid.emplace().bits = static_cast<int>(field.at("scale_bits").integer(2, 8));
+  if (field.has("scale_group")) {
+    if (!scheme.scale_grid) field.at("scale_group").refuse("`scale_bits` beside it");
+    scheme.scale_grid->rows = field.at("scale_group").integer(1, kMaxGroup);
+  }
   return scheme;
 }
 

@@ -15,12 +15,17 @@ nlohmann::json describe(const AlgorithmChoice& choice) {
 }
 
 nlohmann::json describe(const Scheme& scheme) {
-  return {{"type", scheme.type},
-          {"bits", scheme.bits},
-          {"group_size", scheme.group_size},
-          {"symmetric", scheme.symmetric},
-          {"zero_point", scheme.real_zero ? "real" : "integer"},
-          {"axis", scheme.axis}};
+  nlohmann::json result = {{"type", scheme.type},
+                           {"bits", scheme.bits},
+                           {"group_size", scheme.group_size},
+                           {"symmetric", scheme.symmetric},
+                           {"zero_point", scheme.real_zero ? "real" : "integer"},
+                           {"axis", scheme.axis}};
+  if (scheme.scale_grid) {
+    result["scale_bits"] = scheme.scale_grid->bits;
+    result["scale_group"] = scheme.scale_grid->rows;
+  }
+  return result;
 }
 
 /// Keys that were not given have no value that could be written instead.

@@ -31,6 +31,7 @@ void ArtifactWriter::write_block(const BlockOutcome& outcome) {
   std::set<std::string> replaced;
   for (const LinearOutcome& linear : outcome.linears) {
     replaced.insert(linear.linear->name + ".weight");
+    if (linear.quantized.outliers) outliers_[linear.linear->name] = linear.quantized.outliers->count();
     for (const auto& [name, tensor] : output_.target->pack(linear.linear->name, linear.quantized)) {
       shards_.write(name, bytes_of(tensor));
     }
@@ -54,7 +55,12 @@ void ArtifactWriter::finish() {
   nlohmann::json config = source_.config();
   std::vector<std::string> ignored = plan_.kept();
   ignored.insert(ignored.end(), graph_.untouched.begin(), graph_.untouched.end());
-  config["quantization_config"] = output_.target->quantization_config(plan_.quantized(), ignored);
+  std::vector<PlannedLinear> quantized = plan_.quantized();
+  for (PlannedLinear& linear : quantized) {
+    if (const auto kept = outliers_.find(linear.name); kept != outliers_.end())
+      linear.outliers = kept->second;
+  }
+  config["quantization_config"] = output_.target->quantization_config(quantized, ignored);
   write_file(folder_ / "config.json",
              config.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   for (const auto& file : source_.side_files()) copy_file_durably(file, folder_ / file.filename());

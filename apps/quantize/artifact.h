@@ -30,6 +30,8 @@ class ArtifactWriter {
   void finish();
 
   const std::filesystem::path& folder() const { return folder_; }
+  /// Of weight files' tensors: all of them, once finish() has been called.
+  uint64_t bytes() const { return shards_.bytes_written(); }
 
  private:
   void copy(const std::string& name);
@@ -40,6 +42,7 @@ class ArtifactWriter {
   const Checkpoint& source_;
   std::filesystem::path folder_;
   ShardWriter shards_;
+  std::map<std::string, int64_t> outliers_;  // that each linear keeps; none without
 };
 
 }  // namespace lathe

@@ -31,9 +31,9 @@ struct ModelFacts {
   int64_t floating_parameters = 0;               // of tensors that belong to no quantised linear
 };
 
-/// Is this tensor a part of the linear ("<linear>.weight_packed", ".weight_scale", ...)? Biases are not.
+/// Is this tensor a part of the linear ("<linear>.weight_packed", ".dense_weights", ...)? Biases are not.
 bool belongs_to(const std::string& tensor, const std::string& linear) {
-  return tensor.starts_with(linear + ".weight");
+  return tensor.starts_with(linear + ".") && tensor != linear + ".bias";
 }
 
 void add_schemes(const ModelFolder& model, ModelFacts& facts) {
@@ -46,9 +46,10 @@ void add_schemes(const ModelFolder& model, ModelFacts& facts) {
       facts.scheme_of[linear.name] = scheme->second.describe();
       totals.linears += 1;
       totals.weights += linear.out * linear.in;
-      for (auto it = tensors.lower_bound(linear.name + ".weight"); it != tensors.end(); ++it) {
-        if (!belongs_to(it->first, linear.name)) break;
-        totals.bytes += it->second.nbytes();
+      const std::string prefix = linear.name + ".";
+      for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix);
+           ++it) {
+        if (belongs_to(it->first, linear.name)) totals.bytes += it->second.nbytes();
       }
     }
   }

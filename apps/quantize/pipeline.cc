@@ -79,6 +79,7 @@ void quantise(const CalibrationJob& job, std::vector<std::unique_ptr<ArtifactWri
                         progress.advance(done, done * job.ids.numel(), stage);
                       }});
   for (auto& writer : writers) writer->finish();
+  report.set_written(writers.front()->bytes());
   progress.end();
 }
 

@@ -104,6 +104,7 @@ void RunReport::set_text(const RunText& text) {
 
 void RunReport::add_block(const BlockOutcome& outcome) {
   add_experts(outcome);
+  count_bits(outcome);
   std::map<Input, double> ratios;
   for (const FoldOutcome& fold : outcome.folds) {
     const std::string& transform = recipe_.transforms.at(fold.transform).name;
@@ -117,7 +118,7 @@ void RunReport::add_block(const BlockOutcome& outcome) {
                           .role = std::string(name_of(linear.role)),
                           .scheme = result.quantized.scheme.describe(),
                           .solver = {},
-                          .bits_per_weight = result.quantized.scheme.bits_per_weight(linear.out, linear.in),
+                          .bits_per_weight = result.quantized.bits_per_weight(),
                           .weight_relative_mse = result.distortion.weight_relative_mse,
                           .output_relative_error = result.distortion.output_relative_error,
                           .ratio = {},
@@ -130,6 +131,27 @@ void RunReport::add_block(const BlockOutcome& outcome) {
     }
     report_.linears.push_back(std::move(row));
   }
+}
+
+/// The plan's numbers are those of the schemes; what a solver kept beside them is known now.
+void RunReport::count_bits(const BlockOutcome& outcome) {
+  Report::Totals& totals = report_.totals;
+  for (const LinearOutcome& linear : outcome.linears) {
+    const QuantizedTensor& tensor = linear.quantized;
+    const double beside =
+        tensor.bits_per_weight() - tensor.scheme.bits_per_weight(tensor.rows(), tensor.cols());
+    totals.bits_per_quantized_weight +=
+        beside * static_cast<double>(tensor.codes.numel()) / static_cast<double>(totals.quantized_weights);
+    if (!tensor.outliers) continue;
+    totals.outliers += tensor.outliers->count();
+    totals.outlier_bytes += tensor.outliers->bytes();
+  }
+}
+
+void RunReport::set_written(uint64_t bytes) {
+  report_.totals.bytes_after = bytes;
+  report_.totals.bits_per_parameter =
+      8.0 * static_cast<double>(bytes) / static_cast<double>(report_.model.parameters);
 }
 
 void RunReport::add_experts(const BlockOutcome& outcome) {

@@ -1,6 +1,7 @@
 #include "calib/driver/input_solver.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <utility>
 
@@ -19,6 +20,8 @@ void move_to_cpu(QuantizedTensor& tensor) {
   tensor.scales = tensor.scales.cpu();
   if (tensor.zero_points.defined()) tensor.zero_points = tensor.zero_points.cpu();
   if (tensor.group_index.defined()) tensor.group_index = tensor.group_index.cpu();
+  if (tensor.second_level) tensor.second_level = tensor.second_level->cpu();
+  if (tensor.outliers) tensor.outliers = tensor.outliers->cpu();
 }
 
 }  // namespace
@@ -78,6 +81,15 @@ void InputSolver::fold(const Input& input, InputStats& stats,
   for (size_t t = 0; t < job_.transforms.size(); ++t) {
     for (const ScaleEdge& edge : block_.edges) {
       if (edge.input != input) continue;
+      const auto producer = state_.solved.find(edge.producer);
+      if (producer != state_.solved.end() && !producer->second.can_scale_rows()) {
+        outcome_.folds.push_back(
+            {.edge = &edge,
+             .transform = t,
+             .note = fmt::format("{} is solved, and its rows share scales: they can't be scaled one by one",
+                                 edge.producer)});
+        continue;
+      }
       const FoldDecision decision = job_.transforms[t]->fold(edge, problem(consumers, stats));
       outcome_.folds.push_back({.edge = &edge,
                                 .transform = t,

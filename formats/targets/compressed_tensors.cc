@@ -43,6 +43,10 @@ std::optional<std::string> refuses_experts(const PlannedLinear& linear) {
 
 std::optional<std::string> refuses(const PlannedLinear& linear) {
   const Scheme& scheme = linear.scheme;
+  if (scheme.scale_grid) {
+    return "scales that are codes themselves (scale_bits) and outliers can't be stored: use output format "
+           "spqr";
+  }
   if (const auto reason = refuses_experts(linear)) return reason;
   if (linear.group_index) {
     return "its readers refuse the group indices (weight_g_idx) of reordered groups; set the solver's "

@@ -7,6 +7,7 @@
 #include "formats/safetensors/json_text.h"
 #include "formats/targets/compressed_tensors_reader.h"
 #include "formats/targets/float_reader.h"
+#include "formats/targets/spqr_reader.h"
 #include "lib/base/error.h"
 
 namespace lathe {
@@ -17,8 +18,7 @@ constexpr std::string_view kWeight = ".weight";
 /// Tensors as they stand in a floating-point checkpoint; weights of packed linears dequantised.
 class FolderWeights : public WeightSource {
  public:
-  FolderWeights(std::shared_ptr<const Checkpoint> checkpoint,
-                std::shared_ptr<const CompressedTensorsReader> packed)
+  FolderWeights(std::shared_ptr<const Checkpoint> checkpoint, std::shared_ptr<const PackedReader> packed)
       : checkpoint_(std::move(checkpoint)), packed_(std::move(packed)) {}
 
   bool contains(const std::string& name) const override {
@@ -49,27 +49,33 @@ class FolderWeights : public WeightSource {
   }
 
   std::shared_ptr<const Checkpoint> checkpoint_;
-  std::shared_ptr<const CompressedTensorsReader> packed_;
+  std::shared_ptr<const PackedReader> packed_;
 };
 
-/// The quantization_config's method where there is one. Only compressed-tensors is read back.
-bool is_quantized(const Checkpoint& checkpoint) {
+/// The quantization_config's method, where there is one.
+std::optional<std::string> quant_method(const Checkpoint& checkpoint) {
   const auto& config = checkpoint.config();
   const auto entry = config.find("quantization_config");
-  if (entry == config.end() || entry->is_null()) return false;
+  if (entry == config.end() || entry->is_null()) return {};
   const std::string where = (checkpoint.folder() / "config.json").string();
   const auto method = entry->is_object() ? entry->find("quant_method") : entry->end();
   if (!entry->is_object() || method == entry->end()) {
     user_error("{}: quantization_config: expected an object with the key 'quant_method', found {}", where,
                quote_text(entry->dump()));
   }
-  if (*method != "compressed-tensors") {
-    user_error(
-        "{}: quantization_config.quant_method: expected compressed-tensors (format pack-quantized), found "
-        "{}; use an artefact of that kind, or the original floating-point model",
-        where, quote_text(method->is_string() ? method->get<std::string>() : method->dump()));
-  }
-  return true;
+  return method->is_string() ? method->get<std::string>() : method->dump();
+}
+
+std::shared_ptr<const PackedReader> open_packed(const std::string& method,
+                                                const std::shared_ptr<const Checkpoint>& checkpoint,
+                                                const ModelGraph& graph) {
+  if (method == "compressed-tensors")
+    return std::make_shared<const CompressedTensorsReader>(checkpoint, graph);
+  if (method == "spqr") return std::make_shared<const SpqrReader>(checkpoint, graph);
+  user_error(
+      "{}: quantization_config.quant_method: expected compressed-tensors (format pack-quantized) or spqr, "
+      "found {}; use an artefact of that kind, or the original floating-point model",
+      (checkpoint->folder() / "config.json").string(), quote_text(method));
 }
 
 /// Everybody downstream sees the names that the graph gives, whatever release wrote the checkpoint.
@@ -112,9 +118,10 @@ ModelFolder open_model_folder(const std::filesystem::path& folder) {
   split_stacked_tensors(result.graph, *opened);
   result.checkpoint = opened;
   const Checkpoint& checkpoint = *result.checkpoint;
-  result.quantized = is_quantized(checkpoint);
+  const auto method = quant_method(checkpoint);
+  result.quantized = method.has_value();
   if (result.quantized) {
-    result.packed = std::make_shared<const CompressedTensorsReader>(result.checkpoint, result.graph);
+    result.packed = open_packed(*method, result.checkpoint, result.graph);
     result.schemes = result.packed->schemes();
     check_tensors(result.graph, result.packed->unpacked_tensors(), folder.string());
   } else {

@@ -13,7 +13,7 @@
 
 namespace lathe {
 
-class CompressedTensorsReader;
+class PackedReader;
 
 struct ModelFolder {
   std::shared_ptr<const Checkpoint> checkpoint;
@@ -23,7 +23,7 @@ struct ModelFolder {
   /// Packed linears by module name, unpacked on demand; empty for a floating-point folder.
   std::map<std::string, Scheme> schemes;
   /// Null for a floating-point folder.
-  std::shared_ptr<const CompressedTensorsReader> packed;
+  std::shared_ptr<const PackedReader> packed;
 
   /// Codes, scales and zero points of a linear named in `schemes`, as they stand in the file. UserError for a
   /// scale that is not finite and positive.

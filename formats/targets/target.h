@@ -25,6 +25,8 @@ struct PlannedLinear {
   LinearRole role = LinearRole::q_proj;
   bool expert = false;       // one of those among which a router chooses
   bool group_index = false;  // columns belong to groups by QuantizedTensor::group_index
+  bool bias = false;
+  int64_t outliers = 0;  // that its solver kept; 0 until it is solved
 };
 
 struct Target {

@@ -111,6 +111,15 @@ std::string memory_text(const Report::Memory& memory) {
   return text;
 }
 
+/// What sparse outliers are and cost, against what the quantised weights take without them.
+std::string outliers_text(const Report::Totals& totals) {
+  const double weights = static_cast<double>(totals.quantized_weights);
+  const double bits = 8 * static_cast<double>(totals.outlier_bytes) / weights;
+  return fmt::format("{} of the quantised weights ({:.3f} %), {:.3f} bits for each weight ({:.2f} % more)",
+                     totals.outliers, 100 * static_cast<double>(totals.outliers) / weights, bits,
+                     100 * bits / (totals.bits_per_quantized_weight - bits));
+}
+
 /// Label and value pairs of the summary, shared by Markdown and terminal.
 std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
   const Report::Totals& t = report.totals;
@@ -130,6 +139,7 @@ std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
     lines.insert(lines.begin() + 4,
                  {"folds", fmt::format("{} of {} edges", applied_folds(report), report.folds.size())});
   }
+  if (t.outliers > 0) lines.insert(lines.begin() + 3, {"outliers", outliers_text(t)});
   if (!report.experts.empty()) lines.emplace_back("experts", experts_summary(report.experts));
   if (report.evaluation) {
     const Report::Evaluation& e = *report.evaluation;
