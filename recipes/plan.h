@@ -17,9 +17,18 @@ namespace lathe {
 struct LinearPlan {
   const Linear* linear = nullptr;  // of the graph that the plan was made from
   bool quantized = false;
-  size_t rule = 0;     // index into Recipe::rules, where quantized
-  Scheme scheme;       // where quantized
-  std::string reason;  // why it is left in floating point, where not
+  size_t rule = 0;                                             // index into Recipe::rules, where quantized
+  Scheme scheme;                                               // where quantized
+  std::string reason;                                          // why it is left in floating point, where not
+  std::optional<ActivationScheme> activations = std::nullopt;  // where quantized; none: weights only
+
+  /// "int8 sym channel, input int8 sym dynamic per token", where quantized.
+  std::string describe() const { return with_input(scheme.describe(), activations); }
+  /// Are both quantised alike, or both not at all?
+  bool same_scheme(const LinearPlan& other) const {
+    return quantized == other.quantized &&
+           (!quantized || (scheme == other.scheme && activations == other.activations));
+  }
 };
 
 /// One output format and where it goes.

@@ -15,6 +15,8 @@ std::string hash_of(const QuantizedTensor& tensor) {
   std::string text =
       content_hash(bytes_of(tensor.codes.contiguous())) + content_hash(bytes_of(tensor.scales.contiguous()));
   if (tensor.zero_points.defined()) text += content_hash(bytes_of(tensor.zero_points.contiguous()));
+  if (tensor.input && !tensor.input->scheme.dynamic)
+    text += fmt::format(" {} {}", tensor.input->scale, tensor.input->zero_point);
   return text;
 }
 

@@ -3,7 +3,9 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "formats/safetensors/checkpoint.h"
 #include "lib/model/graph.h"
@@ -18,8 +20,13 @@ class CompressedTensorsReader {
   /// tensors.
   CompressedTensorsReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph);
 
-  /// The packed linears by module name.
+  /// The quantised linears by module name, ...
   const std::map<std::string, Scheme>& schemes() const { return schemes_; }
+  /// ... and those among them whose input is quantised, too.
+  const std::map<std::string, ActivationScheme>& activations() const { return activations_; }
+  /// Of any linear; nothing where its input stays in floating point. UserError for a static scale that is not
+  /// finite and positive.
+  std::optional<InputQuantizer> input_quantizer(const std::string& linear) const;
 
   /// Unpacks one of them. UserError for a scale that is not finite and positive.
   QuantizedTensor read(const std::string& linear) const;
@@ -29,7 +36,10 @@ class CompressedTensorsReader {
   std::map<std::string, TensorInfo> unpacked_tensors() const;
 
  private:
+  bool is_int_quantized(const std::string& linear) const { return activations_.contains(linear); }
   void check_packed(const Linear& linear, const Scheme& scheme) const;
+  void check_int_quantized(const Linear& linear) const;
+  void check_scale(const std::string& name, std::vector<int64_t> shape) const;
   void check_tensor(const std::string& name, const TensorInfo& expected) const;
   void check_shape_tensor(const Linear& linear) const;
   void check_names(const Linear& linear, const Scheme* scheme) const;
@@ -38,6 +48,7 @@ class CompressedTensorsReader {
   std::shared_ptr<const Checkpoint> checkpoint_;
   DType float_dtype_;
   std::map<std::string, Scheme> schemes_;
+  std::map<std::string, ActivationScheme> activations_;
   std::map<std::string, Linear> linears_;
 };
 

@@ -34,6 +34,10 @@ class FolderWeights : public WeightSource {
     return is_packed(name) ? load(name) : read_stored_tensor(*checkpoint_, name);
   }
 
+  std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override {
+    return packed_ == nullptr ? std::nullopt : packed_->input_quantizer(linear);
+  }
+
   at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const override {
     if (is_packed(name)) return WeightSource::load_rows(name, rows);
     return read_float_rows(*checkpoint_, name, rows);
@@ -65,7 +69,7 @@ bool is_quantized(const Checkpoint& checkpoint) {
   }
   if (*method != "compressed-tensors") {
     user_error(
-        "{}: quantization_config.quant_method: expected compressed-tensors (format pack-quantized), found "
+        "{}: quantization_config.quant_method: expected compressed-tensors, found "
         "{}; use an artefact of that kind, or the original floating-point model",
         where, quote_text(method->is_string() ? method->get<std::string>() : method->dump()));
   }
@@ -116,6 +120,7 @@ ModelFolder open_model_folder(const std::filesystem::path& folder) {
   if (result.quantized) {
     result.packed = std::make_shared<const CompressedTensorsReader>(result.checkpoint, result.graph);
     result.schemes = result.packed->schemes();
+    result.activations = result.packed->activations();
     check_tensors(result.graph, result.packed->unpacked_tensors(), folder.string());
   } else {
     check_tensors(result.graph, checkpoint.tensors(), folder.string());

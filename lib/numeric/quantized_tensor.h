@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "lib/numeric/activation_scheme.h"
 #include "lib/numeric/scheme.h"
 
 namespace lathe {
@@ -22,6 +23,9 @@ struct QuantizedTensor {
   at::Tensor codes;        // Char [out, in], in [qmin, qmax]
   at::Tensor scales;       // Float [out, groups], finite, > 0
   at::Tensor zero_points;  // Char [out, groups] in [qmin, qmax]; undefined where the scheme is symmetric
+
+  std::optional<InputQuantizer> input =
+      std::nullopt;  // what the linear's input passes through; none: nothing
 
   int64_t rows() const { return codes.size(0); }
   int64_t cols() const { return codes.size(1); }
