@@ -65,7 +65,12 @@ class Solver {
   virtual StatSet needs() const = 0;
   /// One result per linear, in order. A NaN or a refused input is a UserError naming the linear.
   virtual std::vector<SolveResult> solve(const SharedInputProblem& problem) const = 0;
+  /// Do its answers under this scheme come with QuantizedTensor::group_index?
+  virtual bool reorders_groups(const Scheme&) const { return false; }
 };
+
+/// What a solver refuses that rounds rows to integer grids of at least two bits; it names those that don't.
+std::optional<std::string> plain_grid(const Scheme& scheme);
 
 /// Registry rows; algorithms/registry.cc lists them all.
 struct TransformEntry {
@@ -77,6 +82,9 @@ struct SolverEntry {
   std::string name, summary;
   std::vector<OptionSpec> options;
   std::unique_ptr<Solver> (*make)(const Options&);
+  /// Why this solver can't round to a scheme; nothing if it can. Left out: groups of rows, integer zero
+  /// points and at least two bits (plain_grid()).
+  std::optional<std::string> (*refuses)(const Scheme&) = plain_grid;
 };
 const std::vector<TransformEntry>& transforms();
 const std::vector<SolverEntry>& solvers();

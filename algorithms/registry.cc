@@ -2,10 +2,19 @@
 // these.
 #include "algorithms/algorithm.h"
 #include "algorithms/awq.h"
+#include "algorithms/gptq.h"
+#include "algorithms/hqq.h"
 #include "algorithms/rtn.h"
 #include "algorithms/smoothquant.h"
 
 namespace lathe {
+
+std::optional<std::string> plain_grid(const Scheme& scheme) {
+  if (scheme.bits == 1) return "1 bit: its grid has two values, which only hqq fits; use hqq, or more bits";
+  if (scheme.real_zero) return "its zero points are integers; use `zero_point: integer`, or solver hqq";
+  if (scheme.axis != 1) return "its groups run along rows; use `axis: 1`, or solver hqq";
+  return std::nullopt;
+}
 
 const std::vector<TransformEntry>& transforms() {
   static const std::vector<TransformEntry> rows = {
@@ -21,6 +30,10 @@ const std::vector<TransformEntry>& transforms() {
 const std::vector<SolverEntry>& solvers() {
   static const std::vector<SolverEntry> rows = {
       {"rtn", "round to nearest", rtn_options(), make_rtn},
+      {"gptq", "rounding with error feedback through the inverse Hessian (arXiv 2210.17323)", gptq_options(),
+       make_gptq},
+      {"hqq", "half-quadratic fit of zero points, without calibration data (mobiusml.github.io/hqq_blog)",
+       hqq_options(), make_hqq, hqq_refuses},
   };
   return rows;
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "algorithms/algorithm.h"
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
 
@@ -14,6 +15,18 @@ namespace {
 bool any_matches(const std::vector<std::string>& targets, const Linear& linear) {
   return std::any_of(targets.begin(), targets.end(),
                      [&](const std::string& target) { return target_matches(target, linear); });
+}
+
+/// Will the rule's solver give columns groups of its own choice? (A name or an option of its own, as a
+/// test's vocabulary may have them, is no solver's.)
+bool reorders_groups(const Rule& rule) {
+  for (const SolverEntry& entry : solvers()) {
+    if (entry.name != rule.solver.name) continue;
+    Options options(entry.options);
+    for (const auto& [name, value] : rule.solver.options.all()) options.set(name, value);
+    return entry.make(options)->reorders_groups(rule.scheme);
+  }
+  return false;
 }
 
 LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
@@ -34,10 +47,26 @@ LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
     plan.rule = i;
     plan.scheme = recipe.rules[i].scheme;
     if (recipe.rules[i].activations) plan.activations = recipe.rules[i].activations->scheme;
+    plan.group_index = reorders_groups(recipe.rules[i]);
     return plan;
   }
   plan.reason = "no rule matches it";
   return plan;
+}
+
+/// A solver that can't work on its rule's grid is refused before anything is read.
+void check_solvers(const Recipe& recipe) {
+  for (const Rule& rule : recipe.rules) {
+    const auto row = std::ranges::find(solvers(), rule.solver.name, &SolverEntry::name);
+    LATHE_ASSERT(row != solvers().end(), "solver '{}'", rule.solver.name);
+    if (const auto reason = row->refuses(rule.scheme))
+      user_error("{}: solver {}: {}", rule.where, rule.solver.name, *reason);
+    if (rule.scheme.axis == 0 && !recipe.transforms.empty()) {
+      user_error(
+          "{}: axis 0: rows share scales, which no transform can fold into; use axis 1, or no transforms",
+          rule.where);
+    }
+  }
 }
 
 /// Every word of the recipe must have done something: a pattern that matches nothing is a slip.
@@ -144,6 +173,7 @@ PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
           scale_dtype,
           linear.role,
           linear.input.expert.has_value(),
+          plan.group_index,
           plan.activations};
 }
 
@@ -222,6 +252,7 @@ std::vector<std::string> Plan::kept() const {
 
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors) {
+  check_solvers(recipe);
   check_words_match(recipe, graph);
   Plan plan;
   plan.scale_dtype = graph.config.dtype == DType::F32 ? DType::F16 : graph.config.dtype;
@@ -269,7 +300,7 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
   for (const PlannedLinear& linear : quantized) {
     const double count = static_cast<double>(linear.out) * static_cast<double>(linear.in);
     weights += count;
-    bits += count * linear.scheme.bits_per_weight(linear.in);
+    bits += count * linear.scheme.bits_per_weight(linear.out, linear.in);
   }
   std::string text = fmt::format("model      {} ({} blocks, hidden {}, {})\n", recipe.model.string(),
                                  graph.blocks.size(), graph.config.hidden_size, graph.config.model_type);

@@ -48,6 +48,10 @@ std::optional<std::string> refuses(const PlannedLinear& linear) {
   if (linear.activations) {
     if (const auto reason = int_quantized_refuses(linear)) return reason;
   }
+  if (linear.group_index) {
+    return "its readers refuse the group indices (weight_g_idx) of reordered groups; set the solver's "
+           "static_groups: true, or act_order: gar or none";
+  }
   if (scheme.type != "int") {
     return fmt::format("scheme type '{}' can't be stored: pack-quantized holds int only", scheme.type);
   }

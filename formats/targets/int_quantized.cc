@@ -15,7 +15,8 @@ std::optional<std::string> int_quantized_refuses(const PlannedLinear& linear) {
            "a rule of their own (target `expert`) before this one";
   }
   const Scheme& scheme = linear.scheme;
-  if (scheme.bits == 8 && scheme.group_size == -1 && scheme.symmetric) return std::nullopt;
+  const Scheme rows{.type = "int", .bits = 8, .group_size = -1, .symmetric = true};
+  if (scheme == rows) return std::nullopt;
   return fmt::format(
       "weights {} can't be multiplied with {}-bit activations: int-quantized needs bits: 8, group_size: -1 "
       "and "

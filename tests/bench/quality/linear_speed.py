@@ -14,20 +14,20 @@ from side_by_side import HERE, ROOT, environment
 PEERS = {"gptq": ["llmc", "gptqmodel"], "hqq": ["hqq"]}
 
 
-def run_json(words):
+def run_json(words, cwd=ROOT):
     done = subprocess.run([str(word) for word in words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                          cwd=ROOT, check=True)
+                          cwd=cwd, check=True)
     return done.stdout
 
 
 def ours(args, solver):
-    words = [args.bench, "--only", solver, "--size", args.size, "--group", args.group, "--rounds", 1, "--json", "-"]
+    words = [ROOT / args.bench, "--only", solver, "--size", args.size, "--group", args.group, "--rounds", 1, "--json", "-"]
     return json.loads(run_json(words))["algorithms"][0]
 
 
 def theirs(args, tool):
     words = [environment(tool), HERE / "peers/linear.py", "--tool", tool, "--size", args.size, "--group", args.group]
-    return json.loads(run_json(words).strip().splitlines()[-1])
+    return json.loads(run_json(words, ROOT / "build/peers").strip().splitlines()[-1])
 
 
 def main():

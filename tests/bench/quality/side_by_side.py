@@ -97,7 +97,9 @@ def run(case, args):
     print(f"{time.strftime('%H:%M:%S')} {case.name}", flush=True)
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with open(args.out / f"{case.name}.log", "w") as log:
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT)
+        # Recipes name data from the root; GPTQModel leaves logs where it runs.
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=log, text=True,
+                              cwd=ROOT if case.tool == "lathe" else args.out)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
         print(f"{case.name}: failed ({done.returncode}); see {args.out / case.name}.log", flush=True)

@@ -231,7 +231,8 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
                     "min_tokens": 1, "special_tokens": false, "propagate": "quantised",
                     "experts": {"min_tokens": 256, "fallback": "all_tokens"}},
     "transforms": [],
-    "rules": [{"targets": ["linear"], "scheme": {"type": "int", "bits": 4, "group_size": 128, "symmetric": true},
+    "rules": [{"targets": ["linear"], "scheme": {"type": "int", "bits": 4, "group_size": 128, "symmetric": true,
+               "zero_point": "integer", "axis": 1},
                "solver": {"rtn": {}}}],
     "ignore": ["lm_head"],
     "evaluate": null,
@@ -288,11 +289,15 @@ std::vector<std::string> shipped_recipes() {
   return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ShippedRecipe, testing::ValuesIn(shipped_recipes()),
-                         [](const auto& info) { return info.param.substr(0, info.param.find('.')); });
+INSTANTIATE_TEST_SUITE_P(All, ShippedRecipe, testing::ValuesIn(shipped_recipes()), [](const auto& info) {
+  std::string name = info.param.substr(0, info.param.find('.'));
+  std::ranges::replace(name, '-', '_');
+  return name;
+});
 
 TEST(ShippedRecipes, AreThere) {
-  EXPECT_THAT(shipped_recipes(), testing::IsSupersetOf({"awq.yaml", "rtn.yaml"}));
+  EXPECT_THAT(shipped_recipes(),
+              testing::IsSupersetOf({"awq-gptq.yaml", "awq.yaml", "gptq.yaml", "rtn.yaml"}));
 }
 
 }  // namespace
