@@ -16,6 +16,7 @@ using testing::IsEmpty;
 
 /// A model's graph with the tensors of its checkpoint.
 struct Model {
+  explicit Model(const char* family) : Model(std::string(family)) {}
   explicit Model(const std::string& family) : Model(family_config(family)) {}
   explicit Model(const nlohmann::json& config) : graph(graph_of(config)) {
     for (const auto& [name, shape] : graph.expected_tensors()) tensors[name] = {DType::F16, shape};
