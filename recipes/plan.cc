@@ -46,6 +46,7 @@ LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
     plan.quantized = true;
     plan.rule = i;
     plan.scheme = recipe.rules[i].scheme;
+    if (recipe.rules[i].activations) plan.activations = recipe.rules[i].activations->scheme;
     plan.group_index = reorders_groups(recipe.rules[i]);
     return plan;
   }
@@ -102,10 +103,9 @@ void check_fused(const Block& block, const std::vector<LinearPlan>& linears) {
   for (const LinearPlan& plan : linears) {
     const auto [entry, inserted] = first.emplace(fused_with(*plan.linear), &plan);
     const LinearPlan& other = *entry->second;
-    if (inserted || (other.quantized == plan.quantized && (!plan.quantized || other.scheme == plan.scheme)))
-      continue;
+    if (inserted || other.same_scheme(plan)) continue;
     const auto text = [](const LinearPlan& p) {
-      return p.quantized ? p.scheme.describe() : std::string("floating point");
+      return p.quantized ? p.describe() : std::string("floating point");
     };
     user_error(
         "{}: '{}' would be {} but '{}' {}; linears that read one input, and the experts of a block, are "
@@ -126,19 +126,42 @@ std::vector<std::string> check_experts(const Plan& plan) {
         if (kept == nullptr) kept = &linear;
       } else if (quantized == nullptr) {
         quantized = &linear;
-      } else if (linear.scheme != quantized->scheme) {
+      } else if (!linear.same_scheme(*quantized)) {
         user_error(
             "'{}' would be {} but '{}' {}; transformers and vLLM read all experts of a model by one scheme",
-            quantized->linear->name, quantized->scheme.describe(), linear.linear->name,
-            linear.scheme.describe());
+            quantized->linear->name, quantized->describe(), linear.linear->name, linear.describe());
       }
     }
+  }
+  if (quantized != nullptr && quantized->activations) {
+    return {
+        fmt::format("experts with quantised activations ('{}'): vLLM reads such an artefact, but "
+                    "transformers (5.17) reads "
+                    "experts with weights alone",
+                    quantized->linear->name)};
   }
   if (kept == nullptr) return {};
   return {fmt::format(
       "experts stay in floating point beside quantised linears ('{}'): vLLM reads such an artefact, but "
       "transformers (5.17) looks for quantised experts only and leaves these at random values",
       kept->linear->name)};
+}
+
+/// A transform acts where a scale can move into a quantised linear; none in the whole model is a slip.
+void check_transforms(const Recipe& recipe, const ModelGraph& graph, const Plan& plan) {
+  if (recipe.transforms.empty()) return;
+  std::set<std::string> quantized;
+  for (const PlannedLinear& linear : plan.quantized()) quantized.insert(linear.name);
+  for (const Block& block : graph.blocks) {
+    for (const ScaleEdge& edge : block.edges) {
+      const auto consumers = block.consumers(edge);
+      if (std::ranges::any_of(consumers, [&](const Linear* l) { return quantized.contains(l->name); }))
+        return;
+    }
+  }
+  user_error(
+      "{}: transforms: no scale can move into any of the linears that the rules quantise; leave out '{}'",
+      recipe.file, recipe.transforms.front().name);
 }
 
 PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
@@ -151,7 +174,9 @@ PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
           linear.role,
           linear.input.expert.has_value(),
           plan.group_index,
-          linear.bias};
+          linear.bias,
+          /*outliers=*/0,
+          plan.activations};
 }
 
 OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& target,
@@ -246,6 +271,7 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
   }
   plan.lm_head = plan_linear(recipe, graph.lm_head);
   if (plan.quantized().empty()) user_error("{}: the recipe quantises no linear of this model", recipe.file);
+  check_transforms(recipe, graph, plan);
   plan.warnings = check_experts(plan);
   for (const auto& [name, info] : tensors) plan.input_bytes += info.nbytes();
   for (const std::string& format : recipe.output.formats) {
@@ -264,6 +290,14 @@ std::string describe_experts(const ExpertsConfig& experts, const ExpertPolicy& p
   return fmt::format(
       "experts    {} in each of {} blocks, {} for a token; one that fewer than {} tokens reach is {} ({})\n",
       experts.count, sparse, experts.per_token, policy.min_tokens, fallback, name_of(policy.fallback));
+}
+
+/// The grids of a rule's weights and inputs, and how a static one of inputs is found.
+std::string describe_rule(const Rule& rule) {
+  if (!rule.activations) return rule.scheme.describe();
+  const std::string text = with_input(rule.scheme.describe(), rule.activations->scheme);
+  if (rule.activations->scheme.dynamic) return text;
+  return fmt::format("{} ({})", text, name_of(rule.activations->observer.method));
 }
 
 }  // namespace
@@ -286,7 +320,7 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
     }
     const Rule& rule = recipe.rules[i];
     text += fmt::format("rule {}     {} -> {} linears, {}, solver {}\n", i, join_words(rule.targets), count,
-                        rule.scheme.describe(), rule.solver.name);
+                        describe_rule(rule), rule.solver.name);
   }
   for (const AlgorithmChoice& transform : recipe.transforms) {
     text += fmt::format("transform  {} over {} edges a block\n", transform.name,

@@ -28,6 +28,19 @@ nlohmann::json describe(const Scheme& scheme) {
   return result;
 }
 
+nlohmann::json describe(const ActivationTask& task) {
+  const ActivationScheme& scheme = task.scheme;
+  nlohmann::json result = {{"type", scheme.type},
+                           {"bits", scheme.bits},
+                           {"dynamic", scheme.dynamic},
+                           {"per", name_of(scheme.per)},
+                           {"symmetric", scheme.symmetric}};
+  if (scheme.dynamic) return result;
+  result["observer"] = name_of(task.observer.method);
+  if (task.observer.method == ActivationObserver::percentile) result["percentile"] = task.observer.percentile;
+  return result;
+}
+
 /// Keys that were not given have no value that could be written instead.
 nlohmann::json describe(const DataSource& source) {
   nlohmann::json result = {{"path", source.path.string()}};
@@ -76,6 +89,7 @@ nlohmann::json Recipe::to_json() const {
   for (const Rule& rule : rules) {
     json entry = {{"targets", rule.targets}};
     entry["scheme"] = describe(rule.scheme);
+    entry["activations"] = rule.activations ? describe(*rule.activations) : json();
     entry["solver"] = describe(rule.solver);
     result["rules"].push_back(std::move(entry));
   }

@@ -42,8 +42,12 @@ void add_schemes(const ModelFolder& model, ModelFacts& facts) {
     for (const Linear& linear : block.linears) {
       const auto scheme = model.schemes.find(linear.name);
       if (scheme == model.schemes.end()) continue;
-      SchemeTotals& totals = facts.schemes[scheme->second.describe()];
-      facts.scheme_of[linear.name] = scheme->second.describe();
+      const auto input = model.activations.find(linear.name);
+      const std::string text =
+          with_input(scheme->second.describe(),
+                     input == model.activations.end() ? std::nullopt : std::optional(input->second));
+      SchemeTotals& totals = facts.schemes[text];
+      facts.scheme_of[linear.name] = text;
       totals.linears += 1;
       totals.weights += linear.out * linear.in;
       const std::string prefix = linear.name + ".";

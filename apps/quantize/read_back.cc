@@ -28,6 +28,8 @@ std::string hash_of(const QuantizedTensor& tensor) {
   for (const at::Tensor& part : parts) {
     text += part.defined() ? content_hash(bytes_of(part.contiguous())) : "-";
   }
+  if (tensor.input && !tensor.input->scheme.dynamic)
+    text += fmt::format(" {} {}", tensor.input->scale, tensor.input->zero_point);
   return text;
 }
 

@@ -35,6 +35,11 @@ Report::Totals totals_of(const Plan& plan, int64_t parameters) {
   return totals;
 }
 
+std::string scheme_of(const QuantizedTensor& tensor) {
+  return with_input(tensor.scheme.describe(),
+                    tensor.input ? std::optional(tensor.input->scheme) : std::nullopt);
+}
+
 /// The exponent of the fold that a linear's input went through; an expert's rows of mlp_in come from the norm
 /// that all share.
 const double* ratio_of(const std::map<Input, double>& ratios, const Input& input) {
@@ -116,7 +121,7 @@ void RunReport::add_block(const BlockOutcome& outcome) {
     const Linear& linear = *result.linear;
     Report::LinearRow row{.name = linear.name,
                           .role = std::string(name_of(linear.role)),
-                          .scheme = result.quantized.scheme.describe(),
+                          .scheme = scheme_of(result.quantized),
                           .solver = {},
                           .bits_per_weight = result.quantized.bits_per_weight(),
                           .weight_relative_mse = result.distortion.weight_relative_mse,

@@ -84,14 +84,34 @@ void BlockPass::calibrate(Slot slot, const Produce& produce) {
   InputStats stats = collector->finish(&solver_.checks());
   collector.reset();  // its sums are as large as the statistics
   const bool before_experts = block_.experts && slot == Slot::mlp_in;
-  solver_.fold(input, stats, [&](const at::Tensor& scales) {
-    // The unquantised model's values are as they were: its weights are not folded.
-    if (job_.propagate == Propagate::quantised) observed_.folded(slot, scales);
-    if (before_experts) divisors_.push_back(scales);
-  });
+  std::vector<at::Tensor> divisors;
+  solver_.fold(
+      input, stats,
+      [&](const at::Tensor& scales) {
+        // The unquantised model's values are as they were: its weights are not folded.
+        if (job_.propagate == Propagate::quantised) observed_.folded(slot, scales);
+        divisors.push_back(scales);
+      },
+      [&](InputStats& unknown) { observe_lost(slot, divisors, unknown); });
+  if (solver_.lost(followers, stats) != StatSet{}) observe_lost(slot, divisors, stats);
+  if (before_experts) divisors_ = divisors;
   if (!readers.empty()) solver_.solve(readers, stats);
   if (before_experts) mlp_in_ = std::move(stats);
   release_free_memory();  // what statistics and solvers took must not add up
+}
+
+void BlockPass::observe_lost(Slot slot, const std::vector<at::Tensor>& divisors, InputStats& stats) {
+  const StatSet wanted = stats.lost;
+  StatsCollector collector =
+      collector_for(wanted, block_.reading(slot).front()->in, fmt::format("{}, folded", name_of(slot)));
+  sweep([&](RowRange rows) {
+    at::Tensor values = observed_.again(slot, rows);
+    if (job_.propagate == Propagate::reference) {  // the unquantised model's weights are not folded
+      for (const at::Tensor& scales : divisors) values = values / scales;
+    }
+    collector.observe(values, counted(rows));
+  });
+  stats.recover(wanted, collector.finish());
 }
 
 void BlockPass::calibrate_experts(const Progress& progress) {

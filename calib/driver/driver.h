@@ -36,6 +36,7 @@
 #include "algorithms/algorithm.h"
 #include "calib/driver/expert_policy.h"
 #include "calib/driver/propagate.h"
+#include "calib/stats/activation_range.h"
 #include "lib/activations/activation_store.h"
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
@@ -47,6 +48,7 @@ namespace lathe {
 struct LinearTask {
   const Solver* solver = nullptr;
   Scheme scheme;
+  std::optional<ActivationTask> activations = std::nullopt;  // none: its input stays in floating point
 };
 
 /// Where a run keeps its activations. Results are the same bytes whatever stands here.

@@ -26,9 +26,18 @@ class InputSolver {
   std::vector<size_t> followers(const Input& input) const;
   /// What transforms, these linears' solvers and the report ask for.
   StatSet needs(const std::vector<size_t>& readers) const;
+  /// What their solvers and their inputs' grids ask for: what solve() reads.
+  StatSet solvers_need(const std::vector<size_t>& readers) const;
   /// Folds along the edges into this input; `stats` are its statistics and become those after the folds.
   /// `folded` hears of each fold that took effect, with the scales that the input's channels were divided by.
-  void fold(const Input& input, InputStats& stats, const std::function<void(const at::Tensor&)>& folded);
+  /// `observe_again` is asked for what a fold left unknown and the next transform needs: of the input as it
+  /// is then. What solve() needs of that (lost()) is the caller's to observe again before.
+  void fold(const Input& input, InputStats& stats, const std::function<void(const at::Tensor&)>& folded,
+            const std::function<void(InputStats&)>& observe_again);
+  /// Statistics that folds left unknown and solve() needs.
+  StatSet lost(const std::vector<size_t>& readers, const InputStats& stats) const {
+    return stats.lost & solvers_need(readers);
+  }
   /// Leaves the edges into this input as they are; the outcome says why.
   void leave_edges(const Input& input, const std::string& note);
   /// Solves linears that read one input. `event`, where not empty, stands in the outcome of each.

@@ -3,7 +3,9 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "formats/safetensors/checkpoint.h"
 #include "formats/targets/packed_reader.h"
@@ -19,6 +21,9 @@ class CompressedTensorsReader final : public PackedReader {
   /// tensors.
   CompressedTensorsReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph);
 
+  std::map<std::string, ActivationScheme> activations() const override { return activations_; }
+  std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override;
+
   /// Unpacks one of them. UserError for a scale that is not finite and positive.
   QuantizedTensor read(const std::string& linear) const override;
 
@@ -27,7 +32,10 @@ class CompressedTensorsReader final : public PackedReader {
   std::map<std::string, TensorInfo> unpacked_tensors() const override;
 
  private:
+  bool is_int_quantized(const std::string& linear) const { return activations_.contains(linear); }
   void check_packed(const Linear& linear, const Scheme& scheme) const;
+  void check_int_quantized(const Linear& linear) const;
+  void check_scale(const std::string& name, std::vector<int64_t> shape) const;
   void check_tensor(const std::string& name, const TensorInfo& expected) const;
   void check_shape_tensor(const Linear& linear) const;
   void check_names(const Linear& linear, const Scheme* scheme) const;
@@ -35,6 +43,7 @@ class CompressedTensorsReader final : public PackedReader {
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   DType float_dtype_;
+  std::map<std::string, ActivationScheme> activations_;
   std::map<std::string, Linear> linears_;
 };
 

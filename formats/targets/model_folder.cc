@@ -34,6 +34,10 @@ class FolderWeights : public WeightSource {
     return is_packed(name) ? load(name) : read_stored_tensor(*checkpoint_, name);
   }
 
+  std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override {
+    return packed_ == nullptr ? std::nullopt : packed_->input_quantizer(linear);
+  }
+
   at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const override {
     if (is_packed(name)) return WeightSource::load_rows(name, rows);
     return read_float_rows(*checkpoint_, name, rows);
@@ -73,7 +77,7 @@ std::shared_ptr<const PackedReader> open_packed(const std::string& method,
     return std::make_shared<const CompressedTensorsReader>(checkpoint, graph);
   if (method == "spqr") return std::make_shared<const SpqrReader>(checkpoint, graph);
   user_error(
-      "{}: quantization_config.quant_method: expected compressed-tensors (format pack-quantized) or spqr, "
+      "{}: quantization_config.quant_method: expected compressed-tensors or spqr, "
       "found {}; use an artefact of that kind, or the original floating-point model",
       (checkpoint->folder() / "config.json").string(), quote_text(method));
 }
@@ -123,6 +127,7 @@ ModelFolder open_model_folder(const std::filesystem::path& folder) {
   if (result.quantized) {
     result.packed = open_packed(*method, result.checkpoint, result.graph);
     result.schemes = result.packed->schemes();
+    result.activations = result.packed->activations();
     check_tensors(result.graph, result.packed->unpacked_tensors(), folder.string());
   } else {
     check_tensors(result.graph, checkpoint.tensors(), folder.string());

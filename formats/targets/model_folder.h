@@ -22,6 +22,8 @@ struct ModelFolder {
   bool quantized = false;
   /// Packed linears by module name, unpacked on demand; empty for a floating-point folder.
   std::map<std::string, Scheme> schemes;
+  /// Of those whose input is quantised, too.
+  std::map<std::string, ActivationScheme> activations;
   /// Null for a floating-point folder.
   std::shared_ptr<const PackedReader> packed;
 

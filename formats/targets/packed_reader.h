@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "lib/numeric/quantized_tensor.h"
@@ -15,6 +16,12 @@ class PackedReader {
 
   /// The packed linears by module name.
   const std::map<std::string, Scheme>& schemes() const { return schemes_; }
+
+  /// Those among them whose input is quantised, too, ...
+  virtual std::map<std::string, ActivationScheme> activations() const { return {}; }
+  /// ... and how, of any linear; nothing where its input stays in floating point. UserError for a static
+  /// scale that is not finite and positive.
+  virtual std::optional<InputQuantizer> input_quantizer(const std::string&) const { return std::nullopt; }
 
   /// Unpacks one of them. UserError for a scale that means nothing.
   virtual QuantizedTensor read(const std::string& linear) const = 0;

@@ -47,6 +47,7 @@ CudaLibrary open_cuda_library(const std::filesystem::path& path) {
   find(library, "lathe_cuda_rms_norm", path, found.rms_norm);
   find(library, "lathe_cuda_rotate_heads", path, found.rotate_heads);
   find(library, "lathe_cuda_gated_product", path, found.gated_product);
+  find(library, "lathe_cuda_fake_quantize_input", path, found.fake_quantize_input);
   find(library, "lathe_cuda_error_text", path, found.error_text);
   return found;
 }

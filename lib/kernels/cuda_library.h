@@ -10,6 +10,7 @@
 #include "lib/kernels/cuda/group_quant_cuda.h"
 #include "lib/kernels/cuda/group_search_cuda.h"
 #include "lib/kernels/cuda/hqq_cuda.h"
+#include "lib/kernels/cuda/input_quant_cuda.h"
 #include "lib/kernels/cuda/spqr_group_cuda.h"
 #include "lib/kernels/cuda/statistics_cuda.h"
 #include "lib/kernels/cuda/transformer_cuda.h"
@@ -35,6 +36,7 @@ struct CudaLibrary {
   decltype(&lathe_cuda_rms_norm) rms_norm = nullptr;
   decltype(&lathe_cuda_rotate_heads) rotate_heads = nullptr;
   decltype(&lathe_cuda_gated_product) gated_product = nullptr;
+  decltype(&lathe_cuda_fake_quantize_input) fake_quantize_input = nullptr;
   decltype(&lathe_cuda_error_text) error_text = nullptr;
 
   /// Throws InternalError with the kernel's name and CUDA's reason where code is not 0.

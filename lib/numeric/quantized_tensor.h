@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "lib/numeric/activation_scheme.h"
 #include "lib/numeric/outliers.h"
 #include "lib/numeric/scheme.h"
 
@@ -32,6 +33,9 @@ struct QuantizedTensor {
   at::Tensor group_index = {};  // Int [in] in [0, groups), each group g times (g_idx); undefined: i / g
   std::optional<SecondLevel> second_level = {};  // with Scheme::scale_grid; zero_points are then Float
   std::optional<Outliers> outliers = {};
+
+  std::optional<InputQuantizer> input =
+      std::nullopt;  // what the linear's input passes through; none: nothing
 
   int64_t rows() const { return codes.size(0); }
   int64_t cols() const { return codes.size(1); }

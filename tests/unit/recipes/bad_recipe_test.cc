@@ -35,6 +35,7 @@ std::string message_of(const std::string& text, const std::vector<std::string>& 
 std::string with_rule(const std::string& head) { return head + "rules: [{}]\n"; }
 std::string scheme(const std::string& text) { return "rules:\n  - {scheme: {" + text + "}}\n"; }
 std::string solver(const std::string& text) { return "rules:\n  - solver: " + text + "\n"; }
+std::string activations(const std::string& text) { return "rules:\n  - {activations: " + text + "}\n"; }
 std::string targets(const std::string& text) { return "rules:\n  - targets: " + text + "\n"; }
 std::string transform(const std::string& text) { return with_rule("transforms:\n  - " + text + "\n"); }
 
@@ -357,6 +358,37 @@ std::vector<BadRecipe> name_errors() {
        solver("{rtn: {}, toy: {}}"),
        "r.yaml:2:23: rules[0].solver: expected a map with one solver",
        {"'toy'"}},
+      {"activations_key", activations("{bit: 8}"), "r.yaml:2:20: rules[0].activations", {"'bit'", "bits"}},
+      {"activations_bits", activations("{bits: 4}"), "r.yaml:2:26: rules[0].activations.bits", {"8"}},
+      {"activations_type", activations("{type: fp8}"), "r.yaml:2:26: rules[0].activations.type", {"int"}},
+      {"activations_per",
+       activations("{per: row}"),
+       "r.yaml:2:25: rules[0].activations.per: expected token or tensor",
+       {"found 'row'"}},
+      {"activations_dynamic_tensor",
+       activations("{per: tensor}"),
+       "r.yaml:2:19: rules[0].activations: dynamic activations per tensor",
+       {"use per: token"}},
+      {"activations_static_token",
+       activations("{dynamic: false, per: token}"),
+       "r.yaml:2:19: rules[0].activations: static activations per token",
+       {"use per: tensor"}},
+      {"observer_of_dynamic_activations",
+       activations("{observer: mse}"),
+       "r.yaml:2:30: rules[0].activations.observer: expected no such key where dynamic is true",
+       {}},
+      {"unknown_observer",
+       activations("{dynamic: false, observer: max}"),
+       "r.yaml:2:46: rules[0].activations.observer: expected minmax or percentile or mse or kl",
+       {"found 'max'"}},
+      {"percentile_without_its_observer",
+       activations("{dynamic: false, percentile: 99}"),
+       "r.yaml:2:48: rules[0].activations.percentile: expected no such key where observer is minmax",
+       {}},
+      {"observer_of_magnitudes",
+       activations("{dynamic: false, symmetric: false, observer: mse}"),
+       "r.yaml:2:19: rules[0].activations: observer mse looks at magnitudes",
+       {}},
       {"word_for_a_number",
        solver("{toy: {alpha: atuo}}"),
        "r.yaml:2:27: rules[0].solver.toy.alpha: expected a number from 0 to 1, or auto",
