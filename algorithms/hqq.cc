@@ -26,10 +26,11 @@
 // - Scale and zero point are rounded to the type in which they are stored before each error is measured.
 // - Groups of a range below 1e-4 get scale 1 in the library, and lose their values; here every range has its
 // scale.
-// - scale: fitted regresses w - e on q, which gives the scale along with the zero point: (sp2) for both. The
-// library
-//   keeps the scale. `range` gives the iteration another start than the group's minimum and maximum, as its
-//   experimental scale_gridsearch does; a transform may offer one (AWQ's clip).
+// - scale: fitted (the default) regresses w - e on q, which gives the scale along with the zero point: (sp2)
+// for
+//   both, and a lower error at the same cost. scale: fixed is the paper's. `range` gives the iteration
+//   another start than the group's minimum and maximum; a transform may offer one (AWQ's clip). (The library
+//   has a search around the scale, scale_gridsearch, off and experimental.)
 // - Integer zero points (zero_point: integer), for files that hold no others: the real optimum's two
 // neighbours and
 //   plain rounding's zero point, each with its scale fitted where `scale` says so; the best of the three.
@@ -138,7 +139,7 @@ std::vector<OptionSpec> make_options() {
        {}},
       {"early_stop", true, "a group is done when a step lowers its mean |error| no more", 0, 0, {}},
       {"scale",
-       std::string("fixed"),
+       std::string("fitted"),
        "fixed: only the zero point is fitted, as in the paper; fitted: the scale along with it",
        0,
        0,

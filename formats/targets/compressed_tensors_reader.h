@@ -6,12 +6,13 @@
 #include <string>
 
 #include "formats/safetensors/checkpoint.h"
+#include "formats/targets/packed_reader.h"
 #include "lib/model/graph.h"
 #include "lib/numeric/quantized_tensor.h"
 
 namespace lathe {
 
-class CompressedTensorsReader {
+class CompressedTensorsReader : public PackedReader {
  public:
   /// Parses the checkpoint's quantization_config and checks names, shapes and dtypes of every packed tensor
   /// against the graph. UserError naming file, tensor or key. Reads nothing but headers and the weight_shape
@@ -19,14 +20,14 @@ class CompressedTensorsReader {
   CompressedTensorsReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph);
 
   /// The packed linears by module name.
-  const std::map<std::string, Scheme>& schemes() const { return schemes_; }
+  const std::map<std::string, Scheme>& schemes() const override { return schemes_; }
 
   /// Unpacks one of them. UserError for a scale that is not finite and positive.
-  QuantizedTensor read(const std::string& linear) const;
+  QuantizedTensor read(const std::string& linear) const override;
 
   /// The checkpoint's tensors with those of each packed linear replaced by the "<linear>.weight" they stand
   /// for.
-  std::map<std::string, TensorInfo> unpacked_tensors() const;
+  std::map<std::string, TensorInfo> unpacked_tensors() const override;
 
  private:
   void check_packed(const Linear& linear, const Scheme& scheme) const;

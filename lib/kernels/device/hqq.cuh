@@ -82,13 +82,17 @@ LATHE_HOST_DEVICE float hqq_stored_scale(float scale, const HqqSettings& setting
 LATHE_HOST_DEVICE bool hqq_finite(float x) { return x * 0.0f == 0.0f; }
 
 /// Where the iteration starts with real zero points: the grid's ends at the group's ends. A group of one
-/// value stores that value in its zero point. No finer than the zero point's own rounding, 2^-11 of the
-/// values.
+/// value has that value as its scale. No finer than the zero point's own rounding, 2^-11 of the values.
 LATHE_HOST_DEVICE ScaleZero hqq_start(float lo, float hi, const HqqSettings& settings) {
   ScaleZero start;
   const float largest = fabsf(lo) > fabsf(hi) ? fabsf(lo) : fabsf(hi);
+  if (hi == lo) {
+    start.scale = lo == 0 ? 1.0f : hqq_stored_scale(largest, settings);
+    start.zero = settings.qmin + (lo == 0 ? 0.0f : lo > 0 ? -1.0f : 1.0f);
+    return start;
+  }
   const float finest = largest * (1.0f / 2048.0f), spanning = (hi - lo) / (settings.qmax - settings.qmin);
-  start.scale = hi == lo ? 1.0f : hqq_stored_scale(spanning > finest ? spanning : finest, settings);
+  start.scale = hqq_stored_scale(spanning > finest ? spanning : finest, settings);
   start.zero = hqq_stored_zero(settings.qmin - lo / start.scale, settings);
   return start;
 }

@@ -60,8 +60,9 @@ TEST(Hqq, GivesTheLibrarysAnswerForAGroup) {
     const auto values = golden.at("weights").get<std::vector<float>>();
     const int bits = golden.at("bits");
     const at::Tensor weight = at::tensor(values).view({1, -1});
-    const QuantizedTensor result = solve(problem_of(weight, scheme_of(bits, -1), DType::F32),
-                                         {{"lp_norm", golden.at("lp_norm").get<double>()}});
+    const QuantizedTensor result =
+        solve(problem_of(weight, scheme_of(bits, -1), DType::F32),
+              {{"lp_norm", golden.at("lp_norm").get<double>()}, {"scale", std::string("fixed")}});
     EXPECT_NEAR(result.scales.item<double>() / golden.at("scale").get<double>(), 1, 1e-5);
     // Two ends of one rounding step apart, an iteration goes two ways; both are the algorithm's answers.
     const double zero = golden.at("zero").get<double>() + (1 << (bits - 1)) * -1.0;
@@ -81,7 +82,8 @@ TEST(Hqq, AgreesWithTheReference) {
   for (const double width : {0.02, 1.0, 40.0}) {
     for (const int bits : {1, 2, 3, 4, 8}) {
       const at::Tensor weight = at::randn({24, 48}) * width;
-      const QuantizedTensor result = solve(problem_of(weight, scheme_of(bits, 48), DType::F32));
+      const QuantizedTensor result =
+          solve(problem_of(weight, scheme_of(bits, 48), DType::F32), {{"scale", std::string("fixed")}});
       for (int64_t row = 0; row < weight.size(0); ++row, ++groups) {
         const at::Tensor values = weight[row].to(at::kDouble).contiguous();
         const double* const first = values.const_data_ptr<double>();
@@ -181,7 +183,7 @@ TEST(Hqq, RowsDontDependOnEachOther) {
 TEST(Hqq, TakesAnOfferedRange) {
   LinearProblem problem = problem_of(at::linspace(-1, 1, 32).view({1, 32}), scheme_of(4, 32));
   problem.range = GroupRange{at::full({1, 1}, -0.5f), at::full({1, 1}, 0.5f)};
-  EXPECT_NEAR(solve(problem).scales.item<double>(), 1.0 / 15, 1e-4);
+  EXPECT_NEAR(solve(problem, {{"scale", std::string("fixed")}}).scales.item<double>(), 1.0 / 15, 1e-4);
 }
 
 TEST(Hqq, ZeroRowsAndConstantGroupsAreExact) {
