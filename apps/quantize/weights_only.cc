@@ -40,14 +40,23 @@ std::string model_type_of(const Checkpoint& checkpoint) {
 /// What needs statistics of activations; empty where nothing does.
 std::string needs_data(const Recipe& recipe) {
   const Algorithms algorithms = make_algorithms(recipe);
-  for (size_t i = 0; i < algorithms.transforms.size(); ++i) {
-    // A transform moves scales between linears, which only a model that is known can tell.
-    return "transform " + recipe.transforms[i].name;
-  }
+  // A transform moves scales between linears, which only a model that is known can tell.
+  if (!recipe.transforms.empty()) return "transform " + recipe.transforms.front().name;
   for (size_t i = 0; i < algorithms.solvers.size(); ++i) {
     if (algorithms.solvers[i]->needs() != StatSet{}) return "solver " + recipe.rules[i].solver.name;
   }
   return {};
+}
+
+/// A family that Lathe doesn't know may be a slip, so going without the model is for the user to say.
+void refuse_unknown_family(const Recipe& recipe) {
+  const Checkpoint checkpoint = Checkpoint::open(recipe.model);
+  const std::string type = model_type_of(checkpoint);
+  if (!checkpoint.config().contains("model_type") || is_known_family(type)) return;
+  user_error(
+      "{}: {}; nothing in this recipe needs activations: with `calibration: null` each weight is quantised "
+      "by itself",
+      (recipe.model / "config.json").string(), unsupported_family_message(type));
 }
 
 /// A model whose weights can be looked at one by one.
@@ -183,7 +192,8 @@ bool is_weights_only(const Recipe& recipe) {
     user_error("{}: calibration: null, but {} works on activations; give `calibration.data` or --calib",
                recipe.file, needs);
   }
-  return needs.empty() && !is_known_family(model_type_of(Checkpoint::open(recipe.model)));
+  if (needs.empty()) refuse_unknown_family(recipe);
+  return false;
 }
 
 void run_weights_only(const RunRequest& request, Recipe recipe) {

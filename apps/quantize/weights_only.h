@@ -6,9 +6,9 @@
 
 namespace lathe {
 
-/// Is this such a run? It is where the recipe says `calibration: null`, and where Lathe doesn't know the
-/// model's family but no algorithm of the recipe needs statistics. UserError for `calibration: null` with an
-/// algorithm that does, naming it.
+/// Does the recipe say `calibration: null`? UserError where an algorithm of it works on activations, naming
+/// it. And where the recipe has calibration data that nothing needs, for a family that Lathe can't run:
+/// `calibration: null` would do.
 bool is_weights_only(const Recipe& recipe);
 
 /// Checkpoint in, artefact and report out (or only the plan, with --dry-run). Memory: one weight at a time,

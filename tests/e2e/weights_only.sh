@@ -47,9 +47,10 @@ for name, tensor in model.items():
         assert torch.equal(tensor, rtn[name]) and torch.equal(tensor, hqq[name]) and tensor.dtype == rtn[name].dtype, name
 PY
 
-# Without `calibration: null` too, since nothing in the recipe needs it; an algorithm that does is refused.
-"$QUANTIZE" --recipe recipes/rtn.yaml --model "$scratch/model" --device cpu --quiet --output "$scratch/shipped" --set 'rules[0].scheme.group_size=32'
-holds "$scratch/shipped/report.json" "any('\`evaluate\` is left out' in w for w in r['warnings'])"
+# What is left out is said; what can't be is refused.
+run evaluated --quiet --set 'evaluate={text: data/text/evaluation.txt}'
+holds "$scratch/evaluated/report.json" "any('\`evaluate\` is left out' in w for w in r['warnings']) and r['evaluation'] is None"
+refuses 2 'with `calibration: null` each weight' "$QUANTIZE" --recipe recipes/rtn.yaml --model "$scratch/model" --device cpu --output "$scratch/no"
 refuses 2 "model_type 'zebra2' is not supported" "$QUANTIZE" --recipe recipes/awq.yaml --model "$scratch/model" --device cpu --quiet --output "$scratch/no"
 refuses 2 "works on activations" run no --set 'transforms=[{awq: {}}]'
 refuses 2 "'/experts/' matches no linear" run no --set 'rules=[{targets: [/experts/]}]'
