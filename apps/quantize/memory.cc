@@ -60,8 +60,10 @@ MemoryBytes plan_weights_memory(const MemoryLimits& limits, int64_t weights, c10
   // FP32 as read, contiguous, the error's two chunks, the codes and what packs them (32 bits for each,
   // twice).
   constexpr uint64_t kBytesPerWeight = 4 + 4 + 4 + 1 + 8;
+  constexpr uint64_t kWriterBytes = uint64_t{16}
+                                    << 20;  // pieces of tensors that are copied, headers, the report
   const uint64_t at_once = kBytesPerWeight * static_cast<uint64_t>(weights);
-  MemoryBytes peak{base_ram() + at_once, device.is_cuda() ? at_once : 0, 0};
+  MemoryBytes peak{base_ram() + kWriterBytes + at_once, device.is_cuda() ? at_once : 0, 0};
   choose_way({peak}, limits, "quantisation");
   return peak;
 }

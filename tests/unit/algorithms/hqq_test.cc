@@ -119,7 +119,8 @@ TEST(Hqq, IsNeverWorseThanItsStart) {
             const at::Tensor error = group_error(result, weight);
             EXPECT_TRUE((error <= start * 1.00001).all().item<bool>())
                 << result.scheme.describe() << " " << fitted << " stop " << stop;
-            if (real) EXPECT_LT(error.sum().item<double>(), 0.99 * start.sum().item<double>());
+            if (!real || !stop) continue;
+            EXPECT_LT(error.sum().item<double>(), 0.999 * start.sum().item<double>());
           }
         }
       }
@@ -183,7 +184,7 @@ TEST(Hqq, RowsDontDependOnEachOther) {
 TEST(Hqq, TakesAnOfferedRange) {
   LinearProblem problem = problem_of(at::linspace(-1, 1, 32).view({1, 32}), scheme_of(4, 32));
   problem.range = GroupRange{at::full({1, 1}, -0.5f), at::full({1, 1}, 0.5f)};
-  EXPECT_NEAR(solve(problem, {{"scale", std::string("fixed")}}).scales.item<double>(), 1.0 / 15, 1e-4);
+  EXPECT_NEAR(solve(problem).scales.item<double>(), 1.0 / 15, 1e-4);
 }
 
 TEST(Hqq, ZeroRowsAndConstantGroupsAreExact) {
