@@ -65,6 +65,8 @@ class Solver {
   virtual StatSet needs() const = 0;
   /// One result per linear, in order. A NaN or a refused input is a UserError naming the linear.
   virtual std::vector<SolveResult> solve(const SharedInputProblem& problem) const = 0;
+  /// Do its answers under this scheme come with QuantizedTensor::group_index?
+  virtual bool reorders_groups(const Scheme&) const { return false; }
 };
 
 /// What a solver refuses that rounds rows to integer grids of at least two bits; it names those that don't.

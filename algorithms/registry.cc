@@ -2,6 +2,7 @@
 // these.
 #include "algorithms/algorithm.h"
 #include "algorithms/awq.h"
+#include "algorithms/gptq.h"
 #include "algorithms/hqq.h"
 #include "algorithms/rtn.h"
 #include "algorithms/smoothquant.h"
@@ -29,6 +30,8 @@ const std::vector<TransformEntry>& transforms() {
 const std::vector<SolverEntry>& solvers() {
   static const std::vector<SolverEntry> rows = {
       {"rtn", "round to nearest", rtn_options(), make_rtn},
+      {"gptq", "rounding with error feedback through the inverse Hessian (arXiv 2210.17323)", gptq_options(),
+       make_gptq},
       {"hqq", "half-quadratic fit of zero points, without calibration data (mobiusml.github.io/hqq_blog)",
        hqq_options(), make_hqq, hqq_refuses},
   };

@@ -10,78 +10,30 @@
 
 #include <ATen/ATen.h>
 
+#include "algorithms/group_grids.h"
 #include "algorithms/weight_range.h"
-#include "lib/base/error.h"
 #include "lib/kernels/group_quant.h"
 
 namespace lathe {
 namespace {
 
-/// Row and group of the first true element of a [out, groups] mask.
-std::pair<int64_t, int64_t> first_group(const at::Tensor& mask) {
-  const at::Tensor place = mask.nonzero()[0].cpu();
-  return {place[0].item<int64_t>(), place[1].item<int64_t>()};
-}
-
-/// A linear's grids.
-struct Grids {
-  at::Tensor weight;  // contiguous
-  GroupRange range;
-  kernels::GroupParams params;
+/// A linear's weight, contiguous, its grids, and what the report should say of them.
+struct Prepared {
+  at::Tensor weight;
+  GroupGrids grids;
 };
 
-/// Bool [2] on the device: is any range, is any scale not finite?
-at::Tensor not_finite(const Grids& grids) {
-  const at::Tensor ranges = at::isfinite(grids.range.lo).logical_and_(at::isfinite(grids.range.hi));
-  return at::stack({ranges.all(), at::isfinite(grids.params.scales).all()}).logical_not_();
+Prepared prepared(const LinearProblem& linear, const InputStats* stats, const RangeChoice& choice) {
+  check_scheme(linear);
+  const at::Tensor weight = linear.weight.contiguous();
+  if (linear.range) return {weight, grids_of(linear, offered_range(linear))};
+  const at::Tensor importance = choice.method == RangeMethod::weighted ? stats->mean_square : at::Tensor();
+  return {weight, grids_of(linear, weight_range(weight, linear.scheme, linear.scale_dtype, choice,
+                                                linear.name, importance))};
 }
 
-[[noreturn]] void refuse_range(const LinearProblem& linear, const GroupRange& range) {
-  const auto [row, group] =
-      first_group(at::isfinite(range.lo).logical_and_(at::isfinite(range.hi)).logical_not_());
-  user_error("{}: row {}, group {} of the weight holds a NaN or an infinity; the checkpoint is damaged",
-             linear.name, row, group);
-}
-
-[[noreturn]] void refuse_scale(const LinearProblem& linear, const Grids& grids) {
-  const auto [row, group] = first_group(at::isfinite(grids.params.scales).logical_not_());
-  user_error(
-      "{}: row {}, group {}: weights from {:g} to {:g} need a scale beyond {}; use more bits or BF16 scales",
-      linear.name, row, group, grids.range.lo[row][group].item<float>(),
-      grids.range.hi[row][group].item<float>(), name_of(linear.scale_dtype));
-}
-
-/// Waits for the device once, for all linears.
-void check_grids(const std::vector<LinearProblem>& linears, const std::vector<Grids>& grids) {
-  std::vector<at::Tensor> queued;
-  for (const Grids& each : grids) queued.push_back(not_finite(each));
-  const at::Tensor flags = at::stack(queued).cpu();
-  const bool* const bad = flags.const_data_ptr<bool>();
-  for (size_t k = 0; k < grids.size(); ++k) {
-    if (bad[2 * k]) refuse_range(linears[k], grids[k].range);
-    if (bad[2 * k + 1]) refuse_scale(linears[k], grids[k]);
-  }
-}
-
-GroupRange range_of(const LinearProblem& linear, const at::Tensor& weight, const RangeChoice& choice) {
-  if (!linear.range) return weight_range(weight, linear.scheme, linear.scale_dtype, choice, linear.name);
-  const std::vector<int64_t> shape = {weight.size(0), linear.scheme.groups(weight.size(1))};
-  LATHE_ASSERT(linear.range->lo.sizes() == shape && linear.range->hi.sizes() == shape,
-               "{}: the offered range doesn't fit the weight", linear.name);
-  return *linear.range;
-}
-
-Grids grids_of(const LinearProblem& linear, const RangeChoice& choice) {
-  if (const auto problem = linear.scheme.problem(linear.weight.size(1)))
-    user_error("{}: {}", linear.name, *problem);
-  Grids grids{linear.weight.contiguous(), {}, {}};
-  grids.range = range_of(linear, grids.weight, choice);
-  grids.params = kernels::group_params(grids.range, linear.scheme, linear.scale_dtype);
-  return grids;
-}
-
-SolveResult encoded(const LinearProblem& linear, const Grids& grids) {
-  const at::Tensor codes = kernels::group_encode(grids.weight, grids.params, linear.scheme);
+SolveResult encoded(const LinearProblem& linear, const at::Tensor& weight, const GroupGrids& grids) {
+  const at::Tensor codes = kernels::group_encode(weight, grids.params, linear.scheme);
   return {QuantizedTensor{linear.scheme, linear.scale_dtype, codes, grids.params.scales,
                           grids.params.zero_points},
           {}};
@@ -91,14 +43,20 @@ class Rtn final : public Solver {
  public:
   explicit Rtn(const Options& options) : choice_(range_choice(options)) {}
 
-  StatSet needs() const override { return {}; }
+  StatSet needs() const override { return {.mean_square = choice_.method == RangeMethod::weighted}; }
 
   std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
-    std::vector<Grids> grids;
-    for (const LinearProblem& linear : problem.linears) grids.push_back(grids_of(linear, choice_));
+    std::vector<at::Tensor> weights;
+    std::vector<GroupGrids> grids;
+    for (const LinearProblem& linear : problem.linears) {
+      Prepared ready = prepared(linear, problem.stats, choice_);
+      weights.push_back(std::move(ready.weight));
+      grids.push_back(std::move(ready.grids));
+    }
     check_grids(problem.linears, grids);
     std::vector<SolveResult> results;
-    for (size_t k = 0; k < grids.size(); ++k) results.push_back(encoded(problem.linears[k], grids[k]));
+    for (size_t k = 0; k < grids.size(); ++k)
+      results.push_back(encoded(problem.linears[k], weights[k], grids[k]));
     return results;
   }
 

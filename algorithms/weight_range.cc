@@ -22,7 +22,8 @@ struct Groups {
   at::Tensor values;
   Scheme scheme;  // group_size -1
   DType scale_dtype;
-  GroupRange full;  // [rows * groups, 1]
+  GroupRange full;        // [rows * groups, 1]
+  at::Tensor importance;  // [groups, length], where the error is weighted
 };
 
 GroupRange within(const GroupRange& full, const at::Tensor& lo, const at::Tensor& hi) {
@@ -48,7 +49,11 @@ GroupRange percentile_range(const Groups& groups, double percentile) {
 at::Tensor squared_error(const Groups& groups, const GroupRange& range) {
   const kernels::GroupParams params = kernels::group_params(range, groups.scheme, groups.scale_dtype);
   at::Tensor delta = kernels::group_fake_quantize(groups.values, params, groups.scheme);
-  return delta.sub_(groups.values).square_().sum(1, /*keepdim=*/true);
+  delta.sub_(groups.values).square_();
+  if (groups.importance.defined()) {
+    delta.view({-1, groups.importance.size(0), groups.importance.size(1)}).mul_(groups.importance);
+  }
+  return delta.sum(1, /*keepdim=*/true);
 }
 
 GroupRange mse_range(const Groups& groups, const RangeChoice& choice) {
@@ -77,6 +82,7 @@ GroupRange choose(const Groups& groups, const RangeChoice& choice) {
     case RangeMethod::percentile:
       return percentile_range(groups, choice.percentile);
     case RangeMethod::mse:
+    case RangeMethod::weighted:
       return mse_range(groups, choice);
     case RangeMethod::kl:
       return kl_range(groups);
@@ -90,6 +96,8 @@ constexpr RangeMethodRow kMethods[] = {
     {RangeMethod::minmax, "minmax", "the smallest and the largest value of each group"},
     {RangeMethod::percentile, "percentile", "all values but a part of them at the ends"},
     {RangeMethod::mse, "mse", "the range with the least squared rounding error"},
+    {RangeMethod::weighted, "weighted",
+     "the range with the least squared rounding error, each input weighted by its mean square"},
     {RangeMethod::kl, "kl",
      "the range with the least divergence of the values' distribution (groups of 512 and more)"}};
 
@@ -120,16 +128,23 @@ std::vector<std::string> method_names() {
 std::span<const RangeMethodRow> range_methods() { return kMethods; }
 
 GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
-                        const RangeChoice& choice, const std::string& name) {
+                        const RangeChoice& choice, const std::string& name, const at::Tensor& importance) {
   if (choice.method == RangeMethod::minmax) return kernels::group_min_max(weight, scheme);
   const int64_t in = weight.size(1), length = scheme.group_length(in), count = scheme.groups(in);
   check_length(choice, length, name);
+  const bool weighted = choice.method == RangeMethod::weighted;
+  LATHE_ASSERT(!weighted || (importance.defined() && importance.numel() == in),
+               "{}: range weighted got no importance of {} columns", name, in);
   GroupRange range{at::empty({weight.size(0), count}, weight.options()), {}};
   range.hi = at::empty_like(range.lo);
   const int64_t step = rows_per_chunk(weight);
   for (int64_t row = 0; row < weight.size(0); row += step) {
     throw_if_cancelled();
-    Groups groups{weight.slice(0, row, row + step).view({-1, length}), scheme, scale_dtype, {}};
+    Groups groups{weight.slice(0, row, row + step).view({-1, length}),
+                  scheme,
+                  scale_dtype,
+                  {},
+                  weighted ? importance.view({count, length}) : at::Tensor()};
     groups.scheme.group_size = -1;
     groups.full = kernels::group_min_max(groups.values, groups.scheme);
     const GroupRange chosen = choose(groups, choice);
@@ -143,7 +158,8 @@ const std::vector<OptionSpec>& range_options() {
   static const std::vector<OptionSpec> options = {
       {"range", std::string("minmax"),
        "what a group's grid spans where no transform offers a range: all values, a percentile of them, the "
-       "range with the least squared error, or (groups of 512 and more) with the least divergence",
+       "range with the least squared error, plain or weighted by the inputs' mean squares, or (groups of 512 "
+       "and more) with the least divergence",
        0, 0, method_names()},
       {"percentile",
        99.9,
@@ -154,14 +170,20 @@ const std::vector<OptionSpec>& range_options() {
        100,
        {},
        {"range", "percentile"}},
-      {"range_grid", int64_t{40}, "range mse: steps of the search", 1, 200, {}, {"range", "mse"}},
+      {"range_grid",
+       int64_t{40},
+       "range mse and weighted: steps of the search",
+       1,
+       200,
+       {},
+       {"range", "mse", "weighted"}},
       {"max_shrink",
        0.8,
-       "range mse: largest part of a range that may be given up",
+       "range mse and weighted: largest part of a range that may be given up",
        0.01,
        0.95,
        {},
-       {"range", "mse"}},
+       {"range", "mse", "weighted"}},
   };
   return options;
 }

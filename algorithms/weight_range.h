@@ -15,6 +15,7 @@ enum class RangeMethod {
   minmax,      // all values
   percentile,  // but a part of them at the ends
   mse,         // the least squared rounding error
+  weighted,    // the least squared rounding error, each column's weighted by its importance
   kl           // the least divergence of the distribution (calib/stats/clip.h)
 };
 
@@ -22,7 +23,8 @@ struct RangeChoice {
   RangeMethod method = RangeMethod::minmax;
   /// percentile: of |w| where the grid is symmetric; else the upper end, and 100 minus it the lower one.
   double percentile = 99.9;
-  /// mse: shrink factors 1 - max_shrink * i / steps, i = 0 .. steps, for both ends of [min, max] together.
+  /// mse, weighted: shrink factors 1 - max_shrink * i / steps, i = 0 .. steps, for both ends of [min, max]
+  /// together.
   int64_t steps = 40;
   double max_shrink = 0.8;
 };
@@ -39,13 +41,16 @@ struct RangeMethodRow {
 std::span<const RangeMethodRow> range_methods();
 
 /// lo <= hi of each row and group, within the group's minimum and maximum. weight: FP32 [out, in] contiguous,
-/// on any device. Each method's outcome for one group depends on that group's values only; mse on how they
-/// are rounded, too (scale type included), so a group never gets a larger error than minmax gives it. Groups
+/// on any device. Each method's outcome for one group depends on that group's values only; mse and
+/// weighted on how they are rounded, too (scale type included), so a group never gets a larger error than
+/// minmax gives it. importance: Float [in] >= 0, for weighted: E[x^2] of the inputs, which makes the sum the
+/// output error of independent inputs (llama.cpp's imatrix), or diag(H). Groups
 /// that hold a NaN or an infinity get a NaN range: the solver refuses them by name. UserError naming `name`
 /// where groups are too short: for kl's histogram, or so that the percentile leaves out less than one value,
 /// which would be minmax under another name.
 GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
-                        const RangeChoice& choice, const std::string& name);
+                        const RangeChoice& choice, const std::string& name,
+                        const at::Tensor& importance = {});
 
 /// The options of a solver that chooses ranges this way, and their values.
 const std::vector<OptionSpec>& range_options();

@@ -57,14 +57,14 @@ OptionValue read_option(const YamlField& field, const OptionSpec& spec) {
 /// out, as in a manifest, can be read.
 void check_conditions(const YamlField& item, const std::vector<OptionSpec>& specs, const Options& options) {
   for (const OptionSpec& spec : specs) {
-    const auto& [name, value] = spec.only_where;
+    const auto& [name, value, or_value] = spec.only_where;
     if (name.empty() || !item.has(spec.name)) continue;
     const bool word = options.is_word(name);
-    if (word && options.word(name) == value) continue;
+    if (word && spec.only_where.holds(options.word(name))) continue;
     if (options.all().at(spec.name) == spec.default_value) continue;
     const std::string found = word ? options.word(name) : fmt::format("{}", options.number(name));
-    item.at(spec.name).refuse(
-        fmt::format("no value where {} is {} (only {} {} reads it)", name, found, name, value));
+    item.at(spec.name).refuse(fmt::format("no value where {} is {} (only {} {}{} reads it)", name, found,
+                                          name, value, or_value.empty() ? "" : " or " + or_value));
   }
 }
 

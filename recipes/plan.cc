@@ -17,6 +17,18 @@ bool any_matches(const std::vector<std::string>& targets, const Linear& linear) 
                      [&](const std::string& target) { return target_matches(target, linear); });
 }
 
+/// Will the rule's solver give columns groups of its own choice? (A name or an option of its own, as a
+/// test's vocabulary may have them, is no solver's.)
+bool reorders_groups(const Rule& rule) {
+  for (const SolverEntry& entry : solvers()) {
+    if (entry.name != rule.solver.name) continue;
+    Options options(entry.options);
+    for (const auto& [name, value] : rule.solver.options.all()) options.set(name, value);
+    return entry.make(options)->reorders_groups(rule.scheme);
+  }
+  return false;
+}
+
 LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
   LinearPlan plan;
   plan.linear = &linear;
@@ -34,6 +46,7 @@ LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
     plan.quantized = true;
     plan.rule = i;
     plan.scheme = recipe.rules[i].scheme;
+    plan.group_index = reorders_groups(recipe.rules[i]);
     return plan;
   }
   plan.reason = "no rule matches it";
@@ -136,7 +149,8 @@ PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
           plan.scheme,
           scale_dtype,
           linear.role,
-          linear.input.expert.has_value()};
+          linear.input.expert.has_value(),
+          plan.group_index};
 }
 
 OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& target,

@@ -17,9 +17,10 @@ namespace lathe {
 struct LinearPlan {
   const Linear* linear = nullptr;  // of the graph that the plan was made from
   bool quantized = false;
-  size_t rule = 0;     // index into Recipe::rules, where quantized
-  Scheme scheme;       // where quantized
-  std::string reason;  // why it is left in floating point, where not
+  size_t rule = 0;           // index into Recipe::rules, where quantized
+  Scheme scheme;             // where quantized
+  bool group_index = false;  // where quantized: will its solver reorder groups?
+  std::string reason;        // why it is left in floating point, where not
 };
 
 /// One output format and where it goes.

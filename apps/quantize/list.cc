@@ -30,7 +30,10 @@ ordered_json json_of(const OptionSpec& spec) {
   row["default"] = json_of(spec.default_value);
   if (spec.minimum != spec.maximum) row["bounds"] = {spec.minimum, spec.maximum};
   if (!spec.choices.empty()) row["choices"] = spec.choices;
-  if (!spec.only_where.name.empty()) row["only_where"] = {{spec.only_where.name, spec.only_where.value}};
+  if (const auto& [name, value, or_value] = spec.only_where; !name.empty()) {
+    row["only_where"] = {{name, value}};
+    if (!or_value.empty()) row["only_where"][name] = {value, or_value};
+  }
   row["help"] = spec.help;
   return row;
 }

@@ -18,6 +18,7 @@ void move_to_cpu(QuantizedTensor& tensor) {
   tensor.codes = tensor.codes.cpu();
   tensor.scales = tensor.scales.cpu();
   if (tensor.zero_points.defined()) tensor.zero_points = tensor.zero_points.cpu();
+  if (tensor.group_index.defined()) tensor.group_index = tensor.group_index.cpu();
 }
 
 }  // namespace

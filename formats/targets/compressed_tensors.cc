@@ -44,6 +44,10 @@ std::optional<std::string> refuses_experts(const PlannedLinear& linear) {
 std::optional<std::string> refuses(const PlannedLinear& linear) {
   const Scheme& scheme = linear.scheme;
   if (const auto reason = refuses_experts(linear)) return reason;
+  if (linear.group_index) {
+    return "its readers refuse the group indices (weight_g_idx) of reordered groups; set the solver's "
+           "static_groups: true, or act_order: gar or none";
+  }
   if (scheme.type != "int") {
     return fmt::format("scheme type '{}' can't be stored: pack-quantized holds int only", scheme.type);
   }

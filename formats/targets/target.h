@@ -23,7 +23,8 @@ struct PlannedLinear {
   Scheme scheme;
   DType scale_dtype = DType::F16;
   LinearRole role = LinearRole::q_proj;
-  bool expert = false;  // one of those among which a router chooses
+  bool expert = false;       // one of those among which a router chooses
+  bool group_index = false;  // columns belong to groups by QuantizedTensor::group_index
 };
 
 struct Target {

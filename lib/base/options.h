@@ -11,9 +11,14 @@ namespace lathe {
 
 using OptionValue = std::variant<bool, int64_t, double, std::string>;
 
-/// The value that another option has to have: a text, or a word in place of a number.
+/// The value, or one of the two values, that another option has to have: a text, or a word in place of a
+/// number.
 struct OptionCondition {
-  std::string name, value;
+  std::string name, value, or_value = {};
+
+  bool holds(const std::string& found) const {
+    return found == value || (!or_value.empty() && found == or_value);
+  }
 };
 
 struct OptionSpec {

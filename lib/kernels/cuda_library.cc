@@ -35,6 +35,8 @@ CudaLibrary open_cuda_library(const std::filesystem::path& path) {
   find(library, "lathe_cuda_group_decode", path, found.group_decode);
   find(library, "lathe_cuda_group_fake_quantize", path, found.group_fake_quantize);
   find(library, "lathe_cuda_hqq", path, found.hqq);
+  find(library, "lathe_cuda_gptq_block_f32", path, found.gptq_block_f32);
+  find(library, "lathe_cuda_gptq_block_f64", path, found.gptq_block_f64);
   find(library, "lathe_cuda_channel_moments", path, found.channel_moments);
   find(library, "lathe_cuda_value_counts", path, found.value_counts);
   find(library, "lathe_cuda_channel_value_counts", path, found.channel_value_counts);

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "lib/kernels/cuda/gptq_block_cuda.h"
 #include "lib/kernels/cuda/group_quant_cuda.h"
 #include "lib/kernels/cuda/hqq_cuda.h"
 #include "lib/kernels/cuda/statistics_cuda.h"
@@ -20,6 +21,8 @@ struct CudaLibrary {
   decltype(&lathe_cuda_group_decode) group_decode = nullptr;
   decltype(&lathe_cuda_group_fake_quantize) group_fake_quantize = nullptr;
   decltype(&lathe_cuda_hqq) hqq = nullptr;
+  decltype(&lathe_cuda_gptq_block_f32) gptq_block_f32 = nullptr;
+  decltype(&lathe_cuda_gptq_block_f64) gptq_block_f64 = nullptr;
   decltype(&lathe_cuda_channel_moments) channel_moments = nullptr;
   decltype(&lathe_cuda_value_counts) value_counts = nullptr;
   decltype(&lathe_cuda_channel_value_counts) channel_value_counts = nullptr;

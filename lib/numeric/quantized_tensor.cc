@@ -8,12 +8,25 @@
 namespace lathe {
 namespace {
 
-/// Codes relative to their zero point, FP32 [out, groups, length]; exact. Axis 1.
+/// Codes with the columns of each group side by side, in the groups' order; [out, in].
+at::Tensor grouped_codes(const QuantizedTensor& tensor) {
+  if (!tensor.group_index.defined()) return tensor.codes;
+  return tensor.codes.index_select(1, at::argsort(tensor.group_index, /*stable=*/true, 0));
+}
+
+/// Codes relative to their zero point, grouped, FP32 [out, groups, length]; exact. Axis 1.
 at::Tensor centred_codes(const QuantizedTensor& tensor) {
   const int64_t groups = tensor.scales.size(1);
-  at::Tensor values = tensor.codes.to(at::kFloat).view({tensor.rows(), groups, -1});
+  at::Tensor values = grouped_codes(tensor).to(at::kFloat).view({tensor.rows(), groups, -1});
   if (tensor.zero_points.defined()) values.sub_(tensor.zero_points.to(at::kFloat).unsqueeze(-1));
   return values;
+}
+
+/// Columns back where grouped_codes() took them from.
+at::Tensor ungrouped(const QuantizedTensor& tensor, const at::Tensor& values) {
+  if (!tensor.group_index.defined()) return values;
+  const at::Tensor source = at::argsort(tensor.group_index, /*stable=*/true, 0);
+  return at::empty_like(values).index_copy_(1, source, values);
 }
 
 /// Groups whose codes all stand for zero: any scale is right for them.
@@ -40,7 +53,7 @@ double QuantizedTensor::bits_per_weight() const {
 
 at::Tensor QuantizedTensor::dequantize_rows(int64_t begin, int64_t end) const {
   const auto part = [&](const at::Tensor& all) { return all.defined() ? all.slice(0, begin, end) : all; };
-  QuantizedTensor some{scheme, scale_dtype, part(codes), part(scales), part(zero_points)};
+  QuantizedTensor some{scheme, scale_dtype, part(codes), part(scales), part(zero_points), group_index};
   if (scheme.axis == 0) {  // every row has its parameters' own row
     const at::Tensor row =
         at::arange(begin, end, scales.options().dtype(at::kLong)).remainder(scales.size(0));
@@ -48,7 +61,8 @@ at::Tensor QuantizedTensor::dequantize_rows(int64_t begin, int64_t end) const {
     if (zero_points.defined()) values.sub_(zero_points.index_select(0, row).to(at::kFloat));
     return values.mul_(scales.index_select(0, row));
   }
-  at::Tensor values = centred_codes(some).mul_(some.scales.unsqueeze(-1)).view({some.rows(), some.cols()});
+  at::Tensor values = centred_codes(some).mul_(some.scales.unsqueeze(-1));
+  values = ungrouped(some, values.view({some.rows(), some.cols()}));
   if (outliers) outliers->rows(begin, end).add_to(values);
   return values;
 }

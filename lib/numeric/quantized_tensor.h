@@ -46,8 +46,9 @@ struct Outliers {
 /// The nonzero values of a matrix, Float [out, in], rounded to FP16.
 Outliers outliers_of(const at::Tensor& values);
 
-/// w[o, i] ~ scales[o, i / g] * (codes[o, i] - zero_points[o, i / g]) + its outlier, if it is one; where the
-/// scheme's groups run along axis 0, scales[o % G, i] and zero_points[o % G, i], G = out / g.
+/// w[o, i] ~ scales[o, k] * (codes[o, i] - zero_points[o, k]) + its outlier, if it is one; k is the group of
+/// column i: i / g, or group_index[i]. Where the scheme's groups run along axis 0, scales[o % G, i] and
+/// zero_points[o % G, i], G = out / g.
 /// P: Scheme::parameter_shape(), which is [out, groups].
 struct QuantizedTensor {
   Scheme scheme;
@@ -58,6 +59,7 @@ struct QuantizedTensor {
   /// Char P in [qmin, qmax]; where the scheme's are real Float P, finite, and less qmin representable in
   /// scale_dtype (files count codes from 0). Undefined where the scheme is symmetric.
   at::Tensor zero_points;
+  at::Tensor group_index = {};  // Int [in] in [0, groups), each group g times (g_idx); undefined: i / g
   std::optional<SecondLevel> second_level = {};  // with Scheme::scale_grid; zero_points are then Float
   std::optional<Outliers> outliers = {};
 

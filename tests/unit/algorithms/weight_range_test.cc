@@ -106,7 +106,7 @@ TEST(WeightRange, MethodsAreThoseThatTheOptionTakes) {
     options.set("range", names.back());
     EXPECT_EQ(range_choice(options).method, row.method);
   }
-  EXPECT_EQ(names.size(), 4u);
+  EXPECT_EQ(names.size(), 5u);
   EXPECT_EQ(range_options().front().choices, names);
 }
 

@@ -270,11 +270,15 @@ std::vector<std::string> shipped_recipes() {
   return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ShippedRecipe, testing::ValuesIn(shipped_recipes()),
-                         [](const auto& info) { return info.param.substr(0, info.param.find('.')); });
+INSTANTIATE_TEST_SUITE_P(All, ShippedRecipe, testing::ValuesIn(shipped_recipes()), [](const auto& info) {
+  std::string name = info.param.substr(0, info.param.find('.'));
+  std::ranges::replace(name, '-', '_');
+  return name;
+});
 
 TEST(ShippedRecipes, AreThere) {
-  EXPECT_THAT(shipped_recipes(), testing::IsSupersetOf({"awq.yaml", "rtn.yaml"}));
+  EXPECT_THAT(shipped_recipes(),
+              testing::IsSupersetOf({"awq-gptq.yaml", "awq.yaml", "gptq.yaml", "rtn.yaml"}));
 }
 
 }  // namespace

@@ -1,0 +1,365 @@
+// GPTQ: rounding with second-order error feedback (Frantar et al., arXiv 2210.17323).
+//
+// Problem. Round W[out, in] to a grid so that the layer's output error on the calibration inputs is small:
+// minimise ||(W - Q) X^T||^2 = tr((W - Q) H (W - Q)^T), H = X^T X. Rows are independent problems with one H.
+//
+// Method. Optimal Brain Quantization (section 3.1, equation 2) rounds one weight at a time and moves all
+// weights of the row that are not rounded yet to the minimum of the loss, given that choice: for weight q,
+//
+//     delta = -(w_q - quant(w_q)) / [H^-1]_qq * (H^-1)_q,:
+//
+// with H^-1 of the weights that remain. GPTQ (section 3.3) takes the same order for all rows, so that one
+// sequence of inverses serves all of them; these are rows of one triangular factor, H^-1 = U^T U (step 3:
+// [H^-1 of the remaining]_q,: = U_qq U_q,:). Algorithm 1, for column j:
+//
+//     Q_j = quant(W_j);  E_j = (W_j - Q_j) / U_jj;  W_k -= E_j U_jk  for k > j,
+//
+// where updates of columns beyond a block of `block_size` are saved up and done by one GEMM (step 2).
+// Damping: H + damping * mean(diag H) * I.
+//
+// Order of the columns (act_order). An error is made up for by the columns after it, so those with a large
+// diag(H) come first: `desc`. With static_groups, a group is what it was (neighbours of a row), its grid is
+// chosen from the original weights, and nothing but the codes changes. Without, a group is what is rounded
+// one after the other: better grids, but a consumer then needs the group of every column (g_idx,
+// QuantizedTensor::group_index), which many refuse. `gar` (arXiv 2505.14638) reorders groups and the columns
+// within each: no g_idx, and grids may still be chosen when a group is reached, from the weights as updated
+// by then (the paper's section 4, "Additional Experiments": static_groups: false), which fits them better.
+//
+// Grids. The range of each group by weight_range.h: by default the shrunk [min, max] with the least squared
+// error weighted by diag(H), the second-order loss of rounding alone.
+//
+// What differs from the paper and its code:
+//   - U comes from one Cholesky factorisation in reverse order and one triangular inverse
+//     (inverse_factor.h), not from two factorisations and an inverse;
+//   - a failing factorisation climbs a ladder whose steps stand in the report;
+//   - dead columns (diag(H) = 0): as in the paper's code, H_jj becomes non-zero and W_j becomes 0, before
+//   grids
+//     are chosen: their codes are the zero point, and no range is spent on them. It is the mean of the
+//     others' diag(H), there 1, which could outweigh all that is real; damping's mean leaves them out so,
+//     too;
+//   - where grids are chosen on the way, they see all updates that a group has got; the paper's code leaves
+//   out
+//     those from the same block;
+//   - scales are rounded to their stored type before codes are chosen;
+//   - linears that read one input are solved with one factor, stacked where they have one scheme.
+//
+// Cost. n^3 FLOPs * 2/3 for U, r n^2 for the updates, r rows of all linears. Memory: H four times while it is
+// permuted, damped and factorised, W twice.
+//
+// Numerics. FP32, as the factor of a damped H needs no more (condition <= 1/damping + n); FP64 sums of the
+// loss. gptq_reference.h is the same algorithm in FP64, step by step.
+#include "algorithms/gptq.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+
+#include "algorithms/column_order.h"
+#include "algorithms/gptq_columns.h"
+#include "algorithms/group_grids.h"
+#include "algorithms/inverse_factor.h"
+#include "algorithms/weight_range.h"
+#include "lib/base/error.h"
+
+namespace lathe {
+namespace {
+
+struct GptqOptions {
+  ActOrder act_order;
+  bool static_groups, offered_range;
+  double damping;
+  int64_t block_size;
+  RangeChoice range;
+};
+
+ActOrder act_order_of(const std::string& word) {
+  if (word == "desc") return ActOrder::desc;
+  return word == "gar" ? ActOrder::gar : ActOrder::none;
+}
+
+/// H of one input, with dead channels taken care of, and its factors.
+class Hessian {
+ public:
+  Hessian(const LinearProblem& first, const at::Tensor& gram, double damping)
+      : gram_(gram), diagonal_(gram.diagonal().clone()), damping_(damping) {
+    if (!at::isfinite(gram).all().item<bool>()) {
+      user_error("{}: the Gram matrix of its input holds a NaN or an infinity; no Hessian can be made of it",
+                 first.name);
+    }
+    dead_ = diagonal_ <= 0;
+    dead_count_ = dead_.sum().item<int64_t>();
+    if (dead_count_ > 0) revive();
+  }
+
+  int64_t dead_count() const { return dead_count_; }
+  const at::Tensor& dead() const { return dead_; }
+  /// Float [in], > 0; of a dead channel the others' mean.
+  const at::Tensor& diagonal() const { return diagonal_; }
+
+  /// The factor for columns in this order; orders of one key are the same.
+  const DampedFactor& factor(int64_t key, const at::Tensor& order) {
+    const auto found = factors_.find(key);
+    if (found != factors_.end()) return found->second;
+    const at::Tensor permuted = gram_.index_select(0, order).index_select(1, order);
+    return factors_.emplace(key, damped_inverse_factor(permuted, damping_)).first->second;
+  }
+
+ private:
+  void revive() {
+    const at::Tensor live = diagonal_.masked_fill(dead_, 0);
+    const int64_t count = diagonal_.numel() - dead_count_;
+    const double mean = count == 0 ? 1 : live.sum(at::kDouble).item<double>() / static_cast<double>(count);
+    diagonal_ = live.masked_fill_(dead_, mean);
+    gram_ = gram_.clone();
+    gram_.masked_fill_(dead_.unsqueeze(0).logical_or(dead_.unsqueeze(1)), 0);
+    gram_.diagonal().copy_(diagonal_);
+  }
+
+  at::Tensor gram_, diagonal_, dead_;
+  double damping_;
+  int64_t dead_count_ = 0;
+  std::map<int64_t, DampedFactor> factors_;
+};
+
+/// Linears of one scheme, solved as one matrix.
+class Stack {
+ public:
+  Stack(std::vector<const LinearProblem*> linears, Hessian& hessian, const GptqOptions& options)
+      : linears_(std::move(linears)),
+        hessian_(hessian),
+        options_(options),
+        scheme_(linears_.front()->scheme),
+        scale_dtype_(linears_.front()->scale_dtype),
+        in_(linears_.front()->weight.size(1)),
+        length_(scheme_.group_length(in_)) {}
+
+  std::vector<SolveResult> solve() {
+    const at::Tensor weight = stacked_weights();
+    const kernels::GroupParams params = original_grids(weight);
+    const int64_t key = options_.act_order == ActOrder::gar ? length_ : 0;
+    order_ = column_order(options_.act_order, hessian_.diagonal(), length_);
+    const DampedFactor& factor = hessian_.factor(key, order_);
+    ColumnProblem problem{.weight = weight.index_select(1, order_),
+                          .factor = factor.upper,
+                          .column_group = column_groups(),
+                          .scheme = scheme_,
+                          .params = params,
+                          .grid = {},
+                          .block_size = options_.block_size};
+    if (!options_.static_groups) {
+      problem.grid = [this](const at::Tensor& weights, int64_t first) { return grid(weights, first); };
+    }
+    const RoundedColumns rounded = round_columns(std::move(problem));
+    check_loss(rounded);
+    return results(rounded, factor.events);
+  }
+
+ private:
+  bool regrouped() const {
+    return options_.act_order == ActOrder::desc && !options_.static_groups && length_ < in_;
+  }
+
+  /// Int [in]: the group of each column in the order of rounding.
+  at::Tensor column_groups() const {
+    const at::Tensor place = regrouped() ? at::arange(in_, order_.options()) : order_;
+    return place.div(length_, "floor").to(at::kInt);
+  }
+
+  at::Tensor stacked_weights() const {
+    std::vector<at::Tensor> weights;
+    for (const LinearProblem* linear : linears_) weights.push_back(linear->weight);
+    at::Tensor weight = at::cat(weights).contiguous();
+    if (linears_.size() == 1) weight = weight.clone();
+    if (hessian_.dead_count() > 0) weight.masked_fill_(hessian_.dead(), 0);
+    return weight;
+  }
+
+  GroupRange own_range(const at::Tensor& weight, const Scheme& scheme, const at::Tensor& importance,
+                       const LinearProblem& linear) const {
+    return weight_range(weight, scheme, scale_dtype_, options_.range, linear.name, importance);
+  }
+
+  /// Of all groups as they stand in the checkpoint, which also shows whether the weights have grids at all.
+  kernels::GroupParams original_grids(const at::Tensor& weight) const {
+    std::vector<LinearProblem> problems;
+    std::vector<GroupGrids> grids;
+    std::vector<at::Tensor> scales, zeros;
+    int64_t row = 0;
+    for (const LinearProblem* linear : linears_) {
+      const at::Tensor rows = weight.slice(0, row, row + linear->weight.size(0));
+      const bool offered = options_.offered_range && linear->range;
+      grids.push_back(grids_of(*linear, offered ? offered_range(*linear) : static_range(rows, *linear)));
+      problems.push_back(*linear);
+      scales.push_back(grids.back().params.scales);
+      zeros.push_back(grids.back().params.zero_points);
+      row += rows.size(0);
+    }
+    check_grids(problems, grids);
+    return {at::cat(scales), scheme_.symmetric ? at::Tensor() : at::cat(zeros)};
+  }
+
+  GroupRange static_range(const at::Tensor& rows, const LinearProblem& linear) const {
+    if (options_.static_groups) return own_range(rows, scheme_, hessian_.diagonal(), linear);
+    return kernels::group_min_max(rows, scheme_);
+  }
+
+  kernels::GroupParams grid(const at::Tensor& weights, int64_t first) const {
+    Scheme one_group = scheme_;
+    one_group.group_size = -1;
+    const at::Tensor importance =
+        hessian_.diagonal().index_select(0, order_.slice(0, first, first + length_));
+    return kernels::group_params(own_range(weights, one_group, importance, *linears_.front()), one_group,
+                                 scale_dtype_);
+  }
+
+  /// Errors that were fed back beyond FP32's range, or grids that they stretched beyond the scales' type.
+  void check_loss(const RoundedColumns& rounded) const {
+    const at::Tensor good =
+        at::isfinite(rounded.loss).logical_and_(at::isfinite(rounded.params.scales).all(1)).cpu();
+    if (good.all().item<bool>()) return;
+    int64_t row = good.logical_not().nonzero()[0].item<int64_t>();
+    for (const LinearProblem* linear : linears_) {
+      if (row < linear->weight.size(0)) {
+        user_error(
+            "{}: row {}: weights up to {:g} are too large to make up for each other's rounding errors in "
+            "FP32 "
+            "with {} scales; raise `damping`, or use solver rtn for it",
+            linear->name, row, linear->weight[row].abs().max().item<float>(), name_of(scale_dtype_));
+      }
+      row -= linear->weight.size(0);
+    }
+  }
+
+  std::vector<SolveResult> results(const RoundedColumns& rounded, std::vector<std::string> events) const {
+    if (hessian_.dead_count() > 0) {
+      events.push_back(fmt::format(
+          "{} of {} input channels carried no signal in the calibration data: their weights became 0",
+          hessian_.dead_count(), in_));
+    }
+    const at::Tensor place = inverse_order(order_);
+    const at::Tensor codes = rounded.codes.index_select(1, place);
+    std::vector<SolveResult> results;
+    int64_t row = 0;
+    for (const LinearProblem* linear : linears_) {
+      const int64_t end = row + linear->weight.size(0);
+      const auto part = [&](const at::Tensor& all) {
+        return all.defined() ? all.slice(0, row, end).clone() : all;
+      };
+      SolveResult result{QuantizedTensor{scheme_, scale_dtype_, part(codes), part(rounded.params.scales),
+                                         part(rounded.params.zero_points)},
+                         events};
+      if (regrouped()) result.quantized.group_index = place.div(length_, "floor").to(at::kInt);
+      results.push_back(std::move(result));
+      row = end;
+    }
+    return results;
+  }
+
+  std::vector<const LinearProblem*> linears_;
+  Hessian& hessian_;
+  const GptqOptions& options_;
+  Scheme scheme_;
+  DType scale_dtype_;
+  int64_t in_, length_;
+  at::Tensor order_;
+};
+
+class Gptq final : public Solver {
+ public:
+  explicit Gptq(const Options& options)
+      : options_{.act_order = act_order_of(options.word("act_order")),
+                 .static_groups = options.flag("static_groups"),
+                 .offered_range = options.flag("offered_range"),
+                 .damping = options.number("damping"),
+                 .block_size = options.integer("block_size"),
+                 .range = range_choice(options)} {
+    if (options_.offered_range && !options_.static_groups) {
+      user_error(
+          "gptq: offered_range: true needs static_groups: true, for a transform offers ranges of the groups "
+          "as they stand in the checkpoint");
+    }
+  }
+
+  StatSet needs() const override { return {.gram = true}; }
+
+  bool reorders_groups(const Scheme& scheme) const override {
+    return options_.act_order == ActOrder::desc && !options_.static_groups && scheme.group_size != -1;
+  }
+
+  std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
+    const std::vector<LinearProblem>& linears = problem.linears;
+    for (const LinearProblem& linear : linears) {
+      check_scheme(linear);
+      LATHE_ASSERT(problem.stats->gram.defined() && problem.stats->gram.size(0) == linear.weight.size(1),
+                   "{}: GPTQ got no Gram matrix of its input", linear.name);
+    }
+    Hessian hessian(linears.front(), problem.stats->gram, options_.damping);
+    std::vector<SolveResult> results(linears.size());
+    std::vector<bool> done(linears.size(), false);
+    for (size_t first = 0; first < linears.size(); ++first) {
+      std::vector<size_t> members;
+      for (size_t k = first; k < linears.size(); ++k) {
+        const bool same = linears[k].scheme == linears[first].scheme &&
+                          linears[k].scale_dtype == linears[first].scale_dtype;
+        if (done[k] || !same) continue;
+        members.push_back(k);
+        done[k] = true;
+      }
+      if (members.empty()) continue;
+      std::vector<const LinearProblem*> stack;
+      for (const size_t k : members) stack.push_back(&linears[k]);
+      std::vector<SolveResult> found = Stack(std::move(stack), hessian, options_).solve();
+      for (size_t i = 0; i < members.size(); ++i) results[members[i]] = std::move(found[i]);
+    }
+    return results;
+  }
+
+ private:
+  GptqOptions options_;
+};
+
+std::vector<OptionSpec> options_of_gptq() {
+  std::vector<OptionSpec> options = {
+      {"act_order",
+       std::string("desc"),
+       "the order in which columns are rounded: as they stand, by falling diag(H) (desc_act), or group by "
+       "group (group-aware reordering)",
+       0,
+       0,
+       {"none", "desc", "gar"}},
+      {"static_groups",
+       true,
+       "choose all grids before rounding; false: each group's when it is reached, and with act_order desc "
+       "groups are regrouped (g_idx), which compressed-tensors can't hold",
+       0,
+       0,
+       {}},
+      {"damping", 0.05, "added to the Hessian's diagonal, in parts of its mean", 0, 1, {}},
+      {"block_size", int64_t{128}, "columns between two updates of all later ones", 1, 65536, {}},
+      {"offered_range",
+       false,
+       "take the range that a transform offers (AWQ's clip) for the grids, where there is one",
+       0,
+       0,
+       {}},
+  };
+  for (OptionSpec spec : range_options()) {
+    if (spec.name == "range") spec.default_value = std::string("weighted");
+    options.push_back(std::move(spec));
+  }
+  return options;
+}
+
+}  // namespace
+
+const std::vector<OptionSpec>& gptq_options() {
+  static const std::vector<OptionSpec> options = options_of_gptq();
+  return options;
+}
+
+std::unique_ptr<Solver> make_gptq(const Options& options) { return std::make_unique<Gptq>(options); }
+
+}  // namespace lathe

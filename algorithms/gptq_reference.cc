@@ -1,0 +1,235 @@
+#include "algorithms/gptq_reference.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "lib/base/error.h"
+#include "lib/kernels/device/gptq_block.cuh"
+
+namespace lathe {
+namespace {
+
+/// Row-major.
+struct Matrix {
+  int64_t rows, columns;
+  std::vector<double> values;
+
+  Matrix(int64_t r, int64_t c) : rows(r), columns(c), values(static_cast<size_t>(r * c)) {}
+  explicit Matrix(const at::Tensor& tensor) : Matrix(tensor.size(0), tensor.size(1)) {
+    const at::Tensor copy = tensor.to(at::kDouble).contiguous();
+    std::copy_n(copy.const_data_ptr<double>(), copy.numel(), values.begin());
+  }
+  double& operator()(int64_t r, int64_t c) { return values[static_cast<size_t>(r * columns + c)]; }
+  double operator()(int64_t r, int64_t c) const { return values[static_cast<size_t>(r * columns + c)]; }
+};
+
+/// L with A = L L^T.
+Matrix cholesky(const Matrix& a) {
+  Matrix l(a.rows, a.rows);
+  for (int64_t i = 0; i < a.rows; ++i) {
+    for (int64_t j = 0; j <= i; ++j) {
+      double sum = a(i, j);
+      for (int64_t k = 0; k < j; ++k) sum -= l(i, k) * l(j, k);
+      if (i == j) LATHE_ASSERT(sum > 0, "GPTQ reference: the Hessian is not positive definite");
+      l(i, j) = i == j ? std::sqrt(sum) : sum / l(j, j);
+    }
+  }
+  return l;
+}
+
+/// (L L^T)^-1, column by column.
+Matrix inverse_of(const Matrix& l) {
+  const int64_t n = l.rows;
+  Matrix inverse(n, n);
+  std::vector<double> x(static_cast<size_t>(n));
+  for (int64_t column = 0; column < n; ++column) {
+    const auto at = [&](int64_t i) -> double& { return x[static_cast<size_t>(i)]; };
+    for (int64_t i = 0; i < n; ++i) {  // L y = e
+      double sum = i == column ? 1 : 0;
+      for (int64_t k = 0; k < i; ++k) sum -= l(i, k) * at(k);
+      at(i) = sum / l(i, i);
+    }
+    for (int64_t i = n - 1; i >= 0; --i) {  // L^T x = y
+      double sum = at(i);
+      for (int64_t k = i + 1; k < n; ++k) sum -= l(k, i) * at(k);
+      at(i) = sum / l(i, i);
+    }
+    for (int64_t i = 0; i < n; ++i) inverse(i, column) = at(i);
+  }
+  return inverse;
+}
+
+using Order = std::vector<int64_t>;
+
+Order falling(Order columns, const std::vector<double>& values) {
+  std::stable_sort(columns.begin(), columns.end(), [&](int64_t a, int64_t b) {
+    return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)];
+  });
+  return columns;
+}
+
+Order order_of(ActOrder act_order, const std::vector<double>& diagonal, int64_t group) {
+  Order natural(diagonal.size());
+  std::iota(natural.begin(), natural.end(), 0);
+  if (act_order == ActOrder::none) return natural;
+  if (act_order == ActOrder::desc) return falling(natural, diagonal);
+  std::vector<double> largest;
+  for (size_t first = 0; first < diagonal.size(); first += static_cast<size_t>(group)) {
+    const auto begin = diagonal.begin() + static_cast<std::ptrdiff_t>(first);
+    largest.push_back(*std::max_element(begin, begin + group));
+  }
+  Order groups(largest.size()), order;
+  std::iota(groups.begin(), groups.end(), 0);
+  for (const int64_t g : falling(groups, largest)) {
+    Order columns(static_cast<size_t>(group));
+    std::iota(columns.begin(), columns.end(), g * group);
+    for (const int64_t column : falling(columns, diagonal)) order.push_back(column);
+  }
+  return order;
+}
+
+/// The state of algorithm 1 for one matrix.
+class Reference {
+ public:
+  explicit Reference(const GptqReferenceProblem& problem)
+      : p_(problem),
+        w_(problem.weight),
+        h_(problem.gram),
+        length_(problem.scheme.group_length(w_.columns)),
+        scales_(w_.rows, w_.columns / length_),
+        zeros_(w_.rows, w_.columns / length_),
+        codes_(w_.rows, w_.columns) {}
+
+  GptqReferenceResult run() {
+    treat_dead_columns();
+    order_ = order_of(p_.act_order, diagonal_, length_);
+    if (p_.static_groups) choose_original_grids();
+    const Matrix u = factor();
+    Matrix w(w_.rows, w_.columns);  // in the order of rounding
+    for (int64_t k = 0; k < w.columns; ++k) {
+      for (int64_t row = 0; row < w.rows; ++row) w(row, k) = w_(row, column(k));
+    }
+    for (int64_t j = 0; j < w.columns; ++j) round_column(w, u, j);
+    return {result(), loss_};
+  }
+
+ private:
+  int64_t column(int64_t k) const { return order_[static_cast<size_t>(k)]; }
+  bool regrouped() const { return p_.act_order == ActOrder::desc && !p_.static_groups; }
+  int64_t group_of(int64_t k) const { return (regrouped() ? k : column(k)) / length_; }
+
+  /// if H_jj = 0: H_jj = mean of the others, W_j = 0.
+  void treat_dead_columns() {
+    double sum = 0, live = 0;
+    for (int64_t j = 0; j < h_.rows; ++j) {
+      if (h_(j, j) > 0) sum += h_(j, j), ++live;
+    }
+    for (int64_t j = 0; j < h_.rows; ++j) {
+      if (h_(j, j) <= 0) {
+        h_(j, j) = live > 0 ? sum / live : 1;
+        for (int64_t row = 0; row < w_.rows; ++row) w_(row, j) = 0;
+      }
+      diagonal_.push_back(h_(j, j));
+    }
+  }
+
+  /// H^-1 = (H + damping I)^-1, then H^-1 <- Cholesky(H^-1)^T.
+  Matrix factor() const {
+    const int64_t n = h_.rows;
+    double mean = 0;
+    for (const double value : diagonal_) mean += value / static_cast<double>(n);
+    Matrix damped(n, n);
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = 0; j < n; ++j) damped(i, j) = h_(column(i), column(j));
+      damped(i, i) += p_.damping * mean;
+    }
+    const Matrix lower = cholesky(inverse_of(cholesky(damped)));
+    Matrix upper(n, n);
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = i; j < n; ++j) upper(i, j) = lower(j, i);
+    }
+    return upper;
+  }
+
+  void set_grid(int64_t row, int64_t group, float lo, float hi) {
+    const device::Grid grid{static_cast<float>(p_.scheme.qmin()), static_cast<float>(p_.scheme.qmax()),
+                            p_.scheme.symmetric,
+                            p_.scale_dtype == DType::F16    ? device::ScaleType::f16
+                            : p_.scale_dtype == DType::BF16 ? device::ScaleType::bf16
+                                                            : device::ScaleType::f32};
+    const device::ScaleZero chosen = device::choose_scale_zero(lo, hi, grid);
+    scales_(row, group) = chosen.scale;
+    zeros_(row, group) = chosen.zero;
+  }
+
+  void choose_original_grids() {
+    for (int64_t row = 0; row < w_.rows; ++row) {
+      for (int64_t group = 0; group < scales_.columns; ++group) {
+        if (p_.range) {
+          set_grid(row, group, p_.range->lo[row][group].item<float>(),
+                   p_.range->hi[row][group].item<float>());
+        } else {
+          set_grid_of_values(w_, row, group * length_, group);
+        }
+      }
+    }
+  }
+
+  void set_grid_of_values(const Matrix& w, int64_t row, int64_t first, int64_t group) {
+    double lo = w(row, first), hi = lo;
+    for (int64_t k = first; k < first + length_; ++k) {
+      lo = std::min(lo, w(row, k));
+      hi = std::max(hi, w(row, k));
+    }
+    set_grid(row, group, static_cast<float>(lo), static_cast<float>(hi));
+  }
+
+  void round_column(Matrix& w, const Matrix& u, int64_t j) {
+    const int64_t group = group_of(j);
+    const double qmin = p_.scheme.qmin(), qmax = p_.scheme.qmax();
+    for (int64_t row = 0; row < w.rows; ++row) {
+      if (!p_.static_groups && j % length_ == 0) set_grid_of_values(w, row, j, group);
+      const double scale = scales_(row, group), zero = zeros_(row, group);
+      const double code =
+          std::clamp(std::nearbyint(w(row, j) / scale) + zero, qmin, qmax);  // ties to even, by default
+      const double error = (w(row, j) - scale * (code - zero)) / u(j, j);
+      for (int64_t k = j + 1; k < w.columns; ++k) w(row, k) -= error * u(j, k);
+      codes_(row, column(j)) = code;
+      loss_ += error * error;
+    }
+  }
+
+  static at::Tensor tensor_of(const Matrix& matrix, at::ScalarType type) {
+    at::Tensor tensor = at::empty({matrix.rows, matrix.columns}, at::kDouble);
+    std::copy(matrix.values.begin(), matrix.values.end(), tensor.data_ptr<double>());
+    return tensor.to(type);
+  }
+
+  QuantizedTensor result() const {
+    QuantizedTensor quantized{p_.scheme, p_.scale_dtype, tensor_of(codes_, at::kChar),
+                              tensor_of(scales_, at::kFloat),
+                              p_.scheme.symmetric ? at::Tensor() : tensor_of(zeros_, at::kChar)};
+    if (!regrouped() || length_ == w_.columns) return quantized;
+    quantized.group_index = at::empty({w_.columns}, at::kInt);
+    for (int64_t k = 0; k < w_.columns; ++k) quantized.group_index[column(k)] = group_of(k);
+    return quantized;
+  }
+
+  const GptqReferenceProblem& p_;
+  Matrix w_, h_;
+  int64_t length_;
+  Matrix scales_, zeros_, codes_;
+  std::vector<double> diagonal_;
+  Order order_;
+  double loss_ = 0;
+};
+
+}  // namespace
+
+GptqReferenceResult gptq_reference(const GptqReferenceProblem& problem) { return Reference(problem).run(); }
+
+}  // namespace lathe

@@ -1,0 +1,37 @@
+// The factor of a Hessian's inverse that error feedback needs (GPTQ, SpQR), with damping, and what is done
+// where the Hessian can't be factorised.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace lathe {
+
+/// U, upper triangular, positive on its diagonal, with A^-1 = U^T U; nothing where A is not positive definite
+/// to the precision of its type. A: symmetric [n, n], Float or Double, contiguous; used up, U takes its
+/// place.
+///
+/// From a Cholesky factorisation in reverse order, A = R R^T with R upper triangular, and one triangular
+/// inverse, U = R^-1. That is 2/3 n^3 FLOPs; inverting A from its Cholesky factor and factorising that again,
+/// as the paper's code does, takes 4/3 n^3. The same bits for any number of threads.
+std::optional<at::Tensor> inverse_factor(at::Tensor matrix);
+
+/// A damped Hessian's factor.
+struct DampedFactor {
+  at::Tensor upper;                 // Float [n, n]
+  double damping = 0;               // in parts of the diagonal's mean
+  bool diagonal = false;            // only the diagonal was inverted: no column makes up for another
+  std::vector<std::string> events;  // what was not done as asked, for the report
+};
+
+/// Of gram + damping * mean(diagonal) * I. Where that fails: twice, four, ... times the damping (a tenth of a
+/// percent at least), up to kDampingSteps times; then the damping that was asked for, in FP64; then its
+/// diagonal alone. Each step is an event. gram: Float [n, n], symmetric, finite, its diagonal > 0.
+DampedFactor damped_inverse_factor(const at::Tensor& gram, double damping);
+
+constexpr int kDampingSteps = 4;
+
+}  // namespace lathe

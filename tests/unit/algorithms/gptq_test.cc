@@ -1,0 +1,323 @@
+#include "algorithms/gptq.h"
+
+#include <ATen/Parallel.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "algorithms/gptq_columns.h"
+#include "algorithms/gptq_reference.h"
+#include "algorithms/inverse_factor.h"
+#include "algorithms/weight_range.h"
+#include "lib/base/error.h"
+#include "tests/unit/algorithms/problems.h"
+
+namespace lathe {
+namespace {
+
+using testing_problems::linear;
+using testing_problems::solver_row;
+
+Options options_with(const std::map<std::string, OptionValue>& values) {
+  Options options(gptq_options());
+  for (const auto& [name, value] : values) options.set(name, value);
+  return options;
+}
+
+std::vector<SolveResult> solve(std::vector<LinearProblem> linears, const InputStats& stats,
+                               const std::map<std::string, OptionValue>& values = {}) {
+  SharedInputProblem problem;
+  problem.linears = std::move(linears);
+  problem.stats = &stats;
+  return solver_row("gptq").make(options_with(values))->solve(problem);
+}
+
+/// Inputs whose channels depend on each other, as those of a network do.
+at::Tensor correlated_tokens(int64_t tokens, int64_t width) {
+  const at::Tensor mixing =
+      at::randn({width, width}) / std::sqrt(static_cast<double>(width)) + at::eye(width);
+  return at::randn({tokens, width}).mm(mixing) * at::randn({width}).mul(0.7).exp();
+}
+
+InputStats stats_of_gram(at::Tensor gram) {
+  InputStats stats;
+  stats.tokens = 1;
+  stats.gram = std::move(gram);
+  return stats;
+}
+
+double loss_of(const at::Tensor& weight, const QuantizedTensor& quantized, const at::Tensor& gram) {
+  const at::Tensor d = (quantized.dequantize() - weight).to(at::kDouble);
+  return d.mm(gram.to(at::kDouble)).mul(d).sum().item<double>();
+}
+
+struct Variant {
+  std::string act_order;
+  bool static_groups;
+};
+const Variant kVariants[] = {{"none", true},  {"none", false}, {"desc", true},
+                             {"desc", false}, {"gar", true},   {"gar", false}};
+
+ActOrder act_order(const std::string& word) {
+  return word == "desc" ? ActOrder::desc : word == "gar" ? ActOrder::gar : ActOrder::none;
+}
+
+std::vector<Scheme> some_schemes() {
+  return {{"int", 4, 16, true}, {"int", 4, 16, false}, {"int", 3, 32, false},
+          {"int", 2, -1, true}, {"int", 8, 16, false}, {"int", 5, 48, true}};
+}
+
+TEST(Gptq, EqualsTheReferenceForEveryOption) {
+  at::manual_seed(1);
+  const int64_t in = 96;
+  const InputStats stats = testing_problems::stats_of(correlated_tokens(400, in));
+  const at::Tensor weight = at::randn({11, in});
+  for (const Variant& variant : kVariants) {
+    for (const Scheme& scheme : some_schemes()) {
+      const GptqReferenceResult expected = gptq_reference({.weight = weight.to(at::kDouble),
+                                                           .gram = stats.gram.to(at::kDouble),
+                                                           .scheme = scheme,
+                                                           .act_order = act_order(variant.act_order),
+                                                           .static_groups = variant.static_groups,
+                                                           .damping = 0.05});
+      const QuantizedTensor found = solve({linear("l", LinearRole::up_proj, weight, scheme)}, stats,
+                                          {{"act_order", variant.act_order},
+                                           {"static_groups", variant.static_groups},
+                                           {"range", std::string("minmax")},
+                                           {"block_size", int64_t{40}}})
+                                        .front()
+                                        .quantized;
+      const std::string where =
+          scheme.describe() + " " + variant.act_order + (variant.static_groups ? " static" : " on the way");
+      // FP32 rounds a weight in the middle between two codes otherwise now and then, and the row goes its own
+      // way.
+      const double same = (found.codes == expected.quantized.codes).to(at::kDouble).mean().item<double>();
+      EXPECT_GT(same, 0.98) << where;
+      EXPECT_NEAR(loss_of(weight, found, stats.gram), loss_of(weight, expected.quantized, stats.gram),
+                  0.02 * expected.loss)
+          << where;
+      EXPECT_EQ(found.group_index.defined(), expected.quantized.group_index.defined()) << where;
+      if (found.group_index.defined()) {
+        EXPECT_TRUE(at::equal(found.group_index, expected.quantized.group_index)) << where;
+      }
+      EXPECT_TRUE(at::equal(round_to(found.scales, DType::F16), found.scales)) << where;
+    }
+  }
+}
+
+/// The column loop in FP64 with the factor of inverse_factor(), columns as they stand, min-max grids.
+RoundedColumns round_in_fp64(const at::Tensor& weight, const at::Tensor& gram, const Scheme& scheme,
+                             double damping, int64_t block_size) {
+  at::Tensor damped = gram.clone();
+  damped.diagonal().add_(damped.diagonal().mean() * damping);
+  const int64_t in = weight.size(1);
+  const at::Tensor single = weight.to(at::kFloat);
+  return round_columns(
+      {.weight = weight.clone(),
+       .factor = inverse_factor(damped.clone()).value(),
+       .column_group = at::arange(in).div(scheme.group_length(in), "floor").to(at::kInt),
+       .scheme = scheme,
+       .params = kernels::group_params(kernels::group_min_max(single, scheme), scheme, DType::F16),
+       .grid = {},
+       .block_size = block_size});
+}
+
+TEST(Gptq, InFp64IsBitEqualToTheReferenceWhateverTheBlocks) {
+  at::manual_seed(2);
+  const int64_t in = 320;
+  const at::Tensor x = correlated_tokens(500, in).to(at::kDouble);
+  const at::Tensor gram = x.t().mm(x) / 500, weight = at::randn({19, in}).to(at::kDouble);
+  for (const Scheme& scheme : {Scheme{"int", 4, 32, true}, Scheme{"int", 3, 64, false}}) {
+    const GptqReferenceResult expected =
+        gptq_reference({.weight = weight, .gram = gram, .scheme = scheme, .damping = 0.01});
+    for (const int64_t block_size : {1, 7, 64, 128, 200, 1024}) {
+      const RoundedColumns found = round_in_fp64(weight, gram, scheme, 0.01, block_size);
+      EXPECT_TRUE(at::equal(found.codes, expected.quantized.codes)) << block_size;
+      EXPECT_TRUE(at::equal(found.params.scales, expected.quantized.scales)) << block_size;
+      EXPECT_NEAR(found.loss.sum().item<double>(), expected.loss, 1e-9 * expected.loss) << block_size;
+    }
+  }
+}
+
+TEST(Gptq, ItsLossIsTheOutputErrorOfTheDampedHessian) {
+  at::manual_seed(3);
+  const int64_t in = 128;
+  const at::Tensor x = correlated_tokens(300, in).to(at::kDouble);
+  const at::Tensor gram = x.t().mm(x) / 300, weight = at::randn({8, in}).to(at::kDouble);
+  const Scheme scheme{"int", 3, 32, false};
+  const RoundedColumns found = round_in_fp64(weight, gram, scheme, 0.02, 48);
+  at::Tensor damped = gram.clone();
+  damped.diagonal().add_(damped.diagonal().mean() * 0.02);
+  const at::Tensor d = kernels::group_decode(found.codes, found.params, scheme).to(at::kDouble) - weight;
+  EXPECT_TRUE(at::allclose(found.loss, d.mm(damped).mul(d).sum(1), 1e-8));
+}
+
+// OBQ (section 3.1) itself: the inverse of the Hessian of the weights that remain, made anew for each weight.
+at::Tensor brute_force_obq(const at::Tensor& weight, const at::Tensor& hessian, double scale, int qmin,
+                           int qmax) {
+  at::Tensor w = weight.clone();
+  const int64_t n = w.size(1);
+  at::Tensor codes = at::empty({w.size(0), n}, at::kChar);
+  for (int64_t row = 0; row < w.size(0); ++row) {
+    for (int64_t q = 0; q < n; ++q) {
+      const at::Tensor inverse = hessian.slice(0, q).slice(1, q).inverse();  // of weights q .. n - 1
+      const double value = w[row][q].item<double>();
+      const double code = std::clamp(std::nearbyint(value / scale), double(qmin), double(qmax));
+      codes[row][q] = code;
+      // equation 2: delta = -(w_q - quant(w_q)) / [H^-1]_qq (H^-1)_:,q
+      const at::Tensor delta =
+          inverse.select(1, 0) * (-(value - scale * code) / inverse[0][0].item<double>());
+      w[row].slice(0, q).add_(delta);
+    }
+  }
+  return codes;
+}
+
+TEST(Gptq, EqualsBruteForceObqInTheSameOrder) {
+  at::manual_seed(4);
+  for (int64_t n = 1; n <= 8; ++n) {
+    const at::Tensor x = at::randn({20, n}, at::kDouble).mm(at::randn({n, n}, at::kDouble));
+    const at::Tensor gram = x.t().mm(x) / 20, weight = at::randn({6, n}, at::kDouble) * 2;
+    at::Tensor damped = gram.clone();
+    damped.diagonal().add_(damped.diagonal().mean() * 0.01);
+    const Scheme scheme{"int", 3, -1, true};
+    const RoundedColumns found = round_columns({.weight = weight.clone(),
+                                                .factor = inverse_factor(damped.clone()).value(),
+                                                .column_group = at::zeros({n}, at::kInt),
+                                                .scheme = scheme,
+                                                .params = {at::full({6, 1}, 0.75f), {}},
+                                                .grid = {},
+                                                .block_size = 3});
+    EXPECT_TRUE(at::equal(found.codes, brute_force_obq(weight, damped, 0.75, -4, 3))) << n;
+  }
+}
+
+TEST(Gptq, AnIdentityHessianGivesRoundToNearest) {
+  at::manual_seed(5);
+  const at::Tensor weight = at::randn({9, 64});
+  for (const Variant& variant : kVariants) {
+    if (variant.act_order == "desc" && !variant.static_groups)
+      continue;  // equal diagonals: natural order, below
+    const LinearProblem problem = linear("l", LinearRole::up_proj, weight, {"int", 4, 16, false});
+    const QuantizedTensor found = solve({problem}, stats_of_gram(at::eye(64)),
+                                        {{"act_order", variant.act_order},
+                                         {"static_groups", variant.static_groups},
+                                         {"range", std::string("minmax")}})
+                                      .front()
+                                      .quantized;
+    EXPECT_TRUE(at::equal(found.dequantize(), testing_problems::round_to_nearest(problem)));
+  }
+  const QuantizedTensor regrouped =
+      solve({linear("l", LinearRole::up_proj, weight, {"int", 4, 16, false})}, stats_of_gram(at::eye(64)),
+            {{"act_order", std::string("desc")}, {"static_groups", false}, {"range", std::string("minmax")}})
+          .front()
+          .quantized;
+  EXPECT_TRUE(at::equal(regrouped.group_index, at::arange(64).div(16, "floor").to(at::kInt)));
+}
+
+TEST(Gptq, IsBetterThanRoundToNearestInOutputError) {
+  at::manual_seed(6);
+  const at::Tensor x = correlated_tokens(600, 128), weight = at::randn({32, 128});
+  const InputStats stats = testing_problems::stats_of(x);
+  const LinearProblem problem = linear("l", LinearRole::up_proj, weight, {"int", 4, 32, true});
+  const double plain = testing_problems::token_loss(weight, testing_problems::round_to_nearest(problem), x);
+  for (const Variant& variant : kVariants) {
+    const QuantizedTensor found =
+        solve({problem}, stats,
+              {{"act_order", variant.act_order}, {"static_groups", variant.static_groups}, {"damping", 0.01}})
+            .front()
+            .quantized;
+    EXPECT_LT(testing_problems::token_loss(weight, found.dequantize(), x), 0.6 * plain)
+        << variant.act_order << variant.static_groups;
+  }
+}
+
+TEST(Gptq, LinearsOfOneInputAreSolvedAsIfAlone) {
+  at::manual_seed(7);
+  const InputStats stats = testing_problems::stats_of(correlated_tokens(300, 64));
+  const std::vector<LinearProblem> all = {
+      linear("q", LinearRole::q_proj, at::randn({24, 64}), {"int", 4, 32, true}),
+      linear("k", LinearRole::k_proj, at::randn({7, 64}), {"int", 3, 16, false}),
+      linear("v", LinearRole::v_proj, at::randn({9, 64}), {"int", 4, 32, true})};
+  for (const std::string order : {"none", "desc", "gar"}) {
+    const auto together = solve(all, stats, {{"act_order", order}});
+    ASSERT_EQ(together.size(), 3u);
+    for (size_t k = 0; k < all.size(); ++k) {
+      const SolveResult alone = solve({all[k]}, stats, {{"act_order", order}}).front();
+      EXPECT_TRUE(at::equal(alone.quantized.codes, together[k].quantized.codes)) << k;
+      EXPECT_TRUE(at::equal(alone.quantized.scales, together[k].quantized.scales)) << k;
+      EXPECT_EQ(together[k].quantized.scheme, all[k].scheme);
+    }
+  }
+}
+
+TEST(Gptq, GivesTheSameBytesWithOneAndTwoThreads) {
+  at::manual_seed(8);
+  const InputStats stats = testing_problems::stats_of(correlated_tokens(900, 768));
+  const LinearProblem problem =
+      linear("l", LinearRole::up_proj, at::randn({200, 768}), {"int", 4, 64, false});
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);
+  const QuantizedTensor one = solve({problem}, stats).front().quantized;
+  at::set_num_threads(2);
+  const QuantizedTensor two = solve({problem}, stats).front().quantized;
+  at::set_num_threads(threads);
+  EXPECT_TRUE(at::equal(one.codes, two.codes));
+  EXPECT_TRUE(at::equal(one.scales, two.scales));
+  EXPECT_TRUE(at::equal(one.zero_points, two.zero_points));
+}
+
+TEST(Gptq, BlockSizeChangesResultsByRoundingOnly) {
+  at::manual_seed(9);
+  const InputStats stats = testing_problems::stats_of(correlated_tokens(700, 256));
+  const at::Tensor weight = at::randn({64, 256});
+  const LinearProblem problem = linear("l", LinearRole::up_proj, weight, {"int", 4, 64, true});
+  for (const bool static_groups : {true, false}) {
+    const auto found = [&](int64_t block_size) {
+      return solve({problem}, stats,
+                   {{"act_order", std::string("gar")},
+                    {"static_groups", static_groups},
+                    {"block_size", block_size}})
+          .front()
+          .quantized;
+    };
+    const QuantizedTensor usual = found(128);
+    const double loss = loss_of(weight, usual, stats.gram);
+    for (const int64_t block_size : {1, 48, 100, 256, 4096}) {
+      const QuantizedTensor other = found(block_size);
+      EXPECT_GT((other.codes == usual.codes).to(at::kDouble).mean().item<double>(), 0.99) << block_size;
+      EXPECT_NEAR(loss_of(weight, other, stats.gram), loss, 0.01 * loss) << block_size;
+    }
+  }
+}
+
+TEST(Gptq, TakesAnOfferedRangeWhereItIsToldTo) {
+  at::manual_seed(10);
+  const InputStats stats = testing_problems::stats_of(correlated_tokens(300, 64));
+  LinearProblem problem = linear("l", LinearRole::up_proj, at::randn({4, 64}), {"int", 4, 32, true});
+  problem.range = GroupRange{at::full({4, 2}, -1.5f), at::full({4, 2}, 1.5f)};
+  const at::Tensor offered = solve({problem}, stats, {{"offered_range", true}}).front().quantized.scales;
+  EXPECT_TRUE(at::allclose(offered, at::full({4, 2}, 0.2f), 1e-3));
+  const at::Tensor own = solve({problem}, stats).front().quantized.scales;
+  EXPECT_FALSE(at::allclose(own, offered, 1e-3));
+  EXPECT_THROW(solver_row("gptq").make(options_with({{"offered_range", true}, {"static_groups", false}})),
+               UserError);
+}
+
+TEST(Gptq, SaysWhichSchemesItReordersGroupsOf) {
+  const Scheme groups{"int", 4, 32, true}, rows{"int", 4, -1, true};
+  const auto make = [](const Variant& v) {
+    return solver_row("gptq").make(
+        options_with({{"act_order", v.act_order}, {"static_groups", v.static_groups}}));
+  };
+  for (const Variant& variant : kVariants) {
+    const bool expected = variant.act_order == "desc" && !variant.static_groups;
+    EXPECT_EQ(make(variant)->reorders_groups(groups), expected);
+    EXPECT_FALSE(make(variant)->reorders_groups(rows));
+  }
+  EXPECT_FALSE(solver_row("rtn").make(Options(solver_row("rtn").options))->reorders_groups(groups));
+}
+
+}  // namespace
+}  // namespace lathe
