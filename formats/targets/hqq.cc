@@ -39,6 +39,7 @@ std::array<int64_t, 2> packed_shape(const Scheme& scheme, int64_t out, int64_t i
 std::optional<std::string> refuses(const PlannedLinear& linear) {
   const Scheme& scheme = linear.scheme;
   if (scheme.bits == 7) return "bits 7: the hqq library has 1 to 6 and 8";
+  if (linear.group_index) return "groups of columns in another order (g_idx) can't be stored";
   if (scheme.scale_grid) return "scales on a grid of their own can't be stored: leave out scale_bits";
   if (const auto reason = scheme.problem(linear.out, linear.in)) return reason;
   if (!scheme.real_zero) {
