@@ -227,11 +227,13 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
 
 std::vector<std::string> names_outside_blocks(const ModelGraph& graph,
                                               const std::map<std::string, TensorInfo>& tensors) {
+  std::set<std::string_view> prefixes;
+  for (const Block& block : graph.blocks) prefixes.insert(block.prefix);
   std::vector<std::string> names;
   for (const auto& [name, info] : tensors) {
-    const bool in_block = std::any_of(graph.blocks.begin(), graph.blocks.end(), [&](const Block& block) {
-      return name.starts_with(block.prefix + ".");
-    });
+    bool in_block = false;
+    for (size_t dot = name.find('.'); dot != std::string::npos && !in_block; dot = name.find('.', dot + 1))
+      in_block = prefixes.contains(std::string_view(name).substr(0, dot));
     if (!in_block) names.push_back(name);
   }
   return names;
@@ -300,6 +302,18 @@ std::string describe_rule(const Rule& rule) {
   return fmt::format("{} ({})", text, name_of(rule.activations->observer.method));
 }
 
+std::string describe_calibration(const Recipe& recipe, const ModelGraph& graph) {
+  const Recipe::Calibration& calibration = recipe.calibration;
+  std::string text = fmt::format("calibrate  {} samples of {}{} tokens, seed {}\n", calibration.samples,
+                                 calibration.packing == Packing::document ? "up to " : "",
+                                 calibration.seq_len, calibration.seed);
+  text += fmt::format("propagate  {}: a block is calibrated on what the {} blocks before it give\n",
+                      name_of(calibration.propagate),
+                      calibration.propagate == Propagate::quantised ? "quantised" : "floating-point");
+  if (graph.config.experts) text += describe_experts(*graph.config.experts, calibration.experts);
+  return text;
+}
+
 }  // namespace
 
 std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGraph& graph) {
@@ -312,6 +326,10 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
   }
   std::string text = fmt::format("model      {} ({} blocks, hidden {}, {})\n", recipe.model.string(),
                                  graph.blocks.size(), graph.config.hidden_size, graph.config.model_type);
+  if (graph.config.hidden_size == 0) {
+    text = fmt::format("model      {} ({} matrices of an unknown family, {})\n", recipe.model.string(),
+                       graph.blocks.size(), graph.config.model_type);
+  }
   for (size_t i = 0; i < recipe.rules.size(); ++i) {
     size_t count = 0;
     for (const auto& block : plan.blocks) {
@@ -337,13 +355,11 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
     text += fmt::format("kept       {}{} ({})\n", names.front(),
                         names.size() > 1 ? fmt::format(" and {} more", names.size() - 1) : "", reason);
   }
-  text += fmt::format("calibrate  {} samples of {}{} tokens, seed {}\n", recipe.calibration.samples,
-                      recipe.calibration.packing == Packing::document ? "up to " : "",
-                      recipe.calibration.seq_len, recipe.calibration.seed);
-  text += fmt::format("propagate  {}: a block is calibrated on what the {} blocks before it give\n",
-                      name_of(recipe.calibration.propagate),
-                      recipe.calibration.propagate == Propagate::quantised ? "quantised" : "floating-point");
-  if (graph.config.experts) text += describe_experts(*graph.config.experts, recipe.calibration.experts);
+  if (recipe.calibration.none) {
+    text += "calibrate  no data: each weight is quantised by itself, one at a time\n";
+  } else {
+    text += describe_calibration(recipe, graph);
+  }
   text +=
       fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights, bits / weights);
   for (const OutputPlan& output : plan.outputs) {

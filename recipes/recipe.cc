@@ -188,7 +188,9 @@ Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
   if (root.has("model") && !root.at("model").is_null())
     recipe.model = read_path(root.at("model"), "a folder");
   if (root.has("output")) read_output(root.at("output"), vocabulary.formats, recipe.output);
-  if (root.has("calibration")) read_calibration(root.at("calibration"), recipe.calibration);
+  recipe.calibration.none = root.has("calibration") && root.at("calibration").is_null();
+  if (root.has("calibration") && !recipe.calibration.none)
+    read_calibration(root.at("calibration"), recipe.calibration);
   if (root.has("transforms")) {
     for (const YamlField& item : root.at("transforms").list("a list of transforms, such as [{awq: {}}]")) {
       recipe.transforms.push_back(read_choice(item, "transform", vocabulary.transforms));

@@ -46,6 +46,7 @@ struct Recipe {
     uint64_t shard_size = 5'000'000'000;
   } output;
   struct Calibration {
+    bool none = false;  // `calibration: null`: nothing is run; each weight is quantised by itself
     std::vector<DataSource> data;
     int64_t samples = 128, seq_len = 512;
     uint64_t seed = 0;

@@ -84,6 +84,7 @@ nlohmann::json Recipe::to_json() const {
       {"evaluate", nullptr},
       {"limits",
        {{"ram", or_null(limits.ram)}, {"vram", or_null(limits.vram)}, {"disk", or_null(limits.disk)}}}};
+  if (calibration.none) result["calibration"] = nullptr;
   for (const DataSource& source : calibration.data) result["calibration"]["data"].push_back(describe(source));
   for (const AlgorithmChoice& transform : transforms) result["transforms"].push_back(describe(transform));
   for (const Rule& rule : rules) {

@@ -25,6 +25,10 @@ class ArtifactWriter {
   void write_outside_blocks();
   /// Packs the block's quantised linears; writes what folds changed; copies the rest byte for byte.
   void write_block(const BlockOutcome& outcome);
+  /// The same in parts, so that not all of a block's linears need to stand in memory at once: each of them,
+  /// then the rest of the block.
+  void write_linear(const LinearOutcome& linear);
+  void write_rest(size_t block, const std::map<std::string, at::Tensor>& changed);
   /// Completes the shards; writes config.json with its quantization_config; copies tokenizer and other side
   /// files.
   void finish();

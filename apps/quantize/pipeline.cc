@@ -16,6 +16,7 @@
 #include "apps/quantize/reporting.h"
 #include "apps/quantize/request_checks.h"
 #include "apps/quantize/run_text.h"
+#include "apps/quantize/weights_only.h"
 #include "lib/base/file.h"
 #include "lib/model/compute_dtype.h"
 #include "lib/tensor/device.h"
@@ -93,6 +94,7 @@ void quantise(const CalibrationJob& job, const Recipe& recipe,
 
 void run_pipeline(const RunRequest& request) {
   const Recipe recipe = effective_recipe(request);
+  if (is_weights_only(recipe)) return run_weights_only(request, recipe);
   const ModelFolder model = open_source(recipe);  // headers only
   const Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
   const c10::Device device = resolve_device(request.device);

@@ -36,8 +36,11 @@ std::string hash_of(const QuantizedTensor& tensor) {
 }  // namespace
 
 void WrittenTensors::note(const BlockOutcome& outcome) {
-  for (const LinearOutcome& linear : outcome.linears)
-    hashes_[linear.linear->name] = hash_of(linear.quantized);
+  for (const LinearOutcome& linear : outcome.linears) note(linear);
+}
+
+void WrittenTensors::note(const LinearOutcome& linear) {
+  hashes_[linear.linear->name] = hash_of(linear.quantized);
 }
 
 void WrittenTensors::compare(const ModelFolder& artifact) const {

@@ -56,7 +56,7 @@ RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& 
   const ModelConfig& config = model.graph.config;
   const int64_t parameters = parameter_count(*model.checkpoint);
   report_.model = {recipe.model.string(), config.model_type, std::string(name_of(config.dtype)),
-                   static_cast<int64_t>(model.graph.blocks.size()), parameters};
+                   config.hidden_size == 0 ? 0 : static_cast<int64_t>(model.graph.blocks.size()), parameters};
   report_.environment = {LATHE_VERSION, "g++ " __VERSION__, describe_device(device),
                          std::string(name_of(compute)), at::get_num_threads()};
   report_.totals = totals_of(plan, parameters);
@@ -82,6 +82,18 @@ void RunReport::set_memory(const MemoryPlan& memory) {
                     .inner_values = storage.inner ? std::string(name_of(*storage.inner)) : "recomputed",
                     .evaluation_states = {},
                     .peak_vram = 0};
+}
+
+void RunReport::set_memory(const MemoryBytes& planned) {
+  report_.memory.limit_ram = recipe_.limits.ram;
+  report_.memory.limit_vram = recipe_.limits.vram;
+  report_.memory.limit_disk = recipe_.limits.disk;
+  report_.memory.planned_ram = planned.ram;
+  report_.memory.planned_vram = planned.vram;
+}
+
+void RunReport::add_warnings(const std::vector<std::string>& warnings) {
+  report_.warnings.insert(report_.warnings.end(), warnings.begin(), warnings.end());
 }
 
 void RunReport::set_eval_memory(const EvalMemory& memory) {

@@ -32,6 +32,8 @@ class RunReport {
   }
 
   void set_memory(const MemoryPlan& memory);
+  void set_memory(const MemoryBytes& planned);  // of a run without activations
+  void add_warnings(const std::vector<std::string>& warnings);
   void set_eval_memory(const EvalMemory& memory);
   void set_text(const RunText& text);
   void add_block(const BlockOutcome& outcome);

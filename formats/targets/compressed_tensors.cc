@@ -62,6 +62,11 @@ std::optional<std::string> refuses(const PlannedLinear& linear) {
   if (scheme.bits < 2 || scheme.bits > 8) {
     return fmt::format("bits {} can't be stored: pack-quantized holds 2 to 8", scheme.bits);
   }
+  if (scheme.real_zero) {
+    return "real zero points can't be stored: use `zero_point: integer`, or format hqq";
+  }
+  if (scheme.axis != 1)
+    return fmt::format("axis {} can't be stored: use `axis: 1`, or format hqq", scheme.axis);
   if (scheme.group_size != -1 && scheme.group_size < 1) {
     return fmt::format("group_size {}: expected a positive number, or -1 for one group a row",
                        scheme.group_size);

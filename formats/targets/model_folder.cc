@@ -7,6 +7,7 @@
 #include "formats/safetensors/json_text.h"
 #include "formats/targets/compressed_tensors_reader.h"
 #include "formats/targets/float_reader.h"
+#include "formats/targets/hqq_reader.h"
 #include "formats/targets/spqr_reader.h"
 #include "lib/base/error.h"
 
@@ -56,32 +57,6 @@ class FolderWeights : public WeightSource {
   std::shared_ptr<const PackedReader> packed_;
 };
 
-/// The quantization_config's method, where there is one.
-std::optional<std::string> quant_method(const Checkpoint& checkpoint) {
-  const auto& config = checkpoint.config();
-  const auto entry = config.find("quantization_config");
-  if (entry == config.end() || entry->is_null()) return {};
-  const std::string where = (checkpoint.folder() / "config.json").string();
-  const auto method = entry->is_object() ? entry->find("quant_method") : entry->end();
-  if (!entry->is_object() || method == entry->end()) {
-    user_error("{}: quantization_config: expected an object with the key 'quant_method', found {}", where,
-               quote_text(entry->dump()));
-  }
-  return method->is_string() ? method->get<std::string>() : method->dump();
-}
-
-std::shared_ptr<const PackedReader> open_packed(const std::string& method,
-                                                const std::shared_ptr<const Checkpoint>& checkpoint,
-                                                const ModelGraph& graph) {
-  if (method == "compressed-tensors")
-    return std::make_shared<const CompressedTensorsReader>(checkpoint, graph);
-  if (method == "spqr") return std::make_shared<const SpqrReader>(checkpoint, graph);
-  user_error(
-      "{}: quantization_config.quant_method: expected compressed-tensors or spqr, "
-      "found {}; use an artefact of that kind, or the original floating-point model",
-      (checkpoint->folder() / "config.json").string(), quote_text(method));
-}
-
 /// Everybody downstream sees the names that the graph gives, whatever release wrote the checkpoint.
 void unify_spellings(const ModelGraph& graph, Checkpoint& checkpoint) {
   std::vector<std::pair<std::string, std::string>> changes;
@@ -108,11 +83,53 @@ void split_stacked_tensors(const ModelGraph& graph, Checkpoint& checkpoint) {
 
 }  // namespace
 
+bool is_quantized(const Checkpoint& checkpoint) {
+  const auto& config = checkpoint.config();
+  const auto entry = config.find("quantization_config");
+  if (entry == config.end() || entry->is_null()) return false;
+  const std::string where = (checkpoint.folder() / "config.json").string();
+  const auto method = entry->is_object() ? entry->find("quant_method") : entry->end();
+  if (!entry->is_object() || method == entry->end()) {
+    user_error("{}: quantization_config: expected an object with the key 'quant_method', found {}", where,
+               quote_text(entry->dump()));
+  }
+  return true;
+}
+
 QuantizedTensor ModelFolder::read_quantized(const std::string& linear) const {
   LATHE_ASSERT(packed != nullptr, "{}: a floating-point folder has no packed linears",
                checkpoint->folder().string());
   return packed->read(linear);
 }
+
+namespace {
+
+std::shared_ptr<const PackedReader> open_packed(const std::shared_ptr<const Checkpoint>& checkpoint,
+                                                const ModelGraph& graph) {
+  const nlohmann::json& method = checkpoint->config().at("quantization_config").at("quant_method");
+  if (method == "compressed-tensors")
+    return std::make_shared<const CompressedTensorsReader>(checkpoint, graph);
+  if (method == "hqq") return std::make_shared<const HqqReader>(checkpoint, graph);
+  if (method == "spqr") return std::make_shared<const SpqrReader>(checkpoint, graph);
+  user_error(
+      "{}: quantization_config.quant_method: expected compressed-tensors, hqq or spqr, found {}; use an "
+      "artefact of that kind, or the original floating-point model",
+      (checkpoint->folder() / "config.json").string(),
+      quote_text(method.is_string() ? method.get<std::string>() : method.dump()));
+}
+
+/// Opens the packed linears, and the weights that they and the others stand for.
+void read_packed(ModelFolder& model) {
+  model.quantized = is_quantized(*model.checkpoint);
+  if (model.quantized) {
+    model.packed = open_packed(model.checkpoint, model.graph);
+    model.schemes = model.packed->schemes();
+    model.activations = model.packed->activations();
+  }
+  model.weights = std::make_unique<FolderWeights>(model.checkpoint, model.packed);
+}
+
+}  // namespace
 
 ModelFolder open_model_folder(const std::filesystem::path& folder) {
   ModelFolder result;
@@ -122,17 +139,17 @@ ModelFolder open_model_folder(const std::filesystem::path& folder) {
   split_stacked_tensors(result.graph, *opened);
   result.checkpoint = opened;
   const Checkpoint& checkpoint = *result.checkpoint;
-  const auto method = quant_method(checkpoint);
-  result.quantized = method.has_value();
-  if (result.quantized) {
-    result.packed = open_packed(*method, result.checkpoint, result.graph);
-    result.schemes = result.packed->schemes();
-    result.activations = result.packed->activations();
-    check_tensors(result.graph, result.packed->unpacked_tensors(), folder.string());
-  } else {
-    check_tensors(result.graph, checkpoint.tensors(), folder.string());
-  }
-  result.weights = std::make_unique<FolderWeights>(result.checkpoint, result.packed);
+  read_packed(result);
+  check_tensors(result.graph, result.quantized ? result.packed->unpacked_tensors() : checkpoint.tensors(),
+                folder.string());
+  return result;
+}
+
+ModelFolder open_model_folder(const std::filesystem::path& folder, const ModelGraph& graph) {
+  ModelFolder result;
+  result.checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(folder));
+  result.graph = graph;
+  read_packed(result);
   return result;
 }
 

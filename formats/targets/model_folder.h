@@ -35,5 +35,10 @@ struct ModelFolder {
 /// Opens, parses config.json, builds the graph, checks every tensor's name, shape and dtype. Milliseconds.
 /// UserError for an unsupported family or quant_method.
 ModelFolder open_model_folder(const std::filesystem::path& folder);
+/// The same of a folder whose graph is `graph`, not what its config.json says; only packed linears are
+/// checked against it. For weights_graph()s.
+ModelFolder open_model_folder(const std::filesystem::path& folder, const ModelGraph& graph);
+/// Is there a quantization_config? UserError for a method that Lathe doesn't read.
+bool is_quantized(const Checkpoint& checkpoint);
 
 }  // namespace lathe

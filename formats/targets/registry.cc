@@ -1,4 +1,5 @@
 #include "formats/targets/compressed_tensors.h"
+#include "formats/targets/hqq.h"
 #include "formats/targets/spqr.h"
 #include "formats/targets/target.h"
 #include "lib/base/error.h"
@@ -7,7 +8,7 @@
 namespace lathe {
 
 const std::vector<Target>& targets() {
-  static const std::vector<Target> rows = {compressed_tensors_target(), spqr_target()};
+  static const std::vector<Target> rows = {compressed_tensors_target(), hqq_target(), spqr_target()};
   return rows;
 }
 

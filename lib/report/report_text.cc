@@ -124,8 +124,10 @@ std::string outliers_text(const Report::Totals& totals) {
 std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
   const Report::Totals& t = report.totals;
   std::vector<std::pair<std::string, std::string>> lines = {
-      {"model", fmt::format("{} ({}, {} blocks, {:.1f} M parameters)", report.model.path, report.model.family,
-                            report.model.blocks, static_cast<double>(report.model.parameters) / 1e6)},
+      {"model", fmt::format("{} ({}, {}, {:.1f} M parameters)", report.model.path, report.model.family,
+                            report.model.blocks == 0 ? "unknown architecture"
+                                                     : fmt::format("{} blocks", report.model.blocks),
+                            static_cast<double>(report.model.parameters) / 1e6)},
       {"size", fmt::format("{} -> {} ({:.1f} %)", human_bytes(t.bytes_before), human_bytes(t.bytes_after),
                            100.0 * static_cast<double>(t.bytes_after) / static_cast<double>(t.bytes_before))},
       {"bits",
@@ -134,7 +136,9 @@ std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
                    t.bits_per_parameter)},
       {"linears", fmt::format("{} quantised, {} kept", report.linears.size(), report.kept.size())},
       {"calibration",
-       fmt::format("{} rows x {} tokens", report.calibration.rows, report.calibration.seq_len)}};
+       report.calibration.rows == 0
+           ? "none: each weight by itself"
+           : fmt::format("{} rows x {} tokens", report.calibration.rows, report.calibration.seq_len)}};
   if (!report.folds.empty()) {
     lines.insert(lines.begin() + 4,
                  {"folds", fmt::format("{} of {} edges", applied_folds(report), report.folds.size())});
