@@ -117,7 +117,9 @@ TEST(Hqq, IsNeverWorseThanItsStart) {
             const at::Tensor error = group_error(result, weight);
             EXPECT_TRUE((error <= start * 1.00001).all().item<bool>())
                 << result.scheme.describe() << " " << fitted << " stop " << stop;
-            if (real) EXPECT_LT(error.sum().item<double>(), 0.99 * start.sum().item<double>());
+            if (real) {
+              EXPECT_LT(error.sum().item<double>(), 0.99 * start.sum().item<double>());
+            }
           }
         }
       }
