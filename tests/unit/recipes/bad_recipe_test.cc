@@ -111,7 +111,7 @@ std::vector<BadRecipe> key_errors() {
       {"merge_key", "x: &x {a: 1}\nrules: [{}]\n<<: *x\n", "r.yaml:1:1: x: expected a key among", {}},
       {"unknown_rule_key",
        "rules:\n  - target: [linear]\n",
-       "r.yaml:2:5: rules[0].target: expected a key among targets, scheme and solver",
+       "r.yaml:2:5: rules[0].target: expected a key among targets, scheme, activations and solver",
        {"did you mean 'targets'?"}},
       {"unknown_scheme_key",
        scheme("bitz: 4"),

@@ -16,9 +16,8 @@ using testing::IsEmpty;
 
 /// A model's graph with the tensors of its checkpoint.
 struct Model {
-  explicit Model(const char* family) : Model(std::string(family)) {}
-  explicit Model(const std::string& family) : Model(family_config(family)) {}
-  explicit Model(const nlohmann::json& config) : graph(graph_of(config)) {
+  explicit Model(const std::string& family) : Model(graph_of(family_config(family))) {}
+  explicit Model(ModelGraph of) : graph(std::move(of)) {
     for (const auto& [name, shape] : graph.expected_tensors()) tensors[name] = {DType::F16, shape};
   }
   ModelGraph graph;
@@ -100,7 +99,8 @@ TEST(Plan, GatesAreRefused) {
 }
 
 TEST(Plan, ATransformThatCanMoveNoScaleIsRefused) {
-  const Model clipped(with(family_config("olmoe"), {{"clip_qkv", 0.5}}));  // no edge leads to o_proj
+  const Model clipped(
+      graph_of(with(family_config("olmoe"), {{"clip_qkv", 0.5}})));  // no edge leads to o_proj
   const std::string rules =
       "ignore: [lm_head]\nrules: [{targets: [o_proj], scheme: {bits: 4, group_size: 8}}]\n";
   EXPECT_NO_THROW(plan_of(clipped, rules));

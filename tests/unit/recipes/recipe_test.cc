@@ -233,7 +233,7 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
     "transforms": [],
     "rules": [{"targets": ["linear"], "scheme": {"type": "int", "bits": 4, "group_size": 128, "symmetric": true,
                "zero_point": "integer", "axis": 1},
-               "solver": {"rtn": {}}}],
+               "activations": null, "solver": {"rtn": {}}}],
     "ignore": ["lm_head"],
     "evaluate": null,
     "limits": {"ram": null, "vram": null, "disk": null}})"));
