@@ -91,7 +91,7 @@ bool is_quantized(const Checkpoint& checkpoint) {
   if (*method != "compressed-tensors" && *method != "hqq") {
     user_error(
         "{}: quantization_config.quant_method: expected compressed-tensors or hqq, found {}; "
-        " use an artefact of that kind, or the original floating-point model",
+        "use an artefact of that kind, or the original floating-point model",
         where, quote_text(method->is_string() ? method->get<std::string>() : method->dump()));
   }
   return true;

@@ -301,7 +301,7 @@ TEST(ModelFolder, StrangeConfigsAreRefused) {
   };
   expect_refusals({
       {"method", top("quant_method", "gptq"),
-       "quant_method: expected compressed-tensors (format pack-quantized), found 'gptq'"},
+       "quant_method: expected compressed-tensors or hqq, found 'gptq'"},
       {"no method", [](Artefact& a) { a.config["quantization_config"].erase("quant_method"); },
        "expected an object with the key 'quant_method'"},
       {"format", top("format", "nvfp4-pack-quantized"),
