@@ -198,7 +198,7 @@ TEST(TargetRegistry, UnknownNameListsTheKnown) {
   } catch (const UserError& error) {
     EXPECT_STREQ(
         error.what(),
-        "unknown output format 'compressed_tensors'; known: compressed-tensors and spqr; did you mean "
+        "unknown output format 'compressed_tensors'; known: compressed-tensors, hqq and spqr; did you mean "
         "'compressed-tensors'?");
   }
 }
