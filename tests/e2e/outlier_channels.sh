@@ -15,8 +15,8 @@ kl() { value "$scratch/$1/report.json" "r['evaluation']['kl_mean']"; }
 below() { "$PYTHON" -c "import sys; sys.exit(not $1 < $2)" || fail "$3: $1 is not below $2"; }
 
 int8=(--set 'rules[0].activations={dynamic: false}')
-run w8a8-plain smoothquant "$MODEL" "${int8[@]}" --set transforms=null
-run w8a8-rtn smoothquant "$scratch/model" "${int8[@]}" --set transforms=null
+run w8a8-plain smoothquant "$MODEL" "${int8[@]}" --set transforms=[]
+run w8a8-rtn smoothquant "$scratch/model" "${int8[@]}" --set transforms=[]
 run w8a8-half smoothquant "$scratch/model" "${int8[@]}" --set 'transforms[0].smoothquant.alpha=0.5'
 run w8a8-auto smoothquant "$scratch/model" "${int8[@]}"
 echo "W8A8, static per tensor: without outliers $(kl w8a8-plain), with them $(kl w8a8-rtn), smoothed $(kl w8a8-half), auto $(kl w8a8-auto)"
