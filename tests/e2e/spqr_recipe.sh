@@ -32,7 +32,8 @@ for linear in report["linears"]:  # 3-bit codes, 6 bits and a share of 64 a grou
 END
 "$QUANTIZE" inspect "$scratch/out" >"$scratch/inspect"
 grep -q 'scheme: int3 asym g16, scales int3 r16: 42 linears' "$scratch/inspect" || fail "inspect: $(tail -5 "$scratch/inspect")"
-"$QUANTIZE" list | grep -q '^  spqr ' || fail "list doesn't name spqr"
+"$QUANTIZE" list >"$scratch/list"
+(($(grep -c '^  spqr ' "$scratch/list") == 2)) || fail "list doesn't name spqr as a solver and as a format"
 
 quick recipes/spqr.yaml "$scratch/more" --set 'rules[0].solver.spqr.density=0.02'
 holds "$scratch/more/report.json" "abs(r['totals']['outliers'] / r['totals']['quantized_weights'] - 0.02) < 0.005"
