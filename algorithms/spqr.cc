@@ -319,7 +319,7 @@ const std::vector<OptionSpec>& spqr_options() {
        0,
        {"density", "threshold"}},
       {"density",
-       0.004,
+       0.0035,
        "select density: about this share of each linear's weights",
        0,
        0.1,
