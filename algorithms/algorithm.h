@@ -12,6 +12,7 @@
 #include "calib/stats/input_stats.h"
 #include "lib/base/options.h"
 #include "lib/model/graph.h"
+#include "lib/numeric/activation_scheme.h"
 #include "lib/numeric/quantized_tensor.h"
 
 namespace lathe {
@@ -23,7 +24,8 @@ struct LinearProblem {
   at::Tensor weight;  // FP32 [out, in], transforms so far applied
   Scheme scheme;
   DType scale_dtype = DType::F16;
-  std::optional<GroupRange> range;  // what a transform offered
+  std::optional<GroupRange> range;                             // what a transform offered
+  std::optional<ActivationScheme> activations = std::nullopt;  // of its input; none: floating point
 };
 
 /// Linears that read one input, with that input's statistics.
@@ -35,7 +37,7 @@ struct SharedInputProblem {
 /// What a transform decided for one edge. Numbers are for the report.
 struct FoldDecision {
   at::Tensor scales;  // FP32 [in] > 0: consumers' columns * s, producer's channels / s; undefined: no fold
-  double ratio = 0;   // AWQ's exponent, where there is one
+  double ratio = 0;   // AWQ's exponent or SmoothQuant's alpha, where there is one
   double loss_before = 0, loss_after = 0;  // the transform's own objective without and with the fold
   std::string note;                        // why there is no fold, if there is none
 };
@@ -63,9 +65,15 @@ class Solver {
   virtual StatSet needs() const = 0;
   /// One result per linear, in order. A NaN or a refused input is a UserError naming the linear.
   virtual std::vector<SolveResult> solve(const SharedInputProblem& problem) const = 0;
+  /// Bytes that solve() takes at its peak for linears with `rows` rows in all that read an input of `width`
+  /// channels, beside problem and answer and a few copies of rows_per_chunk() rows. For the memory plan.
+  virtual uint64_t scratch_bytes(int64_t /*rows*/, int64_t /*width*/) const { return 0; }
   /// Do its answers under this scheme come with QuantizedTensor::group_index?
   virtual bool reorders_groups(const Scheme&) const { return false; }
 };
+
+/// What a solver refuses that rounds rows to integer grids of at least two bits; it names those that don't.
+std::optional<std::string> plain_grid(const Scheme& scheme);
 
 /// Registry rows; algorithms/registry.cc lists them all.
 struct TransformEntry {
@@ -77,6 +85,9 @@ struct SolverEntry {
   std::string name, summary;
   std::vector<OptionSpec> options;
   std::unique_ptr<Solver> (*make)(const Options&);
+  /// Why this solver can't round to a scheme; nothing if it can. Left out: groups of rows, integer zero
+  /// points and at least two bits (plain_grid()).
+  std::optional<std::string> (*refuses)(const Scheme&) = plain_grid;
 };
 const std::vector<TransformEntry>& transforms();
 const std::vector<SolverEntry>& solvers();

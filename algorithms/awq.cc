@@ -50,20 +50,11 @@
 
 #include "algorithms/clip_search.h"
 #include "algorithms/rounding_loss.h"
+#include "algorithms/scale_edge.h"
 #include "lib/base/error.h"
 
 namespace lathe {
 namespace {
-
-/// Values per input channel, averaged over the channels that must share one scale (see ScaleEdge).
-at::Tensor share_over_heads(const at::Tensor& channels, const ScaleEdge& edge) {
-  if (edge.repeat <= 1) return channels;
-  LATHE_ASSERT(edge.head_dim > 0 && channels.numel() % (edge.repeat * edge.head_dim) == 0,
-               "scale edge {}: {} channels are not heads of {} repeated {} times", edge.producer,
-               channels.numel(), edge.head_dim, edge.repeat);
-  const at::Tensor heads = channels.view({-1, edge.repeat, edge.head_dim});
-  return heads.mean(1, /*keepdim=*/true).expand_as(heads).reshape({-1});
-}
 
 /// The mean over all consumers' rows of |w| relative to the largest magnitude in its group, [in].
 at::Tensor relative_magnitudes(const std::vector<LinearProblem>& linears) {
@@ -88,8 +79,8 @@ at::Tensor relative_magnitudes(const std::vector<LinearProblem>& linears) {
 class ScaleFamily {
  public:
   ScaleFamily(const ScaleEdge& edge, const SharedInputProblem& problem, bool duo)
-      : inputs_(share_over_heads(problem.stats->mean_abs, edge)) {
-    const at::Tensor weights = share_over_heads(relative_magnitudes(problem.linears), edge);
+      : inputs_(share_over_heads(problem.stats->mean_abs, edge, Share::mean)) {
+    const at::Tensor weights = share_over_heads(relative_magnitudes(problem.linears), edge, Share::mean);
     alive_ = (inputs_ > 0).logical_and_(weights > 0);
     if (duo) weights_ = weights;
   }
@@ -132,23 +123,6 @@ class Awq final : public Transform {
   bool duo_scaling_, clip_, clip_qk_;
   ShrinkGrid clip_grid_;
 };
-
-void check(const LinearProblem& linear, const InputStats& stats) {
-  const int64_t in = linear.weight.size(1);
-  if (const auto problem = linear.scheme.problem(in)) user_error("{}: {}", linear.name, *problem);
-  LATHE_ASSERT(stats.gram.defined() && stats.gram.size(0) == in, "{}: AWQ got no Gram matrix of its input",
-               linear.name);
-}
-
-/// The consumers with contiguous weights.
-SharedInputProblem prepared(const SharedInputProblem& problem) {
-  SharedInputProblem result = problem;
-  for (LinearProblem& linear : result.linears) {
-    check(linear, *problem.stats);
-    linear.weight = linear.weight.contiguous();
-  }
-  return result;
-}
 
 /// What the search needs to know on the host.
 struct Losses {
@@ -199,12 +173,7 @@ FoldDecision Awq::fold(const ScaleEdge& edge, const SharedInputProblem& problem)
   const Losses losses = problem.stats->gram.is_cpu() ? losses_one_by_one(loss, family, ratios)
                                                      : losses_together(loss, family, ratios);
   decision.loss_before = decision.loss_after = losses.unscaled;
-  if (!std::isfinite(losses.unscaled)) {
-    user_error(
-        "{}: rounding gives an error that is not finite: the weights hold a NaN or an infinity, or need "
-        "scales beyond {}",
-        ready.linears.front().name, name_of(ready.linears.front().scale_dtype));
-  }
+  check_unscaled_loss(losses.unscaled, ready);
   if (!losses.any_channel) {
     decision.note = "no channel of this input carries a signal that a quantised linear reads";
     return decision;
@@ -226,7 +195,7 @@ std::optional<GroupRange> Awq::range(const LinearProblem& linear, const InputSta
   const bool query_or_key = linear.role == LinearRole::q_proj || linear.role == LinearRole::k_proj ||
                             linear.role == LinearRole::qkv_proj;
   if (!clip_ || (query_or_key && !clip_qk_)) return std::nullopt;
-  check(linear, stats);
+  check_problem(linear, stats);
   return search_clip(linear.weight.contiguous(), linear.scheme, linear.scale_dtype, stats.gram, clip_grid_);
 }
 

@@ -3,14 +3,26 @@
 #include "algorithms/algorithm.h"
 #include "algorithms/awq.h"
 #include "algorithms/gptq.h"
+#include "algorithms/hqq.h"
 #include "algorithms/rtn.h"
+#include "algorithms/smoothquant.h"
 
 namespace lathe {
+
+std::optional<std::string> plain_grid(const Scheme& scheme) {
+  if (scheme.bits == 1) return "1 bit: its grid has two values, which only hqq fits; use hqq, or more bits";
+  if (scheme.real_zero) return "its zero points are integers; use `zero_point: integer`, or solver hqq";
+  if (scheme.axis != 1) return "its groups run along rows; use `axis: 1`, or solver hqq";
+  return std::nullopt;
+}
 
 const std::vector<TransformEntry>& transforms() {
   static const std::vector<TransformEntry> rows = {
       {"awq", "activation-aware scales folded into the producer, and weight clipping (arXiv 2306.00978)",
        awq_options(), make_awq},
+      {"smoothquant",
+       "activation outliers moved into the weights, for quantised activations (arXiv 2211.10438)",
+       smoothquant_options(), make_smoothquant},
   };
   return rows;
 }
@@ -20,6 +32,8 @@ const std::vector<SolverEntry>& solvers() {
       {"rtn", "round to nearest", rtn_options(), make_rtn},
       {"gptq", "rounding with error feedback through the inverse Hessian (arXiv 2210.17323)", gptq_options(),
        make_gptq},
+      {"hqq", "half-quadratic fit of zero points, without calibration data (mobiusml.github.io/hqq_blog)",
+       hqq_options(), make_hqq, hqq_refuses},
   };
   return rows;
 }

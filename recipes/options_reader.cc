@@ -28,6 +28,16 @@ std::string read_word(const YamlField& field, const std::vector<std::string>& ch
   return word;
 }
 
+/// A number, or one of the words that may stand in its place.
+OptionValue read_number(const YamlField& field, const OptionSpec& spec, double low, double high) {
+  if (spec.choices.empty()) return field.number(low, high);
+  for (const std::string& word : spec.choices) {
+    if (field.is_word(word)) return word;
+  }
+  return field.number(low, high,
+                      fmt::format("a number from {} to {}, or {}", low, high, join_words(spec.choices)));
+}
+
 OptionValue read_option(const YamlField& field, const OptionSpec& spec) {
   const bool bounded = spec.minimum != spec.maximum;
   if (std::holds_alternative<bool>(spec.default_value)) return field.truth();
@@ -38,7 +48,7 @@ OptionValue read_option(const YamlField& field, const OptionSpec& spec) {
   }
   if (std::holds_alternative<double>(spec.default_value)) {
     constexpr double kMax = std::numeric_limits<double>::max();
-    return field.number(bounded ? spec.minimum : -kMax, bounded ? spec.maximum : kMax);
+    return read_number(field, spec, bounded ? spec.minimum : -kMax, bounded ? spec.maximum : kMax);
   }
   return read_word(field, spec.choices);
 }
@@ -48,11 +58,13 @@ OptionValue read_option(const YamlField& field, const OptionSpec& spec) {
 void check_conditions(const YamlField& item, const std::vector<OptionSpec>& specs, const Options& options) {
   for (const OptionSpec& spec : specs) {
     const auto& [name, value, or_value] = spec.only_where;
-    if (name.empty() || !item.has(spec.name) || spec.only_where.holds(options.word(name))) continue;
+    if (name.empty() || !item.has(spec.name)) continue;
+    const bool word = options.is_word(name);
+    if (word && spec.only_where.holds(options.word(name))) continue;
     if (options.all().at(spec.name) == spec.default_value) continue;
-    item.at(spec.name).refuse(fmt::format("no value where {} is {} (only {} {}{} reads it)", name,
-                                          options.word(name), name, value,
-                                          or_value.empty() ? "" : " or " + or_value));
+    const std::string found = word ? options.word(name) : fmt::format("{}", options.number(name));
+    item.at(spec.name).refuse(fmt::format("no value where {} is {} (only {} {}{} reads it)", name, found,
+                                          name, value, or_value.empty() ? "" : " or " + or_value));
   }
 }
 

@@ -53,6 +53,21 @@ LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
   return plan;
 }
 
+/// A solver that can't work on its rule's grid is refused before anything is read.
+void check_solvers(const Recipe& recipe) {
+  for (const Rule& rule : recipe.rules) {
+    const auto row = std::ranges::find(solvers(), rule.solver.name, &SolverEntry::name);
+    LATHE_ASSERT(row != solvers().end(), "solver '{}'", rule.solver.name);
+    if (const auto reason = row->refuses(rule.scheme))
+      user_error("{}: solver {}: {}", rule.where, rule.solver.name, *reason);
+    if (rule.scheme.axis == 0 && !recipe.transforms.empty()) {
+      user_error(
+          "{}: axis 0: rows share scales, which no transform can fold into; use axis 1, or no transforms",
+          rule.where);
+    }
+  }
+}
+
 /// Every word of the recipe must have done something: a pattern that matches nothing is a slip.
 void check_words_match(const Recipe& recipe, const ModelGraph& graph) {
   std::vector<const Linear*> linears;
@@ -213,6 +228,7 @@ std::vector<std::string> Plan::kept() const {
 
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors) {
+  check_solvers(recipe);
   check_words_match(recipe, graph);
   Plan plan;
   plan.scale_dtype = graph.config.dtype == DType::F32 ? DType::F16 : graph.config.dtype;
@@ -251,7 +267,7 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
   for (const PlannedLinear& linear : quantized) {
     const double count = static_cast<double>(linear.out) * static_cast<double>(linear.in);
     weights += count;
-    bits += count * linear.scheme.bits_per_weight(linear.in);
+    bits += count * linear.scheme.bits_per_weight(linear.out, linear.in);
   }
   std::string text = fmt::format("model      {} ({} blocks, hidden {}, {})\n", recipe.model.string(),
                                  graph.blocks.size(), graph.config.hidden_size, graph.config.model_type);

@@ -67,13 +67,13 @@ void read_output(const YamlField& field, const std::vector<std::string>& formats
 
 Scheme read_scheme(const YamlField& field) {
   Scheme scheme;
-  field.expect_map({"type", "bits", "group_size", "symmetric"});
+  field.expect_map({"type", "bits", "group_size", "symmetric", "zero_point", "axis"});
   if (field.has("type")) {
     scheme.type = field.at("type").text("a known number type (int)");
     if (scheme.type != "int")
       field.at("type").refuse("a known number type (int)", did_you_mean(scheme.type, {"int"}));
   }
-  if (field.has("bits")) scheme.bits = static_cast<int>(field.at("bits").integer(2, 8));
+  if (field.has("bits")) scheme.bits = static_cast<int>(field.at("bits").integer(1, 8));
   if (field.has("group_size")) {
     const YamlField group = field.at("group_size");
     const std::string expected = fmt::format("a multiple of {} from {} to {}, or -1 for one group a row",
@@ -83,6 +83,12 @@ Scheme read_scheme(const YamlField& field) {
     if (scheme.group_size != -1 && !multiple) group.refuse(expected);
   }
   if (field.has("symmetric")) scheme.symmetric = field.at("symmetric").truth();
+  if (field.has("zero_point")) {
+    const std::string word = field.at("zero_point").text("integer or real");
+    scheme.real_zero = word == "real";
+    if (word != "real" && word != "integer") field.at("zero_point").refuse("integer or real");
+  }
+  if (field.has("axis")) scheme.axis = static_cast<int>(field.at("axis").integer(0, 1));
   return scheme;
 }
 

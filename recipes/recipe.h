@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "calib/data/calibration_set.h"
-#include "lib/activations/expert_policy.h"
+#include "calib/driver/expert_policy.h"
+#include "calib/driver/propagate.h"
 #include "lib/activations/memory_budget.h"
-#include "lib/activations/propagate.h"
 #include "lib/base/options.h"
 #include "lib/model/graph.h"
 #include "lib/numeric/scheme.h"

@@ -18,7 +18,9 @@ nlohmann::json describe(const Scheme& scheme) {
   return {{"type", scheme.type},
           {"bits", scheme.bits},
           {"group_size", scheme.group_size},
-          {"symmetric", scheme.symmetric}};
+          {"symmetric", scheme.symmetric},
+          {"zero_point", scheme.real_zero ? "real" : "integer"},
+          {"axis", scheme.axis}};
 }
 
 /// Keys that were not given have no value that could be written instead.

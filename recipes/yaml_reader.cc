@@ -101,11 +101,12 @@ int64_t YamlField::integer(int64_t minimum, int64_t maximum, std::string_view wh
   return *parsed;
 }
 
-double YamlField::number(double minimum, double maximum) const {
+double YamlField::number(double minimum, double maximum, std::string_view what) const {
   const bool scalar = value_->kind == YamlValue::Kind::scalar && value_->plain;
   const auto parsed = scalar ? parse_number<double>(value_->scalar) : std::nullopt;
   // Negated, so that a NaN is refused.
   if (!parsed || !std::isfinite(*parsed) || !(*parsed >= minimum && *parsed <= maximum)) {
+    if (!what.empty()) refuse(what);
     const bool bounded = maximum < std::numeric_limits<double>::max();
     refuse(bounded ? describe_range("a number", minimum, maximum) : "a finite number");
   }

@@ -20,6 +20,7 @@ class YamlField {
   const std::string& where() const { return value_->where; }
   const std::string& path() const { return path_; }
   bool is_null() const { return value_->kind == YamlValue::Kind::null; }
+  bool is_word(std::string_view word) const { return is_scalar() && value_->scalar == word; }
   bool is_scalar() const { return value_->kind == YamlValue::Kind::scalar; }
 
   /// A map whose keys are all among `known`; an unknown one is refused with the nearest.
@@ -39,7 +40,7 @@ class YamlField {
   bool truth() const;
   /// `what` says more than "an integer from .. to ..", where there is more to say.
   int64_t integer(int64_t minimum, int64_t maximum, std::string_view what = "") const;
-  double number(double minimum, double maximum) const;
+  double number(double minimum, double maximum, std::string_view what = "") const;
   /// Text that is not empty; plain numbers and truth values are refused (quotes make them text). `what`: "a
   /// path".
   std::string text(std::string_view what) const;

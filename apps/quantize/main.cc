@@ -14,6 +14,7 @@
 #include "apps/quantize/list.h"
 #include "apps/quantize/pipeline.h"
 #include "lib/base/cancel.h"
+#include "lib/base/process_memory.h"
 
 namespace {
 
@@ -75,6 +76,7 @@ struct Dispatch {
 }  // namespace
 
 int main(int argc, char** argv) {
+  map_large_blocks();
   try {
     install_signal_handlers();
     std::visit(Dispatch{}, parse_command_line(argc, argv));

@@ -1,28 +1,21 @@
 #include "apps/quantize/pipeline.h"
 
-#include <ATen/ATen.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdio>
-#include <utility>
 
 #include "apps/quantize/artifact.h"
-#include "apps/quantize/dataset.h"
+#include "apps/quantize/evaluation.h"
 #include "apps/quantize/id_dump.h"
+#include "apps/quantize/job.h"
 #include "apps/quantize/manifest.h"
 #include "apps/quantize/memory.h"
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
 #include "apps/quantize/reporting.h"
-#include "calib/data/data_warnings.h"
-#include "calib/data/token_rows.h"
-#include "calib/driver/driver.h"
-#include "formats/targets/model_folder.h"
-#include "lib/base/clock.h"
-#include "lib/base/error.h"
+#include "apps/quantize/request_checks.h"
+#include "apps/quantize/run_text.h"
 #include "lib/base/file.h"
-#include "lib/eval/evaluate.h"
 #include "lib/model/compute_dtype.h"
 #include "lib/tensor/device.h"
 #include "recipes/plan.h"
@@ -31,148 +24,10 @@
 namespace lathe {
 namespace {
 
-/// The recipe with the command line's flags on top.
-Recipe effective_recipe(const RunRequest& request) {
-  Recipe recipe = load_recipe(request.recipe, request.sets);
-  if (request.model) recipe.model = *request.model;
-  if (request.output) recipe.output.path = *request.output;
-  if (!request.calib.empty()) {
-    recipe.calibration.data.clear();
-    for (const auto& path : request.calib) recipe.calibration.data.push_back({.path = path});
-  }
-  if (request.memory.ram) recipe.limits.ram = request.memory.ram;
-  if (request.memory.vram) recipe.limits.vram = request.memory.vram;
-  if (request.memory.disk) recipe.limits.disk = request.memory.disk;
-  if (recipe.model.empty()) user_error("{}: no model: give `model:` or --model", recipe.file);
-  if (recipe.output.path.empty()) user_error("{}: no output: give `output.path` or --output", recipe.file);
-  if (recipe.calibration.data.empty())
-    user_error("{}: no calibration text: give `calibration.data` or --calib", recipe.file);
-  return recipe;
-}
-
-ModelFolder open_source(const Recipe& recipe) {
-  ModelFolder model = open_model_folder(recipe.model);
-  if (model.quantized) {
-    user_error("{}: is quantised already; give the floating-point checkpoint that it was made from",
-               recipe.model.string());
-  }
-  return model;
-}
-
-/// A plan that can't be carried out is no plan: the files of text are there.
-void check_texts_exist(const Recipe& recipe) {
-  std::vector<std::filesystem::path> paths;
-  for (const DataSource& source : recipe.calibration.data) paths.push_back(source.path);
-  if (recipe.evaluate) paths.push_back(recipe.evaluate->text);
-  for (const auto& path : paths) {
-    std::error_code ignored;
-    if (!std::filesystem::is_regular_file(path, ignored)) {
-      user_error("{}: no such text file (calibration.data, --calib or evaluate.text)", path.string());
-    }
-  }
-}
-
-/// --overwrite must never cost the model: the output may not be the model's folder or one around it.
-void check_output_apart(const Recipe& recipe) {
-  std::error_code ignored;
-  const auto output = std::filesystem::weakly_canonical(recipe.output.path, ignored);
-  for (auto folder = std::filesystem::weakly_canonical(recipe.model, ignored); folder != folder.root_path();
-       folder = folder.parent_path()) {
-    if (folder == output) {
-      user_error("output {}: is the model's own folder or holds it; choose another place",
-                 recipe.output.path.string());
-    }
-  }
-}
-
-/// The first `count` rows; all of them where count is 0 or larger than there are.
-at::Tensor first_rows(const at::Tensor& rows, int64_t count, const std::filesystem::path& text) {
-  if (rows.size(0) == 0) {
-    user_error("{}: too short to score: not one row of {} tokens; use more text or a smaller ctx",
-               text.string(), rows.size(1));
-  }
-  return count == 0 || count >= rows.size(0) ? rows : rows.narrow(0, 0, count);
-}
-
-/// The widest linear that is to be quantised: the size of the largest statistic.
-int64_t widest_input(const Plan& plan) {
-  int64_t widest = 0;
-  for (const PlannedLinear& linear : plan.quantized()) widest = std::max(widest, linear.in);
-  return widest;
-}
-
-/// All text of a run as ids, read before any computing: what is wrong with it is known at once.
-RunText read_data(const Recipe& recipe, const Plan& plan, const ModelFolder& model) {
-  const ModelText reader = open_model_text(recipe.model, model.graph.config.vocab_size);
-  RunText text;
-  text.calibration = read_calibration(recipe.calibration, reader);
-  const int64_t max_position = model.graph.config.max_position;
-  text.warnings = plan.warnings;
-  const auto about_data =
-      data_warnings(text.calibration, {widest_input(plan), max_position, reader.vocabulary_scripts()});
-  text.warnings.insert(text.warnings.end(), about_data.begin(), about_data.end());
-  if (recipe.evaluate) {
-    RowCounts counts;
-    text.evaluation = first_rows(
-        token_rows({{.path = recipe.evaluate->text}}, reader.encoder(), recipe.evaluate->ctx, counts),
-        recipe.evaluate->rows, recipe.evaluate->text);
-    warn_length("evaluate.ctx", recipe.evaluate->ctx, max_position, text.warnings);
-  }
-  return text;
-}
-
 void print_dataset(const RunRequest& request, const RunText& text) {
   fmt::print("{}", describe_dataset(text.calibration));
   for (const std::string& warning : text.warnings) fmt::print("warning    {}\n", warning);
   dump_ids(request, text.calibration);
-}
-
-/// Instances of the algorithms that a recipe names; they live as long as the run.
-struct Algorithms {
-  std::vector<std::unique_ptr<Transform>> transforms;
-  std::vector<std::unique_ptr<Solver>> solvers;  // one for each rule
-};
-
-template <class Entry>
-auto make_algorithm(const std::vector<Entry>& table, const AlgorithmChoice& choice) {
-  for (const Entry& entry : table) {
-    if (entry.name == choice.name) return entry.make(choice.options);
-  }
-  internal_error("no algorithm '{}', though the recipe reader accepted it", choice.name);
-}
-
-Algorithms make_algorithms(const Recipe& recipe) {
-  Algorithms algorithms;
-  for (const AlgorithmChoice& choice : recipe.transforms) {
-    algorithms.transforms.push_back(make_algorithm(transforms(), choice));
-  }
-  for (const Rule& rule : recipe.rules) algorithms.solvers.push_back(make_algorithm(solvers(), rule.solver));
-  return algorithms;
-}
-
-CalibrationJob make_job(const Recipe& recipe, const Plan& plan, const ModelFolder& model,
-                        const Algorithms& algorithms, c10::Device device, DType compute) {
-  CalibrationJob job{.graph = &model.graph,
-                     .weights = model.weights.get(),
-                     .tasks = {},
-                     .transforms = {},
-                     .scale_dtype = plan.scale_dtype,
-                     .ids = {},
-                     .lengths = {},
-                     .propagate = recipe.calibration.propagate,
-                     .experts = recipe.calibration.experts,
-                     .device = device,
-                     .compute = compute,
-                     .storage = {}};
-  for (const auto& transform : algorithms.transforms) job.transforms.push_back(transform.get());
-  for (const auto& block : plan.blocks) {
-    auto& tasks = job.tasks.emplace_back();
-    for (const LinearPlan& linear : block) {
-      tasks.push_back(linear.quantized ? LinearTask{algorithms.solvers[linear.rule].get(), linear.scheme}
-                                       : LinearTask{});
-    }
-  }
-  return job;
 }
 
 /// What a run will take, phase by phase.
@@ -227,22 +82,6 @@ void quantise(const CalibrationJob& job, std::vector<std::unique_ptr<ArtifactWri
   progress.end();
 }
 
-EvalResult evaluate_with_progress(const ModelFolder& model, const ModelFolder* reference,
-                                  const at::Tensor& ids, c10::Device device, DType compute,
-                                  const HiddenStorage& storage, Progress& progress) {
-  std::optional<EvalInput> against;
-  if (reference != nullptr) against = EvalInput{&reference->graph, reference->weights.get()};
-  bool begun = false;
-  const auto show = [&](int64_t done, int64_t total) {
-    if (!std::exchange(begun, true)) progress.begin("evaluate", total);
-    progress.advance(done, 0, "");
-  };
-  const EvalResult result =
-      evaluate({&model.graph, model.weights.get()}, against, ids, device, show, storage, compute);
-  progress.end();
-  return result;
-}
-
 }  // namespace
 
 void run_pipeline(const RunRequest& request) {
@@ -257,7 +96,7 @@ void run_pipeline(const RunRequest& request) {
   CalibrationJob job = make_job(recipe, plan, model, algorithms, device, compute);
   const std::filesystem::path work = work_folder(request.memory.work, recipe.output.path.parent_path());
   if (request.dry_run) {
-    const RunText text = read_data(recipe, plan, model);
+    const RunText text = read_run_text(recipe, plan, model);
     const RunMemory memory = plan_memory_of(recipe, model, text, job, work);
     fmt::print("{}{}", describe_plan(plan, recipe, model.graph), describe_memory(memory.calibration));
     if (memory.evaluation) fmt::print("{}", describe_eval_memory(*memory.evaluation));
@@ -269,7 +108,7 @@ void run_pipeline(const RunRequest& request) {
   Progress progress(request.quiet);
   OutputFolder output(recipe.output.path, request.overwrite);
 
-  const RunText text = report.timed("read text", [&] { return read_data(recipe, plan, model); });
+  const RunText text = report.timed("read text", [&] { return read_run_text(recipe, plan, model); });
   report.set_text(text);
   dump_ids(request, text.calibration);
   progress.line(summarise_dataset(text.calibration));
@@ -310,10 +149,7 @@ void run_eval(const EvalRequest& request) {
   const c10::Device device = resolve_device(request.device);
   const ModelText reader = open_model_text(request.model, model.graph.config.vocab_size);
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
-  RowCounts counts;
-  const at::Tensor rows =
-      first_rows(token_rows({{.path = request.text}}, reader.encoder(), request.ctx, counts), request.rows,
-                 request.text);
+  const at::Tensor rows = read_evaluation(request.text, reader, request.ctx, request.rows);
 
   const ModelFolder* against = reference ? &*reference : nullptr;
   const auto work = work_folder(request.memory.work, std::filesystem::temp_directory_path());

@@ -28,7 +28,7 @@ Report::Totals totals_of(const Plan& plan, int64_t parameters) {
   for (const PlannedLinear& linear : plan.quantized()) {
     const int64_t weights = linear.out * linear.in;
     totals.quantized_weights += weights;
-    bits += static_cast<double>(weights) * linear.scheme.bits_per_weight(linear.in);
+    bits += static_cast<double>(weights) * linear.scheme.bits_per_weight(linear.out, linear.in);
   }
   totals.bits_per_quantized_weight = bits / static_cast<double>(totals.quantized_weights);
   totals.bits_per_parameter = 8.0 * static_cast<double>(totals.bytes_after) / static_cast<double>(parameters);
@@ -117,7 +117,7 @@ void RunReport::add_block(const BlockOutcome& outcome) {
                           .role = std::string(name_of(linear.role)),
                           .scheme = result.quantized.scheme.describe(),
                           .solver = {},
-                          .bits_per_weight = result.quantized.scheme.bits_per_weight(linear.in),
+                          .bits_per_weight = result.quantized.scheme.bits_per_weight(linear.out, linear.in),
                           .weight_relative_mse = result.distortion.weight_relative_mse,
                           .output_relative_error = result.distortion.output_relative_error,
                           .ratio = {},

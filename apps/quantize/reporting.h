@@ -1,15 +1,13 @@
 // Fills the report while a run goes on.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <filesystem>
 #include <map>
 #include <string>
 #include <utility>
 
 #include "apps/quantize/requests.h"
-#include "calib/data/calibration_set.h"
+#include "apps/quantize/run_text.h"
 #include "calib/driver/driver.h"
 #include "calib/driver/memory_plan.h"
 #include "formats/targets/model_folder.h"
@@ -20,13 +18,6 @@
 #include "recipes/plan.h"
 
 namespace lathe {
-
-/// A run's text as token ids.
-struct RunText {
-  CalibrationSet calibration;
-  std::vector<std::string> warnings;  // about it, and about the plan
-  at::Tensor evaluation;              // Long [rows, ctx]; undefined where the recipe asks for none
-};
 
 class RunReport {
  public:

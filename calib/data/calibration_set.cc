@@ -62,8 +62,8 @@ std::vector<Group> group_sources(const std::vector<DataSource>& sources, int64_t
   return groups;
 }
 
-SourceCounts read_source(const DataSource& source, size_t number, const Encoder& encoder, TokenStream& stream,
-                         DocumentCensus& census) {
+SourceCounts read_source(const DataSource& source, size_t number, const SampleOptions& options,
+                         const Encoder& encoder, TokenStream& stream, DocumentCensus& census) {
   SourceCounts counts;
   counts.path = source.path.string();
   counts.kind = name_of(kind_of(source));
@@ -71,6 +71,7 @@ SourceCounts read_source(const DataSource& source, size_t number, const Encoder&
   counts.documents = read.documents;
   counts.dropped = read.dropped;
   counts.tokens = read.tokens;
+  if (options.packing == Packing::pack && read.row_length != options.seq_len) counts.recut = read.row_length;
   counts.file_hash = content_hash(MappedFile::open(source.path).bytes());
   return counts;
 }
@@ -183,7 +184,7 @@ CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, con
     TokenStream& stream = streams.emplace_back();
     for (const size_t i : groups[g].sources) {
       check_rows_stay_whole(sources[i], options.packing);
-      set.sources[i] = read_source(sources[i], i, encoder, stream, set.census);
+      set.sources[i] = read_source(sources[i], i, options, encoder, stream, set.census);
     }
     const Cut cut = cut_samples(stream, options.packing, options.seq_len);
     check_enough(groups[g], sources, static_cast<int64_t>(cut.samples.size()), options);

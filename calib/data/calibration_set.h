@@ -38,7 +38,8 @@ struct SourceCounts {
   int64_t truncated = 0;          // documents that were cut off at seq_len
   int64_t tokens = 0;             // of the documents that are kept, before cutting
   int64_t usable = 0, taken = 0;  // samples; one that spans two sources belongs to that of its first token
-  int64_t taken_tokens = 0;       // its own tokens in the samples taken, whichever source those belong to
+  int64_t recut = 0;  // pack: ids in each row of a table of ids that was joined and cut anew; 0: it wasn't
+  int64_t taken_tokens = 0;  // its own tokens in the samples taken, whichever source those belong to
 };
 
 struct CalibrationSet {

@@ -52,15 +52,35 @@ void warn_repeated(const CalibrationSet& set, std::vector<std::string>& warnings
       repeated, set.census.documents()));
 }
 
+/// The sources that `is_one` names: "a.txt and 2 more"; empty where there is none.
+template <class IsOne>
+std::string names_of(const CalibrationSet& set, const IsOne& is_one) {
+  const auto first = std::find_if(set.sources.begin(), set.sources.end(), is_one);
+  if (first == set.sources.end()) return "";
+  const auto others = std::count_if(first + 1, set.sources.end(), is_one);
+  return others > 0 ? fmt::format("{} and {} more", first->path, others) : first->path;
+}
+
 void warn_unused(const CalibrationSet& set, std::vector<std::string>& warnings) {
-  const auto is_unused = [](const SourceCounts& source) { return source.taken_tokens == 0; };
-  const auto first = std::find_if(set.sources.begin(), set.sources.end(), is_unused);
-  if (first == set.sources.end()) return;
-  const auto others = std::count_if(first + 1, set.sources.end(), is_unused);
+  const std::string names =
+      names_of(set, [](const SourceCounts& source) { return source.taken_tokens == 0; });
+  if (names.empty()) return;
   warnings.push_back(fmt::format(
-      "unused calibration data: none of the {} samples is taken from {}{}; raise calibration.samples or its "
+      "unused calibration data: none of the {} samples is taken from {}; raise calibration.samples or its "
       "weight, or leave it out",
-      set.ids.size(0), first->path, others > 0 ? fmt::format(" and {} more", others) : ""));
+      set.ids.size(0), names));
+}
+
+/// A dump, or another tool's samples: whoever feeds them expects them to stay whole.
+void warn_recut(const CalibrationSet& set, std::vector<std::string>& warnings) {
+  const std::string names = names_of(set, [](const SourceCounts& source) { return source.recut > 0; });
+  if (names.empty()) return;
+  const auto first = std::find_if(set.sources.begin(), set.sources.end(),
+                                  [](const SourceCounts& source) { return source.recut > 0; });
+  warnings.push_back(fmt::format(
+      "token ids cut anew: {} holds rows of {} ids, which are joined and cut into samples of {}; set "
+      "calibration.seq_len to {} to take them as they are",
+      names, first->recut, set.ids.size(1), first->recut));
 }
 
 }  // namespace
@@ -78,6 +98,7 @@ std::vector<std::string> data_warnings(const CalibrationSet& set, const ModelNee
   warn_short(set, warnings);
   warn_repeated(set, warnings);
   warn_unused(set, warnings);
+  warn_recut(set, warnings);
   warn_length("calibration.seq_len", set.ids.size(1), needs.max_position, warnings);
   return warnings;
 }

@@ -27,6 +27,7 @@ struct ModelNeeds {
 ///   seen;
 /// - at least 1 % of the documents (and at least two) repeat an earlier one;
 /// - sources of which no token is taken: a share of the mix below one sample, or text behind the last sample;
+/// - rows of token ids, all of one length, that were joined and cut into samples of another;
 /// - samples longer than the model's positions (warn_length).
 std::vector<std::string> data_warnings(const CalibrationSet& set, const ModelNeeds& needs);
 

@@ -1,6 +1,7 @@
 #include "calib/data/token_stream.h"
 
 #include <algorithm>
+#include <set>
 
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
@@ -36,6 +37,7 @@ std::vector<int64_t> encode(const Document& document, const Encoder& encoder) {
 StreamCounts append(const DataSource& source, size_t number, const Encoder& encoder, TokenStream& stream,
                     DocumentCensus* census) {
   StreamCounts counts;
+  std::set<int64_t> row_lengths;
   for_each_document(source, encoder.templates, [&](const Document& document) {
     throw_if_cancelled();
     std::vector<int64_t> encoded;
@@ -44,6 +46,7 @@ StreamCounts append(const DataSource& source, size_t number, const Encoder& enco
     check_ids(ids, encoder.vocab_size, document);
     ++counts.documents;
     const auto length = static_cast<int64_t>(ids.size());
+    row_lengths.insert(document.form == Document::Form::ids ? length : 0);
     if (length < encoder.min_tokens) {
       ++counts.dropped;
       return;
@@ -53,6 +56,7 @@ StreamCounts append(const DataSource& source, size_t number, const Encoder& enco
     stream.ids.insert(stream.ids.end(), ids.begin(), ids.end());
     counts.tokens += length;
   });
+  if (counts.documents > 1 && row_lengths.size() == 1) counts.row_length = *row_lengths.begin();
   return counts;
 }
 

@@ -28,9 +28,9 @@
 #include <vector>
 
 #include "algorithms/algorithm.h"
+#include "calib/driver/expert_policy.h"
+#include "calib/driver/propagate.h"
 #include "lib/activations/activation_store.h"
-#include "lib/activations/expert_policy.h"
-#include "lib/activations/propagate.h"
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
 #include "lib/numeric/distortion.h"

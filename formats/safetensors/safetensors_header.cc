@@ -202,7 +202,7 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file, cons
   return header;
 }
 
-std::string format_safetensors_header(std::span<const PlannedTensor> tensors) {
+std::string format_safetensors_header(std::span<const PlannedTensor> tensors, uint64_t room) {
   // Composed by hand: nlohmann's object that keeps its order searches linearly, and a shard can hold 100,000
   // tensors.
   std::string text =
@@ -216,6 +216,7 @@ std::string format_safetensors_header(std::span<const PlannedTensor> tensors) {
     offset = end;
   }
   text += '}';
+  if (text.size() + kLengthBytes < room) text.resize(room - kLengthBytes, ' ');
   text.resize((text.size() + kDataAlignment - 1) / kDataAlignment * kDataAlignment, ' ');
   LATHE_ASSERT(text.size() <= kMaxSafetensorsHeader, "a header of {} bytes", text.size());
   const uint64_t length = text.size();

@@ -25,6 +25,8 @@ inline constexpr uint64_t kMaxSafetensorsHeader = 100'000'000;
 struct PlannedTensor {
   std::string name;
   TensorInfo info;
+  /// How many entries it has is known when it is written: its first dimension is the most it may be.
+  bool open = false;
 };
 
 /// A tensor that stands at bytes [begin, end) of a file; counted from the file's start.
@@ -44,7 +46,7 @@ struct SafetensorsHeader {
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file, const std::string& path);
 
 /// Everything that precedes the data: length, JSON with {"format":"pt"}, padding. Tensors lie in the order
-/// given.
-std::string format_safetensors_header(std::span<const PlannedTensor> tensors);
+/// given. `room`: bytes that it fills at least.
+std::string format_safetensors_header(std::span<const PlannedTensor> tensors, uint64_t room = 0);
 
 }  // namespace lathe

@@ -11,7 +11,8 @@ namespace lathe {
 
 using OptionValue = std::variant<bool, int64_t, double, std::string>;
 
-/// The value, or one of the two values, that another option, a text, has to have.
+/// The value, or one of the two values, that another option has to have: a text, or a word in place of a
+/// number.
 struct OptionCondition {
   std::string name, value, or_value = {};
 
@@ -22,10 +23,11 @@ struct OptionCondition {
 
 struct OptionSpec {
   std::string name;
-  OptionValue default_value;         // its alternative is the option's type
-  std::string help;                  // one line
-  double minimum = 0, maximum = 0;   // inclusive bounds for numbers; equal: no bounds
-  std::vector<std::string> choices;  // for strings; empty: any
+  OptionValue default_value;        // its alternative is the option's type
+  std::string help;                 // one line
+  double minimum = 0, maximum = 0;  // inclusive bounds for numbers; equal: no bounds
+  /// For texts: what they may be; empty: anything. For numbers: words that may stand in their place.
+  std::vector<std::string> choices;
   /// Where the option means something (no name: everywhere). A recipe that gives it another value than the
   /// default elsewhere is refused.
   OptionCondition only_where = {};
@@ -44,6 +46,9 @@ class Options {
   int64_t integer(const std::string& name) const { return std::get<int64_t>(values_.at(name)); }
   double number(const std::string& name) const { return std::get<double>(values_.at(name)); }
   const std::string& word(const std::string& name) const { return std::get<std::string>(values_.at(name)); }
+  bool is_word(const std::string& name) const {
+    return std::holds_alternative<std::string>(values_.at(name));
+  }
   const std::map<std::string, OptionValue>& all() const { return values_; }
 
  private:

@@ -69,6 +69,8 @@ std::optional<uint64_t> available_memory() {
   return machine ? machine : group;
 }
 
+void map_large_blocks() { ::mallopt(M_MMAP_THRESHOLD, kMappedBytes); }
+
 void release_free_memory() { ::malloc_trim(0); }
 
 }  // namespace lathe

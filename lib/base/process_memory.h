@@ -14,6 +14,17 @@ uint64_t peak_rss_bytes();
 /// control group (v2) leaves, whichever is less. Nothing where the kernel doesn't say.
 std::optional<uint64_t> available_memory();
 
+/// Lets every block of kMappedBytes or more be a mapping of its own, which goes back to the system when it is
+/// freed. For main(), before anything large is allocated; the whole process is set so.
+///
+/// glibc does this from 128 KiB on at first, but raises the bound, up to 32 MiB, each time a larger mapping
+/// is freed. From then on weights and activations share heaps with whatever lives longer, one heap a thread,
+/// and what is freed between two that live stays resident: a run's peak grows with the number of threads and
+/// with their timing (tests/e2e/slow_peak_memory.sh: 558 to 617 MiB, 521 so). New pages cost a fault each,
+/// which is little beside what is computed on a megabyte.
+void map_large_blocks();
+inline constexpr int kMappedBytes = 1 << 20;
+
 /// Gives memory that was freed, but is held for later use, back to the system.
 void release_free_memory();
 

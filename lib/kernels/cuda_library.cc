@@ -34,6 +34,7 @@ CudaLibrary open_cuda_library(const std::filesystem::path& path) {
   find(library, "lathe_cuda_group_encode", path, found.group_encode);
   find(library, "lathe_cuda_group_decode", path, found.group_decode);
   find(library, "lathe_cuda_group_fake_quantize", path, found.group_fake_quantize);
+  find(library, "lathe_cuda_hqq", path, found.hqq);
   find(library, "lathe_cuda_gptq_block_f32", path, found.gptq_block_f32);
   find(library, "lathe_cuda_gptq_block_f64", path, found.gptq_block_f64);
   find(library, "lathe_cuda_search_ranges", path, found.search_ranges);

@@ -9,6 +9,7 @@
 #include "lib/kernels/cuda/gptq_block_cuda.h"
 #include "lib/kernels/cuda/group_quant_cuda.h"
 #include "lib/kernels/cuda/group_search_cuda.h"
+#include "lib/kernels/cuda/hqq_cuda.h"
 #include "lib/kernels/cuda/statistics_cuda.h"
 #include "lib/kernels/cuda/transformer_cuda.h"
 
@@ -20,6 +21,7 @@ struct CudaLibrary {
   decltype(&lathe_cuda_group_encode) group_encode = nullptr;
   decltype(&lathe_cuda_group_decode) group_decode = nullptr;
   decltype(&lathe_cuda_group_fake_quantize) group_fake_quantize = nullptr;
+  decltype(&lathe_cuda_hqq) hqq = nullptr;
   decltype(&lathe_cuda_gptq_block_f32) gptq_block_f32 = nullptr;
   decltype(&lathe_cuda_gptq_block_f64) gptq_block_f64 = nullptr;
   decltype(&lathe_cuda_search_ranges) search_ranges = nullptr;

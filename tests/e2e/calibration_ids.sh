@@ -40,6 +40,19 @@ refuses 2 "already exists; choose another name or pass --overwrite" plain "$scra
 refuses 2 "the run reads this file" \
   plain "$scratch/h" --calib "$scratch/ids.safetensors" --dump-ids "$scratch/ids.safetensors" --overwrite --dry-run
 cmp "$scratch/ids.safetensors" "$scratch/kept" || fail "a refused dump changed the file"
+model="$scratch/model"; copy_model "$model"
+for inside in "$model/ids.npy" "$scratch/h/ids.npy" "$model/../model/sub/ids.npy"; do
+  refuses 2 "lies in the folder of the model or the output" plain "$scratch/h" --model "$model" --dump-ids "$inside" --overwrite
+done
+[[ ! -e $scratch/h && ! -e $model/ids.npy ]] || fail "a refused dump left something behind"
+plain "$scratch/h" --model "$model" --dump-ids "$model-ids.npy" --dry-run >/dev/null  # beside the folder, its name a prefix
+
+# A dump that is cut anew says so: other samples than those that were dumped.
+recut="ids.safetensors holds rows of 256 ids, which are joined and cut into samples of 128"
+plain "$scratch/h" --calib "$scratch/ids.safetensors" --dry-run --set calibration.seq_len=128 >"$scratch/plan"
+grep -q "^warning    token ids cut anew: .*$recut" "$scratch/plan" || fail "no warning: $(cat "$scratch/plan")"
+plain "$scratch/h" --calib "$scratch/ids.safetensors" --dry-run >"$scratch/plan"
+! grep -q "cut anew" "$scratch/plan" || fail "a warning of rows that stay whole: $(cat "$scratch/plan")"
 refuses 2 "set calibration.packing to document" plain "$scratch/h" --calib "$scratch/ragged.safetensors"
 plain "$scratch/i" --dry-run --set calibration.seq_len=4096 --set calibration.samples=1 >"$scratch/long"
 grep -q "longer than the model's max_position_embeddings" "$scratch/long" || fail "no warning of long samples: $(cat "$scratch/long")"

@@ -10,6 +10,12 @@ open(folder + "/a.txt", "w", encoding="utf-8").write(parts[0])
 with open(folder + "/a.jsonl", "w") as f:
     for part in parts: f.write(json.dumps({"text": part}) + "\n")
 pq.write_table(pa.table({"text": parts}), folder + "/a.parquet")
+talks = [[{"role": "user", "content": part[:6000]}] for part in parts]
+tools = [[{"type": "function", "name": "look", "strict": True}], None, [], [{"type": "function", "name": "go", "strict": False}], None]
+with open(folder + "/tools.jsonl", "w") as f:
+    for talk, known in zip(talks, tools): f.write(json.dumps({"messages": talk, "tools": known}) + "\n")
+pq.write_table(pa.table({"tools": tools, "messages": talks}), folder + "/tools.parquet")
+pq.write_table(pa.table({"messages": talks}), folder + "/no_tools.parquet")
 with open(folder + "/chat.jsonl", "w") as f:
     for part in parts:
         f.write(json.dumps({"messages": [{"role": "user", "content": part[:2000]}, {"role": "assistant", "content": part[2000:]}]}) + "\n")
@@ -32,3 +38,12 @@ run "$scratch/chat" --model "$scratch/model" --calib "$scratch/chat.jsonl"
 [[ $(hash_of "$scratch/chat") != $(hash_of "$scratch/jsonl") ]] || fail "the template left no trace"
 echo "{{ raise_exception('no such roles') }}" >"$scratch/model/chat_template.jinja"
 refuses 2 "refuses the conversation: no such roles" run "$scratch/bad" --model "$scratch/model" --calib "$scratch/chat.jsonl"
+
+# Tools beside a conversation reach the template, from Parquet as from JSON.
+echo "{{ messages[0].content }}{% if tools %}{{ tools | tojson }}{% endif %}" >"$scratch/model/chat_template.jinja"
+for data in tools.jsonl tools.parquet no_tools.parquet; do
+  "$QUANTIZE" --recipe recipes/rtn.yaml --model "$scratch/model" --output "$scratch/none" --dry-run --calib "$scratch/$data" \
+    --set calibration.samples=8 --set calibration.seq_len=256 --set evaluate=null --dump-ids "$scratch/$data.npy" >/dev/null
+done
+cmp "$scratch/tools.jsonl.npy" "$scratch/tools.parquet.npy" || fail "tools in Parquet give other ids"
+! cmp -s "$scratch/tools.parquet.npy" "$scratch/no_tools.parquet.npy" || fail "the tools left no trace"

@@ -9,6 +9,15 @@ says "samples    8 of "
 says "warning    few calibration tokens: 2048 for inputs up to "
 plan --set calibration.samples=128 --set calibration.seq_len=512
 silent "warning"
+says "propagate  quantised: a block is calibrated on what the quantised blocks before it give"
+plan --set calibration.propagate=reference
+says "propagate  reference: a block is calibrated on what the floating-point blocks before it give"
+
+head -c 100000 data/text/calibration.txt >"$scratch/more.txt"
+plan --calib data/text/calibration.txt --calib "$scratch/more.txt"
+says "warning    unused calibration data: none of the 8 samples is taken from $scratch/more.txt"
+plan --set "calibration.data=[{path: data/text/calibration.txt}, {path: $scratch/more.txt, samples: 1}]"
+silent "unused calibration data"
 
 "$PYTHON" - >"$scratch/chat.jsonl" <<'PY'
 import json

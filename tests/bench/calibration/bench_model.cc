@@ -122,4 +122,18 @@ double gram_flops(const BenchModel& model) {
   return 2 * pairs * static_cast<double>(model.tokens());
 }
 
+at::Tensor run_stages(const BlockForward& forward, const at::Tensor& hidden,
+                      const std::function<void(Slot slot, const at::Tensor& x)>& observe) {
+  const at::Tensor x = forward.attention_in(hidden);
+  observe(Slot::attention_in, x);
+  const at::Tensor a = forward.attention_out(x);
+  observe(Slot::attention_out, a);
+  const at::Tensor h = forward.add_attention(hidden, a);
+  const at::Tensor y = forward.mlp_in(h);
+  observe(Slot::mlp_in, y);
+  const at::Tensor z = forward.mlp_mid(y);
+  observe(Slot::mlp_mid, z);
+  return forward.add_mlp(h, z);
+}
+
 }  // namespace lathe::bench

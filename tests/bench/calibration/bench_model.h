@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -60,6 +61,10 @@ double linear_flops(const BenchModel& model);
 double attention_flops(const BenchModel& model);
 /// Of X^T X on and above the diagonal, for all inputs of a block.
 double gram_flops(const BenchModel& model);
+
+/// All stages of a dense block, as BlockForward::run(); `observe` is shown each linear input on the way.
+at::Tensor run_stages(const BlockForward& forward, const at::Tensor& hidden,
+                      const std::function<void(Slot slot, const at::Tensor& x)>& observe);
 
 inline constexpr Slot kSlots[] = {Slot::attention_in, Slot::attention_out, Slot::mlp_in, Slot::mlp_mid};
 inline int64_t width_of(const Block& block, Slot slot) { return block.reading(slot).front()->in; }

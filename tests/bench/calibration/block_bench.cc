@@ -77,22 +77,6 @@ class Measurement {
   }
 
  private:
-  using Observe = std::function<void(Slot, const at::Tensor&)>;
-
-  static at::Tensor run_stages(const BlockForward& forward, const at::Tensor& hidden,
-                               const Observe& observe) {
-    const at::Tensor x = forward.attention_in(hidden);
-    observe(Slot::attention_in, x);
-    const at::Tensor a = forward.attention_out(x);
-    observe(Slot::attention_out, a);
-    const at::Tensor h = forward.add_attention(hidden, a);
-    const at::Tensor y = forward.mlp_in(h);
-    observe(Slot::mlp_in, y);
-    const at::Tensor z = forward.mlp_mid(y);
-    observe(Slot::mlp_mid, z);
-    return forward.add_mlp(h, z);
-  }
-
   static void run_observed(const BlockForward& forward, const at::Tensor& hidden,
                            SlotCollectors& collectors) {
     run_stages(forward, hidden, [&](Slot slot, const at::Tensor& x) { collectors.observe(slot, x); });

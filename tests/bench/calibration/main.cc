@@ -15,6 +15,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/file.h"
+#include "lib/base/process_memory.h"
 #include "lib/tensor/device.h"
 #include "tests/bench/calibration/agreement.h"
 #include "tests/bench/calibration/driver_bench.h"
@@ -134,6 +135,7 @@ json run(const Options& options) {
 }  // namespace lathe::bench
 
 int main(int argc, char** argv) {
+  lathe::map_large_blocks();  // as the program
   std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // minutes lie between lines: show each at once
   try {
     const auto options = lathe::bench::parse({argv, static_cast<size_t>(argc)});

@@ -25,22 +25,6 @@ Collectors gram_collectors(const Block& block, c10::Device device) {
   return collectors;
 }
 
-at::Tensor run_with_gram(const BlockForward& forward, const at::Tensor& hidden, Collectors& collectors) {
-  const auto observe = [&](Slot slot, const at::Tensor& x) {
-    collectors[static_cast<size_t>(slot)]->observe(x);
-  };
-  const at::Tensor x = forward.attention_in(hidden);
-  observe(Slot::attention_in, x);
-  const at::Tensor a = forward.attention_out(x);
-  observe(Slot::attention_out, a);
-  const at::Tensor h = forward.add_attention(hidden, a);
-  const at::Tensor y = forward.mlp_in(h);
-  observe(Slot::mlp_in, y);
-  const at::Tensor z = forward.mlp_mid(y);
-  observe(Slot::mlp_mid, z);
-  return forward.add_mlp(h, z);
-}
-
 struct PassTimes {
   Timing weights, forward, with_gram;
 };
@@ -61,7 +45,10 @@ void run_block(const BenchModel& model, const Block& block, const RopeTables& ro
   });
   times.with_gram += measure(device, [&] {
     Collectors collectors = gram_collectors(block, device);
-    for (at::Tensor& h : hidden) h = run_with_gram(forward, h, collectors);
+    const auto observe = [&](Slot slot, const at::Tensor& x) {
+      collectors[static_cast<size_t>(slot)]->observe(x);
+    };
+    for (at::Tensor& h : hidden) h = run_stages(forward, h, observe);
     for (const auto& collector : collectors) collector->finish();
   });
 }

@@ -4,6 +4,9 @@
 
 Perplexity, KL(reference || artefact) of the logits at every position in nats (mean, median, 99 %) and the share of
 positions with the same most likely token, on the first `rows` rows of `ctx` tokens of the text (without special tokens).
+"block error" is the held-out error of the layers: each block gets what the reference's block gets, and the squared
+difference of what they put out is a part of the square of what the reference's block adds to its input; the mean over
+the blocks. Folds within a block don't move it, so it compares methods that rescale weights with those that don't.
 "own ppl", the wall time and the peak memory are what the artefact's report.json says of its own run; "own ppl" is shown
 where that run measured the same number of tokens at the same ctx, and should equal the second column.
 All models are held in memory together, so that no logits need be kept.
@@ -31,7 +34,32 @@ def load(folder: pathlib.Path):
 
 
 def log_probabilities(model, row: torch.Tensor) -> torch.Tensor:
-    return torch.log_softmax(model(input_ids=row[None]).logits[0].float(), dim=-1)
+    return torch.log_softmax(model(input_ids=row[None], use_cache=False).logits[0].float(), dim=-1)
+
+
+class BlockCalls:
+    """What each decoder block of the reference was called with in the last forward pass, and what it answered."""
+
+    def __init__(self, model):
+        self.calls = []
+        for block in model.model.layers:
+            block.register_forward_hook(self.keep, with_kwargs=True)
+
+    def keep(self, block, args, kwargs, output):
+        self.calls.append((args, kwargs, hidden(output)))
+
+    def errors(self, model):
+        """[blocks, 2]: squared error, and square of what the reference adds."""
+        result = []
+        for block, (args, kwargs, expected) in zip(model.model.layers, self.calls):
+            entered = args[0] if args else kwargs["hidden_states"]
+            found = hidden(block(*args, **kwargs))
+            result.append([(found - expected).double().square().sum(), (expected - entered).double().square().sum()])
+        return torch.tensor(result)
+
+
+def hidden(output):
+    return output[0] if isinstance(output, tuple) else output
 
 
 def negative_log_likelihood(log_p: torch.Tensor, row: torch.Tensor) -> float:
@@ -55,22 +83,27 @@ def score(folders: list, ids: torch.Tensor) -> list:
     losses = [0.0] * len(models)
     divergences = [[] for _ in models]
     same = [0] * len(models)
+    calls, block_errors = BlockCalls(models[0]), [0.0] * len(models)
     for row in ids:
         reference = None
+        calls.calls.clear()
         for i, model in enumerate(models):
             log_p = log_probabilities(model, row)
             losses[i] += negative_log_likelihood(log_p, row)
             if reference is None:
                 reference = log_p
+            else:
+                block_errors[i] += calls.errors(model)
             divergences[i].append((reference.exp() * (reference - log_p)).sum(-1))
             same[i] += (reference.argmax(-1) == log_p.argmax(-1)).sum().item()
     predicted = ids.shape[0] * (ids.shape[1] - 1)
     results = []
     for i, folder in enumerate(folders):
         kl = torch.cat(divergences[i])
+        error = None if i == 0 else (block_errors[i][:, 0] / block_errors[i][:, 1]).mean().item()
         results.append({"model": str(folder), "perplexity": math.exp(losses[i] / predicted), "kl_mean": kl.mean().item(),
                         "kl_median": kl.median().item(), "kl_p99": kl.quantile(0.99).item(),
-                        "same_top": same[i] / ids.numel(), **own_figures(folder, *ids.shape)})
+                        "same_top": same[i] / ids.numel(), "block_error": error, **own_figures(folder, *ids.shape)})
     return results
 
 
@@ -80,12 +113,12 @@ def cell(result: dict, key: str, form: str, scale: float = 1) -> str:
 
 
 def table(results: list) -> str:
-    lines = ["| model | perplexity | mean KL | median KL | p99 KL | same top | own ppl | wall s | peak MiB |",
-             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    lines = ["| model | perplexity | mean KL | median KL | p99 KL | same top | block error | own ppl | wall s | peak MiB |",
+             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for r in results:
         cells = [pathlib.Path(r["model"]).name, cell(r, "perplexity", ".4f"), cell(r, "kl_mean", ".5f"),
                  cell(r, "kl_median", ".5f"), cell(r, "kl_p99", ".4f"), cell(r, "same_top", ".4f"),
-                 cell(r, "own_perplexity", ".4f"), cell(r, "seconds", ".1f"), cell(r, "peak_rss_bytes", ".0f", 2**-20)]
+                 cell(r, "block_error", ".5f"), cell(r, "own_perplexity", ".4f"), cell(r, "seconds", ".1f"), cell(r, "peak_rss_bytes", ".0f", 2**-20)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -85,6 +85,75 @@ TEST(SchemeProblem, NamesWhatIsWrong) {
   EXPECT_THAT(*(Scheme{"int", 9, 128, true}).problem(128), testing::HasSubstr("bits 9"));
   EXPECT_THAT(*(Scheme{"int", 4, 0, true}).problem(128), testing::HasSubstr("group_size 0"));
   EXPECT_THAT(*(Scheme{"float", 4, 32, true}).problem(128), testing::HasSubstr("'float'"));
+  EXPECT_THAT(*(Scheme{"int", 1, 32, true}).problem(128), testing::HasSubstr("symmetric: false"));
+  EXPECT_THAT(*(Scheme{"int", 4, 32, true, {}, true}).problem(128), testing::HasSubstr("symmetric: false"));
+  EXPECT_THAT(*(Scheme{"int", 4, 32, false, {}, false, 0}).problem(128), testing::HasSubstr("axis 0"));
+  EXPECT_FALSE((Scheme{"int", 4, 32, false, {}, false, 0}).problem(64, 43));
+  EXPECT_THAT(*(Scheme{"int", 4, 32, false, {}, false, 0}).problem(43, 64),
+              testing::HasSubstr("does not divide columns of 43"));
+}
+
+TEST(Scheme, CountsRealZeroPointsAndGroupsOfColumns) {
+  EXPECT_DOUBLE_EQ((Scheme{"int", 4, 64, false}).bits_per_weight(96, 128), 4 + 20.0 / 64);
+  EXPECT_DOUBLE_EQ((Scheme{"int", 4, 64, false, {}, true}).bits_per_weight(96, 128), 4 + 32.0 / 64);
+  EXPECT_DOUBLE_EQ((Scheme{"int", 4, -1, false, {}, true, 0}).bits_per_weight(96, 128), 4 + 32.0 / 96);
+  EXPECT_EQ((Scheme{"int", 2, 16, false, {}, true, 0}).describe(), "int2 asym g16 real zero axis 0");
+  EXPECT_EQ((Scheme{"int", 2, 16, false, {}, true, 0}).parameter_shape(32, 5),
+            (std::array<int64_t, 2>{2, 5}));
+}
+
+TEST(QuantizedTensor, ReadsRealZeroPointsAndGroupsOfColumns) {
+  QuantizedTensor tensor;
+  tensor.scheme = {"int", 4, 2, false, {}, true, 0};  // groups are rows 0 and 2, 1 and 3
+  tensor.codes = at::tensor({-8, 7, 0, 3, 1, -1, 2, 2}, at::kChar).view({4, 2});
+  tensor.scales = at::tensor({0.5f, 0.25f, 2.0f, 1.0f}).view({2, 2});
+  tensor.zero_points = at::tensor({0.5f, -1.0f, 0.0f, 2.5f}).view({2, 2});
+  const at::Tensor expected = at::tensor({-4.25f, 2.0f, 0.0f, 0.5f, 0.25f, 0.0f, 4.0f, -0.5f}).view({4, 2});
+  EXPECT_TRUE(at::equal(tensor.dequantize(), expected));
+  EXPECT_TRUE(at::equal(tensor.dequantize_rows(1, 4), expected.slice(0, 1, 4)));
+  EXPECT_FALSE(tensor.can_scale_rows());
+}
+
+QuantizedTensor with_outliers() {
+  QuantizedTensor tensor = example(false);
+  tensor.outliers = outliers_of(at::tensor({0.0f, 40.0f, 0.0f, -0.5f, 0.0f, 0.0f, 1e-4f, 0.0f}).view({2, 4}));
+  return tensor;
+}
+
+TEST(QuantizedTensor, OutliersAreAddedToTheirCodesValues) {
+  const QuantizedTensor tensor = with_outliers();
+  const at::Tensor sparse =
+      at::tensor({0.0f, 40.0f, 0.0f, -0.5f, 0.0f, 0.0f, 1.0001659393310547e-4f, 0.0f}).view({2, 4});
+  EXPECT_TRUE(at::equal(tensor.dequantize(), example(false).dequantize() + sparse));
+  for (int64_t begin = 0; begin < 2; ++begin) {
+    for (int64_t end = begin + 1; end <= 2; ++end) {
+      EXPECT_TRUE(at::equal(tensor.dequantize_rows(begin, end), tensor.dequantize().slice(0, begin, end)));
+    }
+  }
+  EXPECT_TRUE(at::equal(tensor.outliers->row_offsets, at::tensor({0, 2, 3}, at::kInt)));
+  EXPECT_TRUE(at::equal(tensor.outliers->columns, at::tensor({1, 3, 2}, at::kInt)));
+}
+
+TEST(QuantizedTensor, CountsEveryBit) {
+  QuantizedTensor tensor = with_outliers();
+  EXPECT_DOUBLE_EQ(example(false).bits_per_weight(), 4 + (16 + 4) / 2.0);
+  EXPECT_DOUBLE_EQ(tensor.bits_per_weight(), 4 + (16 + 4) / 2.0 + (3 * 32 + 3 * 32) / 8.0);
+  tensor.scheme = {"int", 3, 16, false, ScaleGrid{3, 16}};
+  tensor.codes = at::zeros({32, 64}, at::kChar);
+  tensor.outliers = outliers_of(at::zeros({32, 64}));
+  EXPECT_DOUBLE_EQ(tensor.bits_per_weight(), 3 + 6 / 16.0 + 64 / 256.0 + 33 * 32 / 2048.0);
+}
+
+TEST(QuantizedTensor, SchemeSaysWhatASecondLevelNeeds) {
+  const Scheme scheme{"int", 3, 16, false, ScaleGrid{3, 16}};
+  EXPECT_EQ(scheme.describe(), "int3 asym g16, scales int3 r16");
+  EXPECT_FALSE(scheme.problem(64));
+  Scheme symmetric = scheme;
+  symmetric.symmetric = true;
+  EXPECT_THAT(*symmetric.problem(64), testing::HasSubstr("symmetric: false"));
+  Scheme one_bit = scheme;
+  one_bit.scale_grid->bits = 1;
+  EXPECT_THAT(*one_bit.problem(64), testing::HasSubstr("scale_bits 1"));
 }
 
 TEST(QuantizedTensor, GroupIndexSaysWhichGridAColumnHas) {

@@ -79,6 +79,19 @@ TEST(Recipe, ReadsAlgorithmsAndRules) {
   EXPECT_EQ(recipe.rules[1].where, "r.yaml:11:5");
 }
 
+TEST(Recipe, AWordMayStandForANumber) {
+  const Recipe recipe =
+      parse("rules: [{solver: {toy: {alpha: auto, steps: 7}}}, {solver: {toy: {alpha: 1}}}]");
+  const Options &searched = recipe.rules[0].solver.options, &given = recipe.rules[1].solver.options;
+  ASSERT_TRUE(searched.is_word("alpha"));
+  EXPECT_EQ(searched.word("alpha"), "auto");
+  EXPECT_EQ(searched.integer("steps"), 7);
+  ASSERT_FALSE(given.is_word("alpha"));
+  EXPECT_EQ(given.number("alpha"), 1.0);
+  const Recipe again = parse(recipe.to_json().dump());
+  EXPECT_EQ(again.to_json(), recipe.to_json());
+}
+
 TEST(Recipe, OnlyRulesAreNeeded) {
   const Recipe recipe = parse("rules: [{}]");
   EXPECT_TRUE(recipe.model.empty());
@@ -199,7 +212,8 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
                     "min_tokens": 1, "special_tokens": false, "propagate": "quantised",
                     "experts": {"min_tokens": 256, "fallback": "all_tokens"}},
     "transforms": [],
-    "rules": [{"targets": ["linear"], "scheme": {"type": "int", "bits": 4, "group_size": 128, "symmetric": true},
+    "rules": [{"targets": ["linear"], "scheme": {"type": "int", "bits": 4, "group_size": 128, "symmetric": true,
+               "zero_point": "integer", "axis": 1},
                "solver": {"rtn": {}}}],
     "ignore": ["lm_head"],
     "evaluate": null,

@@ -15,7 +15,11 @@ inline RecipeVocabulary test_vocabulary() {
       {"delta", 1.0, "where the norm bends", 0, 10, {}, {"norm", "l1"}},
   };
   return {{{"awq", awq}},
-          {{"rtn", {}}, {"toy", {{"seed", int64_t{0}, "any integer", 0, 0, {}}}}},
+          {{"rtn", {}},
+           {"toy",
+            {{"seed", int64_t{0}, "any integer", 0, 0, {}},
+             {"alpha", 0.5, "a number or a word", 0, 1, {"auto"}},
+             {"steps", int64_t{20}, "of the search", 1, 100, {}, {"alpha", "auto"}}}}},
           {"compressed-tensors", "gguf"}};
 }
 

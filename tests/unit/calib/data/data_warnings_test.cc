@@ -87,6 +87,46 @@ TEST_F(DataWarnings, LongTextsAreComparedByTheirStartAndLength) {
   EXPECT_EQ(set.census.repeated(), 1);
 }
 
+TEST_F(DataWarnings, SourcesThatGiveNothing) {
+  const std::string text = words(300, "word");
+  std::vector<DataSource> sources = {file("a.txt", text), file("b.txt", text), file("c.txt", text)};
+  const auto build = [&](int64_t samples) {
+    return build_calibration_set(sources, {.samples = samples, .seq_len = 1000}, encoder_);
+  };
+  EXPECT_THAT(warnings(build(1)),
+              ElementsAre(AllOf(HasSubstr("unused calibration data: none of the 1 samples is taken from "),
+                                HasSubstr("b.txt and 1 more; raise calibration.samples"))));
+  const auto all = static_cast<int64_t>(3 * text.size() / 1000);
+  EXPECT_THAT(warnings(build(all)), IsEmpty());
+  sources[0].weight = sources[1].weight = 1000;  // c: weight 1, less than a sample
+  EXPECT_THAT(warnings(build(2)),
+              ElementsAre(AllOf(HasSubstr("none of the 2 samples"), HasSubstr("c.txt;"))));
+}
+
+TEST_F(DataWarnings, RowsOfIdsThatAreCutAnew) {
+  const DataSource rows = file("a.jsonl", "[1, 2, 3, 4]\n[5, 6, 7, 8]\n");
+  const auto warned = [&](const std::vector<DataSource>& sources, int64_t length, Packing packing) {
+    std::vector<std::string> found;
+    for (std::string& line : warnings(build_calibration_set(
+             sources, {.samples = 1, .seq_len = length, .seed = 0, .packing = packing}, encoder_))) {
+      if (line.starts_with("token ids cut anew")) found.push_back(std::move(line));
+    }
+    return found;
+  };
+  EXPECT_THAT(warned({rows}, 4, Packing::pack), IsEmpty());
+  EXPECT_THAT(warned({rows}, 2, Packing::document), IsEmpty()) << "counted as truncated";
+  const auto says =
+      AllOf(HasSubstr("a.jsonl holds rows of 4 ids, which are joined and cut into samples of 8"),
+            HasSubstr("set calibration.seq_len to 4"));
+  EXPECT_THAT(warned({rows}, 8, Packing::pack), ElementsAre(says));
+  EXPECT_THAT(warned({file("b.jsonl", "[1, 2, 3]\n[5, 6, 7, 8]\n")}, 2, Packing::pack), IsEmpty())
+      << "documents, not samples";
+  EXPECT_THAT(warned({file("c.jsonl", "[1, 2, 3]\n")}, 2, Packing::pack), IsEmpty()) << "one stream of ids";
+  EXPECT_THAT(warned({file("d.jsonl", "{\"text\": \"abcd\"}\n{\"text\": \"efgh\"}\n")}, 2, Packing::pack),
+              IsEmpty())
+      << "texts are joined by design";
+}
+
 TEST_F(DataWarnings, IdsAreComparedAsIds) {
   const DataSource source = file("a.jsonl", words(0, "") + "[1, 2]\n[1, 2]\n[1, 2]\n[2, 1]\n");
   const CalibrationSet set = build_calibration_set({source}, {.samples = 1, .seq_len = 1}, encoder_);

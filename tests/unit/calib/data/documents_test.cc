@@ -83,7 +83,28 @@ TEST_F(Documents, RefusesConversationsWithoutATemplate) {
                                    HasSubstr("chat_template")));
   const text::ChatTemplates none;
   encoder_.templates = &none;
-  EXPECT_THAT(error(source), HasSubstr("a list of messages needs the model's chat template"));
+  EXPECT_THAT(error(source), HasSubstr("a list of messages needs the model's chat template, and the model "
+                                       "folder has none (chat_template.jinja"));
+}
+
+TEST_F(Documents, SaysWhyATemplateThatIsThereDoesNotServe) {
+  const DataSource plain = file("a.jsonl", R"({"messages": [{"role": "user", "content": "hi"}]})");
+  const DataSource with_tools =
+      file("b.jsonl", R"({"messages": [{"role": "user", "content": "hi"}], "tools": [{}]})");
+  text::ChatTemplates for_tools;
+  for_tools.tool_use.emplace("{{ messages[0].content }}+{{ tools | length }}", "t.jinja",
+                             nlohmann::ordered_json::object());
+  encoder_.templates = &for_tools;
+  EXPECT_THAT(
+      error(plain),
+      HasSubstr("a.jsonl:1: field 'messages': a list of messages needs the model's chat template, and "
+                "the model folder has one for conversations with tools only; add another"));
+  EXPECT_THAT(texts(with_tools), ElementsAre("hi+1"));
+  text::ChatTemplates left_out;
+  left_out.lacks_tokenizer_json = true;
+  encoder_.templates = &left_out;
+  EXPECT_THAT(error(plain), AllOf(HasSubstr("the model folder's can't be used without tokenizer.json"),
+                                  HasSubstr("add tokenizer.json, or give the text itself")));
 }
 
 TEST_F(Documents, NamesTheLineOfABadObject) {

@@ -162,6 +162,44 @@ TEST_F(IdFiles, ReadsSafetensors) {
   EXPECT_THAT(documents(tensors(two, "xy", "b")), ElementsAre(Ids{'y'}));
 }
 
+/// Two rows of two ids, I32, and a mask of some dtype and shape behind them.
+std::string masked_header(const std::string& dtype, const std::string& shape, size_t size) {
+  return R"({"input_ids":{"dtype":"I32","shape":[2,2],"data_offsets":[0,16]},"attention_mask":{"dtype":")" +
+         dtype + R"(","shape":)" + shape + R"(,"data_offsets":[16,)" + std::to_string(16 + size) + "]}}";
+}
+
+TEST_F(IdFiles, AMaskBesideIdsCutsTheirPaddingOff) {
+  const std::string ids = bytes<int32_t>({1, 2, 3, 4});
+  const auto masked = [&](const char* dtype, const std::string& mask) {
+    return tensors(masked_header(dtype, "[2,2]", mask.size()), ids + mask);
+  };
+  const Ids whole{1, 2}, cut{3};
+  EXPECT_THAT(documents(masked("I64", bytes<int64_t>({1, 1, 1, 0}))), ElementsAre(whole, cut));
+  EXPECT_THAT(documents(masked("I32", bytes<int32_t>({1, 1, 1, 0}))), ElementsAre(whole, cut));
+  EXPECT_THAT(documents(masked("BOOL", bytes<uint8_t>({1, 1, 1, 0}))), ElementsAre(whole, cut));
+  EXPECT_THAT(documents(masked("U8", bytes<uint8_t>({1, 1, 0, 0}))), ElementsAre(whole, Ids{}));
+  EXPECT_THAT(error(masked("I64", bytes<int64_t>({1, 1, 0, 1}))),
+              HasSubstr("a.safetensors: attention_mask: row 1: element 1: expected ones followed by zeros, "
+                        "found a 1 behind the 0 of element 0; pad on the right"));
+  EXPECT_THAT(error(masked("U8", bytes<uint8_t>({1, 7, 1, 1}))),
+              HasSubstr("attention_mask: row 0: element 1: expected 0 or 1, found 7"));
+  EXPECT_THAT(error(masked("F32", bytes<float>({1, 1, 1, 0}))),
+              HasSubstr("a.safetensors: attention_mask: expected token ids of an integer dtype, found F32"));
+  EXPECT_THAT(error(tensors(masked_header("U8", "[4]", 4), ids + bytes<uint8_t>({1, 1, 1, 0}))),
+              HasSubstr("attention_mask: expected the shape of the token ids, [2, 2], found [4]"));
+}
+
+TEST_F(IdFiles, LengthsAndAMaskMustAgree) {
+  const char* header =
+      R"({"input_ids":{"dtype":"I32","shape":[2,2],"data_offsets":[0,16]},"lengths":{"dtype":"I64","shape":[2],"data_offsets":[16,32]},"attention_mask":{"dtype":"U8","shape":[2,2],"data_offsets":[32,36]}})";
+  const std::string start = bytes<int32_t>({1, 2, 3, 4}) + bytes<int64_t>({2, 1});
+  EXPECT_THAT(documents(tensors(header, start + bytes<uint8_t>({1, 1, 1, 0}))),
+              ElementsAre(Ids{1, 2}, Ids{3}));
+  EXPECT_THAT(
+      error(tensors(header, start + bytes<uint8_t>({1, 1, 1, 1}))),
+      HasSubstr("a.safetensors: row 1: lengths says 1 ids, attention_mask 2; leave one of the two out"));
+}
+
 TEST_F(IdFiles, RefusesMalformedSafetensors) {
   const std::string ids = bytes<int32_t>({1, 2, 3, 4});
   EXPECT_THAT(error(tensors(kTwoRows, ids + bytes<int64_t>({3, 1}))),

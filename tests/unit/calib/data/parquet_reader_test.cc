@@ -30,6 +30,36 @@ TEST_F(Parquet, ReadsText) {
 
 TEST_F(Parquet, ReadsIds) { EXPECT_THAT(documents(golden("ids")), ElementsAre(Ids{1, 2, 3}, Ids{}, Ids{4})); }
 
+TEST_F(Parquet, AMaskBesideIdsCutsTheirPaddingOff) {
+  EXPECT_THAT(documents(golden("masked")), ElementsAre(Ids{7, 8}, Ids{5, 6, 9, 4}, Ids{3}))
+      << "a row without a mask is whole";
+  EXPECT_THAT(documents(golden("bool_mask")), ElementsAre(Ids{7}));
+  EXPECT_THAT(documents(golden("masked", "input_ids")), ElementsAre(Ids{7, 8}, Ids{5, 6, 9, 4}, Ids{3}))
+      << "a field that is named has its mask, too";
+  EXPECT_THAT(documents(golden("masked", "attention_mask")).front(), Ids({1, 1, 0, 0}))
+      << "asked for by name it is a column like any other";
+  const std::pair<const char*, const char*> refused[] = {
+      {"left_padded", "element 1: expected ones followed by zeros, found a 1 behind the 0 of element 0"},
+      {"short_mask", "expected one value for each of the 2 token ids, found 1"},
+      {"odd_mask", "element 1: expected 0 or 1, found 2"}};
+  for (const auto& [name, reason] : refused)
+    EXPECT_THAT(error(golden(name)),
+                HasSubstr(fmt::format("{}.parquet: row 1: field 'attention_mask': {}", name, reason)));
+}
+
+TEST_F(Parquet, ToolsBesideAConversationReachTheTemplate) {
+  text::ChatTemplates templates;
+  templates.standard.emplace(
+      "{{ messages[0].content }}{% if tools %}{% for t in tools %}[{{ t.name }}]{% endfor %}{% endif %}",
+      "t.jinja", nlohmann::ordered_json::object());
+  encoder_.templates = &templates;
+  EXPECT_THAT(texts(golden("tools")), ElementsAre("Hi[a][b]", "Yo", "Ah"));
+  EXPECT_THAT(texts(golden("tools_text")), ElementsAre("Hi[a][b]", "Yo", "Ah"));
+  EXPECT_THAT(error(golden("bad_tools")),
+              HasSubstr("bad_tools.parquet: row 0: field 'tools': expected a list, a list as JSON text, or "
+                        "null"));
+}
+
 TEST_F(Parquet, ReadsConversations) {
   text::ChatTemplates templates;
   templates.standard.emplace("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}", "t.jinja",

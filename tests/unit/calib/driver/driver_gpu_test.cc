@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "calib/driver/driver.h"
 #include "lib/tensor/device.h"
@@ -14,66 +13,6 @@ namespace lathe {
 namespace {
 
 constexpr int64_t kLength = 16;
-
-ModelGraph small_graph(const std::string& family) {
-  return build_graph(parse_model_config({{"model_type", family},
-                                         {"hidden_size", 64},
-                                         {"intermediate_size", 96},
-                                         {"moe_intermediate_size", 32},
-                                         {"shared_expert_intermediate_size", 64},
-                                         {"num_experts", 5},
-                                         {"num_experts_per_tok", 2},
-                                         {"num_hidden_layers", 2},
-                                         {"num_attention_heads", 4},
-                                         {"num_key_value_heads", 2},
-                                         {"vocab_size", 50},
-                                         {"max_position_embeddings", 64},
-                                         {"rms_norm_eps", 1e-5},
-                                         {"hidden_act", "silu"},
-                                         {"tie_word_embeddings", false},
-                                         {"torch_dtype", "float32"}},
-                                        "config.json"));
-}
-
-/// RTN that writes down what it was shown, on the CPU; asks for the pair of streams, too.
-class Recorder : public Solver {
- public:
-  Recorder() {
-    for (const SolverEntry& entry : solvers()) {
-      if (entry.name == "rtn") rtn_ = entry.make(Options(entry.options));
-    }
-  }
-  StatSet needs() const override { return {.gram = true, .mean_abs = true, .cross_gram = true}; }
-  std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
-    for (const LinearProblem& linear : problem.linears) {
-      seen[linear.name] = problem.stats->gram.cpu();
-      seen[linear.name + ", both streams"] = problem.stats->cross_gram.cpu();
-      seen[linear.name + ", mean |x|"] = problem.stats->mean_abs.cpu();
-    }
-    return rtn_->solve(problem);
-  }
-
-  mutable std::map<std::string, at::Tensor> seen;
-
- private:
-  std::unique_ptr<Solver> rtn_;
-};
-
-/// Moves fixed scales along every edge.
-class RisingScales : public Transform {
- public:
-  StatSet needs() const override { return {}; }
-  FoldDecision fold(const ScaleEdge& edge, const SharedInputProblem& problem) const override {
-    const at::Tensor& weight = problem.linears.front().weight;
-    at::Tensor scales = at::linspace(0.5, 2.0, weight.size(1) / edge.repeat, weight.options());
-    if (edge.repeat > 1)
-      scales = scales.view({-1, 1, edge.head_dim}).expand({-1, edge.repeat, -1}).reshape(-1).contiguous();
-    return {.scales = scales, .ratio = 0, .loss_before = 0, .loss_after = 0, .note = ""};
-  }
-  std::optional<GroupRange> range(const LinearProblem&, const InputStats&) const override {
-    return std::nullopt;
-  }
-};
 
 struct Settings {
   std::string family;
@@ -92,10 +31,10 @@ using Results = std::map<std::string, at::Tensor>;
 /// Several chunks, the last one shorter, and some samples padded. Everything that the run showed its solver
 /// and handed over, on the CPU.
 Results run(const Settings& settings) {
-  const ModelGraph graph = small_graph(settings.family);
+  const ModelGraph graph = testing::family_graph(settings.family, 64);
   const testing::MemoryWeights weights = testing::random_weights(graph, 11);
-  const Recorder solver;
-  const RisingScales transform;
+  const testing::RecordingSolver solver(/*pair=*/true);
+  const testing::FixedScales transform;
   CalibrationJob job;
   job.graph = &graph;
   job.weights = &weights;
@@ -127,7 +66,11 @@ Results run(const Settings& settings) {
         at::tensor(outcome.expert_tokens, at::kLong);
   };
   calibrate(job, {.block_done = keep, .progress = {}});
-  results.insert(solver.seen.begin(), solver.seen.end());
+  for (const auto& [name, stats] : solver.seen) {
+    results[name] = stats.gram.cpu();
+    results[name + ", both streams"] = stats.cross_gram.cpu();
+    results[name + ", mean |x|"] = stats.mean_abs.cpu();
+  }
   return results;
 }
 

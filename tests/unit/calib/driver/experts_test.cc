@@ -14,26 +14,8 @@ namespace lathe {
 namespace {
 
 constexpr int64_t kSamples = 90, kLength = 16;  // more tokens than one chunk holds
-constexpr int64_t kIdle = 4;                    // the expert that no token reaches
-
-/// Two blocks of five experts, two a token; the fifth never wins: its logit is 0, and the others' are a, -a,
-/// b and -b.
-ModelGraph experts_graph(const std::string& family) {
-  return build_graph(parse_model_config({{"model_type", family},
-                                         {"hidden_size", 32},
-                                         {"intermediate_size", 32},
-                                         {"moe_intermediate_size", 32},
-                                         {"shared_expert_intermediate_size", 64},
-                                         {"num_experts", 5},
-                                         {"num_experts_per_tok", 2},
-                                         {"num_hidden_layers", 2},
-                                         {"num_attention_heads", 4},
-                                         {"num_key_value_heads", 2},
-                                         {"vocab_size", 50},
-                                         {"max_position_embeddings", 64},
-                                         {"torch_dtype", "float32"}},
-                                        "config.json"));
-}
+/// The expert that no token reaches: its logit is 0, and the others' are a, -a, b and -b.
+constexpr int64_t kIdle = 4;
 
 using testing::expect_near;
 using testing::FixedScales;
@@ -48,7 +30,7 @@ struct ExpertsRun {
   CalibrationJob job;
 
   explicit ExpertsRun(const std::string& family, const Transform* transform = nullptr, bool pair = false)
-      : graph(experts_graph(family)), weights(testing::random_weights(graph, 11)), solver(pair) {
+      : graph(testing::family_graph(family, 32)), weights(testing::random_weights(graph, 11)), solver(pair) {
     job.graph = &graph;
     job.weights = &weights;
     if (transform != nullptr) job.transforms = {transform};

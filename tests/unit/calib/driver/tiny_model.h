@@ -38,6 +38,24 @@ inline ModelGraph tiny_graph(const std::string& dtype = "float32") {
   return build_graph(parse_model_config(config, "config.json"));
 }
 
+/// Two blocks of any family; where it has experts, five 32 wide, two a token.
+inline ModelGraph family_graph(const std::string& family, int64_t hidden) {
+  return build_graph(parse_model_config({{"model_type", family},
+                                         {"hidden_size", hidden},
+                                         {"intermediate_size", 96},
+                                         {"moe_intermediate_size", 32},
+                                         {"shared_expert_intermediate_size", 64},
+                                         {"num_experts", 5},
+                                         {"num_experts_per_tok", 2},
+                                         {"num_hidden_layers", 2},
+                                         {"num_attention_heads", 4},
+                                         {"num_key_value_heads", 2},
+                                         {"vocab_size", 50},
+                                         {"max_position_embeddings", 64},
+                                         {"torch_dtype", "float32"}},
+                                        "config.json"));
+}
+
 inline MemoryWeights random_weights(const ModelGraph& graph, uint64_t seed) {
   at::manual_seed(seed);
   MemoryWeights weights;
@@ -88,7 +106,8 @@ class FixedScales : public Transform {
   StatSet needs() const override { return {}; }
   FoldDecision fold(const ScaleEdge& edge, const SharedInputProblem& problem) const override {
     const int64_t width = problem.linears.front().weight.size(1);
-    return {.scales = fixed_scales(width, edge.repeat, edge.head_dim),
+    const c10::Device device = problem.linears.front().weight.device();
+    return {.scales = fixed_scales(width, edge.repeat, edge.head_dim).to(device),
             .ratio = 0,
             .loss_before = 0,
             .loss_after = 0,

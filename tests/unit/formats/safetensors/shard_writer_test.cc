@@ -117,6 +117,34 @@ TEST(ShardWriter, HeaderIsAlignedAndDataContiguousInPlanOrder) {
   }
 }
 
+TEST(ShardWriter, TensorsOfUnknownLengthStandInAShardOfTheirOwn) {
+  const TemporaryFolder folder;
+  std::mt19937 random(5);
+  const std::vector<PlannedTensor> plan = {{"a", {DType::I32, {1000000, 2}}, true},
+                                           {"b", {DType::F32, {2}}},
+                                           {"none", {DType::I32, {1000}}, true},
+                                           {"c", {DType::I32, {1000}}, true}};
+  const ShardPlan shards = plan_shards(plan, 1000);
+  EXPECT_EQ(shards.total_bytes, 8u);
+  ShardWriter writer(shards, folder.path());
+  const auto a = random_bytes(24, random), b = random_bytes(8, random), c = random_bytes(4000, random);
+  writer.write("c", c);
+  writer.write("none", {});
+  writer.write("b", b);
+  writer.write("a", a);
+  writer.finish();
+  EXPECT_EQ(writer.bytes_written(), 24u + 8 + 4000);
+  put(folder.path() / "config.json", "{}");
+  const Checkpoint checkpoint = Checkpoint::open(folder.path());
+  EXPECT_TRUE(std::ranges::equal(checkpoint.view("a").bytes, a));
+  EXPECT_TRUE(std::ranges::equal(checkpoint.view("b").bytes, b));
+  EXPECT_TRUE(std::ranges::equal(checkpoint.view("c").bytes, c));
+  EXPECT_EQ(checkpoint.tensors().at("a").shape, (std::vector<int64_t>{3, 2}));
+  EXPECT_EQ(checkpoint.tensors().at("none").shape, (std::vector<int64_t>{0}));
+  EXPECT_EQ(checkpoint.file_of("b"), "model-00001-of-00002.safetensors");
+  EXPECT_EQ(checkpoint.file_of("a"), "model-00002-of-00002.safetensors");
+}
+
 // ---- Broken promises of the caller.
 
 std::string internal_message(const std::function<void()>& action) {
@@ -145,6 +173,15 @@ TEST(ShardWriter, LargeTensorsAreWrittenPieceByPiece) {
   EXPECT_EQ(done, bytes.size());
   EXPECT_GT(pieces, 1u);
   EXPECT_TRUE(std::ranges::equal(Checkpoint::open(folder.path()).view("head").bytes, bytes));
+}
+
+TEST(ShardWriter, RefusesWhatAnOpenTensorCantHold) {
+  const TemporaryFolder folder;
+  ShardWriter writer(plan_shards({{"a", {DType::I32, {2}}, true}}, 100), folder.path());
+  EXPECT_THAT(internal_message([&] { writer.write("a", std::vector<std::byte>(12)); }),
+              HasSubstr("8 bytes planned"));
+  EXPECT_THAT(internal_message([&] { writer.write("a", std::vector<std::byte>(3)); }),
+              HasSubstr("multiple of 4"));
 }
 
 TEST(ShardWriter, RefusesWhatWasNotPlanned) {

@@ -1,0 +1,173 @@
+// HQQ, half-quadratic quantisation (Badri and Shaji 2023, mobiusml.github.io/hqq_blog): grids are fitted to
+// the weights alone, for few large errors instead of many small ones.
+//
+// Problem, for each group of weights w and a scale s: the zero point z that minimises
+//     phi(w - s (q - z)),  q = clamp(round(w / s + z)),  phi the l_p norm with p < 1,
+// which is neither convex nor smooth. Half-quadratic splitting introduces the error e as a variable of its
+// own,
+//     min over z, e of  phi(e) + beta / 2 ||e - (w - s (q - z))||^2,
+// and alternates ("Half-Quadratic Solver" there; hqq/core/optimize.py of hqq 0.2.8):
+//     (sp1)  e = sign(d) relu(|d| - |d|^(p-1) / beta),  d = w - s (q - z)    generalised soft thresholding
+//     (sp2)  z = mean(q - (w - e) / s)                                       the mean, in closed form
+//     beta = kappa beta.
+// An error is left out of the fit as far as it exceeds what thresholding takes: below beta^(1 / (p - 2))
+// (0.17 with the defaults), which is most weights of a language model, e is 0 and the step is least squares
+// on fixed codes.
+//
+// What differs from the library:
+// - It stops when the mean |d| of the *whole tensor* falls no more, and then answers with the step after the
+// best one.
+//   Here each group stops by its own sum |d|, and keeps the best grid that was seen, the start included: an
+//   answer is never worse than the start by that measure, and does not depend on which rows are solved
+//   together.
+// - kappa: the library's default solver reads it and leaves beta as it is; here it acts, as in the paper and
+// in the
+//   library's "v2".
+// - Scale and zero point are rounded to the type in which they are stored before each error is measured.
+// - Groups of a range below 1e-4 get scale 1 in the library, and lose their values; here every range has its
+// scale.
+// - scale: fitted regresses w - e on q, which gives the scale along with the zero point: (sp2) for both. The
+// library
+//   keeps the scale. `range` gives the iteration another start than the group's minimum and maximum, as its
+//   experimental scale_gridsearch does; a transform may offer one (AWQ's clip).
+// - Integer zero points (zero_point: integer), for files that hold no others: the real optimum's two
+// neighbours and
+//   plain rounding's zero point, each with its scale fitted where `scale` says so; the best of the three.
+//   (The library's round_zero rounds the start, and then lets the iteration leave the integers.)
+//
+// Cost: at most `iterations` + 1 passes over weights in cache, a dozen operations a weight each; groups are
+// independent. Numerics: FP32, sums in a fixed order (lib/kernels/device/hqq.cuh), the same bits on every
+// device and thread count. hqq_reference.cc is the same in FP64, slowly.
+#include "algorithms/hqq.h"
+
+#include <ATen/ATen.h>
+
+#include "algorithms/group_rows.h"
+#include "algorithms/weight_range.h"
+#include "lib/base/cancel.h"
+#include "lib/base/error.h"
+#include "lib/kernels/hqq.h"
+#include "lib/numeric/quadratic_form.h"
+
+namespace lathe {
+namespace {
+
+struct Settings {
+  RangeChoice range;
+  kernels::HqqChoice iteration;
+};
+
+[[noreturn]] void refuse_weight(const LinearProblem& linear, const at::Tensor& finite) {
+  const at::Tensor place = finite.logical_not().nonzero()[0].cpu();
+  user_error("{}: a weight of {} holds a NaN or an infinity; the checkpoint is damaged", linear.name,
+             name_of_group(linear.scheme, linear.weight.size(1), place[0].item<int64_t>()));
+}
+
+[[noreturn]] void refuse_scale(const LinearProblem& linear, const GroupRange& range,
+                               const at::Tensor& finite) {
+  const int64_t group = finite.logical_not().nonzero()[0][0].item<int64_t>();
+  user_error(
+      "{}: {}: weights from {:g} to {:g} need a scale or zero point beyond {}; use more bits or BF16 scales",
+      linear.name, name_of_group(linear.scheme, linear.weight.size(1), group),
+      range.lo[group][0].item<float>(), range.hi[group][0].item<float>(), name_of(linear.scale_dtype));
+}
+
+/// Where the groups' grids start, [groups, 1] each: what a transform offered, or found in the weights.
+GroupRange start_range(const LinearProblem& linear, const at::Tensor& groups, const RangeChoice& choice) {
+  if (!linear.range) {
+    Scheme rows = linear.scheme;
+    rows.axis = 1;
+    rows.group_size = -1;
+    return weight_range(groups, rows, linear.scale_dtype, choice, linear.name);
+  }
+  LATHE_ASSERT(linear.scheme.axis == 1 && linear.range->lo.numel() == groups.size(0) &&
+                   linear.range->hi.numel() == groups.size(0),
+               "{}: the offered range doesn't fit the weight", linear.name);
+  const auto column = [](const at::Tensor& end) { return end.contiguous().view({-1, 1}); };
+  return {column(linear.range->lo), column(linear.range->hi)};
+}
+
+class Hqq final : public Solver {
+ public:
+  explicit Hqq(Settings settings) : settings_(settings) {}
+
+  StatSet needs() const override { return {}; }
+
+  std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
+    std::vector<SolveResult> results;
+    for (const LinearProblem& linear : problem.linears) results.push_back(solve(linear));
+    return results;
+  }
+
+ private:
+  SolveResult solve(const LinearProblem& linear) const {
+    throw_if_cancelled();
+    const int64_t out = linear.weight.size(0), in = linear.weight.size(1);
+    for (const auto& reason : {hqq_refuses(linear.scheme), linear.scheme.problem(out, in)}) {
+      if (reason) user_error("{}: {}", linear.name, *reason);
+    }
+    const at::Tensor groups = to_group_rows(linear.weight, linear.scheme);
+    const GroupRange range = start_range(linear, groups, settings_.range);
+    const at::Tensor weights_finite = at::isfinite(range.lo).logical_and_(at::isfinite(range.hi));
+    if (!weights_finite.all().item<bool>()) refuse_weight(linear, weights_finite);
+    const kernels::HqqResult found =
+        kernels::hqq(groups, range, linear.scheme, linear.scale_dtype, settings_.iteration);
+    const at::Tensor grids_finite = at::isfinite(found.scales).logical_and_(at::isfinite(found.zero_points));
+    if (!grids_finite.all().item<bool>()) refuse_scale(linear, range, grids_finite);
+    const auto parameters = linear.scheme.parameter_shape(out, in);
+    QuantizedTensor result{linear.scheme, linear.scale_dtype,
+                           from_group_rows(found.codes, linear.scheme, out, in),
+                           found.scales.view(parameters), found.zero_points.view(parameters)};
+    if (!linear.scheme.real_zero) result.zero_points = result.zero_points.to(at::kChar);
+    return {std::move(result), {}};
+  }
+
+  Settings settings_;
+};
+
+std::vector<OptionSpec> make_options() {
+  std::vector<OptionSpec> options = {
+      {"lp_norm", 0.7, "p of the norm that is minimised; 1 and less counts large errors less", 0.1, 1, {}},
+      {"beta", 10.0, "weight of the quadratic term at the start", 1e-3, 1e6, {}},
+      {"kappa", 1.01, "factor of beta from one iteration to the next", 1, 10, {}},
+      {"iterations",
+       int64_t{20},
+       "at most this many steps",
+       0,
+       static_cast<double>(kernels::hqq_max_iterations()),
+       {}},
+      {"early_stop", true, "a group is done when a step lowers its mean |error| no more", 0, 0, {}},
+      {"scale",
+       std::string("fixed"),
+       "fixed: only the zero point is fitted, as in the paper; fitted: the scale along with it",
+       0,
+       0,
+       {"fixed", "fitted"}},
+  };
+  options.insert(options.end(), range_options().begin(), range_options().end());
+  return options;
+}
+
+}  // namespace
+
+const std::vector<OptionSpec>& hqq_options() {
+  static const std::vector<OptionSpec> options = make_options();
+  return options;
+}
+
+std::unique_ptr<Solver> make_hqq(const Options& options) {
+  return std::make_unique<Hqq>(Settings{range_choice(options),
+                                        {.lp_norm = options.number("lp_norm"),
+                                         .beta = options.number("beta"),
+                                         .kappa = options.number("kappa"),
+                                         .iterations = options.integer("iterations"),
+                                         .early_stop = options.flag("early_stop"),
+                                         .optimise_scale = options.word("scale") == "fitted"}});
+}
+
+std::optional<std::string> hqq_refuses(const Scheme& scheme) {
+  if (!scheme.symmetric) return std::nullopt;
+  return "it fits zero points, and a symmetric grid has none; use `symmetric: false`";
+}
+
+}  // namespace lathe

@@ -1,0 +1,45 @@
+#include "algorithms/scale_edge.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "lib/base/error.h"
+
+namespace lathe {
+
+at::Tensor share_over_heads(const at::Tensor& channels, const ScaleEdge& edge, Share share) {
+  if (edge.repeat <= 1) return channels;
+  LATHE_ASSERT(edge.head_dim > 0 && channels.numel() % (edge.repeat * edge.head_dim) == 0,
+               "scale edge {}: {} channels are not heads of {} repeated {} times", edge.producer,
+               channels.numel(), edge.head_dim, edge.repeat);
+  const at::Tensor heads = channels.view({-1, edge.repeat, edge.head_dim});
+  const at::Tensor shared = share == Share::mean ? heads.mean(1, /*keepdim=*/true) : heads.amax(1, true);
+  return shared.expand_as(heads).reshape({-1});
+}
+
+void check_problem(const LinearProblem& linear, const InputStats& stats) {
+  const int64_t in = linear.weight.size(1);
+  if (const auto problem = linear.scheme.problem(in)) user_error("{}: {}", linear.name, *problem);
+  LATHE_ASSERT(stats.gram.defined() && stats.gram.size(0) == in, "{}: no Gram matrix of its input",
+               linear.name);
+}
+
+SharedInputProblem prepared(const SharedInputProblem& problem) {
+  SharedInputProblem result = problem;
+  for (LinearProblem& linear : result.linears) {
+    check_problem(linear, *problem.stats);
+    linear.weight = linear.weight.contiguous();
+  }
+  return result;
+}
+
+void check_unscaled_loss(double loss, const SharedInputProblem& problem) {
+  if (std::isfinite(loss)) return;
+  user_error(
+      "{}: rounding gives an error that is not finite: the weights hold a NaN or an infinity, or need "
+      "scales beyond {}",
+      problem.linears.front().name, name_of(problem.linears.front().scale_dtype));
+}
+
+}  // namespace lathe

@@ -1,0 +1,27 @@
+// What transforms that move scales along an edge share: channels that must carry one scale.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "algorithms/algorithm.h"
+
+namespace lathe {
+
+enum class Share { mean, largest };
+
+/// Values per input channel [in], replaced by the mean or the largest over the channels that must share one
+/// scale: those of the query heads that read one KV head (ScaleEdge::repeat).
+at::Tensor share_over_heads(const at::Tensor& channels, const ScaleEdge& edge, Share share);
+
+/// The problem with contiguous weights. InternalError without a Gram matrix of the right size; UserError,
+/// naming the linear, for a scheme that doesn't fit its width.
+SharedInputProblem prepared(const SharedInputProblem& problem);
+/// The same checks for one linear.
+void check_problem(const LinearProblem& linear, const InputStats& stats);
+
+/// UserError, naming the first linear: `loss`, of rounding without scales, is not finite.
+void check_unscaled_loss(double loss, const SharedInputProblem& problem);
+
+}  // namespace lathe

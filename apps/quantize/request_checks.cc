@@ -1,0 +1,62 @@
+#include "apps/quantize/request_checks.h"
+
+#include <filesystem>
+#include <system_error>
+#include <vector>
+
+#include "lib/base/error.h"
+
+namespace lathe {
+
+Recipe effective_recipe(const RunRequest& request) {
+  Recipe recipe = load_recipe(request.recipe, request.sets);
+  if (request.model) recipe.model = *request.model;
+  if (request.output) recipe.output.path = *request.output;
+  if (!request.calib.empty()) {
+    recipe.calibration.data.clear();
+    for (const auto& path : request.calib) recipe.calibration.data.push_back({.path = path});
+  }
+  if (request.memory.ram) recipe.limits.ram = request.memory.ram;
+  if (request.memory.vram) recipe.limits.vram = request.memory.vram;
+  if (request.memory.disk) recipe.limits.disk = request.memory.disk;
+  if (recipe.model.empty()) user_error("{}: no model: give `model:` or --model", recipe.file);
+  if (recipe.output.path.empty()) user_error("{}: no output: give `output.path` or --output", recipe.file);
+  if (recipe.calibration.data.empty())
+    user_error("{}: no calibration text: give `calibration.data` or --calib", recipe.file);
+  return recipe;
+}
+
+ModelFolder open_source(const Recipe& recipe) {
+  ModelFolder model = open_model_folder(recipe.model);
+  if (model.quantized) {
+    user_error("{}: is quantised already; give the floating-point checkpoint that it was made from",
+               recipe.model.string());
+  }
+  return model;
+}
+
+void check_texts_exist(const Recipe& recipe) {
+  std::vector<std::filesystem::path> paths;
+  for (const DataSource& source : recipe.calibration.data) paths.push_back(source.path);
+  if (recipe.evaluate) paths.push_back(recipe.evaluate->text);
+  for (const auto& path : paths) {
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(path, ignored)) {
+      user_error("{}: no such text file (calibration.data, --calib or evaluate.text)", path.string());
+    }
+  }
+}
+
+void check_output_apart(const Recipe& recipe) {
+  std::error_code ignored;
+  const auto output = std::filesystem::weakly_canonical(recipe.output.path, ignored);
+  for (auto folder = std::filesystem::weakly_canonical(recipe.model, ignored); folder != folder.root_path();
+       folder = folder.parent_path()) {
+    if (folder == output) {
+      user_error("output {}: is the model's own folder or holds it; choose another place",
+                 recipe.output.path.string());
+    }
+  }
+}
+
+}  // namespace lathe

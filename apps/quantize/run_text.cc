@@ -1,0 +1,51 @@
+#include "apps/quantize/run_text.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "calib/data/data_warnings.h"
+#include "calib/data/token_rows.h"
+#include "lib/base/error.h"
+
+namespace lathe {
+namespace {
+
+/// The widest linear that is to be quantised: the size of the largest statistic.
+int64_t widest_input(const Plan& plan) {
+  int64_t widest = 0;
+  for (const PlannedLinear& linear : plan.quantized()) widest = std::max(widest, linear.in);
+  return widest;
+}
+
+}  // namespace
+
+at::Tensor read_evaluation(const std::filesystem::path& text, const ModelText& reader, int64_t ctx,
+                           int64_t count) {
+  RowCounts counts;
+  const at::Tensor rows = token_rows({{.path = text}}, reader.encoder(), ctx, counts);
+  if (rows.size(0) == 0) {
+    user_error("{}: too short to score: not one row of {} tokens; use more text or a smaller ctx",
+               text.string(), ctx);
+  }
+  return count == 0 || count >= rows.size(0) ? rows : rows.narrow(0, 0, count);
+}
+
+RunText read_run_text(const Recipe& recipe, const Plan& plan, const ModelFolder& model) {
+  const ModelText reader = open_model_text(recipe.model, model.graph.config.vocab_size);
+  const int64_t max_position = model.graph.config.max_position;
+  RunText text;
+  text.calibration = read_calibration(recipe.calibration, reader);
+  text.warnings = plan.warnings;
+  const auto about_data =
+      data_warnings(text.calibration, {widest_input(plan), max_position, reader.vocabulary_scripts()});
+  text.warnings.insert(text.warnings.end(), about_data.begin(), about_data.end());
+  if (recipe.evaluate) {
+    const auto& asked = *recipe.evaluate;
+    text.evaluation = read_evaluation(asked.text, reader, asked.ctx, asked.rows);
+    warn_length("evaluate.ctx", asked.ctx, max_position, text.warnings);
+  }
+  return text;
+}
+
+}  // namespace lathe

@@ -1,0 +1,32 @@
+// All text of a run as token ids, read before any computing: what is wrong with it is known at once.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "apps/quantize/dataset.h"
+#include "formats/targets/model_folder.h"
+#include "recipes/plan.h"
+#include "recipes/recipe.h"
+
+namespace lathe {
+
+/// A run's text as token ids.
+struct RunText {
+  CalibrationSet calibration;
+  std::vector<std::string> warnings;  // about it, and about the plan
+  at::Tensor evaluation;              // Long [rows, ctx]; undefined where the recipe asks for none
+};
+
+/// UserError as read_calibration() and read_evaluation().
+RunText read_run_text(const Recipe& recipe, const Plan& plan, const ModelFolder& model);
+
+/// The first `count` rows of `ctx` tokens of a text, Long [rows, ctx]; all of them where count is 0 or larger
+/// than there are. UserError where there isn't one, or as token_rows().
+at::Tensor read_evaluation(const std::filesystem::path& text, const ModelText& reader, int64_t ctx,
+                           int64_t count);
+
+}  // namespace lathe

@@ -1,0 +1,182 @@
+"""Lathe and its peers on one model: the same calibration ids, the same evaluation ids, one scorer, one run.
+
+    side_by_side.py [--model build/models/smollm2-135m] [--group 64] [--cases WORD...] [--out out/quality/side-by-side]
+
+Each case is a row of CASES below; --cases keeps those whose names hold one of the words. Peers run in environments of
+their own, made under build/peers from peers/*.txt (some 5 GB and two minutes each). Calibration: the first --samples rows
+of --seq-len tokens of TEXT_DIR/wikitext2-valid.txt; evaluation: 16 rows of 1024 of wikitext2-test.txt, scored by
+transformers in FP32 (score.py). A case that is there already (its run.json) is not run again. Times: the quantising call
+of a peer without its imports, loading and saving; of Lathe the whole process; wall and CPU seconds, the second the
+steadier on a busy machine. Exit code 77: the texts are not there.
+"""
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+
+
+@dataclasses.dataclass
+class Case:
+    name: str
+    tool: str  # lathe, or a script of peers/
+    options: list
+
+
+def lathe(name, recipe, *sets):
+    return Case("lathe-" + name, "lathe", [f"recipes/{recipe}.yaml", *sets])
+
+
+def peer(tool, method):
+    return Case(f"{tool}-{method}", tool, ["--method", method])
+
+
+SYM, ASYM = "rules[0].scheme.symmetric=true", "rules[0].scheme.symmetric=false"
+CASES = [
+    lathe("rtn", "rtn", SYM), peer("llmc", "rtn"),
+    lathe("rtn-asym", "rtn", ASYM), peer("llmc", "rtn-asym"),
+    lathe("rtn-weighted", "rtn", SYM, "rules[0].solver.rtn.range=weighted"),
+    lathe("rtn-weighted-asym", "rtn", ASYM, "rules[0].solver.rtn.range=weighted"),
+    lathe("gptq", "gptq", SYM), peer("llmc", "gptq"), peer("llmc", "gptq-actorder"), peer("gptqmodel", "gptq"),
+    lathe("gptq-asym", "gptq", ASYM), peer("llmc", "gptq-asym"), peer("llmc", "gptq-actorder-asym"),
+    lathe("awq", "awq", SYM), peer("llmc", "awq"), peer("gptqmodel", "awq"),
+    lathe("awq-asym", "awq", ASYM), peer("llmc", "awq-asym"),
+    lathe("awq-gptq", "awq-gptq", SYM), lathe("awq-gptq-asym", "awq-gptq", ASYM),
+    lathe("hqq", "hqq"), Case("hqq-asym", "hqq", []),
+    lathe("smoothquant-w8a8", "smoothquant"), peer("llmc", "smoothquant-w8a8"), peer("llmc", "smoothquant-gptq-w8a8"),
+    lathe("spqr", "spqr"),
+]
+SCRIPTS = {"llmc": "llmc.py", "hqq": "hqq_library.py", "gptqmodel": "gptqmodel_library.py"}
+
+
+def environment(tool):
+    """The python of a peer's environment, made where it is missing."""
+    folder = ROOT / "build/peers" / tool
+    wanted = (HERE / "peers" / f"{tool}.txt").read_text()
+    installed = folder / "installed"
+    if not installed.is_file() or installed.read_text() != wanted:
+        print(f"making {folder.relative_to(ROOT)}", flush=True)
+        subprocess.run(["/usr/bin/python3", "-m", "venv", folder], check=True)
+        subprocess.run([folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r",
+                        HERE / "peers" / f"{tool}.txt"], check=True)
+        installed.write_text(wanted)
+    return folder / "bin/python"
+
+
+def command(case, args, out):
+    calibration = args.out / "calibration.npy"
+    if case.tool != "lathe":
+        group = ["--group", str(args.group)]
+        return [environment(case.tool), HERE / "peers" / SCRIPTS[case.tool], args.model, out, *case.options, *group,
+                "--ids", calibration]
+    recipe, *sets = case.options
+    sets += ["evaluate=null", f"calibration.samples={args.samples}", f"calibration.seq_len={args.seq_len}"]
+    if "w8a8" not in case.name:
+        sets.append(f"rules[0].scheme.group_size={args.group}")
+    words = [args.quantize, "--recipe", recipe, "--model", args.model, "--output", out, "--quiet", "--overwrite"]
+    if case.name != "lathe-hqq":
+        words += ["--calib", calibration]
+    return words + [word for change in sets for word in ("--set", change)]
+
+
+def run(case, args):
+    """What the case took; its artefact is left in its folder."""
+    out = args.out / case.name
+    record = out / "run.json"
+    if record.is_file():
+        return json.loads(record.read_text())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    words = [str(word) for word in command(case, args, out)]
+    print(f"{time.strftime('%H:%M:%S')} {case.name}", flush=True)
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    with open(args.out / f"{case.name}.log", "w") as log:
+        # Recipes name data from the root; GPTQModel leaves logs where it runs.
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=log, text=True,
+                              cwd=ROOT if case.tool == "lathe" else args.out)
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode != 0:
+        print(f"{case.name}: failed ({done.returncode}); see {args.out / case.name}.log", flush=True)
+        return None
+    if case.tool == "lathe":
+        report = json.loads((out / "report.json").read_text())
+        took = {"seconds": wall, "peak_rss_bytes": report["totals"]["peak_rss_bytes"],
+                "cpu_seconds": after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime}
+    else:
+        took = json.loads(done.stdout.strip().splitlines()[-1])
+    record.write_text(json.dumps({**took, "load": os.getloadavg()[0]}) + "\n")
+    return took
+
+
+def write_calibration(args, texts):
+    import numpy as np
+    from tokenizers import Tokenizer
+    tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
+    ids = tokenizer.encode((texts / "wikitext2-valid.txt").read_text(encoding="utf-8"), add_special_tokens=False).ids
+    count = args.samples * args.seq_len
+    if len(ids) < count:
+        raise SystemExit(f"side_by_side: the text gives {len(ids)} tokens, {count} are needed")
+    first = args.first_sample * args.seq_len
+    args.out.mkdir(parents=True, exist_ok=True)
+    np.save(args.out / "calibration.npy", np.array(ids[first : first + count], dtype=np.int64).reshape(-1, args.seq_len))
+
+
+def table(results, times):
+    lines = ["| | perplexity | mean KL | median KL | 99 % KL | same top | block error | wall s | CPU s | peak MiB |",
+             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for r in results:
+        name = pathlib.Path(r["model"]).name
+        took = times.get(name)
+        spent = "- | - | -" if took is None else (
+            f"{took['seconds']:.0f} | {took['cpu_seconds']:.0f} | {took['peak_rss_bytes'] / 2**20:.0f}")
+        error = "-" if r["block_error"] is None else format(r["block_error"], ".5f")
+        lines.append(f"| {name} | {r['perplexity']:.4f} | {r['kl_mean']:.5f} | {r['kl_median']:.5f} | {r['kl_p99']:.4f} | "
+                     f"{r['same_top']:.4f} | {error} | {spent} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Lathe and its peers on one model")
+    parser.add_argument("--model", type=pathlib.Path, default=pathlib.Path("build/models/smollm2-135m"))
+    parser.add_argument("--quantize", type=pathlib.Path, default=pathlib.Path("build/bin/quantize"))
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out/quality/side-by-side"))
+    parser.add_argument("--group", type=int, default=64)
+    parser.add_argument("--samples", type=int, default=128)
+    parser.add_argument("--seq-len", type=int, default=512)
+    parser.add_argument("--first-sample", type=int, default=0, help="skip so many rows of the text: other calibration data")
+    parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--ctx", type=int, default=1024)
+    parser.add_argument("--cases", nargs="*", default=[], help="only cases whose names hold one of these words")
+    args = parser.parse_args()
+    os.chdir(ROOT)
+    texts = pathlib.Path(os.environ.get("TEXT_DIR", "../shared/text"))
+    if not (texts / "wikitext2-valid.txt").is_file():
+        print(f"skipped: {texts}/wikitext2-valid.txt is not there (set TEXT_DIR)")
+        return 77
+    args.model, args.quantize, args.out = (path.absolute() for path in (args.model, args.quantize, args.out))
+    if not (args.model / "config.json").is_file():
+        subprocess.run([sys.executable, "tests/tools/make_smollm2.py", args.model], check=True)
+    write_calibration(args, texts)
+    times = {}
+    for case in CASES:
+        if args.cases and not any(word in case.name for word in args.cases):
+            continue
+        took = run(case, args)
+        if took is not None:
+            times[case.name] = took
+    import score
+    ids = score.read_rows(args.model, texts / "wikitext2-test.txt", args.rows, args.ctx)
+    results = score.score([args.model, *(args.out / name for name in times)], ids)
+    print(table(results, times))
+    (args.out / "scores.json").write_text(json.dumps({"scores": results, "runs": times}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+#include "algorithms/hqq.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "algorithms/hqq_reference.h"
+#include "lib/base/error.h"
+#include "lib/kernels/group_quant.h"
+#include "tests/unit/algorithms/problems.h"
+
+namespace lathe {
+namespace {
+
+using testing_problems::linear;
+using testing_problems::round_to_nearest;
+using testing_problems::solver_row;
+
+Scheme scheme_of(int bits, int64_t group, bool real = true, int axis = 1) {
+  return {"int", bits, group, false, {}, real, axis};
+}
+
+using Settings = std::map<std::string, OptionValue>;
+
+QuantizedTensor solve(const LinearProblem& problem, const Settings& settings = {}) {
+  const SolverEntry& row = solver_row("hqq");
+  Options options(row.options);
+  for (const auto& [name, value] : settings) options.set(name, value);
+  SharedInputProblem shared;
+  shared.linears = {problem};
+  return row.make(options)->solve(shared).front().quantized;
+}
+
+LinearProblem problem_of(const at::Tensor& weight, const Scheme& scheme, DType scales = DType::F16) {
+  LinearProblem problem = linear("model.layers.0.mlp.up_proj", LinearRole::up_proj, weight, scheme);
+  problem.scale_dtype = scales;
+  return problem;
+}
+
+/// Sum of |error| of each group, in the order of the scales.
+at::Tensor group_error(const QuantizedTensor& result, const at::Tensor& weight) {
+  const at::Tensor error = (result.dequantize() - weight).abs();
+  if (result.scheme.axis == 0) return error.view({-1, result.scales.size(0), error.size(1)}).sum(0);
+  return error.view({error.size(0), result.scales.size(1), -1}).sum(-1);
+}
+
+double mean_error(const QuantizedTensor& result, const at::Tensor& weight) {
+  return (result.dequantize() - weight).abs().mean().item<double>();
+}
+
+// The library's FP32 solver on groups of one, several bits and norms, with and without effective shrinkage.
+TEST(Hqq, GivesTheLibrarysAnswerForAGroup) {
+  std::ifstream file(std::string(LATHE_SOURCE_DIR) + "/tests/golden/hqq/solver.json");
+  int same_zero = 0, cases = 0;
+  for (const nlohmann::json& golden : nlohmann::json::parse(file)) {
+    SCOPED_TRACE(golden.at("kind").get<std::string>() + " " + golden.at("bits").dump());
+    const auto values = golden.at("weights").get<std::vector<float>>();
+    const int bits = golden.at("bits");
+    const at::Tensor weight = at::tensor(values).view({1, -1});
+    const QuantizedTensor result = solve(problem_of(weight, scheme_of(bits, -1), DType::F32),
+                                         {{"lp_norm", golden.at("lp_norm").get<double>()}});
+    EXPECT_NEAR(result.scales.item<double>() / golden.at("scale").get<double>(), 1, 1e-5);
+    // Two ends of one rounding step apart, an iteration goes two ways; both are the algorithm's answers.
+    const double zero = golden.at("zero").get<double>() + (1 << (bits - 1)) * -1.0;
+    const double error = golden.at("error"), own = mean_error(result, weight);
+    EXPECT_LE(own, error * (1 + 1e-4));
+    same_zero += std::abs(result.zero_points.item<double>() - zero) < 1e-3 ? 1 : 0;
+    ++cases;
+  }
+  EXPECT_EQ(cases, 24);
+  EXPECT_GE(same_zero, 22);
+}
+
+// FP64 and the paper's steps; shrinkage is active in the wide weights.
+TEST(Hqq, AgreesWithTheReference) {
+  at::manual_seed(1);
+  int same = 0, groups = 0;
+  for (const double width : {0.02, 1.0, 40.0}) {
+    for (const int bits : {1, 2, 3, 4, 8}) {
+      const at::Tensor weight = at::randn({24, 48}) * width;
+      const QuantizedTensor result = solve(problem_of(weight, scheme_of(bits, 48), DType::F32));
+      for (int64_t row = 0; row < weight.size(0); ++row, ++groups) {
+        const at::Tensor values = weight[row].to(at::kDouble).contiguous();
+        const double* const first = values.const_data_ptr<double>();
+        const std::vector<double> w(first, first + values.numel());
+        const double scale = result.scales[row][0].item<double>();
+        const Scheme& scheme = result.scheme;
+        const auto [low, high] = std::minmax_element(w.begin(), w.end());
+        EXPECT_NEAR(scale, (*high - *low) / (scheme.qmax() - scheme.qmin()), 1e-6 * scale);
+        const HqqReferenceGroup expected =
+            hqq_reference(w, scale, scheme.qmin() - *low / scale, scheme.qmin(), scheme.qmax(), {});
+        const double zero = result.zero_points[row][0].item<double>();
+        same += std::abs(zero - expected.zero) < 2e-4 * std::max(1.0, std::abs(expected.zero)) ? 1 : 0;
+        EXPECT_LE((result.dequantize()[row] - weight[row]).abs().mean().item<double>(),
+                  expected.error * 1.05);
+      }
+    }
+  }
+  EXPECT_GT(same, groups * 95 / 100);  // the others took another way at a tie
+}
+
+TEST(Hqq, IsNeverWorseThanItsStart) {
+  at::manual_seed(2);
+  const at::Tensor weight = at::randn({16, 128}) * 0.05;
+  for (const int axis : {1, 0}) {
+    for (const int bits : {1, 2, 4, 8}) {
+      for (const char* fitted : {"fixed", "fitted"}) {
+        for (const bool real : {true, false}) {
+          const LinearProblem problem = problem_of(weight, scheme_of(bits, 16, real, axis));
+          const at::Tensor start = group_error(solve(problem, {{"iterations", int64_t{0}}}), weight);
+          for (const bool stop : {true, false}) {
+            const QuantizedTensor result =
+                solve(problem, {{"scale", std::string(fitted)}, {"early_stop", stop}});
+            const at::Tensor error = group_error(result, weight);
+            EXPECT_TRUE((error <= start * 1.00001).all().item<bool>())
+                << result.scheme.describe() << " " << fitted << " stop " << stop;
+            if (real) EXPECT_LT(error.sum().item<double>(), 0.99 * start.sum().item<double>());
+          }
+        }
+      }
+    }
+  }
+}
+
+// Plain rounding with the same grid is where integer zero points start.
+TEST(Hqq, IntegerZeroPointsAreNoWorseThanRounding) {
+  at::manual_seed(3);
+  const at::Tensor weight = at::randn({16, 128}).abs_() * 0.05;
+  for (const int bits : {2, 3, 4, 8}) {
+    const LinearProblem problem = problem_of(weight, scheme_of(bits, 32, false));
+    const double plain = (round_to_nearest(problem) - weight).abs().mean().item<double>();
+    const QuantizedTensor result = solve(problem, {{"scale", std::string("fitted")}});
+    EXPECT_EQ(result.zero_points.scalar_type(), at::kChar);
+    EXPECT_TRUE(((result.zero_points >= result.scheme.qmin()) & (result.zero_points <= result.scheme.qmax()))
+                    .all()
+                    .item<bool>());
+    EXPECT_LT(mean_error(result, weight), plain);
+  }
+}
+
+TEST(Hqq, GroupsOfColumnsAreThoseOfTheTransposedWeight) {
+  at::manual_seed(4);
+  const at::Tensor weight = at::randn({32, 24});
+  const QuantizedTensor columns = solve(problem_of(weight, scheme_of(3, -1, true, 0)));
+  const QuantizedTensor rows = solve(problem_of(weight.t().contiguous(), scheme_of(3, -1)));
+  EXPECT_TRUE(at::equal(columns.codes, rows.codes.t()));
+  EXPECT_TRUE(at::equal(columns.dequantize(), rows.dequantize().t()));
+  // The library's groups: W.reshape(group_size, -1), one a column.
+  const QuantizedTensor strided = solve(problem_of(weight, scheme_of(3, 8, true, 0)));
+  const at::Tensor group = weight.view({8, -1}).t().contiguous();
+  const QuantizedTensor same = solve(problem_of(group, scheme_of(3, -1)));
+  EXPECT_TRUE(at::equal(strided.scales.view({-1}), same.scales.view({-1})));
+  EXPECT_TRUE(at::equal(strided.dequantize().view({8, -1}).t(), same.dequantize()));
+  EXPECT_TRUE(at::equal(strided.dequantize_rows(5, 11), strided.dequantize().slice(0, 5, 11)));
+}
+
+// What files hold: scale and zero point, counted from code 0, are values of the scales' type.
+TEST(Hqq, ParametersAreValuesOfTheirType) {
+  at::manual_seed(5);
+  for (const DType dtype : {DType::F16, DType::BF16}) {
+    const QuantizedTensor result = solve(problem_of(at::randn({8, 64}) + 0.3, scheme_of(4, 32), dtype));
+    EXPECT_TRUE(at::equal(round_to(result.scales, dtype), result.scales));
+    const at::Tensor stored = result.zero_points - result.scheme.qmin();
+    EXPECT_TRUE(at::equal(round_to(stored, dtype), stored));
+    EXPECT_TRUE((result.scales > 0).all().item<bool>());
+  }
+}
+
+TEST(Hqq, RowsDontDependOnEachOther) {
+  at::manual_seed(6);
+  const at::Tensor weight = at::randn({40, 96});
+  const QuantizedTensor whole = solve(problem_of(weight, scheme_of(4, 32)));
+  const QuantizedTensor part = solve(problem_of(weight.slice(0, 7, 19), scheme_of(4, 32)));
+  EXPECT_TRUE(at::equal(whole.codes.slice(0, 7, 19), part.codes));
+  EXPECT_TRUE(at::equal(whole.zero_points.slice(0, 7, 19), part.zero_points));
+}
+
+TEST(Hqq, TakesAnOfferedRange) {
+  LinearProblem problem = problem_of(at::linspace(-1, 1, 32).view({1, 32}), scheme_of(4, 32));
+  problem.range = GroupRange{at::full({1, 1}, -0.5f), at::full({1, 1}, 0.5f)};
+  EXPECT_NEAR(solve(problem).scales.item<double>(), 1.0 / 15, 1e-4);
+}
+
+TEST(Hqq, ZeroRowsAndConstantGroupsAreExact) {
+  for (const bool real : {true, false}) {
+    at::Tensor weight = at::zeros({3, 64});
+    weight[1].fill_(0.5);
+    weight[2].slice(0, 32).fill_(-3);
+    const QuantizedTensor result = solve(problem_of(weight, scheme_of(4, 32, real)));
+    EXPECT_LT((result.dequantize() - weight).abs().max().item<double>(), real ? 1e-9 : 2e-3);
+  }
+}
+
+// Far from 0 and close together: the zero point's own rounding bounds what can be told apart.
+TEST(Hqq, NearlyConstantGroupsStayClose) {
+  at::manual_seed(7);
+  const at::Tensor weight = 100 + at::randn({4, 64}) * 1e-3;
+  const QuantizedTensor result = solve(problem_of(weight, scheme_of(4, 64)));
+  EXPECT_LT((result.dequantize() - weight).abs().max().item<double>(), 100.0 / 1024);
+}
+
+TEST(Hqq, DenormalAndLargeWeightsHaveAnAnswer) {
+  at::manual_seed(8);
+  for (const float width : {1e-44f, 1e-40f, 1e-30f, 1e-7f, 1e4f, 1e30f}) {
+    const at::Tensor weight = at::randn({4, 64}) * width;
+    const QuantizedTensor result = solve(problem_of(weight, scheme_of(4, 32), DType::BF16));
+    EXPECT_TRUE(at::isfinite(result.dequantize()).all().item<bool>()) << width;
+    EXPECT_LE((result.dequantize() - weight).abs().max().item<double>(), std::max(0.4 * width, 1e-38))
+        << width;
+  }
+}
+
+TEST(Hqq, ShapesOfOneRowAndOneColumn) {
+  at::manual_seed(9);
+  const at::Tensor row = at::randn({1, 40}), column = at::randn({40, 1});
+  EXPECT_LT(mean_error(solve(problem_of(row, scheme_of(4, -1))), row), 0.1);
+  EXPECT_LT(mean_error(solve(problem_of(column, scheme_of(4, -1))), column), 1e-3);
+  EXPECT_LT(mean_error(solve(problem_of(column, scheme_of(4, 8, true, 0))), column), 0.1);
+  EXPECT_LT(mean_error(solve(problem_of(row, scheme_of(4, -1, true, 0))), row), 1e-3);
+}
+
+void expect_refused(const LinearProblem& problem, const std::string& text) {
+  try {
+    solve(problem);
+    FAIL() << "solved what should be refused: " << text;
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr(problem.name));
+    EXPECT_THAT(error.what(), testing::HasSubstr(text));
+  }
+}
+
+TEST(Hqq, RefusesBadInputByName) {
+  at::Tensor weight = at::randn({4, 64});
+  weight[2][40] = NAN;
+  expect_refused(problem_of(weight, scheme_of(4, 32)), "row 2, group 1");
+  expect_refused(problem_of(weight, scheme_of(4, 2, true, 0)), "column 40, group 0");
+  weight[2][40] = -INFINITY;
+  expect_refused(problem_of(weight, scheme_of(4, 32)), "holds a NaN or an infinity");
+  at::Tensor huge = at::zeros({1, 32});
+  huge[0][0] = 1e7f;
+  expect_refused(problem_of(huge, scheme_of(4, 32)), "beyond F16");
+  expect_refused(problem_of(at::randn({1, 43}), scheme_of(4, 32)), "does not divide");
+  expect_refused(problem_of(at::randn({6, 8}), scheme_of(4, 4, true, 0)), "does not divide columns of 6");
+  expect_refused(problem_of(at::randn({1, 32}), {"int", 4, 32, true}), "symmetric: false");
+}
+
+TEST(Registry, SolversThatRoundRowsRefuseOtherGrids) {
+  const SolverEntry& rtn = solver_row("rtn");
+  EXPECT_FALSE(rtn.refuses({"int", 4, 32, false}));
+  EXPECT_THAT(*rtn.refuses(scheme_of(4, 32)), testing::HasSubstr("zero_point: integer"));
+  EXPECT_THAT(*rtn.refuses(scheme_of(4, 32, false, 0)), testing::HasSubstr("axis: 1"));
+  EXPECT_THAT(*rtn.refuses(scheme_of(1, 32, false)), testing::HasSubstr("1 bit"));
+  EXPECT_FALSE(solver_row("hqq").refuses(scheme_of(1, 32, true, 0)));
+}
+
+}  // namespace
+}  // namespace lathe
