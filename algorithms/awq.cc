@@ -15,6 +15,8 @@
 // already use their group's range gain nothing from a larger scale. duo_scaling: false gives the paper's s =
 // mean|x|^r.
 //
+// The grid's best exponent may be refined by a golden-section search between its two neighbours (refine).
+//
 // Objective. Equation 4 minimises ||Q(W s)(X / s) - W X||^2 by running the layer for every candidate. With dW
 // = Q(W s)/s - W this equals tr(dW H dW^T), H = X^T X / tokens, which doesn't grow with the number of tokens
 // (lib/numeric/quadratic_form.h). All consumers of the input count, each with its own scheme: q, k and v
@@ -45,10 +47,12 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "algorithms/clip_search.h"
+#include "algorithms/golden_section.h"
 #include "algorithms/rounding_loss.h"
 #include "algorithms/scale_edge.h"
 #include "lib/base/error.h"
@@ -109,6 +113,7 @@ class Awq final : public Transform {
  public:
   explicit Awq(const Options& options)
       : grid_(options.integer("grid")),
+        refine_(options.integer("refine")),
         duo_scaling_(options.flag("duo_scaling")),
         clip_(options.flag("clip")),
         clip_qk_(options.flag("clip_qk")),
@@ -119,7 +124,9 @@ class Awq final : public Transform {
   std::optional<GroupRange> range(const LinearProblem& linear, const InputStats& stats) const override;
 
  private:
-  int64_t grid_;
+  void refine(const RoundingLoss& loss, const ScaleFamily& family, FoldDecision& decision) const;
+
+  int64_t grid_, refine_;
   bool duo_scaling_, clip_, clip_qk_;
   ShrinkGrid clip_grid_;
 };
@@ -155,6 +162,18 @@ Losses losses_together(const RoundingLoss& loss, const ScaleFamily& family,
   return {values[0], values[1] != 0, {values + 2, values + found.numel()}};
 }
 
+/// Golden sections of the interval around the grid's best point.
+void Awq::refine(const RoundingLoss& loss, const ScaleFamily& family, FoldDecision& decision) const {
+  const double step = 1.0 / static_cast<double>(grid_);
+  const Minimum found = golden_section(
+      std::max(decision.ratio - step, 0.0), std::min(decision.ratio + step, 1.0), refine_, [&](double ratio) {
+        return loss.up_to(std::numeric_limits<double>::infinity(), family.at_ratio(ratio));
+      });
+  if (!(found.value < decision.loss_after)) return;
+  decision.ratio = found.x;
+  decision.loss_after = found.value;
+}
+
 FoldDecision Awq::fold(const ScaleEdge& edge, const SharedInputProblem& problem) const {
   LATHE_ASSERT(problem.stats != nullptr && problem.stats->mean_abs.defined(), "AWQ got no statistics for {}",
                edge.producer);
@@ -184,6 +203,7 @@ FoldDecision Awq::fold(const ScaleEdge& edge, const SharedInputProblem& problem)
     decision.loss_after = losses.scaled[i];
   }
   if (decision.loss_after < decision.loss_before) {
+    refine(loss, family, decision);
     decision.scales = family.at_ratio(decision.ratio);
   } else {
     decision.note = "no scale rounds better than none";
@@ -208,6 +228,12 @@ const std::vector<OptionSpec>& awq_options() {
        "candidates of the scale search: exponents 0, 1/grid, 2/grid, ... below 1",
        1,
        100,
+       {}},
+      {"refine",
+       int64_t{0},
+       "further candidates around the grid's best exponent, by golden section",
+       0,
+       30,
        {}},
       {"duo_scaling",
        true,

@@ -56,13 +56,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <numeric>
 
 #include "algorithms/column_order.h"
 #include "algorithms/gptq_columns.h"
 #include "algorithms/group_grids.h"
-#include "algorithms/inverse_factor.h"
+#include "algorithms/hessian.h"
 #include "algorithms/weight_range.h"
 #include "lib/base/error.h"
 
@@ -81,50 +80,6 @@ ActOrder act_order_of(const std::string& word) {
   if (word == "desc") return ActOrder::desc;
   return word == "gar" ? ActOrder::gar : ActOrder::none;
 }
-
-/// H of one input, with dead channels taken care of, and its factors.
-class Hessian {
- public:
-  Hessian(const LinearProblem& first, const at::Tensor& gram, double damping)
-      : gram_(gram), diagonal_(gram.diagonal().clone()), damping_(damping) {
-    if (!at::isfinite(gram).all().item<bool>()) {
-      user_error("{}: the Gram matrix of its input holds a NaN or an infinity; no Hessian can be made of it",
-                 first.name);
-    }
-    dead_ = diagonal_ <= 0;
-    dead_count_ = dead_.sum().item<int64_t>();
-    if (dead_count_ > 0) revive();
-  }
-
-  int64_t dead_count() const { return dead_count_; }
-  const at::Tensor& dead() const { return dead_; }
-  /// Float [in], > 0; of a dead channel the others' mean.
-  const at::Tensor& diagonal() const { return diagonal_; }
-
-  /// The factor for columns in this order; orders of one key are the same.
-  const DampedFactor& factor(int64_t key, const at::Tensor& order) {
-    const auto found = factors_.find(key);
-    if (found != factors_.end()) return found->second;
-    const at::Tensor permuted = gram_.index_select(0, order).index_select(1, order);
-    return factors_.emplace(key, damped_inverse_factor(permuted, damping_)).first->second;
-  }
-
- private:
-  void revive() {
-    const at::Tensor live = diagonal_.masked_fill(dead_, 0);
-    const int64_t count = diagonal_.numel() - dead_count_;
-    const double mean = count == 0 ? 1 : live.sum(at::kDouble).item<double>() / static_cast<double>(count);
-    diagonal_ = live.masked_fill_(dead_, mean);
-    gram_ = gram_.clone();
-    gram_.masked_fill_(dead_.unsqueeze(0).logical_or(dead_.unsqueeze(1)), 0);
-    gram_.diagonal().copy_(diagonal_);
-  }
-
-  at::Tensor gram_, diagonal_, dead_;
-  double damping_;
-  int64_t dead_count_ = 0;
-  std::map<int64_t, DampedFactor> factors_;
-};
 
 /// Linears of one scheme, solved as one matrix.
 class Stack {
@@ -316,7 +271,7 @@ class Gptq final : public Solver {
       LATHE_ASSERT(problem.stats->gram.defined() && problem.stats->gram.size(0) == linear.weight.size(1),
                    "{}: GPTQ got no Gram matrix of its input", linear.name);
     }
-    Hessian hessian(linears.front(), problem.stats->gram, options_.damping);
+    Hessian hessian(linears.front().name, problem.stats->gram, options_.damping);
     std::vector<SolveResult> results(linears.size());
     std::vector<bool> done(linears.size(), false);
     for (size_t first = 0; first < linears.size(); ++first) {

@@ -26,10 +26,12 @@
 // - Scale and zero point are rounded to the type in which they are stored before each error is measured.
 // - Groups of a range below 1e-4 get scale 1 in the library, and lose their values; here every range has its
 // scale.
-// - scale: fitted regresses w - e on q, which gives the scale along with the zero point: (sp2) for both. The
-// library
-//   keeps the scale. `range` gives the iteration another start than the group's minimum and maximum, as its
-//   experimental scale_gridsearch does; a transform may offer one (AWQ's clip).
+// - scale: fitted (the default) regresses w - e on q, which gives the scale along with the zero point: (sp2)
+// for
+//   both, and a lower error at the same cost. scale: fixed is the paper's. `range` gives the iteration
+//   another start than the group's minimum and maximum; a transform may offer one (AWQ's clip),
+//   whose scale is kept: it was chosen for the layer's outputs, and a fit to the weights would undo that.
+//   (The library has a search around the scale, scale_gridsearch, off and experimental.)
 // - Integer zero points (zero_point: integer), for files that hold no others: the real optimum's two
 // neighbours and
 //   plain rounding's zero point, each with its scale fitted where `scale` says so; the best of the three.
@@ -110,8 +112,10 @@ class Hqq final : public Solver {
     const GroupRange range = start_range(linear, groups, settings_.range);
     const at::Tensor weights_finite = at::isfinite(range.lo).logical_and_(at::isfinite(range.hi));
     if (!weights_finite.all().item<bool>()) refuse_weight(linear, weights_finite);
+    kernels::HqqChoice iteration = settings_.iteration;
+    if (linear.range) iteration.optimise_scale = false;
     const kernels::HqqResult found =
-        kernels::hqq(groups, range, linear.scheme, linear.scale_dtype, settings_.iteration);
+        kernels::hqq(groups, range, linear.scheme, linear.scale_dtype, iteration);
     const at::Tensor grids_finite = at::isfinite(found.scales).logical_and_(at::isfinite(found.zero_points));
     if (!grids_finite.all().item<bool>()) refuse_scale(linear, range, grids_finite);
     const auto parameters = linear.scheme.parameter_shape(out, in);
@@ -138,8 +142,9 @@ std::vector<OptionSpec> make_options() {
        {}},
       {"early_stop", true, "a group is done when a step lowers its mean |error| no more", 0, 0, {}},
       {"scale",
-       std::string("fixed"),
-       "fixed: only the zero point is fitted, as in the paper; fitted: the scale along with it",
+       std::string("fitted"),
+       "fitted: the scale is fitted along with the zero point, unless a transform offered the range; fixed: "
+       "only the zero point, as in the paper",
        0,
        0,
        {"fixed", "fitted"}},
@@ -166,6 +171,7 @@ std::unique_ptr<Solver> make_hqq(const Options& options) {
 }
 
 std::optional<std::string> hqq_refuses(const Scheme& scheme) {
+  if (scheme.scale_grid) return "its scales are plain numbers; leave out `scale_bits`, or use solver spqr";
   if (!scheme.symmetric) return std::nullopt;
   return "it fits zero points, and a symmetric grid has none; use `symmetric: false`";
 }

@@ -1,4 +1,4 @@
-// HQQ of one group, line by line and in FP64: what the fast path is tested against.
+// HQQ (hqq.cc) of one group, line by line and in FP64: what the fast path is tested against.
 #pragma once
 
 #include <cstdint>

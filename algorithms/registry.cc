@@ -6,12 +6,14 @@
 #include "algorithms/hqq.h"
 #include "algorithms/rtn.h"
 #include "algorithms/smoothquant.h"
+#include "algorithms/spqr.h"
 
 namespace lathe {
 
 std::optional<std::string> plain_grid(const Scheme& scheme) {
   if (scheme.bits == 1) return "1 bit: its grid has two values, which only hqq fits; use hqq, or more bits";
   if (scheme.real_zero) return "its zero points are integers; use `zero_point: integer`, or solver hqq";
+  if (scheme.scale_grid) return "its scales are plain numbers; leave out `scale_bits`, or use solver spqr";
   if (scheme.axis != 1) return "its groups run along rows; use `axis: 1`, or solver hqq";
   return std::nullopt;
 }
@@ -34,6 +36,8 @@ const std::vector<SolverEntry>& solvers() {
        make_gptq},
       {"hqq", "half-quadratic fit of zero points, without calibration data (mobiusml.github.io/hqq_blog)",
        hqq_options(), make_hqq, hqq_refuses},
+      {"spqr", "sparse outliers and error feedback on grids with quantised scales (arXiv 2306.03078)",
+       spqr_options(), make_spqr, spqr_refuses},
   };
   return rows;
 }

@@ -46,6 +46,7 @@ LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
     plan.quantized = true;
     plan.rule = i;
     plan.scheme = recipe.rules[i].scheme;
+    if (recipe.rules[i].activations) plan.activations = recipe.rules[i].activations->scheme;
     plan.group_index = reorders_groups(recipe.rules[i]);
     return plan;
   }
@@ -102,10 +103,9 @@ void check_fused(const Block& block, const std::vector<LinearPlan>& linears) {
   for (const LinearPlan& plan : linears) {
     const auto [entry, inserted] = first.emplace(fused_with(*plan.linear), &plan);
     const LinearPlan& other = *entry->second;
-    if (inserted || (other.quantized == plan.quantized && (!plan.quantized || other.scheme == plan.scheme)))
-      continue;
+    if (inserted || other.same_scheme(plan)) continue;
     const auto text = [](const LinearPlan& p) {
-      return p.quantized ? p.scheme.describe() : std::string("floating point");
+      return p.quantized ? p.describe() : std::string("floating point");
     };
     user_error(
         "{}: '{}' would be {} but '{}' {}; linears that read one input, and the experts of a block, are "
@@ -126,19 +126,42 @@ std::vector<std::string> check_experts(const Plan& plan) {
         if (kept == nullptr) kept = &linear;
       } else if (quantized == nullptr) {
         quantized = &linear;
-      } else if (linear.scheme != quantized->scheme) {
+      } else if (!linear.same_scheme(*quantized)) {
         user_error(
             "'{}' would be {} but '{}' {}; transformers and vLLM read all experts of a model by one scheme",
-            quantized->linear->name, quantized->scheme.describe(), linear.linear->name,
-            linear.scheme.describe());
+            quantized->linear->name, quantized->describe(), linear.linear->name, linear.describe());
       }
     }
+  }
+  if (quantized != nullptr && quantized->activations) {
+    return {
+        fmt::format("experts with quantised activations ('{}'): vLLM reads such an artefact, but "
+                    "transformers (5.17) reads "
+                    "experts with weights alone",
+                    quantized->linear->name)};
   }
   if (kept == nullptr) return {};
   return {fmt::format(
       "experts stay in floating point beside quantised linears ('{}'): vLLM reads such an artefact, but "
       "transformers (5.17) looks for quantised experts only and leaves these at random values",
       kept->linear->name)};
+}
+
+/// A transform acts where a scale can move into a quantised linear; none in the whole model is a slip.
+void check_transforms(const Recipe& recipe, const ModelGraph& graph, const Plan& plan) {
+  if (recipe.transforms.empty()) return;
+  std::set<std::string> quantized;
+  for (const PlannedLinear& linear : plan.quantized()) quantized.insert(linear.name);
+  for (const Block& block : graph.blocks) {
+    for (const ScaleEdge& edge : block.edges) {
+      const auto consumers = block.consumers(edge);
+      if (std::ranges::any_of(consumers, [&](const Linear* l) { return quantized.contains(l->name); }))
+        return;
+    }
+  }
+  user_error(
+      "{}: transforms: no scale can move into any of the linears that the rules quantise; leave out '{}'",
+      recipe.file, recipe.transforms.front().name);
 }
 
 PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
@@ -150,7 +173,10 @@ PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
           scale_dtype,
           linear.role,
           linear.input.expert.has_value(),
-          plan.group_index};
+          plan.group_index,
+          linear.bias,
+          /*outliers=*/0,
+          plan.activations};
 }
 
 OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& target,
@@ -187,7 +213,13 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
       }
     }
   }
-  for (const PlannedTensor& tensor : output.tensors) output.bytes += tensor.info.nbytes();
+  for (const PlannedTensor& tensor : output.tensors) {
+    if (tensor.open) {
+      output.open_tensors = true;
+    } else {
+      output.bytes += tensor.info.nbytes();
+    }
+  }
   return output;
 }
 
@@ -195,11 +227,13 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
 
 std::vector<std::string> names_outside_blocks(const ModelGraph& graph,
                                               const std::map<std::string, TensorInfo>& tensors) {
+  std::set<std::string_view> prefixes;
+  for (const Block& block : graph.blocks) prefixes.insert(block.prefix);
   std::vector<std::string> names;
   for (const auto& [name, info] : tensors) {
-    const bool in_block = std::any_of(graph.blocks.begin(), graph.blocks.end(), [&](const Block& block) {
-      return name.starts_with(block.prefix + ".");
-    });
+    bool in_block = false;
+    for (size_t dot = name.find('.'); dot != std::string::npos && !in_block; dot = name.find('.', dot + 1))
+      in_block = prefixes.contains(std::string_view(name).substr(0, dot));
     if (!in_block) names.push_back(name);
   }
   return names;
@@ -239,6 +273,7 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
   }
   plan.lm_head = plan_linear(recipe, graph.lm_head);
   if (plan.quantized().empty()) user_error("{}: the recipe quantises no linear of this model", recipe.file);
+  check_transforms(recipe, graph, plan);
   plan.warnings = check_experts(plan);
   for (const auto& [name, info] : tensors) plan.input_bytes += info.nbytes();
   for (const std::string& format : recipe.output.formats) {
@@ -259,6 +294,26 @@ std::string describe_experts(const ExpertsConfig& experts, const ExpertPolicy& p
       experts.count, sparse, experts.per_token, policy.min_tokens, fallback, name_of(policy.fallback));
 }
 
+/// The grids of a rule's weights and inputs, and how a static one of inputs is found.
+std::string describe_rule(const Rule& rule) {
+  if (!rule.activations) return rule.scheme.describe();
+  const std::string text = with_input(rule.scheme.describe(), rule.activations->scheme);
+  if (rule.activations->scheme.dynamic) return text;
+  return fmt::format("{} ({})", text, name_of(rule.activations->observer.method));
+}
+
+std::string describe_calibration(const Recipe& recipe, const ModelGraph& graph) {
+  const Recipe::Calibration& calibration = recipe.calibration;
+  std::string text = fmt::format("calibrate  {} samples of {}{} tokens, seed {}\n", calibration.samples,
+                                 calibration.packing == Packing::document ? "up to " : "",
+                                 calibration.seq_len, calibration.seed);
+  text += fmt::format("propagate  {}: a block is calibrated on what the {} blocks before it give\n",
+                      name_of(calibration.propagate),
+                      calibration.propagate == Propagate::quantised ? "quantised" : "floating-point");
+  if (graph.config.experts) text += describe_experts(*graph.config.experts, calibration.experts);
+  return text;
+}
+
 }  // namespace
 
 std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGraph& graph) {
@@ -271,6 +326,10 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
   }
   std::string text = fmt::format("model      {} ({} blocks, hidden {}, {})\n", recipe.model.string(),
                                  graph.blocks.size(), graph.config.hidden_size, graph.config.model_type);
+  if (graph.config.hidden_size == 0) {
+    text = fmt::format("model      {} ({} matrices of an unknown family, {})\n", recipe.model.string(),
+                       graph.blocks.size(), graph.config.model_type);
+  }
   for (size_t i = 0; i < recipe.rules.size(); ++i) {
     size_t count = 0;
     for (const auto& block : plan.blocks) {
@@ -279,7 +338,7 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
     }
     const Rule& rule = recipe.rules[i];
     text += fmt::format("rule {}     {} -> {} linears, {}, solver {}\n", i, join_words(rule.targets), count,
-                        rule.scheme.describe(), rule.solver.name);
+                        describe_rule(rule), rule.solver.name);
   }
   for (const AlgorithmChoice& transform : recipe.transforms) {
     text += fmt::format("transform  {} over {} edges a block\n", transform.name,
@@ -296,18 +355,17 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
     text += fmt::format("kept       {}{} ({})\n", names.front(),
                         names.size() > 1 ? fmt::format(" and {} more", names.size() - 1) : "", reason);
   }
-  text += fmt::format("calibrate  {} samples of {}{} tokens, seed {}\n", recipe.calibration.samples,
-                      recipe.calibration.packing == Packing::document ? "up to " : "",
-                      recipe.calibration.seq_len, recipe.calibration.seed);
-  text += fmt::format("propagate  {}: a block is calibrated on what the {} blocks before it give\n",
-                      name_of(recipe.calibration.propagate),
-                      recipe.calibration.propagate == Propagate::quantised ? "quantised" : "floating-point");
-  if (graph.config.experts) text += describe_experts(*graph.config.experts, recipe.calibration.experts);
+  if (recipe.calibration.none) {
+    text += "calibrate  no data: each weight is quantised by itself, one at a time\n";
+  } else {
+    text += describe_calibration(recipe, graph);
+  }
   text +=
       fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights, bits / weights);
   for (const OutputPlan& output : plan.outputs) {
-    text += fmt::format("output     {}: {} -> {}\n", output.target->name, human_bytes(plan.input_bytes),
-                        human_bytes(output.bytes));
+    text +=
+        fmt::format("output     {}: {} -> {}{}\n", output.target->name, human_bytes(plan.input_bytes),
+                    human_bytes(output.bytes), output.open_tensors ? " and 4 bytes for each outlier" : "");
   }
   return text;
 }

@@ -21,6 +21,15 @@ struct LinearPlan {
   Scheme scheme;             // where quantized
   bool group_index = false;  // where quantized: will its solver reorder groups?
   std::string reason;        // why it is left in floating point, where not
+  std::optional<ActivationScheme> activations = std::nullopt;  // where quantized; none: weights only
+
+  /// "int8 sym channel, input int8 sym dynamic per token", where quantized.
+  std::string describe() const { return with_input(scheme.describe(), activations); }
+  /// Are both quantised alike, or both not at all?
+  bool same_scheme(const LinearPlan& other) const {
+    return quantized == other.quantized &&
+           (!quantized || (scheme == other.scheme && activations == other.activations));
+  }
 };
 
 /// One output format and where it goes.
@@ -28,7 +37,8 @@ struct OutputPlan {
   const Target* target = nullptr;
   std::string subfolder;  // empty where there is only one format
   std::vector<PlannedTensor> tensors;
-  uint64_t bytes = 0;
+  uint64_t bytes = 0;         // but for tensors whose length is known when they are written
+  bool open_tensors = false;  // are there such?
 };
 
 struct Plan {

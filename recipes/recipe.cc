@@ -67,7 +67,8 @@ void read_output(const YamlField& field, const std::vector<std::string>& formats
 
 Scheme read_scheme(const YamlField& field) {
   Scheme scheme;
-  field.expect_map({"type", "bits", "group_size", "symmetric", "zero_point", "axis"});
+  field.expect_map(
+      {"type", "bits", "group_size", "symmetric", "zero_point", "axis", "scale_bits", "scale_group"});
   if (field.has("type")) {
     scheme.type = field.at("type").text("a known number type (int)");
     if (scheme.type != "int")
@@ -89,7 +90,45 @@ Scheme read_scheme(const YamlField& field) {
     if (word != "real" && word != "integer") field.at("zero_point").refuse("integer or real");
   }
   if (field.has("axis")) scheme.axis = static_cast<int>(field.at("axis").integer(0, 1));
+  if (field.has("scale_bits"))
+    scheme.scale_grid.emplace().bits = static_cast<int>(field.at("scale_bits").integer(2, 8));
+  if (field.has("scale_group")) {
+    if (!scheme.scale_grid) field.at("scale_group").refuse("`scale_bits` beside it");
+    scheme.scale_grid->rows = field.at("scale_group").integer(1, kMaxGroup);
+  }
   return scheme;
+}
+
+ObserverChoice read_observer(const YamlField& field, bool dynamic) {
+  using enum ActivationObserver;
+  ObserverChoice observer;
+  for (const char* key : {"observer", "percentile"}) {
+    if (dynamic && field.has(key))
+      field.at(key).refuse("no such key where dynamic is true (the range is then each token's own)");
+  }
+  if (field.has("observer")) observer.method = field.at("observer").one_of({minmax, percentile, mse, kl});
+  if (!field.has("percentile")) return observer;
+  if (observer.method != percentile)
+    field.at("percentile").refuse("no such key where observer is " + std::string(name_of(observer.method)));
+  observer.percentile = field.at("percentile").number(50, 100);
+  return observer;
+}
+
+ActivationTask read_activations(const YamlField& field) {
+  ActivationTask task;
+  ActivationScheme& scheme = task.scheme;
+  field.expect_map({"type", "bits", "dynamic", "per", "symmetric", "observer", "percentile"});
+  if (field.has("type") && !field.at("type").is_word("int"))
+    field.at("type").refuse("a known number type (int)");
+  if (field.has("bits")) scheme.bits = static_cast<int>(field.at("bits").integer(8, 8));
+  if (field.has("dynamic")) scheme.dynamic = field.at("dynamic").truth();
+  using Per = ActivationScheme::Per;
+  scheme.per = scheme.dynamic ? Per::token : Per::tensor;
+  if (field.has("per")) scheme.per = field.at("per").one_of({Per::token, Per::tensor});
+  if (field.has("symmetric")) scheme.symmetric = field.at("symmetric").truth();
+  task.observer = read_observer(field, scheme.dynamic);
+  if (const auto reason = task.problem()) user_error("{}: {}: {}", field.where(), field.path(), *reason);
+  return task;
 }
 
 /// The rule that stands for keys left out: plain rounding to the default scheme, of all linears.
@@ -101,13 +140,15 @@ AlgorithmChoice default_solver(const std::vector<NamedOptions>& solvers) {
 }
 
 Rule read_rule(const YamlField& field, const RecipeVocabulary& vocabulary) {
-  field.expect_map({"targets", "scheme", "solver"});
+  field.expect_map({"targets", "scheme", "activations", "solver"});
   Rule rule{.targets = {"linear"}, .scheme = {}, .solver = {}, .where = field.where()};
   if (field.has("targets")) {
     rule.targets = read_targets(field.at("targets"));
     if (rule.targets.empty()) field.at("targets").refuse("at least one role or /regular expression/");
   }
   if (field.has("scheme")) rule.scheme = read_scheme(field.at("scheme"));
+  if (field.has("activations") && !field.at("activations").is_null())
+    rule.activations = read_activations(field.at("activations"));
   rule.solver = field.has("solver") ? read_choice(field.at("solver"), "solver", vocabulary.solvers)
                                     : default_solver(vocabulary.solvers);
   return rule;
@@ -147,7 +188,9 @@ Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
   if (root.has("model") && !root.at("model").is_null())
     recipe.model = read_path(root.at("model"), "a folder");
   if (root.has("output")) read_output(root.at("output"), vocabulary.formats, recipe.output);
-  if (root.has("calibration")) read_calibration(root.at("calibration"), recipe.calibration);
+  recipe.calibration.none = root.has("calibration") && root.at("calibration").is_null();
+  if (root.has("calibration") && !recipe.calibration.none)
+    read_calibration(root.at("calibration"), recipe.calibration);
   if (root.has("transforms")) {
     for (const YamlField& item : root.at("transforms").list("a list of transforms, such as [{awq: {}}]")) {
       recipe.transforms.push_back(read_choice(item, "transform", vocabulary.transforms));

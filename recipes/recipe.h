@@ -15,6 +15,7 @@
 #include "calib/data/calibration_set.h"
 #include "calib/driver/expert_policy.h"
 #include "calib/driver/propagate.h"
+#include "calib/stats/activation_range.h"
 #include "lib/activations/memory_budget.h"
 #include "lib/base/options.h"
 #include "lib/model/graph.h"
@@ -32,6 +33,7 @@ struct Rule {
   std::vector<std::string> targets;  // role words, or /regex/ on module names
   Scheme scheme;
   AlgorithmChoice solver;
+  std::optional<ActivationTask> activations = std::nullopt;  // none: weights only
   std::string where;  // "awq.yaml:7:5", for later errors about this rule
 };
 
@@ -44,6 +46,7 @@ struct Recipe {
     uint64_t shard_size = 5'000'000'000;
   } output;
   struct Calibration {
+    bool none = false;  // `calibration: null`: nothing is run; each weight is quantised by itself
     std::vector<DataSource> data;
     int64_t samples = 128, seq_len = 512;
     uint64_t seed = 0;

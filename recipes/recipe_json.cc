@@ -15,12 +15,30 @@ nlohmann::json describe(const AlgorithmChoice& choice) {
 }
 
 nlohmann::json describe(const Scheme& scheme) {
-  return {{"type", scheme.type},
-          {"bits", scheme.bits},
-          {"group_size", scheme.group_size},
-          {"symmetric", scheme.symmetric},
-          {"zero_point", scheme.real_zero ? "real" : "integer"},
-          {"axis", scheme.axis}};
+  nlohmann::json result = {{"type", scheme.type},
+                           {"bits", scheme.bits},
+                           {"group_size", scheme.group_size},
+                           {"symmetric", scheme.symmetric},
+                           {"zero_point", scheme.real_zero ? "real" : "integer"},
+                           {"axis", scheme.axis}};
+  if (scheme.scale_grid) {
+    result["scale_bits"] = scheme.scale_grid->bits;
+    result["scale_group"] = scheme.scale_grid->rows;
+  }
+  return result;
+}
+
+nlohmann::json describe(const ActivationTask& task) {
+  const ActivationScheme& scheme = task.scheme;
+  nlohmann::json result = {{"type", scheme.type},
+                           {"bits", scheme.bits},
+                           {"dynamic", scheme.dynamic},
+                           {"per", name_of(scheme.per)},
+                           {"symmetric", scheme.symmetric}};
+  if (scheme.dynamic) return result;
+  result["observer"] = name_of(task.observer.method);
+  if (task.observer.method == ActivationObserver::percentile) result["percentile"] = task.observer.percentile;
+  return result;
 }
 
 /// Keys that were not given have no value that could be written instead.
@@ -66,11 +84,13 @@ nlohmann::json Recipe::to_json() const {
       {"evaluate", nullptr},
       {"limits",
        {{"ram", or_null(limits.ram)}, {"vram", or_null(limits.vram)}, {"disk", or_null(limits.disk)}}}};
+  if (calibration.none) result["calibration"] = nullptr;
   for (const DataSource& source : calibration.data) result["calibration"]["data"].push_back(describe(source));
   for (const AlgorithmChoice& transform : transforms) result["transforms"].push_back(describe(transform));
   for (const Rule& rule : rules) {
     json entry = {{"targets", rule.targets}};
     entry["scheme"] = describe(rule.scheme);
+    entry["activations"] = rule.activations ? describe(*rule.activations) : json();
     entry["solver"] = describe(rule.solver);
     result["rules"].push_back(std::move(entry));
   }

@@ -28,23 +28,32 @@ void ArtifactWriter::write_outside_blocks() {
 }
 
 void ArtifactWriter::write_block(const BlockOutcome& outcome) {
-  std::set<std::string> replaced;
-  for (const LinearOutcome& linear : outcome.linears) {
-    replaced.insert(linear.linear->name + ".weight");
-    for (const auto& [name, tensor] : output_.target->pack(linear.linear->name, linear.quantized)) {
-      shards_.write(name, bytes_of(tensor));
-    }
+  for (const LinearOutcome& linear : outcome.linears) write_linear(linear);
+  write_rest(outcome.index, outcome.changed);
+}
+
+void ArtifactWriter::write_linear(const LinearOutcome& linear) {
+  if (linear.quantized.outliers) outliers_[linear.linear->name] = linear.quantized.outliers->count();
+  for (const auto& [name, tensor] : output_.target->pack(linear.linear->name, linear.quantized)) {
+    shards_.write(name, bytes_of(tensor));
   }
-  const std::string prefix = graph_.blocks[outcome.index].prefix + ".";
+}
+
+void ArtifactWriter::write_rest(size_t block, const std::map<std::string, at::Tensor>& changed) {
+  std::set<std::string> replaced;
+  for (const LinearPlan& plan : plan_.blocks[block]) {
+    if (plan.quantized) replaced.insert(plan.linear->name + ".weight");
+  }
+  const std::string prefix = graph_.blocks[block].prefix + ".";
   const auto& tensors = source_.tensors();
   for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
     const auto& [name, info] = *it;
     if (replaced.contains(name)) continue;
-    const auto changed = outcome.changed.find(name);
-    if (changed == outcome.changed.end()) {
+    const auto found = changed.find(name);
+    if (found == changed.end()) {
       copy(name);
     } else {
-      shards_.write(name, bytes_of(changed->second.to(to_scalar_type(info.dtype)).contiguous()));
+      shards_.write(name, bytes_of(found->second.to(to_scalar_type(info.dtype)).contiguous()));
     }
   }
 }
@@ -54,7 +63,12 @@ void ArtifactWriter::finish() {
   nlohmann::json config = source_.config();
   std::vector<std::string> ignored = plan_.kept();
   ignored.insert(ignored.end(), graph_.untouched.begin(), graph_.untouched.end());
-  config["quantization_config"] = output_.target->quantization_config(plan_.quantized(), ignored);
+  std::vector<PlannedLinear> quantized = plan_.quantized();
+  for (PlannedLinear& linear : quantized) {
+    if (const auto kept = outliers_.find(linear.name); kept != outliers_.end())
+      linear.outliers = kept->second;
+  }
+  config["quantization_config"] = output_.target->quantization_config(quantized, ignored);
   write_file(folder_ / "config.json",
              config.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   for (const auto& file : source_.side_files()) copy_file_durably(file, folder_ / file.filename());

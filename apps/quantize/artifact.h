@@ -25,11 +25,17 @@ class ArtifactWriter {
   void write_outside_blocks();
   /// Packs the block's quantised linears; writes what folds changed; copies the rest byte for byte.
   void write_block(const BlockOutcome& outcome);
+  /// The same in parts, so that not all of a block's linears need to stand in memory at once: each of them,
+  /// then the rest of the block.
+  void write_linear(const LinearOutcome& linear);
+  void write_rest(size_t block, const std::map<std::string, at::Tensor>& changed);
   /// Completes the shards; writes config.json with its quantization_config; copies tokenizer and other side
   /// files.
   void finish();
 
   const std::filesystem::path& folder() const { return folder_; }
+  /// Of weight files' tensors: all of them, once finish() has been called.
+  uint64_t bytes() const { return shards_.bytes_written(); }
 
  private:
   void copy(const std::string& name);
@@ -40,6 +46,7 @@ class ArtifactWriter {
   const Checkpoint& source_;
   std::filesystem::path folder_;
   ShardWriter shards_;
+  std::map<std::string, int64_t> outliers_;  // that each linear keeps; none without
 };
 
 }  // namespace lathe

@@ -31,9 +31,9 @@ struct ModelFacts {
   int64_t floating_parameters = 0;               // of tensors that belong to no quantised linear
 };
 
-/// Is this tensor a part of the linear ("<linear>.weight_packed", ".weight_scale", ...)? Biases are not.
+/// Is this tensor a part of the linear ("<linear>.weight_packed", ".dense_weights", ...)? Biases are not.
 bool belongs_to(const std::string& tensor, const std::string& linear) {
-  return tensor.starts_with(linear + ".weight");
+  return tensor.starts_with(linear + ".") && tensor != linear + ".bias";
 }
 
 void add_schemes(const ModelFolder& model, ModelFacts& facts) {
@@ -42,13 +42,18 @@ void add_schemes(const ModelFolder& model, ModelFacts& facts) {
     for (const Linear& linear : block.linears) {
       const auto scheme = model.schemes.find(linear.name);
       if (scheme == model.schemes.end()) continue;
-      SchemeTotals& totals = facts.schemes[scheme->second.describe()];
-      facts.scheme_of[linear.name] = scheme->second.describe();
+      const auto input = model.activations.find(linear.name);
+      const std::string text =
+          with_input(scheme->second.describe(),
+                     input == model.activations.end() ? std::nullopt : std::optional(input->second));
+      SchemeTotals& totals = facts.schemes[text];
+      facts.scheme_of[linear.name] = text;
       totals.linears += 1;
       totals.weights += linear.out * linear.in;
-      for (auto it = tensors.lower_bound(linear.name + ".weight"); it != tensors.end(); ++it) {
-        if (!belongs_to(it->first, linear.name)) break;
-        totals.bytes += it->second.nbytes();
+      const std::string prefix = linear.name + ".";
+      for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix);
+           ++it) {
+        if (belongs_to(it->first, linear.name)) totals.bytes += it->second.nbytes();
       }
     }
   }

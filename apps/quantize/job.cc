@@ -42,7 +42,8 @@ CalibrationJob make_job(const Recipe& recipe, const Plan& plan, const ModelFolde
   for (const auto& block : plan.blocks) {
     auto& tasks = job.tasks.emplace_back();
     for (const LinearPlan& linear : block) {
-      tasks.push_back(linear.quantized ? LinearTask{algorithms.solvers[linear.rule].get(), linear.scheme}
+      tasks.push_back(linear.quantized ? LinearTask{algorithms.solvers[linear.rule].get(), linear.scheme,
+                                                    recipe.rules[linear.rule].activations}
                                        : LinearTask{});
     }
   }

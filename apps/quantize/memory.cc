@@ -56,6 +56,18 @@ MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job
   return plan;
 }
 
+MemoryBytes plan_weights_memory(const MemoryLimits& limits, int64_t weights, c10::Device device) {
+  // FP32 as read, contiguous, the error's two chunks, the codes and what packs them (32 bits for each,
+  // twice).
+  constexpr uint64_t kBytesPerWeight = 4 + 4 + 4 + 1 + 8;
+  constexpr uint64_t kWriterBytes = uint64_t{16}
+                                    << 20;  // pieces of tensors that are copied, headers, the report
+  const uint64_t at_once = kBytesPerWeight * static_cast<uint64_t>(weights);
+  MemoryBytes peak{base_ram() + kWriterBytes + at_once, device.is_cuda() ? at_once : 0, 0};
+  choose_way({peak}, limits, "quantisation");
+  return peak;
+}
+
 EvalMemory plan_eval_memory(const ModelFolder& model, const ModelFolder* reference, const at::Tensor& rows,
                             const MemoryLimits& limits, c10::Device device, const fs::path& work) {
   EvalMemory memory = plan_eval_memory({.model = &model.graph,

@@ -22,6 +22,10 @@ std::filesystem::path work_folder(const std::optional<std::filesystem::path>& as
 MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job,
                            const std::filesystem::path& work);
 
+/// What a run takes that holds one weight at a time, the largest of `weights` values. UserError where the
+/// limits can't be kept.
+MemoryBytes plan_weights_memory(const MemoryLimits& limits, int64_t weights, c10::Device device);
+
 /// What an evaluation of rows [rows, ctx] will take.
 EvalMemory plan_eval_memory(const ModelFolder& model, const ModelFolder* reference, const at::Tensor& rows,
                             const MemoryLimits& limits, c10::Device device,

@@ -6,6 +6,7 @@
 
 #include "apps/quantize/artifact.h"
 #include "apps/quantize/evaluation.h"
+#include "apps/quantize/fold_check.h"
 #include "apps/quantize/id_dump.h"
 #include "apps/quantize/job.h"
 #include "apps/quantize/manifest.h"
@@ -15,6 +16,7 @@
 #include "apps/quantize/reporting.h"
 #include "apps/quantize/request_checks.h"
 #include "apps/quantize/run_text.h"
+#include "apps/quantize/weights_only.h"
 #include "lib/base/file.h"
 #include "lib/model/compute_dtype.h"
 #include "lib/tensor/device.h"
@@ -63,22 +65,28 @@ std::vector<std::unique_ptr<ArtifactWriter>> open_writers(const Recipe& recipe, 
   return writers;
 }
 
-/// The one pass: every finished block goes to every writer and to the report, then it is gone.
-void quantise(const CalibrationJob& job, std::vector<std::unique_ptr<ArtifactWriter>>& writers,
-              RunReport& report, WrittenTensors& written, Progress& progress) {
+/// The one pass: every finished block goes to every writer and to the report, then it is gone. UserError for
+/// a transform that did nothing.
+void quantise(const CalibrationJob& job, const Recipe& recipe,
+              std::vector<std::unique_ptr<ArtifactWriter>>& writers, RunReport& report,
+              WrittenTensors& written, Progress& progress) {
   const auto blocks = static_cast<int64_t>(job.graph->blocks.size());
+  FoldCensus folds;
   progress.begin("quantise", blocks);
   calibrate(job, {.block_done =
                       [&](BlockOutcome&& outcome) {
                         for (auto& writer : writers) writer->write_block(outcome);
                         report.add_block(outcome);
+                        folds.note(outcome);
                         written.note(outcome);
                       },
                   .progress =
                       [&](int64_t done, std::string_view stage) {
                         progress.advance(done, done * job.ids.numel(), stage);
                       }});
+  folds.check(recipe);
   for (auto& writer : writers) writer->finish();
+  report.set_written(writers.front()->bytes());
   progress.end();
 }
 
@@ -86,6 +94,7 @@ void quantise(const CalibrationJob& job, std::vector<std::unique_ptr<ArtifactWri
 
 void run_pipeline(const RunRequest& request) {
   const Recipe recipe = effective_recipe(request);
+  if (is_weights_only(recipe)) return run_weights_only(request, recipe);
   const ModelFolder model = open_source(recipe);  // headers only
   const Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
   const c10::Device device = resolve_device(request.device);
@@ -123,7 +132,7 @@ void run_pipeline(const RunRequest& request) {
       report.timed("open output", [&] { return open_writers(recipe, plan, model, output.path()); });
   job.storage = memory.calibration.storage;
   WrittenTensors written;
-  report.timed("quantise", [&] { quantise(job, writers, report, written, progress); });
+  report.timed("quantise", [&] { quantise(job, recipe, writers, report, written, progress); });
 
   const ModelFolder artifact = open_model_folder(writers.front()->folder());  // as it stands on disk
   report.timed("read back", [&] { written.compare(artifact); });

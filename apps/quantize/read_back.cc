@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <vector>
+
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
@@ -12,17 +14,33 @@ namespace lathe {
 namespace {
 
 std::string hash_of(const QuantizedTensor& tensor) {
-  std::string text =
-      content_hash(bytes_of(tensor.codes.contiguous())) + content_hash(bytes_of(tensor.scales.contiguous()));
-  if (tensor.zero_points.defined()) text += content_hash(bytes_of(tensor.zero_points.contiguous()));
+  std::vector<at::Tensor> parts = {tensor.codes, tensor.scales, tensor.zero_points, tensor.group_index};
+  if (tensor.second_level) {
+    const SecondLevel& level = *tensor.second_level;
+    parts.insert(parts.end(), {level.scale_codes, level.zero_codes, level.scale_scales, level.scale_zeros,
+                               level.zero_scales, level.zero_zeros});
+  }
+  if (tensor.outliers) {
+    const Outliers& outliers = *tensor.outliers;
+    parts.insert(parts.end(), {outliers.row_offsets, outliers.columns, outliers.values});
+  }
+  std::string text;
+  for (const at::Tensor& part : parts) {
+    text += part.defined() ? content_hash(bytes_of(part.contiguous())) : "-";
+  }
+  if (tensor.input && !tensor.input->scheme.dynamic)
+    text += fmt::format(" {} {}", tensor.input->scale, tensor.input->zero_point);
   return text;
 }
 
 }  // namespace
 
 void WrittenTensors::note(const BlockOutcome& outcome) {
-  for (const LinearOutcome& linear : outcome.linears)
-    hashes_[linear.linear->name] = hash_of(linear.quantized);
+  for (const LinearOutcome& linear : outcome.linears) note(linear);
+}
+
+void WrittenTensors::note(const LinearOutcome& linear) {
+  hashes_[linear.linear->name] = hash_of(linear.quantized);
 }
 
 void WrittenTensors::compare(const ModelFolder& artifact) const {

@@ -14,6 +14,7 @@ class WrittenTensors {
  public:
   /// Remembers what a block's solvers meant.
   void note(const BlockOutcome& outcome);
+  void note(const LinearOutcome& linear);
   /// CheckFailed naming the first linear whose codes, scales or zero points on disk differ, or that is
   /// missing.
   void compare(const ModelFolder& artifact) const;

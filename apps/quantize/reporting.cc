@@ -35,6 +35,11 @@ Report::Totals totals_of(const Plan& plan, int64_t parameters) {
   return totals;
 }
 
+std::string scheme_of(const QuantizedTensor& tensor) {
+  return with_input(tensor.scheme.describe(),
+                    tensor.input ? std::optional(tensor.input->scheme) : std::nullopt);
+}
+
 /// The exponent of the fold that a linear's input went through; an expert's rows of mlp_in come from the norm
 /// that all share.
 const double* ratio_of(const std::map<Input, double>& ratios, const Input& input) {
@@ -51,7 +56,7 @@ RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& 
   const ModelConfig& config = model.graph.config;
   const int64_t parameters = parameter_count(*model.checkpoint);
   report_.model = {recipe.model.string(), config.model_type, std::string(name_of(config.dtype)),
-                   static_cast<int64_t>(model.graph.blocks.size()), parameters};
+                   config.hidden_size == 0 ? 0 : static_cast<int64_t>(model.graph.blocks.size()), parameters};
   report_.environment = {LATHE_VERSION, "g++ " __VERSION__, describe_device(device),
                          std::string(name_of(compute)), at::get_num_threads()};
   report_.totals = totals_of(plan, parameters);
@@ -79,6 +84,18 @@ void RunReport::set_memory(const MemoryPlan& memory) {
                     .peak_vram = 0};
 }
 
+void RunReport::set_memory(const MemoryBytes& planned) {
+  report_.memory.limit_ram = recipe_.limits.ram;
+  report_.memory.limit_vram = recipe_.limits.vram;
+  report_.memory.limit_disk = recipe_.limits.disk;
+  report_.memory.planned_ram = planned.ram;
+  report_.memory.planned_vram = planned.vram;
+}
+
+void RunReport::add_warnings(const std::vector<std::string>& warnings) {
+  report_.warnings.insert(report_.warnings.end(), warnings.begin(), warnings.end());
+}
+
 void RunReport::set_eval_memory(const EvalMemory& memory) {
   Report::Memory& report = report_.memory;
   report.planned_ram = std::max(report.planned_ram, memory.peak.ram);
@@ -104,6 +121,7 @@ void RunReport::set_text(const RunText& text) {
 
 void RunReport::add_block(const BlockOutcome& outcome) {
   add_experts(outcome);
+  count_bits(outcome);
   std::map<Input, double> ratios;
   for (const FoldOutcome& fold : outcome.folds) {
     const std::string& transform = recipe_.transforms.at(fold.transform).name;
@@ -115,9 +133,9 @@ void RunReport::add_block(const BlockOutcome& outcome) {
     const Linear& linear = *result.linear;
     Report::LinearRow row{.name = linear.name,
                           .role = std::string(name_of(linear.role)),
-                          .scheme = result.quantized.scheme.describe(),
+                          .scheme = scheme_of(result.quantized),
                           .solver = {},
-                          .bits_per_weight = result.quantized.scheme.bits_per_weight(linear.out, linear.in),
+                          .bits_per_weight = result.quantized.bits_per_weight(),
                           .weight_relative_mse = result.distortion.weight_relative_mse,
                           .output_relative_error = result.distortion.output_relative_error,
                           .ratio = {},
@@ -130,6 +148,27 @@ void RunReport::add_block(const BlockOutcome& outcome) {
     }
     report_.linears.push_back(std::move(row));
   }
+}
+
+/// The plan's numbers are those of the schemes; what a solver kept beside them is known now.
+void RunReport::count_bits(const BlockOutcome& outcome) {
+  Report::Totals& totals = report_.totals;
+  for (const LinearOutcome& linear : outcome.linears) {
+    const QuantizedTensor& tensor = linear.quantized;
+    const double beside =
+        tensor.bits_per_weight() - tensor.scheme.bits_per_weight(tensor.rows(), tensor.cols());
+    totals.bits_per_quantized_weight +=
+        beside * static_cast<double>(tensor.codes.numel()) / static_cast<double>(totals.quantized_weights);
+    if (!tensor.outliers) continue;
+    totals.outliers += tensor.outliers->count();
+    totals.outlier_bytes += tensor.outliers->bytes();
+  }
+}
+
+void RunReport::set_written(uint64_t bytes) {
+  report_.totals.bytes_after = bytes;
+  report_.totals.bits_per_parameter =
+      8.0 * static_cast<double>(bytes) / static_cast<double>(report_.model.parameters);
 }
 
 void RunReport::add_experts(const BlockOutcome& outcome) {

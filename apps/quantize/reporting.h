@@ -32,9 +32,13 @@ class RunReport {
   }
 
   void set_memory(const MemoryPlan& memory);
+  void set_memory(const MemoryBytes& planned);  // of a run without activations
+  void add_warnings(const std::vector<std::string>& warnings);
   void set_eval_memory(const EvalMemory& memory);
   void set_text(const RunText& text);
   void add_block(const BlockOutcome& outcome);
+  /// Bytes of the first output's weight files.
+  void set_written(uint64_t bytes);
   void set_evaluation(const EvalResult& result);
 
   /// Writes report.json and report.md.
@@ -56,6 +60,7 @@ class RunReport {
   };
 
   void add_experts(const BlockOutcome& outcome);
+  void count_bits(const BlockOutcome& outcome);
 
   const Recipe& recipe_;
   const Plan& plan_;

@@ -13,6 +13,7 @@ Recipe effective_recipe(const RunRequest& request) {
   if (request.model) recipe.model = *request.model;
   if (request.output) recipe.output.path = *request.output;
   if (!request.calib.empty()) {
+    recipe.calibration.none = false;
     recipe.calibration.data.clear();
     for (const auto& path : request.calib) recipe.calibration.data.push_back({.path = path});
   }
@@ -21,8 +22,11 @@ Recipe effective_recipe(const RunRequest& request) {
   if (request.memory.disk) recipe.limits.disk = request.memory.disk;
   if (recipe.model.empty()) user_error("{}: no model: give `model:` or --model", recipe.file);
   if (recipe.output.path.empty()) user_error("{}: no output: give `output.path` or --output", recipe.file);
-  if (recipe.calibration.data.empty())
-    user_error("{}: no calibration text: give `calibration.data` or --calib", recipe.file);
+  if (recipe.calibration.data.empty() && !recipe.calibration.none)
+    user_error(
+        "{}: no calibration text: give `calibration.data` or --calib, or `calibration: null` where no "
+        "algorithm needs any",
+        recipe.file);
   return recipe;
 }
 

@@ -54,6 +54,7 @@ std::map<Slot, std::vector<ObservedInput>> observed_inputs(const CalibrationJob&
     input.width = static_cast<uint64_t>(linear.in);
     input.weights += weights_in(linear);
     input.wanted = input.wanted | task.solver->needs();
+    if (task.activations) input.wanted = input.wanted | task.activations->needs();
     input.wanted.gram = true;  // the report's
     for (const Transform* transform : job.transforms) input.wanted = input.wanted | transform->needs();
   }

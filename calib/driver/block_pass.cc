@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "calib/driver/experts_pass.h"
@@ -39,6 +40,16 @@ BlockPass::BlockPass(const CalibrationJob& job, size_t index, BlockWeights weigh
 }
 
 BlockOutcome BlockPass::run(const Progress& progress) {
+  try {
+    return run_slots(progress);
+  } catch (const std::exception&) {
+    // On a GPU an algorithm may stumble over a value that was not looked at yet, and blame a weight for it.
+    solver_.checks().read();
+    throw;
+  }
+}
+
+BlockOutcome BlockPass::run_slots(const Progress& progress) {
   progress("attention input");
   calibrate(Slot::attention_in, [](BlockStream& s, RowRange rows) { return s.attention_in(rows); });
   progress("attention");
@@ -70,17 +81,37 @@ void BlockPass::calibrate(Slot slot, const Produce& produce) {
       collector_for(wanted, block_.linears[followers.front()].in, name_of(slot));
   sweep([&](RowRange rows) { observe(*collector, wanted.cross_gram, produce, rows); });
   drop_used_weights(slot);
-  InputStats stats = collector->finish();
+  InputStats stats = collector->finish(&solver_.checks());
   collector.reset();  // its sums are as large as the statistics
   const bool before_experts = block_.experts && slot == Slot::mlp_in;
-  solver_.fold(input, stats, [&](const at::Tensor& scales) {
-    // The unquantised model's values are as they were: its weights are not folded.
-    if (job_.propagate == Propagate::quantised) observed_.folded(slot, scales);
-    if (before_experts) divisors_.push_back(scales);
-  });
+  std::vector<at::Tensor> divisors;
+  solver_.fold(
+      input, stats,
+      [&](const at::Tensor& scales) {
+        // The unquantised model's values are as they were: its weights are not folded.
+        if (job_.propagate == Propagate::quantised) observed_.folded(slot, scales);
+        divisors.push_back(scales);
+      },
+      [&](InputStats& unknown) { observe_lost(slot, divisors, unknown); });
+  if (solver_.lost(followers, stats) != StatSet{}) observe_lost(slot, divisors, stats);
+  if (before_experts) divisors_ = divisors;
   if (!readers.empty()) solver_.solve(readers, stats);
   if (before_experts) mlp_in_ = std::move(stats);
   release_free_memory();  // what statistics and solvers took must not add up
+}
+
+void BlockPass::observe_lost(Slot slot, const std::vector<at::Tensor>& divisors, InputStats& stats) {
+  const StatSet wanted = stats.lost;
+  StatsCollector collector =
+      collector_for(wanted, block_.reading(slot).front()->in, fmt::format("{}, folded", name_of(slot)));
+  sweep([&](RowRange rows) {
+    at::Tensor values = observed_.again(slot, rows);
+    if (job_.propagate == Propagate::reference) {  // the unquantised model's weights are not folded
+      for (const at::Tensor& scales : divisors) values = values / scales;
+    }
+    collector.observe(values, counted(rows));
+  });
+  stats.recover(wanted, collector.finish());
 }
 
 void BlockPass::calibrate_experts(const Progress& progress) {
@@ -132,7 +163,7 @@ void BlockPass::leave() {
     if (reference_) reference_->leave(rows);
     if (output) output->observe(values, counted(rows));
   });
-  if (output) output->finish();  // refuses what is not finite
+  if (output) output->finish(&solver_.checks());  // refuses what is not finite
 }
 
 at::Tensor BlockPass::counted(RowRange rows) const {

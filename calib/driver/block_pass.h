@@ -31,6 +31,7 @@ class BlockPass {
  private:
   using Produce = std::function<at::Tensor(BlockStream&, RowRange)>;
 
+  BlockOutcome run_slots(const Progress& progress);
   void calibrate_experts(const Progress& progress);
 
   /// One slot: a sweep that makes its values and observes them, then its folds and solves.
@@ -38,6 +39,8 @@ class BlockPass {
   /// After the slot's sweep: lets weights go that are not used again, for the statistics and their solver.
   void drop_used_weights(Slot slot);
   void drop_readers(Slot slot);
+  /// What the folds left unknown: observed a second time, of the values as the linears will read them.
+  void observe_lost(Slot slot, const std::vector<at::Tensor>& divisors, InputStats& stats);
   void observe(StatsCollector& collector, bool pair, const Produce& produce, RowRange rows);
   /// Moves the streams out of the block. What the last block puts out is no linear's input: it is checked
   /// here, for a run may end without an evaluation.

@@ -13,6 +13,12 @@
 //
 // A sparse MLP's experts have inputs of their own: see experts_pass.h.
 //
+// On a GPU everything is queued, and the host waits at a block's end (InputSolver::take_outcome), when its
+// results are copied and all checks are read. Before that it waits only where it decides by a number: AWQ
+// once for each edge (which scale, or none), ranges that are searched on the host, folds into solved rows
+// (QuantizedTensor::scale_rows), RTN's check of its grids once for each input; in a mixture of experts, for
+// the router's counts: once for all sweeps, and once a chunk when the block is left.
+//
 // Where an algorithm asks for statistics of two streams (StatSet::cross_gram), the driver carries the
 // unquantised model's hidden states beside, at the price of a second forward pass; both are at the same place
 // at any time.
@@ -30,6 +36,7 @@
 #include "algorithms/algorithm.h"
 #include "calib/driver/expert_policy.h"
 #include "calib/driver/propagate.h"
+#include "calib/stats/activation_range.h"
 #include "lib/activations/activation_store.h"
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
@@ -41,6 +48,7 @@ namespace lathe {
 struct LinearTask {
   const Solver* solver = nullptr;
   Scheme scheme;
+  std::optional<ActivationTask> activations = std::nullopt;  // none: its input stays in floating point
 };
 
 /// Where a run keeps its activations. Results are the same bytes whatever stands here.

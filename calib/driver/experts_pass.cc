@@ -131,42 +131,66 @@ std::vector<std::vector<int64_t>> ExpertsPass::groups(Slot slot) const {
 
 void ExpertsPass::calibrate(Slot slot, const std::vector<int64_t>& experts, const InputStats& all_tokens) {
   std::vector<Task> tasks;
-  for (const int64_t expert : experts) tasks.push_back(task({slot, expert}));
+  for (const int64_t expert : experts) {
+    tasks.push_back(task({slot, expert}, solver_.needs(solver_.readers({slot, expert}))));
+  }
   if (std::ranges::any_of(tasks, [](const Task& t) { return t.collector.has_value(); })) sweep(slot, tasks);
-  // All experts' statistics before the first is solved: on a GPU that is one wait for all of them.
+  // All experts' statistics before the first is solved: on a GPU they are queued together.
   std::vector<InputStats> stats;
   for (Task& task : tasks) {
     stats.push_back(statistics(slot, task, all_tokens));
     task.collector.reset();  // its sums are larger than the statistics
   }
+  std::vector<std::pair<const Task*, InputStats*>> unknown;
   for (size_t k = 0; k < tasks.size(); ++k) {
-    const Task& task = tasks[k];
-    const Input input{slot, task.expert};
-    const bool blind = below_floor(task.expert) && job_.experts.fallback == ExpertFallback::weight_only;
-    if (blind) {
-      solver_.leave_edges(input, "too few tokens for a scale: " + fallback_note(task.expert));
-    } else {
-      // mlp_mid is made again, from the folded weights
-      solver_.fold(input, stats[k], [](const at::Tensor&) {});
-    }
-    solver_.solve(task.readers, stats[k], below_floor(task.expert) ? fallback_note(task.expert) : "");
+    fold(slot, tasks[k], stats[k]);
+    if (solver_.lost(tasks[k].readers, stats[k]) != StatSet{}) unknown.emplace_back(&tasks[k], &stats[k]);
+  }
+  if (!unknown.empty()) observe_lost(slot, unknown);
+  for (size_t k = 0; k < tasks.size(); ++k) {
+    const int64_t expert = tasks[k].expert;
+    solver_.solve(tasks[k].readers, stats[k], below_floor(expert) ? fallback_note(expert) : "");
     stats[k] = {};
   }
 }
 
-ExpertsPass::Task ExpertsPass::task(const Input& input) const {
+/// An expert's fold changes its own weights only. mlp_mid is made again, from the folded ones.
+void ExpertsPass::fold(Slot slot, const Task& task, InputStats& stats) {
+  const Input input{slot, task.expert};
+  if (blind(task)) {
+    return solver_.leave_edges(input, "too few tokens for a scale: " + fallback_note(task.expert));
+  }
+  solver_.fold(
+      input, stats, [](const at::Tensor&) {},
+      [&](InputStats& lost) {
+        observe_lost(slot, {{&task, &lost}});
+      });
+}
+
+void ExpertsPass::observe_lost(Slot slot, const std::vector<std::pair<const Task*, InputStats*>>& unknown) {
+  std::vector<Task> again;
+  for (const auto& [task, stats] : unknown) again.push_back(this->task({slot, task->expert}, stats->lost));
+  sweep(slot, again);
+  for (size_t k = 0; k < again.size(); ++k) {
+    const StatSet wanted = unknown[k].second->lost;
+    unknown[k].second->recover(wanted, again[k].collector->finish());
+  }
+}
+
+ExpertsPass::Task ExpertsPass::task(const Input& input, const StatSet& wanted) const {
   Task task{.expert = *input.expert,
             .readers = solver_.readers(input),
+            .wanted = wanted,
             .all_rows = false,
             .collector = std::nullopt,
             .shown = nullptr};
   const bool below = below_floor(task.expert);
-  if (below && job_.experts.fallback == ExpertFallback::weight_only) return task;
+  if (blind(task)) return task;
   if (below && input.slot == Slot::mlp_in) return task;  // all tokens' statistics are there
   task.all_rows = below;
   task.shown = std::make_shared<std::vector<int64_t>>();
   const int64_t length = job_.ids.size(1);
-  task.collector.emplace(solver_.needs(task.readers), block_.linears[task.readers.front()].in, job_.device,
+  task.collector.emplace(wanted, block_.linears[task.readers.front()].in, job_.device,
                          fmt::format("{}, {}", block_.prefix, name_of(input)),
                          [length, shown = task.shown](int64_t token) {
                            const int64_t place = shown->at(token);
@@ -203,7 +227,7 @@ void ExpertsPass::observe(Slot slot, Task& task, size_t chunk, const Chunk& obse
   }
   const at::Tensor tokens = queued_copy(places, job_.device);
   const at::Tensor x = values(slot, task.expert, observed, tokens, job_.propagate == Propagate::reference);
-  if (solver_.needs(task.readers).cross_gram) {
+  if (task.wanted.cross_gram) {
     task.collector->observe_pair(x, values(slot, task.expert, reference, tokens, true), mask);
   } else {
     task.collector->observe(x, mask);
@@ -222,7 +246,7 @@ at::Tensor ExpertsPass::values(Slot slot, int64_t expert, const Chunk& chunk, co
 }
 
 InputStats ExpertsPass::statistics(Slot slot, Task& task, const InputStats& all_tokens) const {
-  if (task.collector) return task.collector->finish();
+  if (task.collector) return task.collector->finish(&solver_.checks());
   if (slot == Slot::mlp_in && job_.experts.fallback == ExpertFallback::all_tokens) return all_tokens;
   return weight_only(solver_.needs(task.readers), block_.linears[task.readers.front()].in, job_.device,
                      fmt::format("{}, expert {}", block_.prefix, task.expert));

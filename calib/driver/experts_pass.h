@@ -20,6 +20,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "calib/driver/input_solver.h"
@@ -50,6 +51,7 @@ class ExpertsPass {
   struct Task {
     int64_t expert = 0;
     std::vector<size_t> readers;
+    StatSet wanted;                               // of its collector
     bool all_rows = false;                        // every token's row, not only those sent to it
     std::optional<StatsCollector> collector;      // none where its statistics are known without a sweep
     std::shared_ptr<std::vector<int64_t>> shown;  // the tokens that the collector was shown
@@ -69,11 +71,17 @@ class ExpertsPass {
   void ask_router();
   void count_tokens();
   void calibrate(Slot slot, const std::vector<int64_t>& experts, const InputStats& all_tokens);
-  Task task(const Input& input) const;
+  Task task(const Input& input, const StatSet& wanted) const;
   void sweep(Slot slot, std::vector<Task>& tasks);
   void observe(Slot slot, Task& task, size_t chunk, const Chunk& observed, const Chunk& reference);
   at::Tensor values(Slot slot, int64_t expert, const Chunk& chunk, const at::Tensor& tokens,
                     bool divide) const;
+  void fold(Slot slot, const Task& task, InputStats& stats);
+  /// What folds left unknown of some experts' inputs: in one sweep.
+  void observe_lost(Slot slot, const std::vector<std::pair<const Task*, InputStats*>>& unknown);
+  bool blind(const Task& task) const {
+    return below_floor(task.expert) && job_.experts.fallback == ExpertFallback::weight_only;
+  }
   InputStats statistics(Slot slot, Task& task, const InputStats& all_tokens) const;
   bool below_floor(int64_t expert) const {
     return tokens_[expert] < job_.experts.min_tokens || tokens_[expert] == 0;

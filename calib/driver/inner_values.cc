@@ -40,6 +40,12 @@ at::Tensor InnerValues::use(RowRange rows, const at::Tensor& hidden) {
   return values;
 }
 
+at::Tensor InnerValues::peek(RowRange rows, const at::Tensor& hidden) const {
+  at::Tensor values = kept_ ? store_->read(rows) : make_again(hidden);
+  for (const at::Tensor& scales : divisors_) values = (values / scales).to(values.scalar_type());
+  return values;
+}
+
 void InnerValues::end() {
   kept_ = false;
   original_.reset();

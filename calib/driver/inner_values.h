@@ -33,6 +33,8 @@ class InnerValues {
   void divide(const at::Tensor& scales) { divisors_.push_back(scales); }
   /// Second sweep, each row once. Where there was no first one, values are made now.
   at::Tensor use(RowRange rows, const at::Tensor& hidden);
+  /// Between the sweeps: what use() would give now, as often as asked for.
+  at::Tensor peek(RowRange rows, const at::Tensor& hidden) const;
   /// Lets weights and scales of the slot go.
   void end();
 

@@ -1,6 +1,7 @@
 #include "calib/driver/input_solver.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <utility>
 
@@ -19,6 +20,8 @@ void move_to_cpu(QuantizedTensor& tensor) {
   tensor.scales = tensor.scales.cpu();
   if (tensor.zero_points.defined()) tensor.zero_points = tensor.zero_points.cpu();
   if (tensor.group_index.defined()) tensor.group_index = tensor.group_index.cpu();
+  if (tensor.second_level) tensor.second_level = tensor.second_level->cpu();
+  if (tensor.outliers) tensor.outliers = tensor.outliers->cpu();
 }
 
 }  // namespace
@@ -54,16 +57,26 @@ std::vector<size_t> InputSolver::followers(const Input& input) const {
 }
 
 StatSet InputSolver::needs(const std::vector<size_t>& readers) const {
-  StatSet set = kReportNeeds;
+  StatSet set = kReportNeeds | solvers_need(readers);
   for (const Transform* transform : job_.transforms) set = set | transform->needs();
-  for (const size_t i : readers) set = set | tasks_[i].solver->needs();
+  return set;
+}
+
+StatSet InputSolver::solvers_need(const std::vector<size_t>& readers) const {
+  StatSet set;
+  for (const size_t i : readers) {
+    set = set | tasks_[i].solver->needs();
+    if (tasks_[i].activations) set = set | tasks_[i].activations->needs();
+  }
   return set;
 }
 
 LinearProblem InputSolver::problem(size_t i) const {
   const Linear& linear = block_.linears[i];
-  return {linear.name,      linear.role,      weights_.weight(linear),
-          tasks_[i].scheme, job_.scale_dtype, std::nullopt};
+  LinearProblem problem{linear.name,      linear.role,      weights_.weight(linear),
+                        tasks_[i].scheme, job_.scale_dtype, std::nullopt};
+  if (tasks_[i].activations) problem.activations = tasks_[i].activations->scheme;
+  return problem;
 }
 
 SharedInputProblem InputSolver::problem(const std::vector<size_t>& readers, const InputStats& stats) const {
@@ -73,11 +86,22 @@ SharedInputProblem InputSolver::problem(const std::vector<size_t>& readers, cons
 }
 
 void InputSolver::fold(const Input& input, InputStats& stats,
-                       const std::function<void(const at::Tensor&)>& folded) {
+                       const std::function<void(const at::Tensor&)>& folded,
+                       const std::function<void(InputStats&)>& observe_again) {
   const std::vector<size_t> consumers = followers(input);
   for (size_t t = 0; t < job_.transforms.size(); ++t) {
+    if ((stats.lost & job_.transforms[t]->needs()) != StatSet{}) observe_again(stats);
     for (const ScaleEdge& edge : block_.edges) {
       if (edge.input != input) continue;
+      const auto producer = state_.solved.find(edge.producer);
+      if (producer != state_.solved.end() && !producer->second.can_scale_rows()) {
+        outcome_.folds.push_back(
+            {.edge = &edge,
+             .transform = t,
+             .note = fmt::format("{} is solved, and its rows share scales: they can't be scaled one by one",
+                                 edge.producer)});
+        continue;
+      }
       const FoldDecision decision = job_.transforms[t]->fold(edge, problem(consumers, stats));
       outcome_.folds.push_back({.edge = &edge,
                                 .transform = t,
@@ -125,8 +149,8 @@ void InputSolver::solve(const std::vector<size_t>& readers, const InputStats& st
 }
 
 void InputSolver::solve_together(const std::vector<size_t>& linears, const InputStats& stats) {
-  LATHE_ASSERT((stats.lost & tasks_[linears.front()].solver->needs()) == StatSet{},
-               "{}: a fold left statistics unknown that its solver needs; they have to be collected again",
+  LATHE_ASSERT(lost(linears, stats) == StatSet{},
+               "{}: a fold left statistics unknown that its solver needs, and nobody collected them again",
                block_.linears[linears.front()].name);
   SharedInputProblem shared = problem(linears, stats);
   for (LinearProblem& linear : shared.linears) {
@@ -138,6 +162,10 @@ void InputSolver::solve_together(const std::vector<size_t>& linears, const Input
   LATHE_ASSERT(results.size() == linears.size(), "solver gave {} results for {} linears", results.size(),
                linears.size());
   for (size_t k = 0; k < linears.size(); ++k) {
+    if (const auto& activations = tasks_[linears[k]].activations) {
+      results[k].quantized.input =
+          quantizer_for(*activations, stats, job_.scale_dtype, block_.linears[linears[k]].name);
+    }
     keep(block_.linears[linears[k]], shared.linears[k], std::move(results[k]), stats);
   }
 }
@@ -154,10 +182,13 @@ void InputSolver::keep(const Linear& linear, LinearProblem& solved, SolveResult 
   solved.weight.reset();  // the old weight goes before the new one comes
   weights_.drop_weight(linear);
   weights_.set_weight(linear, result.quantized.dequantize());
+  // What follows is calibrated on what the quantised linear puts out, its input's rounding included.
+  if (result.quantized.input) weights_.set_input_quantizer(linear, *result.quantized.input);
   state_.solved[linear.name] = std::move(result.quantized);
 }
 
 BlockOutcome InputSolver::take_outcome() {
+  checks_.read();
   for (size_t k = 0; k < distortions_.size(); ++k) {
     outcome_.linears[k].distortion = distortions_[k].read();
   }

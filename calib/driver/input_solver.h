@@ -9,6 +9,7 @@
 #include "calib/driver/driver.h"
 #include "calib/driver/fold.h"
 #include "lib/model/forward.h"
+#include "lib/tensor/deferred_checks.h"
 
 namespace lathe {
 
@@ -25,16 +26,27 @@ class InputSolver {
   std::vector<size_t> followers(const Input& input) const;
   /// What transforms, these linears' solvers and the report ask for.
   StatSet needs(const std::vector<size_t>& readers) const;
+  /// What their solvers and their inputs' grids ask for: what solve() reads.
+  StatSet solvers_need(const std::vector<size_t>& readers) const;
   /// Folds along the edges into this input; `stats` are its statistics and become those after the folds.
   /// `folded` hears of each fold that took effect, with the scales that the input's channels were divided by.
-  void fold(const Input& input, InputStats& stats, const std::function<void(const at::Tensor&)>& folded);
+  /// `observe_again` is asked for what a fold left unknown and the next transform needs: of the input as it
+  /// is then. What solve() needs of that (lost()) is the caller's to observe again before.
+  void fold(const Input& input, InputStats& stats, const std::function<void(const at::Tensor&)>& folded,
+            const std::function<void(InputStats&)>& observe_again);
+  /// Statistics that folds left unknown and solve() needs.
+  StatSet lost(const std::vector<size_t>& readers, const InputStats& stats) const {
+    return stats.lost & solvers_need(readers);
+  }
   /// Leaves the edges into this input as they are; the outcome says why.
   void leave_edges(const Input& input, const std::string& note);
   /// Solves linears that read one input. `event`, where not empty, stands in the outcome of each.
   void solve(const std::vector<size_t>& readers, const InputStats& stats, const std::string& event = "");
   bool solved(const Linear& linear) const { return state_.solved.contains(linear.name); }
   void set_expert_tokens(std::vector<int64_t> tokens) { outcome_.expert_tokens = std::move(tokens); }
-  /// The outcome, its tensors on the CPU. Once, at the end.
+  /// Of this block's statistics, on a GPU; take_outcome() reads what is left.
+  DeferredChecks& checks() { return checks_; }
+  /// The outcome, its tensors on the CPU. Once, at the end. UserError where a check fails.
   BlockOutcome take_outcome();
 
  private:
@@ -49,6 +61,7 @@ class InputSolver {
   BlockWeights& weights_;
   BlockState state_;
   BlockOutcome outcome_;
+  DeferredChecks checks_;
   std::vector<DistortionSums> distortions_;  // as outcome_.linears; read at the block's end
 };
 

@@ -91,6 +91,13 @@ at::Tensor BlockStream::mlp_in_again(RowRange rows) const {
   return forward_.mlp_in(stream_.hidden.read(rows)).flatten(0, 1);
 }
 
+at::Tensor BlockStream::again(Slot slot, RowRange rows) const {
+  const at::Tensor hidden = stream_.hidden.read(rows);
+  if (slot == Slot::attention_in) return forward_.attention_in(hidden);
+  if (slot == Slot::mlp_in) return forward_.mlp_in(hidden);
+  return inner_.peek(rows, hidden);
+}
+
 at::Tensor BlockStream::leave(RowRange rows) {
   const at::Tensor hidden = stream_.hidden.read(rows);
   at::Tensor left;

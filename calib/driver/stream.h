@@ -53,6 +53,9 @@ class BlockStream {
   at::Tensor mlp_mid(RowRange rows);  // [count, length, intermediate]
   /// mlp_in of rows that mlp_in() has moved, from the norm as it is now; [count * length, hidden].
   at::Tensor mlp_in_again(RowRange rows) const;
+  /// The slot's values of rows that its sweep has made, from the weights as they are now and with the folds
+  /// that were told of: before the next sweep.
+  at::Tensor again(Slot slot, RowRange rows) const;
   const BlockForward& forward() const { return forward_; }
   /// Moves the rows over the second residual sum, out of the block, and gives them: [count, length, hidden].
   at::Tensor leave(RowRange rows);

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "lib/base/error.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
@@ -48,6 +49,17 @@ InputStats InputStats::with_inputs_divided(const at::Tensor& scales) && {
   result.kurtosis = kurtosis;
   result.lost = lost | (held() & kLostByDivision);
   return result;
+}
+
+void InputStats::recover(StatSet wanted, InputStats again) {
+  const StatSet back = lost & wanted;
+  LATHE_ASSERT((back & kLostByDivision) == back && (again.held() & back) == back && again.tokens == tokens,
+               "statistics observed again are of {} tokens, before of {}", again.tokens, tokens);
+  if (back.token_min_max) token_min_max = std::move(again.token_min_max);
+  if (back.outliers) outliers = std::move(again.outliers);
+  if (back.distribution) distribution = std::move(again.distribution);
+  if (back.channel_distribution) channel_distribution = std::move(again.channel_distribution);
+  lost = lost - back;
 }
 
 StatSet InputStats::held() const {

@@ -42,6 +42,10 @@ struct InputStats {
   /// The same, in the memory of the matrices where nobody else holds them: one of them may be a gigabyte.
   InputStats with_inputs_divided(const at::Tensor& scales) &&;
 
+  /// Takes over from `again`, observed after the fold, what was lost. It must hold all of that which is
+  /// `wanted`; nothing of that is lost any more.
+  void recover(StatSet wanted, InputStats again);
+
   /// The statistics that are held.
   StatSet held() const;
 };

@@ -40,6 +40,12 @@ inline StatSet operator&(StatSet a, StatSet b) {
   return a;
 }
 
+/// a without b.
+inline StatSet operator-(StatSet a, StatSet b) {
+  for (const auto member : kAllStats) a.*member = a.*member && !(b.*member);
+  return a;
+}
+
 /// Statistics that dividing the input's channels by scales leaves unknown: they look at several channels at
 /// once, or compare with a fixed magnitude (InputStats::with_inputs_divided).
 inline constexpr StatSet kLostByDivision{

@@ -19,6 +19,10 @@ constexpr const char* kReferenceStream = "reference activation";
 /// Indices of the tokens that count, Long on the CPU.
 at::Tensor indices_of(const at::Tensor& mask) { return mask.reshape({-1}).cpu().nonzero().view({-1}); }
 
+[[noreturn]] void refuse(const std::string& place, const std::string& value) {
+  user_error("{} is {}; the checkpoint's weights are damaged or overflow in the forward pass", place, value);
+}
+
 /// Ascending indices, shifted by `offset`, as runs.
 void add_runs(TokenRuns& runs, const at::Tensor& indices, int64_t offset) {
   const int64_t* const index = indices.const_data_ptr<int64_t>();
@@ -27,13 +31,18 @@ void add_runs(TokenRuns& runs, const at::Tensor& indices, int64_t offset) {
 
 }  // namespace
 
+std::string StatsCollector::Places::name(int64_t element, const char* stream) const {
+  const int64_t token = runs.token_of(element / width);
+  const std::string named = name_token ? name_token(token) : fmt::format("token {}", token);
+  return fmt::format("{}: the {} of {}, channel {}", where, stream, named, element % width);
+}
+
 StatsCollector::StatsCollector(StatSet wanted, int64_t width, c10::Device device, std::string where,
                                TokenNamer name_token)
     : wanted_(wanted),
       width_(width),
       device_(device),
-      where_(std::move(where)),
-      name_token_(std::move(name_token)),
+      places_{std::move(where), std::move(name_token), width, {}},
       sums_(wanted, width, device) {
   if (wanted.gram) gram_.emplace(width, device);
   if (wanted.cross_gram) {
@@ -45,14 +54,14 @@ StatsCollector::StatsCollector(StatSet wanted, int64_t width, c10::Device device
 }
 
 void StatsCollector::observe(const at::Tensor& x, const at::Tensor& mask, const at::Tensor& weights) {
-  LATHE_ASSERT(!wanted_.cross_gram, "{}: the reference stream is missing", where_);
+  LATHE_ASSERT(!wanted_.cross_gram, "{}: the reference stream is missing", places_.where);
   observe_rows(counted_rows(x, {}, mask, weights));
 }
 
 void StatsCollector::observe_pair(const at::Tensor& x, const at::Tensor& reference, const at::Tensor& mask,
                                   const at::Tensor& weights) {
   LATHE_ASSERT(reference.sizes() == x.sizes() && reference.scalar_type() == x.scalar_type(),
-               "{}: the reference stream is of another shape or type", where_);
+               "{}: the reference stream is of another shape or type", places_.where);
   observe_rows(counted_rows(x, wanted_.cross_gram ? reference : at::Tensor(), mask, weights));
 }
 
@@ -69,8 +78,8 @@ ObservedRows StatsCollector::counted_rows(const at::Tensor& x, const at::Tensor&
   LATHE_ASSERT(
       x.dim() >= 1 && x.size(-1) == width_ && x.device() == device_ &&
           (x.scalar_type() == at::kFloat || x.scalar_type() == at::kHalf || x.scalar_type() == at::kBFloat16),
-      "{}: observed {} channels of {} on {}, expected {} of Float, Half or BFloat16", where_, x.size(-1),
-      c10::toString(x.scalar_type()), x.device().str(), width_);
+      "{}: observed {} channels of {} on {}, expected {} of Float, Half or BFloat16", places_.where,
+      x.size(-1), c10::toString(x.scalar_type()), x.device().str(), width_);
   const auto matrix = [&](const at::Tensor& values) {
     if (!values.defined()) return values;
     const at::Tensor rows = values.reshape({-1, width_}).contiguous();
@@ -80,14 +89,14 @@ ObservedRows StatsCollector::counted_rows(const at::Tensor& x, const at::Tensor&
   const int64_t count = rows.count(), first = seen_;
   LATHE_ASSERT((!mask.defined() || (mask.numel() == count && mask.scalar_type() == at::kBool)) &&
                    (!weights.defined() || (weights.numel() == count && weights.scalar_type() == at::kFloat)),
-               "{}: mask or weights don't fit {} tokens", where_, count);
+               "{}: mask or weights don't fit {} tokens", places_.where, count);
   seen_ += count;
   if (!mask.defined()) {
-    runs_.add(first, count);
+    places_.runs.add(first, count);
     return rows;
   }
   const at::Tensor indices = indices_of(mask);
-  add_runs(runs_, indices, first);
+  add_runs(places_.runs, indices, first);
   if (indices.size(0) == count) return rows;
   const at::Tensor moved_indices = queued_copy(indices, device_);
   const auto select = [&](const at::Tensor& values) {
@@ -130,30 +139,28 @@ void StatsCollector::take(const ObservedRows& chunk) {
 void StatsCollector::check_weights(const at::Tensor& weights) const {
   const at::Tensor bad = at::isfinite(weights).logical_and_(weights >= 0).logical_not_();
   if (!bad.any().item<bool>()) return;
-  internal_error("{}: a token's weight is {}", where_, weights.masked_select(bad)[0].item<float>());
+  internal_error("{}: a token's weight is {}", places_.where, weights.masked_select(bad)[0].item<float>());
 }
 
 void StatsCollector::check(const ChannelSumsCollector& sums, const at::Tensor& rows,
                            const char* stream) const {
   const int64_t element = sums.bad().item<int64_t>();
   if (element == kernels::kNoneBad) return;
-  const int64_t row = element / width_, channel = element % width_, token = runs_.token_of(row);
-  const std::string name = name_token_ ? name_token_(token) : fmt::format("token {}", token);
-  std::string value = "NaN, infinite or beyond 2^58 in magnitude";
-  if (rows.defined()) {
-    const float found = rows[row - (sums.rows() - rows.size(0))][channel].item<float>();
-    if (std::isfinite(found)) {
-      user_error(
-          "{}: the {} of {}, channel {} is {:g}, so large that its square overflows FP32 sums; the "
-          "checkpoint is damaged or not of the model that config.json describes",
-          where_, stream, name, channel, found);
-    }
-    value = fmt::format("{}", found);
-  }
+  const int64_t row = element / width_ - (sums.rows() - rows.size(0));
+  const float found = rows[row][element % width_].item<float>();
+  if (!std::isfinite(found)) refuse(places_.name(element, stream), fmt::format("{}", found));
   user_error(
-      "{}: the {} of {}, channel {} is {}; the checkpoint's weights are damaged or overflow in the forward "
-      "pass",
-      where_, stream, name, channel, value);
+      "{} is {:g}, so large that its square overflows FP32 sums; the checkpoint is damaged or not of the "
+      "model that config.json describes",
+      places_.name(element, stream), found);
+}
+
+void StatsCollector::check_later(const ChannelSumsCollector& sums, const char* stream,
+                                 DeferredChecks& checks) const {
+  checks.add(sums.bad(), [places = places_, stream](int64_t element) {
+    if (element != kernels::kNoneBad)
+      refuse(places.name(element, stream), "NaN, infinite or beyond 2^58 in magnitude");
+  });
 }
 
 void StatsCollector::flush() {
@@ -164,7 +171,7 @@ void StatsCollector::flush() {
 
 void StatsCollector::merge(StatsCollector& other) {
   LATHE_ASSERT(width_ == other.width_ && wanted_ == other.wanted_, "{} and {} collect different statistics",
-               where_, other.where_);
+               places_.where, other.places_.where);
   flush();
   ema_.merge(other.ema_);
   ema_tensor_.merge(other.ema_tensor_);
@@ -182,22 +189,28 @@ void StatsCollector::merge(StatsCollector& other) {
     const at::Tensor low = other.lowest_weight_.to(device_);
     lowest_weight_ = lowest_weight_.defined() ? at::minimum(lowest_weight_, low) : low;
   }
-  runs_.append(other.runs_, seen_);
+  places_.runs.append(other.places_.runs, seen_);
   seen_ += other.seen_;
   const ObservedRows rest = other.chunker_.pending();
   if (rest.count() > 0) chunker_.push(rest, [this](const ObservedRows& chunk) { take(chunk); });
 }
 
-InputStats StatsCollector::finish() {
-  LATHE_ASSERT(tokens() > 0, "{}: no token was observed", where_);
+InputStats StatsCollector::finish(DeferredChecks* later) {
+  LATHE_ASSERT(tokens() > 0, "{}: no token was observed", places_.where);
   flush();
-  if (!device_.is_cpu()) {
-    check(sums_, {}, kStream);
-    if (reference_) check(*reference_, {}, kReferenceStream);
+  if (!device_.is_cpu()) {  // on the CPU every chunk was checked
+    DeferredChecks now;
+    // Distributions are made on the host, which waits for them anyway, and need finite values.
+    const bool waits = later == nullptr || distribution_ || channel_distribution_;
+    DeferredChecks& checks = waits ? now : *later;
+    check_later(sums_, kStream, checks);
+    if (reference_) check_later(*reference_, kReferenceStream, checks);
+    now.read();
   }
   const double weight = weight_sum_.defined() ? weight_sum_.item<double>() : static_cast<double>(tokens());
   if (lowest_weight_.defined()) check_weights(lowest_weight_.view({1}));
-  LATHE_ASSERT(weight > 0 && std::isfinite(weight), "{}: the tokens' weights add up to {}", where_, weight);
+  LATHE_ASSERT(weight > 0 && std::isfinite(weight), "{}: the tokens' weights add up to {}", places_.where,
+               weight);
   InputStats result;
   result.tokens = tokens();
   if (gram_) result.gram = gram_->finish(1.0 / weight);

@@ -13,6 +13,7 @@
 #include "calib/stats/input_stats.h"
 #include "calib/stats/row_chunker.h"
 #include "calib/stats/token_runs.h"
+#include "lib/tensor/deferred_checks.h"
 
 namespace lathe {
 
@@ -57,30 +58,44 @@ class StatsCollector {
   void merge(StatsCollector& other);
 
   /// Tokens that counted so far.
-  int64_t tokens() const { return runs_.rows(); }
+  int64_t tokens() const { return places_.runs.rows(); }
 
   /// At least one token must have counted. Ends the chunk that was begun, and the collector: Gram sums are
-  /// let go while they become statistics, since the two together would be twice as large.
-  InputStats finish();
+  /// let go while they become statistics, since the two together would be twice as large. `later`: on a GPU
+  /// the check for values that are not finite is left there, so that the host doesn't wait for it; until it
+  /// is read, the statistics may hold NaN. Null: they don't.
+  InputStats finish(DeferredChecks* later = nullptr);
 
  private:
+  /// What errors name. A check that is read later holds a copy.
+  struct Places {
+    std::string where;
+    TokenNamer name_token;
+    int64_t width;
+    TokenRuns runs;  // of all counted rows, those that wait included
+
+    /// "model.layers.3, input mlp_in: the activation of sample 12, token 37, channel 5" of an element of the
+    /// counted rows.
+    std::string name(int64_t element, const char* stream) const;
+  };
+
   ObservedRows counted_rows(const at::Tensor& x, const at::Tensor& reference, const at::Tensor& mask,
                             const at::Tensor& weights);
   void observe_rows(const ObservedRows& rows);
   void take(const ObservedRows& chunk);
   void check_weights(const at::Tensor& weights) const;
   void flush();
-  /// Refuses what `sums` found bad so far; `rows`: the last ones it took, or undefined where they are gone.
+  /// Refuses what `sums` found bad in `rows`, the last ones it took.
   void check(const ChannelSumsCollector& sums, const at::Tensor& rows, const char* stream) const;
+  /// The same of all rows, which are gone, when `checks` are read.
+  void check_later(const ChannelSumsCollector& sums, const char* stream, DeferredChecks& checks) const;
 
   StatSet wanted_;
   int64_t width_ = 0;
   c10::Device device_;
-  std::string where_;
-  TokenNamer name_token_;
+  Places places_;
 
   RowChunker chunker_{kChunkTokens};
-  TokenRuns runs_;            // of all counted rows, those that wait included
   int64_t seen_ = 0;          // tokens, masked ones included
   at::Tensor weight_sum_;     // Double [], where tokens have weights
   at::Tensor lowest_weight_;  // Float []

@@ -5,8 +5,9 @@
 #include <algorithm>
 
 #include "formats/targets/bitpack.h"
+#include "formats/targets/int_quantized.h"
+#include "formats/targets/stored_scales.h"
 #include "lib/base/error.h"
-#include "lib/tensor/aten.h"
 
 namespace lathe {
 namespace {
@@ -43,7 +44,14 @@ std::optional<std::string> refuses_experts(const PlannedLinear& linear) {
 
 std::optional<std::string> refuses(const PlannedLinear& linear) {
   const Scheme& scheme = linear.scheme;
+  if (scheme.scale_grid) {
+    return "scales that are codes themselves (scale_bits) and outliers can't be stored: use output format "
+           "spqr";
+  }
   if (const auto reason = refuses_experts(linear)) return reason;
+  if (linear.activations) {
+    if (const auto reason = int_quantized_refuses(linear)) return reason;
+  }
   if (linear.group_index) {
     return "its readers refuse the group indices (weight_g_idx) of reordered groups; set the solver's "
            "static_groups: true, or act_order: gar or none";
@@ -54,6 +62,11 @@ std::optional<std::string> refuses(const PlannedLinear& linear) {
   if (scheme.bits < 2 || scheme.bits > 8) {
     return fmt::format("bits {} can't be stored: pack-quantized holds 2 to 8", scheme.bits);
   }
+  if (scheme.real_zero) {
+    return "real zero points can't be stored: use `zero_point: integer`, or format hqq";
+  }
+  if (scheme.axis != 1)
+    return fmt::format("axis {} can't be stored: use `axis: 1`, or format hqq", scheme.axis);
   if (scheme.group_size != -1 && scheme.group_size < 1) {
     return fmt::format("group_size {}: expected a positive number, or -1 for one group a row",
                        scheme.group_size);
@@ -74,6 +87,7 @@ std::optional<std::string> refuses(const PlannedLinear& linear) {
 }
 
 std::vector<PlannedTensor> layout(const PlannedLinear& linear) {
+  if (linear.activations) return int_quantized_layout(linear);
   const Scheme& scheme = linear.scheme;
   const int64_t groups = scheme.groups(linear.in);
   // Widest elements first, so that a shard that starts aligned stays aligned for every even number of scales.
@@ -98,13 +112,10 @@ at::Tensor to_fields(const at::Tensor& values, int bits) {
 }
 
 std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, const QuantizedTensor& tensor) {
+  if (tensor.input) return int_quantized_pack(name, tensor);
   const int bits = tensor.scheme.bits;
   LATHE_ASSERT(tensor.scheme.symmetric != tensor.zero_points.defined(), "{}: zero points against the scheme",
                name);
-  const at::Tensor scales = tensor.scales.cpu();
-  const at::Tensor stored_scales = scales.to(to_scalar_type(tensor.scale_dtype)).contiguous();
-  LATHE_ASSERT(stored_scales.to(at::kFloat).equal(scales), "{}: scales that {} can't hold", name,
-               name_of(tensor.scale_dtype));
   std::vector<std::pair<std::string, at::Tensor>> tensors = {
       {name + ".weight_shape", at::tensor({tensor.rows(), tensor.cols()}, at::kLong)},
       {name + ".weight_packed", pack_rows(to_fields(tensor.codes.cpu(), bits), bits)}};
@@ -112,7 +123,7 @@ std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, co
     const at::Tensor along_out = to_fields(tensor.zero_points.cpu().t(), bits);
     tensors.emplace_back(name + ".weight_zero_point", pack_rows(along_out, bits).t().contiguous());
   }
-  tensors.emplace_back(name + ".weight_scale", stored_scales);
+  tensors.emplace_back(name + ".weight_scale", stored_scales(name, tensor.scales, tensor.scale_dtype));
   return tensors;
 }
 
@@ -126,35 +137,54 @@ json weights_json(const Scheme& scheme) {
   return weights;
 }
 
-json group_json(const Scheme& scheme, std::vector<std::string> names) {
-  return {{"targets", std::move(names)},
-          {"format", kPackQuantized},
-          {"weights", weights_json(scheme)},
-          {"input_activations", nullptr},
+/// Linears that are stored alike.
+struct Group {
+  Scheme scheme;
+  std::optional<ActivationScheme> activations;
+  std::vector<std::string> names;
+
+  bool holds(const PlannedLinear& linear) const {
+    return scheme == linear.scheme && activations == linear.activations;
+  }
+  const char* format() const { return activations ? kIntQuantized : kPackQuantized; }
+};
+
+json group_json(const Group& group, std::vector<std::string> targets) {
+  return {{"targets", std::move(targets)},
+          {"format", group.format()},
+          {"weights", weights_json(group.scheme)},
+          {"input_activations", group.activations ? input_activations_json(*group.activations) : json()},
           {"output_activations", nullptr}};
 }
 
-json quantization_config(const std::vector<PlannedLinear>& linears, const std::vector<std::string>& ignored) {
-  std::vector<std::pair<Scheme, std::vector<std::string>>> groups;  // in order of first appearance
+/// In order of first appearance.
+std::vector<Group> groups_of(const std::vector<PlannedLinear>& linears) {
+  std::vector<Group> groups;
   for (const PlannedLinear& linear : linears) {
-    auto group =
-        std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == linear.scheme; });
-    if (group == groups.end()) group = groups.insert(group, {linear.scheme, {}});
+    auto group = std::ranges::find_if(groups, [&](const Group& g) { return g.holds(linear); });
+    if (group == groups.end()) group = groups.insert(group, {linear.scheme, linear.activations, {}});
     // Consumers stack experts and look for one scheme for all of them (the plan has seen to it): transformers
     // in the group with such an expression, vLLM under names of its own.
     const std::string name = linear.expert ? kExperts : linear.name;
-    if (std::ranges::find(group->second, name) == group->second.end()) group->second.push_back(name);
+    if (std::ranges::find(group->names, name) == group->names.end()) group->names.push_back(name);
   }
+  return groups;
+}
+
+json quantization_config(const std::vector<PlannedLinear>& linears, const std::vector<std::string>& ignored) {
+  const std::vector<Group> groups = groups_of(linears);
+  const char* format = groups.front().format();
   json config_groups = json::object();
   for (size_t i = 0; i < groups.size(); ++i) {
     // One scheme: the class name, which every consumer knows; several: exact module names, which no two
     // groups share.
-    config_groups[fmt::format("group_{}", i)] = group_json(
-        groups[i].first, groups.size() == 1 ? std::vector<std::string>{"Linear"} : groups[i].second);
+    config_groups[fmt::format("group_{}", i)] =
+        group_json(groups[i], groups.size() == 1 ? std::vector<std::string>{"Linear"} : groups[i].names);
+    if (groups[i].format() != format) format = kMixedPrecision;
   }
   return {{"quant_method", "compressed-tensors"},
           {"version", kLibraryVersion},
-          {"format", kPackQuantized},
+          {"format", format},
           {"quantization_status", "compressed"},
           {"global_compression_ratio", nullptr},
           {"kv_cache_scheme", nullptr},
@@ -168,7 +198,9 @@ json quantization_config(const std::vector<PlannedLinear>& linears, const std::v
 
 Target compressed_tensors_target() {
   return {.name = "compressed-tensors",
-          .summary = "safetensors, pack-quantized integers of 2 to 8 bits (vLLM, SGLang, transformers)",
+          .summary =
+              "safetensors, packed integers of 2 to 8 bits, or INT8 with INT8 activations (vLLM, SGLang, "
+              "transformers)",
           .refuses = refuses,
           .layout = layout,
           .pack = pack,

@@ -1,5 +1,5 @@
-// compressed-tensors, format pack-quantized: what vLLM, SGLang and transformers read for integer weight-only
-// models.
+// compressed-tensors: what vLLM, SGLang and transformers read for integer models. Linears with quantised
+// activations are stored as int_quantized.h says, the others in the format pack-quantized:
 //
 // For a linear m with W[out, in], b bits and G groups in a row:
 //   m.weight_packed      I32 [out, ceil(in * b / 32)]   row-wise bit stream (bitpack.h) of code + 2^(b-1)
@@ -19,5 +19,7 @@ Target compressed_tensors_target();
 
 /// Name of the on-disk format, as in config.json.
 inline constexpr const char* kPackQuantized = "pack-quantized";
+/// The whole file's where its groups differ.
+inline constexpr const char* kMixedPrecision = "mixed-precision";
 
 }  // namespace lathe

@@ -1,105 +1,18 @@
 #include "formats/targets/compressed_tensors_config.h"
 
-#include <fmt/ranges.h>
+#include <fmt/format.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "formats/safetensors/json_text.h"
 #include "formats/targets/compressed_tensors.h"
+#include "formats/targets/int_quantized.h"
+#include "formats/targets/strict_object.h"
 #include "lib/base/error.h"
-#include "lib/base/strings.h"
 
 namespace lathe {
 namespace {
 
 using nlohmann::json;
-
-/// A value for a message: strings without their JSON quotes.
-std::string describe(const json& value) {
-  return quote_text(value.is_string() ? value.get_ref<const std::string&>() : value.dump());
-}
-
-std::string join_choices(const std::vector<std::string>& choices) {
-  return fmt::format("{}", fmt::join(choices, " or "));
-}
-
-/// One object of the config: typed reads, and an error for each key nobody asked about.
-class StrictObject {
- public:
-  StrictObject(const json& object, std::string where) : object_(object), where_(std::move(where)) {
-    if (!object.is_object()) user_error("{}: expected an object, found {}", where_, describe(object));
-  }
-
-  const std::string& where() const { return where_; }
-
-  const json* find(const std::string& key) {
-    known_.push_back(key);
-    const auto it = object_.find(key);
-    return it == object_.end() ? nullptr : &*it;
-  }
-
-  const json& need(const std::string& key, const char* expected) {
-    const json* value = find(key);
-    if (value == nullptr) user_error("{}: missing key '{}': expected {}", where_, key, expected);
-    return *value;
-  }
-
-  [[noreturn]] void refuse(const std::string& key, const std::string& expected) const {
-    user_error("{}.{}: expected {}, found {}", where_, key, expected, describe(object_.at(key)));
-  }
-
-  std::string word(const std::string& key, const std::vector<std::string>& choices) {
-    const std::string expected = join_choices(choices);
-    const json& value = need(key, expected.c_str());
-    if (!value.is_string() || std::find(choices.begin(), choices.end(), value) == choices.end())
-      refuse(key, expected);
-    return value;
-  }
-
-  /// Absent, null, or one of `choices`.
-  void optional_word(const std::string& key, const std::vector<std::string>& choices) {
-    const json* value = find(key);
-    if (value != nullptr && !value->is_null()) word(key, choices);
-  }
-
-  std::vector<std::string> words(const std::string& key, bool required) {
-    const json* value = find(key);
-    if (value == nullptr || value->is_null()) {
-      if (required) user_error("{}: missing key '{}': expected a list of names", where_, key);
-      return {};
-    }
-    const bool strings = value->is_array() && std::all_of(value->begin(), value->end(),
-                                                          [](const json& item) { return item.is_string(); });
-    if (!strings) refuse(key, "a list of names");
-    return *value;
-  }
-
-  /// Absent, null, or an empty object or list: a feature that is not used.
-  void unused(const std::string& key, const std::string& feature) {
-    const json* value = find(key);
-    if (value == nullptr || value->is_null()) return;
-    if (!value->is_structured() || !value->empty())
-      refuse(key, fmt::format("null ({} is not supported)", feature));
-  }
-
-  /// Keys that change nothing about what the tensors mean.
-  void informational(std::initializer_list<const char*> keys) {
-    known_.insert(known_.end(), keys.begin(), keys.end());
-  }
-
-  void no_other_keys() const {
-    for (const auto& [key, value] : object_.items()) {
-      if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
-      user_error("{}: unknown key {}{}", where_, quote_text(key), did_you_mean(key, known_));
-    }
-  }
-
- private:
-  const json& object_;
-  std::string where_;
-  std::vector<std::string> known_;
-};
 
 int64_t parse_group_size(StrictObject& weights, const std::string& strategy) {
   const json* value = weights.find("group_size");
@@ -119,12 +32,8 @@ Scheme parse_weights(const json& value, const std::string& where) {
   StrictObject weights(value, where);
   Scheme scheme;
   scheme.type = weights.word("type", {"int"});
-  const json& bits = weights.need("num_bits", "2 to 8");
-  if (!bits.is_number_integer() || bits < 2 || bits > 8) weights.refuse("num_bits", "2 to 8");
-  scheme.bits = bits;
-  const json& symmetric = weights.need("symmetric", "true or false");
-  if (!symmetric.is_boolean()) weights.refuse("symmetric", "true or false");
-  scheme.symmetric = symmetric;
+  scheme.bits = weights.integer("num_bits", 2, 8);
+  scheme.symmetric = weights.truth("symmetric");
   scheme.group_size = parse_group_size(weights, weights.word("strategy", {"group", "channel"}));
   const json* dynamic = weights.find("dynamic");
   if (dynamic != nullptr && *dynamic != false)
@@ -138,22 +47,67 @@ Scheme parse_weights(const json& value, const std::string& where) {
   return scheme;
 }
 
+ActivationScheme parse_activations(const json& value, const std::string& where) {
+  StrictObject activations(value, where);
+  ActivationScheme scheme;
+  scheme.type = activations.word("type", {"int"});
+  scheme.bits = activations.integer("num_bits", 8, 8);
+  scheme.symmetric = activations.truth("symmetric");
+  scheme.dynamic = activations.truth("dynamic");
+  using Per = ActivationScheme::Per;
+  scheme.per = activations.word("strategy", {"token", "tensor"}) == "token" ? Per::token : Per::tensor;
+  if (const auto problem = scheme.problem()) user_error("{}: {}", where, *problem);
+  activations.optional_word("zp_dtype", {"torch.int8"});
+  activations.optional_word("actorder", {});
+  activations.unused("group_size", "activations in groups");
+  activations.unused("scale_dtype", "a scale type of its own");
+  activations.unused("block_structure", "quantisation in blocks");
+  activations.informational({"observer", "observer_kwargs"});
+  activations.no_other_keys();
+  return scheme;
+}
+
+/// INT8 rows beside INT8 activations: what the format holds in every engine.
+void check_int_quantized(const CompressedTensorsConfig::Group& group, const std::string& where) {
+  if (!group.activations) {
+    user_error("{}.input_activations: expected an object ({} is for quantised activations), found none",
+               where, kIntQuantized);
+  }
+  const Scheme expected{.type = "int", .bits = 8, .group_size = -1, .symmetric = true};
+  if (group.scheme != expected) {
+    user_error("{}.weights: expected {} beside quantised activations, found {}", where, expected.describe(),
+               group.scheme.describe());
+  }
+}
+
+/// `format`: the whole file's, where the group names none.
 CompressedTensorsConfig::Group parse_group(const std::string& name, const json& value,
-                                           const std::string& where) {
+                                           const std::string& where, const std::string& format) {
   StrictObject group(value, where);
-  NamePatterns targets(group.words("targets", true), where + ".targets");
-  group.optional_word("format", {kPackQuantized});
-  group.unused("input_activations", "quantising activations");
-  group.unused("output_activations", "quantising activations");
-  const Scheme scheme = parse_weights(group.need("weights", "an object"), where + ".weights");
+  CompressedTensorsConfig::Group result{
+      name, NamePatterns(group.words("targets", true), where + ".targets"), {}, std::nullopt};
+  const std::string own = group.optional_word("format", {kPackQuantized, kIntQuantized});
+  if (own.empty() && format == kMixedPrecision)
+    user_error("{}: missing key 'format': in a mixed-precision model each group has its own", where);
+  if (!own.empty() && format != kMixedPrecision && own != format) group.refuse("format", format);
+  const bool int_quantized = (own.empty() ? format : own) == kIntQuantized;
+  const json* activations = group.find("input_activations");
+  if (activations != nullptr && !activations->is_null()) {
+    if (!int_quantized)
+      group.refuse("input_activations", "null (activations are not quantised in this format)");
+    result.activations = parse_activations(*activations, where + ".input_activations");
+  }
+  group.unused("output_activations", "quantising outputs");
+  result.scheme = parse_weights(group.need("weights", "an object"), where + ".weights");
   group.no_other_keys();
-  return {name, std::move(targets), scheme};
+  if (int_quantized) check_int_quantized(result, where);
+  return result;
 }
 
 }  // namespace
 
-std::optional<Scheme> CompressedTensorsConfig::scheme_of(const std::string& linear) const {
-  if (ignore.match(linear) != MatchKind::none) return std::nullopt;
+const CompressedTensorsConfig::Group* CompressedTensorsConfig::group_of(const std::string& linear) const {
+  if (ignore.match(linear) != MatchKind::none) return nullptr;
   const Group* best = nullptr;
   MatchKind best_kind = MatchKind::none;
   for (const Group& group : groups) {
@@ -163,13 +117,13 @@ std::optional<Scheme> CompressedTensorsConfig::scheme_of(const std::string& line
       best_kind = kind;
     }
   }
-  return best == nullptr ? std::nullopt : std::optional(best->scheme);
+  return best;
 }
 
 CompressedTensorsConfig parse_compressed_tensors_config(const json& config, const std::string& where) {
   StrictObject top(config, where);
   top.word("quant_method", {"compressed-tensors"});
-  top.word("format", {kPackQuantized});
+  const std::string format = top.word("format", {kPackQuantized, kIntQuantized, kMixedPrecision});
   top.optional_word("quantization_status", {"compressed"});
   top.unused("kv_cache_scheme", "a quantised KV cache");
   top.unused("sparsity_config", "sparsity");
@@ -180,7 +134,7 @@ CompressedTensorsConfig parse_compressed_tensors_config(const json& config, cons
   const json& groups = top.need("config_groups", "an object");
   if (!groups.is_object()) top.refuse("config_groups", "an object");
   for (const auto& [name, group] : groups.items()) {
-    result.groups.push_back(parse_group(name, group, where + ".config_groups." + name));
+    result.groups.push_back(parse_group(name, group, where + ".config_groups." + name, format));
   }
   top.no_other_keys();
   return result;

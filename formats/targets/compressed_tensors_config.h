@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "formats/targets/name_match.h"
+#include "lib/numeric/activation_scheme.h"
 #include "lib/numeric/scheme.h"
 
 namespace lathe {
@@ -18,17 +19,22 @@ struct CompressedTensorsConfig {
     std::string name;  // "group_0"
     NamePatterns targets;
     Scheme scheme;
+    std::optional<ActivationScheme> activations;  // int-quantized; none: pack-quantized
   };
   std::vector<Group> groups;
   NamePatterns ignore;
 
-  /// The scheme of a linear; nothing where it is ignored or no group names it. Where several groups do, an
+  /// The group of a linear; null where it is ignored or no group names it. Where several groups do, an
   /// exact name beats a regular expression beats the class name, and the first group wins among equals.
-  std::optional<Scheme> scheme_of(const std::string& linear) const;
+  const Group* group_of(const std::string& linear) const;
+  std::optional<Scheme> scheme_of(const std::string& linear) const {
+    const Group* group = group_of(linear);
+    return group == nullptr ? std::nullopt : std::optional(group->scheme);
+  }
 };
 
 /// `where` begins every error ("<folder>/config.json: quantization_config"). UserError naming key and value
-/// for anything but weight-only, statically quantised integers in the format pack-quantized.
+/// for anything but integer weights, packed or beside INT8 activations (int_quantized.h).
 CompressedTensorsConfig parse_compressed_tensors_config(const nlohmann::json& config,
                                                         const std::string& where);
 

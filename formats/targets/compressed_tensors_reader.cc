@@ -24,6 +24,14 @@ std::vector<Linear> stored_linears(const ModelGraph& graph) {
   return linears;
 }
 
+/// Suffixes of what stands for one linear.
+std::vector<std::string> int_quantized_names(const ActivationScheme& activations) {
+  std::vector<std::string> names = {"weight", "weight_scale", "bias"};
+  if (!activations.dynamic) names.push_back("input_scale");
+  if (!activations.dynamic && !activations.symmetric) names.push_back("input_zero_point");
+  return names;
+}
+
 /// Unsigned fields -> signed values, Char.
 at::Tensor to_signed(const at::Tensor& fields, int bits) {
   return (fields.to(at::kShort) - (1 << (bits - 1))).to(at::kChar).contiguous();
@@ -37,11 +45,16 @@ CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoin
   const std::string where = (checkpoint_->folder() / "config.json").string() + ": quantization_config";
   const auto config = parse_compressed_tensors_config(checkpoint_->config().at("quantization_config"), where);
   for (const Linear& linear : stored_linears(graph)) {
-    const std::optional<Scheme> scheme = config.scheme_of(linear.name);
-    check_names(linear, scheme ? &*scheme : nullptr);
-    if (!scheme) continue;
-    check_packed(linear, *scheme);
-    schemes_[linear.name] = *scheme;
+    const CompressedTensorsConfig::Group* group = config.group_of(linear.name);
+    if (group != nullptr && group->activations) activations_[linear.name] = *group->activations;
+    check_names(linear, group != nullptr ? &group->scheme : nullptr);
+    if (group == nullptr) continue;
+    if (group->activations) {
+      check_int_quantized(linear);
+    } else {
+      check_packed(linear, group->scheme);
+    }
+    schemes_[linear.name] = group->scheme;
     linears_[linear.name] = linear;
   }
 }
@@ -49,7 +62,7 @@ CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoin
 /// The linear's tensors are those that the config promises, and no others (an activation order or an input
 /// scale that we don't know of would change what the codes mean).
 void CompressedTensorsReader::check_names(const Linear& linear, const Scheme* scheme) const {
-  const std::string packed = linear.name + ".weight_packed";
+  const std::string packed = linear.name + (is_int_quantized(linear.name) ? ".weight" : ".weight_packed");
   if (scheme == nullptr && checkpoint_->contains(packed)) {
     user_error(
         "{}: is stored, but quantization_config leaves '{}' in floating point: no group names it, or "
@@ -57,8 +70,12 @@ void CompressedTensorsReader::check_names(const Linear& linear, const Scheme* sc
         describe_tensor(*checkpoint_, packed), linear.name);
   }
   std::vector<std::string> known = {"weight", "bias"};
-  if (scheme != nullptr) known = {"weight_packed", "weight_scale", "weight_shape", "bias"};
-  if (scheme != nullptr && !scheme->symmetric) known.push_back("weight_zero_point");
+  if (is_int_quantized(linear.name)) {
+    known = int_quantized_names(activations_.at(linear.name));
+  } else if (scheme != nullptr) {
+    known = {"weight_packed", "weight_scale", "weight_shape", "bias"};
+    if (!scheme->symmetric) known.push_back("weight_zero_point");
+  }
   if (scheme != nullptr && !checkpoint_->contains(packed)) {
     user_error(
         "{}: tensor '{}' is missing, but quantization_config stores '{}' as {}; list it in `ignore` if it is "
@@ -78,6 +95,23 @@ void CompressedTensorsReader::check_names(const Linear& linear, const Scheme* sc
   }
 }
 
+void CompressedTensorsReader::check_int_quantized(const Linear& linear) const {
+  check_tensor(linear.name + ".weight", {DType::I8, {linear.out, linear.in}});
+  check_scale(linear.name + ".weight_scale", {linear.out, 1});
+  const ActivationScheme& activations = activations_.at(linear.name);
+  if (activations.dynamic) return;
+  check_scale(linear.name + ".input_scale", {1});
+  if (!activations.symmetric) check_tensor(linear.name + ".input_zero_point", {DType::I8, {1}});
+}
+
+/// Any float dtype.
+void CompressedTensorsReader::check_scale(const std::string& name, std::vector<int64_t> shape) const {
+  const auto it = checkpoint_->tensors().find(name);
+  const DType found = it == checkpoint_->tensors().end() ? float_dtype_ : it->second.dtype;
+  const bool floating = found == DType::F16 || found == DType::BF16 || found == DType::F32;
+  check_tensor(name, {floating ? found : float_dtype_, std::move(shape)});
+}
+
 void CompressedTensorsReader::check_packed(const Linear& linear, const Scheme& scheme) const {
   if (!scheme.divides(linear.in)) {
     user_error(
@@ -93,11 +127,7 @@ void CompressedTensorsReader::check_packed(const Linear& linear, const Scheme& s
     check_tensor(linear.name + ".weight_zero_point",
                  {DType::I32, {packed_words(linear.out, scheme.bits), groups}});
   }
-  const std::string scale = linear.name + ".weight_scale";
-  const auto it = checkpoint_->tensors().find(scale);
-  const DType found = it == checkpoint_->tensors().end() ? float_dtype_ : it->second.dtype;
-  const bool floating = found == DType::F16 || found == DType::BF16 || found == DType::F32;
-  check_tensor(scale, {floating ? found : float_dtype_, {linear.out, groups}});
+  check_scale(linear.name + ".weight_scale", {linear.out, groups});
 }
 
 void CompressedTensorsReader::check_tensor(const std::string& name, const TensorInfo& expected) const {
@@ -141,6 +171,12 @@ QuantizedTensor CompressedTensorsReader::read(const std::string& linear) const {
                          .codes = {},
                          .scales = read_scales(linear + ".weight_scale"),
                          .zero_points = {}};
+  if (is_int_quantized(linear)) {
+    tensor.codes = borrow(checkpoint_->view(linear + ".weight")).clone();
+    checkpoint_->release(linear + ".weight");
+    tensor.input = input_quantizer(linear);
+    return tensor;
+  }
   const int bits = tensor.scheme.bits;
   tensor.codes =
       to_signed(unpack_rows(borrow(checkpoint_->view(linear + ".weight_packed")), bits, shape.in), bits);
@@ -152,10 +188,22 @@ QuantizedTensor CompressedTensorsReader::read(const std::string& linear) const {
   return tensor;
 }
 
+std::optional<InputQuantizer> CompressedTensorsReader::input_quantizer(const std::string& linear) const {
+  const auto found = activations_.find(linear);
+  if (found == activations_.end()) return std::nullopt;
+  InputQuantizer quantizer{.scheme = found->second};
+  if (quantizer.scheme.dynamic) return quantizer;
+  quantizer.scale = read_scales(linear + ".input_scale").item<float>();
+  if (!quantizer.scheme.symmetric)
+    quantizer.zero_point = borrow(checkpoint_->view(linear + ".input_zero_point")).item<int>();
+  return quantizer;
+}
+
 std::map<std::string, TensorInfo> CompressedTensorsReader::unpacked_tensors() const {
   std::map<std::string, TensorInfo> tensors = checkpoint_->tensors();
   for (const auto& [name, linear] : linears_) {
-    for (const char* suffix : {".weight_packed", ".weight_scale", ".weight_shape", ".weight_zero_point"}) {
+    for (const char* suffix : {".weight_packed", ".weight_scale", ".weight_shape", ".weight_zero_point",
+                               ".input_scale", ".input_zero_point"}) {
       tensors.erase(name + suffix);
     }
     tensors[name + ".weight"] = {float_dtype_, {linear.out, linear.in}};

@@ -3,33 +3,39 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "formats/safetensors/checkpoint.h"
+#include "formats/targets/packed_reader.h"
 #include "lib/model/graph.h"
 #include "lib/numeric/quantized_tensor.h"
 
 namespace lathe {
 
-class CompressedTensorsReader {
+class CompressedTensorsReader final : public PackedReader {
  public:
   /// Parses the checkpoint's quantization_config and checks names, shapes and dtypes of every packed tensor
   /// against the graph. UserError naming file, tensor or key. Reads nothing but headers and the weight_shape
   /// tensors.
   CompressedTensorsReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph);
 
-  /// The packed linears by module name.
-  const std::map<std::string, Scheme>& schemes() const { return schemes_; }
+  std::map<std::string, ActivationScheme> activations() const override { return activations_; }
+  std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override;
 
   /// Unpacks one of them. UserError for a scale that is not finite and positive.
-  QuantizedTensor read(const std::string& linear) const;
+  QuantizedTensor read(const std::string& linear) const override;
 
   /// The checkpoint's tensors with those of each packed linear replaced by the "<linear>.weight" they stand
   /// for.
-  std::map<std::string, TensorInfo> unpacked_tensors() const;
+  std::map<std::string, TensorInfo> unpacked_tensors() const override;
 
  private:
+  bool is_int_quantized(const std::string& linear) const { return activations_.contains(linear); }
   void check_packed(const Linear& linear, const Scheme& scheme) const;
+  void check_int_quantized(const Linear& linear) const;
+  void check_scale(const std::string& name, std::vector<int64_t> shape) const;
   void check_tensor(const std::string& name, const TensorInfo& expected) const;
   void check_shape_tensor(const Linear& linear) const;
   void check_names(const Linear& linear, const Scheme* scheme) const;
@@ -37,7 +43,7 @@ class CompressedTensorsReader {
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   DType float_dtype_;
-  std::map<std::string, Scheme> schemes_;
+  std::map<std::string, ActivationScheme> activations_;
   std::map<std::string, Linear> linears_;
 };
 

@@ -7,6 +7,8 @@
 #include "formats/safetensors/json_text.h"
 #include "formats/targets/compressed_tensors_reader.h"
 #include "formats/targets/float_reader.h"
+#include "formats/targets/hqq_reader.h"
+#include "formats/targets/spqr_reader.h"
 #include "lib/base/error.h"
 
 namespace lathe {
@@ -17,8 +19,7 @@ constexpr std::string_view kWeight = ".weight";
 /// Tensors as they stand in a floating-point checkpoint; weights of packed linears dequantised.
 class FolderWeights : public WeightSource {
  public:
-  FolderWeights(std::shared_ptr<const Checkpoint> checkpoint,
-                std::shared_ptr<const CompressedTensorsReader> packed)
+  FolderWeights(std::shared_ptr<const Checkpoint> checkpoint, std::shared_ptr<const PackedReader> packed)
       : checkpoint_(std::move(checkpoint)), packed_(std::move(packed)) {}
 
   bool contains(const std::string& name) const override {
@@ -32,6 +33,10 @@ class FolderWeights : public WeightSource {
 
   at::Tensor load_stored(const std::string& name) const override {
     return is_packed(name) ? load(name) : read_stored_tensor(*checkpoint_, name);
+  }
+
+  std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override {
+    return packed_ == nullptr ? std::nullopt : packed_->input_quantizer(linear);
   }
 
   at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const override {
@@ -49,28 +54,8 @@ class FolderWeights : public WeightSource {
   }
 
   std::shared_ptr<const Checkpoint> checkpoint_;
-  std::shared_ptr<const CompressedTensorsReader> packed_;
+  std::shared_ptr<const PackedReader> packed_;
 };
-
-/// The quantization_config's method where there is one. Only compressed-tensors is read back.
-bool is_quantized(const Checkpoint& checkpoint) {
-  const auto& config = checkpoint.config();
-  const auto entry = config.find("quantization_config");
-  if (entry == config.end() || entry->is_null()) return false;
-  const std::string where = (checkpoint.folder() / "config.json").string();
-  const auto method = entry->is_object() ? entry->find("quant_method") : entry->end();
-  if (!entry->is_object() || method == entry->end()) {
-    user_error("{}: quantization_config: expected an object with the key 'quant_method', found {}", where,
-               quote_text(entry->dump()));
-  }
-  if (*method != "compressed-tensors") {
-    user_error(
-        "{}: quantization_config.quant_method: expected compressed-tensors (format pack-quantized), found "
-        "{}; use an artefact of that kind, or the original floating-point model",
-        where, quote_text(method->is_string() ? method->get<std::string>() : method->dump()));
-  }
-  return true;
-}
 
 /// Everybody downstream sees the names that the graph gives, whatever release wrote the checkpoint.
 void unify_spellings(const ModelGraph& graph, Checkpoint& checkpoint) {
@@ -98,11 +83,53 @@ void split_stacked_tensors(const ModelGraph& graph, Checkpoint& checkpoint) {
 
 }  // namespace
 
+bool is_quantized(const Checkpoint& checkpoint) {
+  const auto& config = checkpoint.config();
+  const auto entry = config.find("quantization_config");
+  if (entry == config.end() || entry->is_null()) return false;
+  const std::string where = (checkpoint.folder() / "config.json").string();
+  const auto method = entry->is_object() ? entry->find("quant_method") : entry->end();
+  if (!entry->is_object() || method == entry->end()) {
+    user_error("{}: quantization_config: expected an object with the key 'quant_method', found {}", where,
+               quote_text(entry->dump()));
+  }
+  return true;
+}
+
 QuantizedTensor ModelFolder::read_quantized(const std::string& linear) const {
   LATHE_ASSERT(packed != nullptr, "{}: a floating-point folder has no packed linears",
                checkpoint->folder().string());
   return packed->read(linear);
 }
+
+namespace {
+
+std::shared_ptr<const PackedReader> open_packed(const std::shared_ptr<const Checkpoint>& checkpoint,
+                                                const ModelGraph& graph) {
+  const nlohmann::json& method = checkpoint->config().at("quantization_config").at("quant_method");
+  if (method == "compressed-tensors")
+    return std::make_shared<const CompressedTensorsReader>(checkpoint, graph);
+  if (method == "hqq") return std::make_shared<const HqqReader>(checkpoint, graph);
+  if (method == "spqr") return std::make_shared<const SpqrReader>(checkpoint, graph);
+  user_error(
+      "{}: quantization_config.quant_method: expected compressed-tensors, hqq or spqr, found {}; use an "
+      "artefact of that kind, or the original floating-point model",
+      (checkpoint->folder() / "config.json").string(),
+      quote_text(method.is_string() ? method.get<std::string>() : method.dump()));
+}
+
+/// Opens the packed linears, and the weights that they and the others stand for.
+void read_packed(ModelFolder& model) {
+  model.quantized = is_quantized(*model.checkpoint);
+  if (model.quantized) {
+    model.packed = open_packed(model.checkpoint, model.graph);
+    model.schemes = model.packed->schemes();
+    model.activations = model.packed->activations();
+  }
+  model.weights = std::make_unique<FolderWeights>(model.checkpoint, model.packed);
+}
+
+}  // namespace
 
 ModelFolder open_model_folder(const std::filesystem::path& folder) {
   ModelFolder result;
@@ -112,15 +139,17 @@ ModelFolder open_model_folder(const std::filesystem::path& folder) {
   split_stacked_tensors(result.graph, *opened);
   result.checkpoint = opened;
   const Checkpoint& checkpoint = *result.checkpoint;
-  result.quantized = is_quantized(checkpoint);
-  if (result.quantized) {
-    result.packed = std::make_shared<const CompressedTensorsReader>(result.checkpoint, result.graph);
-    result.schemes = result.packed->schemes();
-    check_tensors(result.graph, result.packed->unpacked_tensors(), folder.string());
-  } else {
-    check_tensors(result.graph, checkpoint.tensors(), folder.string());
-  }
-  result.weights = std::make_unique<FolderWeights>(result.checkpoint, result.packed);
+  read_packed(result);
+  check_tensors(result.graph, result.quantized ? result.packed->unpacked_tensors() : checkpoint.tensors(),
+                folder.string());
+  return result;
+}
+
+ModelFolder open_model_folder(const std::filesystem::path& folder, const ModelGraph& graph) {
+  ModelFolder result;
+  result.checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(folder));
+  result.graph = graph;
+  read_packed(result);
   return result;
 }
 

@@ -13,7 +13,7 @@
 
 namespace lathe {
 
-class CompressedTensorsReader;
+class PackedReader;
 
 struct ModelFolder {
   std::shared_ptr<const Checkpoint> checkpoint;
@@ -22,8 +22,10 @@ struct ModelFolder {
   bool quantized = false;
   /// Packed linears by module name, unpacked on demand; empty for a floating-point folder.
   std::map<std::string, Scheme> schemes;
+  /// Of those whose input is quantised, too.
+  std::map<std::string, ActivationScheme> activations;
   /// Null for a floating-point folder.
-  std::shared_ptr<const CompressedTensorsReader> packed;
+  std::shared_ptr<const PackedReader> packed;
 
   /// Codes, scales and zero points of a linear named in `schemes`, as they stand in the file. UserError for a
   /// scale that is not finite and positive.
@@ -33,5 +35,10 @@ struct ModelFolder {
 /// Opens, parses config.json, builds the graph, checks every tensor's name, shape and dtype. Milliseconds.
 /// UserError for an unsupported family or quant_method.
 ModelFolder open_model_folder(const std::filesystem::path& folder);
+/// The same of a folder whose graph is `graph`, not what its config.json says; only packed linears are
+/// checked against it. For weights_graph()s.
+ModelFolder open_model_folder(const std::filesystem::path& folder, const ModelGraph& graph);
+/// Is there a quantization_config? UserError for a method that Lathe doesn't read.
+bool is_quantized(const Checkpoint& checkpoint);
 
 }  // namespace lathe

@@ -1,4 +1,6 @@
 #include "formats/targets/compressed_tensors.h"
+#include "formats/targets/hqq.h"
+#include "formats/targets/spqr.h"
 #include "formats/targets/target.h"
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
@@ -6,7 +8,7 @@
 namespace lathe {
 
 const std::vector<Target>& targets() {
-  static const std::vector<Target> rows = {compressed_tensors_target()};
+  static const std::vector<Target> rows = {compressed_tensors_target(), hqq_target(), spqr_target()};
   return rows;
 }
 

@@ -25,6 +25,9 @@ struct PlannedLinear {
   LinearRole role = LinearRole::q_proj;
   bool expert = false;       // one of those among which a router chooses
   bool group_index = false;  // columns belong to groups by QuantizedTensor::group_index
+  bool bias = false;
+  int64_t outliers = 0;                                        // that its solver kept; 0 until it is solved
+  std::optional<ActivationScheme> activations = std::nullopt;  // of its input; none: floating point
 };
 
 struct Target {

@@ -69,7 +69,10 @@ std::optional<uint64_t> available_memory() {
   return machine ? machine : group;
 }
 
-void map_large_blocks() { ::mallopt(M_MMAP_THRESHOLD, kMappedBytes); }
+void map_large_blocks() {
+  ::mallopt(M_MMAP_THRESHOLD, kMappedBytes);
+  ::mallopt(M_TRIM_THRESHOLD, 2 * kMappedBytes);  // as glibc keeps the two
+}
 
 void release_free_memory() { ::malloc_trim(0); }
 

@@ -15,15 +15,16 @@ uint64_t peak_rss_bytes();
 std::optional<uint64_t> available_memory();
 
 /// Lets every block of kMappedBytes or more be a mapping of its own, which goes back to the system when it is
-/// freed. For main(), before anything large is allocated; the whole process is set so.
+/// freed. For main(), before anything large is allocated; it holds for the whole process.
 ///
 /// glibc does this from 128 KiB on at first, but raises the bound, up to 32 MiB, each time a larger mapping
-/// is freed. From then on weights and activations share heaps with whatever lives longer, one heap a thread,
-/// and what is freed between two that live stays resident: a run's peak grows with the number of threads and
-/// with their timing (tests/e2e/slow_peak_memory.sh: 558 to 617 MiB, 521 so). New pages cost a fault each,
-/// which is little beside what is computed on a megabyte.
+/// is freed. From then on weights share heaps with whatever lives longer, one heap a thread, and what is
+/// freed between two that live stays resident: a run's peak grows with the number of threads and with their
+/// timing (tests/e2e/slow_peak_memory.sh, AWQ, two threads: 558 to 635 MiB; 536 so, in the same time). A
+/// lower bound spares little more (523 MiB from 4 MiB on) and costs a tenth of the time in page faults: most
+/// activations of a chunk lie between.
 void map_large_blocks();
-inline constexpr int kMappedBytes = 1 << 20;
+inline constexpr int kMappedBytes = 16 << 20;
 
 /// Gives memory that was freed, but is held for later use, back to the system.
 void release_free_memory();

@@ -34,10 +34,12 @@ CudaLibrary open_cuda_library(const std::filesystem::path& path) {
   find(library, "lathe_cuda_group_encode", path, found.group_encode);
   find(library, "lathe_cuda_group_decode", path, found.group_decode);
   find(library, "lathe_cuda_group_fake_quantize", path, found.group_fake_quantize);
-  find(library, "lathe_cuda_hqq", path, found.hqq);
   find(library, "lathe_cuda_gptq_block_f32", path, found.gptq_block_f32);
   find(library, "lathe_cuda_gptq_block_f64", path, found.gptq_block_f64);
   find(library, "lathe_cuda_search_ranges", path, found.search_ranges);
+  find(library, "lathe_cuda_hqq", path, found.hqq);
+  find(library, "lathe_cuda_spqr_group_f32", path, found.spqr_group_f32);
+  find(library, "lathe_cuda_spqr_group_f64", path, found.spqr_group_f64);
   find(library, "lathe_cuda_channel_moments", path, found.channel_moments);
   find(library, "lathe_cuda_value_counts", path, found.value_counts);
   find(library, "lathe_cuda_channel_value_counts", path, found.channel_value_counts);
@@ -45,6 +47,7 @@ CudaLibrary open_cuda_library(const std::filesystem::path& path) {
   find(library, "lathe_cuda_rms_norm", path, found.rms_norm);
   find(library, "lathe_cuda_rotate_heads", path, found.rotate_heads);
   find(library, "lathe_cuda_gated_product", path, found.gated_product);
+  find(library, "lathe_cuda_fake_quantize_input", path, found.fake_quantize_input);
   find(library, "lathe_cuda_error_text", path, found.error_text);
   return found;
 }

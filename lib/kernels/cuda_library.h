@@ -10,6 +10,8 @@
 #include "lib/kernels/cuda/group_quant_cuda.h"
 #include "lib/kernels/cuda/group_search_cuda.h"
 #include "lib/kernels/cuda/hqq_cuda.h"
+#include "lib/kernels/cuda/input_quant_cuda.h"
+#include "lib/kernels/cuda/spqr_group_cuda.h"
 #include "lib/kernels/cuda/statistics_cuda.h"
 #include "lib/kernels/cuda/transformer_cuda.h"
 
@@ -21,10 +23,12 @@ struct CudaLibrary {
   decltype(&lathe_cuda_group_encode) group_encode = nullptr;
   decltype(&lathe_cuda_group_decode) group_decode = nullptr;
   decltype(&lathe_cuda_group_fake_quantize) group_fake_quantize = nullptr;
-  decltype(&lathe_cuda_hqq) hqq = nullptr;
   decltype(&lathe_cuda_gptq_block_f32) gptq_block_f32 = nullptr;
   decltype(&lathe_cuda_gptq_block_f64) gptq_block_f64 = nullptr;
   decltype(&lathe_cuda_search_ranges) search_ranges = nullptr;
+  decltype(&lathe_cuda_hqq) hqq = nullptr;
+  decltype(&lathe_cuda_spqr_group_f32) spqr_group_f32 = nullptr;
+  decltype(&lathe_cuda_spqr_group_f64) spqr_group_f64 = nullptr;
   decltype(&lathe_cuda_channel_moments) channel_moments = nullptr;
   decltype(&lathe_cuda_value_counts) value_counts = nullptr;
   decltype(&lathe_cuda_channel_value_counts) channel_value_counts = nullptr;
@@ -32,6 +36,7 @@ struct CudaLibrary {
   decltype(&lathe_cuda_rms_norm) rms_norm = nullptr;
   decltype(&lathe_cuda_rotate_heads) rotate_heads = nullptr;
   decltype(&lathe_cuda_gated_product) gated_product = nullptr;
+  decltype(&lathe_cuda_fake_quantize_input) fake_quantize_input = nullptr;
   decltype(&lathe_cuda_error_text) error_text = nullptr;
 
   /// Throws InternalError with the kernel's name and CUDA's reason where code is not 0.

@@ -33,6 +33,10 @@ class BlockLoader::Source : public WeightSource {
     return tensor.dim() == 1 ? tensor.to(at::kFloat) : tensor;
   }
 
+  std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override {
+    return source_.input_quantizer(linear);
+  }
+
  private:
   const WeightSource& source_;
   const std::atomic<bool>& stop_;

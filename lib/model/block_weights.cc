@@ -29,6 +29,7 @@ BlockWeights::BlockWeights(const Block& block, const WeightSource& source, c10::
   for (const Linear& linear : block.linears) {
     load(weight_name(linear.name), {linear.out, linear.in});
     if (linear.bias) load(bias_name(linear.name), {linear.out});
+    if (const auto quantizer = source.input_quantizer(linear.name)) inputs_[linear.name] = *quantizer;
   }
 }
 
@@ -64,6 +65,15 @@ void BlockWeights::set_bias(const Linear& linear, at::Tensor bias) {
 void BlockWeights::set_norm(const Norm& norm, at::Tensor weight) {
   check_shape(norm.name, weight, {norm.width});
   tensors_.at(weight_name(norm.name)) = std::move(weight);
+}
+
+void BlockWeights::set_input_quantizer(const Linear& linear, InputQuantizer quantizer) {
+  inputs_[linear.name] = std::move(quantizer);
+}
+
+const InputQuantizer* BlockWeights::input_quantizer(const Linear& linear) const {
+  const auto found = inputs_.find(linear.name);
+  return found == inputs_.end() ? nullptr : &found->second;
 }
 
 at::Tensor BlockWeights::compute_weight(const Linear& linear) const {

@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include "lib/base/error.h"
+#include "lib/kernels/input_quant.h"
 #include "lib/kernels/transformer_ops.h"
 #include "lib/model/activation.h"
 #include "lib/model/attention.h"
@@ -72,7 +73,9 @@ at::Tensor BlockForward::linear_input(const Norm& norm, const at::Tensor& hidden
 
 at::Tensor BlockForward::apply(const Linear& linear, const at::Tensor& x) const {
   const at::Tensor weight = weights_.compute_weight(linear);
-  return at::linear(x.to(weight.scalar_type()), weight, weights_.compute_bias(linear));
+  const InputQuantizer* const quantizer = weights_.input_quantizer(linear);
+  const at::Tensor input = quantizer != nullptr ? kernels::fake_quantize_input(x, *quantizer) : x;
+  return at::linear(input.to(weight.scalar_type()), weight, weights_.compute_bias(linear));
 }
 
 at::Tensor BlockForward::attention_in(const at::Tensor& hidden) const {

@@ -2,7 +2,9 @@
 // linear's weights exactly between producing its input and using it. Hidden states (the residual stream) are
 // FP32, [batch, seq, hidden]; norms, rotary embedding and the sum of a residual step are computed in FP32.
 // Inputs of linears, their products and attention are of the weights' compute dtype: FP32 on the CPU, on a
-// GPU usually the checkpoint's BF16 or FP16, as inference engines compute.
+// GPU usually the checkpoint's BF16 or FP16, as inference engines compute. Inputs that an engine quantises
+// are rounded to their grid before the product (BlockWeights::input_quantizer), which then stands for the
+// engine's integer product.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -42,6 +44,11 @@ class BlockWeights {
   /// place and set again.
   at::Tensor take_weight(const Linear& linear);
 
+  /// From now on the linear's input is rounded before the product, as by the engine that runs the model.
+  void set_input_quantizer(const Linear& linear, InputQuantizer quantizer);
+  /// Null where the linear's input stays in floating point.
+  const InputQuantizer* input_quantizer(const Linear& linear) const;
+
   /// What the forward pass multiplies with: rounded to the compute dtype, once for each value that is set.
   DType compute_dtype() const { return compute_; }
   at::Tensor compute_weight(const Linear& linear) const;  // [out, in]
@@ -55,6 +62,7 @@ class BlockWeights {
 
   DType compute_;
   std::map<std::string, at::Tensor> tensors_;
+  std::map<std::string, InputQuantizer> inputs_;  // by linear
   mutable std::map<std::string, at::Tensor>
       rounded_;  // copies in the compute dtype, where it is not the held one
 };

@@ -15,7 +15,7 @@ struct RoleRow {
   std::string_view name, part;  // part: the recipe's word for attention or MLP; empty for the others
 };
 
-constexpr std::array<RoleRow, 12> kRoles = {{
+constexpr std::array<RoleRow, 13> kRoles = {{
     {LinearRole::q_proj, "q_proj", "attention"},
     {LinearRole::k_proj, "k_proj", "attention"},
     {LinearRole::v_proj, "v_proj", "attention"},
@@ -28,6 +28,7 @@ constexpr std::array<RoleRow, 12> kRoles = {{
     {LinearRole::router, "router", ""},
     {LinearRole::shared_expert_gate, "shared_expert_gate", ""},
     {LinearRole::lm_head, "lm_head", ""},
+    {LinearRole::other, "other", ""},
 }};
 
 const RoleRow& row_of(LinearRole role) {

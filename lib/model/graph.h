@@ -30,7 +30,8 @@ enum class LinearRole {
   down_proj,
   router,
   shared_expert_gate,
-  lm_head
+  lm_head,
+  other  // a linear of an architecture that Lathe knows nothing of (weights_graph.h)
 };
 /// "q_proj", ...
 std::string_view name_of(LinearRole role);

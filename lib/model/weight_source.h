@@ -3,7 +3,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <string>
+
+#include "lib/numeric/activation_scheme.h"
 
 namespace lathe {
 
@@ -19,6 +22,9 @@ class WeightSource {
   /// The same for some rows of a matrix: `rows` is Long [n], CPU; [n, width]. Sources that can look rows up
   /// without loading the matrix (an embedding's is often larger than a block) do.
   virtual at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const;
+  /// What the input of a linear ("model.layers.0.mlp.up_proj") passes through before the product; nothing
+  /// where it stays in floating point.
+  virtual std::optional<InputQuantizer> input_quantizer(const std::string&) const { return std::nullopt; }
 };
 
 }  // namespace lathe

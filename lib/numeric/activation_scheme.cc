@@ -4,9 +4,13 @@
 
 namespace lathe {
 
+const char* name_of(ActivationScheme::Per per) {
+  return per == ActivationScheme::Per::token ? "token" : "tensor";
+}
+
 std::string ActivationScheme::describe() const {
   return fmt::format("{}{} {} {} per {}", type, bits, symmetric ? "sym" : "asym",
-                     dynamic ? "dynamic" : "static", per == Per::token ? "token" : "tensor");
+                     dynamic ? "dynamic" : "static", name_of(per));
 }
 
 std::optional<std::string> ActivationScheme::problem() const {

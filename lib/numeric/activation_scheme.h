@@ -30,6 +30,8 @@ struct ActivationScheme {
   bool operator==(const ActivationScheme&) const = default;
 };
 
+const char* name_of(ActivationScheme::Per per);
+
 /// The quantiser of one linear's input.
 struct InputQuantizer {
   ActivationScheme scheme;

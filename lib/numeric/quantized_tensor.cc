@@ -47,8 +47,9 @@ at::Tensor empty_groups(const QuantizedTensor& tensor) { return centred_codes(te
 at::Tensor QuantizedTensor::dequantize() const { return dequantize_rows(0, rows()); }
 
 double QuantizedTensor::bits_per_weight() const {
-  const double kept = outliers ? 8 * static_cast<double>(outliers->bytes()) : 0;
-  return scheme.bits_per_weight(rows(), cols()) + kept / static_cast<double>(rows() * cols());
+  double beside = group_index.defined() ? 16 * static_cast<double>(cols()) : 0;
+  if (outliers) beside += 8 * static_cast<double>(outliers->bytes());
+  return scheme.bits_per_weight(rows(), cols()) + beside / static_cast<double>(rows() * cols());
 }
 
 at::Tensor QuantizedTensor::dequantize_rows(int64_t begin, int64_t end) const {
@@ -61,8 +62,8 @@ at::Tensor QuantizedTensor::dequantize_rows(int64_t begin, int64_t end) const {
     if (zero_points.defined()) values.sub_(zero_points.index_select(0, row).to(at::kFloat));
     return values.mul_(scales.index_select(0, row));
   }
-  at::Tensor values = centred_codes(some).mul_(some.scales.unsqueeze(-1));
-  values = ungrouped(some, values.view({some.rows(), some.cols()}));
+  at::Tensor values = centred_codes(some).mul_(some.scales.unsqueeze(-1)).view({some.rows(), some.cols()});
+  values = ungrouped(some, values);
   if (outliers) outliers->rows(begin, end).add_to(values);
   return values;
 }
@@ -82,27 +83,6 @@ void QuantizedTensor::scale_rows(const at::Tensor& factors) {
     if (bad.any().item<bool>()) refuse_scale(*this, exact, bad);
   }
   scales = rounded;
-}
-
-Outliers outliers_of(const at::Tensor& values) {
-  const at::Tensor rounded = values.to(at::kHalf).to(at::kFloat), kept = rounded.ne(0);
-  const at::Tensor places = kept.nonzero();  // row by row, columns ascending
-  at::Tensor offsets = at::zeros({values.size(0) + 1}, values.options().dtype(at::kInt));
-  offsets.slice(0, 1).copy_(kept.sum(1).cumsum(0));
-  return {offsets, places.select(1, 1).to(at::kInt).contiguous(), rounded.masked_select(kept)};
-}
-
-Outliers Outliers::rows(int64_t begin, int64_t end) const {
-  const at::Tensor offsets = row_offsets.slice(0, begin, end + 1);
-  const int64_t first = offsets[0].item<int>(), last = offsets[end - begin].item<int>();
-  return {offsets - first, columns.slice(0, first, last), values.slice(0, first, last)};
-}
-
-void Outliers::add_to(const at::Tensor& matrix) const {
-  const at::Tensor row = at::arange(matrix.size(0), row_offsets.options().dtype(at::kLong))
-                             .repeat_interleave(row_offsets.diff().to(at::kLong));
-  // No place stands twice, so the order of the sums is none.
-  matrix.view({-1}).index_add_(0, row * matrix.size(1) + columns, values);
 }
 
 at::Tensor round_to(const at::Tensor& values, DType dtype) {

@@ -5,6 +5,8 @@
 
 #include <optional>
 
+#include "lib/numeric/activation_scheme.h"
+#include "lib/numeric/outliers.h"
 #include "lib/numeric/scheme.h"
 
 namespace lathe {
@@ -16,40 +18,9 @@ struct GroupRange {
   at::Tensor hi;  // FP32 [out, groups]
 };
 
-/// Where scales and zero points are themselves quantised (Scheme::scale_grid): of row o and group g, in block
-/// b = o / ScaleGrid::rows,
-///   scales[o, g]      = fp16(fp16(scale_codes[o, g] - scale_zeros[b, g]) * scale_scales[b, g])
-///   zero_points[o, g] = qmin + the same of zero_*.
-/// The FP16 arithmetic is the consumer's.
-struct SecondLevel {
-  at::Tensor scale_codes, zero_codes;    // Byte [out, groups], 0 .. 2^bits - 1
-  at::Tensor scale_scales, scale_zeros;  // Float [out / rows, groups], FP16 values
-  at::Tensor zero_scales, zero_zeros;
-};
-
-/// Weights that are kept beside the grid: what is to be added to the values of their codes. Compressed rows,
-/// columns ascending in each.
-struct Outliers {
-  at::Tensor row_offsets;  // Int [out + 1], from 0 to n
-  at::Tensor columns;      // Int [n]
-  at::Tensor values;       // Float [n], FP16 values
-
-  int64_t count() const { return columns.numel(); }
-  /// What they take: FP16 values, 16-bit columns, 32-bit offsets.
-  uint64_t bytes() const { return 4 * static_cast<uint64_t>(columns.numel() + row_offsets.numel()); }
-  /// Those of rows [begin, end).
-  Outliers rows(int64_t begin, int64_t end) const;
-  /// Adds them to a matrix of as many rows, Float [out, in].
-  void add_to(const at::Tensor& values) const;
-};
-
-/// The nonzero values of a matrix, Float [out, in], rounded to FP16.
-Outliers outliers_of(const at::Tensor& values);
-
 /// w[o, i] ~ scales[o, k] * (codes[o, i] - zero_points[o, k]) + its outlier, if it is one; k is the group of
 /// column i: i / g, or group_index[i]. Where the scheme's groups run along axis 0, scales[o % G, i] and
-/// zero_points[o % G, i], G = out / g.
-/// P: Scheme::parameter_shape(), which is [out, groups].
+/// zero_points[o % G, i], G = out / g. P: Scheme::parameter_shape(), which is [out, groups].
 struct QuantizedTensor {
   Scheme scheme;
   DType scale_dtype =
@@ -62,6 +33,9 @@ struct QuantizedTensor {
   at::Tensor group_index = {};  // Int [in] in [0, groups), each group g times (g_idx); undefined: i / g
   std::optional<SecondLevel> second_level = {};  // with Scheme::scale_grid; zero_points are then Float
   std::optional<Outliers> outliers = {};
+
+  std::optional<InputQuantizer> input =
+      std::nullopt;  // what the linear's input passes through; none: nothing
 
   int64_t rows() const { return codes.size(0); }
   int64_t cols() const { return codes.size(1); }

@@ -28,8 +28,10 @@ struct Report {
   struct Totals {
     uint64_t bytes_before = 0, bytes_after = 0;  // of the weight files
     int64_t quantized_weights = 0;
-    double bits_per_quantized_weight = 0;  // scales and zero points counted
+    double bits_per_quantized_weight = 0;  // scales, zero points and outliers counted
     double bits_per_parameter = 0;         // of the whole model
+    int64_t outliers = 0;                  // weights kept beside their grid,
+    uint64_t outlier_bytes = 0;            // and what they take with columns and row offsets
   };
   struct Calibration {
     std::vector<std::string> files;

@@ -89,6 +89,8 @@ json totals_json(const Report& report) {
       {"quantized_weights", totals.quantized_weights},
       {"quantized_share", parameters > 0 ? static_cast<double>(totals.quantized_weights) / parameters : 0.0},
       {"bits_per_quantized_weight", totals.bits_per_quantized_weight},
+      {"outliers", totals.outliers},
+      {"outlier_bytes", totals.outlier_bytes},
       {"bits_per_parameter", totals.bits_per_parameter},
       {"peak_rss_bytes", report.peak_rss},
       {"seconds", seconds}};

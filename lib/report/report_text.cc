@@ -111,12 +111,23 @@ std::string memory_text(const Report::Memory& memory) {
   return text;
 }
 
+/// What sparse outliers are and cost, against what the quantised weights take without them.
+std::string outliers_text(const Report::Totals& totals) {
+  const double weights = static_cast<double>(totals.quantized_weights);
+  const double bits = 8 * static_cast<double>(totals.outlier_bytes) / weights;
+  return fmt::format("{} of the quantised weights ({:.3f} %), {:.3f} bits for each weight ({:.2f} % more)",
+                     totals.outliers, 100 * static_cast<double>(totals.outliers) / weights, bits,
+                     100 * bits / (totals.bits_per_quantized_weight - bits));
+}
+
 /// Label and value pairs of the summary, shared by Markdown and terminal.
 std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
   const Report::Totals& t = report.totals;
   std::vector<std::pair<std::string, std::string>> lines = {
-      {"model", fmt::format("{} ({}, {} blocks, {:.1f} M parameters)", report.model.path, report.model.family,
-                            report.model.blocks, static_cast<double>(report.model.parameters) / 1e6)},
+      {"model", fmt::format("{} ({}, {}, {:.1f} M parameters)", report.model.path, report.model.family,
+                            report.model.blocks == 0 ? "unknown architecture"
+                                                     : fmt::format("{} blocks", report.model.blocks),
+                            static_cast<double>(report.model.parameters) / 1e6)},
       {"size", fmt::format("{} -> {} ({:.1f} %)", human_bytes(t.bytes_before), human_bytes(t.bytes_after),
                            100.0 * static_cast<double>(t.bytes_after) / static_cast<double>(t.bytes_before))},
       {"bits",
@@ -125,11 +136,14 @@ std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
                    t.bits_per_parameter)},
       {"linears", fmt::format("{} quantised, {} kept", report.linears.size(), report.kept.size())},
       {"calibration",
-       fmt::format("{} rows x {} tokens", report.calibration.rows, report.calibration.seq_len)}};
+       report.calibration.rows == 0
+           ? "none: each weight by itself"
+           : fmt::format("{} rows x {} tokens", report.calibration.rows, report.calibration.seq_len)}};
   if (!report.folds.empty()) {
     lines.insert(lines.begin() + 4,
                  {"folds", fmt::format("{} of {} edges", applied_folds(report), report.folds.size())});
   }
+  if (t.outliers > 0) lines.insert(lines.begin() + 3, {"outliers", outliers_text(t)});
   if (!report.experts.empty()) lines.emplace_back("experts", experts_summary(report.experts));
   if (report.evaluation) {
     const Report::Evaluation& e = *report.evaluation;

@@ -13,7 +13,7 @@ says "propagate  quantised: a block is calibrated on what the quantised blocks b
 plan --set calibration.propagate=reference
 says "propagate  reference: a block is calibrated on what the floating-point blocks before it give"
 
-head -c 100000 data/text/calibration.txt >"$scratch/more.txt"
+head -n 300 data/text/calibration.txt >"$scratch/more.txt"
 plan --calib data/text/calibration.txt --calib "$scratch/more.txt"
 says "warning    unused calibration data: none of the 8 samples is taken from $scratch/more.txt"
 plan --set "calibration.data=[{path: data/text/calibration.txt}, {path: $scratch/more.txt, samples: 1}]"

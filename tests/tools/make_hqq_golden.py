@@ -47,9 +47,9 @@ cases = [dict(solve(group(kind, length), bits, p, 20), kind=kind)
 
 HQQLinear.set_backend(HQQBackend.PYTORCH)
 tensors, facts = {}, []
-for bits in (8, 4, 3, 2, 1):
+for bits in (8, 6, 5, 4, 3, 2, 1):
     for axis in (1, 0):
-        linear = torch.nn.Linear(64, 48, bias=False)
+        linear = torch.nn.Linear(32, 48, bias=False)
         config = BaseQuantizeConfig(nbits=bits, group_size=16, axis=axis)
         layer = HQQLinear(linear, config, compute_dtype=torch.float16, device="cpu", del_orig=False)
         name = f"b{bits}_axis{axis}"

@@ -135,7 +135,7 @@ json run(const Options& options) {
 }  // namespace lathe::bench
 
 int main(int argc, char** argv) {
-  lathe::map_large_blocks();  // as the program
+  lathe::map_large_blocks();                      // as the program
   std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // minutes lie between lines: show each at once
   try {
     const auto options = lathe::bench::parse({argv, static_cast<size_t>(argc)});

@@ -88,6 +88,16 @@ TEST(AwqFold, TakesTheBestOfItsGrid) {
   EXPECT_NEAR(coarse.ratio * 5, std::round(coarse.ratio * 5), 1e-9);
 }
 
+TEST(AwqFold, RefiningFindsABetterExponentBesideTheGrids) {
+  const Mlp mlp;
+  const FoldDecision coarse = awq({{"grid", int64_t{4}}})->fold(kNormEdge, mlp.problem);
+  const FoldDecision fine = awq({{"grid", int64_t{4}}, {"refine", int64_t{8}}})->fold(kNormEdge, mlp.problem);
+  EXPECT_LT(fine.loss_after, coarse.loss_after);
+  EXPECT_LT(std::abs(fine.ratio - coarse.ratio), 0.25);
+  EXPECT_NE(fine.ratio, coarse.ratio);
+  EXPECT_NEAR(fine.loss_after / mlp.direct_loss(fine.scales), 1, 1e-4);
+}
+
 TEST(AwqFold, ScalesFollowTheirFormula) {
   const Mlp mlp;
   for (const bool duo : {true, false}) {

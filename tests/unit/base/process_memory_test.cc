@@ -9,12 +9,12 @@
 namespace lathe {
 namespace {
 
-constexpr size_t kBlock = 4 << 20;
-constexpr int kBlocks = 8;
+constexpr size_t kBlock = kMappedBytes + (1 << 20);
+constexpr int kBlocks = 4;
 
 TEST(ProcessMemory, FreedBlocksDontStayResidentBetweenLivingOnes) {
   map_large_blocks();
-  std::make_unique<char[]>(4 * kBlock);  // when freed, it would raise glibc's own bound to 16 MiB
+  std::make_unique<char[]>(31 << 20).reset();  // when freed, it would raise glibc's own bound above kBlock
   std::vector<std::unique_ptr<char[]>> large, small;
   for (int i = 0; i < kBlocks; ++i) {
     large.push_back(std::make_unique<char[]>(kBlock));  // zeroed: resident

@@ -16,7 +16,8 @@ using testing::IsEmpty;
 
 /// A model's graph with the tensors of its checkpoint.
 struct Model {
-  explicit Model(const std::string& family) : graph(graph_of(family_config(family))) {
+  explicit Model(const std::string& family) : Model(graph_of(family_config(family))) {}
+  explicit Model(ModelGraph of) : graph(std::move(of)) {
     for (const auto& [name, shape] : graph.expected_tensors()) tensors[name] = {DType::F16, shape};
   }
   ModelGraph graph;
@@ -95,6 +96,45 @@ TEST(Plan, GatesAreRefused) {
     EXPECT_THAT(refusal("qwen2_moe", rule),
                 AllOf(HasSubstr(gate), HasSubstr("neither by transformers nor by vLLM")));
   }
+}
+
+TEST(Plan, ATransformThatCanMoveNoScaleIsRefused) {
+  const Model clipped(
+      graph_of(with(family_config("olmoe"), {{"clip_qkv", 0.5}})));  // no edge leads to o_proj
+  const std::string rules =
+      "ignore: [lm_head]\nrules: [{targets: [o_proj], scheme: {bits: 4, group_size: 8}}]\n";
+  EXPECT_NO_THROW(plan_of(clipped, rules));
+  EXPECT_THAT(user_error_of([&] { plan_of(clipped, "transforms: [{awq: {}}]\n" + rules); }),
+              AllOf(HasSubstr("no scale can move into any of the linears"), HasSubstr("'awq'")));
+  EXPECT_NO_THROW(plan_of(Model("llama"), "transforms: [{awq: {}}]\n" + rules));
+}
+
+constexpr const char* kInt8 = "rules: [{scheme: {bits: 8, group_size: -1}, activations: ";
+
+TEST(Plan, CarriesActivationsAndSaysSo) {
+  const Model model("llama");
+  const std::string text = std::string("ignore: [lm_head]\n") + kInt8 + "{dynamic: false, observer: mse}}]\n";
+  const Plan plan = plan_of(model, text);
+  for (const PlannedLinear& linear : plan.quantized()) {
+    ASSERT_TRUE(linear.activations);
+    EXPECT_EQ(linear.activations->per, ActivationScheme::Per::tensor);
+  }
+  EXPECT_THAT(describe_plan(plan, recipe_of(text), model.graph),
+              HasSubstr("int8 sym channel, input int8 sym static per tensor (mse)"));
+}
+
+TEST(Plan, LinearsThatAreFusedNeedOneGridOfInputs) {
+  const std::string both =
+      "ignore: [lm_head]\nrules: [{targets: [q_proj], scheme: {bits: 8, group_size: -1}, "
+      "activations: {}}, {scheme: {bits: 8, group_size: -1}}]\n";
+  EXPECT_THAT(refusal("llama", both),
+              AllOf(HasSubstr("int8 sym channel, input int8 sym dynamic per token"), HasSubstr("fused")));
+}
+
+TEST(Plan, WarnsOfExpertsWithQuantisedActivations) {
+  const std::string text = std::string("ignore: [lm_head]\n") + kInt8 + "{}}]\n";
+  EXPECT_THAT(plan_of(Model("mixtral"), text).warnings, ElementsAre(HasSubstr("quantised activations")));
+  EXPECT_THAT(plan_of(Model("llama"), text).warnings, IsEmpty());
 }
 
 }  // namespace

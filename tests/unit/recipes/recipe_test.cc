@@ -92,6 +92,25 @@ TEST(Recipe, AWordMayStandForANumber) {
   EXPECT_EQ(again.to_json(), recipe.to_json());
 }
 
+TEST(Recipe, ActivationsHaveDefaultsThatFitTogether) {
+  const auto read = [](const std::string& keys) {
+    const Recipe recipe = parse("rules: [{activations: " + keys + "}]");
+    EXPECT_EQ(parse(recipe.to_json().dump()).to_json(), recipe.to_json());
+    return recipe.rules[0].activations;
+  };
+  using Per = ActivationScheme::Per;
+  EXPECT_FALSE(parse("rules: [{}]").rules[0].activations);
+  EXPECT_FALSE(read("null"));
+  EXPECT_EQ(read("{}")->scheme, ActivationScheme{});
+  EXPECT_EQ(read("{type: int, bits: 8, dynamic: true, per: token, symmetric: false}")->scheme,
+            (ActivationScheme{"int", 8, true, Per::token, false}));
+  EXPECT_EQ(read("{dynamic: false}")->scheme, (ActivationScheme{"int", 8, false, Per::tensor, true}));
+  EXPECT_EQ(read("{dynamic: false}")->observer, ObserverChoice{});
+  EXPECT_EQ(read("{dynamic: false, observer: kl}")->observer.method, ActivationObserver::kl);
+  EXPECT_EQ(read("{dynamic: false, observer: percentile, percentile: 99.5}")->observer,
+            (ObserverChoice{ActivationObserver::percentile, 99.5}));
+}
+
 TEST(Recipe, OnlyRulesAreNeeded) {
   const Recipe recipe = parse("rules: [{}]");
   EXPECT_TRUE(recipe.model.empty());
@@ -214,7 +233,7 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
     "transforms": [],
     "rules": [{"targets": ["linear"], "scheme": {"type": "int", "bits": 4, "group_size": 128, "symmetric": true,
                "zero_point": "integer", "axis": 1},
-               "solver": {"rtn": {}}}],
+               "activations": null, "solver": {"rtn": {}}}],
     "ignore": ["lm_head"],
     "evaluate": null,
     "limits": {"ram": null, "vram": null, "disk": null}})"));

@@ -88,15 +88,15 @@ TEST_F(DataWarnings, LongTextsAreComparedByTheirStartAndLength) {
 }
 
 TEST_F(DataWarnings, SourcesThatGiveNothing) {
-  const std::string text = words(300, "word");
-  std::vector<DataSource> sources = {file("a.txt", text), file("b.txt", text), file("c.txt", text)};
+  const std::string a = words(300, "word"), b = words(300, "other"), c = words(300, "third");
+  std::vector<DataSource> sources = {file("a.txt", a), file("b.txt", b), file("c.txt", c)};
   const auto build = [&](int64_t samples) {
     return build_calibration_set(sources, {.samples = samples, .seq_len = 1000}, encoder_);
   };
   EXPECT_THAT(warnings(build(1)),
               ElementsAre(AllOf(HasSubstr("unused calibration data: none of the 1 samples is taken from "),
                                 HasSubstr("b.txt and 1 more; raise calibration.samples"))));
-  const auto all = static_cast<int64_t>(3 * text.size() / 1000);
+  const auto all = static_cast<int64_t>((a.size() + b.size() + c.size()) / 1000);
   EXPECT_THAT(warnings(build(all)), IsEmpty());
   sources[0].weight = sources[1].weight = 1000;  // c: weight 1, less than a sample
   EXPECT_THAT(warnings(build(2)),

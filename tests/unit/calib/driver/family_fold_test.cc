@@ -1,6 +1,6 @@
 // apply_fold() through every edge of every family: norms that are 1 + w, rows of fused weights, experts.
 #include "calib/driver/fold.h"
-#include "lib/kernels/group_quant.h"
+#include "tests/unit/calib/driver/rounded_weight.h"
 #include "tests/unit/model/test_model.h"
 
 namespace lathe {
@@ -87,14 +87,7 @@ TEST(FamilyFold, SolvedProducersKeepTheirCodes) {
     const auto& linears = model.block().linears;
     const Linear& producer = *std::ranges::find(linears, edge.producer, &Linear::name);
     const Scheme scheme{.type = "int", .bits = 8, .group_size = 8, .symmetric = true};
-    const at::Tensor w = model.weights.weight(producer);
-    const auto params = kernels::group_params(kernels::group_min_max(w, scheme), scheme, DType::F16);
-    QuantizedTensor q{.scheme = scheme,
-                      .scale_dtype = DType::F16,
-                      .codes = kernels::group_encode(w, params, scheme),
-                      .scales = params.scales,
-                      .zero_points = params.zero_points};
-    model.weights.set_weight(producer, q.dequantize());
+    QuantizedTensor q = testing::round_weight(model.weights, producer, scheme);
     const at::Tensor hidden = random_hidden(2, 9), before = model.run(hidden), codes = q.codes.clone();
     const at::Tensor row_scales = q.scales.clone();
     BlockState state = state_of(model, DType::F32);

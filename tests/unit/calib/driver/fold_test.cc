@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include "lib/kernels/group_quant.h"
+#include "tests/unit/calib/driver/rounded_weight.h"
 #include "tests/unit/calib/driver/tiny_model.h"
 
 namespace lathe {
@@ -50,15 +50,7 @@ class FoldTest : public ::testing::Test {
     for (const Linear& linear : block_.linears) {
       if (linear.name != name) continue;
       const Scheme scheme{.type = "int", .bits = 4, .group_size = 32, .symmetric = false};
-      const at::Tensor w = weights_.weight(linear);
-      const auto params = kernels::group_params(kernels::group_min_max(w, scheme), scheme, DType::F16);
-      QuantizedTensor q{.scheme = scheme,
-                        .scale_dtype = DType::F16,
-                        .codes = kernels::group_encode(w, params, scheme),
-                        .scales = params.scales,
-                        .zero_points = params.zero_points};
-      weights_.set_weight(linear, q.dequantize());
-      return q;
+      return testing::round_weight(weights_, linear, scheme);
     }
     throw std::logic_error("no linear " + name);
   }

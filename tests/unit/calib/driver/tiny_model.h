@@ -17,7 +17,12 @@ class MemoryWeights : public WeightSource {
  public:
   bool contains(const std::string& name) const override { return tensors.contains(name); }
   at::Tensor load(const std::string& name) const override { return tensors.at(name).clone(); }
+  std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override {
+    const auto found = inputs.find(linear);
+    return found == inputs.end() ? std::nullopt : std::optional(found->second);
+  }
   std::map<std::string, at::Tensor> tensors;
+  std::map<std::string, InputQuantizer> inputs;  // by linear
 };
 
 /// GQA 4/2, biases on q/k/v, F32, so that rounding of folded norms doesn't hide errors of the fold itself.
@@ -124,6 +129,7 @@ inline MemoryWeights finished_model(const MemoryWeights& weights, const std::vec
   for (const BlockOutcome& outcome : outcomes) {
     for (const LinearOutcome& linear : outcome.linears) {
       finished.tensors[linear.linear->name + ".weight"] = linear.quantized.dequantize();
+      if (linear.quantized.input) finished.inputs[linear.linear->name] = *linear.quantized.input;
     }
     for (const auto& [name, tensor] : outcome.changed) finished.tensors[name] = tensor;
   }

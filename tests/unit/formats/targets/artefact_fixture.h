@@ -92,7 +92,9 @@ struct Artefact {
   }
 
   /// Quantises each block's linears for which `scheme_of` has a scheme.
-  void pack(const std::function<std::optional<Scheme>(const Linear&)>& scheme_of) {
+  /// `input_of`: the quantiser of its input; may be empty.
+  void pack(const std::function<std::optional<Scheme>(const Linear&)>& scheme_of,
+            const std::function<std::optional<InputQuantizer>(const Linear&)>& input_of = {}) {
     const Target& target = find_target("compressed-tensors");
     std::vector<PlannedLinear> planned;
     std::vector<std::string> ignored;
@@ -103,9 +105,12 @@ struct Artefact {
           ignored.push_back(linear.name);
           continue;
         }
+        const std::optional<InputQuantizer> input = input_of ? input_of(linear) : std::nullopt;
         planned.push_back({linear.name, linear.out, linear.in, *scheme, DType::F16});
+        if (input) planned.back().activations = input->scheme;
         const at::Tensor weight = tensors.at(linear.name + ".weight").to(at::kFloat);
         quantized[linear.name] = round_to_nearest(weight, *scheme, DType::F16);
+        quantized[linear.name].input = input;
         tensors.erase(linear.name + ".weight");
         for (const auto& [name, tensor] : target.pack(linear.name, quantized.at(linear.name)))
           tensors[name] = tensor;

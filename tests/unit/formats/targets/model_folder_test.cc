@@ -301,11 +301,12 @@ TEST(ModelFolder, StrangeConfigsAreRefused) {
   };
   expect_refusals({
       {"method", top("quant_method", "gptq"),
-       "quant_method: expected compressed-tensors (format pack-quantized), found 'gptq'"},
+       "quant_method: expected compressed-tensors, hqq or spqr, found 'gptq'"},
       {"no method", [](Artefact& a) { a.config["quantization_config"].erase("quant_method"); },
        "expected an object with the key 'quant_method'"},
       {"format", top("format", "nvfp4-pack-quantized"),
-       "quantization_config.format: expected pack-quantized, found 'nvfp4-pack-quantized'"},
+       "quantization_config.format: expected pack-quantized or int-quantized or mixed-precision, found "
+       "'nvfp4-pack-quantized'"},
       {"status", top("quantization_status", "frozen"),
        "quantization_status: expected compressed, found 'frozen'"},
       {"kv cache", top("kv_cache_scheme", {{"num_bits", 8}}),
@@ -320,7 +321,7 @@ TEST(ModelFolder, StrangeConfigsAreRefused) {
       {"no groups", [](Artefact& a) { a.config["quantization_config"].erase("config_groups"); },
        "missing key 'config_groups'"},
       {"activations", group("input_activations", {{"num_bits", 8}}),
-       "group_0.input_activations: expected null (quantising activations is not supported)"},
+       "group_0.input_activations: expected null (activations are not quantised in this format)"},
       {"group format", group("format", "int-quantized"), "group_0.format: expected pack-quantized, found"},
       {"bad regex", group("targets", {"re:(["}), "group_0.targets: bad regular expression"},
       {"weights null", group("weights", nullptr), "group_0.weights: expected an object, found 'null'"},

@@ -1,0 +1,37 @@
+#include "algorithms/hessian.h"
+
+#include <ATen/ATen.h>
+
+#include "lib/base/error.h"
+
+namespace lathe {
+
+Hessian::Hessian(const std::string& linear, const at::Tensor& gram, double damping)
+    : gram_(gram), diagonal_(gram.diagonal().clone()), damping_(damping) {
+  if (!at::isfinite(gram).all().item<bool>()) {
+    user_error("{}: the Gram matrix of its input holds a NaN or an infinity; no Hessian can be made of it",
+               linear);
+  }
+  dead_ = diagonal_ <= 0;
+  dead_count_ = dead_.sum().item<int64_t>();
+  if (dead_count_ > 0) revive();
+}
+
+const DampedFactor& Hessian::factor(int64_t key, const at::Tensor& order) {
+  const auto found = factors_.find(key);
+  if (found != factors_.end()) return found->second;
+  const at::Tensor permuted = gram_.index_select(0, order).index_select(1, order);
+  return factors_.emplace(key, damped_inverse_factor(permuted, damping_)).first->second;
+}
+
+void Hessian::revive() {
+  const at::Tensor live = diagonal_.masked_fill(dead_, 0);
+  const int64_t count = diagonal_.numel() - dead_count_;
+  const double mean = count == 0 ? 1 : live.sum(at::kDouble).item<double>() / static_cast<double>(count);
+  diagonal_ = live.masked_fill_(dead_, mean);
+  gram_ = gram_.clone();
+  gram_.masked_fill_(dead_.unsqueeze(0).logical_or(dead_.unsqueeze(1)), 0);
+  gram_.diagonal().copy_(diagonal_);
+}
+
+}  // namespace lathe

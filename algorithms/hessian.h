@@ -1,0 +1,37 @@
+// The Hessian of one linear input as error feedback needs it (GPTQ, SpQR): channels without signal taken care
+// of, and the factor of its inverse for an order of the columns.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <string>
+
+#include "algorithms/inverse_factor.h"
+
+namespace lathe {
+
+class Hessian {
+ public:
+  /// gram: Float [in, in], symmetric. A channel that never carried a signal (diag(H) <= 0) gets the others'
+  /// mean as its diagonal, and no correlation. UserError naming `linear` where it is not finite.
+  Hessian(const std::string& linear, const at::Tensor& gram, double damping);
+
+  int64_t dead_count() const { return dead_count_; }
+  const at::Tensor& dead() const { return dead_; }  // Bool [in]
+  /// Float [in], > 0.
+  const at::Tensor& diagonal() const { return diagonal_; }
+
+  /// The factor for columns in this order (Long [in]); orders of one key are the same.
+  const DampedFactor& factor(int64_t key, const at::Tensor& order);
+
+ private:
+  void revive();
+
+  at::Tensor gram_, diagonal_, dead_;
+  double damping_;
+  int64_t dead_count_ = 0;
+  std::map<int64_t, DampedFactor> factors_;
+};
+
+}  // namespace lathe

@@ -1,0 +1,349 @@
+// SpQR: a sparse-quantised representation (Dettmers et al., arXiv 2306.03078).
+//
+// Problem. At 3 to 4 bits, a few weights cost most of the layer's output error: those that stretch their
+// group's grid, and those whose error the columns after them can't make up for. Short groups (16) give finer
+// grids, but their scales and zeros would cost two bits a weight.
+//
+// Method. Weights keep 16 bits where it pays (outliers, in compressed rows), scales and zeros are themselves
+// codes of 3 bits, 16 rows sharing one grid (section 4.2, "bilevel quantization"), and the rest is rounded
+// with GPTQ's error feedback (gptq.cc). Algorithm 1, for each group of columns when its first one is reached:
+//
+//     outliers:        for each weight, fit the group's grid without it; it is an outlier where the error of
+//                      the others, (W_j - Q_j)^2 / U_jj^2 summed, falls by more than tau (section 4.1:
+//                      leave-one-out; e^2 / U_jj^2 is the loss that remains when all later columns make up
+//                      for an error e, U the upper Cholesky factor of H^-1)
+//     fit_statistics:  fit the grid to the others, s = (max - min) / (2^b - 1), z = -min / s, a real number;
+//                      round s and z of 16 rows to a grid of their own
+//     columns:         Q_j = quant(W_j); E_j = (W_j - Q_j) / U_jj, 0 for outliers; W_k -= E_j U_jk for k > j
+//
+// Columns are taken by falling diag(H) (act_order), and groups are what is rounded one after the other
+// (QuantizedTensor::group_index; the format stores a permutation of the inputs).
+//
+// Which weights are kept (`outliers`):
+//   - leave_one_out: those that the algorithm above marks;
+//   - refined: the paper's code. Grids are fitted without the marked weights, and then every weight whose
+//     error on its grid loses more than tau is kept: a marked one that the grid serves well costs nothing,
+//     and one that feedback has pushed off the grid is found;
+//   - error: the same with grids that span all weights (simplified_outliers in the paper's code).
+// tau is given as a share of weights (`density`: for each linear from the quantile of the leave-one-out gains
+// before anything is rounded, bisected until a sample of rows keeps the share to a tenth), or as in the
+// paper's code in parts of mean_j(var(W_j) / U_jj^2) (`threshold`).
+//
+// What differs from the paper and its code:
+//   - leaving out a weight changes a grid only where it is the least or the largest of its group: three fits
+//     a group instead of one a weight;
+//   - ranges reach to 0 (the paper's fit_statistics sets outliers to 0, so that they do in groups that have
+//     one; its code fills in the others' mean): a zero then never leaves the grid, where it would spoil those
+//     of 15 other rows. Constant and empty groups come out exact; the paper's code gives them the range
+//     [-1, 1];
+//   - the second level is computed in FP16, as the consumer computes it, before codes are chosen;
+//   - an outlier's value is what its code's value lacks of the weight, for the consumer adds it. The paper's
+//     code stores the weight itself beside the code nearest to 0, whose value isn't 0 where the zero is no
+//     integer;
+//   - grids see all updates of earlier groups, damping climbs a ladder, dead columns are GPTQ's (hessian.h).
+//
+// Cost. GPTQ's (2/3 n^3 + r n^2), and 4 roundings of each weight for the marks, as many again for the
+// density's quantile. Outliers cost 32 bits each and 32 a row.
+//
+// Numerics. FP32; spqr_reference.h is algorithm 1 in FP64, line by line. NaN and infinite weights are
+// refused.
+#include "algorithms/spqr.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "algorithms/column_order.h"
+#include "algorithms/hessian.h"
+#include "algorithms/spqr_columns.h"
+#include "lib/base/error.h"
+#include "lib/kernels/device/spqr_group.cuh"
+
+namespace lathe {
+namespace {
+
+struct SpqrOptions {
+  OutlierRule rule;
+  bool by_density;
+  double density, threshold, damping;
+  ActOrder order;
+  int64_t block_size;
+};
+
+OutlierRule rule_of(const std::string& word) {
+  if (word == "leave_one_out") return OutlierRule::leave_one_out;
+  return word == "error" ? OutlierRule::error : OutlierRule::refined;
+}
+
+void check_linear(const LinearProblem& linear, const InputStats& stats) {
+  LATHE_ASSERT(stats.gram.defined() && stats.gram.size(0) == linear.weight.size(1),
+               "{}: SpQR got no Gram matrix of its input", linear.name);
+  if (const auto problem = linear.scheme.problem(linear.weight.size(0), linear.weight.size(1))) {
+    user_error("{}: {}", linear.name, *problem);
+  }
+  if (linear.weight.size(0) % linear.scheme.scale_grid->rows != 0) {
+    user_error("{}: scale_group {} does not divide its {} rows; use a divisor, or add it to `ignore`",
+               linear.name, linear.scheme.scale_grid->rows, linear.weight.size(0));
+  }
+  const at::Tensor bad = at::isfinite(linear.weight).logical_not_();
+  if (!bad.any().item<bool>()) return;
+  const at::Tensor first = bad.nonzero()[0].cpu();
+  user_error("{}: row {}, column {} of the weight is a NaN or an infinity; the checkpoint is damaged",
+             linear.name, first[0].item<int64_t>(), first[1].item<int64_t>());
+}
+
+/// Linears of one input and one scheme, rounded as one matrix.
+class SpqrStack {
+ public:
+  SpqrStack(std::vector<const LinearProblem*> linears, Hessian& hessian, const SpqrOptions& options)
+      : linears_(std::move(linears)),
+        hessian_(hessian),
+        options_(options),
+        scheme_(linears_.front()->scheme),
+        order_(column_order(options.order, hessian.diagonal(), scheme_.group_size)),
+        factor_(hessian.factor(0, order_)) {}
+
+  std::vector<SolveResult> solve() {
+    std::vector<at::Tensor> weights, thresholds;
+    for (const LinearProblem* linear : linears_) {
+      weights.push_back(permuted(*linear));
+      thresholds.push_back(
+          at::full({linear->weight.size(0)}, threshold(weights.back()), linear->weight.options()));
+    }
+    return results(spqr_columns(problem(at::cat(weights), at::cat(thresholds))));
+  }
+
+ private:
+  SpqrProblem problem(const at::Tensor& weight, const at::Tensor& thresholds) const {
+    return {.weight = weight.contiguous(),
+            .factor = factor_.upper,
+            .scheme = scheme_,
+            .rule = options_.rule,
+            .thresholds = thresholds,
+            .block_size = options_.block_size};
+  }
+
+  at::Tensor permuted(const LinearProblem& linear) const {
+    at::Tensor weight = linear.weight.index_select(1, order_);
+    if (hessian_.dead_count() > 0) weight.masked_fill_(hessian_.dead().index_select(0, order_), 0);
+    return weight;
+  }
+
+  double threshold(const at::Tensor& weight) const {
+    if (!options_.by_density) return options_.threshold * spqr_loss_scale(weight, factor_.upper);
+    if (options_.density == 0) return HUGE_VAL;
+    const double start =
+        spqr_threshold_of(spqr_sensitivities(weight, factor_.upper, scheme_), options_.density);
+    return threshold_for_density(weight, start);
+  }
+
+  /// Bisects for the threshold on a sample of rows, in ratios, from where the leave-one-out gains before any
+  /// rounding put it.
+  double threshold_for_density(const at::Tensor& weight, double threshold) const {
+    double low = 0, high = HUGE_VAL, best = threshold, best_off = HUGE_VAL;
+    for (int step = 0; step < kDensitySteps && std::isfinite(threshold) && threshold > 0; ++step) {
+      const double kept = sampled_density(weight, threshold), off = std::abs(kept / options_.density - 1);
+      if (off < best_off) best = threshold, best_off = off;
+      if (off <= kDensityTolerance) break;
+      (kept > options_.density ? low : high) = threshold;
+      if (low > 0 && std::isfinite(high)) {
+        threshold = std::sqrt(low * high);
+      } else {
+        threshold = low > 0 ? 2 * low : high / 2;
+      }
+    }
+    return best;
+  }
+
+  /// The share of outliers at a threshold, of blocks of rows spread over the weight.
+  double sampled_density(const at::Tensor& weight, double threshold) const {
+    const int64_t block = scheme_.scale_grid->rows, blocks = weight.size(0) / block;
+    const int64_t step = std::max<int64_t>(blocks / kSampledBlocks, 1);
+    const at::Tensor some =
+        weight.view({blocks, block, -1}).slice(0, step / 2, blocks, step).reshape({-1, weight.size(1)});
+    const SpqrColumns rounded =
+        spqr_columns(problem(some.clone(), at::full({some.size(0)}, threshold, some.options())));
+    return rounded.kept.ne(0).sum().item<double>() / static_cast<double>(some.numel());
+  }
+
+  std::vector<std::string> events(const LinearProblem& linear) const {
+    std::vector<std::string> events = factor_.events;
+    if (hessian_.dead_count() > 0) {
+      events.push_back(fmt::format(
+          "{} of {} input channels carried no signal in the calibration data: their weights became 0",
+          hessian_.dead_count(), order_.numel()));
+    }
+    if (linear.range)
+      events.emplace_back("the range that a transform offered was not used: SpQR fits its own grids");
+    return events;
+  }
+
+  void check(const SpqrColumns& rounded) const {
+    const at::Tensor sound = at::isfinite(rounded.loss)
+                                 .logical_and(at::isfinite(rounded.scales).all(1))
+                                 .logical_and(at::isfinite(rounded.zeros).all(1))
+                                 .logical_and(rounded.kept.abs().amax(1) < kLargestHalf)
+                                 .cpu();
+    if (sound.all().item<bool>()) return;
+    int64_t row = sound.logical_not().nonzero()[0].item<int64_t>();
+    for (const LinearProblem* linear : linears_) {
+      if (row < linear->weight.size(0)) {
+        user_error(
+            "{}: row {}: weights up to {:g} need scales or outliers beyond FP16, in which SpQR stores both; "
+            "leave "
+            "this linear out with `ignore`, or use another solver for it",
+            linear->name, row, linear->weight[row].abs().max().item<float>());
+      }
+      row -= linear->weight.size(0);
+    }
+  }
+
+  std::vector<SolveResult> results(const SpqrColumns& rounded) const {
+    check(rounded);
+    const at::Tensor place = inverse_order(order_);
+    std::vector<SolveResult> results;
+    int64_t row = 0;
+    for (const LinearProblem* linear : linears_) {
+      const int64_t end = row + linear->weight.size(0), block = scheme_.scale_grid->rows;
+      const auto rows = [&](const at::Tensor& all) { return all.slice(0, row, end).clone(); };
+      const auto blocks = [&](const at::Tensor& all) {
+        return all.slice(0, row / block, end / block).clone();
+      };
+      SolveResult result{QuantizedTensor{scheme_, DType::F16, {}, {}, {}}, events(*linear)};
+      QuantizedTensor& tensor = result.quantized;
+      tensor.codes =
+          (rows(rounded.codes).index_select(1, place).to(at::kShort) + scheme_.qmin()).to(at::kChar);
+      tensor.scales = rows(rounded.scales);
+      tensor.zero_points = rows(rounded.zeros).add_(scheme_.qmin());
+      const SecondLevel& level = rounded.level;
+      tensor.second_level = {rows(level.scale_codes),   rows(level.zero_codes),    blocks(level.scale_scales),
+                             blocks(level.scale_zeros), blocks(level.zero_scales), blocks(level.zero_zeros)};
+      tensor.outliers = outliers_of(rows(rounded.kept).index_select(1, place));
+      if (regrouped()) tensor.group_index = place.div(scheme_.group_size, "floor").to(at::kInt);
+      results.push_back(std::move(result));
+      row = end;
+    }
+    return results;
+  }
+
+  /// Are groups other columns than neighbours?
+  bool regrouped() const {
+    const at::Tensor group = order_.div(scheme_.group_size, "floor");
+    return !group.slice(0, 1).ge(group.slice(0, 0, -1)).all().item<bool>();
+  }
+
+  static constexpr int64_t kSampledBlocks = 8;
+  static constexpr int kDensitySteps = 8;
+  static constexpr double kDensityTolerance = 0.1;
+  static constexpr float kLargestHalf = 65504;
+
+  std::vector<const LinearProblem*> linears_;
+  Hessian& hessian_;
+  const SpqrOptions& options_;
+  Scheme scheme_;
+  at::Tensor order_;
+  const DampedFactor& factor_;
+};
+
+class Spqr final : public Solver {
+ public:
+  explicit Spqr(const Options& options)
+      : options_{.rule = rule_of(options.word("outliers")),
+                 .by_density = options.word("select") == "density",
+                 .density = options.number("density"),
+                 .threshold = options.number("threshold"),
+                 .damping = options.number("damping"),
+                 .order = options.word("act_order") == "desc" ? ActOrder::desc : ActOrder::none,
+                 .block_size = options.integer("block_size")} {}
+
+  StatSet needs() const override { return {.gram = true}; }
+
+  bool reorders_groups(const Scheme&) const override { return options_.order != ActOrder::none; }
+
+  std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
+    const std::vector<LinearProblem>& linears = problem.linears;
+    for (const LinearProblem& linear : linears) check_linear(linear, *problem.stats);
+    Hessian hessian(linears.front().name, problem.stats->gram, options_.damping);
+    std::vector<SolveResult> results(linears.size());
+    std::vector<bool> done(linears.size(), false);
+    for (size_t first = 0; first < linears.size(); ++first) {
+      std::vector<size_t> members;
+      for (size_t k = first; k < linears.size(); ++k) {
+        if (done[k] || linears[k].scheme != linears[first].scheme) continue;
+        members.push_back(k);
+        done[k] = true;
+      }
+      if (members.empty()) continue;
+      std::vector<const LinearProblem*> stack;
+      for (const size_t k : members) stack.push_back(&linears[k]);
+      std::vector<SolveResult> found = SpqrStack(std::move(stack), hessian, options_).solve();
+      for (size_t i = 0; i < members.size(); ++i) results[members[i]] = std::move(found[i]);
+    }
+    return results;
+  }
+
+ private:
+  SpqrOptions options_;
+};
+
+}  // namespace
+
+std::optional<std::string> spqr_refuses(const Scheme& scheme) {
+  if (!scheme.scale_grid || scheme.symmetric) {
+    return "its scales and zero points are codes themselves; give the scheme `scale_bits` (3) and "
+           "`symmetric: false`";
+  }
+  if (scheme.bits < 2) return "bits 1: expected 2 to 8";
+  if (scheme.group_size < 1 || scheme.group_size > device::kSpqrColumns) {
+    return fmt::format("group_size {}: expected 8 to {}", scheme.group_size, device::kSpqrColumns);
+  }
+  return std::nullopt;
+}
+
+const std::vector<OptionSpec>& spqr_options() {
+  static const std::vector<OptionSpec> options = {
+      {"outliers",
+       std::string("refined"),
+       "which weights are kept: those whose leaving out helps their group's grid (leave_one_out, the paper), "
+       "those "
+       "that lose most on grids fitted without these (refined, the paper's code), or on grids fitted to all "
+       "(error)",
+       0,
+       0,
+       {"leave_one_out", "refined", "error"}},
+      {"select",
+       std::string("density"),
+       "how many: a share of each linear's weights, or all that lose more than a threshold",
+       0,
+       0,
+       {"density", "threshold"}},
+      {"density",
+       0.004,
+       "select density: about this share of each linear's weights",
+       0,
+       0.1,
+       {},
+       {"select", "density"}},
+      {"threshold",
+       0.2,
+       "select threshold: the paper's tau, in parts of the loss of setting a weight to its column's mean",
+       1e-4,
+       1e4,
+       {},
+       {"select", "threshold"}},
+      {"act_order",
+       std::string("desc"),
+       "the order in which columns are grouped and rounded: as they stand, or by falling diag(H)",
+       0,
+       0,
+       {"none", "desc"}},
+      {"damping", 0.05, "added to the Hessian's diagonal, in parts of its mean", 0, 10, {}},
+      {"block_size", int64_t{128}, "columns between two updates of all later ones", 1, 65536, {}},
+  };
+  return options;
+}
+
+std::unique_ptr<Solver> make_spqr(const Options& options) { return std::make_unique<Spqr>(options); }
+
+}  // namespace lathe

@@ -1,0 +1,43 @@
+// SpQR's rounding of a matrix, group by group and column by column, given a factor of the inverse Hessian:
+// the part of spqr.cc that takes the time.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "algorithms/spqr_options.h"
+#include "lib/numeric/quantized_tensor.h"
+
+namespace lathe {
+
+/// Columns stand in the order in which they are rounded.
+struct SpqrProblem {
+  at::Tensor weight;  // Float or Double [rows, in], contiguous; used up
+  at::Tensor factor;  // U of weight's type [in, in], upper triangular: H^-1 = U^T U
+  Scheme scheme;      // its groups of at most 128 columns
+  OutlierRule rule = OutlierRule::refined;
+  at::Tensor thresholds;     // of weight's type [rows], on the loss that keeping a weight saves
+  int64_t block_size = 128;  // columns between two updates of all later ones
+};
+
+struct SpqrColumns {
+  at::Tensor codes;          // Byte [rows, in], 0 .. 2^bits - 1
+  at::Tensor kept;           // [rows, in]: what the code's value lacks of a weight that is kept, else 0
+  at::Tensor scales, zeros;  // Float [rows, groups]
+  SecondLevel level;
+  at::Tensor loss;  // Double [rows]: each row's d H d^T, but for the rounding of what is kept to FP16
+};
+
+/// Deterministic, whatever the number of threads; block_size changes results by rounding only.
+SpqrColumns spqr_columns(SpqrProblem problem);
+
+/// The leave-one-out gain of every weight as it stands before any is rounded, [rows, in].
+at::Tensor spqr_sensitivities(const at::Tensor& weight, const at::Tensor& factor, const Scheme& scheme);
+
+/// What a relative threshold is relative to: the mean over columns of var(W_j) / U_jj^2, the loss of setting
+/// a weight to its mean.
+double spqr_loss_scale(const at::Tensor& weight, const at::Tensor& factor);
+
+/// The threshold that a share of the weights lies above. density: above 0.
+double spqr_threshold_of(const at::Tensor& sensitivities, double density);
+
+}  // namespace lathe

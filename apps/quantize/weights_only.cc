@@ -1,0 +1,259 @@
+#include "apps/quantize/weights_only.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "apps/quantize/artifact.h"
+#include "apps/quantize/evaluation.h"
+#include "apps/quantize/job.h"
+#include "apps/quantize/manifest.h"
+#include "apps/quantize/memory.h"
+#include "apps/quantize/progress.h"
+#include "apps/quantize/read_back.h"
+#include "apps/quantize/reporting.h"
+#include "apps/quantize/request_checks.h"
+#include "apps/quantize/run_text.h"
+#include "calib/data/data_warnings.h"
+#include "formats/safetensors/json_text.h"
+#include "lib/base/cancel.h"
+#include "lib/base/clock.h"
+#include "lib/base/error.h"
+#include "lib/base/file.h"
+#include "lib/base/strings.h"
+#include "lib/model/compute_dtype.h"
+#include "lib/model/weights_graph.h"
+#include "lib/tensor/device.h"
+#include "recipes/plan.h"
+
+namespace lathe {
+namespace {
+
+constexpr size_t kNamedShapes = 3;
+
+std::string model_type_of(const Checkpoint& checkpoint) {
+  const auto type = checkpoint.config().find("model_type");
+  return type != checkpoint.config().end() && type->is_string() ? type->get<std::string>() : "unknown";
+}
+
+/// What needs statistics of activations; empty where nothing does.
+std::string needs_data(const Recipe& recipe) {
+  const Algorithms algorithms = make_algorithms(recipe);
+  // A transform moves scales between linears, which only a model that is known can tell.
+  if (!recipe.transforms.empty()) return "transform " + recipe.transforms.front().name;
+  for (size_t i = 0; i < algorithms.solvers.size(); ++i) {
+    if (algorithms.solvers[i]->needs() != StatSet{}) return "solver " + recipe.rules[i].solver.name;
+  }
+  return {};
+}
+
+/// A family that Lathe doesn't know may be a slip, so going without the model is for the user to say.
+void refuse_unknown_family(const Recipe& recipe) {
+  const Checkpoint checkpoint = Checkpoint::open(recipe.model);
+  const std::string type = model_type_of(checkpoint);
+  if (!checkpoint.config().contains("model_type") || is_known_family(type)) return;
+  user_error(
+      "{}: {}; nothing in this recipe needs activations: with `calibration: null` each weight is quantised "
+      "by itself",
+      (recipe.model / "config.json").string(), unsupported_family_message(type));
+}
+
+/// A model whose weights can be looked at one by one.
+struct WeightsModel {
+  ModelFolder folder;
+  bool known = false;                 // Lathe can run it
+  std::vector<std::string> warnings;  // what it can't because it isn't
+};
+
+/// Shapes that are left as they are because nobody knows what they mean.
+void warn_shapes(const std::vector<std::pair<std::string, TensorInfo>>& shapes,
+                 std::vector<std::string>& warnings) {
+  if (shapes.empty()) return;
+  std::string names;
+  for (size_t i = 0; i < std::min(shapes.size(), kNamedShapes); ++i)
+    names +=
+        fmt::format("{}{} {}", i > 0 ? ", " : "", shapes[i].first, describe_shape(shapes[i].second.shape));
+  int64_t weights = 0;
+  for (const auto& [name, info] : shapes) weights += info.numel();
+  warnings.push_back(fmt::format(
+      "{} tensors of more than two dimensions stay in floating point, {} weights in all ({}{}): how "
+      "matrices stand in them (fused experts, convolutions) is not known for this family",
+      shapes.size(), weights, names, shapes.size() > kNamedShapes ? ", ..." : ""));
+}
+
+WeightsModel open_weights(const Recipe& recipe) {
+  WeightsModel model;
+  const Checkpoint checkpoint = Checkpoint::open(recipe.model);
+  const std::string type = model_type_of(checkpoint);
+  model.known = is_known_family(type);
+  if (model.known) {
+    model.folder = open_source(recipe);
+    return model;
+  }
+  if (is_quantized(checkpoint)) {
+    user_error("{}: is quantised already; give the floating-point checkpoint that it was made from",
+               recipe.model.string());
+  }
+  const WeightsGraph weights = weights_graph(type, checkpoint.tensors(), recipe.model.string());
+  model.folder = open_model_folder(recipe.model, weights.graph);
+  model.warnings.push_back(fmt::format(
+      "model_type {} is not one that Lathe can run: every matrix that isn't an embedding, norm or head "
+      "is taken for a linear; no calibration, no evaluation",
+      quote_text(type)));
+  if (recipe.evaluate) model.warnings.push_back("`evaluate` is left out: the model can't be run");
+  warn_shapes(weights.other_shapes, model.warnings);
+  return model;
+}
+
+/// One weight from the file to its codes.
+LinearOutcome solve_one(const ModelFolder& model, const LinearPlan& plan, const Solver& solver,
+                        DType scale_dtype, c10::Device device) {
+  const Linear& linear = *plan.linear;
+  const Stopwatch watch;
+  const at::Tensor weight = model.weights->load(linear.name + ".weight").to(device);
+  SharedInputProblem problem;
+  problem.linears.push_back({linear.name, linear.role, weight, plan.scheme, scale_dtype, std::nullopt});
+  SolveResult solved = solver.solve(problem).front();
+  LinearOutcome outcome;
+  outcome.linear = &linear;
+  outcome.distortion = measure_distortion(weight, solved.quantized, {});
+  outcome.quantized = std::move(solved.quantized);
+  QuantizedTensor& quantized = outcome.quantized;
+  for (at::Tensor* part : {&quantized.codes, &quantized.scales, &quantized.zero_points}) {
+    if (part->defined()) *part = part->cpu();
+  }
+  outcome.seconds = watch.seconds();
+  outcome.events = std::move(solved.events);
+  return outcome;
+}
+
+using Writers = std::vector<std::unique_ptr<ArtifactWriter>>;
+
+Writers open_writers(const Recipe& recipe, const Plan& plan, const ModelFolder& model,
+                     const std::filesystem::path& folder) {
+  Writers writers;
+  for (const OutputPlan& output : plan.outputs) {
+    const std::filesystem::path place = output.subfolder.empty() ? folder : folder / output.subfolder;
+    std::filesystem::create_directories(place);
+    writers.push_back(std::make_unique<ArtifactWriter>(plan, output, model.graph, *model.checkpoint, place,
+                                                       recipe.output.shard_size));
+    writers.back()->write_outside_blocks();
+  }
+  return writers;
+}
+
+/// Every linear goes to every writer and to the report, then it is gone.
+void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& algorithms, c10::Device device,
+              Writers& writers, RunReport& report, WrittenTensors& written, Progress& progress) {
+  progress.begin("quantise", static_cast<int64_t>(plan.blocks.size()));
+  for (size_t b = 0; b < plan.blocks.size(); ++b) {
+    for (const LinearPlan& linear : plan.blocks[b]) {
+      if (!linear.quantized) continue;
+      throw_if_cancelled();
+      BlockOutcome outcome;
+      outcome.index = b;
+      outcome.linears.push_back(
+          solve_one(model.folder, linear, *algorithms.solvers[linear.rule], plan.scale_dtype, device));
+      for (auto& writer : writers) writer->write_linear(outcome.linears.front());
+      report.add_block(outcome);
+      written.note(outcome);
+    }
+    for (auto& writer : writers) writer->write_rest(b, {});
+    progress.advance(static_cast<int64_t>(b) + 1, 0, "");
+  }
+  for (auto& writer : writers) writer->finish();
+  progress.end();
+}
+
+int64_t largest_weight(const Plan& plan) {
+  int64_t largest = 0;
+  for (const PlannedLinear& linear : plan.quantized()) largest = std::max(largest, linear.out * linear.in);
+  return largest;
+}
+
+/// The evaluation's text as ids, where there is one and the model can be run.
+at::Tensor read_evaluation_of(const Recipe& recipe, const WeightsModel& model,
+                              std::vector<std::string>& warnings) {
+  if (!recipe.evaluate || !model.known) return {};
+  const ModelConfig& config = model.folder.graph.config;
+  const ModelText reader = open_model_text(recipe.model, config.vocab_size);
+  const auto& asked = *recipe.evaluate;
+  warn_length("evaluate.ctx", asked.ctx, config.max_position, warnings);
+  return read_evaluation(asked.text, reader, asked.ctx, asked.rows);
+}
+
+}  // namespace
+
+bool is_weights_only(const Recipe& recipe) {
+  const std::string needs = needs_data(recipe);
+  if (recipe.calibration.none) {
+    if (needs.empty()) return true;
+    user_error("{}: calibration: null, but {} works on activations; give `calibration.data` or --calib",
+               recipe.file, needs);
+  }
+  if (needs.empty()) refuse_unknown_family(recipe);
+  return false;
+}
+
+void run_weights_only(const RunRequest& request, Recipe recipe) {
+  if (request.dump_ids) user_error("--dump-ids: a run without calibration data has no ids");
+  const WeightsModel model = open_weights(recipe);
+  recipe.calibration.none = true;
+  const Plan plan = make_plan(recipe, model.folder.graph, model.folder.checkpoint->tensors());
+  const c10::Device device = resolve_device(request.device);
+  const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.folder.graph.config.dtype);
+  if (model.known) check_texts_exist(recipe);
+  const Algorithms algorithms = make_algorithms(recipe);
+  const MemoryBytes memory = plan_weights_memory(recipe.limits, largest_weight(plan), device);
+  std::vector<std::string> warnings = model.warnings;
+  warnings.insert(warnings.end(), plan.warnings.begin(), plan.warnings.end());
+  const at::Tensor rows = read_evaluation_of(recipe, model, warnings);
+  std::optional<EvalMemory> eval_memory;
+  if (rows.defined()) {
+    const auto work = work_folder(request.memory.work, recipe.output.path.parent_path());
+    eval_memory = plan_eval_memory(model.folder, &model.folder, rows, recipe.limits, device, work);
+  }
+  if (request.dry_run) {
+    fmt::print("{}memory     at most {} while weights are quantised\n",
+               describe_plan(plan, recipe, model.folder.graph), human_bytes(memory.ram));
+    if (eval_memory) fmt::print("{}", describe_eval_memory(*eval_memory));
+    for (const std::string& warning : warnings) fmt::print("warning    {}\n", warning);
+    return;
+  }
+
+  check_output_apart(recipe);
+  RunReport report(recipe, plan, model.folder, device, compute);
+  report.add_warnings(warnings);
+  report.set_memory(memory);
+  if (eval_memory) report.set_eval_memory(*eval_memory);
+  Progress progress(request.quiet);
+  OutputFolder output(recipe.output.path, request.overwrite);
+  for (const std::string& warning : warnings) progress.line("warning: " + warning);
+
+  Writers writers =
+      report.timed("open output", [&] { return open_writers(recipe, plan, model.folder, output.path()); });
+  WrittenTensors written;
+  report.timed("quantise",
+               [&] { quantise(model, plan, algorithms, device, writers, report, written, progress); });
+
+  const auto& folder = writers.front()->folder();
+  const ModelFolder artifact =
+      model.known ? open_model_folder(folder) : open_model_folder(folder, model.folder.graph);
+  report.timed("read back", [&] { written.compare(artifact); });
+  if (rows.defined()) {
+    report.set_evaluation(report.timed("evaluate", [&] {
+      return evaluate_with_progress(artifact, &model.folder, rows, device, compute, eval_memory->storage,
+                                    progress);
+    }));
+  }
+  for (const auto& writer : writers) {
+    report.write(writer->folder());
+    write_manifest(writer->folder(), recipe, {});
+  }
+  output.commit();
+  if (!request.quiet)
+    fmt::print("{}\nwritten to {}\n", report.terminal_summary(), recipe.output.path.string());
+}
+
+}  // namespace lathe

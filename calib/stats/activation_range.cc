@@ -1,0 +1,89 @@
+#include "calib/stats/activation_range.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "calib/stats/clip.h"
+#include "lib/base/error.h"
+#include "lib/kernels/group_quant.h"
+
+namespace lathe {
+namespace {
+
+struct Range {
+  double low = 0, high = 0;
+};
+
+Range observed_range(const ActivationTask& task, const InputStats& stats) {
+  if (task.observer.method == ActivationObserver::minmax) {
+    LATHE_ASSERT(stats.min_max.defined(), "a static activation range needs minima and maxima");
+    return {stats.min_max.low.min().item<double>(), stats.min_max.high.max().item<double>()};
+  }
+  LATHE_ASSERT(stats.distribution != nullptr, "a static activation range needs the distribution");
+  const Distribution& values = *stats.distribution;
+  const double q = task.observer.percentile / 100;
+  if (task.observer.method == ActivationObserver::percentile && !task.scheme.symmetric)
+    return {values.quantile(1 - q), values.quantile(q)};
+  // Clips stand for the largest level, qmax; the grid of a range ends half a step beyond it.
+  const double beyond = (task.scheme.qmax() + 0.5) / task.scheme.qmax();
+  double end = 0;
+  switch (task.observer.method) {
+    case ActivationObserver::mse:
+      end = mse_clip(magnitude_histogram(values), integer_levels(task.scheme.bits)).magnitude * beyond;
+      break;
+    case ActivationObserver::kl:
+      end = entropy_clip(magnitude_histogram(values), integer_levels(task.scheme.bits)).magnitude * beyond;
+      break;
+    default:
+      end = values.magnitude_quantile(q);
+  }
+  return {-end, end};
+}
+
+}  // namespace
+
+const char* name_of(ActivationObserver observer) {
+  static constexpr const char* kNames[] = {"minmax", "percentile", "mse", "kl"};
+  return kNames[static_cast<int>(observer)];
+}
+
+std::optional<std::string> ActivationTask::problem() const {
+  if (const auto reason = scheme.problem()) return reason;
+  const bool magnitudes =
+      observer.method == ActivationObserver::mse || observer.method == ActivationObserver::kl;
+  if (!scheme.dynamic && !scheme.symmetric && magnitudes) {
+    return std::string("observer ") + name_of(observer.method) +
+           " looks at magnitudes: use symmetric: true, or observer minmax or percentile";
+  }
+  return std::nullopt;
+}
+
+StatSet ActivationTask::needs() const {
+  if (scheme.dynamic) return {};
+  const bool minmax = observer.method == ActivationObserver::minmax;
+  return {.min_max = minmax, .distribution = !minmax};
+}
+
+InputQuantizer quantizer_for(const ActivationTask& task, const InputStats& stats, DType scale_dtype,
+                             const std::string& where) {
+  if (task.scheme.dynamic) return {.scheme = task.scheme};
+  const Range range = observed_range(task, stats);
+  // The arithmetic of a weight's group with one value a row.
+  const Scheme grid{
+      .type = "int", .bits = task.scheme.bits, .group_size = -1, .symmetric = task.scheme.symmetric};
+  const GroupRange ends{at::full({1, 1}, range.low, at::kFloat), at::full({1, 1}, range.high, at::kFloat)};
+  const kernels::GroupParams params = kernels::group_params(ends, grid, scale_dtype);
+  InputQuantizer quantizer{.scheme = task.scheme, .scale = params.scales.item<float>()};
+  if (params.zero_points.defined()) quantizer.zero_point = params.zero_points.item<int>();
+  if (!std::isfinite(quantizer.scale)) {
+    user_error(
+        "{}: its input's range, {:.3g} to {:.3g}, needs a scale beyond {}; use dynamic activations, or a "
+        "transform that takes outliers out of them",
+        where, range.low, range.high, name_of(scale_dtype));
+  }
+  return quantizer;
+}
+
+}  // namespace lathe

@@ -1,0 +1,17 @@
+#include "formats/targets/stored_scales.h"
+
+#include <ATen/ATen.h>
+
+#include "lib/base/error.h"
+#include "lib/tensor/aten.h"
+
+namespace lathe {
+
+at::Tensor stored_scales(const std::string& linear, const at::Tensor& scales, DType dtype) {
+  const at::Tensor exact = scales.cpu();
+  const at::Tensor stored = exact.to(to_scalar_type(dtype)).contiguous();
+  LATHE_ASSERT(stored.to(at::kFloat).equal(exact), "{}: scales that {} can't hold", linear, name_of(dtype));
+  return stored;
+}
+
+}  // namespace lathe

@@ -1,0 +1,16 @@
+// Scales on their way to a file.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+#include "lib/tensor/dtype.h"
+
+namespace lathe {
+
+/// `scales` (Float) in the type they are stored in: CPU, contiguous. InternalError naming `linear` where the
+/// type can't hold one of them: what is stored is what was computed with.
+at::Tensor stored_scales(const std::string& linear, const at::Tensor& scales, DType dtype);
+
+}  // namespace lathe

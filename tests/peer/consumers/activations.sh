@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# W8A8 artefacts in their real consumer: transformers with compressed-tensors rounds activations as Lathe simulates it.
+#   activations.sh LOGITS_PROGRAM     (QUANTIZE and PYTHON as in tests/e2e/lib.sh)
+. tests/e2e/lib.sh
+logits=$1
+"$PYTHON" -c 'import transformers, compressed_tensors' 2>/dev/null || skip "needs transformers and compressed-tensors"
+same="$PYTHON tests/peer/consumers/same_logits.py"
+# check NAME SHARE [flags...]: share of tokens that must agree where scales are dynamic; empty: all logits.
+check() {
+  local name=$1 share=$2; shift 2
+  quick recipes/smoothquant.yaml "$scratch/$name" --set evaluate=null "$@"
+  $same "$MODEL" "$scratch/$name" "$logits" $share || fail "$name"
+}
+check dynamic-sym 0.2
+check dynamic-asym 0.4 --set 'rules[0].activations.symmetric=false'
+check static-sym "" --set 'rules[0].activations={dynamic: false}'
+check static-asym "" --set 'rules[0].activations={dynamic: false, symmetric: false}'
+check mixed-precision 0.05 --set 'rules=[{targets: [down_proj], scheme: {bits: 4, group_size: 64}}, {scheme: {bits: 8, group_size: -1}, activations: {}}]'
+
+# Families with fused weights, norms of 1 + w and biases.
+vocab=$(value "$MODEL/config.json" "r['vocab_size']")
+for family in gemma2 phi3 qwen2; do
+  rm -rf "$scratch/model" "$scratch/out"
+  "$PYTHON" tests/tools/make_checkpoint.py "$scratch/model" --family "$family" --tokenizer "$MODEL" \
+    --config "{\"vocab_size\": $vocab}" >/dev/null 2>&1 || fail "no checkpoint of $family"
+  quick recipes/smoothquant.yaml "$scratch/out" --model "$scratch/model" --set evaluate=null --set calibration.samples=4 \
+    --set calibration.seq_len=64 --set 'rules[0].activations={dynamic: false}' --set 'transforms[0].smoothquant.alpha=0.5'
+  $same "$scratch/model" "$scratch/out" "$logits" || fail "$family"
+done

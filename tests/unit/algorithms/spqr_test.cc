@@ -1,0 +1,244 @@
+// SpQR's fast path against its reference, and as a solver: what it promises of size, order and hostile input.
+#include "algorithms/spqr.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "algorithms/spqr_columns.h"
+#include "algorithms/spqr_reference.h"
+#include "lib/base/error.h"
+#include "tests/unit/algorithms/problems.h"
+
+namespace lathe {
+namespace {
+
+using testing_problems::linear;
+using testing_problems::solver_row;
+using testing_problems::stats_of;
+using testing_problems::token_loss;
+
+Scheme scheme_of(int bits = 3, int64_t group = 16, ScaleGrid grid = {}) {
+  Scheme scheme{"int", bits, group, false};
+  scheme.scale_grid = grid;
+  return scheme;
+}
+
+using Choices = std::vector<std::pair<std::string, OptionValue>>;
+
+std::vector<SolveResult> solve(const std::vector<LinearProblem>& linears, const at::Tensor& gram,
+                               Choices choices = {}) {
+  const SolverEntry& row = solver_row("spqr");
+  Options options(row.options);
+  for (auto& [name, value] : choices) options.set(name, value);
+  InputStats stats;
+  stats.gram = gram;
+  SharedInputProblem problem;
+  problem.linears = linears;
+  problem.stats = &stats;
+  return row.make(options)->solve(problem);
+}
+
+QuantizedTensor solve_one(const at::Tensor& weight, const at::Tensor& gram, Choices choices = {}) {
+  return solve({linear("l", LinearRole::up_proj, weight, scheme_of())}, gram, std::move(choices))
+      .front()
+      .quantized;
+}
+
+at::Tensor gram_of(const at::Tensor& x) { return stats_of(x).gram; }
+
+TEST(SpqrColumns, AreTheReferencesInDouble) {
+  at::manual_seed(1);
+  const at::Tensor weight = at::randn({32, 64}, at::kDouble);
+  const at::Tensor x = at::randn({300, 64}, at::kDouble).mm(at::randn({64, 64}, at::kDouble));
+  const at::Tensor gram = x.t().mm(x) / 300;
+  for (const OutlierRule rule : {OutlierRule::leave_one_out, OutlierRule::refined, OutlierRule::error}) {
+    for (const double threshold : {HUGE_VAL, 3.0}) {
+      for (const int64_t block : {1, 48, 64}) {
+        const auto expected =
+            spqr_reference(weight, gram, {.scale_grid = ScaleGrid{}, .rule = rule, .threshold = threshold});
+        at::Tensor damped = gram.clone();
+        damped.diagonal().add_(0.01 * gram.diagonal().mean());
+        const at::Tensor factor = at::linalg_cholesky(at::linalg_inv(damped), /*upper=*/true).contiguous();
+        const SpqrColumns found = spqr_columns({.weight = weight.clone(),
+                                                .factor = factor,
+                                                .scheme = scheme_of(),
+                                                .rule = rule,
+                                                .thresholds = at::full({32}, threshold, at::kDouble),
+                                                .block_size = block});
+        EXPECT_TRUE(found.codes.to(at::kLong).equal(expected.codes)) << block;
+        EXPECT_TRUE(found.scales.equal(expected.scales.to(at::kFloat)));
+        EXPECT_TRUE(found.zeros.equal(expected.zeros.to(at::kFloat)));
+        EXPECT_TRUE(found.kept.ne(0).equal(expected.is_outlier));
+        EXPECT_EQ(expected.is_outlier.any().item<bool>(), std::isfinite(threshold));
+        EXPECT_TRUE(at::allclose(found.kept, expected.outliers, 1e-3, 1e-6));
+      }
+    }
+  }
+}
+
+TEST(SpqrColumns, LossIsThatOfTheWeightsInFp32) {
+  at::manual_seed(2);
+  const at::Tensor x = at::randn({400, 96}).mm(at::randn({96, 96}));
+  const at::Tensor weight = at::randn({32, 96}), gram = gram_of(x);
+  const QuantizedTensor tensor = solve_one(weight, gram, {{"damping", 0.0}, {"density", 0.01}});
+  const double loss = token_loss(weight, tensor.dequantize(), x);
+  at::Tensor delta = (tensor.dequantize() - weight).to(at::kDouble);
+  EXPECT_NEAR(delta.mm(gram.to(at::kDouble)).mul(delta).sum().item<double>(), loss, 1e-3 * loss);
+  EXPECT_LT(loss, token_loss(weight,
+                             solve_one(weight, gram, {{"damping", 0.0}, {"density", 0.0}}).dequantize(), x));
+}
+
+TEST(Spqr, KeepsAboutTheShareThatWasAsked) {
+  at::manual_seed(3);
+  const at::Tensor weight = at::randn({256, 192}),
+                   gram = gram_of(at::randn({600, 192}).mm(at::randn({192, 192})));
+  for (const char* rule : {"leave_one_out", "refined", "error"}) {
+    for (const double density : {0.0, 0.004, 0.01, 0.05}) {
+      const QuantizedTensor tensor =
+          solve_one(weight, gram, {{"outliers", std::string(rule)}, {"density", density}});
+      const double share =
+          static_cast<double>(tensor.outliers->count()) / static_cast<double>(weight.numel());
+      EXPECT_NEAR(share, density, 0.25 * density) << rule;
+    }
+  }
+}
+
+TEST(Spqr, OutliersAreTheWeightsToFp16AndDefaultsCostLessThanFivePercent) {
+  at::manual_seed(4);
+  at::Tensor weight = at::randn({1024, 512}) * 0.02;
+  weight[17][100] = 1.5;
+  weight[900][3] = -0.9;
+  const QuantizedTensor tensor =
+      solve_one(weight, at::eye(512), {});  // nothing moves a weight before its turn
+  const at::Tensor values = tensor.dequantize();
+  EXPECT_NEAR(values[17][100].item<float>(), 1.5, 1e-3);
+  EXPECT_NEAR(values[900][3].item<float>(), -0.9, 1e-3);
+  const double plain = tensor.scheme.bits_per_weight(1024, 512);
+  const double cost =
+      8.0 * static_cast<double>(tensor.outliers->bytes()) / static_cast<double>(weight.numel());
+  EXPECT_LT(cost, 0.05 * plain);
+  EXPECT_GT(tensor.outliers->count(), 1000);
+}
+
+TEST(Spqr, ReordersGroupsByThePowerOfTheInputs) {
+  at::manual_seed(5);
+  const at::Tensor mix = at::randn({64, 64}) * 0.2 + at::eye(64);
+  const at::Tensor x = (at::randn({500, 64}) * at::linspace(0.1, 3, 64)).mm(mix),
+                   weight = at::randn({64, 64});
+  const QuantizedTensor ordered = solve_one(weight, gram_of(x));
+  ASSERT_TRUE(ordered.group_index.defined());
+  const at::Tensor power = gram_of(x).diagonal();
+  for (int64_t group = 0; group + 1 < 4; ++group) {
+    const auto of = [&](int64_t g) { return power.masked_select(ordered.group_index == g); };
+    EXPECT_GE(of(group).min().item<float>(), of(group + 1).max().item<float>());
+  }
+  const QuantizedTensor plain = solve_one(weight, gram_of(x), {{"act_order", std::string("none")}});
+  EXPECT_FALSE(plain.group_index.defined());
+  EXPECT_LT(token_loss(weight, ordered.dequantize(), x), token_loss(weight, plain.dequantize(), x));
+}
+
+TEST(Spqr, StackedLinearsAreThoseSolvedAlone) {
+  at::manual_seed(6);
+  const at::Tensor gram = gram_of(at::randn({300, 64}).mm(at::randn({64, 64})));
+  const auto a = linear("a", LinearRole::q_proj, at::randn({64, 64}), scheme_of());
+  const auto b = linear("b", LinearRole::k_proj, at::randn({32, 64}) * 3, scheme_of());
+  const auto together = solve({a, b}, gram);
+  for (const auto& [alone, stacked] :
+       {std::pair{solve({a}, gram)[0], together[0]}, {solve({b}, gram)[0], together[1]}}) {
+    EXPECT_TRUE(alone.quantized.codes.equal(stacked.quantized.codes));
+    EXPECT_TRUE(alone.quantized.dequantize().equal(stacked.quantized.dequantize()));
+  }
+}
+
+void expect_refused(const at::Tensor& weight, const at::Tensor& gram, const std::string& text) {
+  try {
+    solve_one(weight, gram);
+    FAIL() << "solved what should be refused: " << text;
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("l: "));
+    EXPECT_THAT(error.what(), testing::HasSubstr(text));
+  }
+}
+
+TEST(SpqrInput, NotANumberIsRefused) {
+  const at::Tensor weight = at::ones({16, 32}), gram = at::eye(32);
+  at::Tensor bad = weight.clone();
+  bad[3][7] = std::numeric_limits<float>::quiet_NaN();
+  expect_refused(bad, gram, "row 3, column 7");
+  bad[3][7] = -std::numeric_limits<float>::infinity();
+  expect_refused(bad, gram, "row 3, column 7");
+  at::Tensor bad_gram = gram.clone();
+  bad_gram[1][2] = std::numeric_limits<float>::quiet_NaN();
+  expect_refused(weight, bad_gram, "Gram matrix");
+}
+
+TEST(SpqrInput, ShapesThatDontDivideAreRefused) {
+  expect_refused(at::ones({16, 40}), at::eye(40), "group_size 16 does not divide");
+  expect_refused(at::ones({24, 32}), at::eye(32), "scale_group 16 does not divide its 24 rows");
+  expect_refused(at::ones({1, 32}), at::eye(32), "scale_group 16 does not divide its 1 rows");
+  expect_refused(at::ones({16, 1}), at::eye(1), "group_size 16 does not divide");
+}
+
+TEST(SpqrInput, OneRowWithAGridOfItsOwn) {
+  at::manual_seed(7);
+  const at::Tensor weight = at::randn({1, 32});
+  auto problem = linear("l", LinearRole::up_proj, weight, scheme_of(4, 16, {3, 1}));
+  const auto result = solve({problem}, at::eye(32), {{"select", std::string("threshold")}});
+  EXPECT_LT((result[0].quantized.dequantize() - weight).abs().max().item<float>(), 0.3);
+}
+
+TEST(SpqrInput, OneColumnGroups) {
+  const at::Tensor weight = at::linspace(-1, 1, 16).view({16, 1});
+  const auto result = solve({linear("l", LinearRole::up_proj, weight, scheme_of(3, 1))}, at::ones({1, 1}));
+  EXPECT_TRUE(result[0].quantized.dequantize().isfinite().all().item<bool>());
+}
+
+TEST(SpqrInput, ZeroRowsAndConstantGroupsComeOutExact) {
+  at::manual_seed(8);
+  at::Tensor weight = at::randn({32, 64}) * 0.02;
+  weight[4].zero_();
+  weight.slice(0, 16, 32).fill_(0.5);
+  const at::Tensor values = solve_one(weight, at::eye(64)).dequantize();
+  EXPECT_TRUE(values[4].eq(0).all().item<bool>());
+  EXPECT_TRUE(at::allclose(values.slice(0, 16, 32), weight.slice(0, 16, 32), 1e-3, 0));
+  EXPECT_TRUE(solve_one(at::zeros({16, 32}), at::eye(32)).dequantize().eq(0).all().item<bool>());
+}
+
+TEST(SpqrInput, HugeWeightsAreRefusedAndDenormalOnesAreNot) {
+  at::manual_seed(9);
+  expect_refused(at::randn({16, 32}) * 1e9, at::eye(32), "beyond FP16");
+  const at::Tensor weight = at::randn({16, 32}) * 1e-9;  // below FP16's least scale
+  const at::Tensor values = solve_one(weight, at::eye(32)).dequantize();
+  EXPECT_LE((values - weight).abs().max().item<float>(), 1e-7);
+}
+
+TEST(SpqrInput, FewerTokensThanChannelsAndDeadChannels) {
+  at::manual_seed(10);
+  at::Tensor x = at::randn({5, 64});
+  x.select(1, 9).zero_();
+  const at::Tensor weight = at::randn({32, 64});
+  const auto results =
+      solve({linear("l", LinearRole::up_proj, weight, scheme_of())}, gram_of(x), {{"damping", 0.0}});
+  const at::Tensor values = results[0].quantized.dequantize();
+  EXPECT_TRUE(values.isfinite().all().item<bool>());
+  EXPECT_THAT(results[0].events, testing::Contains(testing::HasSubstr("could not be factorised")));
+  EXPECT_THAT(results[0].events,
+              testing::Contains(testing::HasSubstr("1 of 64 input channels carried no signal")));
+  EXPECT_LT(token_loss(weight, values, x), 0.5 * token_loss(weight, at::zeros_like(weight), x));
+}
+
+TEST(SpqrInput, SchemesOfOthersAreRefused) {
+  EXPECT_THAT(*spqr_refuses(Scheme{"int", 3, 16, false}), testing::HasSubstr("scale_bits"));
+  EXPECT_THAT(*spqr_refuses(scheme_of(3, -1)), testing::HasSubstr("group_size -1"));
+  EXPECT_THAT(*spqr_refuses(scheme_of(3, 256)), testing::HasSubstr("group_size 256"));
+  EXPECT_FALSE(spqr_refuses(scheme_of(4, 128)));
+  for (const char* name : {"rtn", "gptq", "hqq"}) {
+    EXPECT_THAT(*solver_row(name).refuses(scheme_of()), testing::HasSubstr("scale_bits")) << name;
+  }
+}
+
+}  // namespace
+}  // namespace lathe

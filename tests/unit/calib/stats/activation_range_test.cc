@@ -1,0 +1,101 @@
+#include "calib/stats/activation_range.h"
+
+#include <gmock/gmock.h>
+
+#include "calib/stats/clip.h"
+#include "lib/base/error.h"
+#include "tests/unit/calib/stats/collect.h"
+
+namespace lathe {
+namespace {
+
+using Per = ActivationScheme::Per;
+
+ActivationTask task(ActivationObserver method, bool symmetric = true, double percentile = 99) {
+  return {{"int", 8, false, Per::tensor, symmetric}, {method, percentile}};
+}
+
+InputQuantizer found(const ActivationTask& task, const at::Tensor& x, DType dtype = DType::F32) {
+  return quantizer_for(task, collect(x, 100, task.needs()), dtype, "linear");
+}
+
+at::Tensor values() {
+  at::manual_seed(5);
+  at::Tensor x = at::randn({500, 20});
+  x[3][4] = 30;
+  return x;
+}
+
+TEST(ActivationRange, MinmaxSpansAllValuesAsTheLibraryDoes) {
+  const at::Tensor x = values();
+  const InputQuantizer symmetric = found(task(ActivationObserver::minmax), x);
+  EXPECT_FLOAT_EQ(symmetric.scale, 30 / 127.5f);
+  EXPECT_EQ(symmetric.zero_point, 0);
+  const InputQuantizer asymmetric = found(task(ActivationObserver::minmax, false), x);
+  const float low = x.min().item<float>();
+  EXPECT_FLOAT_EQ(asymmetric.scale, (30 - low) / 255);
+  EXPECT_EQ(asymmetric.zero_point, static_cast<int>(std::nearbyint(-128 - low / asymmetric.scale)));
+}
+
+TEST(ActivationRange, PercentileLeavesOutTheEnds) {
+  const at::Tensor x = values();
+  const at::Tensor sorted = std::get<0>(x.abs().flatten().sort());
+  EXPECT_FLOAT_EQ(found(task(ActivationObserver::percentile), x).scale, sorted[9899].item<float>() / 127.5f);
+  const at::Tensor plain = std::get<0>(x.flatten().sort());
+  const InputQuantizer asymmetric = found(task(ActivationObserver::percentile, false), x);
+  EXPECT_FLOAT_EQ(asymmetric.scale, (plain[9899] - plain[99]).item<float>() / 255);
+  EXPECT_NE(asymmetric.zero_point, 0);
+}
+
+TEST(ActivationRange, SearchedClipsStandForTheLargestLevel) {
+  const at::Tensor x = values();
+  const InputStats stats = collect(x, 100, {.distribution = true});
+  const Histogram histogram = magnitude_histogram(*stats.distribution);
+  const LevelGrid grid = integer_levels(8);
+  EXPECT_NEAR(found(task(ActivationObserver::mse), x).scale * 127 / mse_clip(histogram, grid).magnitude, 1,
+              1e-6);
+  EXPECT_NEAR(found(task(ActivationObserver::kl), x).scale * 127 / entropy_clip(histogram, grid).magnitude, 1,
+              1e-6);
+  EXPECT_LT(found(task(ActivationObserver::kl), x).scale, 0.7 * 30 / 127.5) << "an outlier is worth clipping";
+}
+
+TEST(ActivationRange, ScalesAreWhatIsStored) {
+  const float scale = found(task(ActivationObserver::minmax), values(), DType::F16).scale;
+  EXPECT_EQ(scale, at::full({1}, scale).to(at::kHalf).item<float>());
+  EXPECT_GT(found(task(ActivationObserver::minmax), at::zeros({10, 4}), DType::F16).scale, 0);
+  try {
+    found(task(ActivationObserver::minmax), at::full({10, 4}, 1e9f), DType::F16);
+    ADD_FAILURE() << "accepted";
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("needs a scale beyond F16"));
+  }
+}
+
+TEST(ActivationRange, DynamicGridsNeedNothing) {
+  const ActivationTask dynamic{};
+  EXPECT_EQ(dynamic.needs(), StatSet{});
+  EXPECT_EQ(quantizer_for(dynamic, InputStats{}, DType::F16, "linear").scheme, ActivationScheme{});
+}
+
+TEST(ActivationRange, SearchesLookAtMagnitudesOnly) {
+  EXPECT_THAT(task(ActivationObserver::kl, false).problem().value_or(""),
+              testing::HasSubstr("symmetric: true"));
+  EXPECT_EQ(task(ActivationObserver::percentile, false).problem(), std::nullopt);
+}
+
+TEST(RecoveredStatistics, TakeThePlaceOfThoseThatADivisionLost) {
+  const at::Tensor x = values(), scales = at::linspace(0.5, 3, 20);
+  InputStats stats = collect(x, 100).with_inputs_divided(scales);
+  EXPECT_EQ(stats.lost, kLostByDivision);
+  const StatSet some{.outliers = true, .distribution = true};
+  stats.recover(some, collect(x / scales, 70, some));
+  EXPECT_EQ(stats.lost, kLostByDivision - some);
+  const InputStats direct = collect(x / scales, 100);
+  EXPECT_TRUE(same_bits(stats.outliers, direct.outliers));
+  EXPECT_EQ(stats.distribution->quantile(0.9), direct.distribution->quantile(0.9));
+  EXPECT_THROW(stats.recover({.token_min_max = true}, collect(x, 100, some)), InternalError);
+  EXPECT_THROW(stats.recover({.token_min_max = true}, collect(x.slice(0, 1), 100)), InternalError);
+}
+
+}  // namespace
+}  // namespace lathe
