@@ -65,6 +65,9 @@ class Solver {
   virtual StatSet needs() const = 0;
   /// One result per linear, in order. A NaN or a refused input is a UserError naming the linear.
   virtual std::vector<SolveResult> solve(const SharedInputProblem& problem) const = 0;
+  /// Bytes that solve() takes at its peak for linears with `rows` rows in all that read an input of `width`
+  /// channels, beside problem and answer and a few copies of rows_per_chunk() rows. For the memory plan.
+  virtual uint64_t scratch_bytes(int64_t /*rows*/, int64_t /*width*/) const { return 0; }
   /// Do its answers under this scheme come with QuantizedTensor::group_index?
   virtual bool reorders_groups(const Scheme&) const { return false; }
 };

@@ -46,8 +46,7 @@
 //   - scales are rounded to their stored type before codes are chosen;
 //   - linears that read one input are solved with one factor, stacked where they have one scheme.
 //
-// Cost. n^3 FLOPs * 2/3 for U, r n^2 for the updates, r rows of all linears. Memory: H four times while it is
-// permuted, damped and factorised, W twice.
+// Cost. n^3 FLOPs * 2/3 for U, r n^2 for the updates, r rows of all linears. Memory: scratch_bytes().
 //
 // Numerics. FP32, as the factor of a damped H needs no more (condition <= 1/damping + n); FP64 sums of the
 // loss. gptq_reference.h is the same algorithm in FP64, step by step.
@@ -251,6 +250,16 @@ class Gptq final : public Solver {
 
   StatSet needs() const override { return {.gram = true}; }
 
+  /// While the factor is made: H revived and permuted in FP32, and in the worst case damped in FP64, with the
+  /// temporaries of its inverse. While columns are rounded: H and U, the weights stacked and reordered, codes
+  /// in both orders, a block's errors.
+  uint64_t scratch_bytes(int64_t rows, int64_t width) const override {
+    const auto n = static_cast<uint64_t>(width), r = static_cast<uint64_t>(rows);
+    const uint64_t block = std::min(n, static_cast<uint64_t>(options_.block_size));
+    return std::max(n * n * (4 + 4 + 8 + 8),
+                    n * n * (4 + 4) + r * n * (4 + 4 + 1 + 1 + 1) + r * block * (4 + 8));
+  }
+
   bool reorders_groups(const Scheme& scheme) const override {
     return options_.act_order == ActOrder::desc && !options_.static_groups && scheme.group_size != -1;
   }
@@ -318,11 +327,11 @@ std::vector<OptionSpec> options_of_gptq() {
   }
   options.push_back(
       {"importance",
-       std::string("inverse"),
+       std::string("diagonal"),
        "range weighted: what a column's squared error is weighted by, 1 / diag(H^-1) or diag(H)",
        0,
        0,
-       {"inverse", "diagonal"},
+       {"diagonal", "inverse"},
        {"range", "weighted"}});
   return options;
 }

@@ -24,8 +24,24 @@ constexpr uint64_t kTensorCounts = uint64_t{4} << 20;
 struct ObservedInput {
   uint64_t width = 0;
   uint64_t weights = 0;  // of those linears, values
+  uint64_t scratch = 0;  // of their solvers, the most of them
   StatSet wanted;
 };
+
+/// What the solvers of one input's linears take at most; each gets its linears in one problem.
+uint64_t solver_scratch(const CalibrationJob& job, size_t block, const Input& input) {
+  std::map<const Solver*, int64_t> rows;
+  int64_t width = 0;
+  for (size_t i = 0; i < job.graph->blocks[block].linears.size(); ++i) {
+    const Linear& linear = job.graph->blocks[block].linears[i];
+    if (linear.input != input || job.tasks[block][i].solver == nullptr) continue;
+    rows[job.tasks[block][i].solver] += linear.out;
+    width = linear.in;
+  }
+  uint64_t bytes = 0;
+  for (const auto& [solver, count] : rows) bytes = std::max(bytes, solver->scratch_bytes(count, width));
+  return bytes;
+}
 
 /// Inputs that are observed in one sweep, by slot: one, or those of all experts.
 std::map<Slot, std::vector<ObservedInput>> observed_inputs(const CalibrationJob& job, size_t block) {
@@ -43,7 +59,10 @@ std::map<Slot, std::vector<ObservedInput>> observed_inputs(const CalibrationJob&
     for (const Transform* transform : job.transforms) input.wanted = input.wanted | transform->needs();
   }
   std::map<Slot, std::vector<ObservedInput>> slots;
-  for (const auto& [input, observed] : inputs) slots[input.slot].push_back(observed);
+  for (auto& [input, observed] : inputs) {
+    observed.scratch = solver_scratch(job, block, input);
+    slots[input.slot].push_back(observed);
+  }
   return slots;
 }
 
@@ -124,12 +143,13 @@ HeldWeights held_weights(const Block& block, const std::vector<LinearTask>& task
 BlockMemory at_slot(const CalibrationJob& job, const Block& block, const HeldWeights& held,
                     const std::vector<ObservedInput>& slot, int64_t samples, int64_t length) {
   const int64_t tokens = length * std::min(samples, chunk_rows(length, job.device));
-  uint64_t observing = 0, largest = 0, solving = 0, rows = 0;
+  uint64_t observing = 0, largest = 0, solving = 0, rows = 0, scratch = 0;
   for (const ObservedInput& input : slot) {
     observing += statistics_of(input, length, samples, job.device);
     largest = std::max(largest, statistics_of(input, length, samples, job.device));
     solving = std::max(solving, finished(input));
     rows = std::max(rows, std::min(kRows, input.weights * kFloat));
+    scratch = std::max(scratch, input.scratch);
   }
   if (slot.size() > 1) observing = std::min(observing, experts_statistics(largest, slot.front().width));
   if (slot.size() > 1) solving += observing;  // the other experts' wait meanwhile
@@ -137,7 +157,8 @@ BlockMemory at_slot(const CalibrationJob& job, const Block& block, const HeldWei
   solving += routes_of(block, length, samples);
   BlockMemory sweep{.weights = held.observing, .statistics = observing};
   sweep.scratch = forward_bytes(block, tokens);
-  const BlockMemory solve{.weights = held.solving, .statistics = solving, .scratch = kRowCopies * rows};
+  const BlockMemory solve{
+      .weights = held.solving, .statistics = solving, .scratch = kRowCopies * rows + scratch};
   return sweep.total() > solve.total() ? sweep : solve;
 }
 

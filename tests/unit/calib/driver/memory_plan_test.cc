@@ -181,5 +181,25 @@ TEST_F(MemoryPlanTest, ABlockIsCountedInFP32) {
   EXPECT_EQ(gram_bytes(job_), 4 * (3 * 64 * 64 + 96 * 96));
 }
 
+TEST_F(MemoryPlanTest, ASolversScratchCounts) {
+  const auto gptq = [] {
+    for (const SolverEntry& entry : solvers()) {
+      if (entry.name == "gptq") return entry.make(Options(entry.options));
+    }
+    return std::unique_ptr<Solver>();
+  }();
+  ASSERT_NE(gptq, nullptr);
+  EXPECT_GE(gptq->scratch_bytes(300, 1000), 3ull * 1000 * 1000 * 4) << "H permuted, damped, and as it was";
+  EXPECT_GE(gptq->scratch_bytes(300'000, 1000), 2ull * 300'000 * 1000 * 4) << "W stacked and reordered";
+  // One sample: what a block's solves take is most of all.
+  const uint64_t plain = block_memory(job_, 1, 8, false).total();
+  for (auto& block : job_.tasks) {
+    for (LinearTask& task : block) task.solver = gptq.get();
+  }
+  const uint64_t more = block_memory(job_, 1, 8, false).total();
+  EXPECT_GT(more, plain);
+  EXPECT_LE(more, plain + gptq->scratch_bytes(3 * 96, 96));
+}
+
 }  // namespace
 }  // namespace lathe
