@@ -9,4 +9,4 @@ quick recipes/rtn.yaml "$scratch/out"
 grep -q "int4 sym g128" "$scratch/artefact" || fail "inspect doesn't show the scheme"
 "$QUANTIZE" list --json >"$scratch/list.json"
 holds "$scratch/list.json" '[o["name"] for o in r["observers"]] == [o for s in r["solvers"] if s["name"] == "rtn" for o in s["options"] if o["name"] == "range"][0]["choices"]'
-holds "$scratch/list.json" 'len(r["observers"]) == 4'
+holds "$scratch/list.json" 'len(r["observers"]) == 5'
