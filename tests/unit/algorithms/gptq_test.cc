@@ -327,7 +327,7 @@ TEST(Gptq, RangesWeightedByTheInverseLeaveLessErrorThanByTheDiagonal) {
     const LinearProblem problem = linear("l", LinearRole::up_proj, weight, {"int", 3, 64, true});
     return loss_of(weight, solve({problem}, stats, values).front().quantized, stats.gram);
   };
-  const double inverse = loss({}), diagonal = loss({{"importance", std::string("diagonal")}}),
+  const double inverse = loss({{"importance", std::string("inverse")}}), diagonal = loss({}),
                minmax = loss({{"range", std::string("minmax")}});
   EXPECT_LT(inverse, 0.99 * diagonal);
   EXPECT_LT(diagonal, 0.9 * minmax);
