@@ -28,8 +28,9 @@
 // Grids. The range of each group by weight_range.h: by default the shrunk [min, max] with the least weighted
 // squared error. Rounding weight j by e adds e^2 H_jj to the loss where nothing makes up for it, and
 // e^2 / [H^-1]_jj where all other weights do (equation 2's loss); `importance` chooses between diag(H) and
-// 1 / diag(H^-1). The second is nearer to what this algorithm does: on layers of SmolLM2 (4 bits, group 64)
-// it leaves 6 % less output error than the first.
+// 1 / diag(H^-1). The second is nearer to what this algorithm does, and on single layers of SmolLM2 (4 bits,
+// group 64) it leaves 6 % less output error; but the whole model ends nearer to the original with the first
+// (mean KL 0.110 against 0.132), which is therefore the default.
 //
 // What differs from the paper and its code:
 //   - U comes from one Cholesky factorisation in reverse order and one triangular inverse

@@ -99,6 +99,16 @@ bool wanted(const Arguments& arguments, const std::string& name) {
          std::find(arguments.only.begin(), arguments.only.end(), name) != arguments.only.end();
 }
 
+/// The command line's scheme, or the nearest that the solver takes.
+Scheme scheme_for(const std::string& solver, Scheme scheme) {
+  if (solver == "hqq") scheme.symmetric = false;
+  if (solver == "spqr") {
+    scheme = {.type = "int", .bits = 3, .group_size = 16, .symmetric = false};
+    scheme.scale_grid = ScaleGrid{};
+  }
+  return scheme;
+}
+
 std::vector<Row> measure_all(const Arguments& arguments) {
   const c10::Device device = resolve_device(arguments.device);
   const Scheme scheme{.type = "int",
