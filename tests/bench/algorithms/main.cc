@@ -103,7 +103,7 @@ bool wanted(const Arguments& arguments, const std::string& name) {
 Scheme scheme_for(const std::string& solver, Scheme scheme) {
   if (solver == "hqq") scheme.symmetric = false;
   if (solver == "spqr") {
-    scheme = {.type = "int", .bits = 3, .group_size = 16, .symmetric = false};
+    scheme = Scheme{"int", 3, 16, false};
     scheme.scale_grid = ScaleGrid{};
   }
   return scheme;
@@ -128,8 +128,9 @@ std::vector<Row> measure_all(const Arguments& arguments) {
   for (const SolverEntry& entry : solvers()) {
     if (!wanted(arguments, entry.name)) continue;
     const auto solver = entry.make(Options(entry.options));
-    rows.push_back(
-        measure_row(entry.name, problem, arguments, device, [&] { solver->solve(problem.shared()); }));
+    SharedInputProblem shared = problem.shared();
+    shared.linears.front().scheme = scheme_for(entry.name, scheme);
+    rows.push_back(measure_row(entry.name, problem, arguments, device, [&] { solver->solve(shared); }));
   }
   return rows;
 }
