@@ -37,12 +37,9 @@
 //     (inverse_factor.h), not from two factorisations and an inverse;
 //   - a failing factorisation climbs a ladder whose steps stand in the report;
 //   - dead columns (diag(H) = 0): as in the paper's code, H_jj becomes non-zero and W_j becomes 0, before
-//   grids
-//     are chosen: their codes are the zero point, and no range is spent on them. It is the mean of the
-//     others' diag(H), there 1, which could outweigh all that is real; damping's mean leaves them out so,
-//     too;
-//   - where grids are chosen on the way, they see all updates that a group has got; the paper's code leaves
-//   out
+//     grids are chosen: their codes are the zero point, and no range is spent on them. H_jj is the mean of
+//     the others, there 1, which could outweigh all that is real; damping's mean leaves them out so, too;
+//   - where grids are chosen on the way, they see all updates that a group has got; in the paper's code not
 //     those from the same block;
 //   - scales are rounded to their stored type before codes are chosen;
 //   - linears that read one input are solved with one factor, stacked where they have one scheme.
@@ -63,6 +60,7 @@
 #include "algorithms/gptq_columns.h"
 #include "algorithms/group_grids.h"
 #include "algorithms/hessian.h"
+#include "algorithms/linear_stack.h"
 #include "algorithms/weight_range.h"
 #include "lib/base/error.h"
 
@@ -85,7 +83,7 @@ ActOrder act_order_of(const std::string& word) {
 /// Linears of one scheme, solved as one matrix.
 class Stack {
  public:
-  Stack(std::vector<const LinearProblem*> linears, Hessian& hessian, const GptqOptions& options)
+  Stack(LinearStack linears, Hessian& hessian, const GptqOptions& options)
       : linears_(std::move(linears)),
         hessian_(hessian),
         options_(options),
@@ -113,7 +111,7 @@ class Stack {
     }
     const RoundedColumns rounded = round_columns(std::move(problem));
     check_loss(rounded);
-    return results(rounded, factor.events);
+    return results(rounded, hessian_.events(factor));
   }
 
  private:
@@ -185,25 +183,15 @@ class Stack {
     const at::Tensor good =
         at::isfinite(rounded.loss).logical_and_(at::isfinite(rounded.params.scales).all(1)).cpu();
     if (good.all().item<bool>()) return;
-    int64_t row = good.logical_not().nonzero()[0].item<int64_t>();
-    for (const LinearProblem* linear : linears_) {
-      if (row < linear->weight.size(0)) {
-        user_error(
-            "{}: row {}: weights up to {:g} are too large to make up for each other's rounding errors in "
-            "FP32 "
-            "with {} scales; raise `damping`, or use solver rtn for it",
-            linear->name, row, linear->weight[row].abs().max().item<float>(), name_of(scale_dtype_));
-      }
-      row -= linear->weight.size(0);
-    }
+    const auto [linear, row] = row_of(linears_, good.logical_not().nonzero()[0].item<int64_t>());
+    user_error(
+        "{}: row {}: weights up to {:g} are too large to make up for each other's rounding errors in FP32 "
+        "with {} scales; raise `damping`, or use solver rtn for it",
+        linear->name, row, linear->weight[row].abs().max().item<float>(), name_of(scale_dtype_));
   }
 
-  std::vector<SolveResult> results(const RoundedColumns& rounded, std::vector<std::string> events) const {
-    if (hessian_.dead_count() > 0) {
-      events.push_back(fmt::format(
-          "{} of {} input channels carried no signal in the calibration data: their weights became 0",
-          hessian_.dead_count(), in_));
-    }
+  std::vector<SolveResult> results(const RoundedColumns& rounded,
+                                   const std::vector<std::string>& events) const {
     const at::Tensor place = inverse_order(order_);
     const at::Tensor codes = rounded.codes.index_select(1, place);
     std::vector<SolveResult> results;
@@ -223,7 +211,7 @@ class Stack {
     return results;
   }
 
-  std::vector<const LinearProblem*> linears_;
+  LinearStack linears_;
   Hessian& hessian_;
   const GptqOptions& options_;
   Scheme scheme_;
@@ -251,13 +239,12 @@ class Gptq final : public Solver {
 
   StatSet needs() const override { return {.gram = true}; }
 
-  /// While the factor is made: H revived and permuted in FP32, and in the worst case damped in FP64, with the
-  /// temporaries of its inverse. While columns are rounded: H and U, the weights stacked and reordered, codes
-  /// in both orders, a block's errors.
+  /// While the factor is made; and while columns are rounded: H and U, the weights stacked and reordered,
+  /// codes in both orders, a block's errors.
   uint64_t scratch_bytes(int64_t rows, int64_t width) const override {
     const auto n = static_cast<uint64_t>(width), r = static_cast<uint64_t>(rows);
     const uint64_t block = std::min(n, static_cast<uint64_t>(options_.block_size));
-    return std::max(n * n * (4 + 4 + 8 + 8),
+    return std::max(Hessian::factor_bytes(width),
                     n * n * (4 + 4) + r * n * (4 + 4 + 1 + 1 + 1) + r * block * (4 + 8));
   }
 
@@ -273,24 +260,8 @@ class Gptq final : public Solver {
                    "{}: GPTQ got no Gram matrix of its input", linear.name);
     }
     Hessian hessian(linears.front().name, problem.stats->gram, options_.damping);
-    std::vector<SolveResult> results(linears.size());
-    std::vector<bool> done(linears.size(), false);
-    for (size_t first = 0; first < linears.size(); ++first) {
-      std::vector<size_t> members;
-      for (size_t k = first; k < linears.size(); ++k) {
-        const bool same = linears[k].scheme == linears[first].scheme &&
-                          linears[k].scale_dtype == linears[first].scale_dtype;
-        if (done[k] || !same) continue;
-        members.push_back(k);
-        done[k] = true;
-      }
-      if (members.empty()) continue;
-      std::vector<const LinearProblem*> stack;
-      for (const size_t k : members) stack.push_back(&linears[k]);
-      std::vector<SolveResult> found = Stack(std::move(stack), hessian, options_).solve();
-      for (size_t i = 0; i < members.size(); ++i) results[members[i]] = std::move(found[i]);
-    }
-    return results;
+    return solve_stacked(linears,
+                         [&](const LinearStack& stack) { return Stack(stack, hessian, options_).solve(); });
   }
 
  private:

@@ -1,6 +1,7 @@
 #include "algorithms/hessian.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include "lib/base/error.h"
 
@@ -22,6 +23,16 @@ const DampedFactor& Hessian::factor(int64_t key, const at::Tensor& order) {
   if (found != factors_.end()) return found->second;
   const at::Tensor permuted = gram_.index_select(0, order).index_select(1, order);
   return factors_.emplace(key, damped_inverse_factor(permuted, damping_)).first->second;
+}
+
+std::vector<std::string> Hessian::events(const DampedFactor& factor) const {
+  std::vector<std::string> events = factor.events;
+  if (dead_count_ > 0) {
+    events.push_back(fmt::format(
+        "{} of {} input channels carried no signal in the calibration data: their weights became 0",
+        dead_count_, diagonal_.numel()));
+  }
+  return events;
 }
 
 void Hessian::revive() {

@@ -4,8 +4,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "algorithms/inverse_factor.h"
 
@@ -21,6 +23,14 @@ class Hessian {
   const at::Tensor& dead() const { return dead_; }  // Bool [in]
   /// Float [in], > 0.
   const at::Tensor& diagonal() const { return diagonal_; }
+
+  /// What its making means for the weights: the factor's own events, and channels without signal.
+  std::vector<std::string> events(const DampedFactor& factor) const;
+  /// What is taken while a factor is made, beside the Gram matrix: H without dead channels and permuted in
+  /// FP32, and in the worst case damped in FP64, with the temporaries of its inverse.
+  static uint64_t factor_bytes(int64_t width) {
+    return static_cast<uint64_t>(width) * static_cast<uint64_t>(width) * (4 + 4 + 8 + 8);
+  }
 
   /// The factor for columns in this order (Long [in]); orders of one key are the same.
   const DampedFactor& factor(int64_t key, const at::Tensor& order);

@@ -16,16 +16,14 @@
 //
 // What differs from the library:
 // - It stops when the mean |d| of the *whole tensor* falls no more, and then answers with the step after the
-// best one.
-//   Here each group stops by its own sum |d|, and keeps the best grid that was seen, the start included: an
-//   answer is never worse than the start by that measure, and does not depend on which rows are solved
-//   together.
+//   best one. Here each group stops by its own sum |d|, and keeps the best grid that was seen, the start
+//   included: an answer is never worse than the start by that measure, and does not depend on which rows are
+//   solved together.
 // - kappa: the library's default solver reads it and leaves beta as it is; here it acts, as in the paper and
-// in the
-//   library's "v2".
+//   in the library's "v2".
 // - Scale and zero point are rounded to the type in which they are stored before each error is measured.
-// - Groups of a range below 1e-4 get scale 1 in the library, and lose their values; here every range has its
-// scale.
+// - Groups of a range below 1e-4 get scale 1 in the library, and lose their values; here every range has
+//   its scale.
 // - scale: fitted (the default) regresses w - e on q, which gives the scale along with the zero point: (sp2)
 // for
 //   both, and a lower error at the same cost. scale: fixed is the paper's. `range` gives the iteration
@@ -33,8 +31,8 @@
 //   whose scale is kept: it was chosen for the layer's outputs, and a fit to the weights would undo that.
 //   (The library has a search around the scale, scale_gridsearch, off and experimental.)
 // - Integer zero points (zero_point: integer), for files that hold no others: the real optimum's two
-// neighbours and
-//   plain rounding's zero point, each with its scale fitted where `scale` says so; the best of the three.
+//   neighbours and plain rounding's zero point, each with its scale fitted where `scale` says so; the best
+//   of the three.
 //   (The library's round_zero rounds the start, and then lets the iteration leave the integers.)
 //
 // Cost: at most `iterations` + 1 passes over weights in cache, a dozen operations a weight each; groups are

@@ -52,10 +52,12 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "algorithms/column_order.h"
 #include "algorithms/hessian.h"
+#include "algorithms/linear_stack.h"
 #include "algorithms/spqr_columns.h"
 #include "lib/base/error.h"
 #include "lib/kernels/device/spqr_group.cuh"
@@ -96,7 +98,7 @@ void check_linear(const LinearProblem& linear, const InputStats& stats) {
 /// Linears of one input and one scheme, rounded as one matrix.
 class SpqrStack {
  public:
-  SpqrStack(std::vector<const LinearProblem*> linears, Hessian& hessian, const SpqrOptions& options)
+  SpqrStack(LinearStack linears, Hessian& hessian, const SpqrOptions& options)
       : linears_(std::move(linears)),
         hessian_(hessian),
         options_(options),
@@ -168,12 +170,7 @@ class SpqrStack {
   }
 
   std::vector<std::string> events(const LinearProblem& linear) const {
-    std::vector<std::string> events = factor_.events;
-    if (hessian_.dead_count() > 0) {
-      events.push_back(fmt::format(
-          "{} of {} input channels carried no signal in the calibration data: their weights became 0",
-          hessian_.dead_count(), order_.numel()));
-    }
+    std::vector<std::string> events = hessian_.events(factor_);
     if (linear.range)
       events.emplace_back("the range that a transform offered was not used: SpQR fits its own grids");
     return events;
@@ -186,17 +183,12 @@ class SpqrStack {
                                  .logical_and(rounded.kept.abs().amax(1) < kLargestHalf)
                                  .cpu();
     if (sound.all().item<bool>()) return;
-    int64_t row = sound.logical_not().nonzero()[0].item<int64_t>();
-    for (const LinearProblem* linear : linears_) {
-      if (row < linear->weight.size(0)) {
-        user_error(
-            "{}: row {}: weights up to {:g} need scales or outliers beyond FP16, in which SpQR stores both; "
-            "leave "
-            "this linear out with `ignore`, or use another solver for it",
-            linear->name, row, linear->weight[row].abs().max().item<float>());
-      }
-      row -= linear->weight.size(0);
-    }
+    const auto [linear, row] = row_of(linears_, sound.logical_not().nonzero()[0].item<int64_t>());
+    user_error(
+        "{}: row {}: weights up to {:g} need scales or outliers beyond FP16, in which SpQR stores both; "
+        "leave "
+        "this linear out with `ignore`, or use another solver for it",
+        linear->name, row, linear->weight[row].abs().max().item<float>());
   }
 
   std::vector<SolveResult> results(const SpqrColumns& rounded) const {
@@ -238,7 +230,7 @@ class SpqrStack {
   static constexpr double kDensityTolerance = 0.1;
   static constexpr float kLargestHalf = 65504;
 
-  std::vector<const LinearProblem*> linears_;
+  LinearStack linears_;
   Hessian& hessian_;
   const SpqrOptions& options_;
   Scheme scheme_;
@@ -259,28 +251,24 @@ class Spqr final : public Solver {
 
   StatSet needs() const override { return {.gram = true}; }
 
+  /// While the factor is made; and while columns are rounded: H and U, each linear's reordered weights and
+  /// all of them, codes in both orders, what is kept in both, a block's errors. Before, the gains of a linear
+  /// and their order take no more.
+  uint64_t scratch_bytes(int64_t rows, int64_t width) const override {
+    const auto n = static_cast<uint64_t>(width), r = static_cast<uint64_t>(rows);
+    const uint64_t block = std::min(n, static_cast<uint64_t>(options_.block_size));
+    return std::max(Hessian::factor_bytes(width),
+                    n * n * (4 + 4) + r * n * (4 + 4 + 1 + 1 + 4 + 4 + 4) + r * block * (4 + 8));
+  }
+
   bool reorders_groups(const Scheme&) const override { return options_.order != ActOrder::none; }
 
   std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
     const std::vector<LinearProblem>& linears = problem.linears;
     for (const LinearProblem& linear : linears) check_linear(linear, *problem.stats);
     Hessian hessian(linears.front().name, problem.stats->gram, options_.damping);
-    std::vector<SolveResult> results(linears.size());
-    std::vector<bool> done(linears.size(), false);
-    for (size_t first = 0; first < linears.size(); ++first) {
-      std::vector<size_t> members;
-      for (size_t k = first; k < linears.size(); ++k) {
-        if (done[k] || linears[k].scheme != linears[first].scheme) continue;
-        members.push_back(k);
-        done[k] = true;
-      }
-      if (members.empty()) continue;
-      std::vector<const LinearProblem*> stack;
-      for (const size_t k : members) stack.push_back(&linears[k]);
-      std::vector<SolveResult> found = SpqrStack(std::move(stack), hessian, options_).solve();
-      for (size_t i = 0; i < members.size(); ++i) results[members[i]] = std::move(found[i]);
-    }
-    return results;
+    return solve_stacked(
+        linears, [&](const LinearStack& stack) { return SpqrStack(stack, hessian, options_).solve(); });
   }
 
  private:

@@ -15,15 +15,6 @@ namespace {
 /// What every linear's report needs (output error), whatever the algorithms ask for.
 constexpr StatSet kReportNeeds{.gram = true, .mean_abs = false};
 
-void move_to_cpu(QuantizedTensor& tensor) {
-  tensor.codes = tensor.codes.cpu();
-  tensor.scales = tensor.scales.cpu();
-  if (tensor.zero_points.defined()) tensor.zero_points = tensor.zero_points.cpu();
-  if (tensor.group_index.defined()) tensor.group_index = tensor.group_index.cpu();
-  if (tensor.second_level) tensor.second_level = tensor.second_level->cpu();
-  if (tensor.outliers) tensor.outliers = tensor.outliers->cpu();
-}
-
 }  // namespace
 
 InputSolver::InputSolver(const CalibrationJob& job, size_t block_index, BlockWeights& weights)
@@ -194,9 +185,8 @@ BlockOutcome InputSolver::take_outcome() {
   }
   distortions_.clear();
   for (LinearOutcome& linear : outcome_.linears) {
-    QuantizedTensor& tensor = state_.solved.at(linear.linear->name);
-    move_to_cpu(tensor);
-    linear.quantized = std::move(tensor);
+    const QuantizedTensor solved = std::move(state_.solved.at(linear.linear->name));
+    linear.quantized = solved.cpu();
   }
   for (auto& [name, values] : state_.changed) outcome_.changed[name] = values.cpu();
   return std::move(outcome_);

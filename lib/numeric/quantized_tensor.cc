@@ -44,6 +44,16 @@ at::Tensor empty_groups(const QuantizedTensor& tensor) { return centred_codes(te
 
 }  // namespace
 
+QuantizedTensor QuantizedTensor::cpu() const {
+  QuantizedTensor result = *this;
+  for (at::Tensor* part : {&result.codes, &result.scales, &result.zero_points, &result.group_index}) {
+    if (part->defined()) *part = part->cpu();
+  }
+  if (second_level) result.second_level = second_level->cpu();
+  if (outliers) result.outliers = outliers->cpu();
+  return result;
+}
+
 at::Tensor QuantizedTensor::dequantize() const { return dequantize_rows(0, rows()); }
 
 double QuantizedTensor::bits_per_weight() const {

@@ -46,6 +46,8 @@ struct QuantizedTensor {
 
   /// FP32 [out, in].
   at::Tensor dequantize() const;
+  /// The same in host memory.
+  QuantizedTensor cpu() const;
   /// The same of rows [begin, end), [end - begin, in].
   at::Tensor dequantize_rows(int64_t begin, int64_t end) const;
 
