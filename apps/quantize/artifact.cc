@@ -74,4 +74,17 @@ void ArtifactWriter::finish() {
   for (const auto& file : source_.side_files()) copy_file_durably(file, folder_ / file.filename());
 }
 
+ArtifactWriters open_writers(const Recipe& recipe, const Plan& plan, const ModelFolder& model,
+                             const std::filesystem::path& folder) {
+  ArtifactWriters writers;
+  for (const OutputPlan& output : plan.outputs) {
+    const std::filesystem::path place = output.subfolder.empty() ? folder : folder / output.subfolder;
+    std::filesystem::create_directories(place);
+    writers.push_back(std::make_unique<ArtifactWriter>(plan, output, model.graph, *model.checkpoint, place,
+                                                       recipe.output.shard_size));
+    writers.back()->write_outside_blocks();
+  }
+  return writers;
+}
+
 }  // namespace lathe

@@ -10,6 +10,7 @@
 #include "calib/driver/driver.h"
 #include "formats/safetensors/checkpoint.h"
 #include "formats/safetensors/shard_writer.h"
+#include "formats/targets/model_folder.h"
 #include "recipes/plan.h"
 
 namespace lathe {
@@ -34,6 +35,7 @@ class ArtifactWriter {
   void finish();
 
   const std::filesystem::path& folder() const { return folder_; }
+  const Target& target() const { return *output_.target; }
   /// Of weight files' tensors: all of them, once finish() has been called.
   uint64_t bytes() const { return shards_.bytes_written(); }
 
@@ -48,5 +50,12 @@ class ArtifactWriter {
   ShardWriter shards_;
   std::map<std::string, int64_t> outliers_;  // that each linear keeps; none without
 };
+
+using ArtifactWriters = std::vector<std::unique_ptr<ArtifactWriter>>;
+
+/// One for each output of the plan, in `folder` or, where there are several, in a folder each below it, with
+/// every tensor written that is in no block.
+ArtifactWriters open_writers(const Recipe& recipe, const Plan& plan, const ModelFolder& model,
+                             const std::filesystem::path& folder);
 
 }  // namespace lathe

@@ -6,10 +6,10 @@
 
 #include "apps/quantize/artifact.h"
 #include "apps/quantize/evaluation.h"
+#include "apps/quantize/finish.h"
 #include "apps/quantize/fold_check.h"
 #include "apps/quantize/id_dump.h"
 #include "apps/quantize/job.h"
-#include "apps/quantize/manifest.h"
 #include "apps/quantize/memory.h"
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
@@ -51,24 +51,9 @@ RunMemory plan_memory_of(const Recipe& recipe, const ModelFolder& model, const R
   return memory;
 }
 
-std::vector<std::unique_ptr<ArtifactWriter>> open_writers(const Recipe& recipe, const Plan& plan,
-                                                          const ModelFolder& model,
-                                                          const std::filesystem::path& folder) {
-  std::vector<std::unique_ptr<ArtifactWriter>> writers;
-  for (const OutputPlan& output : plan.outputs) {
-    const std::filesystem::path place = output.subfolder.empty() ? folder : folder / output.subfolder;
-    std::filesystem::create_directories(place);
-    writers.push_back(std::make_unique<ArtifactWriter>(plan, output, model.graph, *model.checkpoint, place,
-                                                       recipe.output.shard_size));
-    writers.back()->write_outside_blocks();
-  }
-  return writers;
-}
-
 /// The one pass: every finished block goes to every writer and to the report, then it is gone. UserError for
 /// a transform that did nothing.
-void quantise(const CalibrationJob& job, const Recipe& recipe,
-              std::vector<std::unique_ptr<ArtifactWriter>>& writers, RunReport& report,
+void quantise(const CalibrationJob& job, const Recipe& recipe, ArtifactWriters& writers, RunReport& report,
               WrittenTensors& written, Progress& progress) {
   const auto blocks = static_cast<int64_t>(job.graph->blocks.size());
   FoldCensus folds;
@@ -86,7 +71,6 @@ void quantise(const CalibrationJob& job, const Recipe& recipe,
                       }});
   folds.check(recipe);
   for (auto& writer : writers) writer->finish();
-  report.set_written(writers.front()->bytes());
   progress.end();
 }
 
@@ -134,21 +118,8 @@ void run_pipeline(const RunRequest& request) {
   WrittenTensors written;
   report.timed("quantise", [&] { quantise(job, recipe, writers, report, written, progress); });
 
-  const ModelFolder artifact = open_model_folder(writers.front()->folder());  // as it stands on disk
-  report.timed("read back", [&] { written.compare(artifact); });
-  if (text.evaluation.defined()) {
-    report.set_evaluation(report.timed("evaluate", [&] {
-      return evaluate_with_progress(artifact, &model, text.evaluation, device, compute,
-                                    memory.evaluation->storage, progress);
-    }));
-  }
-  for (const auto& writer : writers) {
-    report.write(writer->folder());
-    write_manifest(writer->folder(), recipe, text.calibration);
-  }
-  output.commit();
-  if (!request.quiet)
-    fmt::print("{}\nwritten to {}\n", report.terminal_summary(), recipe.output.path.string());
+  finish_run({request, recipe, model, text.evaluation, memory.evaluation, device, compute, text.calibration},
+             open_model_folder(writers.front()->folder()), writers, written, report, progress, output);
 }
 
 void run_eval(const EvalRequest& request) {

@@ -191,12 +191,12 @@ void RunReport::set_evaluation(const EvalResult& result) {
                         .same_top = result.divergence->same_top};
 }
 
-void RunReport::write(const std::filesystem::path& folder) {
+void RunReport::write(const std::filesystem::path& folder, const std::string& how_to_load) {
   report_.peak_rss = peak_rss_bytes();
   report_.memory.peak_vram = peak_device_memory(device_);
   write_file(folder / "report.json",
              to_json(report_).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
-  write_file(folder / "report.md", to_markdown(report_));
+  write_file(folder / "report.md", to_markdown(report_, how_to_load));
 }
 
 nlohmann::json eval_json(const EvalRequest& request, const EvalResult& result) {

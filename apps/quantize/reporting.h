@@ -41,8 +41,8 @@ class RunReport {
   void set_written(uint64_t bytes);
   void set_evaluation(const EvalResult& result);
 
-  /// Writes report.json and report.md.
-  void write(const std::filesystem::path& folder);
+  /// Writes report.json and report.md, which says how to load the folder (Target::how_to_load).
+  void write(const std::filesystem::path& folder, const std::string& how_to_load);
   std::string terminal_summary() const { return to_terminal(report_); }
 
  private:

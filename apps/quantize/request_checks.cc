@@ -30,12 +30,14 @@ Recipe effective_recipe(const RunRequest& request) {
   return recipe;
 }
 
+void refuse_quantized(const std::filesystem::path& model) {
+  user_error("{}: is quantised already; give the floating-point checkpoint that it was made from",
+             model.string());
+}
+
 ModelFolder open_source(const Recipe& recipe) {
   ModelFolder model = open_model_folder(recipe.model);
-  if (model.quantized) {
-    user_error("{}: is quantised already; give the floating-point checkpoint that it was made from",
-               recipe.model.string());
-  }
+  if (model.quantized) refuse_quantized(recipe.model);
   return model;
 }
 

@@ -6,9 +6,8 @@
 #include <cstdio>
 
 #include "apps/quantize/artifact.h"
-#include "apps/quantize/evaluation.h"
+#include "apps/quantize/finish.h"
 #include "apps/quantize/job.h"
-#include "apps/quantize/manifest.h"
 #include "apps/quantize/memory.h"
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
@@ -91,10 +90,7 @@ WeightsModel open_weights(const Recipe& recipe) {
     model.folder = open_source(recipe);
     return model;
   }
-  if (is_quantized(checkpoint)) {
-    user_error("{}: is quantised already; give the floating-point checkpoint that it was made from",
-               recipe.model.string());
-  }
+  if (is_quantized(checkpoint)) refuse_quantized(recipe.model);
   const WeightsGraph weights = weights_graph(type, checkpoint.tensors(), recipe.model.string());
   model.folder = open_model_folder(recipe.model, weights.graph);
   model.warnings.push_back(fmt::format(
@@ -118,34 +114,15 @@ LinearOutcome solve_one(const ModelFolder& model, const LinearPlan& plan, const 
   LinearOutcome outcome;
   outcome.linear = &linear;
   outcome.distortion = measure_distortion(weight, solved.quantized, {});
-  outcome.quantized = std::move(solved.quantized);
-  QuantizedTensor& quantized = outcome.quantized;
-  for (at::Tensor* part : {&quantized.codes, &quantized.scales, &quantized.zero_points}) {
-    if (part->defined()) *part = part->cpu();
-  }
+  outcome.quantized = solved.quantized.cpu();
   outcome.seconds = watch.seconds();
   outcome.events = std::move(solved.events);
   return outcome;
 }
 
-using Writers = std::vector<std::unique_ptr<ArtifactWriter>>;
-
-Writers open_writers(const Recipe& recipe, const Plan& plan, const ModelFolder& model,
-                     const std::filesystem::path& folder) {
-  Writers writers;
-  for (const OutputPlan& output : plan.outputs) {
-    const std::filesystem::path place = output.subfolder.empty() ? folder : folder / output.subfolder;
-    std::filesystem::create_directories(place);
-    writers.push_back(std::make_unique<ArtifactWriter>(plan, output, model.graph, *model.checkpoint, place,
-                                                       recipe.output.shard_size));
-    writers.back()->write_outside_blocks();
-  }
-  return writers;
-}
-
 /// Every linear goes to every writer and to the report, then it is gone.
 void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& algorithms, c10::Device device,
-              Writers& writers, RunReport& report, WrittenTensors& written, Progress& progress) {
+              ArtifactWriters& writers, RunReport& report, WrittenTensors& written, Progress& progress) {
   progress.begin("quantise", static_cast<int64_t>(plan.blocks.size()));
   for (size_t b = 0; b < plan.blocks.size(); ++b) {
     for (const LinearPlan& linear : plan.blocks[b]) {
@@ -231,29 +208,16 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   OutputFolder output(recipe.output.path, request.overwrite);
   for (const std::string& warning : warnings) progress.line("warning: " + warning);
 
-  Writers writers =
+  ArtifactWriters writers =
       report.timed("open output", [&] { return open_writers(recipe, plan, model.folder, output.path()); });
   WrittenTensors written;
   report.timed("quantise",
                [&] { quantise(model, plan, algorithms, device, writers, report, written, progress); });
 
   const auto& folder = writers.front()->folder();
-  const ModelFolder artifact =
-      model.known ? open_model_folder(folder) : open_model_folder(folder, model.folder.graph);
-  report.timed("read back", [&] { written.compare(artifact); });
-  if (rows.defined()) {
-    report.set_evaluation(report.timed("evaluate", [&] {
-      return evaluate_with_progress(artifact, &model.folder, rows, device, compute, eval_memory->storage,
-                                    progress);
-    }));
-  }
-  for (const auto& writer : writers) {
-    report.write(writer->folder());
-    write_manifest(writer->folder(), recipe, {});
-  }
-  output.commit();
-  if (!request.quiet)
-    fmt::print("{}\nwritten to {}\n", report.terminal_summary(), recipe.output.path.string());
+  finish_run({request, recipe, model.folder, rows, eval_memory, device, compute, {}},
+             model.known ? open_model_folder(folder) : open_model_folder(folder, model.folder.graph), writers,
+             written, report, progress, output);
 }
 
 }  // namespace lathe

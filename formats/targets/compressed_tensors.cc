@@ -194,6 +194,17 @@ json quantization_config(const std::vector<PlannedLinear>& linears, const std::v
           {"config_groups", std::move(config_groups)}};
 }
 
+constexpr const char* kHowToLoad = R"(With transformers (needs the `compressed-tensors` package):
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    model = AutoModelForCausalLM.from_pretrained("this/folder")
+    tokenizer = AutoTokenizer.from_pretrained("this/folder")
+
+With vLLM:
+
+    vllm serve this/folder
+)";
+
 }  // namespace
 
 Target compressed_tensors_target() {
@@ -201,6 +212,7 @@ Target compressed_tensors_target() {
           .summary =
               "safetensors, packed integers of 2 to 8 bits, or INT8 with INT8 activations (vLLM, SGLang, "
               "transformers)",
+          .how_to_load = kHowToLoad,
           .refuses = refuses,
           .layout = layout,
           .pack = pack,

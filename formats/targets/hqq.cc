@@ -121,6 +121,18 @@ json quantization_config(const std::vector<PlannedLinear>& linears, const std::v
           {"skip_modules", ignored}};
 }
 
+constexpr const char* kHowToLoad =
+    R"(With the hqq library, linear by linear; transformers 5 loads no hqq model that was quantised before:
+
+    from hqq.core.quantize import HQQLinear
+    from safetensors.torch import load_file
+    tensors, prefix = load_file("this/folder/model.safetensors"), "model.layers.0.mlp.up_proj."
+    layer = HQQLinear(None, None, compute_dtype=torch.float16, device="cuda")
+    layer.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+`quantize eval --model this/folder` scores it.
+)";
+
 }  // namespace
 
 HqqPacking hqq_packing(int bits) {
@@ -202,6 +214,7 @@ Target hqq_target() {
   return {
       .name = "hqq",
       .summary = "safetensors, what the hqq library's HQQLinear loads: 1 to 6 and 8 bits, real zero points",
+      .how_to_load = kHowToLoad,
       .refuses = refuses,
       .layout = hqq_layout,
       .pack = pack,

@@ -107,11 +107,21 @@ json quantization_config(const std::vector<PlannedLinear>& linears, const std::v
           {"shapes", std::move(shapes)}, {"modules_to_not_convert", std::move(kept)}};
 }
 
+constexpr const char* kHowToLoad = R"(With transformers and spqr_quant, on a GPU, with `dtype=torch.float16`:
+
+    from transformers import AutoModelForCausalLM
+    model = AutoModelForCausalLM.from_pretrained("this/folder", dtype=torch.float16, device_map="cuda")
+
+transformers 5 calls `QuantizedLinear.create_placeholder`, which spqr_quant 0.2.0 spells `create_placehodler`: until one of them
+changes, give it the other name first. `quantize eval --model this/folder` scores it on any machine.
+)";
+
 }  // namespace
 
 Target spqr_target() {
   return {.name = "spqr",
           .summary = "safetensors, SpQR's 3-bit tiles with sparse outliers (spqr_quant, transformers)",
+          .how_to_load = kHowToLoad,
           .refuses = refuses,
           .layout = layout,
           .pack = pack,

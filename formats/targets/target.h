@@ -32,6 +32,8 @@ struct PlannedLinear {
 
 struct Target {
   std::string name, summary;
+  /// For people, in Markdown: which library loads the folder, and how.
+  std::string how_to_load;
   /// Why this target can't hold the scheme for this shape ("group_size 128 does not divide ..."); nothing if
   /// it can.
   std::optional<std::string> (*refuses)(const PlannedLinear& linear);

@@ -112,7 +112,7 @@ std::vector<std::string> all_warnings(const Report& report);
 
 /// report.md: summary first, then the layers that lost most, every layer, folds, stages, and how to load the
 /// model.
-std::string to_markdown(const Report& report);
+std::string to_markdown(const Report& report, const std::string& how_to_load);
 
 /// The summary that ends a run: aligned, no colours.
 std::string to_terminal(const Report& report);

@@ -188,21 +188,9 @@ std::string fold_table(const Report& report) {
   return text;
 }
 
-constexpr std::string_view kHowToLoad = R"(
-With transformers (needs the `compressed-tensors` package):
-
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    model = AutoModelForCausalLM.from_pretrained("this/folder")
-    tokenizer = AutoTokenizer.from_pretrained("this/folder")
-
-With vLLM:
-
-    vllm serve this/folder
-)";
-
 }  // namespace
 
-std::string to_markdown(const Report& report) {
+std::string to_markdown(const Report& report, const std::string& how_to_load) {
   std::string text = "# Quantisation report\n\n| | |\n| --- | --- |\n";
   for (const auto& [label, value] : summary(report)) text += fmt::format("| {} | {} |\n", label, cell(value));
   if (const auto warnings = all_warnings(report); !warnings.empty()) {
@@ -229,8 +217,7 @@ std::string to_markdown(const Report& report) {
   if (!report.folds.empty()) text += "\n## Folds\n\n" + fold_table(report);
   text += "\n## Time\n\n| stage | seconds |\n| --- | --- |\n";
   for (const auto& [name, seconds] : report.stages) text += fmt::format("| {} | {:.2f} |\n", name, seconds);
-  text += "\n## How to load it\n";
-  return text + std::string(kHowToLoad);
+  return text + "\n## How to load it\n\n" + how_to_load;
 }
 
 std::string to_terminal(const Report& report) {

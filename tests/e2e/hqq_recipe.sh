@@ -7,6 +7,8 @@ run integer --set 'output.formats=[compressed-tensors]' --set 'rules[0].scheme.z
 run rtn --set 'output.formats=[compressed-tensors]' --set 'rules[0].scheme.zero_point=integer' --set 'rules[0].solver={rtn: {}}'
 run columns --set 'rules[0].scheme.axis=0' --set 'rules[0].scheme.bits=3' --set evaluate=null
 holds "$scratch/hqq/config.json" "r['quantization_config']['quant_method'] == 'hqq'"
+grep -q HQQLinear "$scratch/hqq/report.md" || fail "report.md names another loader than the format's"
+grep -q "vllm serve" "$scratch/integer/report.md" || fail "report.md names another loader than the format's"
 holds "$scratch/hqq/config.json" "r['quantization_config']['quant_config']['weight_quant_params']['group_size'] == 64"
 holds "$scratch/hqq/manifest.json" "r['dataset'] is None and r['recipe']['calibration'] is None"
 holds "$scratch/hqq/report.json" "len(r['linears']) == 42 and all(0 < l['weight_error'] < 0.02 for l in r['linears'])"

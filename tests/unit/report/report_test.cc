@@ -122,13 +122,15 @@ TEST(ReportJson, NotFiniteNumbersAreNullAndNamed) {
   EXPECT_EQ(all_warnings(report).size(), 5u);
 }
 
+const std::string kHowToLoad = "With a loader:\n\n    load this/folder\n";
+
 TEST(ReportMarkdown, SummaryComesFirst) {
-  const std::string text = to_markdown(small_report());
+  const std::string text = to_markdown(small_report(), kHowToLoad);
   EXPECT_THAT(text.substr(0, text.find("\n## ")),
               AllOf(HasSubstr("8.0 MiB -> 2.5 MiB (31.2 %)"), HasSubstr("20 -> 21 (+5.00 %)"),
                     HasSubstr("mean 0.0231"), HasSubstr("1 of 2 edges"), HasSubstr("128 rows x 512 tokens")));
   EXPECT_THAT(
-      text, AllOf(HasSubstr("from_pretrained"), HasSubstr("vllm serve"),
+      text, AllOf(HasSubstr("## How to load it\n\n" + kHowToLoad),
                   HasSubstr("| lm_head | ignored by the recipe |"), HasSubstr("no: no scale lowers the loss"),
                   HasSubstr("| quantise | 12.25 |"), HasSubstr("0.001235")));
   EXPECT_THAT(text, Not(HasSubstr("## Warnings")));
@@ -137,7 +139,7 @@ TEST(ReportMarkdown, SummaryComesFirst) {
 TEST(ReportMarkdown, WorstLayersComeWorstFirst) {
   Report report = small_report();
   const auto order = [&] {
-    const std::string text = to_markdown(report);
+    const std::string text = to_markdown(report, kHowToLoad);
     const size_t start = text.find("## Layers that lost most");
     std::vector<std::pair<size_t, std::string>> places;
     for (const auto& row : report.linears) places.emplace_back(text.find(row.name, start), row.name);
@@ -152,14 +154,14 @@ TEST(ReportMarkdown, WorstLayersComeWorstFirst) {
 }
 
 TEST(ReportMarkdown, NoTextBreaksATable) {
-  const std::string text = to_markdown(small_report());
+  const std::string text = to_markdown(small_report(), kHowToLoad);
   EXPECT_THAT(text, HasSubstr("damping raised \\| twice to 2 %"));
 }
 
 TEST(ReportMarkdown, NotFiniteNumbersAreWarnedOf) {
   Report report = small_report();
   report.linears[0].weight_relative_mse = kNaN;
-  const std::string text = to_markdown(report);
+  const std::string text = to_markdown(report, kHowToLoad);
   EXPECT_THAT(text, AllOf(HasSubstr("## Warnings"), HasSubstr("linears[0].weight_error (l.0.q_proj)"),
                           HasSubstr("| n/a |")));
   EXPECT_THAT(to_terminal(report), HasSubstr("warning: linears[0].weight_error (l.0.q_proj)"));
@@ -168,15 +170,16 @@ TEST(ReportMarkdown, NotFiniteNumbersAreWarnedOf) {
 TEST(Report, ExpertsAreCounted) {
   Report report = small_report();
   EXPECT_TRUE(to_json(report).at("experts").empty());
-  EXPECT_THAT(to_markdown(report), Not(HasSubstr("## Experts")));
+  EXPECT_THAT(to_markdown(report, kHowToLoad), Not(HasSubstr("## Experts")));
   report.experts = {{0, {50, 3, 120}, 1}, {1, {70, 0, 103}, 1}};
   const auto rows = to_json(report).at("experts");
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_EQ(rows[1].at("tokens"), (std::vector<int64_t>{70, 0, 103}));
   EXPECT_EQ(rows[1].at("block"), 1);
   EXPECT_EQ(rows[1].at("below_floor"), 1);
-  EXPECT_THAT(to_markdown(report), AllOf(HasSubstr("## Experts"), HasSubstr("| 0 | 3 | 3 / 50 / 120 | 1 |"),
-                                         HasSubstr("| 1 | 3 | 0 / 70 / 103 | 1 |")));
+  EXPECT_THAT(to_markdown(report, kHowToLoad),
+              AllOf(HasSubstr("## Experts"), HasSubstr("| 0 | 3 | 3 / 50 / 120 | 1 |"),
+                    HasSubstr("| 1 | 3 | 0 / 70 / 103 | 1 |")));
   EXPECT_THAT(to_terminal(report),
               HasSubstr("tokens 0 / 70 / 120 (fewest, median, most); 2 of 6 experts took the fall-back"));
 }
