@@ -2,9 +2,12 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "algorithms/algorithm.h"
 #include "calib/stats/stats_collector.h"
+#include "lib/base/error.h"
 
 namespace lathe::testing_problems {
 
@@ -29,6 +32,18 @@ inline at::Tensor tokens_with_outliers(int64_t tokens, int64_t width, double fac
 inline double token_loss(const at::Tensor& weight, const at::Tensor& approximation, const at::Tensor& x) {
   const at::Tensor delta = (approximation - weight).to(at::kDouble);
   return x.to(at::kDouble).mm(delta.t()).square().sum().item<double>() / static_cast<double>(x.size(0));
+}
+
+/// Solving the problem ends with a UserError that names the linear and says `text`.
+template <class Solve>
+void expect_refused(const Solve& solve, const LinearProblem& problem, const std::string& text) {
+  try {
+    solve(problem);
+    ADD_FAILURE() << "solved what should be refused: " << text;
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr(problem.name));
+    EXPECT_THAT(error.what(), testing::HasSubstr(text));
+  }
 }
 
 inline const TransformEntry& transform_row(const std::string& name) {

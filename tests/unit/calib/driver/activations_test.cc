@@ -18,22 +18,6 @@ ActivationTask static_task(ActivationObserver method) {
   return {{"int", 8, false, ActivationScheme::Per::tensor, true}, {method, 99}};
 }
 
-ModelGraph experts_graph() {
-  return build_graph(parse_model_config({{"model_type", "qwen3_moe"},
-                                         {"hidden_size", 32},
-                                         {"intermediate_size", 32},
-                                         {"moe_intermediate_size", 24},
-                                         {"num_experts", 4},
-                                         {"num_experts_per_tok", 2},
-                                         {"num_hidden_layers", 1},
-                                         {"num_attention_heads", 4},
-                                         {"num_key_value_heads", 2},
-                                         {"vocab_size", 50},
-                                         {"max_position_embeddings", 64},
-                                         {"torch_dtype", "float32"}},
-                                        "config.json"));
-}
-
 struct TinyJob {
   ModelGraph graph;
   testing::MemoryWeights weights;
@@ -139,10 +123,10 @@ TEST(StaticActivations, AreTheSameWhereverInnerValuesStand) {
 TEST(StaticActivations, OfExpertsAreThoseOfTheRowsSentToThem) {
   for (const auto method : {ActivationObserver::minmax, ActivationObserver::percentile}) {
     SCOPED_TRACE(name_of(method));
-    TinyJob run(experts_graph(), static_task(method));
+    TinyJob run(testing::family_graph("qwen3_moe", 32, 1), static_task(method));
     run.go();
     const auto finished = testing::finished_model(run.weights, run.outcomes);
-    expect_same_scales(run.scales(), scales_of(run, finished, static_task(method)), 4 + 3 * 4);
+    expect_same_scales(run.scales(), scales_of(run, finished, static_task(method)), 4 + 3 * 5);
   }
 }
 

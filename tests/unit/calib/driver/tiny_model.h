@@ -43,8 +43,8 @@ inline ModelGraph tiny_graph(const std::string& dtype = "float32") {
   return build_graph(parse_model_config(config, "config.json"));
 }
 
-/// Two blocks of any family; where it has experts, five 32 wide, two a token.
-inline ModelGraph family_graph(const std::string& family, int64_t hidden) {
+/// Blocks of any family; where it has experts, five 32 wide, two a token.
+inline ModelGraph family_graph(const std::string& family, int64_t hidden, int64_t blocks = 2) {
   return build_graph(parse_model_config({{"model_type", family},
                                          {"hidden_size", hidden},
                                          {"intermediate_size", 96},
@@ -52,7 +52,7 @@ inline ModelGraph family_graph(const std::string& family, int64_t hidden) {
                                          {"shared_expert_intermediate_size", 64},
                                          {"num_experts", 5},
                                          {"num_experts_per_tok", 2},
-                                         {"num_hidden_layers", 2},
+                                         {"num_hidden_layers", blocks},
                                          {"num_attention_heads", 4},
                                          {"num_key_value_heads", 2},
                                          {"vocab_size", 50},
