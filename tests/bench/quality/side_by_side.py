@@ -7,7 +7,8 @@ their own, made under build/peers from peers/*.txt (some 5 GB and two minutes ea
 of --seq-len tokens of TEXT_DIR/wikitext2-valid.txt; evaluation: 16 rows of 1024 of wikitext2-test.txt, scored by
 transformers in FP32 (score.py). A case that is there already (its run.json) is not run again. Times: the quantising call
 of a peer without its imports, loading and saving; of Lathe the whole process; wall and CPU seconds, the second the
-steadier on a busy machine. Exit code 77: the texts are not there.
+steadier on a busy machine. Lathe's hqq and SpQR artefacts are dequantised by Lathe's own reader before they are scored (build
+the target `dequantize`). Exit code 77: the texts are not there.
 """
 import argparse
 import dataclasses
@@ -77,13 +78,25 @@ def command(case, args, out):
         return [environment(case.tool), HERE / "peers" / SCRIPTS[case.tool], args.model, out, *case.options, *group,
                 "--ids", calibration]
     recipe, *sets = case.options
-    sets += ["evaluate=null", f"calibration.samples={args.samples}", f"calibration.seq_len={args.seq_len}"]
-    if "w8a8" not in case.name:
+    sets.append("evaluate=null")
+    if case.name not in ("lathe-smoothquant-w8a8", "lathe-spqr"):
         sets.append(f"rules[0].scheme.group_size={args.group}")
     words = [args.quantize, "--recipe", recipe, "--model", args.model, "--output", out, "--quiet", "--overwrite"]
-    if case.name != "lathe-hqq":
+    if case.name != "lathe-hqq":  # its recipe has no calibration
+        sets += [f"calibration.samples={args.samples}", f"calibration.seq_len={args.seq_len}"]
         words += ["--calib", calibration]
     return words + [word for change in sets for word in ("--set", change)]
+
+
+def scored(case, args):
+    """The folder that transformers can load: it reads no artefact of hqq's or SpQR's on a CPU, so these two are dequantised."""
+    out = args.out / case.name
+    if case.name not in ("lathe-hqq", "lathe-spqr"):
+        return out
+    dense = out / "dequantised" / case.name  # the table shows the last name
+    if not (dense / "config.json").is_file():
+        subprocess.run([args.quantize.parent / "dequantize", out, dense], check=True)
+    return dense
 
 
 def run(case, args):
@@ -163,16 +176,17 @@ def main():
     if not (args.model / "config.json").is_file():
         subprocess.run([sys.executable, "tests/tools/make_smollm2.py", args.model], check=True)
     write_calibration(args, texts)
-    times = {}
+    times, folders = {}, []
     for case in CASES:
         if args.cases and not any(word in case.name for word in args.cases):
             continue
         took = run(case, args)
         if took is not None:
             times[case.name] = took
+            folders.append(scored(case, args))
     import score
     ids = score.read_rows(args.model, texts / "wikitext2-test.txt", args.rows, args.ctx)
-    results = score.score([args.model, *(args.out / name for name in times)], ids)
+    results = score.score([args.model, *folders], ids)
     print(table(results, times))
     (args.out / "scores.json").write_text(json.dumps({"scores": results, "runs": times}, indent=2) + "\n")
     return 0
