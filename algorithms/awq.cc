@@ -128,7 +128,7 @@ class Awq final : public Transform {
 
   int64_t grid_, refine_;
   bool duo_scaling_, clip_, clip_qk_;
-  ShrinkGrid clip_grid_;
+  ClipGrid clip_grid_;
 };
 
 /// What the search needs to know on the host.

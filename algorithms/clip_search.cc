@@ -30,9 +30,16 @@ class ChunkSearch {
     full_ = kernels::group_min_max(values_, scheme_);
   }
 
-  GroupRange best(const ShrinkGrid& grid) const {
-    const GroupRange range = best_shrink(full_, grid, [this](const GroupRange& r) { return losses(r); });
-    return {by_row(range.lo), by_row(range.hi)};
+  GroupRange best(const ClipGrid& grid) const {
+    at::Tensor best = losses(full_), shrink = at::ones_like(full_.lo);
+    for (int64_t step = 1; step <= grid.steps; ++step) {
+      const double factor = 1 - grid.max_shrink * static_cast<double>(step) / static_cast<double>(grid.steps);
+      const at::Tensor found = losses({full_.lo * factor, full_.hi * factor});
+      const at::Tensor better = found < best;
+      best = at::where(better, found, best);
+      shrink.masked_fill_(better.view(shrink.sizes()), factor);
+    }
+    return {by_row(full_.lo * shrink), by_row(full_.hi * shrink)};
   }
 
  private:
@@ -57,7 +64,7 @@ class ChunkSearch {
 }  // namespace
 
 GroupRange search_clip(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
-                       const at::Tensor& gram, const ShrinkGrid& grid) {
+                       const at::Tensor& gram, const ClipGrid& grid) {
   const int64_t in = weight.size(1);
   LATHE_ASSERT(gram.dim() == 2 && gram.size(0) == in && gram.size(1) == in,
                "clip search: the Gram matrix has {} rows for {}", gram.size(0), in);

@@ -3,9 +3,17 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "algorithms/shrink_search.h"
+#include <cstdint>
+
+#include "lib/numeric/quantized_tensor.h"
 
 namespace lathe {
+
+/// The factors 1 - max_shrink * i / steps, i = 0 .. steps, of both ends of a range.
+struct ClipGrid {
+  int64_t steps;
+  double max_shrink;  // the largest part of a range that may be given up
+};
 
 /// For every row and group the shrink factor of its [min, max] with the smallest d_g H_gg d_g^T, where d_g is
 /// the group's quantisation error and H_gg the diagonal block of the Gram matrix (AWQ's objective: each
@@ -16,6 +24,6 @@ namespace lathe {
 /// weight FP32 [out, in]; gram FP32 [in, in]. Groups with a NaN keep their (NaN) range: the solver refuses
 /// them by name.
 GroupRange search_clip(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
-                       const at::Tensor& gram, const ShrinkGrid& grid);
+                       const at::Tensor& gram, const ClipGrid& grid);
 
 }  // namespace lathe

@@ -47,7 +47,6 @@
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/kernels/hqq.h"
-#include "lib/numeric/quadratic_form.h"
 
 namespace lathe {
 namespace {

@@ -101,7 +101,7 @@ std::string list_catalogue(const ListRequest& request) {
   std::string text;
   text += describe_section("Transforms (a recipe's `transforms`)", all["transforms"]);
   text += describe_section("Solvers (a rule's `solver`)", all["solvers"]);
-  text += describe_section("Observers (rtn's range: how a group's range is found)", all["observers"]);
+  text += describe_section("Observers (a solver's `range`: how a group's range is found)", all["observers"]);
   text += describe_section("Calibration data (`calibration.data`, --calib)", all["data"]);
   text += describe_section("Formats (`output.formats`)", all["formats"]);
   text += describe_section("Model families (config.json's model_type)", all["families"]);

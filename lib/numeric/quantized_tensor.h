@@ -40,8 +40,8 @@ struct QuantizedTensor {
   int64_t rows() const { return codes.size(0); }
   int64_t cols() const { return codes.size(1); }
 
-  /// Everything counted: the scheme's bits, and of outliers 16 for the value, 16 for the column and 32 for
-  /// each row offset.
+  /// Everything counted: the scheme's bits, 16 for each column of a group_index, and of outliers 16 for the
+  /// value, 16 for the column and 32 for each row offset.
   double bits_per_weight() const;
 
   /// FP32 [out, in].

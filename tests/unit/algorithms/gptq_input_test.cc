@@ -199,6 +199,18 @@ TEST(InverseFactor, TheLaddersStepsAreTakenInOrderAndSaid) {
   ASSERT_EQ(diagonal.events.size(), 1u);
   EXPECT_THAT(diagonal.events.front(), testing::HasSubstr("only its diagonal was used"));
   EXPECT_TRUE(at::allclose(diagonal.upper, at::eye(8) / std::sqrt(1.01)));
+
+  // A damped diagonal beyond FP32's largest number, 3.4e38.
+  const at::Tensor large = at::eye(8).mul_(3.3e38).add_(1e36);
+  const DampedFactor wide = damped_inverse_factor(large, 0.05);
+  EXPECT_FALSE(wide.diagonal);
+  EXPECT_EQ(wide.damping, 0.05);
+  ASSERT_EQ(wide.events.size(), 1u);
+  EXPECT_THAT(wide.events.front(), testing::HasSubstr("factorised in FP64 with 0.05"));
+  at::Tensor damped = large.to(at::kDouble);
+  damped.diagonal().add_(0.05 * damped.diagonal().mean());
+  const at::Tensor upper = wide.upper.to(at::kDouble);
+  EXPECT_LT((upper.t().mm(upper).mm(damped) - at::eye(8, at::kDouble)).abs().max().item<double>(), 1e-5);
 }
 
 }  // namespace
