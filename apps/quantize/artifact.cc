@@ -37,6 +37,11 @@ void ArtifactWriter::write_linear(const LinearOutcome& linear) {
   for (const auto& [name, tensor] : output_.target->pack(linear.linear->name, linear.quantized)) {
     shards_.write(name, bytes_of(tensor));
   }
+  for (LayoutWriter& layout : layouts_) layout.write(linear.linear->name, linear.quantized);
+}
+
+void ArtifactWriter::verify_layouts() const {
+  for (const LayoutWriter& layout : layouts_) layout.verify();
 }
 
 void ArtifactWriter::write_rest(size_t block, const std::map<std::string, at::Tensor>& changed) {
@@ -72,6 +77,7 @@ void ArtifactWriter::finish() {
   write_file(folder_ / "config.json",
              config.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   for (const auto& file : source_.side_files()) copy_file_durably(file, folder_ / file.filename());
+  for (LayoutWriter& layout : layouts_) layout.finish();
 }
 
 ArtifactWriters open_writers(const Recipe& recipe, const Plan& plan, const ModelFolder& model,
@@ -84,6 +90,10 @@ ArtifactWriters open_writers(const Recipe& recipe, const Plan& plan, const Model
                                                        recipe.output.shard_size));
     writers.back()->write_outside_blocks();
   }
+  std::vector<LayoutWriter> layouts;
+  for (const LayoutPlan& layout : plan.layouts)
+    layouts.emplace_back(plan, layout, folder / "layouts" / layout.layout->name, recipe.output.shard_size);
+  writers.front()->add_layouts(std::move(layouts));
   return writers;
 }
 

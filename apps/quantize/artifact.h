@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/quantize/layout_writer.h"
 #include "calib/driver/driver.h"
 #include "formats/safetensors/checkpoint.h"
 #include "formats/safetensors/shard_writer.h"
@@ -33,8 +34,14 @@ class ArtifactWriter {
   /// Completes the shards; writes config.json with its quantization_config; copies tokenizer and other side
   /// files.
   void finish();
+  /// Compares what finish() left in the layouts' folders with what was packed. CheckFailed.
+  void verify_layouts() const;
+
+  /// From then on quantised linears are written in these, too.
+  void add_layouts(std::vector<LayoutWriter> layouts) { layouts_ = std::move(layouts); }
 
   const std::filesystem::path& folder() const { return folder_; }
+  std::vector<std::string> consumers() const { return consumer_lines(plan_, output_, graph_); }
   const Target& target() const { return *output_.target; }
   /// Of weight files' tensors: all of them, once finish() has been called.
   uint64_t bytes() const { return shards_.bytes_written(); }
@@ -48,6 +55,7 @@ class ArtifactWriter {
   const Checkpoint& source_;
   std::filesystem::path folder_;
   ShardWriter shards_;
+  std::vector<LayoutWriter> layouts_;
   std::map<std::string, int64_t> outliers_;  // that each linear keeps; none without
 };
 

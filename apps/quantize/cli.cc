@@ -94,8 +94,11 @@ CLI::App* declare_eval(CLI::App& app, EvalRequest& eval, Texts& texts) {
 }
 
 CLI::App* declare_inspect(CLI::App& app, InspectRequest& inspect, Texts& texts) {
-  CLI::App* sub = app.add_subcommand("inspect", "tensors, sizes and schemes of a model folder");
-  sub->add_option("DIR", texts.inspect_folder, "a folder with config.json and safetensors")->type_name("");
+  CLI::App* sub = app.add_subcommand(
+      "inspect", "tensors, sizes and schemes of a model folder, and which servers load it");
+  sub->add_option("DIR", texts.inspect_folder,
+                  "a folder with config.json and safetensors; or a safetensors file")
+      ->type_name("");
   sub->add_flag("--json", inspect.json, "JSON instead of text");
   return sub;
 }

@@ -12,7 +12,10 @@ namespace lathe {
 void finish_run(const FinishedRun& run, const ModelFolder& artifact, const ArtifactWriters& writers,
                 const WrittenTensors& written, RunReport& report, Progress& progress, OutputFolder& output) {
   report.set_written(writers.front()->bytes());
-  report.timed("read back", [&] { written.compare(artifact); });
+  report.timed("read back", [&] {
+    written.compare(artifact);
+    writers.front()->verify_layouts();
+  });
   if (run.evaluation.defined()) {
     report.set_evaluation(report.timed("evaluate", [&] {
       return evaluate_with_progress(artifact, &run.model, run.evaluation, run.device, run.compute,
@@ -21,6 +24,7 @@ void finish_run(const FinishedRun& run, const ModelFolder& artifact, const Artif
   }
   for (const auto& writer : writers) {
     report.write(writer->folder(), writer->target().how_to_load);
+    report.write_card(writer->folder(), writer->target(), writer->consumers());
     write_manifest(writer->folder(), run.recipe, run.calibration);
   }
   output.commit();

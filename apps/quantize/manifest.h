@@ -12,7 +12,8 @@ namespace lathe {
 inline constexpr int kManifestSchema = 1;
 
 /// Writes manifest.json: schema, Lathe's version, the recipe with every default filled in, and the dataset
-/// (dataset_json). No times and nothing of the machine: two equal runs write equal manifests.
+/// (dataset_json), and size and hash of every file below the folder but the report, which holds times. No
+/// times and nothing of the machine: two equal runs write equal manifests. The last file to be written.
 void write_manifest(const std::filesystem::path& folder, const Recipe& recipe, const CalibrationSet& data);
 
 }  // namespace lathe

@@ -11,7 +11,6 @@
 #include "lib/tensor/aten.h"
 
 namespace lathe {
-namespace {
 
 std::string hash_of(const QuantizedTensor& tensor) {
   std::vector<at::Tensor> parts = {tensor.codes, tensor.scales, tensor.zero_points, tensor.group_index};
@@ -32,8 +31,6 @@ std::string hash_of(const QuantizedTensor& tensor) {
     text += fmt::format(" {} {}", tensor.input->scale, tensor.input->zero_point);
   return text;
 }
-
-}  // namespace
 
 void WrittenTensors::note(const BlockOutcome& outcome) {
   for (const LinearOutcome& linear : outcome.linears) note(linear);

@@ -10,6 +10,9 @@
 
 namespace lathe {
 
+/// Of everything in it; equal for equal tensors only.
+std::string hash_of(const QuantizedTensor& tensor);
+
 class WrittenTensors {
  public:
   /// Remembers what a block's solvers meant.

@@ -8,6 +8,7 @@
 
 #include "lib/base/file.h"
 #include "lib/base/process_memory.h"
+#include "lib/report/model_card.h"
 #include "lib/tensor/device.h"
 #include "lib/tensor/device_memory.h"
 
@@ -197,6 +198,13 @@ void RunReport::write(const std::filesystem::path& folder, const std::string& ho
   write_file(folder / "report.json",
              to_json(report_).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   write_file(folder / "report.md", to_markdown(report_, how_to_load));
+}
+
+void RunReport::write_card(const std::filesystem::path& folder, const Target& target,
+                           const std::vector<std::string>& consumers) const {
+  const std::filesystem::path card = folder / "README.md";
+  const std::string base = std::filesystem::exists(card) ? read_text_file(card) : std::string();
+  write_file(card, model_card(report_, target.name, target.how_to_load, consumers, base));
 }
 
 nlohmann::json eval_json(const EvalRequest& request, const EvalResult& result) {
