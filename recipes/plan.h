@@ -53,6 +53,8 @@ struct Plan {
   std::vector<PlannedLinear> quantized() const;
   /// Names of linears left in floating point, in forward order.
   std::vector<std::string> kept() const;
+  /// The same and those outside blocks that the graph knows: what targets call `ignored`.
+  std::vector<std::string> floating(const ModelGraph& graph) const;
 };
 
 /// UserError where a rule or ignore entry matches nothing, linears that consumers fuse (q/k/v, gate/up) would

@@ -8,6 +8,13 @@
 #include "lib/tensor/aten.h"
 
 namespace lathe {
+namespace {
+
+void write_json(const std::filesystem::path& file, const nlohmann::json& content) {
+  write_file(file, content.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace
 
 ArtifactWriter::ArtifactWriter(const Plan& plan, const OutputPlan& output, const ModelGraph& graph,
                                const Checkpoint& source, std::filesystem::path folder, uint64_t shard_size)
@@ -61,16 +68,17 @@ void ArtifactWriter::write_rest(size_t block, const std::map<std::string, at::Te
 void ArtifactWriter::finish() {
   shards_.finish();
   nlohmann::json config = source_.config();
-  std::vector<std::string> ignored = plan_.kept();
-  ignored.insert(ignored.end(), graph_.untouched.begin(), graph_.untouched.end());
   std::vector<PlannedLinear> quantized = plan_.quantized();
   for (PlannedLinear& linear : quantized) {
     if (const auto kept = outliers_.find(linear.name); kept != outliers_.end())
       linear.outliers = kept->second;
   }
-  config["quantization_config"] = output_.target->quantization_config(quantized, ignored);
-  write_file(folder_ / "config.json",
-             config.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  config["quantization_config"] = output_.target->quantization_config(quantized, plan_.floating(graph_));
+  write_json(folder_ / "config.json", config);
+  if (output_.target->side_files != nullptr) {
+    for (const auto& [name, content] : output_.target->side_files(config.at("quantization_config")))
+      write_json(folder_ / name, content);
+  }
   for (const auto& file : source_.side_files()) copy_file_durably(file, folder_ / file.filename());
 }
 

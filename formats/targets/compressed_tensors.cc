@@ -102,15 +102,6 @@ std::vector<PlannedTensor> layout(const PlannedLinear& linear) {
   return tensors;
 }
 
-/// Signed values [rows, n] in [-2^(b-1), 2^(b-1)) -> the unsigned fields that are packed.
-at::Tensor to_fields(const at::Tensor& values, int bits) {
-  LATHE_ASSERT(values.scalar_type() == at::kChar, "codes and zero points are Char");
-  const auto [low, high] = at::aminmax(values);
-  LATHE_ASSERT(low.item<int64_t>() >= -(1 << (bits - 1)) && high.item<int64_t>() < (1 << (bits - 1)),
-               "codes in [{}, {}] don't fit in {} bits", low.item<int64_t>(), high.item<int64_t>(), bits);
-  return (values.to(at::kShort) + (1 << (bits - 1))).to(at::kByte).contiguous();
-}
-
 std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, const QuantizedTensor& tensor) {
   if (tensor.input) return int_quantized_pack(name, tensor);
   const int bits = tensor.scheme.bits;

@@ -9,20 +9,12 @@
 #include "formats/targets/bitpack.h"
 #include "formats/targets/compressed_tensors_config.h"
 #include "formats/targets/float_reader.h"
+#include "formats/targets/layout_reader.h"
 #include "lib/base/error.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
 namespace {
-
-/// Linears that have a weight of their own: all, but for a head that shares the embedding's.
-std::vector<Linear> stored_linears(const ModelGraph& graph) {
-  std::vector<Linear> linears;
-  for (const Block& block : graph.blocks)
-    linears.insert(linears.end(), block.linears.begin(), block.linears.end());
-  if (!graph.config.tie_word_embeddings) linears.push_back(graph.lm_head);
-  return linears;
-}
 
 /// Suffixes of what stands for one linear.
 std::vector<std::string> int_quantized_names(const ActivationScheme& activations) {
@@ -30,11 +22,6 @@ std::vector<std::string> int_quantized_names(const ActivationScheme& activations
   if (!activations.dynamic) names.push_back("input_scale");
   if (!activations.dynamic && !activations.symmetric) names.push_back("input_zero_point");
   return names;
-}
-
-/// Unsigned fields -> signed values, Char.
-at::Tensor to_signed(const at::Tensor& fields, int bits) {
-  return (fields.to(at::kShort) - (1 << (bits - 1))).to(at::kChar).contiguous();
 }
 
 }  // namespace
