@@ -279,6 +279,12 @@ std::vector<std::string> Plan::floating(const ModelGraph& graph) const {
   return names;
 }
 
+void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
+                const std::map<std::string, TensorInfo>& tensors) {
+  plan.outputs.push_back(plan_output(plan, graph, target, tensors));
+  check_whole_model(plan, graph, target, plan.warnings);
+}
+
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors) {
   check_solvers(recipe);
@@ -296,8 +302,7 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
   plan.warnings = check_experts(plan);
   for (const auto& [name, info] : tensors) plan.input_bytes += info.nbytes();
   for (const std::string& format : recipe.output.formats) {
-    plan.outputs.push_back(plan_output(plan, graph, find_target(format), tensors));
-    check_whole_model(plan, graph, find_target(format), plan.warnings);
+    add_output(plan, graph, find_target(format), tensors);
     if (recipe.output.formats.size() > 1) plan.outputs.back().subfolder = format;
   }
   return plan;

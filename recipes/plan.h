@@ -63,6 +63,11 @@ struct Plan {
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors);
 
+/// Adds an output in this format to a plan whose linears are decided. UserError where the target can't hold
+/// one of them, or all of them together. What not all consumers read joins the plan's warnings.
+void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
+                const std::map<std::string, TensorInfo>& tensors);
+
 /// Names of the checkpoint's tensors that belong to no block (embeddings, final norm, head, and what the
 /// graph doesn't know).
 std::vector<std::string> names_outside_blocks(const ModelGraph& graph,
