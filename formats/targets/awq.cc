@@ -50,7 +50,7 @@ Contents pack_gemv(const std::string& name, const QuantizedTensor& tensor) {
   const at::Tensor zeros =
       at::constant_pad_nd(to_fields(zero_points_of(tensor), kAwqBits), {0, width - groups});
   const at::Tensor scales = at::constant_pad_nd(tensor.scales.cpu(), {0, width - groups});
-  return {{name + ".qweight", pack_rows(to_fields(tensor.codes, kAwqBits), kAwqBits)},
+  return {{name + ".qweight", pack_row_words(tensor.codes.cpu().contiguous(), kAwqBits)},
           {name + ".qzeros", pack_rows(zeros.contiguous(), kAwqBits)},
           {name + ".scales", stored_scales(name, scales, tensor.scale_dtype)}};
 }
@@ -160,7 +160,7 @@ std::vector<PlannedTensor> awq_layout(const PlannedLinear& linear, AwqVersion ve
 
 at::Tensor unpack_awq_codes(const at::Tensor& qweight, AwqVersion version) {
   if (version == AwqVersion::gemm) return unpack_awq_words(qweight);
-  return to_signed(unpack_rows(qweight, kAwqBits, qweight.size(1) * kFields), kAwqBits);
+  return unpack_row_words(qweight, kAwqBits, qweight.size(1) * kFields);
 }
 
 at::Tensor unpack_awq_zeros(const at::Tensor& qzeros, int64_t groups, AwqVersion version) {

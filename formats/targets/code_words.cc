@@ -8,6 +8,7 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
+#include <type_traits>
 
 #include "formats/targets/bitpack.h"
 #include "lib/base/error.h"
@@ -25,35 +26,37 @@ constexpr std::array<int, 8> kAwqOrder = {0, 2, 4, 6, 1, 3, 5, 7};
 /// each: 24 KiB. kBlock is a multiple of 3, so that a block of 3-bit codes begins with a code.
 constexpr int64_t kLanes = 16, kBlock = 384;
 
-/// `low` bits set in each of the fields of `step` bits of a register.
+/// The low bits set in each of the fields of `step` bits of a register.
 constexpr uint64_t comb(int low, int step) {
   uint64_t mask = 0;
   for (int at = 0; at < 64; at += step) mask |= ((uint64_t{1} << low) - 1) << at;
   return mask;
 }
 
+/// In each part of 2 * step bits, the upper field of `width` bits moves from `step` down to the lower one.
+constexpr uint64_t join(uint64_t x, int width, int step) {
+  const uint64_t low = comb(width, 2 * step);
+  return (x & low) | (x >> (step - width) & low << width);
+}
+/// The inverse.
+constexpr uint64_t part(uint64_t x, int width, int step) {
+  const uint64_t low = comb(width, 2 * step);
+  return (x & low) | (x & low << width) << (step - width);
+}
+
 /// Eight fields of one byte each -> their 8 * kBits bits, the first in the low ones: neighbours are pushed
 /// together, then pairs, then fours.
 template <int kBits>
 constexpr uint64_t squeeze(uint64_t x) {
-  if constexpr (kBits < 8) {
-    x = (x | x >> (8 - kBits)) & comb(2 * kBits, 16);
-    x = (x | x >> (16 - 2 * kBits)) & comb(4 * kBits, 32);
-    x = x | x >> (32 - 4 * kBits);
-    return x & ((uint64_t{1} << 8 * kBits) - 1);
-  }
-  return x;
+  if constexpr (kBits == 8) return x;
+  return join(join(join(x, kBits, 8), 2 * kBits, 16), 4 * kBits, 32);
 }
 
 /// The inverse.
 template <int kBits>
 constexpr uint64_t spread(uint64_t x) {
-  if constexpr (kBits < 8) {
-    x = (x | x << (32 - 4 * kBits)) & comb(4 * kBits, 32);
-    x = (x | x << (16 - 2 * kBits)) & comb(2 * kBits, 16);
-    x = (x | x << (8 - kBits)) & comb(kBits, 8);
-  }
-  return x;
+  if constexpr (kBits == 8) return x;
+  return part(part(part(x, 4 * kBits, 32), 2 * kBits, 16), kBits, 8);
 }
 
 constexpr uint64_t kTopBits = comb(1, 8) << 7;
@@ -99,27 +102,70 @@ LATHE_CLONES void unpack_run(const uint32_t* words, int64_t count, int8_t* codes
   }
 }
 
+/// A row of any length; its last codes are eighths of a register, the bits after them 0.
+template <int kBits>
+uint64_t pack_whole_row(const int8_t* codes, int64_t count, uint32_t* words, int64_t width) {
+  const int64_t whole = count / 8 * 8;
+  words[width - 1] = 0;
+  uint64_t outside = pack_run<kBits>(codes, whole, words);
+  if (whole == count) return outside;
+  int8_t last[8];
+  std::fill(last, last + 8, static_cast<int8_t>(-(1 << (kBits - 1))));
+  std::copy(codes + whole, codes + count, last);
+  uint32_t part[2] = {};
+  outside |= pack_run<kBits>(last, 8, part);
+  const int64_t written = whole / 8 * kBits, left = std::min<int64_t>(4 * width - written, kBits);
+  std::memcpy(reinterpret_cast<uint8_t*>(words) + written, part, static_cast<size_t>(left));
+  return outside;
+}
+
+template <int kBits>
+void unpack_whole_row(const uint32_t* words, int64_t width, int64_t count, int8_t* codes) {
+  const int64_t whole = count / 8 * 8;
+  unpack_run<kBits>(words, whole, codes);
+  if (whole == count) return;
+  int8_t last[8];
+  uint32_t part[2] = {};
+  const int64_t read = whole / 8 * kBits, left = std::min<int64_t>(4 * width - read, kBits);
+  std::memcpy(part, reinterpret_cast<const uint8_t*>(words) + read, static_cast<size_t>(left));
+  unpack_run<kBits>(part, 8, last);
+  std::copy(last, last + (count - whole), codes + whole);
+}
+
 /// Words [begin, end) of a GPTQ row are the codes [begin, end) * 32 / kBits.
 template <int kBits>
 uint64_t pack_gptq_lane(const int8_t* codes, int64_t, int64_t begin, int64_t end, uint32_t* words) {
   return pack_run<kBits>(codes + begin * 32 / kBits, (end - begin) * 32 / kBits, words);
 }
 
-/// Words [begin, end) of an AWQ lane: columns [begin, end) of eight rows that lie `in` apart.
-LATHE_CLONES uint64_t pack_awq_lane(const int8_t* codes, int64_t in, int64_t begin, int64_t end,
-                                    uint32_t* words) {
-  const int8_t* rows[8];
-  for (int s = 0; s < 8; ++s) rows[s] = codes + kAwqOrder[static_cast<size_t>(s)] * in + begin;
-  uint32_t outside = 0;
-  for (int64_t i = 0; i < end - begin; ++i) {
-    uint32_t word = 0;
-    for (int s = 0; s < 8; ++s) {
-      const uint32_t field = static_cast<uint8_t>(rows[s][i] + 8);
-      outside |= field & 0xf0;
-      word |= (field & 0xf) << (4 * s);
-    }
-    words[i] = word;
+/// Two rows of 4-bit codes -> bytes, `low` in the low halves. Gives the bits that no field may have.
+LATHE_CLONES uint8_t join_nibbles(const int8_t* __restrict low, const int8_t* __restrict high, int64_t count,
+                                  uint8_t* __restrict bytes) {
+  uint8_t outside = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto a = static_cast<uint8_t>(low[i] + 8), b = static_cast<uint8_t>(high[i] + 8);
+    outside |= static_cast<uint8_t>(a | b);
+    bytes[i] = static_cast<uint8_t>(a | b << 4);
   }
+  return outside & 0xf0;
+}
+
+using AwqBytes = uint8_t[4][kBlock];  // byte k of each word
+
+LATHE_CLONES void join_bytes(const AwqBytes& bytes, int64_t count, uint32_t* __restrict words) {
+  for (int64_t i = 0; i < count; ++i)
+    words[i] = bytes[0][i] | bytes[1][i] << 8 | bytes[2][i] << 16 | uint32_t{bytes[3][i]} << 24;
+}
+
+/// Words [begin, end) of an AWQ lane: columns [begin, end) of eight rows that lie `in` apart.
+uint64_t pack_awq_lane(const int8_t* codes, int64_t in, int64_t begin, int64_t end, uint32_t* words) {
+  AwqBytes bytes;
+  uint8_t outside = 0;
+  for (size_t k = 0; k < 4; ++k) {
+    outside |= join_nibbles(codes + kAwqOrder[2 * k] * in + begin, codes + kAwqOrder[2 * k + 1] * in + begin,
+                            end - begin, bytes[k]);
+  }
+  join_bytes(bytes, end - begin, words);
   return outside;
 }
 
@@ -205,47 +251,91 @@ at::Tensor unpack_gptq(const at::Tensor& words) {
   return codes;
 }
 
+template <int kBits>
+at::Tensor pack_rows_of(const at::Tensor& codes) {
+  const int64_t rows = codes.size(0), n = codes.size(1), width = packed_words(n, kBits);
+  at::Tensor result = at::empty({rows, width}, at::kInt);
+  const int8_t* from = codes.const_data_ptr<int8_t>();
+  auto* to = reinterpret_cast<uint32_t*>(result.mutable_data_ptr<int32_t>());
+  std::atomic<uint64_t> outside = 0;
+  at::parallel_for(0, rows, 16, [&](int64_t begin, int64_t end) {
+    uint64_t bits = 0;
+    for (int64_t row = begin; row < end; ++row)
+      bits |= pack_whole_row<kBits>(from + row * n, n, to + row * width, width);
+    if (bits != 0) outside |= bits;
+  });
+  LATHE_ASSERT(outside == 0, "codes don't fit in their bits");
+  return result;
+}
+
+template <int kBits>
+at::Tensor unpack_rows_of(const at::Tensor& words, int64_t n) {
+  const int64_t rows = words.size(0), width = words.size(1);
+  at::Tensor codes = at::empty({rows, n}, at::kChar);
+  const auto* from = reinterpret_cast<const uint32_t*>(words.const_data_ptr<int32_t>());
+  int8_t* to = codes.mutable_data_ptr<int8_t>();
+  at::parallel_for(0, rows, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      unpack_whole_row<kBits>(from + row * width, width, n, to + row * n);
+  });
+  return codes;
+}
+
 void check(const at::Tensor& tensor, at::ScalarType type) {
   LATHE_ASSERT(tensor.is_cpu() && tensor.is_contiguous() && tensor.dim() == 2 && tensor.scalar_type() == type,
                "expected a contiguous matrix of {} on the CPU", c10::toString(type));
 }
 
-[[noreturn]] void no_such_width(int bits) { internal_error("words of {}-bit codes", bits); }
+/// use(std::integral_constant of the width).
+template <class Use>
+at::Tensor with_width(int bits, const Use& use) {
+  switch (bits) {
+    case 2:
+      return use(std::integral_constant<int, 2>());
+    case 3:
+      return use(std::integral_constant<int, 3>());
+    case 4:
+      return use(std::integral_constant<int, 4>());
+    case 5:
+      return use(std::integral_constant<int, 5>());
+    case 6:
+      return use(std::integral_constant<int, 6>());
+    case 7:
+      return use(std::integral_constant<int, 7>());
+    case 8:
+      return use(std::integral_constant<int, 8>());
+    default:
+      internal_error("words of {}-bit codes", bits);
+  }
+}
 
 }  // namespace
 
+at::Tensor pack_row_words(const at::Tensor& codes, int bits) {
+  check(codes, at::kChar);
+  LATHE_ASSERT(codes.size(1) > 0, "rows of no codes");
+  return with_width(bits, [&](auto width) { return pack_rows_of<width()>(codes); });
+}
+
+at::Tensor unpack_row_words(const at::Tensor& words, int bits, int64_t n) {
+  check(words, at::kInt);
+  LATHE_ASSERT(words.size(1) == packed_words(n, bits), "{} words of {} codes", words.size(1), n);
+  return with_width(bits, [&](auto width) { return unpack_rows_of<width()>(words, n); });
+}
+
 at::Tensor pack_gptq_words(const at::Tensor& codes, int bits) {
   check(codes, at::kChar);
-  LATHE_ASSERT(codes.size(1) * bits % 32 == 0, "{} codes of {} bits don't fill words", codes.size(1), bits);
-  switch (bits) {
-    case 2:
-      return pack_gptq<2>(codes);
-    case 3:
-      return pack_gptq<3>(codes);
-    case 4:
-      return pack_gptq<4>(codes);
-    case 8:
-      return pack_gptq<8>(codes);
-    default:
-      no_such_width(bits);
-  }
+  LATHE_ASSERT(codes.size(1) * bits % 32 == 0 && codes.size(1) % 8 == 0,
+               "{} codes of {} bits don't fill words", codes.size(1), bits);
+  LATHE_ASSERT(32 % bits == 0 || bits == 3, "GPTQ words of {} bits", bits);
+  return with_width(bits, [&](auto width) { return pack_gptq<width()>(codes); });
 }
 
 at::Tensor unpack_gptq_words(const at::Tensor& words, int bits) {
   check(words, at::kInt);
-  LATHE_ASSERT(bits != 3 || words.size(0) % 3 == 0, "{} words of 3-bit codes", words.size(0));
-  switch (bits) {
-    case 2:
-      return unpack_gptq<2>(words);
-    case 3:
-      return unpack_gptq<3>(words);
-    case 4:
-      return unpack_gptq<4>(words);
-    case 8:
-      return unpack_gptq<8>(words);
-    default:
-      no_such_width(bits);
-  }
+  LATHE_ASSERT(32 % bits == 0 || (bits == 3 && words.size(0) % 3 == 0), "{} words of {}-bit codes",
+               words.size(0), bits);
+  return with_width(bits, [&](auto width) { return unpack_gptq<width()>(words); });
 }
 
 at::Tensor pack_awq_words(const at::Tensor& codes) {

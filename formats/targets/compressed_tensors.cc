@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "formats/targets/bitpack.h"
+#include "formats/targets/code_words.h"
 #include "formats/targets/int_quantized.h"
 #include "formats/targets/stored_scales.h"
 #include "lib/base/error.h"
@@ -109,7 +110,7 @@ std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, co
                name);
   std::vector<std::pair<std::string, at::Tensor>> tensors = {
       {name + ".weight_shape", at::tensor({tensor.rows(), tensor.cols()}, at::kLong)},
-      {name + ".weight_packed", pack_rows(to_fields(tensor.codes.cpu(), bits), bits)}};
+      {name + ".weight_packed", pack_row_words(tensor.codes.cpu().contiguous(), bits)}};
   if (tensor.zero_points.defined()) {
     const at::Tensor along_out = to_fields(tensor.zero_points.cpu().t(), bits);
     tensors.emplace_back(name + ".weight_zero_point", pack_rows(along_out, bits).t().contiguous());

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "formats/targets/bitpack.h"
+#include "formats/targets/code_words.h"
 #include "formats/targets/compressed_tensors_config.h"
 #include "formats/targets/float_reader.h"
 #include "formats/targets/layout_reader.h"
@@ -165,8 +166,7 @@ QuantizedTensor CompressedTensorsReader::read(const std::string& linear) const {
     return tensor;
   }
   const int bits = tensor.scheme.bits;
-  tensor.codes =
-      to_signed(unpack_rows(borrow(checkpoint_->view(linear + ".weight_packed")), bits, shape.in), bits);
+  tensor.codes = unpack_row_words(borrow(checkpoint_->view(linear + ".weight_packed")), bits, shape.in);
   checkpoint_->release(linear + ".weight_packed");
   if (!tensor.scheme.symmetric) {
     const at::Tensor along_out = borrow(checkpoint_->view(linear + ".weight_zero_point")).t().contiguous();

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include "formats/targets/bitpack.h"
 #include "lib/base/error.h"
 
 namespace lathe {
@@ -30,6 +31,18 @@ TEST(CodeWords, AwqIsWhatTheDefinitionSays) {
   for (const auto& [out, in] : {std::pair<int64_t, int64_t>{8, 1}, {24, 37}, {136, 5}}) {
     const at::Tensor codes = any_codes(out, in, 4);
     EXPECT_TRUE(pack_awq_words(codes).equal(pack_awq_words_reference(codes))) << out;
+  }
+}
+
+TEST(CodeWords, RowsAreBitStreams) {
+  at::manual_seed(4);
+  for (int bits = 2; bits <= 8; ++bits) {
+    for (const int64_t n : {1, 7, 8, 31, 32, 200, 203}) {
+      const at::Tensor codes = any_codes(3, n, bits);
+      const at::Tensor words = pack_row_words(codes, bits);
+      EXPECT_TRUE(words.equal(pack_rows(to_fields(codes, bits), bits))) << bits << " " << n;
+      EXPECT_TRUE(unpack_row_words(words, bits, n).equal(codes)) << bits << " " << n;
+    }
   }
 }
 
@@ -77,6 +90,7 @@ TEST(CodeWords, ACodeOutsideItsBitsIsOurBug) {
     codes[7][63] = bad;
     EXPECT_THROW(pack_gptq_words(codes, 4), InternalError) << bad;
     EXPECT_THROW(pack_awq_words(codes), InternalError) << bad;
+    EXPECT_THROW(pack_row_words(codes.narrow(1, 0, 64), 4), InternalError) << bad;
   }
   at::Tensor codes = at::zeros({1, 32}, at::kChar);
   codes[0][0] = -5;
