@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 
+# compressed_tensors.py beside this file has the name of the library: its folder must not be searched first.
+sys.path[:] = [path for path in sys.path if pathlib.Path(path or ".").resolve() != pathlib.Path(__file__).resolve().parent]
 os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # it wants two, and a small machine has fewer
 
 import torch  # noqa: E402
