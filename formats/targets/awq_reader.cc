@@ -46,7 +46,7 @@ QuantizedTensor AwqReader::read(const std::string& name) const {
     tensor.zero_points = at::Tensor();
   }
   tensor.codes = unpack_awq_codes(words(name + ".qweight"), config_.version);
-  checkpoint().release(name + ".qweight");
+  for (const char* part : {".qweight", ".qzeros"}) release(name + part);
   return tensor;
 }
 

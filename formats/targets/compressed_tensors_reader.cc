@@ -135,6 +135,7 @@ void CompressedTensorsReader::check_shape_tensor(const Linear& linear) const {
   std::array<int64_t, 2> shape{};
   LATHE_ASSERT(view.bytes.size() == sizeof shape, "{} has {} bytes", name, view.bytes.size());
   std::memcpy(shape.data(), view.bytes.data(), sizeof shape);
+  checkpoint_->release(name);
   if (shape[0] == linear.out && shape[1] == linear.in) return;
   user_error("{}: expected the values [{}, {}], found [{}, {}]", describe_tensor(*checkpoint_, name),
              linear.out, linear.in, shape[0], shape[1]);
@@ -142,6 +143,7 @@ void CompressedTensorsReader::check_shape_tensor(const Linear& linear) const {
 
 at::Tensor CompressedTensorsReader::read_scales(const std::string& name) const {
   at::Tensor scales = read_float_tensor(*checkpoint_, name);
+  checkpoint_->release(name);
   const at::Tensor bad = scales <= 0;
   if (bad.any().item<bool>()) {
     user_error("{}: the scale at {} is {:g}: expected a positive number", describe_tensor(*checkpoint_, name),
@@ -170,6 +172,7 @@ QuantizedTensor CompressedTensorsReader::read(const std::string& linear) const {
   checkpoint_->release(linear + ".weight_packed");
   if (!tensor.scheme.symmetric) {
     const at::Tensor along_out = borrow(checkpoint_->view(linear + ".weight_zero_point")).t().contiguous();
+    checkpoint_->release(linear + ".weight_zero_point");
     tensor.zero_points = to_signed(unpack_rows(along_out, bits, shape.out).t(), bits);
   }
   return tensor;

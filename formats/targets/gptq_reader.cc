@@ -30,6 +30,7 @@ at::Tensor GptqReader::read_zeros(const PlannedLinear& linear) const {
   const std::string name = linear.name + ".qzeros";
   const auto zeros =
       unpack_gptq_zeros(words(name), linear.scheme.bits, linear.out, config_.version, config_.borrow);
+  release(name);
   if (!zeros) {
     user_error(
         "{}: a zero point has all bits set, which in checkpoint_format gptq is 0 to some readers and 2^{} to "
@@ -44,6 +45,7 @@ at::Tensor GptqReader::read_group_index(const PlannedLinear& linear) const {
   const std::string name = linear.name + ".g_idx";
   if (!checkpoint().contains(name)) return {};
   const at::Tensor index = words(name).clone();
+  release(name);
   const int64_t groups = linear.scheme.groups(linear.in), length = linear.scheme.group_length(linear.in);
   const bool within = index.ge(0).logical_and(index < groups).all().item<bool>();
   if (!within || !index.to(at::kLong).bincount({}, groups).eq(length).all().item<bool>()) {
@@ -71,7 +73,7 @@ QuantizedTensor GptqReader::read(const std::string& name) const {
     tensor.zero_points = at::Tensor();
   }
   tensor.codes = unpack_gptq_words(words(name + ".qweight"), linear.scheme.bits);
-  checkpoint().release(name + ".qweight");
+  release(name + ".qweight");
   return tensor;
 }
 

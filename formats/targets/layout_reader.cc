@@ -86,6 +86,7 @@ at::Tensor LayoutReader::words(const std::string& name) const { return borrow(ch
 
 at::Tensor LayoutReader::positive_scales(const std::string& name, int64_t columns) const {
   at::Tensor scales = read_float_tensor(*checkpoint_, name);
+  release(name);
   if (columns >= 0) scales = scales.narrow(1, 0, columns).contiguous();
   const at::Tensor bad = scales <= 0;
   if (bad.any().item<bool>()) {

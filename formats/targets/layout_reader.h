@@ -37,8 +37,9 @@ class LayoutReader : public PackedReader {
   const Checkpoint& checkpoint() const { return *checkpoint_; }
   /// "<folder>/config.json: quantization_config".
   std::string where() const;
-  /// Contents, shared with the mapped file.
+  /// Contents, shared with the mapped file: release() when they have been used.
   at::Tensor words(const std::string& name) const;
+  void release(const std::string& name) const { checkpoint_->release(name); }
   /// Float. UserError for one that is not finite and positive. `columns`: of the matrix's first columns only.
   at::Tensor positive_scales(const std::string& name, int64_t columns = -1) const;
 
