@@ -223,6 +223,19 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
   return output;
 }
 
+/// What a format can't hold of all linears together, and what not all its consumers read.
+void check_whole_model(const Plan& plan, const ModelGraph& graph, const Target& target,
+                       std::vector<std::string>& warnings) {
+  const std::vector<PlannedLinear> quantized = plan.quantized();
+  const std::vector<std::string> floating = plan.floating(graph);
+  if (target.refuses_model != nullptr) {
+    if (const auto reason = target.refuses_model(quantized, floating))
+      user_error("format {}: {}", target.name, *reason);
+  }
+  if (target.warnings == nullptr) return;
+  for (std::string& warning : target.warnings(quantized, floating)) warnings.push_back(std::move(warning));
+}
+
 }  // namespace
 
 std::vector<std::string> names_outside_blocks(const ModelGraph& graph,
@@ -260,6 +273,18 @@ std::vector<std::string> Plan::kept() const {
   return result;
 }
 
+std::vector<std::string> Plan::floating(const ModelGraph& graph) const {
+  std::vector<std::string> names = kept();
+  names.insert(names.end(), graph.untouched.begin(), graph.untouched.end());
+  return names;
+}
+
+void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
+                const std::map<std::string, TensorInfo>& tensors) {
+  plan.outputs.push_back(plan_output(plan, graph, target, tensors));
+  check_whole_model(plan, graph, target, plan.warnings);
+}
+
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors) {
   check_solvers(recipe);
@@ -277,7 +302,7 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
   plan.warnings = check_experts(plan);
   for (const auto& [name, info] : tensors) plan.input_bytes += info.nbytes();
   for (const std::string& format : recipe.output.formats) {
-    plan.outputs.push_back(plan_output(plan, graph, find_target(format), tensors));
+    add_output(plan, graph, find_target(format), tensors);
     if (recipe.output.formats.size() > 1) plan.outputs.back().subfolder = format;
   }
   return plan;
