@@ -34,8 +34,9 @@ LAYERS = {
     "algorithms": LIB + ["calib/stats"],
     "formats/safetensors": ["lib/base", "lib/tensor"],
     "formats/targets": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model", "formats/safetensors"],
+    "formats/layouts": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model", "formats/safetensors", "formats/targets"],
     # What a recipe says about calibration is held in calib's own words.
-    "recipes": LIB + ["calib/data", "calib/stats/activation_range.h", "calib/driver/expert_policy.h", "calib/driver/propagate.h", "algorithms/algorithm.h", "formats/targets/target.h"],
+    "recipes": LIB + ["calib/data", "calib/stats/activation_range.h", "calib/driver/expert_policy.h", "calib/driver/propagate.h", "algorithms/algorithm.h", "formats/targets/target.h", "formats/layouts/layout.h"],
     "apps": ["lib", "calib", "algorithms", "formats", "recipes"],
     "tests": ["lib", "calib", "algorithms", "formats", "recipes", "apps"],
 }
