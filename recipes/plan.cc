@@ -224,6 +224,19 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
   return output;
 }
 
+/// What a format can't hold of all linears together, and what not all its consumers read.
+void check_whole_model(const Plan& plan, const ModelGraph& graph, const Target& target,
+                       std::vector<std::string>& warnings) {
+  const std::vector<PlannedLinear> quantized = plan.quantized();
+  const std::vector<std::string> floating = plan.floating(graph);
+  if (target.refuses_model != nullptr) {
+    if (const auto reason = target.refuses_model(quantized, floating))
+      user_error("format {}: {}", target.name, *reason);
+  }
+  if (target.warnings == nullptr) return;
+  for (std::string& warning : target.warnings(quantized, floating)) warnings.push_back(std::move(warning));
+}
+
 /// Kernels' rules (bits, groups, divisibility) are checked here, before anything is computed.
 LayoutPlan plan_layout(const Plan& plan, const KernelLayout& layout) {
   LayoutPlan planned;
@@ -237,29 +250,6 @@ LayoutPlan plan_layout(const Plan& plan, const KernelLayout& layout) {
     }
   }
   return planned;
-}
-
-/// Checkpoints straight into the output folder or, where there are several, in a folder each; layouts beside.
-void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
-                  const std::map<std::string, TensorInfo>& tensors) {
-  std::vector<std::string> checkpoints;
-  for (const std::string& format : recipe.output.formats) {
-    if (const KernelLayout* layout = find_kernel_layout(format)) {
-      plan.layouts.push_back(plan_layout(plan, *layout));
-    } else {
-      checkpoints.push_back(format);
-      plan.outputs.push_back(plan_output(plan, graph, find_target(format), tensors));
-    }
-  }
-  if (checkpoints.empty()) {
-    user_error(
-        "{}: output.formats: {} is a kernel layout, which goes beside a checkpoint and holds the quantised "
-        "linears "
-        "only; name a checkpoint format, too (compressed-tensors)",
-        recipe.file, recipe.output.formats.front());
-  }
-  if (checkpoints.size() == 1) return;
-  for (size_t i = 0; i < checkpoints.size(); ++i) plan.outputs[i].subfolder = checkpoints[i];
 }
 
 }  // namespace
@@ -307,6 +297,45 @@ std::vector<std::string> Plan::kept() const {
   if (!lm_head.quantized) result.push_back(lm_head.linear->name);
   return result;
 }
+
+std::vector<std::string> Plan::floating(const ModelGraph& graph) const {
+  std::vector<std::string> names = kept();
+  names.insert(names.end(), graph.untouched.begin(), graph.untouched.end());
+  return names;
+}
+
+void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
+                const std::map<std::string, TensorInfo>& tensors) {
+  plan.outputs.push_back(plan_output(plan, graph, target, tensors));
+  check_whole_model(plan, graph, target, plan.warnings);
+}
+
+namespace {
+
+/// Checkpoints straight into the output folder or, where there are several, in a folder each; layouts beside.
+void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
+                  const std::map<std::string, TensorInfo>& tensors) {
+  std::vector<std::string> checkpoints;
+  for (const std::string& format : recipe.output.formats) {
+    if (const KernelLayout* layout = find_kernel_layout(format)) {
+      plan.layouts.push_back(plan_layout(plan, *layout));
+    } else {
+      checkpoints.push_back(format);
+      add_output(plan, graph, find_target(format), tensors);
+    }
+  }
+  if (checkpoints.empty()) {
+    user_error(
+        "{}: output.formats: {} is a kernel layout, which goes beside a checkpoint and holds the quantised "
+        "linears "
+        "only; name a checkpoint format, too (compressed-tensors)",
+        recipe.file, recipe.output.formats.front());
+  }
+  if (checkpoints.size() == 1) return;
+  for (size_t i = 0; i < checkpoints.size(); ++i) plan.outputs[i].subfolder = checkpoints[i];
+}
+
+}  // namespace
 
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors) {

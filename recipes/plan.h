@@ -62,6 +62,8 @@ struct Plan {
   std::vector<PlannedLinear> quantized() const;
   /// Names of linears left in floating point, in forward order.
   std::vector<std::string> kept() const;
+  /// The same and those outside blocks that the graph knows: what targets call `ignored`.
+  std::vector<std::string> floating(const ModelGraph& graph) const;
 };
 
 /// UserError where a rule or ignore entry matches nothing, linears that consumers fuse (q/k/v, gate/up) would
@@ -70,6 +72,11 @@ struct Plan {
 /// whole checkpoint.
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors);
+
+/// Adds an output in this format to a plan whose linears are decided. UserError where the target can't hold
+/// one of them, or all of them together. What not all consumers read joins the plan's warnings.
+void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
+                const std::map<std::string, TensorInfo>& tensors);
 
 /// Names of the checkpoint's tensors that belong to no block (embeddings, final norm, head, and what the
 /// graph doesn't know).

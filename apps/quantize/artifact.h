@@ -19,9 +19,11 @@ namespace lathe {
 /// One output format's folder.
 class ArtifactWriter {
  public:
-  /// Creates the shards. `folder` exists.
+  /// Creates the shards. `folder` exists. `tensors`: those of `source`, a packed linear's standing as the
+  /// weight that they mean.
   ArtifactWriter(const Plan& plan, const OutputPlan& output, const ModelGraph& graph,
-                 const Checkpoint& source, std::filesystem::path folder, uint64_t shard_size);
+                 const Checkpoint& source, std::map<std::string, TensorInfo> tensors,
+                 std::filesystem::path folder, uint64_t shard_size);
 
   /// Copies every tensor that is in no block, byte for byte.
   void write_outside_blocks();
@@ -53,6 +55,7 @@ class ArtifactWriter {
   const OutputPlan& output_;
   const ModelGraph& graph_;
   const Checkpoint& source_;
+  std::map<std::string, TensorInfo> tensors_;
   std::filesystem::path folder_;
   ShardWriter shards_;
   std::vector<LayoutWriter> layouts_;

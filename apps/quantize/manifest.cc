@@ -5,12 +5,10 @@
 #include "lib/base/hash.h"
 
 namespace lathe {
-namespace {
 
 namespace fs = std::filesystem;
 
-/// Size and hash by name below the folder. Outputs in folders of their own have manifests of their own.
-nlohmann::json files_of(const fs::path& folder) {
+nlohmann::json file_hashes(const fs::path& folder) {
   nlohmann::json files = nlohmann::json::object();
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const std::string name = entry.path().lexically_relative(folder).generic_string();
@@ -21,15 +19,13 @@ nlohmann::json files_of(const fs::path& folder) {
   return files;
 }
 
-}  // namespace
-
 void write_manifest(const std::filesystem::path& folder, const Recipe& recipe, const CalibrationSet& data) {
   const nlohmann::json manifest = {
       {"schema", kManifestSchema},
       {"lathe", LATHE_VERSION},
       {"recipe", recipe.to_json()},
       {"dataset", recipe.calibration.none ? nlohmann::json() : dataset_json(recipe.calibration, data)},
-      {"files", files_of(folder)}};
+      {"files", file_hashes(folder)}};
   write_file(folder / "manifest.json",
              manifest.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }

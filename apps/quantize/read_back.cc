@@ -36,8 +36,10 @@ void WrittenTensors::note(const BlockOutcome& outcome) {
   for (const LinearOutcome& linear : outcome.linears) note(linear);
 }
 
-void WrittenTensors::note(const LinearOutcome& linear) {
-  hashes_[linear.linear->name] = hash_of(linear.quantized);
+void WrittenTensors::note(const LinearOutcome& linear) { note(linear.linear->name, linear.quantized); }
+
+void WrittenTensors::note(const std::string& linear, const QuantizedTensor& tensor) {
+  hashes_[linear] = hash_of(tensor);
 }
 
 void WrittenTensors::compare(const ModelFolder& artifact) const {

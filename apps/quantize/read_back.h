@@ -18,6 +18,7 @@ class WrittenTensors {
   /// Remembers what a block's solvers meant.
   void note(const BlockOutcome& outcome);
   void note(const LinearOutcome& linear);
+  void note(const std::string& linear, const QuantizedTensor& tensor);
   /// CheckFailed naming the first linear whose codes, scales or zero points on disk differ, or that is
   /// missing.
   void compare(const ModelFolder& artifact) const;

@@ -11,6 +11,7 @@
 #include "lib/report/model_card.h"
 #include "lib/tensor/device.h"
 #include "lib/tensor/device_memory.h"
+#include "lib/tensor/matrix_product.h"
 
 namespace lathe {
 namespace {
@@ -58,8 +59,9 @@ RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& 
   const int64_t parameters = parameter_count(*model.checkpoint);
   report_.model = {recipe.model.string(), config.model_type, std::string(name_of(config.dtype)),
                    config.hidden_size == 0 ? 0 : static_cast<int64_t>(model.graph.blocks.size()), parameters};
-  report_.environment = {LATHE_VERSION, "g++ " __VERSION__, describe_device(device),
-                         std::string(name_of(compute)), at::get_num_threads()};
+  report_.environment = {LATHE_VERSION,           "g++ " __VERSION__,
+                         describe_device(device), std::string(name_of(compute)),
+                         at::get_num_threads(),   describe_matrix_products()};
   report_.totals = totals_of(plan, parameters);
   report_.recipe = recipe.to_json();
   const auto keep = [&](const LinearPlan& linear) {

@@ -96,4 +96,21 @@ std::string model_card(const Report& report, const std::string& format, const st
   return text;
 }
 
+std::string converted_card(const std::string& format, const std::string& how_to_load,
+                           const std::string& card) {
+  size_t front = 0;  // the front matter's length
+  if (card.starts_with("---\n")) {
+    const size_t end = card.find("\n---\n", 3);
+    if (end != std::string::npos) front = end + 5;
+  }
+  std::string text = card.substr(0, front);
+  text += fmt::format(
+      "{}# Converted to {}\n\nEvery code, scale and zero point is that of the artefact that this one "
+      "was made from.\n\n## How to load it\n\n{}",
+      front > 0 ? "\n" : "", format, how_to_load);
+  if (front < card.size())
+    text += "\n## Card of that artefact (its format is another)\n\n" + card.substr(front);
+  return text;
+}
+
 }  // namespace lathe

@@ -15,4 +15,9 @@ namespace lathe {
 std::string model_card(const Report& report, const std::string& format, const std::string& how_to_load,
                        const std::vector<std::string>& consumers, const std::string& base_card);
 
+/// The card of an artefact that was made from another one without quantising again: the other's, word for
+/// word, after what changed and how the new format is loaded. Its front matter stays in front.
+std::string converted_card(const std::string& format, const std::string& how_to_load,
+                           const std::string& card);
+
 }  // namespace lathe
