@@ -53,7 +53,7 @@ EXTERNAL = [
     (r"(unistd|fcntl|dlfcn|malloc|signal|poll|pthread|sched|stdlib)\.h|sys/[a-z]+\.h|linux/[a-z_]+\.h", EVERYWHERE),
     (r"(fmt|nlohmann)/.*", EVERYWHERE),
     (r"spdlog/.*", ["lib/base", "apps"]),
-    (ATEN + r".*", ["lib", "calib", "algorithms", "formats/targets", "recipes", "apps", "tests"]),
+    (ATEN + r".*", ["lib", "calib", "algorithms", "formats/targets", "formats/layouts", "formats/consumers", "recipes", "apps", "tests"]),
     (r"(immintrin|omp|mkl\w*)\.h|Eigen/.*", ["lib/kernels"]),
     (r"(cuda\w*|cublas\w*|cusolver\w*|curand\w*|nvtx3/.*)(\.h)?|cub/.*", ["lib/kernels", "lib/tensor", "tests"]),
     (r"pcre2\.h", ["lib/text", "formats/targets"]),  # consumers match module names by regular expression
