@@ -53,7 +53,7 @@ json awq_quantization_config(const std::vector<PlannedLinear>& linears,
                  {"format", name_of(version)},
                  {"lm_head", false},
                  {"desc_act", false},
-                 {kSkipped, ignored},
+                 {kSkipped, module_texts(ignored)},
                  {"meta", {{"quantizer", {"lathe:" LATHE_VERSION}}, {"symmetric", scheme.symmetric}}}};
   json dynamic = json::object();
   std::vector<std::string> inside = ignored;
@@ -83,7 +83,7 @@ std::optional<std::string> awq_refuses_model(const std::vector<PlannedLinear>& l
         "output format gptq or compressed-tensors",
         first.name, first.scheme.describe(), linear.name, linear.scheme.describe());
   }
-  for (const std::string& name : ignored) {
+  for (const std::string& name : module_texts(ignored)) {
     const auto found = std::ranges::find_if(
         linears, [&](const PlannedLinear& linear) { return linear.name.find(name) != std::string::npos; });
     if (found == linears.end()) continue;
@@ -116,9 +116,9 @@ AwqConfig parse_awq_config(const json& value, const std::string& where) {
   const char* size = spelling(config, "group_size", "q_group_size");
   result.scheme.group_size = config.integer(size, -1, 1 << 30);
   if (result.scheme.group_size == 0) config.refuse(size, "a positive number, or -1");
-  if (!config.truth("zero_point")) config.refuse("zero_point", "true");
+  const bool zero_points = config.truth("zero_point");
   result.version = parse_version(config);
-  result.scheme.symmetric = parse_symmetric(config);
+  result.scheme.symmetric = !zero_points || parse_symmetric(config);
   result.skipped = config.words(kSkipped, false);
   return result;  // other keys tell how the file was made
 }

@@ -35,8 +35,9 @@ struct AwqConfig {
   bool skips(const std::string& linear) const;
 };
 
-/// `where` begins every error. UserError naming key and value for anything but 4 bits with zero points in one
-/// of the two layouts.
+/// `where` begins every error. UserError naming key and value for anything but 4 bits in one of the two
+/// layouts. Weights are symmetric where `meta.symmetric` says so, or zero_point is false, as GPTQModel has it
+/// (with zero points of 8 in the file all the same).
 AwqConfig parse_awq_config(const nlohmann::json& config, const std::string& where);
 
 }  // namespace lathe

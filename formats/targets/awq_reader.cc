@@ -39,8 +39,7 @@ QuantizedTensor AwqReader::read(const std::string& name) const {
     const at::Tensor bad = tensor.zero_points != 0;
     if (bad.any().item<bool>()) {
       user_error(
-          "{}: `meta.symmetric` is true, but the zero point at {} (output, group) is not that of symmetric "
-          "weights",
+          "{}: weights are symmetric by quantization_config, but the zero point at {} (output, group) is not",
           describe_tensor(checkpoint(), name + ".qzeros"), first_index(bad));
     }
     tensor.zero_points = at::Tensor();

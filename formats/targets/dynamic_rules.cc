@@ -19,6 +19,8 @@ const std::vector<Fusion>& fusions() {
   return table;
 }
 
+constexpr std::string_view kExpression = "re:", kAnything = ".*";
+
 std::string escape(const std::string& name) {
   std::string text;
   for (const char c : name) {
@@ -42,8 +44,12 @@ std::string experts_of(const std::string& parent) {
 std::vector<std::string> module_patterns(const std::vector<std::string>& modules) {
   std::map<std::string, std::vector<std::string>> leaves;  // by the expression of what comes before
   std::map<std::string, std::string> stacks;               // experts by that expression
-  std::vector<std::string> order;
+  std::vector<std::string> order, patterns;
   for (const std::string& module : modules) {
+    if (module.starts_with(kExpression)) {
+      patterns.push_back(module.substr(kExpression.size()));
+      continue;
+    }
     const size_t dot = module.rfind('.');
     const std::string parent = dot == std::string::npos ? "" : module.substr(0, dot);
     const std::string experts = experts_of(parent);
@@ -57,7 +63,6 @@ std::vector<std::string> module_patterns(const std::vector<std::string>& modules
     const std::string leaf = escape(module.substr(dot == std::string::npos ? 0 : dot + 1));
     if (std::ranges::find(names, leaf) == names.end()) names.push_back(leaf);
   }
-  std::vector<std::string> patterns;
   for (const std::string& before : order) {
     auto& names = leaves.at(before);
     const size_t own = names.size();
@@ -78,6 +83,23 @@ void add_dynamic_rules(nlohmann::json& dynamic, const std::vector<std::string>& 
                        const nlohmann::json& change) {
   for (const std::string& pattern : module_patterns(modules))
     dynamic[(change.empty() ? "-:" : "+:") + pattern] = change;
+}
+
+std::vector<std::string> module_texts(const std::vector<std::string>& modules) {
+  std::vector<std::string> texts;
+  for (const std::string& module : modules) {
+    if (!module.starts_with(kExpression)) {
+      texts.push_back(module);
+      continue;
+    }
+    const std::string expression = module.substr(kExpression.size());
+    texts.push_back(expression);
+    const bool around = expression.size() > 2 * kAnything.size() && expression.starts_with(kAnything) &&
+                        expression.ends_with(kAnything);
+    if (around)
+      texts.push_back(expression.substr(kAnything.size(), expression.size() - 2 * kAnything.size()));
+  }
+  return texts;
 }
 
 }  // namespace lathe

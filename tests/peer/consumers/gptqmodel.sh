@@ -2,9 +2,9 @@
 # GPTQ and AWQ artefacts of several schemes, made by the real binary, in GPTQModel and in transformers through it.
 #   gptqmodel.sh LOGITS_PROGRAM     (QUANTIZE and PYTHON as in tests/e2e/lib.sh)
 . tests/e2e/lib.sh
-logits=$1
+logits=$(realpath "$1")
 cmp -s tests/bench/quality/peers/gptqmodel.txt build/peers/gptqmodel/installed || skip "needs GPTQModel's environment: make test-peers"
-peer=build/peers/gptqmodel/bin/python
+root=$PWD
 make_artefact() { quick recipes/gptq.yaml "$scratch/$1" --set evaluate=null --set "output.formats=[$2]" "${@:3}"; }
 solve() { echo "rules=[{targets: [linear], scheme: {type: int, $1}, solver: {gptq: {act_order: desc, static_groups: ${2:-true}}}}]"; }
 kept="ignore=[lm_head, '/layers\\.5\\.mlp/']"
@@ -21,7 +21,8 @@ cases=()
 for folder in several/gptq several/gptq-v2 several/awq asymmetric/gptq-v2 asymmetric/awq bits3-desc_act bits2 bits8-desc_act part/gptq part/awq converted; do
   cases+=("gptqmodel:$scratch/$folder" "transformers:$scratch/$folder")
 done
-"$peer" tests/peer/consumers/gptqmodel_logits.py "$logits" "$MODEL" "${cases[@]}" "gptqmodel:$scratch/mixed" >"$scratch/log" 2>"$scratch/errors" ||
+cd "$scratch"  # the library writes logs where it runs
+"$root/build/peers/gptqmodel/bin/python" "$root/tests/peer/consumers/gptqmodel_logits.py" "$logits" "$root/$MODEL" "${cases[@]}" "gptqmodel:$scratch/mixed" >"$scratch/log" 2>"$scratch/errors" ||
   fail "$(tail -3 "$scratch/errors")"
 grep '^{' "$scratch/log"  # the library prints much beside
 (($(grep -c '^{' "$scratch/log") == 2 * 11 + 1)) || fail "not every case was checked"

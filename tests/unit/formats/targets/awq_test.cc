@@ -140,5 +140,16 @@ TEST(AwqConfig, EachConsumerFindsItsKeys) {
   }
 }
 
+/// Names of modules outside the blocks are expressions (ModelGraph::untouched).
+TEST(AwqConfig, ExpressionsBecomeWhatConsumersLookFor) {
+  const Scheme four{"int", 4, 128, false};
+  const std::vector<PlannedLinear> linears = {{"l.0.q", 8, 256, four, DType::F16}};
+  const auto config = awq_target().quantization_config(linears, {"lm_head", "re:.*vision_tower.*"});
+  EXPECT_EQ(config["modules_to_not_convert"],
+            nlohmann::json({"lm_head", ".*vision_tower.*", "vision_tower"}));
+  EXPECT_EQ(config["dynamic"], nlohmann::json::parse(R"({"-:.*vision_tower.*": {}})"));
+  EXPECT_TRUE(parse_awq_config(config, "c").skips("model.vision_tower.layers.0.q"));
+}
+
 }  // namespace
 }  // namespace lathe

@@ -128,6 +128,14 @@ TEST(WordsReader, GptqMayLackGroupIndices) {
   EXPECT_EQ(error_of(artefact), "");
 }
 
+/// GPTQModel's way to say that weights are symmetric.
+TEST(WordsReader, AwqMaySayThatThereAreNoZeroPoints) {
+  Artefact artefact = artefact_in("awq", kSymmetric);
+  artefact.config["quantization_config"].erase("meta");
+  artefact.config["quantization_config"]["zero_point"] = false;
+  EXPECT_EQ(error_of(artefact), "");
+}
+
 TEST(WordsReader, GptqNamesWhatIsWrong) {
   const auto first = [](double value) { return [=](at::Tensor& t) { t.view(-1)[0] = value; }; };
   expect_refusals(
@@ -182,10 +190,11 @@ TEST(WordsReader, AwqNamesWhatIsWrong) {
        {"a negative scale", edit(".scales", first(-1)),
         "the scale at [0, 0] is -1: expected a positive number"},
        {"a scale that is none", edit(".scales", first(NAN)), ".scales"},
-       {"not symmetric", edit(".qzeros", first(0)), "`meta.symmetric` is true, but the zero point at [0, 0]"},
+       {"not symmetric", edit(".qzeros", first(0)),
+        "weights are symmetric by quantization_config, but the zero point at [0, 0]"},
        {"bits", key("bits", 8), "quantization_config.bits: expected 4, found '8'"},
        {"no bits", no_key("bits"), "missing key 'bits'"},
-       {"no zero points", key("zero_point", false), "zero_point: expected true"},
+       {"zero points", key("zero_point", 1), "zero_point: expected true or false"},
        {"version", key("version", "gemv_fast"), "version: expected gemm or GEMM or gemv or GEMV"},
        {"another layout",
         [](Artefact& a) {
