@@ -32,6 +32,10 @@
 // group 64) it leaves 6 % less output error; but the whole model ends nearer to the original with the first
 // (mean KL 0.110 against 0.132), which is therefore the default.
 //
+// Defaults. On SmolLM2 (4 bits, group 64, asymmetric, 128 x 512 tokens) damping 0.01 with 40 steps down to half of a
+// range leaves a mean KL of 0.077; 40 steps down to a fifth and damping 0.1, 0.05, 0.02: 0.088, 0.083, 0.081;
+// act_order gar 0.089.
+//
 // What differs from the paper and its code:
 //   - U comes from one Cholesky factorisation in reverse order and one triangular inverse
 //     (inverse_factor.h), not from two factorisations and an inverse;
@@ -284,7 +288,7 @@ std::vector<OptionSpec> options_of_gptq() {
        0,
        0,
        {}},
-      {"damping", 0.05, "added to the Hessian's diagonal, in parts of its mean", 0, 1, {}},
+      {"damping", 0.01, "added to the Hessian's diagonal, in parts of its mean", 0, 1, {}},
       {"block_size", int64_t{128}, "columns between two updates of all later ones", 1, 65536, {}},
       {"offered_range",
        false,

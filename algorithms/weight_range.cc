@@ -156,7 +156,7 @@ const std::vector<OptionSpec>& range_options() {
        {},
        {"range", "mse", "weighted"}},
       {"max_shrink",
-       0.8,
+       0.5,
        "range mse and weighted: largest part of a range that may be given up",
        0.01,
        0.95,

@@ -26,7 +26,7 @@ struct RangeChoice {
   /// mse, weighted: shrink factors 1 - max_shrink * i / steps, i = 0 .. steps, for both ends of [min, max]
   /// together.
   int64_t steps = 40;
-  double max_shrink = 0.8;
+  double max_shrink = 0.5;
 };
 
 /// Groups shorter than this have too few values for a histogram: kl refuses them.
