@@ -32,9 +32,9 @@
 // group 64) it leaves 6 % less output error; but the whole model ends nearer to the original with the first
 // (mean KL 0.110 against 0.132), which is therefore the default.
 //
-// Defaults. On SmolLM2 (4 bits, group 64, asymmetric, 128 x 512 tokens) damping 0.01 with 40 steps down to half of a
-// range leaves a mean KL of 0.077; 40 steps down to a fifth and damping 0.1, 0.05, 0.02: 0.088, 0.083, 0.081;
-// act_order gar 0.089.
+// Defaults. On SmolLM2 (4 bits, group 64, asymmetric, 128 x 512 tokens) damping 0.01 with 40 steps down to
+// half of a range leaves a mean KL of 0.077; 40 steps down to a fifth and damping 0.1, 0.05, 0.02: 0.088,
+// 0.083, 0.081; act_order gar 0.089.
 //
 // What differs from the paper and its code:
 //   - U comes from one Cholesky factorisation in reverse order and one triangular inverse

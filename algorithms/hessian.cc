@@ -4,12 +4,13 @@
 #include <fmt/format.h>
 
 #include "lib/base/error.h"
+#include "lib/tensor/aten.h"
 
 namespace lathe {
 
 Hessian::Hessian(const std::string& linear, const at::Tensor& gram, double damping)
     : gram_(gram), diagonal_(gram.diagonal().clone()), damping_(damping) {
-  if (!at::isfinite(gram).all().item<bool>()) {
+  if (!all_finite(gram)) {
     user_error("{}: the Gram matrix of its input holds a NaN or an infinity; no Hessian can be made of it",
                linear);
   }

@@ -7,79 +7,116 @@
 #include <limits>
 
 #include "lib/base/cancel.h"
+#include "lib/base/checked.h"
 #include "lib/base/error.h"
+#include "lib/tensor/aten.h"
 #include "lib/tensor/matrix_product.h"
 
 namespace lathe {
 namespace {
 
-/// Columns of a panel. LAPACK's factorisation of larger blocks depends on the number of threads; GEMMs and
-/// triangular solves with many right-hand sides don't.
-constexpr int64_t kPanel = 128;
+/// Blocks up to this size are factorised by LAPACK, whose factorisation of larger ones depends on the number
+/// of threads; products of matrices don't.
+constexpr int64_t kLeaf = 128;
 
-/// Triangles up to this size are inverted by a solve with the identity.
-constexpr int64_t kLeaf = 256;
+/// Columns or rows of a triangular operand that are multiplied at once: half of a diagonal block's work is
+/// wasted.
+constexpr int64_t kBand = 256;
 
-/// A diagonal block's R, upper triangular, R R^T = block; counts it in `failures` where there is none.
-at::Tensor reverse_cholesky_block(const at::Tensor& block, at::Tensor& failures) {
-  const auto [lower, info] = at::linalg_cholesky_ex(block.flip({0, 1}));
-  failures.add_(info.ne(0));
-  return lower.flip({0, 1});
-}
+/// Factor and inverse of one block after the other, from the last to the first:
+///
+///   A = [A11 A12; A12^T A22], R = [R11 R12; 0 R22], A = R R^T
+///   R22, R22^-1 of A22;  R12 = A12 R22^-T;  R11, R11^-1 of A11 - R12 R12^T;  above the diagonal of R^-1:
+///   -R11^-1 R12 R22^-1
+///
+/// Only products: the same 2/3 n^3 FLOPs as a factorisation and an inversion after it, and several times as
+/// fast as triangular solves. Overwrites A with R^-1, of which it keeps the pivots, the diagonal of R.
+class ReverseCholesky {
+ public:
+  explicit ReverseCholesky(at::Tensor a)
+      : pivots_(at::empty({a.size(0)}, a.options())), failures_(at::zeros({}, a.options().dtype(at::kInt))) {
+    const int64_t half = ceil_div(a.size(0), int64_t{2});
+    scratch_ = at::empty({half, half}, a.options());
+    invert(a, pivots_);
+  }
 
-/// R in place of A, upper triangular, A = R R^T: Cholesky factorisation from the last panel of columns to the
-/// first, each taking off what the panels behind it stand for. n^3 / 3 FLOPs. False where A isn't positive
-/// definite (what is in its place then means nothing).
-bool reverse_cholesky(at::Tensor a) {
-  at::Tensor failures = at::zeros({}, a.options().dtype(at::kInt));
-  const int64_t n = a.size(0);
-  for (int64_t end = n; end > 0; end -= kPanel) {
+  /// Was each block positive definite? If not, A's place and the pivots mean nothing.
+  bool succeeded() const { return failures_.item<int>() == 0; }
+  const at::Tensor& pivots() const { return pivots_; }
+
+ private:
+  /// Reads the upper triangle of `a` alone; writes zeros below the diagonal.
+  void invert(const at::Tensor& a, const at::Tensor& pivots) {
     throw_if_cancelled();
-    const int64_t first = std::max<int64_t>(0, end - kPanel);
-    at::Tensor panel = a.slice(0, 0, end).slice(1, first, end);
-    if (end < n) {
-      add_matrix_product(panel, a.slice(0, 0, end).slice(1, end), a.slice(0, first, end).slice(1, end).t(),
-                         -1);
-    }
-    at::Tensor corner = panel.slice(0, first);
-    corner.copy_(reverse_cholesky_block(corner, failures));
-    if (first == 0) break;
-    at::Tensor above = panel.slice(0, 0, first);
-    solve_triangle_right(corner.t(), /*upper=*/false, above);
+    const int64_t n = a.size(0);
+    if (n <= kLeaf) return invert_leaf(a, pivots);
+    const int64_t half = n / 2;
+    const at::Tensor a11 = a.slice(0, 0, half).slice(1, 0, half), a12 = a.slice(0, 0, half).slice(1, half),
+                     a22 = a.slice(0, half).slice(1, half);
+    invert(a22, pivots.slice(0, half));
+    const at::Tensor r12 = scratch_.slice(0, 0, half).slice(1, 0, n - half);
+    times_transposed_triangle(r12, a12, a22);
+    subtract_square(a11, r12);
+    times_triangle(a12, r12, a22);
+    invert(a11, pivots.slice(0, 0, half));
+    minus_triangle_times(r12, a11, a12);
+    a12.copy_(r12);
+    a.slice(0, half).slice(1, 0, half).zero_();
   }
-  a.triu_();
-  return failures.item<int>() == 0;
-}
+  void invert_leaf(const at::Tensor& a, const at::Tensor& pivots) {
+    const auto [lower, info] = at::linalg_cholesky_ex(a.flip({0, 1}));  // reads what was above the diagonal
+    failures_.add_(info.ne(0));
+    const at::Tensor upper = lower.flip({0, 1});
+    pivots.copy_(upper.diagonal());
+    a.copy_(at::linalg_solve_triangular(upper, at::eye(a.size(0), a.options()), /*upper=*/true));
+  }
 
-/// R^-1 in place of R, upper triangular. [A B; 0 D]^-1 = [A^-1, -A^-1 B D^-1; 0, D^-1]: two triangular solves
-/// with half the size at each level, n^3 / 3 FLOPs in all. (ATen has no triangular inverse; solving with the
-/// whole identity takes n^3.)
-void invert_upper(at::Tensor r) {
-  const int64_t n = r.size(0);
-  if (n <= kLeaf) {
-    const at::Tensor inverse = at::eye(n, r.options());
-    solve_triangle_left(r, /*upper=*/true, inverse);
-    r.copy_(inverse);
-    return;
+  /// out = b t^T, t upper triangular.
+  static void times_transposed_triangle(const at::Tensor& out, const at::Tensor& b, const at::Tensor& t) {
+    for_bands(t.size(0), [&](int64_t first, int64_t end) {
+      set_matrix_product(out.slice(1, first, end), b.slice(1, first),
+                         t.slice(0, first, end).slice(1, first).t());
+    });
   }
-  throw_if_cancelled();
-  const int64_t half = n / 2;
-  const at::Tensor a = r.slice(0, 0, half).slice(1, 0, half), d = r.slice(0, half).slice(1, half);
-  at::Tensor b = r.slice(0, 0, half).slice(1, half);
-  solve_triangle_left(a, /*upper=*/true, b);
-  solve_triangle_right(d, /*upper=*/true, b);
-  b.neg_();
-  invert_upper(a);
-  invert_upper(d);
-}
+
+  /// out = b t.
+  static void times_triangle(const at::Tensor& out, const at::Tensor& b, const at::Tensor& t) {
+    for_bands(t.size(0), [&](int64_t first, int64_t end) {
+      set_matrix_product(out.slice(1, first, end), b.slice(1, 0, end),
+                         t.slice(0, 0, end).slice(1, first, end));
+    });
+  }
+
+  /// out = -t b.
+  static void minus_triangle_times(const at::Tensor& out, const at::Tensor& t, const at::Tensor& b) {
+    for_bands(t.size(0), [&](int64_t first, int64_t end) {
+      set_matrix_product(out.slice(0, first, end), t.slice(0, first, end).slice(1, first), b.slice(0, first),
+                         -1);
+    });
+  }
+
+  /// a -= b b^T, on and above the diagonal (and in the bands' diagonal blocks).
+  static void subtract_square(const at::Tensor& a, const at::Tensor& b) {
+    for_bands(a.size(0), [&](int64_t first, int64_t end) {
+      add_matrix_product(a.slice(0, first, end).slice(1, first), b.slice(0, first, end),
+                         b.slice(0, first).t(), -1);
+    });
+  }
+
+  template <class F>
+  static void for_bands(int64_t size, F&& f) {
+    for (int64_t first = 0; first < size; first += kBand) f(first, std::min(size, first + kBand));
+  }
+
+  at::Tensor pivots_, failures_, scratch_;
+};
 
 /// A pivot within the rounding errors of its diagonal element is noise. (Relative to its own element:
 /// Cholesky factorisation doesn't care how rows and columns are scaled.)
-bool well_above_rounding(const at::Tensor& factor, const at::Tensor& diagonal) {
+bool well_above_rounding(const at::Tensor& pivots, const at::Tensor& diagonal) {
   const double epsilon = diagonal.scalar_type() == at::kFloat ? std::numeric_limits<float>::epsilon()
                                                               : std::numeric_limits<double>::epsilon();
-  const at::Tensor pivots = factor.diagonal().square();
-  return (pivots > diagonal * (2 * epsilon)).all().item<bool>();  // false for a NaN, too
+  return (pivots.square() > diagonal * (2 * epsilon)).all().item<bool>();  // false for a NaN, too
 }
 
 at::Tensor damped(const at::Tensor& gram, double damping, at::ScalarType type) {
@@ -95,9 +132,9 @@ std::optional<at::Tensor> inverse_factor(at::Tensor matrix) {
   LATHE_ASSERT(matrix.dim() == 2 && matrix.size(0) == matrix.size(1) && matrix.is_contiguous(),
                "inverse factor of a {} x {} matrix", matrix.size(0), matrix.size(-1));
   const at::Tensor diagonal = matrix.diagonal().clone();
-  if (!reverse_cholesky(matrix) || !well_above_rounding(matrix, diagonal)) return std::nullopt;
-  invert_upper(matrix);
-  if (!at::isfinite(matrix).all().item<bool>()) return std::nullopt;
+  const ReverseCholesky factorised(matrix);
+  if (!factorised.succeeded() || !well_above_rounding(factorised.pivots(), diagonal)) return std::nullopt;
+  if (!all_finite(matrix)) return std::nullopt;
   return matrix;
 }
 

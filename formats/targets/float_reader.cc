@@ -29,12 +29,6 @@ at::Tensor stored_values(const Checkpoint& checkpoint, const std::string& name) 
   return borrow(view);
 }
 
-/// NaN and infinity both survive a sum, which costs one pass and no memory; a finite sum that overflows is
-/// looked into.
-bool all_finite(const at::Tensor& values) {
-  return std::isfinite(values.sum().item<float>()) || at::isfinite(values).all().item<bool>();
-}
-
 [[noreturn]] void refuse_not_finite(const Checkpoint& checkpoint, const std::string& name,
                                     const std::string& index, float value) {
   user_error(

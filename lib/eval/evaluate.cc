@@ -4,7 +4,6 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include "lib/eval/quantile.h"
 #include "lib/model/block_loader.h"
 #include "lib/model/forward.h"
+#include "lib/tensor/aten.h"
 
 namespace lathe {
 namespace {
@@ -62,8 +62,7 @@ class Stream {
     const at::Tensor flat = hidden_.read(rows).reshape({1, -1, hidden_.width()});
     at::Tensor values =
         at::log_softmax(head(graph_, norm_, head_, bias_, flat.narrow(1, first, count))[0], -1);
-    // NaN and infinity both survive a sum, which costs one pass and no memory.
-    if (!std::isfinite(values.sum().item<float>()) && !at::isfinite(values).all().item<bool>()) {
+    if (!all_finite(values)) {
       throw CheckFailed(
           fmt::format("the {}'s logits are not finite; its weights overflow or are damaged", role_));
     }

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 #include "lib/base/error.h"
 
 namespace lathe {
@@ -88,6 +90,11 @@ TensorInfo info_of(const at::Tensor& tensor) {
 
 bool sole_owner(const at::Tensor& tensor) {
   return tensor.defined() && tensor.use_count() == 1 && tensor.storage().use_count() == 1;
+}
+
+bool all_finite(const at::Tensor& values) {
+  // NaN and infinity both survive a sum, which takes no memory; a finite sum that overflows is looked into.
+  return std::isfinite(values.sum().item<double>()) || at::isfinite(values).all().item<bool>();
 }
 
 std::span<const std::byte> bytes_of(const at::Tensor& tensor) {

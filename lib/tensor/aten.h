@@ -24,6 +24,9 @@ at::Tensor borrow(const TensorView& view);
 /// Does nobody else hold the tensor or its memory? Then it may be overwritten where a copy would do, too.
 bool sole_owner(const at::Tensor& tensor);
 
+/// Is no element a NaN or an infinity? One pass where none is.
+bool all_finite(const at::Tensor& values);
+
 /// The tensor's info; it must be dense.
 TensorInfo info_of(const at::Tensor& tensor);
 

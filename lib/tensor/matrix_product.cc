@@ -92,27 +92,6 @@ void multiply(const OpenBlas& blas, const at::Tensor& out, const at::Tensor& a, 
   });
 }
 
-void solve_triangle(const at::Tensor& triangle, bool upper, bool left, const at::Tensor& b) {
-  LATHE_ASSERT(triangle.size(0) == triangle.size(1) && triangle.size(0) == b.size(left ? 0 : 1),
-               "a triangle of {} for [{}, {}]", triangle.size(0), b.size(0), b.size(1));
-  const OpenBlas* const blas = library_for(triangle, b);
-  if (blas == nullptr || !rows_apart(b)) {
-    b.copy_(at::linalg_solve_triangular(triangle, b, upper, left));
-    return;
-  }
-  const int64_t m = b.size(0), n = b.size(1);
-  if (m == 0 || n == 0) return;
-  const Operand matrix(triangle);
-  auto* const data = b.data_ptr<float>();
-  const int64_t stride = m == 1 ? n : b.stride(0);
-  // Right-hand sides don't depend on one another.
-  for_tiles(left ? 1 : m, left ? n : 1,
-            [&](int64_t row, int64_t row_end, int64_t column, int64_t column_end) {
-              blas->solve_triangle(left ? m : row_end - row, left ? column_end - column : n, matrix.view,
-                                   upper, left, data + row * stride + column, stride);
-            });
-}
-
 }  // namespace
 
 at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b) {
@@ -121,6 +100,15 @@ at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b) {
   at::Tensor out = at::empty({a.size(0), b.size(1)}, a.options());
   multiply(*blas, out, a, b, 1, 0);
   return out;
+}
+
+void set_matrix_product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, double factor) {
+  const OpenBlas* const blas = library_for(a, b);
+  if (blas == nullptr || !rows_apart(out)) {
+    out.addmm_(a, b, /*beta=*/0, factor);
+    return;
+  }
+  multiply(*blas, out, a, b, static_cast<float>(factor), 0);
 }
 
 void add_matrix_product(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b, double factor) {
@@ -142,14 +130,6 @@ at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight, const a
   if (bias.defined()) out.copy_(bias.expand_as(out));
   multiply(*blas, out, rows, weight.t(), 1, bias.defined() ? 1.0F : 0.0F);
   return out.view(shape);
-}
-
-void solve_triangle_left(const at::Tensor& triangle, bool upper, const at::Tensor& b) {
-  solve_triangle(triangle, upper, /*left=*/true, b);
-}
-
-void solve_triangle_right(const at::Tensor& triangle, bool upper, const at::Tensor& b) {
-  solve_triangle(triangle, upper, /*left=*/false, b);
 }
 
 std::string describe_matrix_products() {

@@ -14,18 +14,14 @@ namespace lathe {
 /// a b of matrices of one type, which may be views. [m, k] x [k, n] -> [m, n].
 at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b);
 
+/// out = factor a b, which may not overlap `out`; `out` [m, n] may be a part of a larger matrix.
+void set_matrix_product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b, double factor = 1);
+
 /// sum += factor a b, in place; `sum` [m, n] may be a part of a larger matrix.
 void add_matrix_product(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b, double factor = 1);
 
 /// x[..., in] weight[out, in]^T + bias[out], which may be undefined.
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
-
-/// The solution of T x = b in place of b[m, n]; T[m, m] is one triangle of a matrix, whose other one isn't
-/// read.
-void solve_triangle_left(const at::Tensor& triangle, bool upper, const at::Tensor& b);
-
-/// The solution of x T = b in place of b[m, n]; T[n, n].
-void solve_triangle_right(const at::Tensor& triangle, bool upper, const at::Tensor& b);
 
 /// Who multiplies FP32 matrices on the CPU: "OpenBLAS 0.3.34, SkylakeX kernels" or "libtorch".
 std::string describe_matrix_products();

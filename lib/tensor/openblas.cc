@@ -14,8 +14,7 @@ namespace {
 
 // From the CBLAS interface (https://www.netlib.org/blas/blast-forum/cblas.tgz); the wheel's names have a
 // prefix.
-constexpr int kRowMajor = 101, kNoTrans = 111, kTrans = 112, kUpper = 121, kLower = 122, kNonUnit = 131,
-              kLeft = 141, kRight = 142;
+constexpr int kRowMajor = 101, kNoTrans = 111, kTrans = 112;
 
 int transposition(const BlasOperand& operand) { return operand.transposed ? kTrans : kNoTrans; }
 
@@ -62,8 +61,7 @@ const OpenBlas* OpenBlas::instance() {
   return library;
 }
 
-OpenBlas::OpenBlas(void* library)
-    : gemm_(find<Gemm>(library, "scipy_cblas_sgemm")), trsm_(find<Trsm>(library, "scipy_cblas_strsm")) {
+OpenBlas::OpenBlas(void* library) : gemm_(find<Gemm>(library, "scipy_cblas_sgemm")) {
   const std::string config = find<char* (*)()>(library, "scipy_openblas_get_config")();
   const std::string core = find<char* (*)()>(library, "scipy_openblas_get_corename")();
   // "OpenBLAS 0.3.34  DYNAMIC_ARCH ..."
@@ -75,14 +73,6 @@ void OpenBlas::gemm(int64_t m, int64_t n, int64_t k, float alpha, BlasOperand a,
                     float* c, int64_t c_stride) const {
   gemm_(kRowMajor, transposition(a), transposition(b), int_of(m), int_of(n), int_of(k), alpha, a.data,
         int_of(a.stride), b.data, int_of(b.stride), beta, c, int_of(c_stride));
-}
-
-void OpenBlas::solve_triangle(int64_t m, int64_t n, BlasOperand triangle, bool upper, bool left, float* b,
-                              int64_t b_stride) const {
-  // CBLAS names the triangle as it is stored.
-  const int side = left ? kLeft : kRight, stored = upper != triangle.transposed ? kUpper : kLower;
-  trsm_(kRowMajor, side, stored, transposition(triangle), kNonUnit, int_of(m), int_of(n), 1, triangle.data,
-        int_of(triangle.stride), b, int_of(b_stride));
 }
 
 }  // namespace lathe

@@ -24,11 +24,6 @@ class OpenBlas {
   void gemm(int64_t m, int64_t n, int64_t k, float alpha, BlasOperand a, BlasOperand b, float beta, float* c,
             int64_t c_stride) const;
 
-  /// The right-hand sides become the solution of T x = b (left, b[m, n]) or x T = b, on the calling thread
-  /// alone. The triangle is `upper` as it is given, not as it is stored.
-  void solve_triangle(int64_t m, int64_t n, BlasOperand triangle, bool upper, bool left, float* b,
-                      int64_t b_stride) const;
-
   /// "OpenBLAS 0.3.34, SkylakeX kernels".
   const std::string& description() const { return description_; }
 
@@ -37,10 +32,7 @@ class OpenBlas {
 
   using Gemm = void (*)(int, int, int, int32_t, int32_t, int32_t, float, const float*, int32_t, const float*,
                         int32_t, float, float*, int32_t);
-  using Trsm = void (*)(int, int, int, int, int, int32_t, int32_t, float, const float*, int32_t, float*,
-                        int32_t);
   Gemm gemm_ = nullptr;
-  Trsm trsm_ = nullptr;
   std::string description_;
 };
 
