@@ -67,6 +67,7 @@
 #include "algorithms/linear_stack.h"
 #include "algorithms/weight_range.h"
 #include "lib/base/error.h"
+#include "lib/kernels/permute.h"
 
 namespace lathe {
 namespace {
@@ -103,7 +104,8 @@ class Stack {
     importance_ = importance(factor.upper);
     const at::Tensor weight = stacked_weights();
     const kernels::GroupParams params = original_grids(weight);
-    ColumnProblem problem{.weight = weight.index_select(1, order_),
+    kernels::permute_columns(weight, order_);
+    ColumnProblem problem{.weight = weight,
                           .factor = factor.upper,
                           .column_group = column_groups(),
                           .scheme = scheme_,
@@ -196,8 +198,8 @@ class Stack {
 
   std::vector<SolveResult> results(const RoundedColumns& rounded,
                                    const std::vector<std::string>& events) const {
-    const at::Tensor place = inverse_order(order_);
-    const at::Tensor codes = rounded.codes.index_select(1, place);
+    const at::Tensor place = inverse_order(order_), codes = rounded.codes;
+    kernels::permute_columns(codes, place);
     std::vector<SolveResult> results;
     int64_t row = 0;
     for (const LinearProblem* linear : linears_) {

@@ -22,8 +22,7 @@ Hessian::Hessian(const std::string& linear, const at::Tensor& gram, double dampi
 const DampedFactor& Hessian::factor(int64_t key, const at::Tensor& order) {
   const auto found = factors_.find(key);
   if (found != factors_.end()) return found->second;
-  const at::Tensor permuted = gram_.index_select(0, order).index_select(1, order);
-  return factors_.emplace(key, damped_inverse_factor(permuted, damping_)).first->second;
+  return factors_.emplace(key, damped_inverse_factor(gram_, order, damping_)).first->second;
 }
 
 std::vector<std::string> Hessian::events(const DampedFactor& factor) const {

@@ -9,6 +9,7 @@
 #include "lib/base/cancel.h"
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
+#include "lib/kernels/permute.h"
 #include "lib/tensor/aten.h"
 #include "lib/tensor/matrix_product.h"
 
@@ -119,8 +120,8 @@ bool well_above_rounding(const at::Tensor& pivots, const at::Tensor& diagonal) {
   return (pivots.square() > diagonal * (2 * epsilon)).all().item<bool>();  // false for a NaN, too
 }
 
-at::Tensor damped(const at::Tensor& gram, double damping, at::ScalarType type) {
-  at::Tensor matrix = gram.to(type, /*non_blocking=*/false, /*copy=*/true);
+at::Tensor damped(const at::Tensor& gram, const at::Tensor& order, double damping, at::ScalarType type) {
+  at::Tensor matrix = kernels::permuted_both_ways(gram, order).to(type);
   at::Tensor diagonal = matrix.diagonal();
   diagonal.add_(diagonal.to(at::kDouble).mean().item<double>() * damping);
   return matrix;
@@ -138,11 +139,11 @@ std::optional<at::Tensor> inverse_factor(at::Tensor matrix) {
   return matrix;
 }
 
-DampedFactor damped_inverse_factor(const at::Tensor& gram, double damping) {
+DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& order, double damping) {
   DampedFactor result{.upper = {}, .damping = damping, .diagonal = false, .events = {}};
   double tried = damping;
   for (int step = 0; step <= kDampingSteps; ++step) {
-    if (const auto upper = inverse_factor(damped(gram, tried, at::kFloat))) {
+    if (const auto upper = inverse_factor(damped(gram, order, tried, at::kFloat))) {
       result.upper = *upper;
       result.damping = tried;
       if (step > 0) {
@@ -153,14 +154,14 @@ DampedFactor damped_inverse_factor(const at::Tensor& gram, double damping) {
     }
     tried = std::max(2 * tried, 0.001);
   }
-  if (const auto upper = inverse_factor(damped(gram, damping, at::kDouble))) {
+  if (const auto upper = inverse_factor(damped(gram, order, damping, at::kDouble))) {
     result.upper = upper->to(at::kFloat);
     result.events.push_back(fmt::format(
         "the Hessian could not be factorised in FP32, with damping up to {:g}: factorised in FP64 with {:g}",
         tried / 2, damping));
     return result;
   }
-  result.upper = at::diag(damped(gram, damping, at::kDouble).diagonal().rsqrt()).to(at::kFloat);
+  result.upper = at::diag(damped(gram, order, damping, at::kDouble).diagonal().rsqrt()).to(at::kFloat);
   result.diagonal = true;
   result.events.push_back(fmt::format(
       "the Hessian could not be factorised, with damping up to {:g} nor in FP64: only its diagonal was used, "

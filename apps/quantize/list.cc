@@ -90,7 +90,7 @@ std::string describe_option(const ordered_json& option) {
 std::string describe_section(const std::string& title, const ordered_json& rows) {
   std::string text = title + "\n";
   for (const ordered_json& row : rows) {
-    text += fmt::format("  {:<20}{}\n", row["name"].get<std::string>(), row["summary"].get<std::string>());
+    text += fmt::format("  {:<22}{}\n", row["name"].get<std::string>(), row["summary"].get<std::string>());
     if (!row.contains("options")) continue;
     for (const ordered_json& option : row["options"]) text += describe_option(option);
   }

@@ -184,17 +184,17 @@ at::Tensor almost_singular() {
 }
 
 TEST(InverseFactor, TheLaddersStepsAreTakenInOrderAndSaid) {
-  const DampedFactor plain = damped_inverse_factor(at::eye(8), 0.01);
+  const DampedFactor plain = damped_inverse_factor(at::eye(8), at::arange(8), 0.01);
   EXPECT_TRUE(plain.events.empty());
   EXPECT_EQ(plain.damping, 0.01);
-  const DampedFactor raised = damped_inverse_factor(almost_singular(), 0);
+  const DampedFactor raised = damped_inverse_factor(almost_singular(), at::arange(8), 0);
   ASSERT_EQ(raised.events.size(), 1u);
   EXPECT_THAT(raised.events.front(), testing::HasSubstr("damping raised to 0.001"));
   EXPECT_FALSE(raised.diagonal);
   // Indefinite by far: nothing but the diagonal is left.
   at::Tensor indefinite = at::eye(8);
   indefinite[0][1] = indefinite[1][0] = 5;
-  const DampedFactor diagonal = damped_inverse_factor(indefinite, 0.01);
+  const DampedFactor diagonal = damped_inverse_factor(indefinite, at::arange(8), 0.01);
   EXPECT_TRUE(diagonal.diagonal);
   ASSERT_EQ(diagonal.events.size(), 1u);
   EXPECT_THAT(diagonal.events.front(), testing::HasSubstr("only its diagonal was used"));
@@ -202,7 +202,7 @@ TEST(InverseFactor, TheLaddersStepsAreTakenInOrderAndSaid) {
 
   // A damped diagonal beyond FP32's largest number, 3.4e38.
   const at::Tensor large = at::eye(8).mul_(3.3e38).add_(1e36);
-  const DampedFactor wide = damped_inverse_factor(large, 0.05);
+  const DampedFactor wide = damped_inverse_factor(large, at::arange(8), 0.05);
   EXPECT_FALSE(wide.diagonal);
   EXPECT_EQ(wide.damping, 0.05);
   ASSERT_EQ(wide.events.size(), 1u);
