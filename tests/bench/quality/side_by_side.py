@@ -29,6 +29,7 @@ class Case:
     name: str
     tool: str  # lathe, or a script of peers/
     options: list
+    samples: int = 0  # calibration rows, where not --samples
 
 
 def lathe(name, recipe, *sets):
@@ -39,6 +40,11 @@ def peer(tool, method):
     return Case(f"{tool}-{method}", tool, ["--method", method])
 
 
+def fewer(case, samples=32):
+    """The same on the first rows only: llm-compressor's AWQ takes a quarter of an hour for 32 of them."""
+    return dataclasses.replace(case, name=f"{case.name}-{samples}", samples=samples)
+
+
 SYM, ASYM = "rules[0].scheme.symmetric=true", "rules[0].scheme.symmetric=false"
 CASES = [
     lathe("rtn", "rtn", SYM), peer("llmc", "rtn"),
@@ -47,8 +53,8 @@ CASES = [
     lathe("rtn-weighted-asym", "rtn", ASYM, "rules[0].solver.rtn.range=weighted"),
     lathe("gptq", "gptq", SYM), peer("llmc", "gptq"), peer("llmc", "gptq-actorder"), peer("gptqmodel", "gptq"),
     lathe("gptq-asym", "gptq", ASYM), peer("llmc", "gptq-asym"), peer("llmc", "gptq-actorder-asym"),
-    lathe("awq", "awq", SYM), peer("llmc", "awq"), peer("gptqmodel", "awq"),
-    lathe("awq-asym", "awq", ASYM), peer("llmc", "awq-asym"),
+    lathe("awq", "awq", SYM), fewer(lathe("awq", "awq", SYM)), fewer(peer("llmc", "awq")), fewer(peer("gptqmodel", "awq")),
+    lathe("awq-asym", "awq", ASYM), fewer(lathe("awq-asym", "awq", ASYM)), fewer(peer("llmc", "awq-asym")),
     lathe("awq-gptq", "awq-gptq", SYM), lathe("awq-gptq-asym", "awq-gptq", ASYM),
     lathe("hqq", "hqq"), Case("hqq-asym", "hqq", []),
     lathe("smoothquant-w8a8", "smoothquant"), peer("llmc", "smoothquant-w8a8"), peer("llmc", "smoothquant-gptq-w8a8"),
@@ -72,7 +78,8 @@ def environment(tool):
 
 
 def command(case, args, out):
-    calibration = args.out / "calibration.npy"
+    samples = case.samples or args.samples
+    calibration = args.out / (f"calibration-{samples}.npy" if case.samples else "calibration.npy")
     if case.tool != "lathe":
         group = ["--group", str(args.group)]
         return [environment(case.tool), HERE / "peers" / SCRIPTS[case.tool], args.model, out, *case.options, *group,
@@ -83,7 +90,7 @@ def command(case, args, out):
         sets.append(f"rules[0].scheme.group_size={args.group}")
     words = [args.quantize, "--recipe", recipe, "--model", args.model, "--output", out, "--quiet", "--overwrite"]
     if case.name != "lathe-hqq":  # its recipe has no calibration
-        sets += [f"calibration.samples={args.samples}", f"calibration.seq_len={args.seq_len}"]
+        sets += [f"calibration.samples={samples}", f"calibration.seq_len={args.seq_len}"]
         words += ["--calib", calibration]
     return words + [word for change in sets for word in ("--set", change)]
 
@@ -137,7 +144,10 @@ def write_calibration(args, texts):
         raise SystemExit(f"side_by_side: the text gives {len(ids)} tokens, {count} are needed")
     first = args.first_sample * args.seq_len
     args.out.mkdir(parents=True, exist_ok=True)
-    np.save(args.out / "calibration.npy", np.array(ids[first : first + count], dtype=np.int64).reshape(-1, args.seq_len))
+    rows = np.array(ids[first : first + count], dtype=np.int64).reshape(-1, args.seq_len)
+    np.save(args.out / "calibration.npy", rows)
+    for samples in {case.samples for case in CASES} - {0}:
+        np.save(args.out / f"calibration-{samples}.npy", rows[:samples])
 
 
 def table(results, times):
