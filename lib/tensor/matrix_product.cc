@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <bit>
 #include <optional>
 
 #include "lib/base/checked.h"
@@ -13,9 +14,30 @@
 namespace lathe {
 namespace {
 
-/// Rows and columns of a tile: what a thread packs for one is small beside what it computes with it, and
-/// there are tiles enough for all threads.
-constexpr int64_t kTile = 512;
+/// Rows and columns of a tile, at most: what a thread packs for one is small beside what it computes with it.
+constexpr int64_t kLargestTile = 512;
+/// Tiles of small matrices are halved down to this, until there are some for every thread of a small machine.
+constexpr int64_t kSmallestTile = 64, kEnoughTiles = 8;
+/// Their sizes are multiples of it, as kernels like them.
+constexpr int64_t kLanes = 8;
+
+struct Tile {
+  int64_t rows, columns;
+};
+
+/// Equal tiles in numbers that are powers of two, so that threads get as many of them, and finish together.
+Tile tile_of(int64_t m, int64_t n) {
+  const auto parts = [](int64_t size) {
+    return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(ceil_div(size, kLargestTile))));
+  };
+  int64_t down = parts(m), across = parts(n);
+  while (down * across < kEnoughTiles) {
+    int64_t& longer = m * across >= n * down ? down : across;
+    if (std::max(m / down, n / across) < 2 * kSmallestTile) break;
+    longer *= 2;
+  }
+  return {ceil_div(ceil_div(m, down), kLanes) * kLanes, ceil_div(ceil_div(n, across), kLanes) * kLanes};
+}
 
 const OpenBlas* library_for(const at::Tensor& a, const at::Tensor& b) {
   const bool fp32 = a.scalar_type() == at::kFloat && b.scalar_type() == at::kFloat;
@@ -62,14 +84,16 @@ struct Operand {
 /// Calls f(row, row_end, column, column_end) for all tiles of an [m, n] matrix, on all threads.
 template <class F>
 void for_tiles(int64_t m, int64_t n, F&& f) {
-  const int64_t down = ceil_div(m, kTile), across = ceil_div(n, kTile);
-  at::parallel_for(0, down * across, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t tile = begin; tile < end; ++tile) {
-      // Neighbours share the columns of b, of which more is packed in a product of weights.
-      const int64_t row = tile % down * kTile, column = tile / down * kTile;
-      f(row, std::min(m, row + kTile), column, std::min(n, column + kTile));
-    }
-  });
+  const auto [rows, columns] = tile_of(m, n);
+  const int64_t down = ceil_div(m, rows);
+  at::parallel_for(0, down * ceil_div(n, columns), 1,
+                   [&, rows = rows, columns = columns](int64_t begin, int64_t end) {
+                     for (int64_t tile = begin; tile < end; ++tile) {
+                       // Neighbours share the columns of b, of which more is packed in a product of weights.
+                       const int64_t row = tile % down * rows, column = tile / down * columns;
+                       f(row, std::min(m, row + rows), column, std::min(n, column + columns));
+                     }
+                   });
 }
 
 bool rows_apart(const at::Tensor& out) {
