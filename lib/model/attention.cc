@@ -1,6 +1,7 @@
 #include "lib/model/attention.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <limits>
@@ -97,6 +98,7 @@ at::Tensor attend_capped(const at::Tensor& q, const at::Tensor& k, const at::Ten
 }  // namespace
 
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionRule& rule) {
+  if (const auto attended = kernels::causal_attention(q, k, v, rule)) return *attended;
   if (rule.softcap) return attend_capped(q, k, v, rule);
   if (rule.window && *rule.window < q.size(2)) return attend_in_window(q, k, v, *rule.window, rule.scale);
   return attend_fused(q, k, v, at::Tensor(), rule.scale);
@@ -106,10 +108,14 @@ uint64_t attention_scratch_bytes(const AttentionRule& rule, int64_t length) {
   // A score in FP32, what softmax makes of it, and that in the values' dtype; of each query and key, how far
   // back it looks, and what is hidden.
   constexpr int64_t kScoreBytes = 4 + 4 + 4;
-  if (rule.softcap) return static_cast<uint64_t>(kScores * kScoreBytes + kQueries * length * 10);
-  if (!rule.window || *rule.window >= length) return 0;
   constexpr int64_t kMaskBytes = 1 + 4;  // ATen turns truth values into FP32
-  return static_cast<uint64_t>(kQueries * (kQueries + *rule.window) * kMaskBytes);
+  int64_t spelt_out = 0;
+  if (rule.softcap) {
+    spelt_out = kScores * kScoreBytes + kQueries * length * 10;
+  } else if (rule.window && *rule.window < length) {
+    spelt_out = kQueries * (kQueries + *rule.window) * kMaskBytes;
+  }
+  return std::max(static_cast<uint64_t>(spelt_out), kernels::causal_attention_bytes(at::get_num_threads()));
 }
 
 }  // namespace lathe

@@ -4,15 +4,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <optional>
+
+#include "lib/kernels/causal_attention.h"
 
 namespace lathe {
 
-struct AttentionRule {
-  double scale = 1.0;             // q k^T is multiplied by it
-  std::optional<int64_t> window;  // token i sees tokens i - window + 1 .. i; nothing: all up to i
-  std::optional<double> softcap;  // scores become cap * tanh(score / cap) before the softmax
-};
+using kernels::AttentionRule;
 
 /// q [b, heads, s, d], k and v [b, kv_heads, s, d] -> [b, heads, s, d]; heads is a multiple of kv_heads,
 /// query heads g * repeat .. read KV head g. Any float dtype. Memory beyond the result is O(s) copies of q
