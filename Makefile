@@ -42,7 +42,8 @@ bench: build
 
 # Quality, time and memory of the shipped recipes on SmolLM2-135M. CASES="gptq awq" takes the cases whose names hold one of
 # the words, peers among them (side_by_side.py lists them; a peer's environment is made when it is first needed).
+# QUALITY_FLAGS: other models and calibration data (side_by_side.py's first lines).
 CASES ?= lathe-
 bench-quality: TARGETS = quantize dequantize
 bench-quality: build
-	build/venv/bin/python tests/bench/quality/side_by_side.py --cases $(CASES)
+	build/venv/bin/python tests/bench/quality/side_by_side.py --cases $(CASES) $(QUALITY_FLAGS)

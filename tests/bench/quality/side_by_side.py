@@ -1,11 +1,13 @@
 """Lathe and its peers on one model: the same calibration ids, the same evaluation ids, one scorer, one run.
 
     side_by_side.py [--model build/models/smollm2-135m] [--group 64] [--cases WORD...] [--out out/quality/side-by-side]
+    side_by_side.py --first-sample 128 --out out/quality/second ...        # other calibration data: what is noise
+    side_by_side.py --model data/models/lathe-tiny --group 128 --rows 32 --ctx 512 --out out/quality/lathe-tiny
 
 Each case is a row of CASES below; --cases keeps those whose names hold one of the words. Peers run in environments of
 their own, made under build/peers from peers/*.txt (some 5 GB and two minutes each). Calibration: the first --samples rows
 of --seq-len tokens of TEXT_DIR/wikitext2-valid.txt; evaluation: 16 rows of 1024 of wikitext2-test.txt, scored by
-transformers in FP32 (score.py). A case that is there already (its run.json) is not run again. Times: the quantising call
+transformers in FP32 (score.py). A case that is there already (a run.json of the same settings) is not run again. Times: the quantising call
 of a peer without its imports, loading and saving; of Lathe the whole process; wall and CPU seconds, the second the
 steadier on a busy machine. Lathe's hqq and SpQR artefacts are dequantised by Lathe's own reader before they are scored (build
 the target `dequantize`). Exit code 77: the texts are not there.
@@ -16,6 +18,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -110,8 +113,13 @@ def run(case, args):
     """What the case took; its artefact is left in its folder."""
     out = args.out / case.name
     record = out / "run.json"
+    settings = {"model": args.model.name, "group": args.group, "samples": case.samples or args.samples,
+                "seq_len": args.seq_len, "first_sample": args.first_sample}
     if record.is_file():
-        return json.loads(record.read_text())
+        took = json.loads(record.read_text())
+        if took.get("settings") == settings:
+            return took
+        shutil.rmtree(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     words = [str(word) for word in command(case, args, out)]
     print(f"{time.strftime('%H:%M:%S')} {case.name}", flush=True)
@@ -130,7 +138,7 @@ def run(case, args):
                 "cpu_seconds": after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime}
     else:
         took = json.loads(done.stdout.strip().splitlines()[-1])
-    record.write_text(json.dumps({**took, "load": os.getloadavg()[0]}) + "\n")
+    record.write_text(json.dumps({**took, "load": os.getloadavg()[0], "settings": settings}) + "\n")
     return took
 
 
