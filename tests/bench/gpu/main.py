@@ -12,6 +12,7 @@ import gpu_tests
 import machine
 import pack
 import results
+import solvers
 from steps import Skipped, Step
 
 MINUTES = 9.5
@@ -56,6 +57,7 @@ def main():
         ("tests labelled gpu", 120, lambda context: gpu_tests.run(context)),
         ("logits, CPU and GPU", 90, lambda context: compare.logits(context)),
         ("artefacts, CPU and GPU", 120, lambda context: compare.artefacts(context)),
+        ("solvers", 90, lambda context: solvers.run(context)),
         ("benchmarks", 300, lambda context: bench.run(context)),
     ]
     plan = [(name, limit * arguments.minutes / MINUTES, work) for name, limit, work in plan]
