@@ -1,5 +1,7 @@
 """Writes tests/golden/gguf/<TYPE>.bin: values and bytes of ggml's block types, by gguf-py and ggml themselves.
 
+Beside them quantize.bin: a matrix, importances, and the blocks that ggml makes of them (see ggml_quant_test.cc).
+
     python tests/tools/make_gguf_golden.py QUANTS.npz OUTPUT_FOLDER
 
 QUANTS.npz holds, for each type, blocks that ggml's own quantiser made with and without an importance matrix
@@ -45,6 +47,15 @@ def main():
         values = gguf.dequantize(blocks, kind).astype("<f4")
         with open(folder / f"{name}.bin", "wb") as out:
             out.write(np.int32(len(blocks)).tobytes() + blocks.tobytes() + values.tobytes())
+    with open(folder / "quantize.bin", "wb") as out:
+        out.write(source["W"].astype("<f4").tobytes() + source["imatrix"].astype("<f4").tobytes())
+        for name in TYPES:
+            kind = gguf.GGMLQuantizationType[name]
+            for how in ("ref", "imat"):
+                blocks = source[f"{name}.ggml.{how}.q"]
+                if len(blocks) != 16:  # the ternary types' blocks were made of another matrix
+                    blocks = gguf.quantize(source["W"].astype(np.float32), kind)
+                out.write(blocks.astype(np.uint8).tobytes())
 
 
 if __name__ == "__main__":
