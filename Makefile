@@ -6,7 +6,7 @@ TARGETS = quantize
 SMOLLM2 = build/models/smollm2-135m
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: deps build demo test bench bench-quality
+.PHONY: deps build demo test test-peers bench bench-quality
 deps:
 	@.ci/deps
 
@@ -22,6 +22,12 @@ demo: build
 test: TARGETS = all
 test: build
 	ctest --test-dir build --output-on-failure -j $(JOBS) $(if $(LABELS),-L "$(subst $() ,|,$(LABELS))",-LE slow)
+
+# Our artefacts in consumers that need an environment of their own (some 5 GB each, made where it is missing).
+test-peers: TARGETS = all
+test-peers: build
+	for peer in gptqmodel vllm; do tests/peer/environment.sh $$peer || exit 1; done
+	ctest --test-dir build --output-on-failure -L peer
 
 # What each statistic costs beside the forward pass, and the forward pass beside the machine's matrix products, with
 # SmolLM2-135M's weights where they can be made (tests/tools/make_smollm2.py), else weights of its shape from a seed.

@@ -7,6 +7,7 @@
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/kernels/gptq_block.h"
+#include "lib/tensor/matrix_product.h"
 
 namespace lathe {
 namespace {
@@ -57,10 +58,10 @@ class ColumnLoop {
       kernels::gptq_block(columns(column, next), factor(column, next, column, next), p_.params,
                           p_.column_group.slice(0, column, next), p_.scheme, codes_.slice(1, column, next),
                           errors);
-      if (next < end) columns(next, end).addmm_(errors, factor(column, next, next, end), 1, -1);
+      if (next < end) add_matrix_product(columns(next, end), errors, factor(column, next, next, end), -1);
     }
     const at::Tensor errors = errors_.slice(1, 0, end - first);
-    if (end < in_) columns(end, in_).addmm_(errors, factor(first, end, end, in_), 1, -1);
+    if (end < in_) add_matrix_product(columns(end, in_), errors, factor(first, end, end, in_), -1);
     loss_ += errors.to(at::kDouble).square().sum(1);
   }
 

@@ -8,6 +8,7 @@
 
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
+#include "lib/tensor/matrix_product.h"
 
 namespace lathe {
 namespace {
@@ -37,13 +38,14 @@ bool reverse_cholesky(at::Tensor a) {
     const int64_t first = std::max<int64_t>(0, end - kPanel);
     at::Tensor panel = a.slice(0, 0, end).slice(1, first, end);
     if (end < n) {
-      panel.addmm_(a.slice(0, 0, end).slice(1, end), a.slice(0, first, end).slice(1, end).t(), 1, -1);
+      add_matrix_product(panel, a.slice(0, 0, end).slice(1, end), a.slice(0, first, end).slice(1, end).t(),
+                         -1);
     }
     at::Tensor corner = panel.slice(0, first);
     corner.copy_(reverse_cholesky_block(corner, failures));
     if (first == 0) break;
     at::Tensor above = panel.slice(0, 0, first);
-    above.copy_(at::linalg_solve_triangular(corner.t(), above, /*upper=*/false, /*left=*/false));
+    solve_triangle_right(corner.t(), /*upper=*/false, above);
   }
   a.triu_();
   return failures.item<int>() == 0;
@@ -55,15 +57,18 @@ bool reverse_cholesky(at::Tensor a) {
 void invert_upper(at::Tensor r) {
   const int64_t n = r.size(0);
   if (n <= kLeaf) {
-    r.copy_(at::linalg_solve_triangular(r, at::eye(n, r.options()), /*upper=*/true));
+    const at::Tensor inverse = at::eye(n, r.options());
+    solve_triangle_left(r, /*upper=*/true, inverse);
+    r.copy_(inverse);
     return;
   }
   throw_if_cancelled();
   const int64_t half = n / 2;
   const at::Tensor a = r.slice(0, 0, half).slice(1, 0, half), d = r.slice(0, half).slice(1, half);
   at::Tensor b = r.slice(0, 0, half).slice(1, half);
-  const at::Tensor left = at::linalg_solve_triangular(a, b, /*upper=*/true);
-  b.copy_(at::linalg_solve_triangular(d, left, /*upper=*/true, /*left=*/false).neg_());
+  solve_triangle_left(a, /*upper=*/true, b);
+  solve_triangle_right(d, /*upper=*/true, b);
+  b.neg_();
   invert_upper(a);
   invert_upper(d);
 }

@@ -10,6 +10,7 @@
 #include "lib/base/error.h"
 #include "lib/kernels/spqr_group.h"
 #include "lib/numeric/quadratic_form.h"
+#include "lib/tensor/matrix_product.h"
 
 namespace lathe {
 namespace {
@@ -49,7 +50,7 @@ class GroupLoop {
       const int64_t end = std::min(in_, first + block_);
       for (int64_t column = first; column < end; column += length_) round_group(first, column, end);
       const at::Tensor errors = errors_.slice(1, 0, end - first);
-      if (end < in_) columns(end, in_).addmm_(errors, factor(first, end, end, in_), 1, -1);
+      if (end < in_) add_matrix_product(columns(end, in_), errors, factor(first, end, end, in_), -1);
       result_.loss += errors.to(at::kDouble).square().sum(1);
     }
     return std::move(result_);
@@ -87,7 +88,8 @@ class GroupLoop {
                          .errors = errors,
                          .kept = result_.kept.slice(1, first, end)},
                         p_.scheme.bits);
-    if (end < block_end) columns(end, block_end).addmm_(errors, factor(first, end, end, block_end), 1, -1);
+    if (end < block_end)
+      add_matrix_product(columns(end, block_end), errors, factor(first, end, end, block_end), -1);
   }
 
   SpqrProblem p_;

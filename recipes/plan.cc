@@ -6,6 +6,7 @@
 #include <set>
 
 #include "algorithms/algorithm.h"
+#include "formats/consumers/consumers.h"
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
 
@@ -223,7 +224,44 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
   return output;
 }
 
+/// What a format can't hold of all linears together, and what not all its consumers read.
+void check_whole_model(const Plan& plan, const ModelGraph& graph, const Target& target,
+                       std::vector<std::string>& warnings) {
+  const std::vector<PlannedLinear> quantized = plan.quantized();
+  const std::vector<std::string> floating = plan.floating(graph);
+  if (target.refuses_model != nullptr) {
+    if (const auto reason = target.refuses_model(quantized, floating))
+      user_error("format {}: {}", target.name, *reason);
+  }
+  if (target.warnings == nullptr) return;
+  for (std::string& warning : target.warnings(quantized, floating)) warnings.push_back(std::move(warning));
+}
+
+/// Kernels' rules (bits, groups, divisibility) are checked here, before anything is computed.
+LayoutPlan plan_layout(const Plan& plan, const KernelLayout& layout) {
+  LayoutPlan planned;
+  planned.layout = &layout;
+  for (const PlannedLinear& linear : plan.quantized()) {
+    if (const auto reason = layout.refuses(linear))
+      user_error("{}: layout {}: {}", linear.name, layout.name, *reason);
+    for (PlannedTensor& tensor : layout.tensors(linear)) {
+      planned.bytes += tensor.info.nbytes();
+      planned.tensors.push_back(std::move(tensor));
+    }
+  }
+  return planned;
+}
+
 }  // namespace
+
+std::vector<std::string> consumer_lines(const Plan& plan, const OutputPlan& output, const ModelGraph& graph) {
+  const std::string method = output.target->name == "gptq-v2" ? "gptq" : output.target->name;
+  std::vector<std::string> lines;
+  const HeadCounts heads{graph.config.num_heads, graph.config.num_kv_heads, graph.config.head_dim};
+  for (const ConsumerVerdict& verdict : judge_consumers(method, plan.quantized(), heads))
+    lines.push_back(verdict.describe());
+  return lines;
+}
 
 std::vector<std::string> names_outside_blocks(const ModelGraph& graph,
                                               const std::map<std::string, TensorInfo>& tensors) {
@@ -260,6 +298,45 @@ std::vector<std::string> Plan::kept() const {
   return result;
 }
 
+std::vector<std::string> Plan::floating(const ModelGraph& graph) const {
+  std::vector<std::string> names = kept();
+  names.insert(names.end(), graph.untouched.begin(), graph.untouched.end());
+  return names;
+}
+
+void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
+                const std::map<std::string, TensorInfo>& tensors) {
+  plan.outputs.push_back(plan_output(plan, graph, target, tensors));
+  check_whole_model(plan, graph, target, plan.warnings);
+}
+
+namespace {
+
+/// Checkpoints straight into the output folder or, where there are several, in a folder each; layouts beside.
+void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
+                  const std::map<std::string, TensorInfo>& tensors) {
+  std::vector<std::string> checkpoints;
+  for (const std::string& format : recipe.output.formats) {
+    if (const KernelLayout* layout = find_kernel_layout(format)) {
+      plan.layouts.push_back(plan_layout(plan, *layout));
+    } else {
+      checkpoints.push_back(format);
+      add_output(plan, graph, find_target(format), tensors);
+    }
+  }
+  if (checkpoints.empty()) {
+    user_error(
+        "{}: output.formats: {} is a kernel layout, which goes beside a checkpoint and holds the quantised "
+        "linears "
+        "only; name a checkpoint format, too (compressed-tensors)",
+        recipe.file, recipe.output.formats.front());
+  }
+  if (checkpoints.size() == 1) return;
+  for (size_t i = 0; i < checkpoints.size(); ++i) plan.outputs[i].subfolder = checkpoints[i];
+}
+
+}  // namespace
+
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors) {
   check_solvers(recipe);
@@ -276,10 +353,7 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
   check_transforms(recipe, graph, plan);
   plan.warnings = check_experts(plan);
   for (const auto& [name, info] : tensors) plan.input_bytes += info.nbytes();
-  for (const std::string& format : recipe.output.formats) {
-    plan.outputs.push_back(plan_output(plan, graph, find_target(format), tensors));
-    if (recipe.output.formats.size() > 1) plan.outputs.back().subfolder = format;
-  }
+  plan_outputs(plan, recipe, graph, tensors);
   return plan;
 }
 
@@ -366,6 +440,14 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
     text +=
         fmt::format("output     {}: {} -> {}{}\n", output.target->name, human_bytes(plan.input_bytes),
                     human_bytes(output.bytes), output.open_tensors ? " and 4 bytes for each outlier" : "");
+  }
+  for (const OutputPlan& output : plan.outputs) {
+    for (const std::string& line : consumer_lines(plan, output, graph))
+      text += fmt::format("consumer   {}\n", line);
+  }
+  for (const LayoutPlan& layout : plan.layouts) {
+    text += fmt::format("layout     {}: {} for {} ({})\n", layout.layout->name, human_bytes(layout.bytes),
+                        layout.layout->kernel, layout.layout->gpus);
   }
   return text;
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/layouts/layout.h"
 #include "formats/targets/target.h"
 #include "lib/model/graph.h"
 #include "lib/tensor/tensor_view.h"
@@ -41,11 +42,19 @@ struct OutputPlan {
   bool open_tensors = false;  // are there such?
 };
 
+/// A kernel layout beside the checkpoints, in layouts/<name>.
+struct LayoutPlan {
+  const KernelLayout* layout = nullptr;
+  std::vector<PlannedTensor> tensors;
+  uint64_t bytes = 0;
+};
+
 struct Plan {
   DType scale_dtype = DType::F16;  // of scales on disk: the model's float type (F16 for an F32 model)
   std::vector<std::vector<LinearPlan>> blocks;  // as ModelGraph::blocks, in the order of Block::linears
   LinearPlan lm_head;
-  std::vector<OutputPlan> outputs;
+  std::vector<OutputPlan> outputs;  // one at least
+  std::vector<LayoutPlan> layouts;
   uint64_t input_bytes = 0;
   std::vector<std::string> warnings;  // what not every consumer can load
 
@@ -53,18 +62,29 @@ struct Plan {
   std::vector<PlannedLinear> quantized() const;
   /// Names of linears left in floating point, in forward order.
   std::vector<std::string> kept() const;
+  /// The same and those outside blocks that the graph knows: what targets call `ignored`.
+  std::vector<std::string> floating(const ModelGraph& graph) const;
 };
 
 /// UserError where a rule or ignore entry matches nothing, linears that consumers fuse (q/k/v, gate/up) would
-/// get different schemes, experts get several, or a target can't hold a scheme for a shape. `tensors` is the
+/// get different schemes, experts get several, or a target or layout can't hold a scheme for
+/// a shape. `tensors` is the
 /// whole checkpoint.
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors);
+
+/// Adds an output in this format to a plan whose linears are decided. UserError where the target can't hold
+/// one of them, or all of them together. What not all consumers read joins the plan's warnings.
+void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
+                const std::map<std::string, TensorInfo>& tensors);
 
 /// Names of the checkpoint's tensors that belong to no block (embeddings, final norm, head, and what the
 /// graph doesn't know).
 std::vector<std::string> names_outside_blocks(const ModelGraph& graph,
                                               const std::map<std::string, TensorInfo>& tensors);
+
+/// What consumers make of one of its outputs, a line each.
+std::vector<std::string> consumer_lines(const Plan& plan, const OutputPlan& output, const ModelGraph& graph);
 
 /// The plan for people: what each rule matched, what is left alone and why, sizes and bits per weight.
 std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGraph& graph);

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "algorithms/algorithm.h"
+#include "formats/layouts/layout.h"
 #include "formats/targets/target.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
@@ -216,6 +217,7 @@ std::vector<NamedOptions> named_options(const std::vector<Entry>& entries) {
 RecipeVocabulary registered_vocabulary() {
   RecipeVocabulary vocabulary{named_options(transforms()), named_options(solvers()), {}};
   for (const Target& target : targets()) vocabulary.formats.push_back(target.name);
+  for (const KernelLayout& layout : kernel_layouts()) vocabulary.formats.push_back(layout.name);
   return vocabulary;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/quantize/layout_writer.h"
 #include "calib/driver/driver.h"
 #include "formats/safetensors/checkpoint.h"
 #include "formats/safetensors/shard_writer.h"
@@ -18,9 +19,11 @@ namespace lathe {
 /// One output format's folder.
 class ArtifactWriter {
  public:
-  /// Creates the shards. `folder` exists.
+  /// Creates the shards. `folder` exists. `tensors`: those of `source`, a packed linear's standing as the
+  /// weight that they mean.
   ArtifactWriter(const Plan& plan, const OutputPlan& output, const ModelGraph& graph,
-                 const Checkpoint& source, std::filesystem::path folder, uint64_t shard_size);
+                 const Checkpoint& source, std::map<std::string, TensorInfo> tensors,
+                 std::filesystem::path folder, uint64_t shard_size);
 
   /// Copies every tensor that is in no block, byte for byte.
   void write_outside_blocks();
@@ -33,8 +36,14 @@ class ArtifactWriter {
   /// Completes the shards; writes config.json with its quantization_config; copies tokenizer and other side
   /// files.
   void finish();
+  /// Compares what finish() left in the layouts' folders with what was packed. CheckFailed.
+  void verify_layouts() const;
+
+  /// From then on quantised linears are written in these, too.
+  void add_layouts(std::vector<LayoutWriter> layouts) { layouts_ = std::move(layouts); }
 
   const std::filesystem::path& folder() const { return folder_; }
+  std::vector<std::string> consumers() const { return consumer_lines(plan_, output_, graph_); }
   const Target& target() const { return *output_.target; }
   /// Of weight files' tensors: all of them, once finish() has been called.
   uint64_t bytes() const { return shards_.bytes_written(); }
@@ -46,8 +55,10 @@ class ArtifactWriter {
   const OutputPlan& output_;
   const ModelGraph& graph_;
   const Checkpoint& source_;
+  std::map<std::string, TensorInfo> tensors_;
   std::filesystem::path folder_;
   ShardWriter shards_;
+  std::vector<LayoutWriter> layouts_;
   std::map<std::string, int64_t> outliers_;  // that each linear keeps; none without
 };
 

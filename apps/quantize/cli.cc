@@ -54,6 +54,7 @@ struct Texts {
   std::vector<std::string> calib;
   std::string eval_model, eval_reference, eval_text;
   MemoryTexts memory, eval_memory;
+  std::string convert_model, convert_output, convert_shard_size;
   std::string inspect_folder;
 };
 
@@ -93,9 +94,25 @@ CLI::App* declare_eval(CLI::App& app, EvalRequest& eval, Texts& texts) {
   return sub;
 }
 
+CLI::App* declare_convert(CLI::App& app, ConvertRequest& convert, Texts& texts) {
+  CLI::App* sub = app.add_subcommand(
+      "convert", "write a finished artefact in another format, where its codes carry over exactly");
+  add_value(*sub, "--model", texts.convert_model, "DIR", "a quantised folder that Lathe reads");
+  add_value(*sub, "--to", convert.to, "FORMAT", "an output format (see `quantize list`)");
+  add_value(*sub, "--output", texts.convert_output, "DIR", "folder to write");
+  add_value(*sub, "--shard-size", texts.convert_shard_size, "SIZE", "of the weight files at most (5GB)");
+  add_value(*sub, "--threads", convert.threads, "N", "CPU threads; 0 is one for each core");
+  sub->add_flag("--quiet", convert.quiet, "no progress");
+  sub->add_flag("--overwrite", convert.overwrite, "replace an existing output folder");
+  return sub;
+}
+
 CLI::App* declare_inspect(CLI::App& app, InspectRequest& inspect, Texts& texts) {
-  CLI::App* sub = app.add_subcommand("inspect", "tensors, sizes and schemes of a model folder");
-  sub->add_option("DIR", texts.inspect_folder, "a folder with config.json and safetensors")->type_name("");
+  CLI::App* sub = app.add_subcommand(
+      "inspect", "tensors, sizes and schemes of a model folder, and which servers load it");
+  sub->add_option("DIR", texts.inspect_folder,
+                  "a folder with config.json and safetensors; or a safetensors file")
+      ->type_name("");
   sub->add_flag("--json", inspect.json, "JSON instead of text");
   return sub;
 }
@@ -174,7 +191,8 @@ MemoryRequests finish_memory(const CLI::App& app, const MemoryTexts& texts) {
 RunRequest finish_run(const CLI::App& app, RunRequest run, const Texts& texts) {
   if (texts.recipe.empty() && app.count("--recipe") == 0) {
     user_error(
-        "expected a recipe or a command: `quantize --recipe FILE`, or eval, inspect, list (see `quantize "
+        "expected a recipe or a command: `quantize --recipe FILE`, or eval, convert, inspect, list (see "
+        "`quantize "
         "--help`)");
   }
   run.recipe = required_path(texts.recipe, "--recipe FILE", "quantize");
@@ -199,6 +217,17 @@ EvalRequest finish_eval(const CLI::App& sub, EvalRequest eval, const Texts& text
   return eval;
 }
 
+ConvertRequest finish_convert(const CLI::App& sub, ConvertRequest convert, const Texts& texts) {
+  convert.model = required_path(texts.convert_model, "--model DIR", "quantize convert");
+  convert.to = required_path(convert.to, "--to FORMAT", "quantize convert").string();
+  convert.output = required_path(texts.convert_output, "--output DIR", "quantize convert");
+  const auto size = optional_size(sub, texts.convert_shard_size, "--shard-size");
+  if (size && *size == 0) user_error("--shard-size: expected more than 0 bytes");
+  if (size) convert.shard_size = *size;
+  check_range("--threads", convert.threads, 0, kMaxThreads);
+  return convert;
+}
+
 /// CLI11's text on one line, without its hint to --help.
 [[noreturn]] void refuse(const CLI::ParseError& error) {
   std::string text = error.what();
@@ -217,10 +246,12 @@ Command parse_command_line(int argc, const char* const* argv) {
   Texts texts;
   RunRequest run;
   EvalRequest eval;
+  ConvertRequest convert;
   InspectRequest inspect;
   ListRequest list;
   declare_run(app, run, texts);
   const CLI::App* eval_app = declare_eval(app, eval, texts);
+  const CLI::App* convert_app = declare_convert(app, convert, texts);
   const CLI::App* inspect_app = declare_inspect(app, inspect, texts);
   const CLI::App* list_app = declare_list(app, list);
   for (CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
@@ -247,6 +278,7 @@ Command parse_command_line(int argc, const char* const* argv) {
     }
   }
   if (chosen.front() == eval_app) return finish_eval(*eval_app, std::move(eval), texts);
+  if (chosen.front() == convert_app) return finish_convert(*convert_app, std::move(convert), texts);
   if (chosen.front() == list_app) return list;
   LATHE_ASSERT(chosen.front() == inspect_app, "a command that nobody handles");
   inspect.folder = required_path(texts.inspect_folder, "DIR", "quantize inspect");

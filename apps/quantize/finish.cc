@@ -8,11 +8,23 @@
 #include "apps/quantize/manifest.h"
 
 namespace lathe {
+namespace {
+
+/// `artifact` is the first folder; the others hold the same in formats of their own.
+void read_back(const FinishedRun& run, const ModelFolder& artifact, const ArtifactWriters& writers,
+               const WrittenTensors& written) {
+  written.compare(artifact);
+  for (size_t i = 1; i < writers.size(); ++i)
+    written.compare(open_model_folder(writers[i]->folder(), run.model.graph));
+  writers.front()->verify_layouts();
+}
+
+}  // namespace
 
 void finish_run(const FinishedRun& run, const ModelFolder& artifact, const ArtifactWriters& writers,
                 const WrittenTensors& written, RunReport& report, Progress& progress, OutputFolder& output) {
   report.set_written(writers.front()->bytes());
-  report.timed("read back", [&] { written.compare(artifact); });
+  report.timed("read back", [&] { read_back(run, artifact, writers, written); });
   if (run.evaluation.defined()) {
     report.set_evaluation(report.timed("evaluate", [&] {
       return evaluate_with_progress(artifact, &run.model, run.evaluation, run.device, run.compute,
@@ -21,6 +33,7 @@ void finish_run(const FinishedRun& run, const ModelFolder& artifact, const Artif
   }
   for (const auto& writer : writers) {
     report.write(writer->folder(), writer->target().how_to_load);
+    report.write_card(writer->folder(), writer->target(), writer->consumers());
     write_manifest(writer->folder(), run.recipe, run.calibration);
   }
   output.commit();

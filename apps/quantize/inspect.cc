@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "formats/consumers/consumers.h"
+#include "formats/safetensors/safetensors_header.h"
 #include "formats/targets/model_folder.h"
 #include "lib/base/error.h"
+#include "lib/base/file.h"
 #include "lib/base/strings.h"
 
 namespace lathe {
@@ -28,7 +31,8 @@ struct ModelFacts {
   bool quantized = false;
   std::map<std::string, SchemeTotals> schemes;   // by Scheme::describe()
   std::map<std::string, std::string> scheme_of;  // by linear name
-  int64_t floating_parameters = 0;               // of tensors that belong to no quantised linear
+  std::vector<ConsumerVerdict> consumers;
+  int64_t floating_parameters = 0;  // of tensors that belong to no quantised linear
 };
 
 /// Is this tensor a part of the linear ("<linear>.weight_packed", ".dense_weights", ...)? Biases are not.
@@ -59,6 +63,33 @@ void add_schemes(const ModelFolder& model, ModelFacts& facts) {
   }
 }
 
+/// What the servers make of it, by its quant_method.
+std::vector<ConsumerVerdict> judge_folder(const ModelFolder& model) {
+  const nlohmann::json& config = model.checkpoint->config();
+  const auto found = config.find("quantization_config");
+  if (found == config.end() || !found->contains("quant_method")) return {};
+  std::vector<PlannedLinear> linears;
+  for (const Block& block : model.graph.blocks) {
+    for (const Linear& linear : block.linears) {
+      const auto scheme = model.schemes.find(linear.name);
+      if (scheme == model.schemes.end()) continue;
+      PlannedLinear planned;
+      planned.name = linear.name;
+      planned.out = linear.out;
+      planned.in = linear.in;
+      planned.scheme = scheme->second;
+      planned.role = linear.role;
+      planned.expert = linear.input.expert.has_value();
+      const auto input = model.activations.find(linear.name);
+      if (input != model.activations.end()) planned.activations = input->second;
+      linears.push_back(std::move(planned));
+    }
+  }
+  const auto& heads = model.graph.config;
+  return judge_consumers(found->at("quant_method").get<std::string>(), linears,
+                         {heads.num_heads, heads.num_kv_heads, heads.head_dim});
+}
+
 /// The linear that a tensor is a part of, if that linear is quantised.
 std::string owner_of(const ModelFacts& facts, const std::string& tensor) {
   const size_t dot = tensor.rfind('.');
@@ -77,6 +108,7 @@ ModelFacts gather_facts(const std::filesystem::path& folder, const Checkpoint& c
     const ModelFolder model = open_model_folder(folder);
     facts.quantized = model.quantized;
     add_schemes(model, facts);
+    facts.consumers = judge_folder(model);
   } catch (const UserError& error) {
     facts.trouble = error.what();
   }
@@ -117,6 +149,15 @@ ordered_json describe_json(const std::filesystem::path& folder, const Checkpoint
                                  {"bytes", totals.bytes},
                                  {"bits_per_weight", bits_each(totals.bytes, totals.weights)}});
   }
+  result["consumers"] = ordered_json::array();
+  for (const ConsumerVerdict& verdict : facts.consumers) {
+    result["consumers"].push_back({{"consumer", verdict.consumer},
+                                   {"kernel", verdict.kernel},
+                                   {"tensor_parallel", verdict.tensor_parallel},
+                                   {"problem", verdict.problem},
+                                   {"source", verdict.source},
+                                   {"text", verdict.describe()}});
+  }
   result["tensors"] = ordered_json::array();
   for (const auto& [name, info] : checkpoint.tensors()) {
     ordered_json row = {
@@ -129,22 +170,28 @@ ordered_json describe_json(const std::filesystem::path& folder, const Checkpoint
   return result;
 }
 
-std::string describe_text(const ordered_json& facts) {
+/// A line a tensor, and one for all.
+std::string tensor_table(const ordered_json& facts) {
   size_t name_width = 4, shape_width = 5;
   for (const ordered_json& row : facts["tensors"]) {
     name_width = std::max(name_width, row["name"].get_ref<const std::string&>().size());
     shape_width = std::max(shape_width, describe_shape(row["shape"].get<std::vector<int64_t>>()).size());
   }
-  std::string text = fmt::format("{:<{}}  {:<8}  {:<{}}  {:>12}\n", "name", name_width, "dtype", "shape",
-                                 shape_width, "bytes");
+  std::string text = fmt::format("{:<{}}  {:<8}  {:<{}}  {:>12}  scheme\n", "name", name_width, "dtype",
+                                 "shape", shape_width, "bytes");
   for (const ordered_json& row : facts["tensors"]) {
     text +=
-        fmt::format("{:<{}}  {:<8}  {:<{}}  {:>12}\n", row["name"].get<std::string>(), name_width,
+        fmt::format("{:<{}}  {:<8}  {:<{}}  {:>12}  {}\n", row["name"].get<std::string>(), name_width,
                     row["dtype"].get<std::string>(), describe_shape(row["shape"].get<std::vector<int64_t>>()),
-                    shape_width, row["bytes"].get<uint64_t>());
+                    shape_width, row["bytes"].get<uint64_t>(), row.value("scheme", "-"));
   }
   text += fmt::format("\n{}: {} tensors, {}\n", facts["folder"].get<std::string>(),
                       facts["tensor_count"].get<size_t>(), human_bytes(facts["bytes"].get<uint64_t>()));
+  return text;
+}
+
+std::string describe_text(const ordered_json& facts) {
+  std::string text = tensor_table(facts);
   text += fmt::format("family: {}{}\n", facts["model_type"].get<std::string>(),
                       facts["supported"].get<bool>()
                           ? ""
@@ -155,6 +202,8 @@ std::string describe_text(const ordered_json& facts) {
                         row["weights"].get<int64_t>(), human_bytes(row["bytes"].get<uint64_t>()),
                         row["bits_per_weight"].get<double>());
   }
+  for (const ordered_json& row : facts["consumers"])
+    text += fmt::format("consumer: {}\n", row["text"].get<std::string>());
   if (facts.contains("parameters")) {
     text += fmt::format("in all: {} parameters, {:.3f} bits/weight\n", facts["parameters"].get<int64_t>(),
                         facts["bits_per_weight"].get<double>());
@@ -162,9 +211,31 @@ std::string describe_text(const ordered_json& facts) {
   return text;
 }
 
+/// A safetensors file by itself: its tensors.
+ordered_json describe_file(const std::filesystem::path& path) {
+  const MappedFile file = MappedFile::open(path);
+  ordered_json result = {{"folder", path.string()}, {"tensors", ordered_json::array()}};
+  uint64_t bytes = 0;
+  for (const StoredTensor& tensor : parse_safetensors_header(file.bytes(), path.string()).tensors) {
+    result["tensors"].push_back({{"name", tensor.name},
+                                 {"dtype", name_of(tensor.info.dtype)},
+                                 {"shape", tensor.info.shape},
+                                 {"bytes", tensor.info.nbytes()}});
+    bytes += tensor.info.nbytes();
+  }
+  result["tensor_count"] = result["tensors"].size();
+  result["bytes"] = bytes;
+  return result;
+}
+
 }  // namespace
 
 std::string inspect_folder(const InspectRequest& request) {
+  if (std::filesystem::is_regular_file(request.folder)) {
+    const ordered_json described = describe_file(request.folder);
+    if (request.json) return described.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+    return tensor_table(described);
+  }
   const Checkpoint checkpoint = Checkpoint::open(request.folder);
   const ModelFacts facts = gather_facts(request.folder, checkpoint);
   const ordered_json described = describe_json(request.folder, checkpoint, facts);

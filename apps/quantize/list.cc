@@ -7,6 +7,7 @@
 #include "algorithms/algorithm.h"
 #include "algorithms/weight_range.h"
 #include "calib/data/data_source.h"
+#include "formats/layouts/layout.h"
 #include "formats/targets/target.h"
 #include "lib/base/strings.h"
 #include "lib/model/graph.h"
@@ -62,6 +63,9 @@ ordered_json catalogue() {
   result["formats"] = ordered_json::array();
   for (const Target& row : targets())
     result["formats"].push_back({{"name", row.name}, {"summary", row.summary}});
+  result["layouts"] = ordered_json::array();
+  for (const KernelLayout& row : kernel_layouts())
+    result["layouts"].push_back({{"name", row.name}, {"summary", row.summary}});
   result["families"] = ordered_json::array();
   for (const FamilyInfo& row : supported_families()) {
     result["families"].push_back({{"name", row.model_type}, {"summary", row.description}});
@@ -104,6 +108,7 @@ std::string list_catalogue(const ListRequest& request) {
   text += describe_section("Observers (a solver's `range`: how a group's range is found)", all["observers"]);
   text += describe_section("Calibration data (`calibration.data`, --calib)", all["data"]);
   text += describe_section("Formats (`output.formats`)", all["formats"]);
+  text += describe_section("Kernel layouts (`output.formats`, beside a checkpoint)", all["layouts"]);
   text += describe_section("Model families (config.json's model_type)", all["families"]);
   text += "Target words (a rule's `targets`, `ignore`), beside /regular expressions/\n  " +
           join_words(role_targets()) + "\n";

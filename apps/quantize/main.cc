@@ -9,6 +9,7 @@
 #include <iostream>
 
 #include "apps/quantize/cli.h"
+#include "apps/quantize/convert.h"
 #include "apps/quantize/failure.h"
 #include "apps/quantize/inspect.h"
 #include "apps/quantize/list.h"
@@ -67,6 +68,10 @@ struct Dispatch {
   void operator()(const EvalRequest& request) const {
     set_threads(request.threads);
     run_eval(request);
+  }
+  void operator()(const ConvertRequest& request) const {
+    set_threads(request.threads);
+    run_convert(request);
   }
   void operator()(const InspectRequest& request) const { print(inspect_folder(request)); }
   void operator()(const ListRequest& request) const { print(list_catalogue(request)); }

@@ -11,7 +11,6 @@
 #include "lib/tensor/aten.h"
 
 namespace lathe {
-namespace {
 
 std::string hash_of(const QuantizedTensor& tensor) {
   std::vector<at::Tensor> parts = {tensor.codes, tensor.scales, tensor.zero_points, tensor.group_index};
@@ -33,14 +32,14 @@ std::string hash_of(const QuantizedTensor& tensor) {
   return text;
 }
 
-}  // namespace
-
 void WrittenTensors::note(const BlockOutcome& outcome) {
   for (const LinearOutcome& linear : outcome.linears) note(linear);
 }
 
-void WrittenTensors::note(const LinearOutcome& linear) {
-  hashes_[linear.linear->name] = hash_of(linear.quantized);
+void WrittenTensors::note(const LinearOutcome& linear) { note(linear.linear->name, linear.quantized); }
+
+void WrittenTensors::note(const std::string& linear, const QuantizedTensor& tensor) {
+  hashes_[linear] = hash_of(tensor);
 }
 
 void WrittenTensors::compare(const ModelFolder& artifact) const {

@@ -10,11 +10,15 @@
 
 namespace lathe {
 
+/// Of everything in it; equal for equal tensors only.
+std::string hash_of(const QuantizedTensor& tensor);
+
 class WrittenTensors {
  public:
   /// Remembers what a block's solvers meant.
   void note(const BlockOutcome& outcome);
   void note(const LinearOutcome& linear);
+  void note(const std::string& linear, const QuantizedTensor& tensor);
   /// CheckFailed naming the first linear whose codes, scales or zero points on disk differ, or that is
   /// missing.
   void compare(const ModelFolder& artifact) const;

@@ -8,8 +8,10 @@
 
 #include "lib/base/file.h"
 #include "lib/base/process_memory.h"
+#include "lib/report/model_card.h"
 #include "lib/tensor/device.h"
 #include "lib/tensor/device_memory.h"
+#include "lib/tensor/matrix_product.h"
 
 namespace lathe {
 namespace {
@@ -57,8 +59,9 @@ RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& 
   const int64_t parameters = parameter_count(*model.checkpoint);
   report_.model = {recipe.model.string(), config.model_type, std::string(name_of(config.dtype)),
                    config.hidden_size == 0 ? 0 : static_cast<int64_t>(model.graph.blocks.size()), parameters};
-  report_.environment = {LATHE_VERSION, "g++ " __VERSION__, describe_device(device),
-                         std::string(name_of(compute)), at::get_num_threads()};
+  report_.environment = {LATHE_VERSION,           "g++ " __VERSION__,
+                         describe_device(device), std::string(name_of(compute)),
+                         at::get_num_threads(),   describe_matrix_products()};
   report_.totals = totals_of(plan, parameters);
   report_.recipe = recipe.to_json();
   const auto keep = [&](const LinearPlan& linear) {
@@ -197,6 +200,13 @@ void RunReport::write(const std::filesystem::path& folder, const std::string& ho
   write_file(folder / "report.json",
              to_json(report_).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   write_file(folder / "report.md", to_markdown(report_, how_to_load));
+}
+
+void RunReport::write_card(const std::filesystem::path& folder, const Target& target,
+                           const std::vector<std::string>& consumers) const {
+  const std::filesystem::path card = folder / "README.md";
+  const std::string base = std::filesystem::exists(card) ? read_text_file(card) : std::string();
+  write_file(card, model_card(report_, target.name, target.how_to_load, consumers, base));
 }
 
 nlohmann::json eval_json(const EvalRequest& request, const EvalResult& result) {

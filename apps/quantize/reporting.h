@@ -43,6 +43,9 @@ class RunReport {
 
   /// Writes report.json and report.md, which says how to load the folder (Target::how_to_load).
   void write(const std::filesystem::path& folder, const std::string& how_to_load);
+  /// Writes README.md, the model card, around the one that the folder holds (the unquantised model's).
+  void write_card(const std::filesystem::path& folder, const Target& target,
+                  const std::vector<std::string>& consumers) const;
   std::string terminal_summary() const { return to_terminal(report_); }
 
  private:

@@ -53,14 +53,15 @@ void check_texts_exist(const Recipe& recipe) {
   }
 }
 
-void check_output_apart(const Recipe& recipe) {
+void check_output_apart(const Recipe& recipe) { check_output_apart(recipe.model, recipe.output.path); }
+
+void check_output_apart(const std::filesystem::path& model, const std::filesystem::path& output) {
   std::error_code ignored;
-  const auto output = std::filesystem::weakly_canonical(recipe.output.path, ignored);
-  for (auto folder = std::filesystem::weakly_canonical(recipe.model, ignored); folder != folder.root_path();
+  const auto target = std::filesystem::weakly_canonical(output, ignored);
+  for (auto folder = std::filesystem::weakly_canonical(model, ignored); folder != folder.root_path();
        folder = folder.parent_path()) {
-    if (folder == output) {
-      user_error("output {}: is the model's own folder or holds it; choose another place",
-                 recipe.output.path.string());
+    if (folder == target) {
+      user_error("output {}: is the model's own folder or holds it; choose another place", output.string());
     }
   }
 }

@@ -24,5 +24,6 @@ void check_texts_exist(const Recipe& recipe);
 
 /// --overwrite must never cost the model: UserError where the output is the model's folder or one around it.
 void check_output_apart(const Recipe& recipe);
+void check_output_apart(const std::filesystem::path& model, const std::filesystem::path& output);
 
 }  // namespace lathe

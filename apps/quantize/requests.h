@@ -47,6 +47,17 @@ struct EvalRequest {
   bool json = false;
 };
 
+/// `quantize convert ...`
+struct ConvertRequest {
+  std::filesystem::path model;
+  std::string to;  // for find_target()
+  std::filesystem::path output;
+  uint64_t shard_size = 5'000'000'000;
+  int threads = 0;
+  bool quiet = false;
+  bool overwrite = false;
+};
+
 /// `quantize inspect DIR`
 struct InspectRequest {
   std::filesystem::path folder;
@@ -63,6 +74,7 @@ struct PrintRequest {
   std::string text;
 };
 
-using Command = std::variant<RunRequest, EvalRequest, InspectRequest, ListRequest, PrintRequest>;
+using Command =
+    std::variant<RunRequest, EvalRequest, ConvertRequest, InspectRequest, ListRequest, PrintRequest>;
 
 }  // namespace lathe

@@ -8,6 +8,7 @@
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
 #include "lib/kernels/accumulate.h"
+#include "lib/tensor/matrix_product.h"
 
 namespace lathe {
 namespace {
@@ -95,7 +96,8 @@ void GramBlock::add(const at::Tensor& a, const at::Tensor& b) {
   if (a.is_cpu()) {
     for (int64_t row = row_; row < row_end_; row += kTileRows) {
       const int64_t end = std::min(row + kTileRows, row_end_);
-      kernels::accumulate(sum_.slice(0, row - row_, end - row_), at::mm(a.slice(1, row, end).t(), columns));
+      kernels::accumulate(sum_.slice(0, row - row_, end - row_),
+                          matrix_product(a.slice(1, row, end).t(), columns));
     }
     return;
   }

@@ -133,6 +133,18 @@ void unpack_row_reference(std::span<const uint32_t> words, int bits, std::span<u
   }
 }
 
+at::Tensor to_fields(const at::Tensor& values, int bits) {
+  LATHE_ASSERT(values.scalar_type() == at::kChar, "codes and zero points are Char");
+  const auto [low, high] = at::aminmax(values);
+  LATHE_ASSERT(low.item<int64_t>() >= -(1 << (bits - 1)) && high.item<int64_t>() < (1 << (bits - 1)),
+               "codes in [{}, {}] don't fit in {} bits", low.item<int64_t>(), high.item<int64_t>(), bits);
+  return (values.cpu().to(at::kShort) + (1 << (bits - 1))).to(at::kByte).contiguous();
+}
+
+at::Tensor to_signed(const at::Tensor& fields, int bits) {
+  return (fields.to(at::kShort) - (1 << (bits - 1))).to(at::kChar).contiguous();
+}
+
 at::Tensor pack_rows(const at::Tensor& fields, int bits) {
   LATHE_ASSERT(
       fields.is_cpu() && fields.is_contiguous() && fields.dim() == 2 && fields.scalar_type() == at::kByte,

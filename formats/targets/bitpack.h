@@ -28,6 +28,11 @@ void unpack_row(std::span<const uint32_t> words, int bits, std::span<uint8_t> fi
 void pack_row_reference(std::span<const uint8_t> fields, int bits, std::span<uint32_t> words);
 void unpack_row_reference(std::span<const uint32_t> words, int bits, std::span<uint8_t> fields);
 
+/// Signed values in [-2^(b-1), 2^(b-1)), Char -> the unsigned fields that are packed, Byte, contiguous, CPU;
+/// and back. InternalError for a value outside.
+at::Tensor to_fields(const at::Tensor& values, int bits);
+at::Tensor to_signed(const at::Tensor& fields, int bits);
+
 /// Byte [rows, n], contiguous, CPU -> Int [rows, packed_words(n, bits)].
 at::Tensor pack_rows(const at::Tensor& fields, int bits);
 /// Int [rows, packed_words(n, bits)], contiguous, CPU -> Byte [rows, n].

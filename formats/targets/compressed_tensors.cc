@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "formats/targets/bitpack.h"
+#include "formats/targets/code_words.h"
 #include "formats/targets/int_quantized.h"
 #include "formats/targets/stored_scales.h"
 #include "lib/base/error.h"
@@ -102,15 +103,6 @@ std::vector<PlannedTensor> layout(const PlannedLinear& linear) {
   return tensors;
 }
 
-/// Signed values [rows, n] in [-2^(b-1), 2^(b-1)) -> the unsigned fields that are packed.
-at::Tensor to_fields(const at::Tensor& values, int bits) {
-  LATHE_ASSERT(values.scalar_type() == at::kChar, "codes and zero points are Char");
-  const auto [low, high] = at::aminmax(values);
-  LATHE_ASSERT(low.item<int64_t>() >= -(1 << (bits - 1)) && high.item<int64_t>() < (1 << (bits - 1)),
-               "codes in [{}, {}] don't fit in {} bits", low.item<int64_t>(), high.item<int64_t>(), bits);
-  return (values.to(at::kShort) + (1 << (bits - 1))).to(at::kByte).contiguous();
-}
-
 std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, const QuantizedTensor& tensor) {
   if (tensor.input) return int_quantized_pack(name, tensor);
   const int bits = tensor.scheme.bits;
@@ -118,7 +110,7 @@ std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, co
                name);
   std::vector<std::pair<std::string, at::Tensor>> tensors = {
       {name + ".weight_shape", at::tensor({tensor.rows(), tensor.cols()}, at::kLong)},
-      {name + ".weight_packed", pack_rows(to_fields(tensor.codes.cpu(), bits), bits)}};
+      {name + ".weight_packed", pack_row_words(tensor.codes.cpu().contiguous(), bits)}};
   if (tensor.zero_points.defined()) {
     const at::Tensor along_out = to_fields(tensor.zero_points.cpu().t(), bits);
     tensors.emplace_back(name + ".weight_zero_point", pack_rows(along_out, bits).t().contiguous());

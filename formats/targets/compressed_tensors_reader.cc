@@ -7,22 +7,15 @@
 #include <cstring>
 
 #include "formats/targets/bitpack.h"
+#include "formats/targets/code_words.h"
 #include "formats/targets/compressed_tensors_config.h"
 #include "formats/targets/float_reader.h"
+#include "formats/targets/layout_reader.h"
 #include "lib/base/error.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
 namespace {
-
-/// Linears that have a weight of their own: all, but for a head that shares the embedding's.
-std::vector<Linear> stored_linears(const ModelGraph& graph) {
-  std::vector<Linear> linears;
-  for (const Block& block : graph.blocks)
-    linears.insert(linears.end(), block.linears.begin(), block.linears.end());
-  if (!graph.config.tie_word_embeddings) linears.push_back(graph.lm_head);
-  return linears;
-}
 
 /// Suffixes of what stands for one linear.
 std::vector<std::string> int_quantized_names(const ActivationScheme& activations) {
@@ -30,11 +23,6 @@ std::vector<std::string> int_quantized_names(const ActivationScheme& activations
   if (!activations.dynamic) names.push_back("input_scale");
   if (!activations.dynamic && !activations.symmetric) names.push_back("input_zero_point");
   return names;
-}
-
-/// Unsigned fields -> signed values, Char.
-at::Tensor to_signed(const at::Tensor& fields, int bits) {
-  return (fields.to(at::kShort) - (1 << (bits - 1))).to(at::kChar).contiguous();
 }
 
 }  // namespace
@@ -147,6 +135,7 @@ void CompressedTensorsReader::check_shape_tensor(const Linear& linear) const {
   std::array<int64_t, 2> shape{};
   LATHE_ASSERT(view.bytes.size() == sizeof shape, "{} has {} bytes", name, view.bytes.size());
   std::memcpy(shape.data(), view.bytes.data(), sizeof shape);
+  checkpoint_->release(name);
   if (shape[0] == linear.out && shape[1] == linear.in) return;
   user_error("{}: expected the values [{}, {}], found [{}, {}]", describe_tensor(*checkpoint_, name),
              linear.out, linear.in, shape[0], shape[1]);
@@ -154,6 +143,7 @@ void CompressedTensorsReader::check_shape_tensor(const Linear& linear) const {
 
 at::Tensor CompressedTensorsReader::read_scales(const std::string& name) const {
   at::Tensor scales = read_float_tensor(*checkpoint_, name);
+  checkpoint_->release(name);
   const at::Tensor bad = scales <= 0;
   if (bad.any().item<bool>()) {
     user_error("{}: the scale at {} is {:g}: expected a positive number", describe_tensor(*checkpoint_, name),
@@ -178,11 +168,11 @@ QuantizedTensor CompressedTensorsReader::read(const std::string& linear) const {
     return tensor;
   }
   const int bits = tensor.scheme.bits;
-  tensor.codes =
-      to_signed(unpack_rows(borrow(checkpoint_->view(linear + ".weight_packed")), bits, shape.in), bits);
+  tensor.codes = unpack_row_words(borrow(checkpoint_->view(linear + ".weight_packed")), bits, shape.in);
   checkpoint_->release(linear + ".weight_packed");
   if (!tensor.scheme.symmetric) {
     const at::Tensor along_out = borrow(checkpoint_->view(linear + ".weight_zero_point")).t().contiguous();
+    checkpoint_->release(linear + ".weight_zero_point");
     tensor.zero_points = to_signed(unpack_rows(along_out, bits, shape.out).t(), bits);
   }
   return tensor;

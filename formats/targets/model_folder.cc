@@ -5,8 +5,10 @@
 #include <algorithm>
 
 #include "formats/safetensors/json_text.h"
+#include "formats/targets/awq_reader.h"
 #include "formats/targets/compressed_tensors_reader.h"
 #include "formats/targets/float_reader.h"
+#include "formats/targets/gptq_reader.h"
 #include "formats/targets/hqq_reader.h"
 #include "formats/targets/spqr_reader.h"
 #include "lib/base/error.h"
@@ -109,10 +111,13 @@ std::shared_ptr<const PackedReader> open_packed(const std::shared_ptr<const Chec
   const nlohmann::json& method = checkpoint->config().at("quantization_config").at("quant_method");
   if (method == "compressed-tensors")
     return std::make_shared<const CompressedTensorsReader>(checkpoint, graph);
+  if (method == "gptq") return std::make_shared<const GptqReader>(checkpoint, graph);
+  if (method == "awq") return std::make_shared<const AwqReader>(checkpoint, graph);
   if (method == "hqq") return std::make_shared<const HqqReader>(checkpoint, graph);
   if (method == "spqr") return std::make_shared<const SpqrReader>(checkpoint, graph);
   user_error(
-      "{}: quantization_config.quant_method: expected compressed-tensors, hqq or spqr, found {}; use an "
+      "{}: quantization_config.quant_method: expected compressed-tensors, gptq, awq, hqq or spqr, found {}; "
+      "use an "
       "artefact of that kind, or the original floating-point model",
       (checkpoint->folder() / "config.json").string(),
       quote_text(method.is_string() ? method.get<std::string>() : method.dump()));

@@ -1,4 +1,6 @@
+#include "formats/targets/awq.h"
 #include "formats/targets/compressed_tensors.h"
+#include "formats/targets/gptq.h"
 #include "formats/targets/hqq.h"
 #include "formats/targets/spqr.h"
 #include "formats/targets/target.h"
@@ -8,7 +10,9 @@
 namespace lathe {
 
 const std::vector<Target>& targets() {
-  static const std::vector<Target> rows = {compressed_tensors_target(), hqq_target(), spqr_target()};
+  static const std::vector<Target> rows = {
+      compressed_tensors_target(), gptq_target(), gptq_v2_target(), awq_target(),
+      awq_gemv_target(),           hqq_target(),  spqr_target()};
   return rows;
 }
 

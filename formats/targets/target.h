@@ -45,6 +45,14 @@ struct Target {
   /// The value of config.json's "quantization_config". `ignored`: names of linears left in floating point.
   nlohmann::json (*quantization_config)(const std::vector<PlannedLinear>& linears,
                                         const std::vector<std::string>& ignored);
+  /// Files beside config.json that consumers look for, by name; `config` is what quantization_config() gave.
+  std::vector<std::pair<std::string, nlohmann::json>> (*side_files)(const nlohmann::json& config) = nullptr;
+  /// Why it can't hold these linears in one folder, though it holds each by itself; nothing if it can.
+  std::optional<std::string> (*refuses_model)(const std::vector<PlannedLinear>& linears,
+                                              const std::vector<std::string>& ignored) = nullptr;
+  /// Which consumers won't load the folder, though others do, and why.
+  std::vector<std::string> (*warnings)(const std::vector<PlannedLinear>& linears,
+                                       const std::vector<std::string>& ignored) = nullptr;
 };
 
 const std::vector<Target>& targets();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <span>
 #include <string>
 
@@ -9,5 +10,8 @@ namespace lathe {
 
 /// "xxh3-128:" and 32 hex digits: what `xxhsum -H2` prints for the same bytes.
 std::string content_hash(std::span<const std::byte> bytes);
+
+/// The same of a whole file, read piece by piece: memory doesn't grow with it. UserError naming the file.
+std::string content_hash_of_file(const std::filesystem::path& path);
 
 }  // namespace lathe

@@ -48,6 +48,12 @@ CudaLibrary open_cuda_library(const std::filesystem::path& path) {
   find(library, "lathe_cuda_rotate_heads", path, found.rotate_heads);
   find(library, "lathe_cuda_gated_product", path, found.gated_product);
   find(library, "lathe_cuda_fake_quantize_input", path, found.fake_quantize_input);
+  find(library, "lathe_cuda_pack_codes", path, found.pack_codes);
+  find(library, "lathe_cuda_unpack_codes", path, found.unpack_codes);
+  find(library, "lathe_cuda_pack_exllama3", path, found.pack_exllama3);
+  find(library, "lathe_cuda_unpack_exllama3", path, found.unpack_exllama3);
+  find(library, "lathe_cuda_swizzle_scales", path, found.swizzle_scales);
+  find(library, "lathe_cuda_unswizzle_scales", path, found.unswizzle_scales);
   find(library, "lathe_cuda_error_text", path, found.error_text);
   return found;
 }

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "lib/kernels/cuda/code_layout_cuda.h"
 #include "lib/kernels/cuda/gptq_block_cuda.h"
 #include "lib/kernels/cuda/group_quant_cuda.h"
 #include "lib/kernels/cuda/group_search_cuda.h"
@@ -37,6 +38,12 @@ struct CudaLibrary {
   decltype(&lathe_cuda_rotate_heads) rotate_heads = nullptr;
   decltype(&lathe_cuda_gated_product) gated_product = nullptr;
   decltype(&lathe_cuda_fake_quantize_input) fake_quantize_input = nullptr;
+  decltype(&lathe_cuda_pack_codes) pack_codes = nullptr;
+  decltype(&lathe_cuda_unpack_codes) unpack_codes = nullptr;
+  decltype(&lathe_cuda_pack_exllama3) pack_exllama3 = nullptr;
+  decltype(&lathe_cuda_unpack_exllama3) unpack_exllama3 = nullptr;
+  decltype(&lathe_cuda_swizzle_scales) swizzle_scales = nullptr;
+  decltype(&lathe_cuda_unswizzle_scales) unswizzle_scales = nullptr;
   decltype(&lathe_cuda_error_text) error_text = nullptr;
 
   /// Throws InternalError with the kernel's name and CUDA's reason where code is not 0.

@@ -9,6 +9,7 @@
 #include "lib/model/activation.h"
 #include "lib/model/attention.h"
 #include "lib/tensor/aten.h"
+#include "lib/tensor/matrix_product.h"
 
 namespace lathe {
 namespace {
@@ -75,7 +76,7 @@ at::Tensor BlockForward::apply(const Linear& linear, const at::Tensor& x) const 
   const at::Tensor weight = weights_.compute_weight(linear);
   const InputQuantizer* const quantizer = weights_.input_quantizer(linear);
   const at::Tensor input = quantizer != nullptr ? kernels::fake_quantize_input(x, *quantizer) : x;
-  return at::linear(input.to(weight.scalar_type()), weight, weights_.compute_bias(linear));
+  return linear_product(input.to(weight.scalar_type()), weight, weights_.compute_bias(linear));
 }
 
 at::Tensor BlockForward::attention_in(const at::Tensor& hidden) const {
@@ -218,7 +219,7 @@ at::Tensor head(const ModelGraph& graph, const at::Tensor& norm_weight, const at
   const at::NoGradGuard no_grad;
   const at::Tensor normed =
       kernels::rms_norm(hidden, norm_weight, graph.config.rms_norm_eps, graph.final_norm.one_plus);
-  return softcapped(at::linear(normed, head_weight, head_bias), graph.config.final_softcap);
+  return softcapped(linear_product(normed, head_weight, head_bias), graph.config.final_softcap);
 }
 
 }  // namespace lathe

@@ -6,6 +6,7 @@
 
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
+#include "lib/tensor/matrix_product.h"
 
 namespace lathe {
 namespace {
@@ -33,7 +34,7 @@ at::Tensor QuadraticForm::on_device(const at::Tensor& d) const {
   at::Tensor left = d.clone();  // its columns before the panel are doubled (exactly)
   int64_t begin = 0;
   for (const int64_t end : ends_) {
-    at::Tensor product = at::mm(left.slice(1, 0, end), gram_.slice(0, 0, end).slice(1, begin, end));
+    at::Tensor product = matrix_product(left.slice(1, 0, end), gram_.slice(0, 0, end).slice(1, begin, end));
     product.mul_(d.slice(1, begin, end));
     total += product.sum(1).sum(at::kDouble);
     // From now on what is above the panel stands for its mirror image below the diagonal, too.

@@ -24,6 +24,7 @@ struct Report {
     std::string version, compiler, device;
     std::string compute_dtype;  // of the forward pass's products: "F32", "BF16" or "F16"
     int threads = 0;
+    std::string matrix_products;  // the library that multiplies FP32 matrices on the CPU, and its kernels
   };
   struct Totals {
     uint64_t bytes_before = 0, bytes_after = 0;  // of the weight files

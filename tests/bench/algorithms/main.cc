@@ -17,6 +17,7 @@
 #include "algorithms/algorithm.h"
 #include "lib/base/error.h"
 #include "lib/tensor/device.h"
+#include "lib/tensor/matrix_product.h"
 #include "tests/bench/algorithms/costs.h"
 #include "tests/bench/algorithms/problem.h"
 #include "tests/bench/calibration/timing.h"
@@ -57,7 +58,7 @@ Arguments parse(int argc, char** argv) {
 /// FLOP/s of FP32 products [rows, size] x [size, size].
 Timing measure_product(const BenchProblem& problem, c10::Device device) {
   const at::Tensor& weight = problem.linear().weight;
-  return measure(device, [&] { at::mm(weight, problem.stats().gram); });
+  return measure(device, [&] { matrix_product(weight, problem.stats().gram); });
 }
 
 struct Row {

@@ -8,6 +8,7 @@
 
 #include "lib/model/attention.h"
 #include "lib/tensor/aten.h"
+#include "lib/tensor/matrix_product.h"
 
 namespace lathe::bench {
 namespace {
@@ -89,7 +90,7 @@ class Measurement {
       const at::Tensor weight = weights.compute_weight(linear);
       at::Tensor& x = inputs_[linear.in];
       if (!x.defined()) x = at::randn({model_.tokens(), linear.in}, weight.options());
-      const Timing time = measure(device_, [&] { at::mm(x, weight.t()); });
+      const Timing time = measure(device_, [&] { matrix_product(x, weight.t()); });
       times_.linears[std::string(name_of(linear.role))].push_back(time);
       all += time;
     }

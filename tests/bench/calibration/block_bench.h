@@ -17,7 +17,7 @@ namespace lathe::bench {
 
 /// Seconds for one block and one micro-batch; one entry a round in each list.
 struct BlockTimes {
-  std::map<std::string, std::vector<Timing>> linears;  // at::mm alone, by role
+  std::map<std::string, std::vector<Timing>> linears;  // the product alone, by role
   std::vector<Timing> products;                        // all linears of a round
   std::vector<Timing> attention;                       // attention alone, without its projections
   std::vector<Timing> forward;                         // the whole block

@@ -40,7 +40,7 @@ Report small_report() {
   Report report;
   report.recipe = {{"rules", {{{"targets", {"linear"}}}}}};
   report.model = {"models/m", "llama", "F16", 2, 4'000'000};
-  report.environment = {"0.1.0", "g++ 12", "cpu", "F32", 2};
+  report.environment = {"0.1.0", "g++ 12", "cpu", "F32", 2, "MKL"};
   report.totals = {8'388'608, 2'621'440, 3'000'000, 4.125, 5.24288};
   report.calibration = {{"a.txt", "b.txt"}, 2, 70000, 136, 128, 512, "xxh3-128:00ff"};
   report.linears = {linear("l.0.q_proj", "q_proj", 0.01, 0.001234567),

@@ -84,6 +84,7 @@ struct Artefact {
   ModelGraph graph = build_graph(parse_model_config(config, "config.json"));
   std::map<std::string, at::Tensor> tensors;
   std::map<std::string, QuantizedTensor> quantized;  // by module name
+  std::string format = "compressed-tensors";         // that pack() writes
 
   Artefact() {
     at::manual_seed(7);
@@ -95,7 +96,7 @@ struct Artefact {
   /// `input_of`: the quantiser of its input; may be empty.
   void pack(const std::function<std::optional<Scheme>(const Linear&)>& scheme_of,
             const std::function<std::optional<InputQuantizer>(const Linear&)>& input_of = {}) {
-    const Target& target = find_target("compressed-tensors");
+    const Target& target = find_target(format);
     std::vector<PlannedLinear> planned;
     std::vector<std::string> ignored;
     for (const Block& block : graph.blocks) {

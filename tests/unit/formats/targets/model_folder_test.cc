@@ -300,8 +300,8 @@ TEST(ModelFolder, StrangeConfigsAreRefused) {
     };
   };
   expect_refusals({
-      {"method", top("quant_method", "gptq"),
-       "quant_method: expected compressed-tensors, hqq or spqr, found 'gptq'"},
+      {"method", top("quant_method", "aqlm"),
+       "quant_method: expected compressed-tensors, gptq, awq, hqq or spqr, found 'aqlm'"},
       {"no method", [](Artefact& a) { a.config["quantization_config"].erase("quant_method"); },
        "expected an object with the key 'quant_method'"},
       {"format", top("format", "nvfp4-pack-quantized"),

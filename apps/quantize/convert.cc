@@ -1,0 +1,151 @@
+#include "apps/quantize/convert.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "apps/quantize/artifact.h"
+#include "apps/quantize/manifest.h"
+#include "apps/quantize/progress.h"
+#include "apps/quantize/read_back.h"
+#include "apps/quantize/request_checks.h"
+#include "formats/safetensors/json_text.h"
+#include "formats/targets/packed_reader.h"
+#include "lib/base/cancel.h"
+#include "lib/base/error.h"
+#include "lib/base/file.h"
+#include "lib/base/strings.h"
+#include "lib/report/model_card.h"
+#include "lib/report/report.h"
+#include "recipes/plan.h"
+
+namespace lathe {
+namespace {
+
+using nlohmann::json;
+
+constexpr uint64_t kMaxReportBytes = uint64_t{1} << 30;
+
+/// A linear of the artefact as it stands there. Reading it is the way to know whether its groups are in an
+/// order of their own.
+LinearPlan plan_linear(const ModelFolder& model, const Linear& linear, std::optional<DType>& scale_dtype) {
+  LinearPlan plan;
+  plan.linear = &linear;
+  plan.reason = "in floating point in the artefact";
+  if (!model.schemes.contains(linear.name)) return plan;
+  throw_if_cancelled();
+  const QuantizedTensor tensor = model.read_quantized(linear.name);
+  if (scale_dtype && *scale_dtype != tensor.scale_dtype) {
+    user_error("{}: the scales of '{}' are {}, those before it {}: expected one type for all",
+               model.checkpoint->folder().string(), linear.name, name_of(tensor.scale_dtype),
+               name_of(*scale_dtype));
+  }
+  scale_dtype = tensor.scale_dtype;
+  plan.quantized = true;
+  plan.scheme = tensor.scheme;
+  plan.group_index = tensor.group_index.defined();
+  if (tensor.input) plan.activations = tensor.input->scheme;
+  return plan;
+}
+
+/// What is quantised in the artefact, and the one output.
+Plan plan_conversion(const ModelFolder& model, const Target& target,
+                     const std::map<std::string, TensorInfo>& tensors) {
+  if (model.schemes.contains(model.graph.lm_head.name)) {
+    user_error("{}: its head is quantised, which no format of Lathe's holds",
+               model.checkpoint->folder().string());
+  }
+  Plan plan;
+  std::optional<DType> scale_dtype;
+  for (const Block& block : model.graph.blocks) {
+    auto& linears = plan.blocks.emplace_back();
+    for (const Linear& linear : block.linears) linears.push_back(plan_linear(model, linear, scale_dtype));
+  }
+  plan.lm_head.linear = &model.graph.lm_head;
+  if (!scale_dtype) user_error("{}: no linear is quantised", model.checkpoint->folder().string());
+  plan.scale_dtype = *scale_dtype;
+  for (const auto& [name, info] : model.checkpoint->tensors()) plan.input_bytes += info.nbytes();
+  add_output(plan, model.graph, target, tensors);
+  return plan;
+}
+
+void write_tensors(const ModelFolder& model, const Plan& plan, ArtifactWriter& writer,
+                   WrittenTensors& written, Progress& progress) {
+  progress.begin("convert", static_cast<int64_t>(plan.blocks.size()));
+  writer.write_outside_blocks();
+  for (size_t b = 0; b < plan.blocks.size(); ++b) {
+    for (const LinearPlan& linear : plan.blocks[b]) {
+      if (!linear.quantized) continue;
+      throw_if_cancelled();
+      LinearOutcome outcome;
+      outcome.linear = linear.linear;
+      outcome.quantized = model.read_quantized(linear.linear->name);
+      writer.write_linear(outcome);
+      written.note(outcome);
+    }
+    writer.write_rest(b, {});
+    progress.advance(static_cast<int64_t>(b) + 1, 0, "");
+  }
+  writer.finish();
+  progress.end();
+}
+
+/// One of the artefact's own files about itself with a word about the conversion, or, where it came without,
+/// that word.
+void write_about(const ModelFolder& model, const Target& target, const std::filesystem::path& folder,
+                 const char* file, int schema) {
+  const auto from = model.checkpoint->folder() / file;
+  std::error_code ignored;
+  json content = {{"schema", schema}, {"lathe", LATHE_VERSION}};
+  if (std::filesystem::is_regular_file(from, ignored)) content = read_json_object(from, kMaxReportBytes);
+  const json& method = model.checkpoint->config().at("quantization_config").at("quant_method");
+  if (file == std::string_view("manifest.json")) content["files"] = file_hashes(folder);
+  content["converted"] = {{"from", method}, {"to", target.name}, {"lathe", LATHE_VERSION}};
+  write_file(folder / file, content.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+}
+
+void write_report(const ModelFolder& model, const Plan& plan, const Target& target,
+                  const std::filesystem::path& folder) {
+  write_about(model, target, folder, "report.json", Report::kSchema);
+  std::string text = fmt::format(
+      "# Converted to {}\n\nEvery code, scale and zero point is that of the artefact that this one was made "
+      "from; report.json is that artefact's, where it had one.\n\n",
+      target.name);
+  for (const std::string& warning : plan.warnings) text += fmt::format("- Warning: {}\n", warning);
+  write_file(folder / "report.md", text + "\n## How to load\n\n" + target.how_to_load);
+  const std::filesystem::path card = folder / "README.md";
+  const std::string base = std::filesystem::exists(card) ? read_text_file(card) : std::string();
+  write_file(card, converted_card(target.name, target.how_to_load, base));
+  write_about(model, target, folder, "manifest.json", kManifestSchema);
+}
+
+}  // namespace
+
+void run_convert(const ConvertRequest& request) {
+  const Target& target = find_target(request.to);
+  const ModelFolder model = open_model_folder(request.model);
+  if (!model.quantized) {
+    user_error("{}: is in floating point: `quantize --recipe FILE --model DIR` quantises it",
+               request.model.string());
+  }
+  check_output_apart(request.model, request.output);
+  const std::map<std::string, TensorInfo> tensors = model.packed->unpacked_tensors();
+  const Plan plan = plan_conversion(model, target, tensors);
+  Progress progress(request.quiet);
+  for (const std::string& warning : plan.warnings) progress.line("warning: " + warning);
+  OutputFolder output(request.output, request.overwrite);
+  WrittenTensors written;
+  {
+    ArtifactWriter writer(plan, plan.outputs.front(), model.graph, *model.checkpoint, tensors, output.path(),
+                          request.shard_size);
+    write_tensors(model, plan, writer, written, progress);
+  }
+  written.compare(open_model_folder(output.path()));
+  write_report(model, plan, target, output.path());
+  output.commit();
+  if (request.quiet) return;
+  fmt::print("{}: {} -> {}\nwritten to {}\n", target.name, human_bytes(plan.input_bytes),
+             human_bytes(plan.outputs.front().bytes), request.output.string());
+}
+
+}  // namespace lathe

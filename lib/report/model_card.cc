@@ -1,0 +1,116 @@
+#include "lib/report/model_card.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+
+#include "lib/base/strings.h"
+
+namespace lathe {
+namespace {
+
+using nlohmann::json;
+
+/// The last part of a path, which is the model's name on a hub.
+std::string model_name(const std::string& path) {
+  std::filesystem::path folder = std::filesystem::path(path).lexically_normal();
+  if (folder.filename().empty()) folder = folder.parent_path();
+  return folder.filename().string();
+}
+
+/// A line "license: ..." of the base card's front matter, which holds for what is made of the model.
+std::string licence_lines(const std::string& base_card) {
+  std::string lines;
+  if (!base_card.starts_with("---\n")) return lines;
+  for (size_t at = 4; at < base_card.size();) {
+    const size_t end = std::min(base_card.find('\n', at), base_card.size());
+    const std::string line = base_card.substr(at, end - at);
+    if (line == "---") break;
+    if (line.starts_with("license")) lines += line + "\n";
+    at = end + 1;
+  }
+  return lines;
+}
+
+std::string schemes_table(const Report& report) {
+  std::map<std::string, std::pair<int64_t, double>> schemes;  // linears, and their bits added up
+  for (const Report::LinearRow& row : report.linears) {
+    auto& [linears, bits] = schemes[row.scheme + " | " + row.solver];
+    linears += 1;
+    bits += row.bits_per_weight;
+  }
+  std::string text = "| scheme | solver | linears | bits/weight |\n| --- | --- | --- | --- |\n";
+  for (const auto& [name, totals] : schemes)
+    text += fmt::format("| {} | {} | {:.3f} |\n", name, totals.first, totals.second / totals.first);
+  if (!report.kept.empty()) text += fmt::format("| floating point | - | {} | - |\n", report.kept.size());
+  return text;
+}
+
+std::string measured(const Report& report) {
+  if (!report.evaluation) return "Not measured: the recipe asks for no evaluation.\n";
+  const Report::Evaluation& e = *report.evaluation;
+  return fmt::format(
+      "| | before | after |\n| --- | --- | --- |\n| perplexity | {:.4f} | {:.4f} |\n"
+      "| KL divergence to the unquantised model, nats | 0 | mean {:.5f}, median {:.5f}, 99 % {:.5f} |\n"
+      "| same most likely token | 100 % | {:.2f} % |\n\nOn {} tokens of `{}` in windows of {}.\n",
+      e.perplexity_before, e.perplexity_after, e.kl_mean, e.kl_median, e.kl_p99, 100 * e.same_top, e.tokens,
+      model_name(e.text), e.ctx);
+}
+
+/// What of the recipe says how weights were rounded.
+std::string recipe_text(const json& recipe) {
+  json shown = json::object();
+  for (const char* key : {"transforms", "rules", "ignore"}) {
+    if (recipe.is_object() && recipe.contains(key)) shown[key] = recipe[key];
+  }
+  return "```json\n" + shown.dump(2, ' ', false, json::error_handler_t::replace) + "\n```\n";
+}
+
+}  // namespace
+
+std::string model_card(const Report& report, const std::string& format, const std::string& how_to_load,
+                       const std::vector<std::string>& consumers, const std::string& base_card) {
+  const std::string name = model_name(report.model.path);
+  const Report::Totals& totals = report.totals;
+  std::string text = fmt::format(
+      "---\nbase_model: {}\nbase_model_relation: quantized\n{}tags:\n- lathe\n- {}\n---\n\n# {}, "
+      "quantised\n\n",
+      json(name).dump(-1, ' ', false, json::error_handler_t::replace), licence_lines(base_card), format,
+      name);
+  text += fmt::format(
+      "Quantised by Lathe {} into the format {}: weight files of {} instead of {}, {:.3f} bits for each "
+      "quantised weight with scales, {:.3f} for each parameter of the model.\n\n",
+      report.environment.version, format, human_bytes(totals.bytes_after), human_bytes(totals.bytes_before),
+      totals.bits_per_quantized_weight, totals.bits_per_parameter);
+  text += schemes_table(report) + "\n## What it costs\n\n" + measured(report);
+  text += "\n## How to load it\n\n" + how_to_load;
+  if (!consumers.empty()) {
+    text += "\n## What consumers make of it\n\n";
+    for (const std::string& line : consumers) text += fmt::format("- {}\n", line);
+  }
+  text += "\n## Recipe\n\n" + recipe_text(report.recipe) +
+          "\n`manifest.json` has all of it, and the hash of every file; `report.md` has every layer.\n";
+  if (!base_card.empty()) text += "\n## Card of the base model\n\n" + base_card;
+  return text;
+}
+
+std::string converted_card(const std::string& format, const std::string& how_to_load,
+                           const std::string& card) {
+  size_t front = 0;  // the front matter's length
+  if (card.starts_with("---\n")) {
+    const size_t end = card.find("\n---\n", 3);
+    if (end != std::string::npos) front = end + 5;
+  }
+  std::string text = card.substr(0, front);
+  text += fmt::format(
+      "{}# Converted to {}\n\nEvery code, scale and zero point is that of the artefact that this one "
+      "was made from.\n\n## How to load it\n\n{}",
+      front > 0 ? "\n" : "", format, how_to_load);
+  if (front < card.size())
+    text += "\n## Card of that artefact (its format is another)\n\n" + card.substr(front);
+  return text;
+}
+
+}  // namespace lathe

@@ -1,0 +1,54 @@
+# `quantize convert` writes what a run straight into the format writes, from any format that holds the same codes, and says
+# why where none would be exact.
+. tests/e2e/lib.sh
+convert() { "$QUANTIZE" convert --model "$1" --to "$2" --output "$3" --quiet "${@:4}"; }
+same() {
+  for file in model.safetensors config.json; do cmp "$1/$file" "$2/$file" || fail "$2/$file differs from a run's"; done
+  for file in quantize_config.json quant_config.json; do
+    if [[ -e $1/$file ]]; then cmp "$1/$file" "$2/$file"; else [[ ! -e $2/$file ]] || fail "$2/$file is another format's"; fi
+  done
+}
+every() {  # every RUN FORMAT...: each format of a run from each other one
+  local run=$1 from to; shift
+  for from in "$@"; do
+    for to in "$@"; do
+      convert "$run/$from" "$to" "$scratch/converted" --overwrite
+      same "$run/$to" "$scratch/converted"
+    done
+  done
+}
+rtn() { quick recipes/rtn.yaml "$@" --set evaluate=null; }
+rtn "$scratch/sym" --set 'output.formats=[compressed-tensors, gptq, gptq-v2, awq, awq-gemv]'
+every "$scratch/sym" compressed-tensors gptq gptq-v2 awq awq-gemv
+rtn "$scratch/asym" --set 'output.formats=[compressed-tensors, gptq-v2, awq]' --set 'rules[0].scheme.symmetric=false' --set 'rules[0].scheme.group_size=64'
+every "$scratch/asym" compressed-tensors gptq-v2 awq
+rtn "$scratch/mixed" --set 'output.formats=[compressed-tensors, gptq]' --set "ignore=[lm_head, '/layers\\.5\\.mlp/']" \
+  --set 'rules=[{targets: [mlp], scheme: {bits: 3, group_size: 64}, solver: {rtn: {}}}, {targets: [attention], scheme: {bits: 8, group_size: -1}, solver: {rtn: {}}}]'
+every "$scratch/mixed" compressed-tensors gptq
+
+# Where it came from is kept, and said.
+holds "$scratch/converted/manifest.json" "r['converted']['from'] == 'gptq' and r['converted']['to'] == 'gptq' and r['recipe']['rules']"
+holds "$scratch/converted/report.json" "r['converted']['to'] == 'gptq' and len(r['linears']) == 39"
+grep -q GPTQModel "$scratch/converted/report.md" || fail "report.md says nothing about loading"
+# Shards of a chosen size, and back.
+convert "$scratch/sym/gptq" awq "$scratch/shards" --shard-size 2MB
+[[ -s $scratch/shards/model.safetensors.index.json ]] || fail "one shard, though 2 MB were asked for"
+convert "$scratch/shards" gptq "$scratch/whole"
+same "$scratch/sym/gptq" "$scratch/whole"
+
+# What would not be exact, or makes no sense, is refused before anything is written.
+refuses 2 'format gptq: asymmetric weights' convert "$scratch/asym/awq" gptq "$scratch/no"
+refuses 2 'format awq: bits' convert "$scratch/mixed/gptq" awq "$scratch/no"
+refuses 2 'format hqq' convert "$scratch/asym/awq" hqq "$scratch/no"
+refuses 2 'format spqr' convert "$scratch/asym/awq" spqr "$scratch/no"
+refuses 2 'is in floating point' convert "$MODEL" awq "$scratch/no"
+refuses 2 "unknown output format 'gtpq'" convert "$scratch/asym/awq" gtpq "$scratch/no"
+refuses 2 'exists' convert "$scratch/asym/awq" gptq-v2 "$scratch/whole"
+refuses 2 "is the model's own folder" convert "$scratch/asym/awq" gptq-v2 "$scratch/asym/awq" --overwrite
+refuses 2 'expected --to FORMAT' "$QUANTIZE" convert --model "$scratch/asym/awq" --output "$scratch/no"
+[[ ! -e $scratch/no ]] || fail "a refused conversion left something"
+# A broken artefact is one clear line, and leaves nothing either.
+cp -r "$scratch/sym/gptq" "$scratch/broken"
+truncate -s -100 "$scratch/broken/model.safetensors"
+refuses 2 'model.safetensors' convert "$scratch/broken" awq "$scratch/no"
+[[ -z $(find "$scratch" -maxdepth 1 -name '.no*') ]] || fail "working folders are left"

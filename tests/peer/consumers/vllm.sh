@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Artefacts in vLLM's CPU build: those that the plan calls fine load and give the same log-probabilities, those that it warns of
+# are refused.     vllm.sh LOGITS_PROGRAM     (QUANTIZE and PYTHON as in tests/e2e/lib.sh)
+. tests/e2e/lib.sh
+logits=$1
+cmp -s tests/bench/quality/peers/vllm.txt build/peers/vllm/installed || skip "needs vLLM's environment: make test-peers"
+make_artefact() { quick recipes/gptq.yaml "$scratch/$1" --set evaluate=null --set "output.formats=[$2]" "${@:3}"; }
+solve() { echo "rules=[{targets: [linear], scheme: {type: int, $1}, solver: {gptq: {act_order: desc, static_groups: ${2:-true}}}}]"; }
+warned() { holds "$scratch/$1/report.json" "any('vLLM (0.32) won' in w for w in r['warnings']) == $2"; }
+kept="ignore=[lm_head, '/layers\\.5\\.mlp/']"
+make_artefact several 'compressed-tensors, gptq, gptq-v2, awq'
+make_artefact part 'gptq, awq' --set "$kept"
+make_artefact mixed gptq --set "$kept" \
+  --set 'rules=[{targets: [mlp], scheme: {bits: 4, group_size: 64}, solver: {rtn: {}}}, {targets: [attention], scheme: {bits: 4, group_size: 32}, solver: {rtn: {}}}]'
+make_artefact asymmetric awq --set "$(solve 'bits: 4, group_size: 64, symmetric: false')"
+make_artefact desc_act gptq --set "$(solve 'bits: 4, group_size: 64, symmetric: true' false)"
+make_artefact bits3 gptq --set "$(solve 'bits: 3, group_size: 64, symmetric: true')"
+make_artefact zeros gptq-v2 --set "$(solve 'bits: 4, group_size: 64, symmetric: false')"
+make_artefact groups gptq --set "$(solve 'bits: 4, group_size: 16, symmetric: true')"
+for name in several/gptq several/awq part/gptq part/awq mixed asymmetric; do warned "$name" False; done
+for name in desc_act bits3 zeros groups; do warned "$name" True; done
+cases=()
+for name in several/compressed-tensors several/gptq several/gptq-v2 several/awq part/gptq part/awq mixed asymmetric; do cases+=("loads:$scratch/$name"); done
+for name in desc_act bits3 zeros groups; do cases+=("refuses:$scratch/$name"); done
+build/peers/vllm/bin/python tests/peer/consumers/vllm_logprobs.py "$logits" "$MODEL" "${cases[@]}" >"$scratch/log" 2>"$scratch/errors" ||
+  { grep '^{' "$scratch/log" || true; fail "$(grep -vE '^$' "$scratch/errors" | tail -3)"; }
+grep '^{' "$scratch/log"  # the library prints much beside
+(($(grep -c '^{' "$scratch/log") == 12)) || fail "not every case was checked"

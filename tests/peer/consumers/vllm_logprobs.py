@@ -1,0 +1,86 @@
+"""Artefacts in vLLM's CPU build, which computes packed weights in FP16.
+
+    vllm_logprobs.py LOGITS_PROGRAM REFERENCE_FOLDER loads:FOLDER... refuses:FOLDER...
+
+Folders that load give prompt log-probabilities like Lathe's own forward pass: mean |difference| <= 5e-3 nats, which is what FP16
+costs (the floating-point model in FP16 differs by 2e-3), and a tenth at most of the distance to the floating-point model's.
+The others must be refused by vLLM: the plan warned of them. Prints one JSON line each.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+# compressed_tensors.py beside this file has the name of the library: its folder must not be searched first.
+sys.path[:] = [path for path in sys.path if pathlib.Path(path or ".").resolve() != pathlib.Path(__file__).resolve().parent]
+for key, value in {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}.items():
+    os.environ.setdefault(key, value)
+
+import torch  # noqa: E402
+from vllm import LLM, SamplingParams  # noqa: E402
+
+TOLERANCE = 5e-3
+ROWS, CTX = 3, 48
+
+
+def open_model(folder):
+    return LLM(str(folder), enforce_eager=True, max_model_len=CTX + 8, dtype="float16", seed=0)
+
+
+def their_logprobs(folder, ids):
+    prompts = [{"prompt_token_ids": row.tolist()} for row in ids]
+    results = open_model(folder).generate(prompts, SamplingParams(max_tokens=1, prompt_logprobs=0, temperature=0))
+    return torch.tensor([[place[token].logprob for token, place in zip(row.prompt_token_ids[1:], row.prompt_logprobs[1:])]
+                         for row in results])
+
+
+def our_logprobs(program, folder, ids):
+    with tempfile.TemporaryDirectory() as scratch:
+        rows, out = pathlib.Path(scratch) / "ids.json", pathlib.Path(scratch) / "logits.f32"
+        rows.write_text(json.dumps(ids.tolist()))
+        subprocess.run([program, str(folder), str(rows), str(out)], check=True)
+        logits = torch.frombuffer(bytearray(out.read_bytes()), dtype=torch.float32).view(*ids.shape, -1)
+    return logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
+
+
+def name_of(folder):
+    return "/".join(pathlib.Path(folder).parts[-2:])
+
+
+def check_loads(program, folder, ids, original):
+    theirs, ours = their_logprobs(folder, ids), our_logprobs(program, folder, ids)
+    difference = float((theirs - ours).abs().mean())
+    moved = float((theirs - original).abs().mean())
+    print(json.dumps({"folder": name_of(folder), "mean_difference": difference, "distance_to_reference": moved}), flush=True)
+    assert torch.isfinite(theirs).all() and difference <= TOLERANCE, f"{folder}: log-probabilities differ by {difference}"
+    assert moved > 10 * difference, f"{folder}: as near to the floating-point model as to the artefact"
+
+
+def check_refuses(folder):
+    try:
+        open_model(folder)
+    except (ValueError, NotImplementedError, KeyError, RuntimeError) as error:  # pydantic's is a ValueError
+        print(json.dumps({"folder": name_of(folder), "refused": str(error)[:200]}), flush=True)
+        return
+    raise AssertionError(f"vLLM loads {folder}, though the plan says that it would not")
+
+
+def main(program, reference, *cases):
+    vocabulary = json.loads((pathlib.Path(reference) / "config.json").read_text())["vocab_size"]
+    ids = torch.randint(vocabulary, (ROWS, CTX), generator=torch.Generator().manual_seed(5))
+    original = our_logprobs(program, reference, ids)
+    for case in cases:
+        how, folder = case.split(":", 1)
+        if how == "loads":
+            check_loads(program, folder, ids, original)
+        else:
+            check_refuses(folder)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

@@ -1,0 +1,99 @@
+// Our packers against the kernels' own: tests/golden/layouts, whose README says which code made what.
+#include <gtest/gtest.h>
+
+#include "lib/kernels/code_layout.h"
+#include "tests/unit/formats/layouts/layout_fixture.h"
+#include "tests/unit/formats/targets/artefact_fixture.h"
+
+namespace lathe {
+namespace {
+
+using test::known_tensor;
+using test::layout_named;
+using test::packed;
+using test::planned;
+
+const at::Tensor& golden(const std::string& name) {
+  static const std::map<std::string, at::Tensor> tensors =
+      test::read_safetensors(test::fs::path(LATHE_SOURCE_DIR) / "tests/golden/layouts/layouts.safetensors");
+  return tensors.at(name);
+}
+
+Scheme scheme(int bits, int64_t group, bool symmetric) { return {"int", bits, group, symmetric}; }
+
+std::map<std::string, at::Tensor> packed_known(const std::string& layout, const PlannedLinear& linear) {
+  return packed(layout_named(layout), linear, known_tensor(linear));
+}
+
+/// Bit for bit, whatever the shape.
+void expect_same(const at::Tensor& ours, const std::string& name) {
+  const at::Tensor& theirs = golden(name);
+  EXPECT_EQ(ours.scalar_type(), theirs.scalar_type()) << name;
+  EXPECT_TRUE(at::equal(ours.flatten(), theirs.flatten())) << name;
+}
+
+TEST(LayoutGolden, MarlinAsVllmMakesIt) {
+  for (const int bits : {4, 8}) {
+    const auto grouped = packed_known("marlin", planned(128, 256, scheme(bits, 64, true)));
+    expect_same(grouped.at("qweight"), fmt::format("marlin{}", bits));
+    expect_same(grouped.at("scales"), "marlin_scales_g64");
+  }
+  expect_same(packed_known("marlin", planned(128, 256, scheme(4, 64, false))).at("qzeros"),
+              "marlin4_zeros_g64");
+  expect_same(packed_known("marlin", planned(128, 256, scheme(4, -1, true))).at("scales"),
+              "marlin_scales_channel");
+}
+
+TEST(LayoutGolden, MarlinPadsAsVllmDoes) {
+  const auto padded = packed_known("marlin", planned(72, 96, scheme(4, 32, true)));
+  EXPECT_EQ(padded.at("qweight").sizes(), golden("marlin4_padded").sizes());
+  expect_same(padded.at("scales"), "marlin_scales_g32_padded");
+  // Padded codes are 0 there, too, and the scales' zeros cancel them.
+  expect_same(padded.at("qweight"), "marlin4_padded");
+}
+
+TEST(LayoutGolden, MacheteAsItsCuteLayoutSays) {
+  for (const int bits : {4, 8}) {
+    expect_same(packed_known("machete", planned(256, 128, scheme(bits, 64, true))).at("weight_packed"),
+                fmt::format("machete{}", bits));
+  }
+}
+
+TEST(LayoutGolden, TensorRtLlmOfEachGeneration) {
+  for (const int bits : {4, 8}) {
+    const PlannedLinear linear = planned(128, 128, scheme(bits, 64, true));
+    for (const auto& [layout, generation] :
+         {std::pair("trtllm", 80), {"trtllm-sm90", 90}, {"trtllm-sm100", 100}}) {
+      expect_same(packed_known(layout, linear).at("weight").view(at::kInt),
+                  fmt::format("trtllm{}_sm{}", bits, generation));
+    }
+  }
+}
+
+TEST(LayoutGolden, ExllamaAsExllamaV2ShufflesGptqsWords) {
+  for (const int bits : {2, 4}) {
+    const PlannedLinear linear = planned(bits == 2 ? 48 : 40, 96, scheme(bits, 32, true));
+    const at::Tensor ours = packed_known("exllama", linear).at("qweight");
+    EXPECT_TRUE(at::equal(ours.slice(1, 0, 40), golden(fmt::format("exllama{}", bits)))) << bits;
+  }
+  const PlannedLinear three = planned(64, 96, scheme(3, 32, true));
+  EXPECT_TRUE(at::equal(packed_known("exllama", three).at("qweight").slice(1, 0, 40), golden("exllama3")));
+}
+
+TEST(LayoutGolden, GemvAsAutoAwqPacksIt) {
+  const auto plain = packed_known("awq-gemv-layout", planned(24, 256, scheme(4, 32, false)));
+  const auto fast = packed_known("awq-gemv-fast-layout", planned(24, 256, scheme(4, 64, false)));
+  for (const char* name : {"qweight", "qzeros", "scales"}) {
+    expect_same(plain.at(name), std::string("awq_gemv_") + name);
+    expect_same(fast.at(name), std::string("awq_gemv_fast_") + name);
+  }
+}
+
+TEST(LayoutGolden, ScaleTilesAsVllmSwizzlesThem) {
+  const at::Tensor scales = test::table<uint8_t>(
+      200, 10, at::kByte, [](int64_t n, int64_t k) { return test::mixed(n, k, 3) & 0x7F; });
+  expect_same(kernels::swizzle_scales(scales), "swizzled");
+}
+
+}  // namespace
+}  // namespace lathe

@@ -1,0 +1,125 @@
+// Products against FP64's, over views and sizes that meet every edge of a tile; and the same bits for any
+// number of threads.
+#include "lib/tensor/matrix_product.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include "lib/tensor/openblas.h"
+
+namespace lathe {
+namespace {
+
+at::Tensor random_matrix(int64_t rows, int64_t columns, uint64_t seed) {
+  at::Generator generator = at::detail::createCPUGenerator(seed);
+  return at::randn({rows, columns}, generator);
+}
+
+/// One matrix in the ways in which views hold it.
+std::vector<at::Tensor> views(int64_t rows, int64_t columns, uint64_t seed) {
+  const at::Tensor matrix = random_matrix(rows, columns, seed);
+  at::Tensor wide = random_matrix(rows, columns + 3, seed + 1),
+             tall = random_matrix(columns, 2 * rows, seed + 2);
+  wide.slice(1, 1, columns + 1).copy_(matrix);
+  tall.slice(1, 0, 2 * rows, 2).copy_(matrix.t());
+  return {matrix, matrix.t().contiguous().t(), wide.slice(1, 1, columns + 1),
+          tall.slice(1, 0, 2 * rows, 2).t()};  // the last one is no view that BLAS can read
+}
+
+double largest_error(const at::Tensor& found, const at::Tensor& expected) {
+  return (found.to(at::kDouble) - expected).abs().max().item<double>();
+}
+
+class MatrixProduct : public testing::TestWithParam<std::array<int64_t, 3>> {};
+
+TEST_P(MatrixProduct, IsThatOfFp64WhateverTheViews) {
+  const auto [m, k, n] = GetParam();
+  const double bound = 1e-6 * static_cast<double>(k + 8);
+  for (const at::Tensor& a : views(m, k, 1)) {
+    for (const at::Tensor& b : views(k, n, 5)) {
+      const at::Tensor expected = at::mm(a.to(at::kDouble), b.to(at::kDouble));
+      EXPECT_LT(largest_error(matrix_product(a, b), expected), bound);
+      const at::Tensor whole = random_matrix(m + 2, n + 5, 9), before = whole.clone();
+      add_matrix_product(whole.slice(0, 1, m + 1).slice(1, 2, n + 2), a, b, -0.5);
+      at::Tensor sum = before.to(at::kDouble);
+      sum.slice(0, 1, m + 1).slice(1, 2, n + 2).sub_(expected, 0.5);
+      EXPECT_LT(largest_error(whole, sum), bound);
+    }
+  }
+}
+
+TEST_P(MatrixProduct, OfALinearAddsTheBias) {
+  const auto [m, k, n] = GetParam();
+  const at::Tensor x = random_matrix(2 * m, k, 1).view({2, m, k}), weight = random_matrix(n, k, 2),
+                   bias = random_matrix(1, n, 3).view({n});
+  const double bound = 1e-6 * static_cast<double>(k + 8);
+  const at::Tensor expected = at::matmul(x.to(at::kDouble), weight.to(at::kDouble).t());
+  const at::Tensor plain = linear_product(x, weight, {});
+  EXPECT_EQ(plain.sizes(), expected.sizes());
+  EXPECT_LT(largest_error(plain, expected), bound);
+  EXPECT_LT(largest_error(linear_product(x, weight, bias), expected + bias), bound);
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, MatrixProduct,
+                         testing::Values(std::array<int64_t, 3>{1, 1, 1}, std::array<int64_t, 3>{1, 7, 5},
+                                         std::array<int64_t, 3>{5, 3, 1}, std::array<int64_t, 3>{64, 64, 64},
+                                         std::array<int64_t, 3>{513, 33, 17},
+                                         std::array<int64_t, 3>{31, 600, 1025},
+                                         std::array<int64_t, 3>{1024, 5, 512}));
+
+TEST(MatrixProductOfNothing, IsEmptyOrZero) {
+  EXPECT_EQ(matrix_product(at::empty({0, 3}), at::empty({3, 4})).sizes(), at::IntArrayRef({0, 4}));
+  EXPECT_TRUE(matrix_product(at::empty({2, 0}), at::empty({0, 4})).eq(0).all().item<bool>());
+}
+
+TEST(MatrixProductOfNan, IsNan) {
+  at::Tensor a = at::zeros({3, 4});
+  a[1][2] = std::numeric_limits<float>::quiet_NaN();
+  const at::Tensor product = matrix_product(a, at::zeros({4, 2}));
+  EXPECT_TRUE(product[1].isnan().all().item<bool>());
+  EXPECT_TRUE(product[0].eq(0).all().item<bool>());
+}
+
+TEST(MatrixProductOfFp64, IsAten) {
+  const at::Tensor a = random_matrix(5, 6, 1).to(at::kDouble), b = random_matrix(6, 7, 2).to(at::kDouble);
+  EXPECT_TRUE(matrix_product(a, b).equal(at::mm(a, b)));
+}
+
+TEST(SolveTriangle, IsUndoneByTheTriangleAndReadsNoOtherPart) {
+  const int64_t n = 70, other = 530;
+  for (const bool upper : {false, true}) {
+    const at::Tensor full = random_matrix(n, n, 1) / 8 + at::eye(n) * 2;
+    const at::Tensor triangle = upper ? full.triu() : full.tril();
+    for (const at::Tensor& given : {full, full.t().contiguous().t()}) {
+      const at::Tensor b = random_matrix(n, other, 2), x = b.clone();
+      solve_triangle_left(given, upper, x);
+      EXPECT_LT(largest_error(at::mm(triangle, x), b.to(at::kDouble)), 1e-4);
+      const at::Tensor c = random_matrix(other, n + 1, 3), y = c.clone();
+      solve_triangle_right(given, upper, y.slice(1, 0, n));
+      EXPECT_LT(largest_error(at::mm(y.slice(1, 0, n), triangle), c.slice(1, 0, n).to(at::kDouble)), 1e-4);
+      EXPECT_TRUE(y.slice(1, n).equal(c.slice(1, n)));
+    }
+  }
+}
+
+TEST(MatrixProductThreads, ChangeNoBit) {
+  if (OpenBlas::instance() == nullptr) GTEST_SKIP() << "this machine's products are libtorch's";
+  const at::Tensor a = random_matrix(1100, 700, 1), b = random_matrix(700, 1300, 2);
+  const at::Tensor square = random_matrix(1100, 1100, 3) / 16 + at::eye(1100) * 4;
+  const auto results = [&] {
+    const at::Tensor product = matrix_product(a, b), solved = product.clone();
+    solve_triangle_left(square, /*upper=*/true, solved);
+    return at::cat({product, solved});
+  };
+  const int before = at::get_num_threads();
+  at::set_num_threads(1);
+  const at::Tensor one = results();
+  at::set_num_threads(4);
+  const at::Tensor four = results();
+  at::set_num_threads(before);
+  EXPECT_TRUE(one.equal(four));
+}
+
+}  // namespace
+}  // namespace lathe
