@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <cmath>
+
 #include "lib/base/error.h"
 #include "lib/numeric/ggml_block.h"
 
@@ -20,7 +22,8 @@ void check(const std::string& name, const at::Tensor& weight, GgmlType type, con
     user_error("{}: rows of {} values can't be cut into {} blocks of {}", name, weight.size(1),
                traits(type).name, traits(type).length);
   const double largest = weight.numel() == 0 ? 0.0 : weight.abs().max().item<double>();
-  if (!(largest <= kLargestHalf) && type != GgmlType::F32 && type != GgmlType::BF16)
+  if (!std::isfinite(largest)) user_error("{}: holds a weight that is not finite", name);
+  if (largest > kLargestHalf && type != GgmlType::F32 && type != GgmlType::BF16)
     user_error("{}: holds a weight of magnitude {}; {} has F16 scales, up to {}", name, largest,
                traits(type).name, kLargestHalf);
   if (!importance.defined()) return;

@@ -30,10 +30,6 @@ constexpr std::array<GgmlTraits, 18> kTypes = {{
     {MXFP4, "MXFP4", 39, 32, 17, 32, 16},
 }};
 
-constexpr std::array<int8_t, 16> kNonLinear = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                               1,    13,   25,  38,  53,  69,  89,  113};
-constexpr std::array<int8_t, 16> kTwiceE2m1 = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-
 }  // namespace
 
 std::span<const GgmlTraits> ggml_types() { return kTypes; }
@@ -51,8 +47,8 @@ std::optional<GgmlType> ggml_type_of_id(uint32_t id) {
 }
 
 const int8_t* ggml_levels(GgmlType type) {
-  if (type == IQ4_NL || type == IQ4_XS) return kNonLinear.data();
-  return type == MXFP4 ? kTwiceE2m1.data() : nullptr;
+  if (type == IQ4_NL || type == IQ4_XS) return kIq4Levels.data();
+  return type == MXFP4 ? kMxfp4Levels.data() : nullptr;
 }
 
 double bits_per_weight(GgmlType type) {

@@ -6,6 +6,7 @@
 // GGUF's specification for the numbers of the types.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -56,6 +57,13 @@ const GgmlTraits& traits(GgmlType type);
 /// The type of that name ("Q4_K") or number in a file; nothing for an unknown one.
 std::optional<GgmlType> parse_ggml_type(std::string_view name);
 std::optional<GgmlType> ggml_type_of_id(uint32_t id);
+
+/// IQ4_NL and IQ4_XS: what a code stands for.
+inline constexpr std::array<int8_t, 16> kIq4Levels = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                                      1,    13,   25,  38,  53,  69,  89,  113};
+/// MXFP4: likewise, twice the values of E2M1.
+inline constexpr std::array<int8_t, 16> kMxfp4Levels = {0, 1,  2,  3,  4,  6,  8,  12,
+                                                        0, -1, -2, -3, -4, -6, -8, -12};
 
 /// What a code stands for before scale and minimum; null where that is code - offset. 16 entries.
 const int8_t* ggml_levels(GgmlType type);
