@@ -72,6 +72,9 @@ class Solver {
   virtual bool reorders_groups(const Scheme&) const { return false; }
 };
 
+/// Why a solver that rounds refuses a scheme of type float.
+inline constexpr const char* kNoGrid = "scheme type 'float' has no grid to round to; use solver float";
+
 /// What a solver refuses that rounds rows to integer grids of at least two bits; it names those that don't.
 std::optional<std::string> plain_grid(const Scheme& scheme);
 

@@ -2,6 +2,7 @@
 // these.
 #include "algorithms/algorithm.h"
 #include "algorithms/awq.h"
+#include "algorithms/floating.h"
 #include "algorithms/gptq.h"
 #include "algorithms/hqq.h"
 #include "algorithms/rtn.h"
@@ -11,6 +12,7 @@
 namespace lathe {
 
 std::optional<std::string> plain_grid(const Scheme& scheme) {
+  if (scheme.floating()) return kNoGrid;
   if (scheme.bits == 1) return "1 bit: its grid has two values, which only hqq fits; use hqq, or more bits";
   if (scheme.real_zero) return "its zero points are integers; use `zero_point: integer`, or solver hqq";
   if (scheme.scale_grid) return "its scales are plain numbers; leave out `scale_bits`, or use solver spqr";
@@ -38,6 +40,8 @@ const std::vector<SolverEntry>& solvers() {
        hqq_options(), make_hqq, hqq_refuses},
       {"spqr", "sparse outliers and error feedback on grids with quantised scales (arXiv 2306.03078)",
        spqr_options(), make_spqr, spqr_refuses},
+      {"float", "rounds nothing: for formats that round weights by themselves (gguf:...)", floating_options(),
+       make_floating, floating_refuses},
   };
   return rows;
 }

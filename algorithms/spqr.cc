@@ -278,6 +278,7 @@ class Spqr final : public Solver {
 }  // namespace
 
 std::optional<std::string> spqr_refuses(const Scheme& scheme) {
+  if (scheme.floating()) return kNoGrid;
   if (!scheme.scale_grid || scheme.symmetric) {
     return "its scales and zero points are codes themselves; give the scheme `scale_bits` (3) and "
            "`symmetric: false`";

@@ -180,12 +180,34 @@ PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
           plan.activations};
 }
 
+OutputPlan plan_gguf_output(const Plan& plan, const ModelGraph& graph, const Target& target,
+                            const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
+  GgufWeights weights{.solved = {}, .importances = sources.importances, .codes_only = !sources.weights};
+  for (const PlannedLinear& linear : plan.quantized()) {
+    if (linear.activations) {
+      user_error("{}: format {}: its input would be quantised, which llama.cpp does by rules of its own",
+                 linear.name, target.name);
+    }
+    weights.solved.emplace(linear.name, linear.scheme);
+  }
+  OutputPlan output;
+  output.target = &target;
+  output.gguf = plan_gguf(*target.gguf, graph, tensors, weights);
+  output.bytes = output.gguf->bytes();
+  return output;
+}
+
 OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& target,
                        const std::map<std::string, TensorInfo>& tensors) {
   OutputPlan output;
   output.target = &target;
   std::set<std::string> replaced;
   for (const PlannedLinear& linear : plan.quantized()) {
+    if (linear.scheme.floating()) {
+      user_error(
+          "{}: format {}: scheme type 'float' leaves weights to be rounded by the format, as gguf:... do",
+          linear.name, target.name);
+    }
     if (const auto reason = target.refuses(linear))
       user_error("{}: format {}: {}", linear.name, target.name, *reason);
     replaced.insert(linear.name + ".weight");
@@ -255,7 +277,8 @@ LayoutPlan plan_layout(const Plan& plan, const KernelLayout& layout) {
 }  // namespace
 
 std::vector<std::string> consumer_lines(const Plan& plan, const OutputPlan& output, const ModelGraph& graph) {
-  const std::string method = output.target->name == "gptq-v2" ? "gptq" : output.target->name;
+  std::string method = output.target->name == "gptq-v2" ? "gptq" : output.target->name;
+  if (output.gguf) method = "gguf";
   std::vector<std::string> lines;
   const HeadCounts heads{graph.config.num_heads, graph.config.num_kv_heads, graph.config.head_dim};
   for (const ConsumerVerdict& verdict : judge_consumers(method, plan.quantized(), heads))
@@ -304,8 +327,35 @@ std::vector<std::string> Plan::floating(const ModelGraph& graph) const {
   return names;
 }
 
+bool Plan::rounds_weights() const {
+  return std::ranges::any_of(outputs, [](const OutputPlan& output) { return output.gguf.has_value(); });
+}
+
+double Plan::bits_per_weight() const {
+  std::map<std::string, GgmlType> blocks;
+  if (!outputs.empty() && outputs.front().gguf) {
+    for (const GgufOutputTensor& tensor : outputs.front().gguf->tensors)
+      blocks[tensor.rule.linear] = tensor.type;
+  }
+  double bits = 0, weights = 0;
+  for (const PlannedLinear& linear : quantized()) {
+    const double count = static_cast<double>(linear.out) * static_cast<double>(linear.in);
+    const auto type = blocks.find(linear.name);
+    weights += count;
+    bits += count * (type == blocks.end() ? linear.scheme.bits_per_weight(linear.out, linear.in)
+                                          : lathe::bits_per_weight(type->second));
+  }
+  return bits / weights;
+}
+
 void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
-                const std::map<std::string, TensorInfo>& tensors) {
+                const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
+  if (target.gguf != nullptr) {
+    plan.outputs.push_back(plan_gguf_output(plan, graph, target, tensors, sources));
+    const auto& warnings = plan.outputs.back().gguf->warnings;
+    plan.warnings.insert(plan.warnings.end(), warnings.begin(), warnings.end());
+    return;
+  }
   plan.outputs.push_back(plan_output(plan, graph, target, tensors));
   check_whole_model(plan, graph, target, plan.warnings);
 }
@@ -321,7 +371,8 @@ void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
       plan.layouts.push_back(plan_layout(plan, *layout));
     } else {
       checkpoints.push_back(format);
-      add_output(plan, graph, find_target(format), tensors);
+      const bool importances = !recipe.calibration.none || !recipe.output.imatrix.empty();
+      add_output(plan, graph, find_target(format), tensors, {.weights = true, .importances = importances});
     }
   }
   if (checkpoints.empty()) {
@@ -332,7 +383,11 @@ void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
         recipe.file, recipe.output.formats.front());
   }
   if (checkpoints.size() == 1) return;
-  for (size_t i = 0; i < checkpoints.size(); ++i) plan.outputs[i].subfolder = checkpoints[i];
+  for (size_t i = 0; i < checkpoints.size(); ++i) {
+    std::string folder = checkpoints[i];
+    std::ranges::replace(folder, ':', '-');  // gguf:Q4_K_M
+    plan.outputs[i].subfolder = folder;
+  }
 }
 
 }  // namespace
@@ -340,6 +395,12 @@ void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors) {
   check_solvers(recipe);
+  if (!recipe.output.imatrix.empty() && !recipe.transforms.empty()) {
+    user_error(
+        "{}: output.imatrix: importances that were measured without transform {} are none with it; leave out "
+        "one of them",
+        recipe.file, recipe.transforms.front().name);
+  }
   check_words_match(recipe, graph);
   Plan plan;
   plan.scale_dtype = graph.config.dtype == DType::F32 ? DType::F16 : graph.config.dtype;
@@ -392,12 +453,9 @@ std::string describe_calibration(const Recipe& recipe, const ModelGraph& graph) 
 
 std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGraph& graph) {
   const std::vector<PlannedLinear> quantized = plan.quantized();
-  double bits = 0, weights = 0;
-  for (const PlannedLinear& linear : quantized) {
-    const double count = static_cast<double>(linear.out) * static_cast<double>(linear.in);
-    weights += count;
-    bits += count * linear.scheme.bits_per_weight(linear.out, linear.in);
-  }
+  double weights = 0;
+  for (const PlannedLinear& linear : quantized)
+    weights += static_cast<double>(linear.out) * static_cast<double>(linear.in);
   std::string text = fmt::format("model      {} ({} blocks, hidden {}, {})\n", recipe.model.string(),
                                  graph.blocks.size(), graph.config.hidden_size, graph.config.model_type);
   if (graph.config.hidden_size == 0) {
@@ -434,8 +492,8 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
   } else {
     text += describe_calibration(recipe, graph);
   }
-  text +=
-      fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights, bits / weights);
+  text += fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights,
+                      plan.bits_per_weight());
   for (const OutputPlan& output : plan.outputs) {
     text +=
         fmt::format("output     {}: {} -> {}{}\n", output.target->name, human_bytes(plan.input_bytes),

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/gguf/gguf_plan.h"
 #include "formats/layouts/layout.h"
 #include "formats/targets/target.h"
 #include "lib/model/graph.h"
@@ -38,6 +39,7 @@ struct OutputPlan {
   const Target* target = nullptr;
   std::string subfolder;  // empty where there is only one format
   std::vector<PlannedTensor> tensors;
+  std::optional<GgufOutput> gguf = std::nullopt;  // with Target::gguf, in place of `tensors`
   uint64_t bytes = 0;         // but for tensors whose length is known when they are written
   bool open_tensors = false;  // are there such?
 };
@@ -58,6 +60,10 @@ struct Plan {
   uint64_t input_bytes = 0;
   std::vector<std::string> warnings;  // what not every consumer can load
 
+  /// Does an output round weights by itself?
+  bool rounds_weights() const;
+  /// Of the quantised linears, with scales, as they stand in the first output.
+  double bits_per_weight() const;
   /// The quantised linears in forward order, as targets want them.
   std::vector<PlannedLinear> quantized() const;
   /// Names of linears left in floating point, in forward order.
@@ -73,10 +79,16 @@ struct Plan {
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors);
 
+/// What a GGUF output can be made from beside a solver's codes.
+struct GgufSources {
+  bool weights = true;       // the solver's weights; else nothing but codes
+  bool importances = false;  // of the solver's input, or from a file
+};
+
 /// Adds an output in this format to a plan whose linears are decided. UserError where the target can't hold
 /// one of them, or all of them together. What not all consumers read joins the plan's warnings.
 void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
-                const std::map<std::string, TensorInfo>& tensors);
+                const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources);
 
 /// Names of the checkpoint's tensors that belong to no block (embeddings, final norm, head, and what the
 /// graph doesn't know).

@@ -46,7 +46,7 @@ std::vector<std::string> read_targets(const YamlField& field) {
 }
 
 void read_output(const YamlField& field, const std::vector<std::string>& formats, Recipe::Output& output) {
-  field.expect_map({"path", "formats", "shard_size"});
+  field.expect_map({"path", "formats", "shard_size", "imatrix"});
   if (field.has("path") && !field.at("path").is_null()) output.path = read_path(field.at("path"), "a folder");
   if (field.has("formats")) {
     output.formats.clear();
@@ -64,6 +64,11 @@ void read_output(const YamlField& field, const std::vector<std::string>& formats
     }
   }
   if (field.has("shard_size")) output.shard_size = field.at("shard_size").bytes(1);
+  if (!field.has("imatrix") || field.at("imatrix").is_null()) return;
+  output.imatrix = read_path(field.at("imatrix"), "an importance matrix, or null");
+  const bool used =
+      std::ranges::any_of(output.formats, [](const std::string& name) { return name.starts_with("gguf:"); });
+  if (!used) field.at("imatrix").refuse("null: none of the formats is a gguf:... one, which it is for");
 }
 
 Scheme read_scheme(const YamlField& field) {
@@ -71,9 +76,13 @@ Scheme read_scheme(const YamlField& field) {
   field.expect_map(
       {"type", "bits", "group_size", "symmetric", "zero_point", "axis", "scale_bits", "scale_group"});
   if (field.has("type")) {
-    scheme.type = field.at("type").text("a known number type (int)");
-    if (scheme.type != "int")
-      field.at("type").refuse("a known number type (int)", did_you_mean(scheme.type, {"int"}));
+    const std::string type = field.at("type").text("a known number type (int or float)");
+    if (type == "float") {
+      field.expect_map({"type"});
+      return Scheme::as_they_are();
+    }
+    if (type != "int")
+      field.at("type").refuse("a known number type (int or float)", did_you_mean(type, {"int", "float"}));
   }
   if (field.has("bits")) scheme.bits = static_cast<int>(field.at("bits").integer(1, 8));
   if (field.has("group_size")) {
@@ -132,11 +141,12 @@ ActivationTask read_activations(const YamlField& field) {
   return task;
 }
 
-/// The rule that stands for keys left out: plain rounding to the default scheme, of all linears.
-AlgorithmChoice default_solver(const std::vector<NamedOptions>& solvers) {
-  const auto row =
-      std::find_if(solvers.begin(), solvers.end(), [](const NamedOptions& r) { return r.name == "rtn"; });
-  LATHE_ASSERT(row != solvers.end(), "the default solver, rtn, is not registered");
+/// The rule that stands for keys left out: plain rounding to the default scheme, of all linears; no rounding
+/// where the scheme has no grid.
+AlgorithmChoice default_solver(const std::vector<NamedOptions>& solvers, const Scheme& scheme) {
+  const std::string_view name = scheme.floating() ? "float" : "rtn";
+  const auto row = std::ranges::find(solvers, name, &NamedOptions::name);
+  LATHE_ASSERT(row != solvers.end(), "the default solver, {}, is not registered", name);
   return {row->name, Options(row->options)};
 }
 
@@ -151,7 +161,7 @@ Rule read_rule(const YamlField& field, const RecipeVocabulary& vocabulary) {
   if (field.has("activations") && !field.at("activations").is_null())
     rule.activations = read_activations(field.at("activations"));
   rule.solver = field.has("solver") ? read_choice(field.at("solver"), "solver", vocabulary.solvers)
-                                    : default_solver(vocabulary.solvers);
+                                    : default_solver(vocabulary.solvers, rule.scheme);
   return rule;
 }
 

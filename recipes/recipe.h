@@ -44,6 +44,7 @@ struct Recipe {
     std::filesystem::path path;
     std::vector<std::string> formats = {"compressed-tensors"};
     uint64_t shard_size = 5'000'000'000;
+    std::filesystem::path imatrix;  // importances for gguf:..., in place of those measured; empty: none
   } output;
   struct Calibration {
     bool none = false;  // `calibration: null`: nothing is run; each weight is quantised by itself

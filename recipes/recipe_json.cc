@@ -15,6 +15,7 @@ nlohmann::json describe(const AlgorithmChoice& choice) {
 }
 
 nlohmann::json describe(const Scheme& scheme) {
+  if (scheme.floating()) return {{"type", scheme.type}};
   nlohmann::json result = {{"type", scheme.type},
                            {"bits", scheme.bits},
                            {"group_size", scheme.group_size},
@@ -65,7 +66,10 @@ nlohmann::json Recipe::to_json() const {
   json result = {
       {"model", path_or_null(model)},
       {"output",
-       {{"path", path_or_null(output.path)}, {"formats", output.formats}, {"shard_size", output.shard_size}}},
+       {{"path", path_or_null(output.path)},
+        {"formats", output.formats},
+        {"shard_size", output.shard_size},
+        {"imatrix", path_or_null(output.imatrix)}}},
       {"calibration",
        {{"data", json::array()},
         {"samples", calibration.samples},

@@ -1,4 +1,4 @@
-// The folders that a run writes: shards while blocks finish, then config.json and the files that go along.
+// The folders that a run writes: weights while blocks finish, then the files that go along.
 #pragma once
 
 #include <filesystem>
@@ -8,61 +8,79 @@
 #include <vector>
 
 #include "apps/quantize/layout_writer.h"
+#include "apps/quantize/read_back.h"
 #include "calib/driver/driver.h"
 #include "formats/safetensors/checkpoint.h"
-#include "formats/safetensors/shard_writer.h"
 #include "formats/targets/model_folder.h"
 #include "recipes/plan.h"
 
 namespace lathe {
 
+/// What an output made of a linear that it rounded by itself.
+struct Rounding {
+  std::string type;  // "Q4_K"
+  double bits_per_weight = 0;
+  double weight_relative_mse = 0;  // |W - Q|^2 / |W|^2
+};
+
 /// One output format's folder.
 class ArtifactWriter {
  public:
-  /// Creates the shards. `folder` exists. `tensors`: those of `source`, a packed linear's standing as the
-  /// weight that they mean.
-  ArtifactWriter(const Plan& plan, const OutputPlan& output, const ModelGraph& graph,
-                 const Checkpoint& source, std::map<std::string, TensorInfo> tensors,
-                 std::filesystem::path folder, uint64_t shard_size);
+  /// `folder` exists.
+  ArtifactWriter(const Plan& plan, const OutputPlan& output, const ModelFolder& model,
+                 std::filesystem::path folder)
+      : plan_(plan), output_(output), model_(model), folder_(std::move(folder)) {}
+  virtual ~ArtifactWriter() = default;
 
-  /// Copies every tensor that is in no block, byte for byte.
-  void write_outside_blocks();
-  /// Packs the block's quantised linears; writes what folds changed; copies the rest byte for byte.
+  /// Every tensor that is in no block.
+  virtual void write_outside_blocks() = 0;
+  /// Packs the block's quantised linears; writes what folds changed, and the rest as it is.
   void write_block(const BlockOutcome& outcome);
   /// The same in parts, so that not all of a block's linears need to stand in memory at once: each of them,
   /// then the rest of the block.
   void write_linear(const LinearOutcome& linear);
-  void write_rest(size_t block, const std::map<std::string, at::Tensor>& changed);
-  /// Completes the shards; writes config.json with its quantization_config; copies tokenizer and other side
-  /// files.
+  virtual void write_rest(size_t block, const std::map<std::string, at::Tensor>& changed) = 0;
+  /// Completes the weights and copies tokenizer and other side files.
   void finish();
-  /// Compares what finish() left in the layouts' folders with what was packed. CheckFailed.
-  void verify_layouts() const;
+  /// Compares what finish() left on disk with what was meant; `written` is that of all linears. CheckFailed.
+  void verify(const WrittenTensors& written) const;
 
   /// From then on quantised linears are written in these, too.
   void add_layouts(std::vector<LayoutWriter> layouts) { layouts_ = std::move(layouts); }
 
   const std::filesystem::path& folder() const { return folder_; }
-  std::vector<std::string> consumers() const { return consumer_lines(plan_, output_, graph_); }
+  std::vector<std::string> consumers() const { return consumer_lines(plan_, output_, model_.graph); }
   const Target& target() const { return *output_.target; }
   /// Of weight files' tensors: all of them, once finish() has been called.
-  uint64_t bytes() const { return shards_.bytes_written(); }
+  virtual uint64_t bytes() const = 0;
+  /// By linear, of those that have been written.
+  const std::map<std::string, Rounding>& roundings() const { return roundings_; }
 
- private:
-  void copy(const std::string& name);
+ protected:
+  virtual void pack(const LinearOutcome& linear) = 0;
+  virtual void finish_weights() = 0;
+  virtual void verify_weights(const WrittenTensors& written) const = 0;
 
   const Plan& plan_;
   const OutputPlan& output_;
-  const ModelGraph& graph_;
-  const Checkpoint& source_;
-  std::map<std::string, TensorInfo> tensors_;
+  const ModelFolder& model_;
   std::filesystem::path folder_;
-  ShardWriter shards_;
+  std::map<std::string, Rounding> roundings_;
+
+ private:
+  void write_gguf_tokenizer() const;
+
   std::vector<LayoutWriter> layouts_;
-  std::map<std::string, int64_t> outliers_;  // that each linear keeps; none without
 };
 
 using ArtifactWriters = std::vector<std::unique_ptr<ArtifactWriter>>;
+
+/// The writer of one output of the plan. `folder` exists. `tensors`: those of the model, a packed linear's
+/// standing as the weight that they mean. `calibration` names the texts, for an importance matrix.
+std::unique_ptr<ArtifactWriter> open_writer(const Plan& plan, const OutputPlan& output,
+                                            const ModelFolder& model,
+                                            std::map<std::string, TensorInfo> tensors,
+                                            std::filesystem::path folder, const Recipe& recipe);
 
 /// One for each output of the plan, in `folder` or, where there are several, in a folder each below it, with
 /// every tensor written that is in no block.

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "apps/quantize/artifact.h"
+#include "apps/quantize/gguf_artifact.h"
 #include "apps/quantize/manifest.h"
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
@@ -65,7 +66,7 @@ Plan plan_conversion(const ModelFolder& model, const Target& target,
   if (!scale_dtype) user_error("{}: no linear is quantised", model.checkpoint->folder().string());
   plan.scale_dtype = *scale_dtype;
   for (const auto& [name, info] : model.checkpoint->tensors()) plan.input_bytes += info.nbytes();
-  add_output(plan, model.graph, target, tensors);
+  add_output(plan, model.graph, target, tensors, {.weights = false});
   return plan;
 }
 
@@ -94,11 +95,13 @@ void write_tensors(const ModelFolder& model, const Plan& plan, ArtifactWriter& w
 /// that word.
 void write_about(const ModelFolder& model, const Target& target, const std::filesystem::path& folder,
                  const char* file, int schema) {
-  const auto from = model.checkpoint->folder() / file;
+  const auto from = model.tokenizer_folder() / file;
   std::error_code ignored;
   json content = {{"schema", schema}, {"lathe", LATHE_VERSION}};
   if (std::filesystem::is_regular_file(from, ignored)) content = read_json_object(from, kMaxReportBytes);
-  const json& method = model.checkpoint->config().at("quantization_config").at("quant_method");
+  const json method = model.gguf != nullptr
+                          ? json("gguf")
+                          : model.checkpoint->config().at("quantization_config").at("quant_method");
   if (file == std::string_view("manifest.json")) content["files"] = file_hashes(folder);
   content["converted"] = {{"from", method}, {"to", target.name}, {"lathe", LATHE_VERSION}};
   write_file(folder / file, content.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
@@ -124,23 +127,29 @@ void write_report(const ModelFolder& model, const Plan& plan, const Target& targ
 void run_convert(const ConvertRequest& request) {
   const Target& target = find_target(request.to);
   const ModelFolder model = open_model_folder(request.model);
-  if (!model.quantized) {
+  if (model.schemes.empty()) {
+    if (model.gguf != nullptr) {
+      user_error("{}: holds no linear in blocks whose codes could be carried over (Q4_0, Q5_0, Q8_0)",
+                 request.model.string());
+    }
     user_error("{}: is in floating point: `quantize --recipe FILE --model DIR` quantises it",
                request.model.string());
   }
   check_output_apart(request.model, request.output);
   const std::map<std::string, TensorInfo> tensors = model.packed->unpacked_tensors();
-  const Plan plan = plan_conversion(model, target, tensors);
+  Plan plan = plan_conversion(model, target, tensors);
+  check_gguf_tokenizer(plan, model);
   Progress progress(request.quiet);
   for (const std::string& warning : plan.warnings) progress.line("warning: " + warning);
   OutputFolder output(request.output, request.overwrite);
   WrittenTensors written;
   {
-    ArtifactWriter writer(plan, plan.outputs.front(), model.graph, *model.checkpoint, tensors, output.path(),
-                          request.shard_size);
-    write_tensors(model, plan, writer, written, progress);
+    Recipe recipe;  // what there is of one
+    recipe.output.shard_size = request.shard_size;
+    const auto writer = open_writer(plan, plan.outputs.front(), model, tensors, output.path(), recipe);
+    write_tensors(model, plan, *writer, written, progress);
+    writer->verify(written);
   }
-  written.compare(open_model_folder(output.path()));
   write_report(model, plan, target, output.path());
   output.commit();
   if (request.quiet) return;

@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include "formats/gguf/gguf_tokenizer.h"
+#include "lib/text/json_tokenizer.h"
+
 namespace lathe {
 namespace {
 
@@ -37,7 +40,35 @@ text::ScriptCounts ModelText::vocabulary_scripts() const {
   return counts;
 }
 
-ModelText open_model_text(const std::filesystem::path& model_folder, int64_t vocab_size) {
+namespace {
+
+bool holds_tokenizer(const std::filesystem::path& folder) {
+  return std::filesystem::exists(folder / "tokenizer.json") ||
+         std::filesystem::exists(folder / "tokenizer.model");
+}
+
+ModelText text_of_gguf(const GgufFile& file, int64_t vocab_size) {
+  const GgufTokenizer found = tokenizer_of_gguf(file);
+  const std::string name = file.path().string();
+  ModelText text{.tokenizer = std::make_unique<text::JsonTokenizer>(text::JsonValue(found.tokenizer, name)),
+                 .templates = {},
+                 .vocab_size = vocab_size};
+  if (const auto chat = found.tokenizer_config.find("chat_template"); chat != found.tokenizer_config.end()) {
+    nlohmann::ordered_json specials;
+    for (const auto& [key, value] : found.tokenizer_config.items()) {
+      if (key.ends_with("_token")) specials[key] = value;
+    }
+    text.templates.standard.emplace(chat->get<std::string>(), name + ": tokenizer.chat_template", specials);
+  }
+  return text;
+}
+
+}  // namespace
+
+ModelText open_model_text(const ModelFolder& model) {
+  const std::filesystem::path model_folder = model.tokenizer_folder();
+  const int64_t vocab_size = model.graph.config.vocab_size;
+  if (model.gguf != nullptr && !holds_tokenizer(model_folder)) return text_of_gguf(*model.gguf, vocab_size);
   ModelText text{.tokenizer = open_tokenizer(model_folder), .templates = {}, .vocab_size = vocab_size};
   // A template writes special tokens as text. SentencePiece alone reads "<s>" as three characters, so
   // the template of a folder without tokenizer.json is left out.

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "calib/data/calibration_set.h"
+#include "formats/targets/model_folder.h"
 #include "recipes/recipe.h"
 
 namespace lathe {
@@ -22,8 +23,9 @@ struct ModelText {
   /// Letters of the vocabulary by script.
   text::ScriptCounts vocabulary_scripts() const;
 };
-/// UserError as open_tokenizer() and open_chat_templates().
-ModelText open_model_text(const std::filesystem::path& model_folder, int64_t vocab_size);
+/// Of a GGUF file: from the folder that it is in, or, where there is no tokenizer, from its own keys.
+/// UserError as open_tokenizer() and open_chat_templates(), or tokenizer_of_gguf().
+ModelText open_model_text(const ModelFolder& model);
 
 CalibrationSet read_calibration(const Recipe::Calibration& calibration, const ModelText& reader);
 

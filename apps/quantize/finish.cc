@@ -8,23 +8,14 @@
 #include "apps/quantize/manifest.h"
 
 namespace lathe {
-namespace {
-
-/// `artifact` is the first folder; the others hold the same in formats of their own.
-void read_back(const FinishedRun& run, const ModelFolder& artifact, const ArtifactWriters& writers,
-               const WrittenTensors& written) {
-  written.compare(artifact);
-  for (size_t i = 1; i < writers.size(); ++i)
-    written.compare(open_model_folder(writers[i]->folder(), run.model.graph));
-  writers.front()->verify_layouts();
-}
-
-}  // namespace
+namespace {}  // namespace
 
 void finish_run(const FinishedRun& run, const ModelFolder& artifact, const ArtifactWriters& writers,
                 const WrittenTensors& written, RunReport& report, Progress& progress, OutputFolder& output) {
   report.set_written(writers.front()->bytes());
-  report.timed("read back", [&] { read_back(run, artifact, writers, written); });
+  report.timed("read back", [&] {
+    for (const auto& writer : writers) writer->verify(written);
+  });
   if (run.evaluation.defined()) {
     report.set_evaluation(report.timed("evaluate", [&] {
       return evaluate_with_progress(artifact, &run.model, run.evaluation, run.device, run.compute,

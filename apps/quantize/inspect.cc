@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "apps/quantize/inspect_gguf.h"
 #include "formats/consumers/consumers.h"
 #include "formats/safetensors/safetensors_header.h"
+#include "formats/targets/gguf_folder.h"
 #include "formats/targets/model_folder.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
@@ -231,6 +233,11 @@ ordered_json describe_file(const std::filesystem::path& path) {
 }  // namespace
 
 std::string inspect_folder(const InspectRequest& request) {
+  if (const auto file = find_gguf_model(request.folder)) {
+    const ordered_json described = describe_gguf(*file);
+    if (request.json) return described.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+    return tensor_table(described) + gguf_lines(described);
+  }
   if (std::filesystem::is_regular_file(request.folder)) {
     const ordered_json described = describe_file(request.folder);
     if (request.json) return described.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";

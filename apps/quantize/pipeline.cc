@@ -8,6 +8,7 @@
 #include "apps/quantize/evaluation.h"
 #include "apps/quantize/finish.h"
 #include "apps/quantize/fold_check.h"
+#include "apps/quantize/gguf_artifact.h"
 #include "apps/quantize/id_dump.h"
 #include "apps/quantize/job.h"
 #include "apps/quantize/memory.h"
@@ -61,7 +62,7 @@ void quantise(const CalibrationJob& job, const Recipe& recipe, ArtifactWriters& 
   calibrate(job, {.block_done =
                       [&](BlockOutcome&& outcome) {
                         for (auto& writer : writers) writer->write_block(outcome);
-                        report.add_block(outcome);
+                        report.add_block(outcome, writers.front()->roundings());
                         folds.note(outcome);
                         written.note(outcome);
                       },
@@ -80,7 +81,8 @@ void run_pipeline(const RunRequest& request) {
   const Recipe recipe = effective_recipe(request);
   if (is_weights_only(recipe)) return run_weights_only(request, recipe);
   const ModelFolder model = open_source(recipe);  // headers only
-  const Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
+  Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
+  check_gguf_tokenizer(plan, model);
   const c10::Device device = resolve_device(request.device);
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
   check_texts_exist(recipe);
@@ -127,7 +129,7 @@ void run_eval(const EvalRequest& request) {
   std::optional<ModelFolder> reference;
   if (request.reference) reference = open_model_folder(*request.reference);
   const c10::Device device = resolve_device(request.device);
-  const ModelText reader = open_model_text(request.model, model.graph.config.vocab_size);
+  const ModelText reader = open_model_text(model);
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
   const at::Tensor rows = read_evaluation(request.text, reader, request.ctx, request.rows);
 

@@ -13,7 +13,8 @@
 namespace lathe {
 
 std::string hash_of(const QuantizedTensor& tensor) {
-  std::vector<at::Tensor> parts = {tensor.codes, tensor.scales, tensor.zero_points, tensor.group_index};
+  std::vector<at::Tensor> parts = {tensor.codes, tensor.scales, tensor.zero_points, tensor.group_index,
+                                   tensor.values};
   if (tensor.second_level) {
     const SecondLevel& level = *tensor.second_level;
     parts.insert(parts.end(), {level.scale_codes, level.zero_codes, level.scale_scales, level.scale_zeros,

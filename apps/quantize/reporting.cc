@@ -26,13 +26,8 @@ Report::Totals totals_of(const Plan& plan, int64_t parameters) {
   Report::Totals totals;
   totals.bytes_before = plan.input_bytes;
   totals.bytes_after = plan.outputs.front().bytes;
-  double bits = 0;
-  for (const PlannedLinear& linear : plan.quantized()) {
-    const int64_t weights = linear.out * linear.in;
-    totals.quantized_weights += weights;
-    bits += static_cast<double>(weights) * linear.scheme.bits_per_weight(linear.out, linear.in);
-  }
-  totals.bits_per_quantized_weight = bits / static_cast<double>(totals.quantized_weights);
+  for (const PlannedLinear& linear : plan.quantized()) totals.quantized_weights += linear.out * linear.in;
+  totals.bits_per_quantized_weight = plan.bits_per_weight();
   totals.bits_per_parameter = 8.0 * static_cast<double>(totals.bytes_after) / static_cast<double>(parameters);
   return totals;
 }
@@ -122,7 +117,7 @@ void RunReport::set_text(const RunText& text) {
   report_.warnings.insert(report_.warnings.end(), text.warnings.begin(), text.warnings.end());
 }
 
-void RunReport::add_block(const BlockOutcome& outcome) {
+void RunReport::add_block(const BlockOutcome& outcome, const std::map<std::string, Rounding>& roundings) {
   add_experts(outcome);
   count_bits(outcome);
   std::map<Input, double> ratios;
@@ -145,6 +140,12 @@ void RunReport::add_block(const BlockOutcome& outcome) {
                           .clipped = result.clipped,
                           .seconds = result.seconds,
                           .events = result.events};
+    if (const auto rounding = roundings.find(linear.name); rounding != roundings.end()) {
+      row.scheme = rounding->second.type;
+      row.bits_per_weight = rounding->second.bits_per_weight;
+      row.weight_relative_mse = rounding->second.weight_relative_mse;
+      row.output_relative_error.reset();
+    }
     if (const double* ratio = ratio_of(ratios, linear.input)) row.ratio = *ratio;
     for (const LinearPlan& planned : plan_.blocks[outcome.index]) {
       if (planned.linear->name == linear.name) row.solver = recipe_.rules[planned.rule].solver.name;
@@ -160,8 +161,8 @@ void RunReport::count_bits(const BlockOutcome& outcome) {
     const QuantizedTensor& tensor = linear.quantized;
     const double beside =
         tensor.bits_per_weight() - tensor.scheme.bits_per_weight(tensor.rows(), tensor.cols());
-    totals.bits_per_quantized_weight +=
-        beside * static_cast<double>(tensor.codes.numel()) / static_cast<double>(totals.quantized_weights);
+    totals.bits_per_quantized_weight += beside * static_cast<double>(tensor.rows() * tensor.cols()) /
+                                        static_cast<double>(totals.quantized_weights);
     if (!tensor.outliers) continue;
     totals.outliers += tensor.outliers->count();
     totals.outlier_bytes += tensor.outliers->bytes();

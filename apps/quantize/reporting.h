@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "apps/quantize/artifact.h"
 #include "apps/quantize/requests.h"
 #include "apps/quantize/run_text.h"
 #include "calib/driver/driver.h"
@@ -36,7 +37,8 @@ class RunReport {
   void add_warnings(const std::vector<std::string>& warnings);
   void set_eval_memory(const EvalMemory& memory);
   void set_text(const RunText& text);
-  void add_block(const BlockOutcome& outcome);
+  /// `roundings`: what the first output made of linears that it rounds by itself.
+  void add_block(const BlockOutcome& outcome, const std::map<std::string, Rounding>& roundings);
   /// Bytes of the first output's weight files.
   void set_written(uint64_t bytes);
   void set_evaluation(const EvalResult& result);

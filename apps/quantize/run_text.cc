@@ -32,7 +32,7 @@ at::Tensor read_evaluation(const std::filesystem::path& text, const ModelText& r
 }
 
 RunText read_run_text(const Recipe& recipe, const Plan& plan, const ModelFolder& model) {
-  const ModelText reader = open_model_text(recipe.model, model.graph.config.vocab_size);
+  const ModelText reader = open_model_text(model);
   const int64_t max_position = model.graph.config.max_position;
   RunText text;
   text.calibration = read_calibration(recipe.calibration, reader);

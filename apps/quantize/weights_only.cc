@@ -7,6 +7,7 @@
 
 #include "apps/quantize/artifact.h"
 #include "apps/quantize/finish.h"
+#include "apps/quantize/gguf_artifact.h"
 #include "apps/quantize/job.h"
 #include "apps/quantize/memory.h"
 #include "apps/quantize/progress.h"
@@ -16,6 +17,7 @@
 #include "apps/quantize/run_text.h"
 #include "calib/data/data_warnings.h"
 #include "formats/safetensors/json_text.h"
+#include "formats/targets/gguf_folder.h"
 #include "lib/base/cancel.h"
 #include "lib/base/clock.h"
 #include "lib/base/error.h"
@@ -49,6 +51,7 @@ std::string needs_data(const Recipe& recipe) {
 
 /// A family that Lathe doesn't know may be a slip, so going without the model is for the user to say.
 void refuse_unknown_family(const Recipe& recipe) {
+  if (find_gguf_model(recipe.model)) return;  // has no other families
   const Checkpoint checkpoint = Checkpoint::open(recipe.model);
   const std::string type = model_type_of(checkpoint);
   if (!checkpoint.config().contains("model_type") || is_known_family(type)) return;
@@ -83,6 +86,11 @@ void warn_shapes(const std::vector<std::pair<std::string, TensorInfo>>& shapes,
 
 WeightsModel open_weights(const Recipe& recipe) {
   WeightsModel model;
+  if (find_gguf_model(recipe.model)) {
+    model.known = true;
+    model.folder = open_source(recipe);
+    return model;
+  }
   const Checkpoint checkpoint = Checkpoint::open(recipe.model);
   const std::string type = model_type_of(checkpoint);
   model.known = is_known_family(type);
@@ -104,7 +112,7 @@ WeightsModel open_weights(const Recipe& recipe) {
 
 /// One weight from the file to its codes.
 LinearOutcome solve_one(const ModelFolder& model, const LinearPlan& plan, const Solver& solver,
-                        DType scale_dtype, c10::Device device) {
+                        DType scale_dtype, c10::Device device, bool hand_over) {
   const Linear& linear = *plan.linear;
   const Stopwatch watch;
   const at::Tensor weight = model.weights->load(linear.name + ".weight").to(device);
@@ -117,6 +125,7 @@ LinearOutcome solve_one(const ModelFolder& model, const LinearPlan& plan, const 
   outcome.quantized = solved.quantized.cpu();
   outcome.seconds = watch.seconds();
   outcome.events = std::move(solved.events);
+  if (hand_over) outcome.given = GivenWeight{weight.cpu(), {}, 0};
   return outcome;
 }
 
@@ -130,10 +139,10 @@ void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& alg
       throw_if_cancelled();
       BlockOutcome outcome;
       outcome.index = b;
-      outcome.linears.push_back(
-          solve_one(model.folder, linear, *algorithms.solvers[linear.rule], plan.scale_dtype, device));
+      outcome.linears.push_back(solve_one(model.folder, linear, *algorithms.solvers[linear.rule],
+                                          plan.scale_dtype, device, plan.rounds_weights()));
       for (auto& writer : writers) writer->write_linear(outcome.linears.front());
-      report.add_block(outcome);
+      report.add_block(outcome, writers.front()->roundings());
       written.note(outcome);
     }
     for (auto& writer : writers) writer->write_rest(b, {});
@@ -154,7 +163,7 @@ at::Tensor read_evaluation_of(const Recipe& recipe, const WeightsModel& model,
                               std::vector<std::string>& warnings) {
   if (!recipe.evaluate || !model.known) return {};
   const ModelConfig& config = model.folder.graph.config;
-  const ModelText reader = open_model_text(recipe.model, config.vocab_size);
+  const ModelText reader = open_model_text(model.folder);
   const auto& asked = *recipe.evaluate;
   warn_length("evaluate.ctx", asked.ctx, config.max_position, warnings);
   return read_evaluation(asked.text, reader, asked.ctx, asked.rows);
@@ -177,7 +186,8 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   if (request.dump_ids) user_error("--dump-ids: a run without calibration data has no ids");
   const WeightsModel model = open_weights(recipe);
   recipe.calibration.none = true;
-  const Plan plan = make_plan(recipe, model.folder.graph, model.folder.checkpoint->tensors());
+  Plan plan = make_plan(recipe, model.folder.graph, model.folder.checkpoint->tensors());
+  check_gguf_tokenizer(plan, model.folder);
   const c10::Device device = resolve_device(request.device);
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.folder.graph.config.dtype);
   if (model.known) check_texts_exist(recipe);

@@ -194,6 +194,7 @@ BlockMemory block_memory(const CalibrationJob& job, int64_t samples, int64_t len
     here.originals =
         (originals ? block_bytes(block) : 0) + (remade && folds ? largest_linear(block) * kFloat : 0);
     here.codes = quantised + quantised / 8;  // a byte each; scales and zero points
+    if (job.hand_over_weights) here.codes += quantised * kFloat;
     if (here.total() > most.total()) most = here;
   }
   most.next = largest_block_bytes(*job.graph);

@@ -72,8 +72,17 @@ struct CalibrationJob {
   Propagate propagate = Propagate::quantised;  // what statistics are taken of
   ExpertPolicy experts;
   c10::Device device = c10::Device(c10::kCPU);
-  DType compute = DType::F32;  // of the forward pass's products and of what is observed
+  DType compute = DType::F32;      // of the forward pass's products and of what is observed
+  bool hand_over_weights = false;  // LinearOutcome::given, for formats that round weights by themselves
   StreamStorage storage;
+};
+
+/// What a linear's solver was given, for formats that round weights by themselves; folds that came after the
+/// solver are in it.
+struct GivenWeight {
+  at::Tensor weight;       // FP32 [out, in], CPU
+  at::Tensor mean_square;  // FP32 [in], CPU, E[x^2] of its input; undefined: nothing was measured
+  int64_t tokens = 0;      // that were measured
 };
 
 /// What became of one quantised linear.
@@ -85,6 +94,7 @@ struct LinearOutcome {
   double seconds = 0;         // transform and solve, shared evenly by linears solved together; on a GPU
                               // until they are queued
   std::vector<std::string> events;
+  std::optional<GivenWeight> given = std::nullopt;  // with CalibrationJob::hand_over_weights
 };
 
 /// What became of one edge.

@@ -170,6 +170,11 @@ void InputSolver::keep(const Linear& linear, LinearProblem& solved, SolveResult 
                               .seconds = 0,
                               .events = std::move(result.events)});
   distortions_.push_back(distortion_sums(solved.weight, result.quantized, stats.gram));
+  if (job_.hand_over_weights) {
+    state_.given[linear.name] = solved.weight;
+    const at::Tensor square = stats.mean_square.defined() ? stats.mean_square : stats.gram.diagonal();
+    outcome_.linears.back().given = GivenWeight{{}, square.contiguous(), stats.tokens};
+  }
   solved.weight.reset();  // the old weight goes before the new one comes
   weights_.drop_weight(linear);
   weights_.set_weight(linear, result.quantized.dequantize());
@@ -187,6 +192,9 @@ BlockOutcome InputSolver::take_outcome() {
   for (LinearOutcome& linear : outcome_.linears) {
     const QuantizedTensor solved = std::move(state_.solved.at(linear.linear->name));
     linear.quantized = solved.cpu();
+    if (!linear.given) continue;
+    linear.given->weight = state_.given.at(linear.linear->name).cpu();
+    linear.given->mean_square = linear.given->mean_square.cpu();
   }
   for (auto& [name, values] : state_.changed) outcome_.changed[name] = values.cpu();
   return std::move(outcome_);

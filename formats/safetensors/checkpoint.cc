@@ -124,6 +124,7 @@ struct Checkpoint::State {
   std::map<std::string, TensorInfo> tensors;
   std::map<std::string, Place> places;
   uint64_t total_bytes = 0;
+  std::function<TensorView(const std::string&)> make;  // of a checkpoint without shards
 
   void open_shards() {
     const bool single = present(folder / kSingleFile);
@@ -211,6 +212,17 @@ Checkpoint Checkpoint::open(const fs::path& folder) {
   return Checkpoint(std::move(state));
 }
 
+Checkpoint Checkpoint::made(const fs::path& place, json config, std::map<std::string, TensorInfo> tensors,
+                            std::function<TensorView(const std::string&)> make) {
+  auto state = std::make_unique<State>();
+  state->folder = place;
+  state->config = std::move(config);
+  state->tensors = std::move(tensors);
+  state->make = std::move(make);
+  for (const auto& [name, info] : state->tensors) state->total_bytes += info.nbytes();
+  return Checkpoint(std::move(state));
+}
+
 const fs::path& Checkpoint::folder() const { return state_->folder; }
 const json& Checkpoint::config() const { return state_->config; }
 const std::map<std::string, TensorInfo>& Checkpoint::tensors() const { return state_->tensors; }
@@ -218,16 +230,19 @@ bool Checkpoint::contains(const std::string& name) const { return state_->tensor
 uint64_t Checkpoint::total_bytes() const { return state_->total_bytes; }
 
 TensorView Checkpoint::view(const std::string& name) const {
+  if (state_->make) return state_->make(name);
   const State::Place& place = state_->place(name);
   const auto bytes = state_->shards[place.shard].mapping.bytes();
   return {state_->tensors.at(name), bytes.subspan(place.begin, place.end - place.begin)};
 }
 
 void Checkpoint::release(const std::string& name, std::span<const std::byte> part) const {
+  if (state_->make) return;
   state_->shards[state_->place(name).shard].mapping.release(part);
 }
 
 const std::string& Checkpoint::file_of(const std::string& name) const {
+  LATHE_ASSERT(!state_->make, "'{}' stands in no shard", name);
   return state_->shards[state_->place(name).shard].file;
 }
 
@@ -272,6 +287,7 @@ void Checkpoint::split(const std::string& name, const std::vector<Part>& parts) 
 
 std::vector<fs::path> Checkpoint::side_files() const {
   std::vector<fs::path> files;
+  if (state_->make) return files;
   std::error_code code;
   for (fs::directory_iterator entry(state_->folder, code), end; !code && entry != end;
        entry.increment(code)) {

@@ -8,6 +8,7 @@
 #include "formats/targets/awq_reader.h"
 #include "formats/targets/compressed_tensors_reader.h"
 #include "formats/targets/float_reader.h"
+#include "formats/targets/gguf_folder.h"
 #include "formats/targets/gptq_reader.h"
 #include "formats/targets/hqq_reader.h"
 #include "formats/targets/spqr_reader.h"
@@ -137,6 +138,7 @@ void read_packed(ModelFolder& model) {
 }  // namespace
 
 ModelFolder open_model_folder(const std::filesystem::path& folder) {
+  if (const auto file = find_gguf_model(folder)) return open_gguf_model(*file);
   ModelFolder result;
   auto opened = std::make_shared<Checkpoint>(Checkpoint::open(folder));
   result.graph = build_graph(parse_model_config(opened->config(), (folder / "config.json").string()));

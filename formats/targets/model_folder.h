@@ -13,6 +13,7 @@
 
 namespace lathe {
 
+class GgufFile;
 class PackedReader;
 
 struct ModelFolder {
@@ -26,6 +27,14 @@ struct ModelFolder {
   std::map<std::string, ActivationScheme> activations;
   /// Null for a floating-point folder.
   std::shared_ptr<const PackedReader> packed;
+
+  /// Where it came from a GGUF file: that file.
+  std::shared_ptr<const GgufFile> gguf;
+
+  /// Where its tokenizer stands: the folder, or that of the file.
+  std::filesystem::path tokenizer_folder() const {
+    return gguf == nullptr ? checkpoint->folder() : checkpoint->folder().parent_path();
+  }
 
   /// Codes, scales and zero points of a linear named in `schemes`, as they stand in the file. UserError for a
   /// scale that is not finite and positive.

@@ -10,9 +10,12 @@
 namespace lathe {
 
 const std::vector<Target>& targets() {
-  static const std::vector<Target> rows = {
-      compressed_tensors_target(), gptq_target(), gptq_v2_target(), awq_target(),
-      awq_gemv_target(),           hqq_target(),  spqr_target()};
+  static const std::vector<Target> rows = [] {
+    std::vector<Target> all = {compressed_tensors_target(), gptq_target(), gptq_v2_target(), awq_target(),
+                               awq_gemv_target(),           hqq_target(),  spqr_target()};
+    for (Target& target : gguf_targets()) all.push_back(std::move(target));
+    return all;
+  }();
   return rows;
 }
 

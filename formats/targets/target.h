@@ -16,6 +16,8 @@
 
 namespace lathe {
 
+struct GgufMix;
+
 /// A quantised linear in the plan: enough to know names, shapes and config before anything is computed.
 struct PlannedLinear {
   std::string name;  // module name, "model.layers.0.mlp.down_proj"
@@ -53,7 +55,13 @@ struct Target {
   /// Which consumers won't load the folder, though others do, and why.
   std::vector<std::string> (*warnings)(const std::vector<PlannedLinear>& linears,
                                        const std::vector<std::string>& ignored) = nullptr;
+  /// Where set, the model becomes one GGUF file of these block types, which formats/gguf plans and keys; the
+  /// functions above are null.
+  const GgufMix* gguf = nullptr;
 };
+
+/// gguf:F16, gguf:Q4_K_M, ...
+std::vector<Target> gguf_targets();
 
 const std::vector<Target>& targets();
 /// UserError listing the known ones (with the nearest) for an unknown name.

@@ -64,7 +64,7 @@ Distortion measure_distortion(const at::Tensor& weight, const QuantizedTensor& q
 
 DistortionSums distortion_sums(const at::Tensor& weight, const QuantizedTensor& quantized,
                                const at::Tensor& gram) {
-  LATHE_ASSERT(weight.dim() == 2 && weight.sizes() == quantized.codes.sizes(),
+  LATHE_ASSERT(weight.dim() == 2 && weight.size(0) == quantized.rows() && weight.size(1) == quantized.cols(),
                "distortion: the shapes differ");
   return measure(
       weight, [&](int64_t begin, int64_t end) { return quantized.dequantize_rows(begin, end); }, gram);

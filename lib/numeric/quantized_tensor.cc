@@ -46,7 +46,8 @@ at::Tensor empty_groups(const QuantizedTensor& tensor) { return centred_codes(te
 
 QuantizedTensor QuantizedTensor::cpu() const {
   QuantizedTensor result = *this;
-  for (at::Tensor* part : {&result.codes, &result.scales, &result.zero_points, &result.group_index}) {
+  for (at::Tensor* part :
+       {&result.codes, &result.scales, &result.zero_points, &result.group_index, &result.values}) {
     if (part->defined()) *part = part->cpu();
   }
   if (second_level) result.second_level = second_level->cpu();
@@ -63,6 +64,7 @@ double QuantizedTensor::bits_per_weight() const {
 }
 
 at::Tensor QuantizedTensor::dequantize_rows(int64_t begin, int64_t end) const {
+  if (scheme.floating()) return values.slice(0, begin, end);
   const auto part = [&](const at::Tensor& all) { return all.defined() ? all.slice(0, begin, end) : all; };
   QuantizedTensor some{scheme, scale_dtype, part(codes), part(scales), part(zero_points), group_index};
   if (scheme.axis == 0) {  // every row has its parameters' own row
@@ -82,6 +84,10 @@ void QuantizedTensor::scale_rows(const at::Tensor& factors) {
   LATHE_ASSERT(can_scale_rows(), "scale_rows: rows share scales");
   LATHE_ASSERT(factors.dim() == 1 && factors.size(0) == rows(), "scale_rows: {} factors for {} rows",
                factors.numel(), rows());
+  if (scheme.floating()) {
+    values = values * factors.to(values.options()).unsqueeze(1);
+    return;
+  }
   const at::Tensor exact = scales * factors.to(scales.options()).unsqueeze(1);
   at::Tensor rounded = round_to(exact, scale_dtype);
   at::Tensor bad = at::isfinite(rounded).logical_and_(rounded > 0).logical_not_();

@@ -33,12 +33,14 @@ struct QuantizedTensor {
   at::Tensor group_index = {};  // Int [in] in [0, groups), each group g times (g_idx); undefined: i / g
   std::optional<SecondLevel> second_level = {};  // with Scheme::scale_grid; zero_points are then Float
   std::optional<Outliers> outliers = {};
+  /// FP32 [out, in] where the scheme is floating(): the weights as they are; codes and scales are undefined.
+  at::Tensor values = {};
 
   std::optional<InputQuantizer> input =
       std::nullopt;  // what the linear's input passes through; none: nothing
 
-  int64_t rows() const { return codes.size(0); }
-  int64_t cols() const { return codes.size(1); }
+  int64_t rows() const { return matrix().size(0); }
+  int64_t cols() const { return matrix().size(1); }
 
   /// Everything counted: the scheme's bits, 16 for each column of a group_index, and of outliers 16 for the
   /// value, 16 for the column and 32 for each row offset.
@@ -57,6 +59,9 @@ struct QuantizedTensor {
   void scale_rows(const at::Tensor& factors);
   /// Not where rows share scales or a grid of scales.
   bool can_scale_rows() const { return !second_level.has_value() && scheme.axis == 1; }
+
+ private:
+  const at::Tensor& matrix() const { return scheme.floating() ? values : codes; }
 };
 
 /// Rounds FP32 values to what `dtype` (F16, BF16 or F32) can hold, as FP32; ties to even.

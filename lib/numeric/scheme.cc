@@ -11,6 +11,7 @@ std::array<int64_t, 2> Scheme::parameter_shape(int64_t out, int64_t in) const {
 }
 
 double Scheme::bits_per_weight(int64_t out, int64_t in) const {
+  if (floating()) return bits;
   double overhead = 16.0 + (symmetric ? 0 : real_zero ? 16 : bits);
   if (scale_grid) {
     overhead = 2.0 * scale_grid->bits + 4 * 16.0 / static_cast<double>(scale_grid->rows);
@@ -19,6 +20,7 @@ double Scheme::bits_per_weight(int64_t out, int64_t in) const {
 }
 
 std::string Scheme::describe() const {
+  if (floating()) return "float";
   const std::string granularity = group_size == -1 ? "channel" : fmt::format("g{}", group_size);
   const std::string second_level =
       scale_grid ? fmt::format(", scales int{} r{}", scale_grid->bits, scale_grid->rows) : "";
@@ -32,6 +34,7 @@ std::optional<std::string> Scheme::problem(int64_t in) const {
 }
 
 std::optional<std::string> Scheme::problem(int64_t out, int64_t in) const {
+  if (floating()) return "scheme type 'float' leaves weights as they are, for the formats gguf:... to round";
   if (type != "int") return fmt::format("scheme type '{}': expected int", type);
   if (bits < 1 || bits > 8) return fmt::format("bits {}: expected 1 to 8", bits);
   if (axis != 0 && axis != 1) return fmt::format("axis {}: expected 0 or 1", axis);

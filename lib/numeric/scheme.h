@@ -21,7 +21,8 @@ struct ScaleGrid {
 /// A grid of scales whose zero lies further out holds one value only: FP16 can't tell its codes apart there.
 inline constexpr double kLargestScaleZero = 2048;
 
-/// Uniform integer grid w ~ scale * (q - zero), q in [qmin, qmax] (signed, two's complement range).
+/// Uniform integer grid w ~ scale * (q - zero), q in [qmin, qmax] (signed, two's complement range). Or, of
+/// type "float", the weights as they are, for formats that round them by themselves (GGUF): floating().
 /// Memory convention of the whole project: W[out, in], X[tokens, in], H[in, in], row-major; groups run along
 /// `in`, unless `axis` is 0.
 struct Scheme {
@@ -62,6 +63,9 @@ struct Scheme {
   /// The same for a weight [out, in] along either axis.
   std::optional<std::string> problem(int64_t out, int64_t in) const;
   bool operator==(const Scheme&) const = default;
+
+  bool floating() const { return type == "float"; }
+  static Scheme as_they_are() { return {.type = "float", .bits = 16, .group_size = -1}; }
 };
 
 }  // namespace lathe

@@ -77,7 +77,8 @@ at::Tensor borrow(const TensorView& view) {
   const auto options = at::TensorOptions().dtype(to_scalar_type(view.info.dtype));
   void* data = const_cast<std::byte*>(view.bytes.data());
   if (reinterpret_cast<uintptr_t>(data) % traits(view.info.dtype).bytes == 0) {
-    return at::from_blob(data, view.info.shape, options);
+    return at::from_blob(
+        data, view.info.shape, [owner = view.owner](void*) {}, options);
   }
   at::Tensor copy = at::empty(view.info.shape, options);
   std::memcpy(copy.data_ptr(), data, view.bytes.size());

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -31,6 +32,7 @@ std::string describe_shape(const std::vector<int64_t>& shape);
 struct TensorView {
   TensorInfo info;
   std::span<const std::byte> bytes;
+  std::shared_ptr<const void> owner = nullptr;  // of bytes that were made for this view, to be kept with it
 };
 
 }  // namespace lathe

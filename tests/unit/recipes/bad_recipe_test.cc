@@ -245,7 +245,7 @@ std::vector<BadRecipe> value_errors() {
        {}},
       {"type_unknown",
        scheme("type: imt"),
-       "r.yaml:2:21: rules[0].scheme.type: expected a known number type (int), found 'imt'",
+       "r.yaml:2:21: rules[0].scheme.type: expected a known number type (int or float), found 'imt'",
        {"did you mean 'int'?"}},
       {"model_number",
        with_rule("model: 5\n"),

@@ -1,0 +1,233 @@
+#include "apps/quantize/gguf_artifact.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "formats/gguf/exact_blocks.h"
+#include "formats/gguf/gguf_file.h"
+#include "formats/gguf/tokenizer_keys.h"
+#include "lib/base/cancel.h"
+#include "lib/base/error.h"
+#include "lib/base/hash.h"
+#include "lib/kernels/ggml_quant.h"
+#include "lib/tensor/aten.h"
+
+namespace lathe {
+namespace {
+
+/// Values of a large matrix that stand in memory in FP32 at a time.
+constexpr int64_t kPieceValues = int64_t{1} << 24;
+
+/// The last part of the model's path; what a hub calls it.
+std::string model_name(const std::filesystem::path& model) {
+  std::filesystem::path path = model.lexically_normal();
+  if (path.filename().empty()) path = path.parent_path();
+  std::string name = path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
+  // "model-F16.gguf" is the model's F16 form.
+  if (const size_t dash = name.rfind('-'); path.extension() == ".gguf" && dash != std::string::npos) {
+    if (known_mix(name.substr(dash + 1))) name.resize(dash);
+  }
+  return name.empty() || name == "." || name == ".." ? "model" : name;
+}
+
+std::filesystem::path gguf_path(const OutputPlan& output, const ModelFolder& model,
+                                const std::filesystem::path& folder) {
+  return folder / fmt::format("{}-{}.gguf", model_name(model.checkpoint->folder()), output.gguf->mix->name);
+}
+
+/// A GGUF file's tokenizer goes from file to file as it is.
+GgufMetadata keys_of(const OutputPlan& output, const ModelFolder& model) {
+  GgufMetadata keys = gguf_model_keys(*output.gguf, model.graph, model_name(model.checkpoint->folder()));
+  GgufMetadata tokens;
+  if (model.gguf == nullptr) {
+    tokens = tokenizer_keys(model.checkpoint->folder(), model.graph.config.vocab_size).keys;
+  } else {
+    for (const auto& entry : model.gguf->metadata()) {
+      if (entry.first.starts_with("tokenizer.")) tokens.push_back(entry);
+    }
+  }
+  keys.insert(keys.end(), tokens.begin(), tokens.end());
+  return keys;
+}
+
+std::vector<GgufPlan> plans_of(const GgufOutput& output) {
+  std::vector<GgufPlan> plans;
+  for (const GgufOutputTensor& tensor : output.tensors)
+    plans.push_back({tensor.rule.gguf, tensor.type, tensor.rule.shape});
+  return plans;
+}
+
+}  // namespace
+
+void check_gguf_tokenizer(Plan& plan, const ModelFolder& model) {
+  if (!plan.rounds_weights() || model.gguf != nullptr) return;
+  const TokenizerKeys keys = tokenizer_keys(model.checkpoint->folder(), model.graph.config.vocab_size);
+  plan.warnings.insert(plan.warnings.end(), keys.warnings.begin(), keys.warnings.end());
+}
+
+GgufArtifact::GgufArtifact(const Plan& plan, const OutputPlan& output, const ModelFolder& model,
+                           std::filesystem::path folder, const Recipe& recipe)
+    : ArtifactWriter(plan, output, model, std::move(folder)),
+      writer_(gguf_path(output, model, folder_), keys_of(output, model), plans_of(*output.gguf)) {
+  for (const GgufOutputTensor& tensor : output.gguf->tensors) {
+    if (!tensor.rule.hf.empty()) planned_[tensor.rule.hf] = &tensor;
+  }
+  if (!recipe.output.imatrix.empty()) {
+    given_ = read_imatrix(recipe.output.imatrix);
+    check_imatrix(recipe.output.imatrix);
+  }
+  measured_.chunk_size = static_cast<uint32_t>(recipe.calibration.seq_len);
+  measured_.chunks = static_cast<uint32_t>(recipe.calibration.samples);
+  for (const DataSource& source : recipe.calibration.data)
+    measured_.datasets.push_back(source.path.filename().string());
+}
+
+std::filesystem::path GgufArtifact::file() const { return writer_.path(); }
+
+const GgufOutputTensor& GgufArtifact::planned(const std::string& hf) const {
+  const auto found = planned_.find(hf);
+  LATHE_ASSERT(found != planned_.end(), "GGUF: '{}' was not planned", hf);
+  return *found->second;
+}
+
+/// Every linear that is rounded needs its row; one row too wide is another model's.
+void GgufArtifact::check_imatrix(const std::filesystem::path& path) const {
+  for (const GgufOutputTensor& tensor : output_.gguf->tensors) {
+    if (tensor.rule.linear.empty() || tensor.exact || traits(tensor.type).length == 1) continue;
+    const auto found = given_.entries.find(tensor.rule.gguf);
+    if (found == given_.entries.end()) {
+      user_error("{}: has nothing on '{}': it is of another model, or too little text reached it",
+                 path.string(), tensor.rule.gguf);
+    }
+    const at::Tensor& values = found->second.mean_square;
+    if (values.size(0) != 1 || values.size(1) != tensor.rule.shape[1]) {
+      user_error("{}: '{}': expected {} channels, found {}: it is of another model", path.string(),
+                 tensor.rule.gguf, tensor.rule.shape[1], values.numel());
+    }
+  }
+}
+
+at::Tensor GgufArtifact::importance(const GgufOutputTensor& tensor, const LinearOutcome& linear) {
+  const bool measured = linear.given && linear.given->mean_square.defined();
+  if (measured) {
+    const auto tokens = static_cast<double>(linear.given->tokens);
+    measured_.entries[tensor.rule.gguf] = {
+        stored_mean_square(linear.given->mean_square.view({1, -1}), tokens), tokens};
+  }
+  const ImportanceMatrix& used = given_.entries.empty() ? measured_ : given_;
+  const auto found = used.entries.find(tensor.rule.gguf);
+  return found == used.entries.end() ? at::Tensor() : found->second.mean_square.view(-1);
+}
+
+void GgufArtifact::write_blocks(const GgufOutputTensor& tensor, at::Tensor blocks, uint64_t begin) {
+  blocks = blocks.contiguous();
+  const auto bytes = bytes_of(blocks);
+  pieces_[tensor.rule.gguf].push_back({begin, bytes.size(), content_hash(bytes)});
+  writer_.write(tensor.rule.gguf, bytes, begin);
+}
+
+void GgufArtifact::pack(const LinearOutcome& linear) {
+  const GgufOutputTensor& tensor = planned(linear.linear->name + ".weight");
+  const at::Tensor weights = importance(tensor, linear);
+  std::optional<at::Tensor> blocks;
+  if (tensor.exact) blocks = exact_blocks(tensor.type, linear.quantized);
+  if (!blocks) {
+    const at::Tensor& weight = linear.given ? linear.given->weight : linear.quantized.values;
+    if (!weight.defined()) {
+      user_error("{}: format {}: its codes or scales are not those of {} blocks, and nothing is rounded anew",
+                 linear.linear->name, output_.target->name, traits(tensor.type).name);
+    }
+    blocks = kernels::quantize_ggml(linear.linear->name, weight.contiguous(), tensor.type, weights);
+    const at::Tensor error =
+        kernels::dequantize_ggml(*blocks, tensor.type, tensor.rule.shape[1]).sub_(weight).square_();
+    const double reference = weight.square().sum(at::kDouble).item<double>();
+    roundings_[linear.linear->name] = {
+        std::string(traits(tensor.type).name), bits_per_weight(tensor.type),
+        reference == 0 ? 0.0 : error.sum(at::kDouble).item<double>() / reference};
+  }
+  // Rows are rounded one by one, so it doesn't matter when they change places.
+  if (tensor.rule.heads > 0)
+    blocks = blocks->index_select(0, interleaved_rows(tensor.rule.shape[0], tensor.rule.heads));
+  write_blocks(tensor, *blocks);
+}
+
+/// A matrix that no rule quantises: embeddings, the head, linears that were left out.
+void GgufArtifact::write_matrix(const GgufOutputTensor& tensor) {
+  const int64_t rows = tensor.rule.shape[0], columns = tensor.rule.shape[1];
+  const int64_t step = std::max<int64_t>(1, kPieceValues / columns);
+  const auto row_size = static_cast<uint64_t>(row_bytes(tensor.type, columns));
+  at::Tensor order = at::arange(rows);
+  if (tensor.rule.heads > 0) order = interleaved_rows(rows, tensor.rule.heads);
+  for (int64_t first = 0; first < rows; first += step) {
+    throw_if_cancelled();
+    const int64_t count = std::min(step, rows - first);
+    const at::Tensor part = model_.weights->load_rows(tensor.rule.hf, order.narrow(0, first, count));
+    write_blocks(tensor, kernels::quantize_ggml(tensor.rule.hf, part.contiguous(), tensor.type, {}),
+                 static_cast<uint64_t>(first) * row_size);
+  }
+}
+
+void GgufArtifact::write_vector(const GgufOutputTensor& tensor, at::Tensor values) {
+  if (tensor.rule.plus_one) values = values + 1;
+  if (tensor.rule.heads > 0)
+    values = values.index_select(0, interleaved_rows(values.size(0), tensor.rule.heads));
+  write_blocks(tensor, values);
+}
+
+void GgufArtifact::write_outside_blocks() {
+  for (const GgufOutputTensor& tensor : output_.gguf->tensors) {
+    if (tensor.rule.layer >= 0) continue;
+    if (tensor.rule.hf.empty()) {
+      write_vector(tensor, rope_divisors(model_.graph.config.rope));
+    } else if (tensor.rule.is_matrix()) {
+      write_matrix(tensor);
+    } else {
+      write_vector(tensor, model_.weights->load(tensor.rule.hf));
+    }
+  }
+}
+
+void GgufArtifact::write_rest(size_t block, const std::map<std::string, at::Tensor>& changed) {
+  std::map<std::string, bool> quantized;
+  for (const LinearPlan& plan : plan_.blocks[block]) quantized[plan.linear->name] = plan.quantized;
+  for (const GgufOutputTensor& tensor : output_.gguf->tensors) {
+    const GgufTensorRule& rule = tensor.rule;
+    if (rule.layer != model_.graph.blocks[block].index) continue;
+    if (!rule.linear.empty() && quantized.at(rule.linear)) continue;
+    const auto found = changed.find(rule.hf);
+    if (found == changed.end() && rule.is_matrix()) {
+      write_matrix(tensor);
+    } else if (!rule.is_matrix()) {
+      write_vector(tensor, found == changed.end() ? model_.weights->load(rule.hf) : found->second);
+    } else {
+      at::Tensor blocks = kernels::quantize_ggml(rule.hf, found->second.contiguous(), tensor.type, {});
+      if (rule.heads > 0) blocks = blocks.index_select(0, interleaved_rows(rule.shape[0], rule.heads));
+      write_blocks(tensor, blocks);
+    }
+  }
+}
+
+void GgufArtifact::finish_weights() {
+  writer_.finish();
+  if (!measured_.entries.empty()) write_imatrix(folder_ / "imatrix.gguf", measured_);
+}
+
+void GgufArtifact::verify_weights(const WrittenTensors&) const {
+  const GgufFile stored = GgufFile::open(file());
+  for (const auto& [name, pieces] : pieces_) {
+    throw_if_cancelled();
+    const GgufTensor* tensor = stored.tensor(name);
+    const bool same = tensor != nullptr && std::ranges::all_of(pieces, [&](const Piece& piece) {
+                        return content_hash(tensor->bytes.subspan(piece.begin, piece.bytes)) == piece.hash;
+                      });
+    if (!same) {
+      throw CheckFailed(
+          fmt::format("{}: tensor '{}' on disk differs from what was meant", file().string(), name));
+    }
+    stored.release(*tensor);
+  }
+}
+
+}  // namespace lathe

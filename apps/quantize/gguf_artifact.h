@@ -1,0 +1,57 @@
+// A folder with one GGUF file, `<model>-<TYPE>.gguf`, and the importance matrix that it was made with,
+// imatrix.gguf. Weights are rounded here, by kernels::quantize_ggml, one tensor (of embeddings, some rows) at
+// a time; a solver's codes go in as they are where the blocks' grid is theirs.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "apps/quantize/artifact.h"
+#include "formats/gguf/gguf_writer.h"
+#include "formats/gguf/imatrix.h"
+
+namespace lathe {
+
+/// What llama.cpp's tokenizer will do otherwise joins the plan's warnings. UserError as tokenizer_keys().
+/// Nothing for a plan without a GGUF file.
+void check_gguf_tokenizer(Plan& plan, const ModelFolder& model);
+
+class GgufArtifact final : public ArtifactWriter {
+ public:
+  /// Creates the file, its whole length reserved. UserError as read_imatrix(), gguf_keys(), or where the
+  /// recipe's importance matrix is another model's.
+  GgufArtifact(const Plan& plan, const OutputPlan& output, const ModelFolder& model,
+               std::filesystem::path folder, const Recipe& recipe);
+
+  void write_outside_blocks() override;
+  void write_rest(size_t block, const std::map<std::string, at::Tensor>& changed) override;
+  uint64_t bytes() const override { return output_.gguf->bytes(); }
+
+ private:
+  /// What was written from a byte of a tensor on.
+  struct Piece {
+    uint64_t begin = 0, bytes = 0;
+    std::string hash;
+  };
+
+  void pack(const LinearOutcome& linear) override;
+  void finish_weights() override;
+  void verify_weights(const WrittenTensors& written) const override;
+
+  std::filesystem::path file() const;
+  const GgufOutputTensor& planned(const std::string& hf) const;
+  void check_imatrix(const std::filesystem::path& file) const;
+  at::Tensor importance(const GgufOutputTensor& tensor, const LinearOutcome& linear);
+  void write_blocks(const GgufOutputTensor& tensor, at::Tensor blocks, uint64_t begin = 0);
+  void write_matrix(const GgufOutputTensor& tensor);
+  void write_vector(const GgufOutputTensor& tensor, at::Tensor values);
+
+  std::map<std::string, const GgufOutputTensor*> planned_;  // by the checkpoint's name
+  ImportanceMatrix given_;                                  // the recipe's; without entries: none
+  ImportanceMatrix measured_;
+  std::map<std::string, std::vector<Piece>> pieces_;
+  GgufWriter writer_;
+};
+
+}  // namespace lathe

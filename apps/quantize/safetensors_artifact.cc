@@ -1,0 +1,81 @@
+#include "apps/quantize/safetensors_artifact.h"
+
+#include <ATen/ATen.h>
+
+#include <set>
+
+#include "lib/base/file.h"
+#include "lib/tensor/aten.h"
+
+namespace lathe {
+namespace {
+
+void write_json(const std::filesystem::path& file, const nlohmann::json& content) {
+  write_file(file, content.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace
+
+SafetensorsArtifact::SafetensorsArtifact(const Plan& plan, const OutputPlan& output, const ModelFolder& model,
+                                         std::map<std::string, TensorInfo> tensors,
+                                         std::filesystem::path folder, uint64_t shard_size)
+    : ArtifactWriter(plan, output, model, std::move(folder)),
+      tensors_(std::move(tensors)),
+      shards_(plan_shards(output.tensors, shard_size), folder_) {}
+
+void SafetensorsArtifact::copy(const std::string& name) {
+  const Checkpoint& source = *model_.checkpoint;
+  shards_.write(name, source.view(name).bytes,
+                [&](std::span<const std::byte> piece) { source.release(name, piece); });
+}
+
+void SafetensorsArtifact::write_outside_blocks() {
+  for (const std::string& name : names_outside_blocks(model_.graph, tensors_)) copy(name);
+}
+
+void SafetensorsArtifact::pack(const LinearOutcome& linear) {
+  if (linear.quantized.outliers) outliers_[linear.linear->name] = linear.quantized.outliers->count();
+  for (const auto& [name, tensor] : output_.target->pack(linear.linear->name, linear.quantized)) {
+    shards_.write(name, bytes_of(tensor));
+  }
+}
+
+void SafetensorsArtifact::write_rest(size_t block, const std::map<std::string, at::Tensor>& changed) {
+  std::set<std::string> replaced;
+  for (const LinearPlan& plan : plan_.blocks[block]) {
+    if (plan.quantized) replaced.insert(plan.linear->name + ".weight");
+  }
+  const std::string prefix = model_.graph.blocks[block].prefix + ".";
+  for (auto it = tensors_.lower_bound(prefix); it != tensors_.end() && it->first.starts_with(prefix); ++it) {
+    const auto& [name, info] = *it;
+    if (replaced.contains(name)) continue;
+    const auto found = changed.find(name);
+    if (found == changed.end()) {
+      copy(name);
+    } else {
+      shards_.write(name, bytes_of(found->second.to(to_scalar_type(info.dtype)).contiguous()));
+    }
+  }
+}
+
+void SafetensorsArtifact::finish_weights() {
+  shards_.finish();
+  nlohmann::json config = model_.checkpoint->config();
+  std::vector<PlannedLinear> quantized = plan_.quantized();
+  for (PlannedLinear& linear : quantized) {
+    if (const auto kept = outliers_.find(linear.name); kept != outliers_.end())
+      linear.outliers = kept->second;
+  }
+  config["quantization_config"] =
+      output_.target->quantization_config(quantized, plan_.floating(model_.graph));
+  write_json(folder_ / "config.json", config);
+  if (output_.target->side_files == nullptr) return;
+  for (const auto& [name, content] : output_.target->side_files(config.at("quantization_config")))
+    write_json(folder_ / name, content);
+}
+
+void SafetensorsArtifact::verify_weights(const WrittenTensors& written) const {
+  written.compare(open_model_folder(folder_, model_.graph));
+}
+
+}  // namespace lathe

@@ -1,0 +1,34 @@
+// A Hugging Face folder: shards, config.json with its quantization_config, and the target's side files.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "apps/quantize/artifact.h"
+#include "formats/safetensors/shard_writer.h"
+
+namespace lathe {
+
+class SafetensorsArtifact final : public ArtifactWriter {
+ public:
+  /// Creates the shards. `tensors`: as for open_writer().
+  SafetensorsArtifact(const Plan& plan, const OutputPlan& output, const ModelFolder& model,
+                      std::map<std::string, TensorInfo> tensors, std::filesystem::path folder,
+                      uint64_t shard_size);
+
+  void write_outside_blocks() override;
+  void write_rest(size_t block, const std::map<std::string, at::Tensor>& changed) override;
+  uint64_t bytes() const override { return shards_.bytes_written(); }
+
+ private:
+  void pack(const LinearOutcome& linear) override;
+  void finish_weights() override;
+  void verify_weights(const WrittenTensors& written) const override;
+  void copy(const std::string& name);
+
+  std::map<std::string, TensorInfo> tensors_;
+  ShardWriter shards_;
+  std::map<std::string, int64_t> outliers_;  // that each linear keeps; none without
+};
+
+}  // namespace lathe

@@ -1,0 +1,128 @@
+#include "formats/gguf/gguf_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "formats/gguf/exact_blocks.h"
+#include "formats/gguf/model_keys.h"
+#include "lib/base/error.h"
+
+namespace lathe {
+namespace {
+
+GgmlType plain_type(DType dtype) {
+  if (dtype == DType::F32) return GgmlType::F32;
+  return dtype == DType::BF16 ? GgmlType::BF16 : GgmlType::F16;
+}
+
+/// One model, one mix.
+struct Chooser {
+  const GgufMix& mix;
+  const ModelGraph& graph;
+  const GgufWeights& weights;
+  MixModel model;
+  std::map<std::string, std::vector<std::string>> fallbacks;  // "Q4_K -> Q5_0": tensors
+  std::vector<std::string> rounded;                           // linears with codes that don't fit
+
+  Chooser(const GgufMix& mix, const ModelGraph& graph, const GgufWeights& weights)
+      : mix(mix), graph(graph), weights(weights) {
+    const ModelConfig& config = graph.config;
+    model = {.layers = config.num_layers,
+             .heads = config.num_heads,
+             .kv_heads = config.num_kv_heads,
+             .tied_output = config.tie_word_embeddings,
+             .importances = weights.importances};
+  }
+
+  GgmlType by_mix(const GgufTensorRule& rule) {
+    const MixTensor tensor{.name = rule.gguf,
+                           .layer = rule.layer,
+                           .rows = rule.is_matrix() ? rule.shape[0] : 0,
+                           .columns = rule.shape.back()};
+    const std::string name(mix.name);
+    const GgmlType wanted = wanted_type(name, model, tensor), type = fitting_type(wanted, tensor.columns);
+    if (wanted != type)
+      fallbacks[fmt::format("{} -> {}", traits(wanted).name, traits(type).name)].push_back(rule.gguf);
+    return type;
+  }
+
+  GgufOutputTensor choose(const GgufTensorRule& rule) {
+    if (!rule.is_matrix()) return {rule, GgmlType::F32};
+    const auto solved = weights.solved.find(rule.linear);
+    if (solved != weights.solved.end()) {
+      const Scheme& scheme = solved->second;
+      if (!scheme.floating() && exact_type(scheme, rule.shape[1]) == mix.base) return {rule, mix.base, true};
+      if (weights.codes_only) {
+        user_error(
+            "format gguf:{}: {}: its codes ({}) are not those of {} blocks, and nothing is rounded anew",
+            mix.name, rule.linear, scheme.describe(), traits(mix.base).name);
+      }
+      if (!scheme.floating()) rounded.push_back(rule.linear);
+      return {rule, by_mix(rule)};
+    }
+    const bool kept = weights.codes_only || !rule.linear.empty();
+    return {rule, kept ? plain_type(graph.config.dtype) : by_mix(rule)};
+  }
+};
+
+/// "a, b and 5 more".
+std::string some(const std::vector<std::string>& names) {
+  if (names.size() == 1) return names.front();
+  return fmt::format("{} and {} more", names.front(), names.size() - 1);
+}
+
+void warn_left_out(const ModelGraph& graph, const std::map<std::string, TensorInfo>& tensors,
+                   GgufOutput& output) {
+  std::set<std::string> known;
+  for (const GgufOutputTensor& tensor : output.tensors) known.insert(tensor.rule.hf);
+  std::vector<std::string> left;
+  for (const auto& [name, info] : tensors) {
+    const bool copy = name == graph.lm_head.name + ".weight" || name.ends_with(".rotary_emb.inv_freq");
+    if (!known.contains(name) && !copy) left.push_back(name);
+  }
+  if (!left.empty())
+    output.warnings.push_back(fmt::format("llama.cpp has no place for {}: left out", some(left)));
+}
+
+}  // namespace
+
+uint64_t GgufOutput::bytes() const {
+  uint64_t sum = 0;
+  for (const GgufOutputTensor& tensor : tensors)
+    sum += GgufPlan{tensor.rule.gguf, tensor.type, tensor.rule.shape}.bytes();
+  return sum;
+}
+
+GgufOutput plan_gguf(const GgufMix& mix, const ModelGraph& graph,
+                     const std::map<std::string, TensorInfo>& tensors, const GgufWeights& weights) {
+  if (const auto reason = gguf_refuses(graph)) user_error("format gguf:{}: {}", mix.name, *reason);
+  GgufOutput output;
+  output.mix = &mix;
+  Chooser chooser(mix, graph, weights);
+  for (const GgufTensorRule& rule : gguf_tensors(graph)) output.tensors.push_back(chooser.choose(rule));
+  output.warnings = gguf_warnings(graph);
+  for (const auto& [change, names] : chooser.fallbacks)
+    output.warnings.push_back(fmt::format("rows that can't be cut into blocks, {}: {}", change, some(names)));
+  if (!chooser.rounded.empty()) {
+    output.warnings.push_back(fmt::format(
+        "gguf:{} rounds {} from the weights that the solver was given: the solver's codes don't fit its "
+        "blocks; `scheme: {{type: float}}` saves the solver's work",
+        mix.name, some(chooser.rounded)));
+  }
+  warn_left_out(graph, tensors, output);
+  return output;
+}
+
+GgufMetadata gguf_model_keys(const GgufOutput& output, const ModelGraph& graph, const std::string& name) {
+  int64_t parameters = 0;
+  for (const GgufOutputTensor& tensor : output.tensors) {
+    int64_t count = 1;
+    for (const int64_t size : tensor.rule.shape) count *= size;
+    parameters += count;
+  }
+  return model_keys(graph, name, *output.mix, parameters);
+}
+
+}  // namespace lathe

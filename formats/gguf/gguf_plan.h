@@ -1,0 +1,49 @@
+// What a GGUF file of a model will hold: which tensors, in which block types, under which keys.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "formats/gguf/gguf_value.h"
+#include "formats/gguf/gguf_writer.h"
+#include "formats/gguf/mix.h"
+#include "formats/gguf/tensor_map.h"
+#include "lib/model/graph.h"
+#include "lib/numeric/scheme.h"
+#include "lib/tensor/tensor_view.h"
+
+namespace lathe {
+
+struct GgufOutputTensor {
+  GgufTensorRule rule;
+  GgmlType type = GgmlType::F32;
+  bool exact = false;  // a solver's codes are this type's
+};
+
+struct GgufOutput {
+  const GgufMix* mix = nullptr;
+  std::vector<GgufOutputTensor> tensors;  // in the order of the file
+  std::vector<std::string> warnings;
+
+  uint64_t bytes() const;  // of the tensors
+};
+
+/// What is known of the model's weights when the file is planned.
+struct GgufWeights {
+  std::map<std::string, Scheme> solved;  // by linear, of those that a rule quantises; of others none
+  bool importances = false;              // there will be some
+  bool codes_only = false;               // nothing may be rounded anew: other weights stay as they are
+};
+
+/// A rule's linears get the mix's types, but where the scheme's codes are those of the mix's base type: that
+/// type, and the codes. Other linears of blocks stay in floating point; embeddings and head are the mix's.
+/// UserError "format gguf:TYPE: ..." for a model that llama.cpp would compute otherwise, or, codes_only,
+/// codes that are not the type's.
+GgufOutput plan_gguf(const GgufMix& mix, const ModelGraph& graph,
+                     const std::map<std::string, TensorInfo>& tensors, const GgufWeights& weights);
+
+/// The file's keys but for those of its tokenizer.
+GgufMetadata gguf_model_keys(const GgufOutput& output, const ModelGraph& graph, const std::string& name);
+
+}  // namespace lathe

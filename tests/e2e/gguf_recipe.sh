@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# The shipped GGUF recipe on the embedded model: one file, its importance matrix beside, scored; several types in one run; an imatrix
+# read back; GPTQ's codes in Q4_0 blocks.
+. tests/e2e/lib.sh
+out=$scratch/out
+quick recipes/gguf.yaml "$out"
+[[ -f $out/lathe-tiny-Q4_K_M.gguf && -f $out/imatrix.gguf && -f $out/tokenizer.json && ! -e $out/config.json ]] || fail "files: $(ls "$out")"
+holds "$out/report.json" "0 < r['evaluation']['kl_mean'] < 0.05 and r['totals']['bytes_after'] < 0.4 * r['totals']['bytes_before']"
+
+# eval reads the folder and the file, as the run did.
+"$QUANTIZE" eval --model "$out" --reference "$MODEL" --text data/text/evaluation.txt --rows 4 --device cpu --json >"$scratch/folder.json"
+"$QUANTIZE" eval --model "$out/lathe-tiny-Q4_K_M.gguf" --text data/text/evaluation.txt --rows 4 --device cpu --json >"$scratch/file.json"
+[[ $(value "$scratch/folder.json" "r['perplexity']") == $(value "$scratch/file.json" "r['perplexity']") ]] || fail "folder and file differ"
+[[ $(value "$scratch/folder.json" "r['kl_mean']") == $(value "$out/report.json" "r['evaluation']['kl_mean']") ]] || fail "eval and report differ"
+
+# The same importances from the file that was written: the same bytes.
+quick recipes/gguf.yaml "$scratch/again" --set evaluate=null --set calibration=null --set "output.imatrix=$out/imatrix.gguf"
+cmp "$out/lathe-tiny-Q4_K_M.gguf" "$scratch/again/lathe-tiny-Q4_K_M.gguf" || fail "an imatrix that was read gives other blocks"
+quick recipes/gguf.yaml "$scratch/without" --set evaluate=null --set calibration=null
+! cmp -s "$out/lathe-tiny-Q4_K_M.gguf" "$scratch/without/lathe-tiny-Q4_K_M.gguf" || fail "importances change nothing"
+
+# F16 is the model itself; several types make a folder each.
+quick recipes/gguf.yaml "$scratch/two" --set 'output.formats=["gguf:F16","gguf:Q8_0"]' --set calibration=null
+holds "$scratch/two/gguf-F16/report.json" "r['evaluation']['kl_mean'] == 0"
+[[ -f $scratch/two/gguf-Q8_0/lathe-tiny-Q8_0.gguf ]] || fail "no Q8_0"
+# A GGUF file is a model to start from.
+quick recipes/gguf.yaml "$scratch/again8" --model "$scratch/two/gguf-F16/lathe-tiny-F16.gguf" --set calibration=null --set evaluate=null --set 'output.formats=["gguf:Q8_0"]'
+cmp "$scratch/two/gguf-Q8_0/lathe-tiny-Q8_0.gguf" "$scratch/again8/lathe-tiny-Q8_0.gguf" || fail "F16 in a GGUF file is another model than the checkpoint"
+
+# GPTQ's codes go in as they are: what is converted back from the GGUF file is the checkpoint beside it.
+quick recipes/gptq.yaml "$scratch/gptq" --set 'output.formats=[gptq-v2, "gguf:Q4_0"]' --set evaluate=null \
+  --set 'rules=[{targets: [linear], scheme: {bits: 4, group_size: 32}, solver: {gptq: {}}}]'
+"$QUANTIZE" convert --model "$scratch/gptq/gguf-Q4_0/lathe-tiny-Q4_0.gguf" --to gptq-v2 --output "$scratch/back" --quiet
+"$PYTHON" - "$scratch/gptq/gptq-v2/model.safetensors" "$scratch/back/model.safetensors" <<'END' || fail "codes differ"
+import sys
+from safetensors import safe_open
+ours, back = (safe_open(path, "pt") for path in sys.argv[1:])
+names = [name for name in ours.keys() if name.endswith((".qweight", ".scales", ".qzeros"))]
+sys.exit(not names or any(not ours.get_tensor(name).equal(back.get_tensor(name)) for name in names))
+END
+holds "$scratch/back/manifest.json" "r['converted']['from'] == 'gguf'"
+
+# What can't be is refused in one line.
+refuses 2 "none of the formats is a gguf" "$QUANTIZE" --recipe recipes/awq.yaml --output "$scratch/x" --set "output.imatrix=$out/imatrix.gguf"
+refuses 2 "scheme type 'float' leaves weights" "$QUANTIZE" --recipe recipes/gguf.yaml --output "$scratch/x" --set 'output.formats=[awq]'
+refuses 2 "solver gptq: scheme type 'float' has no grid" "$QUANTIZE" --recipe recipes/gguf.yaml --output "$scratch/x" --set 'rules=[{scheme: {type: float}, solver: {gptq: {}}}]'
+refuses 2 "solver float: it rounds nothing" "$QUANTIZE" --recipe recipes/gguf.yaml --output "$scratch/x" --set 'rules=[{solver: {float: {}}}]'
+refuses 2 "expected imatrix, found 'model'" "$QUANTIZE" --recipe recipes/gguf.yaml --output "$scratch/x" --device cpu --quiet --set calibration=null --set evaluate=null --set "output.imatrix=$out/lathe-tiny-Q4_K_M.gguf"

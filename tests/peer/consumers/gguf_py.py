@@ -1,0 +1,89 @@
+"""A GGUF file in gguf-py, and its weights in transformers, on the CPU, in FP32.
+
+    gguf_py.py REFERENCE_FOLDER GGUF_FILE LOGITS_PROGRAM
+
+gguf-py reads every key and dequantises every tensor; its own map of names says which parameter of the reference's architecture each
+is. With the rows of q and k of llama and mistral put back and 1 taken from Gemma's norms, transformers' model computes the logits of
+Lathe's forward pass on the file (max |difference| / max |logit| <= 1e-4). Prints one JSON line.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+# compressed_tensors.py beside this file has the name of the library: its folder must not be searched first.
+sys.path[:] = [path for path in sys.path if pathlib.Path(path or ".").resolve() != pathlib.Path(__file__).resolve().parent]
+
+import gguf  # noqa: E402
+import numpy  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+
+TOLERANCE = 1e-4
+
+
+def read_all(file):
+    """The file's architecture, and its tensors as FP32 by name; how many of each type."""
+    reader = gguf.GGUFReader(file)
+    for field in reader.fields.values():
+        field.contents()
+    types, tensors = {}, {}
+    for tensor in reader.tensors:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        assert numpy.isfinite(values).all(), tensor.name
+        tensors[tensor.name] = torch.from_numpy(numpy.array(values, dtype=numpy.float32))
+        types[tensor.tensor_type.name] = types.get(tensor.tensor_type.name, 0) + 1
+    return reader.fields["general.architecture"].contents(), tensors, types
+
+
+def fill(model, architecture, tensors):
+    """Gives every parameter its tensor."""
+    arch = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[architecture]
+    config = model.config
+    names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
+    used = {"rope_freqs.weight"}
+    for name, parameter in model.named_parameters():
+        stored = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        value = tensors[stored]
+        used.add(stored)
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2])
+        if architecture == "llama" and heads:
+            value = value.reshape(heads, value.shape[0] // heads // 2, 2, *value.shape[1:]).swapaxes(1, 2).reshape(value.shape)
+        if architecture.startswith("gemma") and name.endswith("norm.weight"):
+            value = value - 1
+        parameter.data.copy_(value)
+    assert not tensors.keys() - used, f"tensors that nothing reads: {tensors.keys() - used}"
+
+
+def our_logits(program, model, ids):
+    with tempfile.TemporaryDirectory() as scratch:
+        rows, out = pathlib.Path(scratch) / "ids.json", pathlib.Path(scratch) / "logits.f32"
+        rows.write_text(json.dumps(ids.tolist()))
+        subprocess.run([program, str(model), str(rows), str(out)], check=True)
+        return torch.frombuffer(bytearray(out.read_bytes()), dtype=torch.float32).view(*ids.shape, -1)
+
+
+def main(reference, file, program):
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    architecture, tensors, types = read_all(file)
+    path = pathlib.Path(file)
+    model = transformers.AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32, attn_implementation="eager")
+    with torch.no_grad():
+        fill(model, architecture, tensors)
+    vocabulary = json.loads((pathlib.Path(reference) / "config.json").read_text())["vocab_size"]
+    ids = torch.randint(vocabulary, (3, 48), generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        theirs = model.eval()(input_ids=ids).logits
+    difference = float((our_logits(program, file, ids) - theirs).abs().max() / theirs.abs().max())
+    moved = float((our_logits(program, reference, ids) - theirs).abs().max() / theirs.abs().max())
+    print(json.dumps({"file": path.name, "types": types, "relative_difference": difference, "distance_to_reference": moved}))
+    assert torch.isfinite(theirs).all() and difference <= TOLERANCE, f"logits differ by {difference}"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

@@ -1,0 +1,148 @@
+// Names, rows and keys of the families; what llama.cpp can't compute is refused.
+#include "formats/gguf/tensor_map.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "formats/gguf/model_keys.h"
+
+namespace lathe {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+json config_of(const std::string& family) {
+  json config = {{"model_type", family},
+                 {"architectures", {"XForCausalLM"}},
+                 {"vocab_size", 64},
+                 {"hidden_size", 32},
+                 {"intermediate_size", 96},
+                 {"num_hidden_layers", 4},
+                 {"num_attention_heads", 4},
+                 {"num_key_value_heads", 2},
+                 {"head_dim", 8},
+                 {"max_position_embeddings", 128},
+                 {"rms_norm_eps", 1e-5},
+                 {"tie_word_embeddings", family.starts_with("gemma")},
+                 {"dtype", "float16"}};
+  if (family.starts_with("gemma")) config["query_pre_attn_scalar"] = 8;
+  return config;
+}
+
+ModelGraph graph_of(const json& config) { return build_graph(parse_model_config(config, "config.json")); }
+
+std::map<std::string, GgufTensorRule> by_name(const ModelGraph& graph) {
+  std::map<std::string, GgufTensorRule> rules;
+  for (const GgufTensorRule& rule : gguf_tensors(graph)) {
+    EXPECT_FALSE(rules.contains(rule.gguf)) << rule.gguf << " stands twice";
+    rules[rule.gguf] = rule;
+  }
+  return rules;
+}
+
+class GgufFamily : public testing::TestWithParam<std::string> {};
+
+TEST_P(GgufFamily, EveryTensorOfTheGraphHasAPlaceOfItsShape) {
+  const ModelGraph graph = graph_of(config_of(GetParam()));
+  EXPECT_EQ(gguf_refuses(graph), std::nullopt);
+  auto expected = graph.expected_tensors();
+  for (const auto& [name, rule] : by_name(graph)) {
+    ASSERT_TRUE(expected.contains(rule.hf)) << rule.hf;
+    EXPECT_EQ(expected.at(rule.hf), rule.shape) << name;
+    EXPECT_EQ(rule.heads > 0, (GetParam() == "llama" || GetParam() == "mistral") &&
+                                  (name.find("attn_q.") != name.npos || name.find("attn_k.") != name.npos))
+        << name;
+    EXPECT_EQ(rule.plus_one, GetParam().starts_with("gemma") && name.ends_with("norm.weight")) << name;
+    expected.erase(rule.hf);
+  }
+  for (const auto& [name, shape] : expected) ADD_FAILURE() << name << " has no place";
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GgufFamily,
+                         testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"));
+
+TEST(GgufTensorMap, Names) {
+  const auto llama = by_name(graph_of(config_of("llama")));
+  EXPECT_EQ(llama.at("output.weight").hf, "lm_head.weight");
+  EXPECT_EQ(llama.at("token_embd.weight").hf, "model.embed_tokens.weight");
+  EXPECT_EQ(llama.at("blk.3.ffn_norm.weight").hf, "model.layers.3.post_attention_layernorm.weight");
+  EXPECT_EQ(llama.at("blk.2.attn_output.weight").hf, "model.layers.2.self_attn.o_proj.weight");
+  EXPECT_EQ(llama.at("blk.2.attn_k.weight").heads, 2);
+  const auto gemma = by_name(graph_of(config_of("gemma3_text")));
+  EXPECT_FALSE(gemma.contains("output.weight")) << "tied";
+  EXPECT_EQ(gemma.at("blk.0.post_attention_norm.weight").hf,
+            "model.layers.0.post_attention_layernorm.weight");
+  EXPECT_EQ(gemma.at("blk.0.ffn_norm.weight").hf, "model.layers.0.pre_feedforward_layernorm.weight");
+  EXPECT_EQ(gemma.at("blk.0.post_ffw_norm.weight").hf, "model.layers.0.post_feedforward_layernorm.weight");
+  EXPECT_EQ(gemma.at("blk.1.attn_q_norm.weight").hf, "model.layers.1.self_attn.q_norm.weight");
+  EXPECT_TRUE(by_name(graph_of(config_of("qwen2"))).contains("blk.0.attn_q.bias"));
+}
+
+TEST(GgufTensorMap, RowsOfAHeadAreInterleaved) {
+  // Two heads of six rows: the halves' k-th rows become neighbours.
+  const at::Tensor rows = interleaved_rows(12, 2);
+  EXPECT_TRUE(rows.equal(at::tensor({0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11}, at::kLong))) << rows;
+  for (const auto& [count, heads] : {std::pair<int64_t, int64_t>{12, 2}, {64, 4}, {6, 3}, {256, 1}}) {
+    const at::Tensor there = interleaved_rows(count, heads), back = halved_rows(count, heads);
+    EXPECT_TRUE(there.index_select(0, back).equal(at::arange(count))) << count;
+  }
+}
+
+TEST(GgufTensorMap, RopeDivisorsOfLlama3) {
+  RopeConfig rope;
+  EXPECT_FALSE(rope_divisors(rope).defined());
+  rope = {.type = RopeConfig::Type::llama3,
+          .theta = 500000,
+          .factor = 8,
+          .rotary_dim = 128,
+          .original_max_position = 8192};
+  const at::Tensor divisors = rope_divisors(rope);
+  ASSERT_EQ(divisors.numel(), 64);
+  // Values of llama.cpp's converter for Llama 3.1 8B.
+  const std::vector<std::pair<int64_t, float>> known = {{0, 1.0f},
+                                                        {28, 1.0f},
+                                                        {29, 1.2074838876724243f},
+                                                        {30, 1.5534145832061768f},
+                                                        {31, 2.026313066482544f},
+                                                        {34, 5.257327079772949f},
+                                                        {35, 8.0f},
+                                                        {63, 8.0f}};
+  for (const auto& [i, value] : known) EXPECT_NEAR(divisors[i].item<float>(), value, 2e-6f * value) << i;
+}
+
+TEST(GgufTensorMap, RefusesWhatLlamaCppHasNoKeyFor) {
+  const auto problem = [](const std::string& family, const json& changes) {
+    json config = config_of(family);
+    config.update(changes);
+    return gguf_refuses(graph_of(config)).value_or("");
+  };
+  EXPECT_THAT(problem("mixtral", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}}),
+              HasSubstr("no GGUF map"));
+  EXPECT_THAT(problem("llama", {{"hidden_act", "gelu"}}), HasSubstr("activation gelu"));
+  EXPECT_THAT(problem("qwen3", {{"attention_bias", true}}), HasSubstr("has a bias"));
+  EXPECT_EQ(problem("llama", {{"attention_bias", true}, {"mlp_bias", true}}), "");
+  EXPECT_THAT(problem("gemma2", {{"query_pre_attn_scalar", 24}}), HasSubstr("query_pre_attn_scalar"));
+  EXPECT_THAT(problem("gemma3_text", {{"sliding_window_pattern", 3}}), HasSubstr("sliding window"));
+  EXPECT_THAT(problem("llama", {{"rope_scaling", {{"rope_type", "dynamic"}, {"factor", 2.0}}}}),
+              HasSubstr("dynamic rope scaling"));
+  EXPECT_THAT(problem("gemma2", {{"tie_word_embeddings", false}}), HasSubstr("a head of its own"));
+  json window = config_of("mistral");
+  window["sliding_window"] = 64;
+  EXPECT_THAT(gguf_warnings(graph_of(window)), testing::ElementsAre(HasSubstr("beyond 64 tokens")));
+}
+
+TEST(GgufModelKeys, SizeLabels) {
+  // gguf-py 0.19: size_label().
+  EXPECT_EQ(size_label(5'770'000), "5.8M");
+  EXPECT_EQ(size_label(134'515'008), "135M");
+  EXPECT_EQ(size_label(8'030'261'248), "8.0B");
+  EXPECT_EQ(size_label(70'553'706'496), "71B");
+  EXPECT_EQ(size_label(900), "0.9K");
+}
+
+}  // namespace
+}  // namespace lathe

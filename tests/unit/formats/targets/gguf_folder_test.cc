@@ -1,0 +1,360 @@
+// A GGUF file as a model: what was written comes back, and every field of the header broken in turn.
+#include "formats/targets/gguf_folder.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "formats/gguf/gguf_file.h"
+#include "formats/gguf/gguf_writer.h"
+#include "formats/gguf/model_keys.h"
+#include "formats/gguf/tensor_map.h"
+#include "lib/base/error.h"
+#include "lib/kernels/ggml_quant.h"
+#include "lib/tensor/aten.h"
+#include "tests/unit/formats/targets/artefact_fixture.h"
+
+namespace lathe {
+namespace {
+
+using nlohmann::json;
+using test::TemporaryFolder;
+using testing::HasSubstr;
+
+json config_of(const std::string& family) {
+  json config = {{"model_type", family},
+                 {"architectures", {"XForCausalLM"}},
+                 {"vocab_size", 40},
+                 {"hidden_size", 32},
+                 {"intermediate_size", 64},
+                 {"num_hidden_layers", 2},
+                 {"num_attention_heads", 4},
+                 {"num_key_value_heads", 2},
+                 {"head_dim", 8},
+                 {"max_position_embeddings", 128},
+                 {"rms_norm_eps", 1e-5},
+                 {"tie_word_embeddings", family.starts_with("gemma")},
+                 {"dtype", "float16"}};
+  if (family.starts_with("gemma")) config["query_pre_attn_scalar"] = 8;
+  return config;
+}
+
+/// A model file before it is written: tests break it.
+struct ModelFile {
+  ModelGraph graph;
+  GgufMetadata keys;
+  std::vector<GgufPlan> plans;
+  std::map<std::string, at::Tensor> contents;  // FP32, as in the file
+  std::map<std::string, at::Tensor> weights;   // by Hugging Face's name, as they were
+
+  explicit ModelFile(const std::string& family, GgmlType type = GgmlType::F32)
+      : graph(build_graph(parse_model_config(config_of(family), "config.json"))) {
+    at::manual_seed(11);
+    keys = model_keys(graph, "tiny", *find_mix("F16"), 1000);
+    for (const GgufTensorRule& rule : gguf_tensors(graph)) {
+      at::Tensor values = at::randn(rule.shape);
+      weights[rule.hf] = values;
+      if (rule.heads > 0) values = values.index_select(0, interleaved_rows(values.size(0), rule.heads));
+      if (rule.plus_one) values = values + 1;
+      contents[rule.gguf] = values;
+      plans.push_back({rule.gguf, rule.is_matrix() ? type : GgmlType::F32, rule.shape});
+    }
+  }
+
+  GgufValue& key(const std::string& name) {
+    for (auto& [key, value] : keys) {
+      if (key == name) return value;
+    }
+    ADD_FAILURE() << name;
+    return keys.front().second;
+  }
+  void drop(const std::string& name) {
+    std::erase_if(keys, [&](const auto& entry) { return entry.first == name; });
+  }
+  GgufPlan& plan(const std::string& name) { return *std::ranges::find(plans, name, &GgufPlan::name); }
+
+  void write(const std::filesystem::path& path) const {
+    GgufWriter writer(path, keys, plans);
+    for (const GgufPlan& plan : plans) {
+      const auto found = contents.find(plan.name);
+      at::Tensor values = found != contents.end() ? found->second : at::zeros(plan.shape);
+      if (values.sizes() != plan.shape) values = at::zeros(plan.shape);
+      const at::Tensor blocks = kernels::quantize_ggml(
+          plan.name, values.reshape({-1, plan.shape.back()}).contiguous(), plan.type, {});
+      writer.write(plan.name, bytes_of(blocks));
+    }
+    writer.finish();
+  }
+};
+
+class GgufFolderFamily : public testing::TestWithParam<std::string> {};
+
+TEST_P(GgufFolderFamily, WhatWasWrittenComesBack) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "m.gguf";
+  const ModelFile file(GetParam());
+  file.write(path);
+  const ModelFolder model = open_model_folder(path);
+  const std::string expected = GetParam() == "mistral" ? "llama" : GetParam();
+  EXPECT_EQ(model.graph.config.model_type, expected);
+  EXPECT_EQ(model.graph.config.rms_norm_eps, 1e-5);
+  EXPECT_EQ(model.graph.config.attention_scale, file.graph.config.attention_scale);
+  EXPECT_EQ(model.graph.config.tie_word_embeddings, file.graph.config.tie_word_embeddings);
+  EXPECT_FALSE(model.quantized);
+  for (const auto& [name, weight] : file.weights) {
+    EXPECT_TRUE(model.weights->load(name).allclose(weight, 0, 1e-6)) << name;
+    if (weight.dim() != 2) continue;
+    const at::Tensor rows = at::tensor({3, 0, 17}, at::kLong);
+    EXPECT_TRUE(model.weights->load_rows(name, rows).equal(weight.index_select(0, rows))) << name;
+    const TensorView view = model.checkpoint->view(name);
+    EXPECT_TRUE(borrow(view).to(at::kFloat).allclose(weight, 1e-3, 1e-3)) << name;
+  }
+  // The same file is what its folder means.
+  EXPECT_EQ(open_model_folder(folder.path()).graph.config.hidden_size, 32);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GgufFolderFamily,
+                         testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"));
+
+TEST(GgufFolder, BlocksAreDequantised) {
+  const TemporaryFolder folder;
+  const ModelFile file("llama", GgmlType::Q8_0);
+  file.write(folder.path() / "m.gguf");
+  const ModelFolder model = open_model_folder(folder.path() / "m.gguf");
+  EXPECT_EQ(model.graph.config.dtype, DType::F16);
+  for (const auto& [name, weight] : file.weights)
+    EXPECT_TRUE(model.weights->load(name).allclose(weight, 0, 0.02)) << name;
+}
+
+TEST(GgufFolder, RopeScalingComesBack) {
+  const TemporaryFolder folder;
+  ModelFile file("llama");
+  file.keys.emplace_back("llama.rope.scaling.type", std::string("linear"));
+  file.keys.emplace_back("llama.rope.scaling.factor", 4.0f);
+  file.write(folder.path() / "linear.gguf");
+  const RopeConfig linear = open_model_folder(folder.path() / "linear.gguf").graph.config.rope;
+  EXPECT_EQ(linear.type, RopeConfig::Type::linear);
+  EXPECT_EQ(linear.factor, 4);
+
+  ModelFile stretched("llama");
+  const RopeConfig rope{.type = RopeConfig::Type::llama3,
+                        .theta = 500000,
+                        .factor = 32,
+                        .rotary_dim = 8,
+                        .original_max_position = 8192};
+  stretched.key("llama.rope.freq_base") = 500000.0f;
+  stretched.plans.push_back({"rope_freqs.weight", GgmlType::F32, {4}});
+  stretched.contents["rope_freqs.weight"] = rope_divisors(rope);
+  stretched.write(folder.path() / "llama3.gguf");
+  const RopeConfig llama3 = open_model_folder(folder.path() / "llama3.gguf").graph.config.rope;
+  EXPECT_EQ(llama3.type, RopeConfig::Type::llama3);
+  EXPECT_EQ(llama3.factor, 32);
+  EXPECT_EQ(llama3.original_max_position, 8192);
+  stretched.contents["rope_freqs.weight"] = at::tensor({1.0f, 1.5f, 2.0f, 7.0f});
+  stretched.write(folder.path() / "other.gguf");
+  const RopeConfig other = open_model_folder(folder.path() / "other.gguf").graph.config.rope;
+  EXPECT_EQ(other.type, RopeConfig::Type::longrope);
+  EXPECT_EQ(other.long_factor, (std::vector<double>{1, 1.5, 2, 7}));
+}
+
+/// What opening the file, and reading every weight after it, has to say; "" for nothing.
+std::string error_of(const std::filesystem::path& path) {
+  try {
+    const ModelFolder model = open_model_folder(path);
+    for (const auto& [name, info] : model.checkpoint->tensors()) model.weights->load(name);
+  } catch (const UserError& error) {
+    const std::string message = error.what();
+    EXPECT_THAT(message, HasSubstr(path.filename().string())) << "the message names no file";
+    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+    return message;
+  }
+  return "";
+}
+
+struct Broken {
+  std::string what;
+  std::function<void(ModelFile&)> change;
+  std::string message;
+};
+
+std::vector<Broken> broken_models() {
+  const auto set = [](const std::string& key, GgufValue value) {
+    return [=](ModelFile& file) { file.key(key) = value; };
+  };
+  const auto drop = [](const std::string& key) { return [=](ModelFile& file) { file.drop(key); }; };
+  const auto add = [](const std::string& key, GgufValue value) {
+    return [=](ModelFile& file) { file.keys.emplace_back(key, value); };
+  };
+  const auto remove = [](const std::string& tensor) {
+    return [=](ModelFile& file) {
+      std::erase_if(file.plans, [&](const GgufPlan& plan) { return plan.name == tensor; });
+    };
+  };
+  const auto shape = [](const std::string& tensor, std::vector<int64_t> sizes) {
+    return [=](ModelFile& file) { file.plan(tensor).shape = sizes; };
+  };
+  std::vector<Broken> rows = {
+      {"no architecture", drop("general.architecture"), "general.architecture': expected a name"},
+      {"architecture of another type", set("general.architecture", uint32_t{3}),
+       "expected a string, found u32"},
+      {"unknown architecture", set("general.architecture", std::string("rwkv7")),
+       "expected llama, qwen2, qwen3"},
+      {"empty architecture", set("general.architecture", std::string()), "expected a name"},
+      {"experts", add("llama.expert_count", uint32_t{8}), "mixtures of experts"},
+      {"no embedding", remove("token_embd.weight"), "'token_embd.weight': expected a matrix, found none"},
+      {"embedding a vector", shape("token_embd.weight", {40}), "expected a matrix"},
+      {"no norm", remove("blk.1.ffn_norm.weight"), "'blk.1.ffn_norm.weight' is missing: expected [32]"},
+      {"no q", remove("blk.0.attn_q.weight"), "'blk.0.attn_q.weight' is missing"},
+      {"no output norm", remove("output_norm.weight"), "'output_norm.weight' is missing"},
+      {"q of other rows", shape("blk.0.attn_q.weight", {64, 32}), "keys imply [32, 32], found [64, 32]"},
+      {"k of other columns", shape("blk.0.attn_k.weight", {16, 64}), "keys imply [16, 32], found [16, 64]"},
+      {"down a cube", shape("blk.1.ffn_down.weight", {2, 16, 64}), "keys imply [32, 64], found [2, 16, 64]"},
+      {"norm too short", shape("blk.0.attn_norm.weight", {31}), "keys imply [32], found [31]"},
+      {"embedding of other width", shape("token_embd.weight", {40, 64}),
+       "keys imply [40, 32], found [40, 64]"},
+      {"output of other rows", shape("output.weight", {39, 32}), "keys imply [40, 32], found [39, 32]"},
+      {"rope scaling of a new kind", add("llama.rope.scaling.type", std::string("magic")),
+       "expected none, linear or yarn"},
+      {"rope scaling without factor", add("llama.rope.scaling.type", std::string("linear")),
+       "rope.scaling.factor': expected a finite f32, found none"},
+      {"yarn without length",
+       [](ModelFile& file) {
+         file.keys.emplace_back("llama.rope.scaling.type", std::string("yarn"));
+         file.keys.emplace_back("llama.rope.scaling.factor", 2.0f);
+       },
+       "original_context_length': expected a whole number above 0, found none"},
+      {"rope divisors of another type",
+       [](ModelFile& file) {
+         file.plans.push_back({"rope_freqs.weight", GgmlType::F16, {4}});
+       },
+       "'rope_freqs.weight': expected F32, found F16"},
+      {"rope divisor 0",
+       [](ModelFile& file) {
+         file.plans.push_back({"rope_freqs.weight", GgmlType::F32, {4}});
+       },
+       "'rope_freqs.weight': expected numbers above 0"},
+      {"too few rope divisors",
+       [](ModelFile& file) {
+         file.plans.push_back({"rope_freqs.weight", GgmlType::F32, {3}});
+         file.contents["rope_freqs.weight"] = at::tensor({1.0f, 2.0f, 5.0f});
+       },
+       "short_factor"},
+      {"heads that don't divide", set("llama.attention.head_count", uint32_t{5}), "num_key_value_heads"},
+      {"more kv heads than heads", set("llama.attention.head_count_kv", uint32_t{8}), "num_key_value_heads"},
+      {"kv heads by layer", set("llama.attention.head_count_kv", GgufArray(std::vector<int32_t>{2, 2})),
+       "expected a whole number above 0, found array"},
+      {"odd head", set("llama.attention.key_length", uint32_t{7}), "head_dim"},
+      {"too many layers", set("llama.block_count", uint32_t{1u << 17}), "block_count: expected at most"},
+      {"one layer more", set("llama.block_count", uint32_t{3}), "'blk.2.attn_norm.weight' is missing"},
+      {"hidden of no whole heads",
+       [](ModelFile& file) {
+         file.drop("llama.attention.key_length");
+         file.key("llama.embedding_length") = uint32_t{33};
+       },
+       "embedding_length: expected a multiple of 4 heads"},
+      {"eps above 1", set("llama.attention.layer_norm_rms_epsilon", 2.0f), "rms_norm_eps"},
+      {"eps infinite", set("llama.attention.layer_norm_rms_epsilon", std::numeric_limits<float>::infinity()),
+       "expected a finite f32"},
+      {"theta not a number", set("llama.rope.freq_base", std::nanf("")), "expected a finite f32"},
+      {"theta below 1", set("llama.rope.freq_base", 0.5f), "rope_theta"},
+      {"hidden larger than any", set("llama.embedding_length", uint32_t{1u << 31}), "hidden_size"},
+  };
+  for (const char* key :
+       {"block_count", "embedding_length", "feed_forward_length", "attention.head_count", "context_length"}) {
+    const std::string name = std::string("llama.") + key;
+    rows.push_back({name + " missing", drop(name), key});
+    rows.push_back({name + " 0", set(name, uint32_t{0}), "expected a whole number above 0, found u32 '0'"});
+    rows.push_back(
+        {name + " negative", set(name, int32_t{-4}), "expected a whole number above 0, found i32 '-4'"});
+    rows.push_back(
+        {name + " a text", set(name, std::string("4")), "expected a whole number above 0, found string"});
+    rows.push_back({name + " a fraction", set(name, 4.5f), "expected a whole number above 0, found f32"});
+    rows.push_back(
+        {name + " endless", set(name, uint64_t{1} << 62), "expected a whole number above 0, found u64"});
+  }
+  for (const char* key : {"attention.layer_norm_rms_epsilon", "rope.freq_base"}) {
+    const std::string name = std::string("llama.") + key;
+    rows.push_back({name + " a whole number", set(name, uint32_t{1}), "expected a finite f32, found u32"});
+    rows.push_back({name + " a text", set(name, std::string("x")), "expected a finite f32, found string"});
+    rows.push_back({name + " double", set(name, 1e-5), "expected a finite f32, found f64"});
+  }
+  rows.push_back({"eps missing", drop("llama.attention.layer_norm_rms_epsilon"),
+                  "layer_norm_rms_epsilon': expected a finite f32, found none"});
+  return rows;
+}
+
+TEST(GgufFolder, BrokenModels) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "broken.gguf";
+  const std::vector<Broken> rows = broken_models();
+  for (const Broken& row : rows) {
+    ModelFile file("llama");
+    row.change(file);
+    file.write(path);
+    EXPECT_THAT(error_of(path), HasSubstr(row.message)) << row.what;
+  }
+  EXPECT_GE(rows.size(), 60u);
+}
+
+std::string bytes_in(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void put(const std::filesystem::path& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+}
+
+/// Every byte of the header in turn: a file that still means something, or one line; never anything else.
+TEST(GgufFolder, EveryByteOfTheHeaderBroken) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "m.gguf", broken = folder.path() / "broken.gguf";
+  const ModelFile file("llama");
+  file.write(path);
+  const std::string whole = bytes_in(path);
+  const size_t header = format_gguf_header(file.keys, file.plans).size();
+  int refused = 0;
+  for (size_t i = 0; i < header; ++i) {
+    std::string bytes = whole;
+    for (const unsigned char other : {0xFFu, 0x01u, 0x80u}) {
+      bytes[i] = static_cast<char>(static_cast<unsigned char>(whole[i]) ^ other);
+      if (other == 0x01u || i % 3 == 0) {
+        put(broken, bytes);
+        refused += error_of(broken).empty() ? 0 : 1;
+      }
+    }
+  }
+  EXPECT_GT(refused, 1000) << "of " << header << " bytes";
+}
+
+TEST(GgufFolder, CutShort) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "m.gguf", broken = folder.path() / "broken.gguf";
+  ModelFile("llama").write(path);
+  const std::string whole = bytes_in(path);
+  for (size_t length = 0; length < whole.size() - 32; length += length < 3000 ? 13 : 4001) {
+    put(broken, whole.substr(0, length));
+    EXPECT_NE(error_of(broken), "") << length;
+  }
+}
+
+TEST(GgufFolder, SeveralFilesInAFolder) {
+  const TemporaryFolder folder;
+  ModelFile("llama").write(folder.path() / "m-00001-of-00002.gguf");
+  ModelFile("llama").write(folder.path() / "m-00002-of-00002.gguf");
+  try {
+    open_model_folder(folder.path());
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("holds several GGUF files"));
+  }
+}
+
+}  // namespace
+}  // namespace lathe

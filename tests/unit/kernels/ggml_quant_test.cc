@@ -1,0 +1,135 @@
+// Rounding to ggml's blocks: the weighted error beside that of ggml's own quantisers on the same matrix, and
+// the promises of the search.
+#include "lib/kernels/ggml_quant.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "lib/base/error.h"
+#include "lib/base/file.h"
+#include "lib/numeric/ggml_block.h"
+
+namespace lathe::kernels {
+namespace {
+
+/// tests/golden/gguf/quantize.bin: FP32 weights [16, 512], importances [512], then for each type of the
+/// table, in its order, ggml's blocks without and with importances.
+struct Golden {
+  at::Tensor weight, importance;
+  std::map<GgmlType, std::array<at::Tensor, 2>> blocks;
+};
+
+Golden read_golden() {
+  const MappedFile file = MappedFile::open(LATHE_SOURCE_DIR "/tests/golden/gguf/quantize.bin");
+  const std::byte* at = file.bytes().data();
+  const auto take = [&](std::vector<int64_t> shape, at::ScalarType type) {
+    at::Tensor tensor = at::empty(shape, type);
+    std::memcpy(tensor.data_ptr(), at, tensor.nbytes());
+    at += tensor.nbytes();
+    return tensor;
+  };
+  Golden golden{take({16, 512}, at::kFloat), take({512}, at::kFloat), {}};
+  for (const GgmlTraits& format : ggml_types()) {
+    if (format.length == 1) continue;
+    for (at::Tensor& blocks : golden.blocks[format.type])
+      blocks = take({16, row_bytes(format.type, 512)}, at::kByte);
+  }
+  EXPECT_EQ(at, file.bytes().data() + file.bytes().size());
+  return golden;
+}
+
+double error(const at::Tensor& weight, const at::Tensor& blocks, GgmlType type,
+             const at::Tensor& importance) {
+  const at::Tensor difference = weight - dequantize_ggml(blocks, type, weight.size(1));
+  at::Tensor squares = difference.to(at::kDouble).square();
+  if (importance.defined()) squares = squares * importance;
+  return squares.sum().item<double>();
+}
+
+TEST(GgmlQuantLibrary, ErrorsAreAtOrBelowGgmlsOfEveryType) {
+  const Golden golden = read_golden();
+  for (const auto& [type, blocks] : golden.blocks) {
+    for (const bool weighted : {false, true}) {
+      const at::Tensor importance = weighted ? golden.importance : at::Tensor();
+      const double ours =
+          error(golden.weight, quantize_ggml("w", golden.weight, type, importance), type, importance);
+      const double theirs = error(golden.weight, blocks[weighted], type, importance);
+      EXPECT_LE(ours, theirs) << traits(type).name << (weighted ? " weighted" : "");
+      EXPECT_GT(ours, 0.2 * theirs) << traits(type).name;
+    }
+  }
+}
+
+TEST(GgmlQuant, SameBytesForAnyThreadCount) {
+  const Golden golden = read_golden();
+  const at::Tensor weight = golden.weight.repeat({8, 1});
+  const int threads = at::get_num_threads();
+  for (const auto& [type, blocks] : golden.blocks) {
+    at::set_num_threads(1);
+    const at::Tensor one = quantize_ggml("w", weight, type, golden.importance);
+    at::set_num_threads(4);
+    EXPECT_TRUE(one.equal(quantize_ggml("w", weight, type, golden.importance))) << traits(type).name;
+    at::set_num_threads(threads);
+  }
+}
+
+TEST(GgmlQuant, WhatIsOnTheGridStaysThere) {
+  const Golden golden = read_golden();
+  for (const auto& [type, blocks] : golden.blocks) {
+    const at::Tensor values = dequantize_ggml(blocks[0], type, 512);
+    const double ours = error(values, quantize_ggml("w", values, type, {}), type, {});
+    EXPECT_LE(ours, 1e-4 * values.to(at::kDouble).square().sum().item<double>()) << traits(type).name;
+  }
+}
+
+TEST(GgmlQuant, ExtremesGiveNoNan) {
+  const Golden golden = read_golden();
+  for (const auto& [type, blocks] : golden.blocks) {
+    for (const double factor : {0.0, 1e-38, 1e-9, 4e3}) {
+      const at::Tensor weight = golden.weight * factor;
+      const at::Tensor values = dequantize_ggml(quantize_ggml("w", weight, type, {}), type, 512);
+      EXPECT_TRUE(values.isfinite().all().item<bool>()) << traits(type).name << " times " << factor;
+      EXPECT_LE((values - weight).abs().max().item<double>(), weight.abs().max().item<double>() * 1.01)
+          << traits(type).name << " times " << factor;
+    }
+    const at::Tensor unused = at::zeros({512});
+    EXPECT_TRUE(
+        quantize_ggml("w", golden.weight, type, unused).equal(quantize_ggml("w", golden.weight, type, {})))
+        << traits(type).name;
+  }
+}
+
+std::string refusal(const at::Tensor& weight, GgmlType type, const at::Tensor& importance) {
+  try {
+    quantize_ggml("blk.0", weight, type, importance);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return {};
+}
+
+TEST(GgmlQuant, RefusesWhatBlocksCantHold) {
+  using testing::HasSubstr;
+  const at::Tensor weight = at::ones({2, 256});
+  EXPECT_THAT(refusal(at::ones({2, 64}), GgmlType::Q4_K, {}),
+              HasSubstr("blk.0: rows of 64 values can't be cut"));
+  EXPECT_THAT(refusal(weight * NAN, GgmlType::Q4_0, {}),
+              HasSubstr("blk.0: holds a weight that is not finite"));
+  EXPECT_THAT(refusal(weight * 1e5, GgmlType::Q4_0, {}), HasSubstr("F16 scales, up to 65504"));
+  EXPECT_THAT(refusal(weight, GgmlType::Q4_0, at::full({256}, -1.0f)), HasSubstr("negative or not finite"));
+}
+
+TEST(GgmlQuant, PlainTypesRoundToNearest) {
+  const at::Tensor weight = at::randn({3, 5});
+  for (const auto& [type, stored] : {std::pair{GgmlType::F16, at::kHalf}, {GgmlType::BF16, at::kBFloat16}}) {
+    const at::Tensor values = dequantize_ggml(quantize_ggml("w", weight, type, {}), type, 5);
+    EXPECT_TRUE(values.equal(weight.to(stored).to(at::kFloat)));
+  }
+}
+
+}  // namespace
+}  // namespace lathe::kernels
