@@ -158,6 +158,24 @@ def write_calibration(args, texts):
         np.save(args.out / f"calibration-{samples}.npy", rows[:samples])
 
 
+def scores(args, folders, texts):
+    """Of the reference and each folder; kept beside the artefact, so that another case costs its own score only."""
+    places = [args.out / "reference.json", *(folder / "score.json" for folder in folders)]
+    settings = {"rows": args.rows, "ctx": args.ctx}
+    kept = [json.loads(place.read_text()) if place.is_file() else {} for place in places]
+    missing = [i for i, entry in enumerate(kept) if entry.get("settings") != settings and i > 0]
+    if missing or kept[0].get("settings") != settings:
+        import score
+        ids = score.read_rows(args.model, texts / "wikitext2-test.txt", args.rows, args.ctx)
+        for first in range(0, max(1, len(missing)), 6):  # models in memory at a time
+            batch = missing[first : first + 6]
+            results = score.score([args.model, *(folders[i - 1] for i in batch)], ids)
+            for i, result in zip([0, *batch], results):
+                kept[i] = {"settings": settings, "score": result}
+                places[i].write_text(json.dumps(kept[i]) + "\n")
+    return [entry["score"] for entry in kept]
+
+
 def table(results, times):
     lines = ["| | perplexity | mean KL | median KL | 99 % KL | same top | block error | wall s | CPU s | peak MiB |",
              "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
@@ -202,9 +220,7 @@ def main():
         if took is not None:
             times[case.name] = took
             folders.append(scored(case, args))
-    import score
-    ids = score.read_rows(args.model, texts / "wikitext2-test.txt", args.rows, args.ctx)
-    results = score.score([args.model, *folders], ids)
+    results = scores(args, folders, texts)
     print(table(results, times))
     (args.out / "scores.json").write_text(json.dumps({"scores": results, "runs": times}, indent=2) + "\n")
     return 0
