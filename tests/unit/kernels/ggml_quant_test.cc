@@ -78,6 +78,18 @@ TEST(GgmlQuant, SameBytesForAnyThreadCount) {
   }
 }
 
+/// FNV-1a of every type's blocks; the number changes with the search, and with nothing else.
+TEST(GgmlQuant, SameBytesOnEveryCpu) {
+  const Golden golden = read_golden();
+  uint64_t hash = 14695981039346656037u;
+  for (const auto& [type, blocks] : golden.blocks) {
+    const at::Tensor bytes = quantize_ggml("w", golden.weight, type, golden.importance);
+    for (int64_t i = 0; i < bytes.numel(); ++i)
+      hash = (hash ^ bytes.const_data_ptr<uint8_t>()[i]) * 1099511628211u;
+  }
+  EXPECT_EQ(hash, 14353887047983076868u);
+}
+
 TEST(GgmlQuant, ABlockDoesNotDependOnItsNeighbours) {
   const Golden golden = read_golden();
   for (const auto& [type, blocks] : golden.blocks) {
