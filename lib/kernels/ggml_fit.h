@@ -185,7 +185,7 @@ LATHE_INLINE Affine fit_affine(const Batch<n>& v, const Uniform& grid, const Aff
   // Where all values are alike: no scale, and the minimum for all.
   Affine best{{}, -lo, -lo * (-lo * fixed.w + 2 * fixed.x)};
   for (int raised = 0; raised < factors.bottoms; ++raised) {
-    const Lanes bottom = lo + (hi - lo) * (0.12f * static_cast<float>(raised));
+    const Lanes bottom = lo + (hi - lo) * (0.4f / grid.hi * static_cast<float>(raised));
     for (int k = 0; k < factors.count; ++k)
       best.take_if_better(refit(v, grid, fixed, unit * factors.at(k), -bottom, nonnegative));
   }

@@ -58,13 +58,13 @@ LATHE_CLONES void search_q8_0(const SubBlocks& from, GgmlBlock* blocks) {
   flat<32>(from, Uniform{-127, 127, 128}, {0.97f, 1.0f, 4}, blocks);
 }
 LATHE_CLONES void search_q4_0(const SubBlocks& from, GgmlBlock* blocks) {
-  flat<32>(from, Uniform{-8, 7, 8}, {0.7f, 1.1f, 10}, blocks);
+  flat<32>(from, Uniform{-8, 7, 8}, {0.7f, 1.6f, 12}, blocks);
 }
 LATHE_CLONES void search_q5_0(const SubBlocks& from, GgmlBlock* blocks) {
-  flat<32>(from, Uniform{-16, 15, 16}, {0.8f, 1.06f, 10}, blocks);
+  flat<32>(from, Uniform{-16, 15, 16}, {0.84f, 1.4f, 12}, blocks);
 }
 LATHE_CLONES void search_iq4_nl(const SubBlocks& from, GgmlBlock* blocks) {
-  flat<32>(from, Table<kIq4Levels>{}, {0.7f, 1.08f, 8}, blocks);
+  flat<32>(from, Table<kIq4Levels>{}, {0.72f, 1.5f, 10}, blocks);
 }
 LATHE_CLONES void search_ternary(const SubBlocks& from, GgmlBlock* blocks) {
   flat<256>(from, Uniform{-1, 1, 1}, {0.6f, 6.0f, 40}, blocks);

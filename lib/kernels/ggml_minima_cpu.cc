@@ -140,10 +140,10 @@ LATHE_CLONES void search_q2_k(const SubBlocks& from, GgmlBlock* blocks) {
   with_minima<16>(from, Uniform{0, 3, 0}, 15, {0.8f, 2.2f, 12, 3}, blocks);
 }
 LATHE_CLONES void search_q4_k(const SubBlocks& from, GgmlBlock* blocks) {
-  with_minima<32>(from, Uniform{0, 15, 0}, 63, {0.9f, 1.5f, 14}, blocks);
+  with_minima<32>(from, Uniform{0, 15, 0}, 63, {0.94f, 1.3f, 10, 2}, blocks);
 }
 LATHE_CLONES void search_q5_k(const SubBlocks& from, GgmlBlock* blocks) {
-  with_minima<32>(from, Uniform{0, 31, 0}, 63, {0.95f, 1.3f, 14}, blocks);
+  with_minima<32>(from, Uniform{0, 31, 0}, 63, {0.97f, 1.12f, 10, 2}, blocks);
 }
 
 }  // namespace lathe::kernels::ggml

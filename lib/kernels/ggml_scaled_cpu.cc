@@ -110,13 +110,13 @@ LATHE_INLINE void scaled(const SubBlocks& from, const Grid& grid, float offset, 
 }  // namespace
 
 LATHE_CLONES void search_q3_k(const SubBlocks& from, GgmlBlock* blocks) {
-  scaled<16>(from, Uniform{-4, 3, 4}, 32, {0.6f, 1.15f, 12}, blocks);
+  scaled<16>(from, Uniform{-4, 3, 4}, 32, {0.6f, 2.0f, 16}, blocks);
 }
 LATHE_CLONES void search_q6_k(const SubBlocks& from, GgmlBlock* blocks) {
   scaled<16>(from, Uniform{-32, 31, 32}, 128, {0.88f, 1.02f, 8}, blocks);
 }
 LATHE_CLONES void search_iq4_xs(const SubBlocks& from, GgmlBlock* blocks) {
-  scaled<32>(from, Table<kIq4Levels>{}, 32, {0.7f, 1.08f, 8}, blocks);
+  scaled<32>(from, Table<kIq4Levels>{}, 32, {0.72f, 1.5f, 10}, blocks);
 }
 
 }  // namespace lathe::kernels::ggml

@@ -30,6 +30,8 @@ void search_q2_k(const SubBlocks&, GgmlBlock*);
 void search_q4_k(const SubBlocks&, GgmlBlock*);
 void search_q5_k(const SubBlocks&, GgmlBlock*);
 
+inline constexpr int kLargestHalf = 0x7bff;  // 65504
+
 /// Never an infinity, never -0.
 inline uint16_t stored_half(float value) {
   constexpr float kLargest = 65504;

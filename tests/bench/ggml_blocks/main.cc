@@ -175,6 +175,7 @@ int run(int argc, char** argv) {
   fmt::print("[{}, {}]: millions of weights a second, one thread; relative error; the same of ggml; ratios\n",
              weight.size(0), weight.size(1));
   for (const GgmlType type : types_of(arguments)) {
+    if (!divides(type, weight.size(1))) continue;
     for (const at::Tensor& shares : {at::Tensor(), importance}) {
       result["blocks"].push_back(
           Case{weight, shares, type, arguments.rounds, ggml ? &*ggml : nullptr}.measure());

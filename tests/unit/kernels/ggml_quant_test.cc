@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "lib/base/error.h"
@@ -74,6 +75,84 @@ TEST(GgmlQuant, SameBytesForAnyThreadCount) {
     at::set_num_threads(4);
     EXPECT_TRUE(one.equal(quantize_ggml("w", weight, type, golden.importance))) << traits(type).name;
     at::set_num_threads(threads);
+  }
+}
+
+/// FNV-1a of every type's blocks; the number changes with the search, and with nothing else.
+TEST(GgmlQuant, SameBytesOnEveryCpu) {
+  const Golden golden = read_golden();
+  uint64_t hash = 14695981039346656037u;
+  for (const auto& [type, blocks] : golden.blocks) {
+    const at::Tensor bytes = quantize_ggml("w", golden.weight, type, golden.importance);
+    for (int64_t i = 0; i < bytes.numel(); ++i)
+      hash = (hash ^ bytes.const_data_ptr<uint8_t>()[i]) * 1099511628211u;
+  }
+  EXPECT_EQ(hash, 14353887047983076868u);
+}
+
+TEST(GgmlQuant, ABlockDoesNotDependOnItsNeighbours) {
+  const Golden golden = read_golden();
+  for (const auto& [type, blocks] : golden.blocks) {
+    const at::Tensor all = quantize_ggml("w", golden.weight, type, golden.importance);
+    for (const int64_t row : {0, 7, 15}) {
+      const at::Tensor alone =
+          quantize_ggml("w", golden.weight.slice(0, row, row + 1).contiguous(), type, golden.importance);
+      EXPECT_TRUE(alone.equal(all.slice(0, row, row + 1))) << traits(type).name << " row " << row;
+    }
+    const at::Tensor half = quantize_ggml("w", golden.weight.slice(1, 256).contiguous(), type,
+                                          golden.importance.slice(0, 256).contiguous());
+    EXPECT_TRUE(
+        half.equal(quantize_ggml("w", golden.weight.slice(1, 256).contiguous(), type,
+                                 golden.importance.slice(0, 256) * 2)));  // common factors don't count
+  }
+}
+
+/// Sum of w (x - value)^2 of one block of 32 with the nearest levels, in FP64.
+double cost(const float* x, const float* w, GgmlType type, double scale) {
+  const GgmlTraits& format = traits(type);
+  double total = 0;
+  for (int i = 0; i < 32; ++i) {
+    double least = INFINITY;
+    for (int code = 0; code < format.levels; ++code) {
+      const int level = ggml_levels(type) != nullptr ? ggml_levels(type)[code] : code - format.offset;
+      least = std::min(least, std::pow(x[i] - scale * level, 2));
+    }
+    total += w[i] * least;
+  }
+  return total;
+}
+
+/// The best of all halves d there are, of either sign.
+double least_cost(const float* x, const float* w, GgmlType type, double farthest, int top) {
+  double least = INFINITY;
+  const int from = to_half(static_cast<float>(farthest / top / 2.2));
+  const int to = to_half(static_cast<float>(farthest / top * 1.7));
+  for (int bits = from; bits <= to; ++bits) {
+    for (const int sign : {0, 0x8000})
+      least = std::min(least, cost(x, w, type, from_half(static_cast<uint16_t>(bits | sign))));
+  }
+  return least;
+}
+
+TEST(GgmlQuant, OneScaleIsCloseToTheBestOfAllHalves) {
+  const Golden golden = read_golden();
+  for (const auto& [type, top] :
+       {std::pair{GgmlType::Q4_0, 8}, {GgmlType::Q5_0, 16}, {GgmlType::IQ4_NL, 120}}) {
+    double ours = 0, best = 0;
+    const at::Tensor values =
+        dequantize_ggml(quantize_ggml("w", golden.weight, type, golden.importance), type, 512)
+            .to(at::kDouble);
+    for (int64_t row = 0; row < 1; ++row) {
+      for (int64_t at = 0; at < 256; at += 32) {
+        const at::Tensor x = golden.weight[row].slice(0, at, at + 32),
+                         w = golden.importance.slice(0, at, at + 32);
+        ours += (x - values[row].slice(0, at, at + 32)).square().mul(w).sum().item<double>();
+        best += least_cost(x.const_data_ptr<float>(), w.const_data_ptr<float>(), type,
+                           x.abs().max().item<double>(), top);
+      }
+    }
+    EXPECT_LE(ours, 1.02 * best) << traits(type).name;
+    EXPECT_GE(ours, 0.9999 * best) << traits(type).name;
   }
 }
 
