@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "apps/quantize/carried_values.h"
 #include "lib/base/file.h"
 #include "lib/tensor/aten.h"
 
@@ -36,8 +37,11 @@ ArtifactWriter::ArtifactWriter(const Plan& plan, const OutputPlan& output, const
       shards_(plan_shards(output.tensors, shard_size), folder_) {}
 
 void ArtifactWriter::copy(const std::string& name) {
-  shards_.write(name, source_.view(name).bytes,
-                [&](std::span<const std::byte> piece) { source_.release(name, piece); });
+  const TensorView view = source_.view(name);
+  shards_.write(name, view.bytes, [&](std::span<const std::byte> piece) {
+    check_carried_values(name, view.info.dtype, piece);
+    source_.release(name, piece);
+  });
 }
 
 void ArtifactWriter::write_outside_blocks() {
