@@ -26,6 +26,7 @@ struct LinearProblem {
   DType scale_dtype = DType::F16;
   std::optional<GroupRange> range;                             // what a transform offered
   std::optional<ActivationScheme> activations = std::nullopt;  // of its input; none: floating point
+  bool transformed = false;  // a transform came before, which chose for the layer's outputs
 };
 
 /// Linears that read one input, with that input's statistics.
@@ -50,6 +51,8 @@ class Transform {
   virtual FoldDecision fold(const ScaleEdge& edge, const SharedInputProblem& problem) const = 0;
   /// Offers a weight range for each group of a linear, given the statistics of its (already folded) input.
   virtual std::optional<GroupRange> range(const LinearProblem& linear, const InputStats& stats) const = 0;
+  /// Does range() ever give one?
+  virtual bool offers_ranges() const { return false; }
 };
 
 /// A solver's answer for one linear.
@@ -57,6 +60,13 @@ struct SolveResult {
   QuantizedTensor quantized;
   std::vector<std::string>
       events;  // anything a person should know (damping raised, ...); empty when all went well
+};
+
+/// What a solver does with the ranges that transforms offer: it is asked before any is searched.
+enum class RangeOffers {
+  taken,     // where there is one
+  required,  // as its options say; a recipe without a transform that offers any is a slip
+  unused
 };
 
 class Solver {
@@ -70,6 +80,9 @@ class Solver {
   virtual uint64_t scratch_bytes(int64_t /*rows*/, int64_t /*width*/) const { return 0; }
   /// Do its answers under this scheme come with QuantizedTensor::group_index?
   virtual bool reorders_groups(const Scheme&) const { return false; }
+  virtual RangeOffers range_offers() const { return RangeOffers::taken; }
+  /// Why its options don't go with groups of this many weights; nothing if they do. For the plan.
+  virtual std::optional<std::string> refuses_groups(int64_t /*length*/) const { return std::nullopt; }
 };
 
 /// Why a solver that rounds refuses a scheme of type float.

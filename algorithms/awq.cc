@@ -7,7 +7,7 @@
 // Scales (paper, section 3.2, equations 2 to 5). Multiply column j of W by s_j > 1 before rounding and divide
 // the input by it: the step stays nearly the same, the error on column j shrinks by s_j. The division is
 // folded into what produces the input (a norm's weight, or the rows of the linear before). The paper searches
-// s = mean|x|^r over r in [0, 1]. We search, as the authors' llm-awq and AutoAWQ do ("duo scaling"),
+// s = mean|x|^r over r in [0, 1], as the authors' llm-awq does. We search, as AutoAWQ does ("duo scaling"),
 //
 //     s_j = mean|x_j|^r / (v_j^(1-r) + 1e-4),   r = i/grid, i = 0..grid-1,   then s / sqrt(max s * min s),
 //
@@ -27,8 +27,8 @@
 // q k^T is not seen by the objective, unless clip_qk.
 //
 // What differs from the paper's code:
-//   - the loss is that of the linears that read the input; llm-awq runs the whole attention or MLP block
-//   behind them;
+//   - the loss is that of the linears that read the input; llm-awq runs the attention or
+//   MLP block behind a norm's readers (o_proj and down_proj alone, as here);
 //   - all tokens count, in clipping too (there: 512 of them);
 //   - no scaling at all (s = 1) is a candidate, so a fold is never worse than plain rounding by this
 //   objective;
@@ -122,6 +122,7 @@ class Awq final : public Transform {
   StatSet needs() const override { return {.gram = true, .mean_abs = true}; }
   FoldDecision fold(const ScaleEdge& edge, const SharedInputProblem& problem) const override;
   std::optional<GroupRange> range(const LinearProblem& linear, const InputStats& stats) const override;
+  bool offers_ranges() const override { return clip_; }
 
  private:
   void refine(const RoundingLoss& loss, const ScaleFamily& family, FoldDecision& decision) const;
@@ -242,9 +243,15 @@ const std::vector<OptionSpec>& awq_options() {
        0,
        {}},
       {"clip", true, "search a smaller weight range for each group", 0, 0, {}},
-      {"clip_grid", int64_t{20}, "steps of the clip search", 1, 100, {}},
-      {"max_shrink", 0.5, "largest part of a range that clipping may give up", 0.01, 0.95, {}},
-      {"clip_qk", false, "clip q_proj and k_proj (or qkv_proj), too", 0, 0, {}},
+      {"clip_grid", int64_t{20}, "steps of the clip search", 1, 100, {}, {"clip", "true"}},
+      {"max_shrink",
+       0.5,
+       "largest part of a range that clipping may give up",
+       0.01,
+       0.95,
+       {},
+       {"clip", "true"}},
+      {"clip_qk", false, "clip q_proj and k_proj (or qkv_proj), too", 0, 0, {}, {"clip", "true"}},
   };
   return options;
 }

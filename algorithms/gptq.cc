@@ -50,7 +50,7 @@
 //
 // Cost. n^3 FLOPs * 2/3 for U, r n^2 for the updates, r rows of all linears. Memory: scratch_bytes().
 //
-// Numerics. FP32, as the factor of a damped H needs no more (condition <= 1/damping + n); FP64 sums of the
+// Numerics. FP32, as the factor of a damped H needs no more (condition <= 1 + n/damping); FP64 sums of the
 // loss. gptq_reference.h is the same algorithm in FP64, step by step.
 #include "algorithms/gptq.h"
 
@@ -258,6 +258,14 @@ class Gptq final : public Solver {
     return options_.act_order == ActOrder::desc && !options_.static_groups && scheme.group_size != -1;
   }
 
+  RangeOffers range_offers() const override {
+    return options_.offered_range ? RangeOffers::required : RangeOffers::unused;
+  }
+
+  std::optional<std::string> refuses_groups(int64_t length) const override {
+    return range_refuses(options_.range, length);
+  }
+
   std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
     const std::vector<LinearProblem>& linears = problem.linears;
     for (const LinearProblem& linear : linears) {
@@ -306,7 +314,7 @@ std::vector<OptionSpec> options_of_gptq() {
   options.push_back(
       {"importance",
        std::string("diagonal"),
-       "range weighted: what a column's squared error is weighted by, 1 / diag(H^-1) or diag(H)",
+       "range weighted: what a column's squared error is weighted by, diag(H) or 1 / diag(H^-1)",
        0,
        0,
        {"diagonal", "inverse"},

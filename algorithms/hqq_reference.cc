@@ -24,22 +24,59 @@ double shrink(double d, double beta, double p) {
   return std::copysign(std::max(a - std::pow(a, p - 1) / beta, 0.0), d);
 }
 
+/// (sp2) for given codes: scale and zero point (or one of them) that fit `values` with the least squares.
+/// Codes that are all but one and the same tell nothing of the scale, which stays; it stays positive, too.
+void fit(HqqReferenceGroup& group, const std::vector<double>& values, bool fit_scale, bool keep_zero) {
+  const auto n = static_cast<double>(values.size());
+  double code_mean = 0, value_mean = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    code_mean += group.codes[i] / n;
+    value_mean += values[i] / n;
+  }
+  // Around the means, or around the zero point where it stays: values = scale (q - zero).
+  const double code_centre = keep_zero ? group.zero : code_mean, value_centre = keep_zero ? 0 : value_mean;
+  double spread = 0, common = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double c = group.codes[i] - code_centre;
+    spread += c * c;
+    common += c * (values[i] - value_centre);
+  }
+  if (fit_scale && spread > 0.25) group.scale = std::max(common / spread, 0.1 * group.scale);
+  if (!keep_zero) group.zero = code_mean - value_mean / group.scale;  // the mean of q - (w - e) / s
+}
+
+HqqReferenceGroup improved(const std::vector<double>& w, double scale, double zero, int qmin, int qmax,
+                           const HqqReferenceChoice& choice, bool keep_zero) {
+  HqqReferenceGroup best = quantise(w, scale, zero, qmin, qmax), now = best;
+  double beta = choice.beta;
+  for (int t = 0; t < choice.iterations; ++t) {
+    std::vector<double> values;  // w - e
+    for (size_t i = 0; i < w.size(); ++i)
+      values.push_back(w[i] - shrink(w[i] - now.scale * (now.codes[i] - now.zero), beta, choice.lp_norm));
+    fit(now, values, choice.fit_scale, keep_zero);
+    now = quantise(w, now.scale, now.zero, qmin, qmax);
+    if (!(now.error < best.error)) break;
+    best = now;
+    beta *= choice.kappa;
+  }
+  return best;
+}
+
 }  // namespace
 
 HqqReferenceGroup hqq_reference(const std::vector<double>& w, double scale, double zero, int qmin, int qmax,
                                 const HqqReferenceChoice& choice) {
-  HqqReferenceGroup best = quantise(w, scale, zero, qmin, qmax), now = best;
-  double beta = choice.beta;
-  for (int t = 0; t < choice.iterations; ++t) {
-    double sum = 0;  // (sp2): z = mean(q - (w - e) / s)
-    for (size_t i = 0; i < w.size(); ++i) {
-      const double e = shrink(w[i] - scale * (now.codes[i] - now.zero), beta, choice.lp_norm);
-      sum += now.codes[i] - (w[i] - e) / scale;
-    }
-    now = quantise(w, scale, sum / static_cast<double>(w.size()), qmin, qmax);
-    if (!(now.error < best.error)) break;
-    best = now;
-    beta *= choice.kappa;
+  return improved(w, scale, zero, qmin, qmax, choice, /*keep_zero=*/false);
+}
+
+HqqReferenceGroup hqq_integer_reference(const std::vector<double>& w, double scale, double zero, int qmin,
+                                        int qmax, const HqqReferenceChoice& choice) {
+  const HqqReferenceGroup real = hqq_reference(w, scale, zero, qmin, qmax, choice);
+  HqqReferenceGroup best = improved(w, scale, zero, qmin, qmax, choice, /*keep_zero=*/true);
+  for (const double neighbour : {std::floor(real.zero), std::floor(real.zero) + 1}) {
+    const double integer = std::clamp(neighbour, 1.0 * qmin, 1.0 * qmax);
+    const HqqReferenceGroup found = improved(w, real.scale, integer, qmin, qmax, choice, /*keep_zero=*/true);
+    if (found.error < best.error) best = found;
   }
   return best;
 }

@@ -9,6 +9,7 @@
 #include "lib/base/cancel.h"
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
+#include "lib/base/strings.h"
 #include "lib/kernels/permute.h"
 #include "lib/tensor/aten.h"
 #include "lib/tensor/matrix_product.h"
@@ -142,31 +143,35 @@ std::optional<at::Tensor> inverse_factor(at::Tensor matrix) {
 DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& order, double damping) {
   DampedFactor result{.upper = {}, .damping = damping, .diagonal = false, .events = {}};
   double tried = damping;
+  std::vector<std::string> failed;
   for (int step = 0; step <= kDampingSteps; ++step) {
     if (const auto upper = inverse_factor(damped(gram, order, tried, at::kFloat))) {
       result.upper = *upper;
       result.damping = tried;
       if (step > 0) {
-        result.events.push_back(fmt::format(
-            "the Hessian could not be factorised with damping {:g}: damping raised to {:g}", damping, tried));
+        result.events.push_back(
+            fmt::format("the Hessian could not be factorised with damping {}: damping raised to {:g}",
+                        join_words(failed), tried));
       }
       return result;
     }
+    failed.push_back(fmt::format("{:g}", tried));
     tried = std::max(2 * tried, 0.001);
   }
   if (const auto upper = inverse_factor(damped(gram, order, damping, at::kDouble))) {
     result.upper = upper->to(at::kFloat);
     result.events.push_back(fmt::format(
-        "the Hessian could not be factorised in FP32, with damping up to {:g}: factorised in FP64 with {:g}",
-        tried / 2, damping));
+        "the Hessian could not be factorised in FP32 with damping {}: factorised in FP64 with {:g}",
+        join_words(failed), damping));
     return result;
   }
   result.upper = at::diag(damped(gram, order, damping, at::kDouble).diagonal().rsqrt()).to(at::kFloat);
   result.diagonal = true;
-  result.events.push_back(fmt::format(
-      "the Hessian could not be factorised, with damping up to {:g} nor in FP64: only its diagonal was used, "
-      "so that weights were rounded without making up for each other's errors",
-      tried / 2));
+  result.events.push_back(
+      fmt::format("the Hessian could not be factorised with damping {} in FP32, nor with {:g} in FP64: only "
+                  "its diagonal was "
+                  "used, so that weights were rounded without making up for each other's errors",
+                  join_words(failed), damping));
   return result;
 }
 

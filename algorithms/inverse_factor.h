@@ -29,7 +29,7 @@ struct DampedFactor {
 
 /// Of gram + damping * mean(diagonal) * I. Where that fails: twice, four, ... times the damping (a tenth of a
 /// percent at least), up to kDampingSteps times; then the damping that was asked for, in FP64; then its
-/// diagonal alone. Each step is an event. gram: Float [n, n], symmetric, finite, its diagonal > 0; order:
+/// diagonal alone. The event names each step. gram: Float [n, n], symmetric, finite, its diagonal > 0; order:
 /// Long [n], of its rows and columns in the factor.
 DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& order, double damping);
 

@@ -45,6 +45,10 @@ class Rtn final : public Solver {
 
   StatSet needs() const override { return {.mean_square = choice_.method == RangeMethod::weighted}; }
 
+  std::optional<std::string> refuses_groups(int64_t length) const override {
+    return range_refuses(choice_, length);
+  }
+
   std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
     std::vector<at::Tensor> weights;
     std::vector<GroupGrids> grids;

@@ -169,13 +169,6 @@ class SpqrStack {
     return rounded.kept.ne(0).sum().item<double>() / static_cast<double>(some.numel());
   }
 
-  std::vector<std::string> events(const LinearProblem& linear) const {
-    std::vector<std::string> events = hessian_.events(factor_);
-    if (linear.range)
-      events.emplace_back("the range that a transform offered was not used: SpQR fits its own grids");
-    return events;
-  }
-
   void check(const SpqrColumns& rounded) const {
     const at::Tensor sound = at::isfinite(rounded.loss)
                                  .logical_and(at::isfinite(rounded.scales).all(1))
@@ -202,7 +195,7 @@ class SpqrStack {
       const auto blocks = [&](const at::Tensor& all) {
         return all.slice(0, row / block, end / block).clone();
       };
-      SolveResult result{QuantizedTensor{scheme_, DType::F16, {}, {}, {}}, events(*linear)};
+      SolveResult result{QuantizedTensor{scheme_, DType::F16, {}, {}, {}}, hessian_.events(factor_)};
       QuantizedTensor& tensor = result.quantized;
       tensor.codes =
           (rows(rounded.codes).index_select(1, place).to(at::kShort) + scheme_.qmin()).to(at::kChar);
@@ -260,6 +253,8 @@ class Spqr final : public Solver {
     return std::max(Hessian::factor_bytes(width),
                     n * n * (4 + 4) + r * n * (4 + 4 + 1 + 1 + 4 + 4 + 4) + r * block * (4 + 8));
   }
+
+  RangeOffers range_offers() const override { return RangeOffers::unused; }  // it fits its own grids
 
   bool reorders_groups(const Scheme&) const override { return options_.order != ActOrder::none; }
 

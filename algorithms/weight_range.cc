@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -80,22 +81,6 @@ constexpr RangeMethodRow kMethods[] = {
     {RangeMethod::kl, "kl",
      "the range with the least divergence of the values' distribution (groups of 512 and more)"}};
 
-void check_length(const RangeChoice& choice, int64_t length, const std::string& name) {
-  if (choice.method == RangeMethod::kl && length < kShortestKlGroup) {
-    user_error(
-        "{}: range kl needs groups of at least {} weights for its histogram, not {}; use mse, or group_size "
-        "-1",
-        name, kShortestKlGroup, length);
-  }
-  if (choice.method != RangeMethod::percentile || rank_of(choice.percentile / 100, length) < length) return;
-  const double largest = std::floor(10000 * (1 - 1 / static_cast<double>(length)) + 1e-6) / 100;
-  user_error(
-      "{}: range percentile with percentile {:g} leaves out less than one value of a group of {} weights, so "
-      "it "
-      "is minmax; set percentile to at most {:g}, or use longer groups or range mse",
-      name, choice.percentile, length, largest);
-}
-
 std::vector<std::string> method_names() {
   std::vector<std::string> names;
   for (const RangeMethodRow& row : kMethods) names.emplace_back(row.name);
@@ -106,11 +91,27 @@ std::vector<std::string> method_names() {
 
 std::span<const RangeMethodRow> range_methods() { return kMethods; }
 
+std::optional<std::string> range_refuses(const RangeChoice& choice, int64_t length) {
+  if (choice.method == RangeMethod::kl && length < kShortestKlGroup) {
+    return fmt::format(
+        "range kl needs groups of at least {} weights for its histogram, not {}; use mse, or group_size -1",
+        kShortestKlGroup, length);
+  }
+  if (choice.method != RangeMethod::percentile || rank_of(choice.percentile / 100, length) < length)
+    return std::nullopt;
+  const double largest = std::floor(10000 * (1 - 1 / static_cast<double>(length)) + 1e-6) / 100;
+  return fmt::format(
+      "range percentile with percentile {:g} leaves out less than one value of a group of {} weights, so it "
+      "is "
+      "minmax; set percentile to at most {:g}, or use longer groups or range mse",
+      choice.percentile, length, largest);
+}
+
 GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
                         const RangeChoice& choice, const std::string& name, const at::Tensor& importance) {
   if (choice.method == RangeMethod::minmax) return kernels::group_min_max(weight, scheme);
   const int64_t in = weight.size(1), length = scheme.group_length(in), count = scheme.groups(in);
-  check_length(choice, length, name);
+  if (const auto reason = range_refuses(choice, length)) user_error("{}: {}", name, *reason);
   if (choice.method == RangeMethod::mse || choice.method == RangeMethod::weighted) {
     const bool weighted = choice.method == RangeMethod::weighted;
     LATHE_ASSERT(!weighted || importance.defined(), "{}: range weighted got no importance of columns", name);

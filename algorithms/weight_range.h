@@ -2,6 +2,7 @@
 // weights. Clipping a range gives up its ends for finer steps within.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -51,6 +52,10 @@ std::span<const RangeMethodRow> range_methods();
 GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
                         const RangeChoice& choice, const std::string& name,
                         const at::Tensor& importance = {});
+
+/// Why a range can't be chosen so in groups of this many weights; nothing if it can. weight_range() refuses
+/// the same.
+std::optional<std::string> range_refuses(const RangeChoice& choice, int64_t length);
 
 /// The options of a solver that chooses ranges this way, and their values.
 const std::vector<OptionSpec>& range_options();

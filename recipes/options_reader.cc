@@ -53,16 +53,21 @@ OptionValue read_option(const YamlField& field, const OptionSpec& spec) {
   return read_word(field, spec.choices);
 }
 
+/// As conditions are written, and messages show it.
+std::string shown(const OptionValue& value) {
+  if (const auto* word = std::get_if<std::string>(&value)) return *word;
+  return std::visit([](const auto& v) { return fmt::format("{}", v); }, value);
+}
+
 /// Refuses options that are set to no effect. Their defaults pass, so that a recipe with all of them written
 /// out, as in a manifest, can be read.
 void check_conditions(const YamlField& item, const std::vector<OptionSpec>& specs, const Options& options) {
   for (const OptionSpec& spec : specs) {
     const auto& [name, value, or_value] = spec.only_where;
     if (name.empty() || !item.has(spec.name)) continue;
-    const bool word = options.is_word(name);
-    if (word && spec.only_where.holds(options.word(name))) continue;
+    const std::string found = shown(options.all().at(name));
+    if (spec.only_where.holds(found)) continue;
     if (options.all().at(spec.name) == spec.default_value) continue;
-    const std::string found = word ? options.word(name) : fmt::format("{}", options.number(name));
     item.at(spec.name).refuse(fmt::format("no value where {} is {} (only {} {}{} reads it)", name, found,
                                           name, value, or_value.empty() ? "" : " or " + or_value));
   }

@@ -9,6 +9,7 @@
 #include "formats/consumers/consumers.h"
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
+#include "recipes/algorithm_checks.h"
 
 namespace lathe {
 namespace {
@@ -18,19 +19,7 @@ bool any_matches(const std::vector<std::string>& targets, const Linear& linear) 
                      [&](const std::string& target) { return target_matches(target, linear); });
 }
 
-/// Will the rule's solver give columns groups of its own choice? (A name or an option of its own, as a
-/// test's vocabulary may have them, is no solver's.)
-bool reorders_groups(const Rule& rule) {
-  for (const SolverEntry& entry : solvers()) {
-    if (entry.name != rule.solver.name) continue;
-    Options options(entry.options);
-    for (const auto& [name, value] : rule.solver.options.all()) options.set(name, value);
-    return entry.make(options)->reorders_groups(rule.scheme);
-  }
-  return false;
-}
-
-LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
+LinearPlan plan_linear(const Recipe& recipe, const RecipeAlgorithms& algorithms, const Linear& linear) {
   LinearPlan plan;
   plan.linear = &linear;
   if (any_matches(recipe.ignore, linear)) {
@@ -48,7 +37,11 @@ LinearPlan plan_linear(const Recipe& recipe, const Linear& linear) {
     plan.rule = i;
     plan.scheme = recipe.rules[i].scheme;
     if (recipe.rules[i].activations) plan.activations = recipe.rules[i].activations->scheme;
-    plan.group_index = reorders_groups(recipe.rules[i]);
+    if (const Solver* solver = algorithms.solvers[i].get()) {
+      plan.group_index = solver->reorders_groups(plan.scheme);
+      if (const auto reason = solver->refuses_groups(plan.scheme.group_length(linear.out, linear.in)))
+        user_error("{}: {}: {}", recipe.rules[i].where, linear.name, *reason);
+    }
     return plan;
   }
   plan.reason = "no rule matches it";
@@ -402,17 +395,21 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
         recipe.file, recipe.transforms.front().name);
   }
   check_words_match(recipe, graph);
+  const RecipeAlgorithms algorithms = recipe_algorithms(recipe);
   Plan plan;
   plan.scale_dtype = graph.config.dtype == DType::F32 ? DType::F16 : graph.config.dtype;
   for (const Block& block : graph.blocks) {
     auto& linears = plan.blocks.emplace_back();
-    for (const Linear& linear : block.linears) linears.push_back(plan_linear(recipe, linear));
+    for (const Linear& linear : block.linears) linears.push_back(plan_linear(recipe, algorithms, linear));
     check_fused(block, linears);
   }
-  plan.lm_head = plan_linear(recipe, graph.lm_head);
+  plan.lm_head = plan_linear(recipe, algorithms, graph.lm_head);
   if (plan.quantized().empty()) user_error("{}: the recipe quantises no linear of this model", recipe.file);
+  check_words_decide(recipe, plan);
   check_transforms(recipe, graph, plan);
   plan.warnings = check_experts(plan);
+  for (std::string& warning : check_range_offers(recipe, algorithms))
+    plan.warnings.push_back(std::move(warning));
   for (const auto& [name, info] : tensors) plan.input_bytes += info.nbytes();
   plan_outputs(plan, recipe, graph, tensors);
   return plan;

@@ -204,7 +204,10 @@ Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
     read_calibration(root.at("calibration"), recipe.calibration);
   if (root.has("transforms")) {
     for (const YamlField& item : root.at("transforms").list("a list of transforms, such as [{awq: {}}]")) {
-      recipe.transforms.push_back(read_choice(item, "transform", vocabulary.transforms));
+      AlgorithmChoice choice = read_choice(item, "transform", vocabulary.transforms);
+      if (std::ranges::count(recipe.transforms, choice.name, &AlgorithmChoice::name) > 0)
+        item.refuse("each transform once", fmt::format(": {} stands above already", choice.name));
+      recipe.transforms.push_back(std::move(choice));
     }
   }
   read_rules(root, vocabulary, recipe);

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "apps/quantize/carried_values.h"
 #include "lib/base/file.h"
 #include "lib/tensor/aten.h"
 
@@ -25,8 +26,11 @@ SafetensorsArtifact::SafetensorsArtifact(const Plan& plan, const OutputPlan& out
 
 void SafetensorsArtifact::copy(const std::string& name) {
   const Checkpoint& source = *model_.checkpoint;
-  shards_.write(name, source.view(name).bytes,
-                [&](std::span<const std::byte> piece) { source.release(name, piece); });
+  const TensorView view = source.view(name);
+  shards_.write(name, view.bytes, [&](std::span<const std::byte> piece) {
+    check_carried_values(name, view.info.dtype, piece);
+    source.release(name, piece);
+  });
 }
 
 void SafetensorsArtifact::write_outside_blocks() {

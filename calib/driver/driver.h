@@ -90,7 +90,7 @@ struct LinearOutcome {
   const Linear* linear = nullptr;
   QuantizedTensor quantized;  // on the CPU
   Distortion distortion;      // against the folded weights, on the inputs they really get
-  bool clipped = false;       // a transform offered a range
+  bool clipped = false;       // to a range that a transform offered
   double seconds = 0;         // transform and solve, shared evenly by linears solved together; on a GPU
                               // until they are queued
   std::vector<std::string> events;

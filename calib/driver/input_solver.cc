@@ -67,6 +67,7 @@ LinearProblem InputSolver::problem(size_t i) const {
   LinearProblem problem{linear.name,      linear.role,      weights_.weight(linear),
                         tasks_[i].scheme, job_.scale_dtype, std::nullopt};
   if (tasks_[i].activations) problem.activations = tasks_[i].activations->scheme;
+  problem.transformed = !job_.transforms.empty();
   return problem;
 }
 
@@ -144,12 +145,14 @@ void InputSolver::solve_together(const std::vector<size_t>& linears, const Input
                "{}: a fold left statistics unknown that its solver needs, and nobody collected them again",
                block_.linears[linears.front()].name);
   SharedInputProblem shared = problem(linears, stats);
+  const Solver& solver = *tasks_[linears.front()].solver;
   for (LinearProblem& linear : shared.linears) {
+    if (solver.range_offers() == RangeOffers::unused) break;
     for (const Transform* transform : job_.transforms) {
       if (auto range = transform->range(linear, stats)) linear.range = std::move(range);
     }
   }
-  std::vector<SolveResult> results = tasks_[linears.front()].solver->solve(shared);
+  std::vector<SolveResult> results = solver.solve(shared);
   LATHE_ASSERT(results.size() == linears.size(), "solver gave {} results for {} linears", results.size(),
                linears.size());
   for (size_t k = 0; k < linears.size(); ++k) {

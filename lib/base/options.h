@@ -11,8 +11,8 @@ namespace lathe {
 
 using OptionValue = std::variant<bool, int64_t, double, std::string>;
 
-/// The value, or one of the two values, that another option has to have: a text, or a word in place of a
-/// number.
+/// The value, or one of the two values, that another option has to have: a text, a word in place of a number,
+/// or "true" or "false".
 struct OptionCondition {
   std::string name, value, or_value = {};
 

@@ -58,7 +58,7 @@ struct Report {
     double weight_relative_mse = 0;               // |W - Q|^2 / |W|^2, W with folds applied
     std::optional<double> output_relative_error;  // tr(dW H dW^T) / tr(W H W^T)
     std::optional<double> ratio;                  // AWQ's exponent, where a fold was applied
-    bool clipped = false;                         // a transform offered a range
+    bool clipped = false;                         // to a range that a transform offered
     double seconds = 0;
     std::vector<std::string> events;
   };

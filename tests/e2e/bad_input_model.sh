@@ -24,6 +24,20 @@ P
   try "model.layers.3.mlp.up_proj.weight" "$scratch/m"
 done
 
+# The same in what nothing computes with when weights are quantised one by one: a norm, the head's norm, the embedding.
+for name in model.layers.2.input_layernorm.weight model.norm.weight model.embed_tokens.weight; do
+  broken
+  "$PYTHON" - "$scratch/m/model.safetensors" $name <<'P'
+import json, struct, sys
+with open(sys.argv[1], "r+b") as f:
+    n = struct.unpack("<Q", f.read(8))[0]; header = json.loads(f.read(n))
+    f.seek(8 + n + header[sys.argv[2]]["data_offsets"][0] + 2 * 77); f.write(struct.pack("<H", 0x7e00))
+P
+  refuses 2 "tensor '$name' holds a NaN or an infinity" "$QUANTIZE" --recipe recipes/hqq.yaml --device cpu --quiet --set evaluate=null \
+    --output "$scratch/out" --model "$scratch/m"
+  [[ ! -e $scratch/out ]] || fail "wrote an output for a NaN in $name"
+done
+
 # A tensor in a type that can't be quantised from.
 broken
 "$PYTHON" - "$scratch/m/model.safetensors" <<'P'

@@ -19,6 +19,17 @@ refuses 2 "needs static_groups: true" "$QUANTIZE" --recipe recipes/gptq.yaml --o
 quick recipes/gptq.yaml "$scratch/gar" --set "$(rule 'act_order: gar, static_groups: false')"
 quick recipes/gptq.yaml "$scratch/static" --set "$(rule 'act_order: gar')"
 cmp -s "$scratch/gar/model.safetensors" "$scratch/static/model.safetensors" && fail "static_groups changed nothing"
+# Clips that nobody takes are not searched: a warning in the report, and no linear that says it was clipped.
+quick recipes/gptq.yaml "$scratch/awq" --set 'transforms=[{awq: {}}]'
+quick recipes/gptq.yaml "$scratch/unclipped" --set 'transforms=[{awq: {clip: false}}]'
+quick recipes/gptq.yaml "$scratch/clipped" --set 'transforms=[{awq: {}}]' --set 'rules[0].solver.gptq.offered_range=true'
+cmp "$scratch/awq/model.safetensors" "$scratch/unclipped/model.safetensors" || fail "a clip that is not taken changes the result"
+cmp -s "$scratch/awq/model.safetensors" "$scratch/clipped/model.safetensors" && fail "offered_range changes nothing"
+holds "$scratch/awq/report.json" "not any(l['clipped'] for l in r['linears']) and any('chooses its own ranges' in w for w in r['warnings'])"
+holds "$scratch/clipped/report.json" "any(l['clipped'] for l in r['linears']) and not any('own ranges' in w for w in r['warnings'])"
+# Fewer tokens than channels and no damping: the steps of the ladder stand in the report.
+quick recipes/gptq.yaml "$scratch/ladder" --set 'rules[0].solver.gptq.damping=0' --set calibration.samples=1 --set calibration.seq_len=32 --set evaluate=null
+holds "$scratch/ladder/report.json" "any('with damping 0: damping raised to 0.001' in e for l in r['linears'] for e in l['events'])"
 # One and two threads give the same bytes.
 OMP_NUM_THREADS=2 quick recipes/gptq.yaml "$scratch/two" --threads 2 --set "$(rule 'act_order: gar')"
 cmp "$scratch/static/model.safetensors" "$scratch/two/model.safetensors" || fail "threads change the result"

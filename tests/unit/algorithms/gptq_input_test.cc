@@ -191,13 +191,24 @@ TEST(InverseFactor, TheLaddersStepsAreTakenInOrderAndSaid) {
   ASSERT_EQ(raised.events.size(), 1u);
   EXPECT_THAT(raised.events.front(), testing::HasSubstr("damping raised to 0.001"));
   EXPECT_FALSE(raised.diagonal);
+  // Not enough at first: each damping that failed is said.
+  at::Tensor worse = at::eye(8);
+  worse[0][1] = worse[1][0] = 1.003f;
+  const DampedFactor twice = damped_inverse_factor(worse, at::arange(8), 0.001);
+  ASSERT_EQ(twice.events.size(), 1u);
+  EXPECT_THAT(twice.events.front(),
+              testing::HasSubstr("with damping 0.001 and 0.002: damping raised to 0.004"));
   // Indefinite by far: nothing but the diagonal is left.
   at::Tensor indefinite = at::eye(8);
   indefinite[0][1] = indefinite[1][0] = 5;
   const DampedFactor diagonal = damped_inverse_factor(indefinite, at::arange(8), 0.01);
   EXPECT_TRUE(diagonal.diagonal);
   ASSERT_EQ(diagonal.events.size(), 1u);
-  EXPECT_THAT(diagonal.events.front(), testing::HasSubstr("only its diagonal was used"));
+  EXPECT_THAT(diagonal.events.front(),
+              testing::AllOf(
+                  testing::HasSubstr("with damping 0.01, 0.02, 0.04, 0.08 and 0.16 in FP32, nor with 0.01 in "
+                                     "FP64"),
+                  testing::HasSubstr("only its diagonal was used")));
   EXPECT_TRUE(at::allclose(diagonal.upper, at::eye(8) / std::sqrt(1.01)));
 
   // A damped diagonal beyond FP32's largest number, 3.4e38.
@@ -206,7 +217,8 @@ TEST(InverseFactor, TheLaddersStepsAreTakenInOrderAndSaid) {
   EXPECT_FALSE(wide.diagonal);
   EXPECT_EQ(wide.damping, 0.05);
   ASSERT_EQ(wide.events.size(), 1u);
-  EXPECT_THAT(wide.events.front(), testing::HasSubstr("factorised in FP64 with 0.05"));
+  EXPECT_THAT(wide.events.front(),
+              testing::HasSubstr("with damping 0.05, 0.1, 0.2, 0.4 and 0.8: factorised in FP64 with 0.05"));
   at::Tensor damped = large.to(at::kDouble);
   damped.diagonal().add_(0.05 * damped.diagonal().mean());
   const at::Tensor upper = wide.upper.to(at::kDouble);

@@ -107,21 +107,94 @@ TEST(Gptq, EqualsTheReferenceForEveryOption) {
   }
 }
 
-/// The column loop in FP64 with the factor of inverse_factor(), columns as they stand, min-max grids.
+// The shipped recipe's setting: weighted ranges; and channels without a signal, in FP32.
+TEST(Gptq, EqualsTheReferenceWithWeightedRangesAndDeadColumns) {
+  at::manual_seed(12);
+  const int64_t in = 96;
+  at::Tensor x = correlated_tokens(400, in);
+  for (const int64_t dead : {5, 40, 41}) x.select(1, dead).zero_();
+  const InputStats stats = testing_problems::stats_of(x);
+  at::Tensor weight = at::randn({11, in});
+  weight.select(1, 40).fill_(9);  // would stretch the range of its group
+  const at::Tensor dead = stats.gram.diagonal() <= 0;
+  const at::Tensor live_weight = weight.masked_fill(dead, 0);
+  const at::Tensor mean = stats.gram.diagonal().to(at::kDouble).sum() / (in - 3);
+  const at::Tensor importance = stats.gram.diagonal().masked_fill(dead, mean.item<float>()).contiguous();
+  for (const std::string order : {"none", "desc", "gar"}) {
+    for (const Scheme& scheme : some_schemes()) {
+      const GroupRange range =
+          weight_range(live_weight, scheme, DType::F16, {.method = RangeMethod::weighted}, "l", importance);
+      const GptqReferenceResult expected = gptq_reference({.weight = weight.to(at::kDouble),
+                                                           .gram = stats.gram.to(at::kDouble),
+                                                           .scheme = scheme,
+                                                           .act_order = act_order(order),
+                                                           .damping = 0.05,
+                                                           .range = range});
+      const QuantizedTensor found = solve({linear("l", LinearRole::up_proj, weight, scheme)}, stats,
+                                          {{"act_order", order}, {"damping", 0.05}})
+                                        .front()
+                                        .quantized;
+      const std::string where = scheme.describe() + " " + order;
+      EXPECT_TRUE(at::equal(found.scales, expected.quantized.scales)) << where;
+      EXPECT_GT((found.codes == expected.quantized.codes).to(at::kDouble).mean().item<double>(), 0.98)
+          << where;
+      EXPECT_EQ(found.dequantize().select(1, 40).abs().max().item<float>(), 0) << where;
+      EXPECT_EQ(expected.quantized.dequantize().select(1, 40).abs().max().item<float>(), 0) << where;
+    }
+  }
+}
+
+/// The column loop in FP64 with the factor of inverse_factor(), min-max grids. Codes as the columns stand.
 RoundedColumns round_in_fp64(const at::Tensor& weight, const at::Tensor& gram, const Scheme& scheme,
-                             double damping, int64_t block_size) {
-  at::Tensor damped = gram.clone();
+                             double damping, int64_t block_size, const Variant& variant = {"none", true}) {
+  const int64_t in = weight.size(1), length = scheme.group_length(in);
+  const at::Tensor order = column_order(act_order(variant.act_order), gram.diagonal(), length);
+  at::Tensor damped = gram.index_select(0, order).index_select(1, order).contiguous();
   damped.diagonal().add_(damped.diagonal().mean() * damping);
-  const int64_t in = weight.size(1);
-  const at::Tensor single = weight.to(at::kFloat);
-  return round_columns(
-      {.weight = weight.clone(),
-       .factor = inverse_factor(damped.clone()).value(),
-       .column_group = at::arange(in).div(scheme.group_length(in), "floor").to(at::kInt),
-       .scheme = scheme,
-       .params = kernels::group_params(kernels::group_min_max(single, scheme), scheme, DType::F16),
-       .grid = {},
-       .block_size = block_size});
+  const bool regrouped = variant.act_order == "desc" && !variant.static_groups;
+  const at::Tensor place = regrouped ? at::arange(in) : order;
+  ColumnProblem problem{.weight = weight.index_select(1, order).contiguous(),
+                        .factor = inverse_factor(damped).value(),
+                        .column_group = place.div(length, "floor").to(at::kInt),
+                        .scheme = scheme,
+                        .params = kernels::group_params(kernels::group_min_max(weight.to(at::kFloat), scheme),
+                                                        scheme, DType::F16),
+                        .grid = {},
+                        .block_size = block_size};
+  if (!variant.static_groups) {
+    problem.grid = [scheme](const at::Tensor& weights, int64_t) {
+      Scheme one_group = scheme;
+      one_group.group_size = -1;
+      return kernels::group_params(kernels::group_min_max(weights, one_group), one_group, DType::F16);
+    };
+  }
+  RoundedColumns rounded = round_columns(std::move(problem));
+  rounded.codes = rounded.codes.index_select(1, inverse_order(order));
+  return rounded;
+}
+
+TEST(Gptq, InFp64EveryOrderIsBitEqualToTheReference) {
+  at::manual_seed(13);
+  const int64_t in = 192;
+  const at::Tensor x = correlated_tokens(400, in).to(at::kDouble);
+  const at::Tensor gram = x.t().mm(x) / 400, weight = at::randn({13, in}).to(at::kDouble);
+  for (const Variant& variant : kVariants) {
+    for (const Scheme& scheme : {Scheme{"int", 4, 32, true}, Scheme{"int", 3, 64, false}}) {
+      const GptqReferenceResult expected = gptq_reference({.weight = weight,
+                                                           .gram = gram,
+                                                           .scheme = scheme,
+                                                           .act_order = act_order(variant.act_order),
+                                                           .static_groups = variant.static_groups});
+      for (const int64_t block_size : {7, 64, 1024}) {
+        const RoundedColumns found = round_in_fp64(weight, gram, scheme, 0.01, block_size, variant);
+        const std::string where = fmt::format("{} {} {} {}", scheme.describe(), variant.act_order,
+                                              variant.static_groups ? "static" : "on the way", block_size);
+        EXPECT_TRUE(at::equal(found.codes, expected.quantized.codes)) << where;
+        EXPECT_TRUE(at::equal(found.params.scales, expected.quantized.scales)) << where;
+        EXPECT_NEAR(found.loss.sum().item<double>(), expected.loss, 1e-9 * expected.loss) << where;
+      }
+    }
+  }
 }
 
 TEST(Gptq, InFp64IsBitEqualToTheReferenceWhateverTheBlocks) {

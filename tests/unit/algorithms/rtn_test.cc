@@ -88,6 +88,42 @@ TEST(Rtn, RefusesBadInputByName) {
   expect_refused(linear("odd", LinearRole::up_proj, at::randn({1, 43}), kSymmetric), "does not divide");
 }
 
+TEST(Rtn, UnusualWeightsComeOutRight) {
+  at::manual_seed(5);
+  const SolverEntry& row = solver_row("rtn");
+  for (const char* range : {"minmax", "mse", "weighted"}) {
+    for (const bool symmetric : {true, false}) {
+      SCOPED_TRACE(std::string(range) + (symmetric ? " sym" : " asym"));
+      Options options(row.options);
+      options.set("range", std::string(range));
+      const auto values = [&](const at::Tensor& weight, int64_t group, DType scales = DType::F16) {
+        InputStats stats;
+        stats.mean_square = at::rand({weight.size(1)}) + 0.1;
+        SharedInputProblem shared;
+        shared.linears = {linear("l", LinearRole::up_proj, weight, {"int", 4, group, symmetric})};
+        shared.linears.front().scale_dtype = scales;
+        shared.stats = &stats;
+        return row.make(options)->solve(shared).front().quantized.dequantize();
+      };
+      at::Tensor weight = at::randn({4, 64});
+      weight[1].zero_();
+      weight[2].slice(0, 0, 32).fill_(0.5);  // a constant group
+      const at::Tensor found = values(weight, 32);
+      EXPECT_TRUE(found[1].eq(0).all().item<bool>());
+      // On a symmetric grid the largest code is 7 of 7.5 steps.
+      const double constant = (found[2].slice(0, 0, 32) - 0.5).abs().max().item<double>();
+      EXPECT_LT(constant, symmetric ? 0.04 : 1e-3);
+      EXPECT_TRUE(values(at::zeros({2, 32}), 32).eq(0).all().item<bool>());
+      const at::Tensor tiny = at::randn({2, 32}) * 1e-41;
+      EXPECT_LE((values(tiny, 32, DType::BF16) - tiny).abs().max().item<double>(), 1e-38);
+      const at::Tensor one_row = at::randn({1, 64}), one_column = at::randn({5, 1});
+      EXPECT_LT((values(one_row, 32) - one_row).abs().max().item<double>(), 0.6);
+      const at::Tensor column = values(one_column, -1);
+      EXPECT_TRUE(at::allclose(column, one_column, symmetric ? 0.08 : 1e-2, 0));
+    }
+  }
+}
+
 // All linears are looked at together; the first that is bad is named, whatever is wrong with the later ones.
 TEST(Rtn, NamesTheFirstBadLinearOfSeveral) {
   at::Tensor spoiled = at::randn({4, 64});

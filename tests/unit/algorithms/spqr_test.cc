@@ -106,6 +106,35 @@ TEST(Spqr, KeepsAboutTheShareThatWasAsked) {
   }
 }
 
+TEST(Spqr, AThresholdIsInPartsOfTheLossOfSettingWeightsToTheirMean) {
+  at::manual_seed(11);
+  const at::Tensor weight = at::randn({32, 64});
+  const at::Tensor gram = gram_of(at::randn({300, 64}).mm(at::randn({64, 64})));
+  at::Tensor damped = gram.to(at::kDouble);
+  damped.diagonal().add_(0.05 * damped.diagonal().mean());
+  const at::Tensor factor = at::linalg_cholesky(at::linalg_inv(damped), /*upper=*/true).contiguous();
+  const at::Tensor centred = weight.to(at::kDouble) - weight.to(at::kDouble).mean(0);
+  const double variance_loss =
+      (centred.square().sum(0) / 31 / factor.diagonal().square()).mean().item<double>();
+  const double scale = spqr_loss_scale(weight, factor.to(at::kFloat));
+  EXPECT_NEAR(scale / variance_loss, 1, 1e-4);
+  int64_t before = weight.numel();
+  for (const double tau : {0.01, 0.03, 0.1, 0.3, 1.0}) {
+    const QuantizedTensor found = solve_one(
+        weight, gram,
+        {{"select", std::string("threshold")}, {"threshold", tau}, {"act_order", std::string("none")}});
+    const auto expected = spqr_reference(
+        weight.to(at::kDouble), gram.to(at::kDouble),
+        {.scale_grid = ScaleGrid{}, .rule = OutlierRule::refined, .threshold = tau * scale, .damping = 0.05});
+    const auto count = expected.is_outlier.sum().item<double>();
+    EXPECT_NEAR(static_cast<double>(found.outliers->count()), count, 1 + 0.03 * count) << tau;
+    const at::Tensor difference = (found.dequantize().to(at::kDouble) - expected.values).abs();
+    EXPECT_GT(difference.lt(2e-3).to(at::kDouble).mean().item<double>(), 0.97) << tau;
+    EXPECT_LT(found.outliers->count(), before) << tau;
+    before = found.outliers->count();
+  }
+}
+
 TEST(Spqr, OutliersAreTheWeightsToFp16AndDefaultsCostLessThanFivePercent) {
   at::manual_seed(4);
   at::Tensor weight = at::randn({1024, 512}) * 0.02;

@@ -109,6 +109,77 @@ TEST(Plan, ATransformThatCanMoveNoScaleIsRefused) {
   EXPECT_NO_THROW(plan_of(Model("llama"), "transforms: [{awq: {}}]\n" + rules));
 }
 
+std::string registered_refusal(const std::string& text) {
+  const Model model("llama");
+  const auto recipe = parse_recipe("model: m\noutput: {path: o}\nignore: [lm_head]\n" + text, "r.yaml", {},
+                                   registered_vocabulary());
+  return user_error_of([&] { make_plan(recipe, model.graph, model.tensors); });
+}
+
+TEST(Plan, AWordThatDecidesNothingIsRefused) {
+  const std::string all = "{targets: [linear], scheme: {bits: 4, group_size: 8}}";
+  EXPECT_THAT(
+      refusal("llama", "ignore: [lm_head]\nrules: [" + all +
+                           ", {targets: [v_proj], scheme: {bits: 8, group_size: 8}}]\n"),
+      AllOf(HasSubstr("r.yaml:5:"), HasSubstr("'v_proj' decides about no linear"),
+            HasSubstr("layers.0.self_attn.v_proj' goes to r.yaml:5:"), HasSubstr("first match wins")));
+  // One word of two; and one whose linears are all ignored.
+  EXPECT_THAT(refusal("llama",
+                      "ignore: [lm_head]\nrules: [{targets: [attention], scheme: {bits: 4, group_size: "
+                      "8}}, {targets: [o_proj, mlp], scheme: {bits: 4, group_size: 8}}]\n"),
+              HasSubstr("'o_proj' decides about no linear"));
+  EXPECT_THAT(refusal("llama",
+                      "ignore: [lm_head, mlp]\nrules: [{targets: [attention, down_proj], scheme: "
+                      "{bits: 4, group_size: 8}}]\n"),
+              AllOf(HasSubstr("'down_proj' decides about no linear"), HasSubstr("ignored by the recipe")));
+  EXPECT_NO_THROW(plan_of(Model("llama"),
+                          "ignore: [lm_head]\nrules: [{targets: [v_proj, '/q_proj|k_proj/'], "
+                          "scheme: {bits: 8, group_size: 8}}, " +
+                              all + "]\n"));
+}
+
+TEST(Plan, AnIgnoreThatMatchesNothingIsRefused) {
+  EXPECT_THAT(refusal("llama", std::string(kAll) + "ignore: [lm_head, '/layers.7/']\n"),
+              AllOf(HasSubstr("r.yaml: ignore"), HasSubstr("'/layers.7/' matches no linear")));
+  EXPECT_THAT(refusal("llama", std::string(kAll) + "ignore: [lm_head, router]\n"),
+              HasSubstr("'router' matches no linear"));
+}
+
+TEST(Plan, RangesThatGroupsAreTooShortForAreRefused) {
+  const auto rule = [](const std::string& scheme, const std::string& solver) {
+    return registered_refusal("calibration: null\nrules: [{scheme: {bits: 4, group_size: 8, " + scheme +
+                              "}, solver: {" + solver + "}}]\n");
+  };
+  EXPECT_THAT(rule("symmetric: true", "gptq: {range: kl}"),
+              AllOf(HasSubstr("q_proj"), HasSubstr("range kl needs groups of at least 512")));
+  EXPECT_THAT(rule("symmetric: true", "rtn: {range: kl}"), HasSubstr("range kl"));
+  EXPECT_THAT(rule("symmetric: false", "hqq: {range: percentile}"),
+              AllOf(HasSubstr("q_proj"), HasSubstr("group of 8 weights")));
+}
+
+TEST(Plan, RangesThatNobodyTakesOrOffersAreSaid) {
+  const auto rules = [](const std::string& solver) {
+    return "rules: [{scheme: {bits: 4, group_size: 8}, solver: {" + solver + "}}]\n";
+  };
+  EXPECT_THAT(registered_refusal(rules("gptq: {offered_range: true}")),
+              HasSubstr("no transform of the recipe offers ranges"));
+  EXPECT_THAT(
+      registered_refusal("transforms: [{awq: {clip: false}}]\n" + rules("gptq: {offered_range: true}")),
+      HasSubstr("no transform of the recipe offers ranges"));
+  const Model model("llama");
+  const auto warnings = [&](const std::string& text) {
+    const auto recipe = parse_recipe("model: m\noutput: {path: o}\nignore: [lm_head]\n" + text, "r.yaml", {},
+                                     registered_vocabulary());
+    return make_plan(recipe, model.graph, model.tensors).warnings;
+  };
+  const std::string awq = "transforms: [{awq: {}}]\n";
+  EXPECT_THAT(warnings(awq + rules("gptq: {}")),
+              ElementsAre(AllOf(HasSubstr("solver gptq chooses its own ranges"), HasSubstr("awq"))));
+  EXPECT_THAT(warnings(awq + rules("gptq: {offered_range: true}")), IsEmpty());
+  EXPECT_THAT(warnings(awq + rules("rtn: {}")), IsEmpty());
+  EXPECT_THAT(warnings("transforms: [{awq: {clip: false}}]\n" + rules("gptq: {}")), IsEmpty());
+}
+
 constexpr const char* kInt8 = "rules: [{scheme: {bits: 8, group_size: -1}, activations: ";
 
 TEST(Plan, CarriesActivationsAndSaysSo) {

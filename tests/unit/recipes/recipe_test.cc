@@ -24,7 +24,7 @@ calibration:
   samples: 16
   seq_len: 256
   seed: 7
-transforms: [{awq: {grid: 10, clip: false, shrink: 0.25, offset: -3, norm: l1}}, {awq: }]
+transforms: [{awq: {grid: 10, clip: false, shrink: 0.25, offset: -3, norm: l1}}, {smooth: }]
 rules:
   - {targets: [mlp, '/layers\.0\./'], scheme: {type: int, bits: 3, group_size: 64, symmetric: false}, solver: {toy: {seed: -9}}}
   - targets: [linear]
@@ -67,7 +67,7 @@ TEST(Recipe, ReadsAlgorithmsAndRules) {
   EXPECT_EQ(awq.number("shrink"), 0.25);
   EXPECT_EQ(awq.number("offset"), -3);
   EXPECT_EQ(awq.word("norm"), "l1");
-  EXPECT_EQ(recipe.transforms[1].options.integer("grid"), 20) << "left out: the default";
+  EXPECT_EQ(recipe.transforms[1].options.number("alpha"), 0.5) << "left out: the default";
   ASSERT_EQ(recipe.rules.size(), 2u);
   EXPECT_THAT(recipe.rules[0].targets, ElementsAre("mlp", "/layers\\.0\\./"));
   EXPECT_EQ(recipe.rules[0].scheme, (Scheme{"int", 3, 64, false}));

@@ -9,12 +9,13 @@ inline RecipeVocabulary test_vocabulary() {
   const std::vector<OptionSpec> awq = {
       {"grid", int64_t{20}, "steps", 1, 100, {}},
       {"clip", true, "clip, too", 0, 0, {}},
+      {"clip_steps", int64_t{20}, "of clipping", 1, 100, {}, {"clip", "true"}},
       {"shrink", 0.5, "how far", 0, 1, {}},
       {"offset", 0.0, "any number", 0, 0, {}},
       {"norm", std::string("l2"), "distance", 0, 0, {"l1", "l2"}},
       {"delta", 1.0, "where the norm bends", 0, 10, {}, {"norm", "l1"}},
   };
-  return {{{"awq", awq}},
+  return {{{"awq", awq}, {"smooth", {{"alpha", 0.5, "how much moves", 0, 1, {}}}}},
           {{"rtn", {}},
            {"toy",
             {{"seed", int64_t{0}, "any integer", 0, 0, {}},

@@ -104,6 +104,35 @@ TEST(Driver, FoldedStatisticsAreThoseOfTheFoldedModel) {
   expect_sequential(run, 3e-3);  // folds into solved producers round their F16 scales
 }
 
+/// Offers half of each row's range, and counts how often it is asked.
+class HalfRanges : public FixedScales {
+ public:
+  std::optional<GroupRange> range(const LinearProblem& linear, const InputStats&) const override {
+    ++asked;
+    const at::Tensor half = linear.weight.abs().view({linear.weight.size(0), -1, 32}).amax(-1) / 2;
+    return GroupRange{-half, half};
+  }
+  bool offers_ranges() const override { return true; }
+  mutable int asked = 0;
+};
+
+/// Rounds to nearest, whatever is offered.
+class OwnRanges : public RecordingSolver {
+ public:
+  RangeOffers range_offers() const override { return RangeOffers::unused; }
+};
+
+TEST(Driver, RangesAreSearchedForSolversThatTakeThem) {
+  const HalfRanges transform;
+  const OwnRanges own;
+  TinyRun run({&transform});
+  for (LinearTask& task : run.job.tasks[1]) task.solver = &own;
+  run.go();
+  EXPECT_EQ(transform.asked, 7);
+  for (const LinearOutcome& linear : run.outcomes[0].linears) EXPECT_TRUE(linear.clipped);
+  for (const LinearOutcome& linear : run.outcomes[1].linears) EXPECT_FALSE(linear.clipped);
+}
+
 TEST(Driver, KeptLinearsAreNotTouchedWithoutFolds) {
   TinyRun run({});
   for (auto& block : run.job.tasks) {

@@ -1,0 +1,92 @@
+#include "recipes/algorithm_checks.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lib/base/error.h"
+#include "recipes/target_pattern.h"
+
+namespace lathe {
+namespace {
+
+/// Options that the algorithm doesn't have, as a test's vocabulary may have them, are passed over.
+template <class Entry>
+auto made(const std::vector<Entry>& table, const AlgorithmChoice& choice)
+    -> decltype(table.front().make(choice.options)) {
+  const auto row = std::ranges::find(table, choice.name, &Entry::name);
+  if (row == table.end()) return nullptr;
+  Options options(row->options);
+  for (const auto& [name, value] : choice.options.all()) options.set(name, value);
+  return row->make(options);
+}
+
+std::vector<const LinearPlan*> all_linears(const Plan& plan) {
+  std::vector<const LinearPlan*> linears;
+  for (const auto& block : plan.blocks) {
+    for (const LinearPlan& linear : block) linears.push_back(&linear);
+  }
+  linears.push_back(&plan.lm_head);
+  return linears;
+}
+
+}  // namespace
+
+RecipeAlgorithms recipe_algorithms(const Recipe& recipe) {
+  RecipeAlgorithms algorithms;
+  for (const AlgorithmChoice& choice : recipe.transforms)
+    algorithms.transforms.push_back(made(transforms(), choice));
+  for (const Rule& rule : recipe.rules) algorithms.solvers.push_back(made(solvers(), rule.solver));
+  return algorithms;
+}
+
+std::vector<std::string> check_range_offers(const Recipe& recipe, const RecipeAlgorithms& algorithms) {
+  const auto offering = std::ranges::find_if(
+      algorithms.transforms, [](const auto& t) { return t != nullptr && t->offers_ranges(); });
+  const bool offered = offering != algorithms.transforms.end();
+  std::vector<std::string> warnings;
+  for (size_t i = 0; i < recipe.rules.size(); ++i) {
+    if (algorithms.solvers[i] == nullptr) continue;
+    const Rule& rule = recipe.rules[i];
+    const RangeOffers wish = algorithms.solvers[i]->range_offers();
+    if (wish == RangeOffers::required && !offered) {
+      user_error(
+          "{}: solver {}: offered_range: true, but no transform of the recipe offers ranges; add {{awq: "
+          "{{clip: true}}}} to `transforms`, or leave it out",
+          rule.where, rule.solver.name);
+    }
+    if (wish != RangeOffers::unused || !offered) continue;
+    const auto t = static_cast<size_t>(offering - algorithms.transforms.begin());
+    warnings.push_back(
+        fmt::format("{}: solver {} chooses its own ranges, so those that {} would offer are not searched "
+                    "(`clip: false` says so{})",
+                    rule.where, rule.solver.name, recipe.transforms[t].name,
+                    rule.solver.name == "gptq" ? "; `offered_range: true` takes them" : ""));
+  }
+  return warnings;
+}
+
+void check_words_decide(const Recipe& recipe, const Plan& plan) {
+  const std::vector<const LinearPlan*> linears = all_linears(plan);
+  for (size_t i = 0; i < recipe.rules.size(); ++i) {
+    for (const std::string& target : recipe.rules[i].targets) {
+      const LinearPlan* other = nullptr;  // the first that matches, and goes elsewhere
+      const bool decides = std::ranges::any_of(linears, [&](const LinearPlan* plan) {
+        const bool own = plan->quantized && plan->rule == i;
+        if ((!own && other != nullptr) || !target_matches(target, *plan->linear)) return false;
+        if (!own) other = plan;
+        return own;
+      });
+      if (decides) continue;
+      LATHE_ASSERT(other != nullptr, "'{}' matches nothing", target);
+      const std::string fate = other->quantized ? fmt::format("goes to {}, and the first match wins",
+                                                              recipe.rules[other->rule].where)
+                                                : other->reason;
+      user_error(
+          "{}: '{}' decides about no linear: '{}' {}; put the narrower rule first, or leave the word out",
+          recipe.rules[i].where, target, other->linear->name, fate);
+    }
+  }
+}
+
+}  // namespace lathe
