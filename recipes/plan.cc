@@ -181,7 +181,7 @@ OutputPlan plan_gguf_output(const Plan& plan, const ModelGraph& graph, const Tar
       user_error("{}: format {}: its input would be quantised, which llama.cpp does by rules of its own",
                  linear.name, target.name);
     }
-    weights.solved.emplace(linear.name, linear.scheme);
+    weights.solved[linear.name] = {linear.scheme, linear.group_index};
   }
   OutputPlan output;
   output.target = &target;

@@ -21,6 +21,7 @@ struct Rounding {
   std::string type;  // "Q4_K"
   double bits_per_weight = 0;
   double weight_relative_mse = 0;  // |W - Q|^2 / |W|^2
+  std::string note;                // what a person should know; usually nothing
 };
 
 /// One output format's folder.

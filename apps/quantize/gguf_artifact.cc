@@ -5,12 +5,12 @@
 
 #include <algorithm>
 
-#include "formats/gguf/exact_blocks.h"
 #include "formats/gguf/gguf_file.h"
 #include "formats/gguf/tokenizer_keys.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
+#include "lib/kernels/ggml_exact.h"
 #include "lib/kernels/ggml_quant.h"
 #include "lib/tensor/aten.h"
 
@@ -50,6 +50,21 @@ GgufMetadata keys_of(const OutputPlan& output, const ModelFolder& model) {
   }
   keys.insert(keys.end(), tokens.begin(), tokens.end());
   return keys;
+}
+
+/// |W - Q|^2 / |W|^2, some rows at a time.
+double relative_error(const at::Tensor& weight, const at::Tensor& blocks, GgmlType type) {
+  const int64_t rows = weight.size(0), columns = weight.size(1);
+  const int64_t step = std::max<int64_t>(1, kPieceValues / columns);
+  double error = 0, reference = 0;
+  for (int64_t first = 0; first < rows; first += step) {
+    const int64_t count = std::min(step, rows - first);
+    const at::Tensor given = weight.narrow(0, first, count);
+    const at::Tensor made = kernels::dequantize_ggml(blocks.narrow(0, first, count), type, columns);
+    error += made.sub_(given).square_().sum(at::kDouble).item<double>();
+    reference += given.square().sum(at::kDouble).item<double>();
+  }
+  return reference == 0 ? 0.0 : error / reference;
 }
 
 std::vector<GgufPlan> plans_of(const GgufOutput& output) {
@@ -131,26 +146,31 @@ void GgufArtifact::write_blocks(const GgufOutputTensor& tensor, at::Tensor block
 void GgufArtifact::pack(const LinearOutcome& linear) {
   const GgufOutputTensor& tensor = planned(linear.linear->name + ".weight");
   const at::Tensor weights = importance(tensor, linear);
-  std::optional<at::Tensor> blocks;
-  if (tensor.exact) blocks = exact_blocks(tensor.type, linear.quantized);
-  if (!blocks) {
-    const at::Tensor& weight = linear.given ? linear.given->weight : linear.quantized.values;
-    if (!weight.defined()) {
-      user_error("{}: format {}: its codes or scales are not those of {} blocks, and nothing is rounded anew",
-                 linear.linear->name, output_.target->name, traits(tensor.type).name);
-    }
-    blocks = kernels::quantize_ggml(linear.linear->name, weight.contiguous(), tensor.type, weights);
-    const at::Tensor error =
-        kernels::dequantize_ggml(*blocks, tensor.type, tensor.rule.shape[1]).sub_(weight).square_();
-    const double reference = weight.square().sum(at::kDouble).item<double>();
-    roundings_[linear.linear->name] = {
-        std::string(traits(tensor.type).name), bits_per_weight(tensor.type),
-        reference == 0 ? 0.0 : error.sum(at::kDouble).item<double>() / reference};
-  }
+  kernels::ExactBlocks exact;
+  if (tensor.exact) exact = kernels::exact_ggml_blocks(linear.quantized, tensor.type);
+  at::Tensor blocks = exact.blocks;
+  if (!exact.exact()) blocks = rounded(tensor, linear, weights, exact.reason);
   // Rows are rounded one by one, so it doesn't matter when they change places.
   if (tensor.rule.heads > 0)
-    blocks = blocks->index_select(0, interleaved_rows(tensor.rule.shape[0], tensor.rule.heads));
-  write_blocks(tensor, *blocks);
+    blocks = blocks.index_select(0, interleaved_rows(tensor.rule.shape[0], tensor.rule.heads));
+  write_blocks(tensor, blocks);
+}
+
+/// `reason`: why its codes don't go in as they are, where that was the plan.
+at::Tensor GgufArtifact::rounded(const GgufOutputTensor& tensor, const LinearOutcome& linear,
+                                 const at::Tensor& importances, const std::string& reason) {
+  const at::Tensor& weight = linear.given ? linear.given->weight : linear.quantized.values;
+  if (!weight.defined()) {
+    user_error("{}: format {}: its codes can't go into {} blocks: {}", linear.linear->name,
+               output_.target->name, traits(tensor.type).name, reason);
+  }
+  at::Tensor blocks =
+      kernels::quantize_ggml(linear.linear->name, weight.contiguous(), tensor.type, importances);
+  roundings_[linear.linear->name] = {
+      std::string(traits(tensor.type).name), bits_per_weight(tensor.type),
+      relative_error(weight, blocks, tensor.type),
+      reason.empty() ? reason : fmt::format("rounded anew: its codes don't go into the blocks: {}", reason)};
+  return blocks;
 }
 
 /// A matrix that no rule quantises: embeddings, the head, linears that were left out.

@@ -43,6 +43,8 @@ class GgufArtifact final : public ArtifactWriter {
   const GgufOutputTensor& planned(const std::string& hf) const;
   void check_imatrix(const std::filesystem::path& file) const;
   at::Tensor importance(const GgufOutputTensor& tensor, const LinearOutcome& linear);
+  at::Tensor rounded(const GgufOutputTensor& tensor, const LinearOutcome& linear,
+                     const at::Tensor& importances, const std::string& reason);
   void write_blocks(const GgufOutputTensor& tensor, at::Tensor blocks, uint64_t begin = 0);
   void write_matrix(const GgufOutputTensor& tensor);
   void write_vector(const GgufOutputTensor& tensor, at::Tensor values);

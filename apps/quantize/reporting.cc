@@ -145,6 +145,7 @@ void RunReport::add_block(const BlockOutcome& outcome, const std::map<std::strin
       row.bits_per_weight = rounding->second.bits_per_weight;
       row.weight_relative_mse = rounding->second.weight_relative_mse;
       row.output_relative_error.reset();
+      if (!rounding->second.note.empty()) row.events.push_back(rounding->second.note);
     }
     if (const double* ratio = ratio_of(ratios, linear.input)) row.ratio = *ratio;
     for (const LinearPlan& planned : plan_.blocks[outcome.index]) {

@@ -134,7 +134,8 @@ constexpr Reader kReaders[] = {
     {"TensorRT-LLM", "gptq", nullptr, "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method"},
     {"TensorRT-LLM", "awq", nullptr, "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method"},
     {"llama.cpp", "gguf", "its CPU and GPU kernels", "llama.cpp: src/llama-model.cpp"},
-    {"transformers", "gguf", "gguf_file, dequantised", "transformers 5.17: modeling_gguf_pytorch_utils.py"},
+    {"transformers", "gguf", "gguf_file (with accelerate), dequantised",
+     "transformers 5.17: modeling_gguf_pytorch_utils.py"},
     {"vLLM", "hqq", nullptr, "vllm 0.32: layers/quantization holds no such method"},
     {"vLLM", "spqr", nullptr, "vllm 0.32: layers/quantization holds no such method"},
 };

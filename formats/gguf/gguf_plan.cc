@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <set>
 
-#include "formats/gguf/exact_blocks.h"
 #include "formats/gguf/model_keys.h"
 #include "lib/base/error.h"
 
@@ -15,6 +14,17 @@ namespace {
 GgmlType plain_type(DType dtype) {
   if (dtype == DType::F32) return GgmlType::F32;
   return dtype == DType::BF16 ? GgmlType::BF16 : GgmlType::F16;
+}
+
+/// Are the type's blocks wide enough for the scheme's codes less zero points, whatever these are? (Scales are
+/// known when they are solved: kernels::exact_ggml_blocks().)
+bool holds_codes(GgmlType type, const Scheme& scheme, int64_t columns) {
+  const bool grid = type == GgmlType::Q4_0 || type == GgmlType::Q5_0 || type == GgmlType::Q8_0;
+  const bool plain = scheme.type == "int" && scheme.axis == 1 && !scheme.scale_grid && !scheme.real_zero;
+  if (!grid || !plain || !scheme.divides(columns)) return false;
+  if (scheme.group_length(columns) % traits(type).length != 0) return false;
+  const int bits = scheme.bits + (scheme.symmetric ? 0 : 1);
+  return 1 << bits <= traits(type).levels;
 }
 
 /// One model, one mix.
@@ -52,8 +62,8 @@ struct Chooser {
     if (!rule.is_matrix()) return {rule, GgmlType::F32};
     const auto solved = weights.solved.find(rule.linear);
     if (solved != weights.solved.end()) {
-      const Scheme& scheme = solved->second;
-      if (!scheme.floating() && exact_type(scheme, rule.shape[1]) == mix.base) return {rule, mix.base, true};
+      const auto& [scheme, group_index] = solved->second;
+      if (!group_index && holds_codes(mix.base, scheme, rule.shape[1])) return {rule, mix.base, true};
       if (weights.codes_only) {
         user_error(
             "format gguf:{}: {}: its codes ({}) are not those of {} blocks, and nothing is rounded anew",

@@ -31,7 +31,11 @@ struct GgufOutput {
 
 /// What is known of the model's weights when the file is planned.
 struct GgufWeights {
-  std::map<std::string, Scheme> solved;  // by linear, of those that a rule quantises; of others none
+  struct Solved {
+    Scheme scheme;
+    bool group_index = false;  // groups of columns in an order of their own
+  };
+  std::map<std::string, Solved> solved;  // by linear, of those that a rule quantises; of others none
   bool importances = false;              // there will be some
   bool codes_only = false;               // nothing may be rounded anew: other weights stay as they are
 };

@@ -13,6 +13,13 @@ holds "$out/report.json" "0 < r['evaluation']['kl_mean'] < 0.05 and r['totals'][
 [[ $(value "$scratch/folder.json" "r['perplexity']") == $(value "$scratch/file.json" "r['perplexity']") ]] || fail "folder and file differ"
 [[ $(value "$scratch/folder.json" "r['kl_mean']") == $(value "$out/report.json" "r['evaluation']['kl_mean']") ]] || fail "eval and report differ"
 
+# Without its folder, the file's own tokenizer gives the same ids.
+mkdir "$scratch/alone" && cp "$out/lathe-tiny-Q4_K_M.gguf" "$scratch/alone"
+"$QUANTIZE" eval --model "$scratch/alone" --text data/text/evaluation.txt --rows 4 --device cpu --json >"$scratch/alone.json"
+[[ $(value "$scratch/alone.json" "r['perplexity']") == $(value "$scratch/file.json" "r['perplexity']") ]] || fail "the tokenizer in the file is another one"
+quick recipes/rtn.yaml "$scratch/from-gguf" --model "$scratch/alone" --set evaluate=null
+[[ -f $scratch/from-gguf/tokenizer.json && -f $scratch/from-gguf/config.json ]] || fail "an artefact of a GGUF file lacks its tokenizer"
+
 # The same importances from the file that was written: the same bytes.
 quick recipes/gguf.yaml "$scratch/again" --set evaluate=null --set calibration=null --set "output.imatrix=$out/imatrix.gguf"
 cmp "$out/lathe-tiny-Q4_K_M.gguf" "$scratch/again/lathe-tiny-Q4_K_M.gguf" || fail "an imatrix that was read gives other blocks"
@@ -39,6 +46,17 @@ names = [name for name in ours.keys() if name.endswith((".qweight", ".scales", "
 sys.exit(not names or any(not ours.get_tensor(name).equal(back.get_tensor(name)) for name in names))
 END
 holds "$scratch/back/manifest.json" "r['converted']['from'] == 'gguf'"
+
+"$QUANTIZE" convert --model "$scratch/gptq/gptq-v2" --to gguf:Q4_0 --output "$scratch/converted" --quiet
+"$QUANTIZE" eval --model "$scratch/converted" --reference "$scratch/gptq/gptq-v2" --text data/text/evaluation.txt --rows 2 --device cpu --json >"$scratch/kl.json"
+holds "$scratch/kl.json" "abs(r['kl_mean']) < 1e-9"
+refuses 2 "are not those of Q4_K blocks" "$QUANTIZE" convert --model "$scratch/gptq/gptq-v2" --to gguf:Q4_K_M --output "$scratch/x"
+refuses 2 "holds no linear in blocks whose codes" "$QUANTIZE" convert --model "$out" --to awq --output "$scratch/x"
+
+# inspect reads both kinds of file.
+"$QUANTIZE" inspect "$out" --json >"$scratch/inspect.json"
+holds "$scratch/inspect.json" "r['supported'] and r['model_type'] == 'llama' and {t['type'] for t in r['types']} == {'F32', 'Q4_K', 'Q6_K'}"
+"$QUANTIZE" inspect "$out/imatrix.gguf" | grep -q 'general.type = imatrix' || fail "inspect of an importance matrix"
 
 # What can't be is refused in one line.
 refuses 2 "none of the formats is a gguf" "$QUANTIZE" --recipe recipes/awq.yaml --output "$scratch/x" --set "output.imatrix=$out/imatrix.gguf"

@@ -24,4 +24,15 @@ for family in llama mistral qwen2 qwen3 gemma2 gemma3_text; do
   quick recipes/gguf.yaml "$scratch/out-$family" --model "$scratch/$family" --set evaluate=null --set calibration=null --set 'output.formats=["gguf:F32"]'
   files+=("$scratch/out-$family/$family-F32.gguf")
 done
+
+# SentencePiece: a small model with byte fallback, trained here.
+"$PYTHON" tests/tools/make_checkpoint.py "$scratch/spm" --family llama --config '{"vocab_size": 600}' >/dev/null 2>&1 || fail "no checkpoint for SentencePiece"
+"$PYTHON" - "$scratch/spm/tokenizer" <<'END' >/dev/null 2>&1 || fail "no SentencePiece model"
+import sys, sentencepiece
+sentencepiece.SentencePieceTrainer.train(input="data/text/evaluation.txt", model_prefix=sys.argv[1], vocab_size=600, model_type="bpe",
+                                         byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
+                                         num_threads=1, minloglevel=2)
+END
+quick recipes/gguf.yaml "$scratch/out-spm" --model "$scratch/spm" --set evaluate=null --set calibration=null --set 'output.formats=["gguf:F32"]'
+files+=("$scratch/out-spm/spm-F32.gguf")
 "$peer" tests/peer/consumers/llama_cpp_logits.py "$logits" "$encode" "${files[@]}" 2>"$scratch/errors" || fail "$(tail -3 "$scratch/errors")"

@@ -95,11 +95,11 @@ TEST(GgufTensorMap, RowsOfAHeadAreInterleaved) {
 TEST(GgufTensorMap, RopeDivisorsOfLlama3) {
   RopeConfig rope;
   EXPECT_FALSE(rope_divisors(rope).defined());
-  rope = {.type = RopeConfig::Type::llama3,
-          .theta = 500000,
-          .factor = 8,
-          .rotary_dim = 128,
-          .original_max_position = 8192};
+  rope.type = RopeConfig::Type::llama3;
+  rope.theta = 500000;
+  rope.factor = 8;
+  rope.rotary_dim = 128;
+  rope.original_max_position = 8192;
   const at::Tensor divisors = rope_divisors(rope);
   ASSERT_EQ(divisors.numel(), 64);
   // Values of llama.cpp's converter for Llama 3.1 8B.

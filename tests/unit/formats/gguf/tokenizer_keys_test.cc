@@ -148,7 +148,7 @@ TEST(TokenizerKeys, SentencePieceWithoutItsModelFile) {
         {"byte_fallback", true},
         {"unk_token", "<unk>"},
         {"vocab", {{"<unk>", 0}, {"<0x41>", 1}, {"a", 2}, {"b", 3}, {"ab", 4}, {"aab", 5}}},
-        {"merges", {{"a", "b"}, {"a", "ab"}}}}}};
+        {"merges", json::parse(R"([["a", "b"], ["a", "ab"]])")}}}};
   folder.write("tokenizer.json", tokenizer.dump());
   const auto keys = keys_of(folder, 6);
   EXPECT_EQ(std::get<std::string>(keys.at("tokenizer.ggml.model")), "llama");

@@ -110,7 +110,7 @@ TEST_P(GgufFolderFamily, WhatWasWrittenComesBack) {
   for (const auto& [name, weight] : file.weights) {
     EXPECT_TRUE(model.weights->load(name).allclose(weight, 0, 1e-6)) << name;
     if (weight.dim() != 2) continue;
-    const at::Tensor rows = at::tensor({3, 0, 17}, at::kLong);
+    const at::Tensor rows = at::tensor({3, 0, 13}, at::kLong);
     EXPECT_TRUE(model.weights->load_rows(name, rows).equal(weight.index_select(0, rows))) << name;
     const TensorView view = model.checkpoint->view(name);
     EXPECT_TRUE(borrow(view).to(at::kFloat).allclose(weight, 1e-3, 1e-3)) << name;
@@ -143,11 +143,12 @@ TEST(GgufFolder, RopeScalingComesBack) {
   EXPECT_EQ(linear.factor, 4);
 
   ModelFile stretched("llama");
-  const RopeConfig rope{.type = RopeConfig::Type::llama3,
-                        .theta = 500000,
-                        .factor = 32,
-                        .rotary_dim = 8,
-                        .original_max_position = 8192};
+  RopeConfig rope;
+  rope.type = RopeConfig::Type::llama3;
+  rope.theta = 500000;
+  rope.factor = 32;
+  rope.rotary_dim = 8;
+  rope.original_max_position = 8192;
   stretched.key("llama.rope.freq_base") = 500000.0f;
   stretched.plans.push_back({"rope_freqs.weight", GgmlType::F32, {4}});
   stretched.contents["rope_freqs.weight"] = rope_divisors(rope);
@@ -311,8 +312,9 @@ void put(const std::filesystem::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
 }
 
-/// Every byte of the header in turn: a file that still means something, or one line; never anything else.
-TEST(GgufFolder, EveryByteOfTheHeaderBroken) {
+/// Every fourth byte of the header in turn: a file that still means something, or one line; never anything
+/// else.
+TEST(GgufFolder, BytesOfTheHeaderBroken) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "m.gguf", broken = folder.path() / "broken.gguf";
   const ModelFile file("llama");
@@ -320,17 +322,14 @@ TEST(GgufFolder, EveryByteOfTheHeaderBroken) {
   const std::string whole = bytes_in(path);
   const size_t header = format_gguf_header(file.keys, file.plans).size();
   int refused = 0;
-  for (size_t i = 0; i < header; ++i) {
+  for (size_t i = 0; i < header; i += 4) {
     std::string bytes = whole;
-    for (const unsigned char other : {0xFFu, 0x01u, 0x80u}) {
-      bytes[i] = static_cast<char>(static_cast<unsigned char>(whole[i]) ^ other);
-      if (other == 0x01u || i % 3 == 0) {
-        put(broken, bytes);
-        refused += error_of(broken).empty() ? 0 : 1;
-      }
-    }
+    // Turns: counts become huge, or off by one; types others; texts no longer UTF-8, or other names.
+    bytes[i] = static_cast<char>(static_cast<unsigned char>(whole[i]) ^ (i % 8 == 0 ? 0xFFu : 0x01u));
+    put(broken, bytes);
+    refused += error_of(broken).empty() ? 0 : 1;
   }
-  EXPECT_GT(refused, 1000) << "of " << header << " bytes";
+  EXPECT_GT(refused, static_cast<int>(header) / 8) << "of " << header << " bytes";
 }
 
 TEST(GgufFolder, CutShort) {
