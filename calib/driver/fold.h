@@ -20,7 +20,7 @@ struct BlockState {
   DType float_dtype = DType::F16;                 // what norms, biases and kept weights are stored in
   std::set<std::string> to_solve;                 // names of linears that a solver gets; the others are kept
   std::map<std::string, QuantizedTensor> solved;  // by linear name
-  std::map<std::string, at::Tensor> given;        // of solved ones, what the solver was given, where kept
+  std::map<std::string, at::Tensor> given = {};   // of solved ones, what the solver was given, where kept
   std::map<std::string, at::Tensor> changed;      // floating-point tensors that differ from the checkpoint
 };
 
