@@ -13,6 +13,7 @@ namespace {
 class Floating final : public Solver {
  public:
   StatSet needs() const override { return {}; }
+  RangeOffers range_offers() const override { return RangeOffers::unused; }
 
   std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
     std::vector<SolveResult> results;

@@ -58,7 +58,7 @@ std::vector<std::string> check_range_offers(const Recipe& recipe, const RecipeAl
     if (wish != RangeOffers::unused || !offered) continue;
     const auto t = static_cast<size_t>(offering - algorithms.transforms.begin());
     warnings.push_back(
-        fmt::format("{}: solver {} chooses its own ranges, so those that {} would offer are not searched "
+        fmt::format("{}: solver {} takes no offered ranges, so {} searches none "
                     "(`clip: false` says so{})",
                     rule.where, rule.solver.name, recipe.transforms[t].name,
                     rule.solver.name == "gptq" ? "; `offered_range: true` takes them" : ""));

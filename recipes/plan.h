@@ -72,7 +72,7 @@ struct Plan {
   std::vector<std::string> floating(const ModelGraph& graph) const;
 };
 
-/// UserError where a rule or ignore entry matches nothing, linears that consumers fuse (q/k/v, gate/up) would
+/// UserError where a word of the recipe decides nothing, linears that consumers fuse (q/k/v, gate/up) would
 /// get different schemes, experts get several, or a target or layout can't hold a scheme for
 /// a shape. `tensors` is the
 /// whole checkpoint.

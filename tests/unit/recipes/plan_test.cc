@@ -174,7 +174,7 @@ TEST(Plan, RangesThatNobodyTakesOrOffersAreSaid) {
   };
   const std::string awq = "transforms: [{awq: {}}]\n";
   EXPECT_THAT(warnings(awq + rules("gptq: {}")),
-              ElementsAre(AllOf(HasSubstr("solver gptq chooses its own ranges"), HasSubstr("awq"))));
+              ElementsAre(AllOf(HasSubstr("solver gptq takes no offered ranges"), HasSubstr("awq"))));
   EXPECT_THAT(warnings(awq + rules("gptq: {offered_range: true}")), IsEmpty());
   EXPECT_THAT(warnings(awq + rules("rtn: {}")), IsEmpty());
   EXPECT_THAT(warnings("transforms: [{awq: {clip: false}}]\n" + rules("gptq: {}")), IsEmpty());
