@@ -149,8 +149,10 @@ std::optional<at::Tensor> causal_attention(const at::Tensor& q, const at::Tensor
   return out;
 }
 
-uint64_t causal_attention_bytes(int64_t threads) {
-  return OpenBlas::instance() == nullptr ? 0 : static_cast<uint64_t>(threads * kScores) * sizeof(float);
+uint64_t causal_attention_bytes(int64_t length, int64_t threads) {
+  if (OpenBlas::instance() == nullptr) return 0;
+  return static_cast<uint64_t>(threads * std::min(kQueries * length, std::max(kScores, length))) *
+         sizeof(float);
 }
 
 }  // namespace lathe::kernels

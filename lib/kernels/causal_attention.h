@@ -23,7 +23,7 @@ struct AttentionRule {
 std::optional<at::Tensor> causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                            const AttentionRule& rule);
 
-/// Memory for scores, on all threads together.
-uint64_t causal_attention_bytes(int64_t threads);
+/// Memory for the scores of rows of at most `length` tokens, on all threads together.
+uint64_t causal_attention_bytes(int64_t length, int64_t threads);
 
 }  // namespace lathe::kernels

@@ -115,7 +115,8 @@ uint64_t attention_scratch_bytes(const AttentionRule& rule, int64_t length) {
   } else if (rule.window && *rule.window < length) {
     spelt_out = kQueries * (kQueries + *rule.window) * kMaskBytes;
   }
-  return std::max(static_cast<uint64_t>(spelt_out), kernels::causal_attention_bytes(at::get_num_threads()));
+  return std::max(static_cast<uint64_t>(spelt_out),
+                  kernels::causal_attention_bytes(length, at::get_num_threads()));
 }
 
 }  // namespace lathe

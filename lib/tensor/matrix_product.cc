@@ -81,28 +81,29 @@ struct Operand {
   BlasOperand view;
 };
 
-/// Calls f(row, row_end, column, column_end) for all tiles of an [m, n] matrix, on all threads.
+/// Calls f(row, row_end, column, column_end) for all tiles of `parts` [m, n] matrices, one below the other,
+/// on all threads. How a matrix is cut depends on its own shape alone.
 template <class F>
-void for_tiles(int64_t m, int64_t n, F&& f) {
-  const auto [rows, columns] = tile_of(m, n);
-  const int64_t down = ceil_div(m, rows);
-  at::parallel_for(0, down * ceil_div(n, columns), 1,
-                   [&, rows = rows, columns = columns](int64_t begin, int64_t end) {
-                     for (int64_t tile = begin; tile < end; ++tile) {
-                       // Neighbours share the columns of b, of which more is packed in a product of weights.
-                       const int64_t row = tile % down * rows, column = tile / down * columns;
-                       f(row, std::min(m, row + rows), column, std::min(n, column + columns));
-                     }
-                   });
+void for_tiles(int64_t parts, int64_t m, int64_t n, F&& f) {
+  const Tile tile = tile_of(m, n);
+  const int64_t down = ceil_div(m, tile.rows);
+  at::parallel_for(0, parts * down * ceil_div(n, tile.columns), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      // Neighbours share the columns of b, of which more is packed in a product of weights.
+      const int64_t first = i / down % parts * m, row = first + i % down * tile.rows,
+                    column = i / down / parts * tile.columns;
+      f(row, std::min(first + m, row + tile.rows), column, std::min(n, column + tile.columns));
+    }
+  });
 }
 
 bool rows_apart(const at::Tensor& out) {
   return out.stride(1) == 1 && (out.size(0) == 1 || out.stride(0) >= out.size(1));
 }
 
-/// out = factor a b + beta out.
+/// out = factor a b + beta out; the rows of `a` are `parts` matrices, multiplied one by one.
 void multiply(const OpenBlas& blas, const at::Tensor& out, const at::Tensor& a, const at::Tensor& b,
-              float factor, float beta) {
+              float factor, float beta, int64_t parts = 1) {
   const int64_t m = a.size(0), k = a.size(1), n = b.size(1);
   LATHE_ASSERT(b.size(0) == k && out.size(0) == m && out.size(1) == n, "[{}, {}] x [{}, {}] into [{}, {}]", m,
                k, b.size(0), n, out.size(0), out.size(1));
@@ -110,7 +111,7 @@ void multiply(const OpenBlas& blas, const at::Tensor& out, const at::Tensor& a, 
   const Operand left(a), right(b);
   auto* const data = out.data_ptr<float>();
   const int64_t stride = m == 1 ? n : out.stride(0);
-  for_tiles(m, n, [&](int64_t row, int64_t row_end, int64_t column, int64_t column_end) {
+  for_tiles(parts, m / parts, n, [&](int64_t row, int64_t row_end, int64_t column, int64_t column_end) {
     blas.gemm(row_end - row, column_end - column, k, factor, left.from(row, 0), right.from(0, column), beta,
               data + row * stride + column, stride);
   });
@@ -145,15 +146,18 @@ void add_matrix_product(const at::Tensor& sum, const at::Tensor& a, const at::Te
 }
 
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  const OpenBlas* const blas = library_for(x, weight);
+  // OpenBLAS's sums depend on where a row stands among the others: in a sample always at the same place,
+  // among tokens of several samples (those of an expert) not.
+  const OpenBlas* const blas = x.dim() == 3 ? library_for(x, weight) : nullptr;
   if (blas == nullptr) return at::linear(x, weight, bias);
-  std::vector<int64_t> shape = x.sizes().vec();
-  const at::Tensor rows = x.reshape({-1, shape.back()});
-  shape.back() = weight.size(0);
-  at::Tensor out = at::empty({rows.size(0), shape.back()}, x.options());
+  const int64_t samples = x.size(0), out_width = weight.size(0);
+  at::Tensor out = at::empty({samples, x.size(1), out_width}, x.options());
   if (bias.defined()) out.copy_(bias.expand_as(out));
-  multiply(*blas, out, rows, weight.t(), 1, bias.defined() ? 1.0F : 0.0F);
-  return out.view(shape);
+  if (samples > 0) {
+    multiply(*blas, out.view({-1, out_width}), x.reshape({-1, x.size(2)}), weight.t(), 1,
+             bias.defined() ? 1.0F : 0.0F, samples);
+  }
+  return out;
 }
 
 std::string describe_matrix_products() {

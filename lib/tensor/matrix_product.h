@@ -20,7 +20,8 @@ void set_matrix_product(const at::Tensor& out, const at::Tensor& a, const at::Te
 /// sum += factor a b, in place; `sum` [m, n] may be a part of a larger matrix.
 void add_matrix_product(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b, double factor = 1);
 
-/// x[..., in] weight[out, in]^T + bias[out], which may be undefined.
+/// x[..., in] weight[out, in]^T + bias[out], which may be undefined. Of x [samples, tokens, in], a sample's
+/// result has the same bits whatever the others are, and however many.
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 /// Who multiplies FP32 matrices on the CPU: "OpenBLAS 0.3.34, SkylakeX kernels" or "libtorch".

@@ -103,6 +103,7 @@ bool wanted(const Arguments& arguments, const std::string& name) {
 /// The command line's scheme, or the nearest that the solver takes.
 Scheme scheme_for(const std::string& solver, Scheme scheme) {
   if (solver == "hqq") scheme.symmetric = false;
+  if (solver == "float") return Scheme::as_they_are();
   if (solver == "spqr") {
     scheme = Scheme{"int", 3, 16, false};
     scheme.scale_grid = ScaleGrid{};

@@ -199,8 +199,9 @@ TEST(BlockForward, ExpertStagesMakeUpTheRun) {
     const at::Tensor h = forward.add_attention(hidden, forward.attention_out(forward.attention_in(hidden)));
     const at::Tensor y = forward.mlp_in(h).view({18, 32}), y_before = y.clone();
     const Routing routing = forward.route(y);
-    at::Tensor out =
-        forward.shared_out(y, family == std::string("qwen2_moe") ? forward.mlp_mid(y) : at::Tensor());
+    at::Tensor out = forward.shared_out(y, family == std::string("qwen2_moe")
+                                               ? forward.mlp_mid(y.view(h.sizes())).flatten(0, 1)
+                                               : at::Tensor());
     int64_t sent = 0;
     for (int64_t expert = 0; expert < 4; ++expert) {
       const Routing::Rows rows = routing.rows_of(expert);

@@ -96,6 +96,26 @@ TEST(SetMatrixProduct, OverwritesAPartOfAMatrix) {
   EXPECT_EQ(whole.isnan().sum().item<int64_t>(), 50 * 25 - 40 * 20);
 }
 
+TEST(LinearProductOfASample, HasTheSameBitsWithAndWithoutOthers) {
+  for (const int64_t n : {8, 20, 86, 576}) {
+    for (const int64_t k : {8, 32, 172}) {
+      for (const int64_t tokens : {1, 7, 48, 130}) {
+        const at::Tensor x = random_matrix(5 * tokens, k, 1).view({5, tokens, k}),
+                         weight = random_matrix(n, k, 2);
+        const at::Tensor whole = linear_product(x, weight, at::Tensor());
+        EXPECT_LT(largest_error(whole.view({-1, n}),
+                                at::mm(x.reshape({-1, k}).to(at::kDouble), weight.t().to(at::kDouble))),
+                  1e-4);
+        for (const auto& [first, end] : {std::pair<int64_t, int64_t>{0, 1}, {1, 3}, {4, 5}}) {
+          EXPECT_TRUE(
+              linear_product(x.slice(0, first, end), weight, at::Tensor()).equal(whole.slice(0, first, end)))
+              << n << " x " << k << ", " << tokens << " tokens, samples " << first << " to " << end;
+        }
+      }
+    }
+  }
+}
+
 TEST(MatrixProductThreads, ChangeNoBit) {
   if (OpenBlas::instance() == nullptr) GTEST_SKIP() << "this machine's products are libtorch's";
   const at::Tensor a = random_matrix(1100, 700, 1), b = random_matrix(700, 1300, 2);
