@@ -31,8 +31,9 @@ constexpr int64_t kBand = 256;
 ///   R22, R22^-1 of A22;  R12 = A12 R22^-T;  R11, R11^-1 of A11 - R12 R12^T;  above the diagonal of R^-1:
 ///   -R11^-1 R12 R22^-1
 ///
-/// Only products: the same 2/3 n^3 FLOPs as a factorisation and an inversion after it, and several times as
-/// fast as triangular solves. Overwrites A with R^-1, of which it keeps the pivots, the diagonal of R.
+/// Only products, which libraries run at a higher rate than triangular solves: the 2/3 n^3 FLOPs of a
+/// factorisation and an inversion, and what the diagonal blocks of the bands waste. Overwrites A with R^-1;
+/// the pivots, the diagonal of R, are kept apart.
 class ReverseCholesky {
  public:
   explicit ReverseCholesky(at::Tensor a)

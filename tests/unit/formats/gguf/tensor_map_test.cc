@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "formats/gguf/model_keys.h"
+#include "tests/unit/formats/gguf/small_config.h"
 
 namespace lathe {
 namespace {
@@ -15,23 +16,7 @@ namespace {
 using nlohmann::json;
 using testing::HasSubstr;
 
-json config_of(const std::string& family) {
-  json config = {{"model_type", family},
-                 {"architectures", {"XForCausalLM"}},
-                 {"vocab_size", 64},
-                 {"hidden_size", 32},
-                 {"intermediate_size", 96},
-                 {"num_hidden_layers", 4},
-                 {"num_attention_heads", 4},
-                 {"num_key_value_heads", 2},
-                 {"head_dim", 8},
-                 {"max_position_embeddings", 128},
-                 {"rms_norm_eps", 1e-5},
-                 {"tie_word_embeddings", family.starts_with("gemma")},
-                 {"dtype", "float16"}};
-  if (family.starts_with("gemma")) config["query_pre_attn_scalar"] = 8;
-  return config;
-}
+json config_of(const std::string& family) { return test::small_config(family, 64, 96, 4); }
 
 ModelGraph graph_of(const json& config) { return build_graph(parse_model_config(config, "config.json")); }
 

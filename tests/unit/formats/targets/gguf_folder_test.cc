@@ -18,6 +18,7 @@
 #include "lib/base/error.h"
 #include "lib/kernels/ggml_quant.h"
 #include "lib/tensor/aten.h"
+#include "tests/unit/formats/gguf/small_config.h"
 #include "tests/unit/formats/targets/artefact_fixture.h"
 
 namespace lathe {
@@ -27,23 +28,7 @@ using nlohmann::json;
 using test::TemporaryFolder;
 using testing::HasSubstr;
 
-json config_of(const std::string& family) {
-  json config = {{"model_type", family},
-                 {"architectures", {"XForCausalLM"}},
-                 {"vocab_size", 40},
-                 {"hidden_size", 32},
-                 {"intermediate_size", 64},
-                 {"num_hidden_layers", 2},
-                 {"num_attention_heads", 4},
-                 {"num_key_value_heads", 2},
-                 {"head_dim", 8},
-                 {"max_position_embeddings", 128},
-                 {"rms_norm_eps", 1e-5},
-                 {"tie_word_embeddings", family.starts_with("gemma")},
-                 {"dtype", "float16"}};
-  if (family.starts_with("gemma")) config["query_pre_attn_scalar"] = 8;
-  return config;
-}
+json config_of(const std::string& family) { return test::small_config(family, 40, 64, 2); }
 
 /// A model file before it is written: tests break it.
 struct ModelFile {
