@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -72,6 +73,7 @@ std::optional<uint64_t> available_memory() {
 void map_large_blocks() {
   ::mallopt(M_MMAP_THRESHOLD, kMappedBytes);
   ::mallopt(M_TRIM_THRESHOLD, 2 * kMappedBytes);  // as glibc keeps the two
+  ::setenv("THP_MEM_ALLOC_ENABLE", "1", 0);       // c10/core/impl/alloc_cpu.cpp reads it at the first tensor
 }
 
 void release_free_memory() { ::malloc_trim(0); }

@@ -23,6 +23,10 @@ std::optional<uint64_t> available_memory();
 /// timing (tests/e2e/slow_peak_memory.sh, AWQ, two threads: 558 to 635 MiB; 536 so, in the same time). A
 /// lower bound spares little more (523 MiB from 4 MiB on) and costs a tenth of the time in page faults: most
 /// activations of a chunk lie between.
+///
+/// Also lets libtorch ask for huge pages where a tensor is large (2 MiB and more), unless the user's
+/// THP_MEM_ALLOC_ENABLE says otherwise: half of the page faults, a tenth more of the products' rate, and 3 %
+/// of a GPTQ run on SmolLM2.
 void map_large_blocks();
 inline constexpr int kMappedBytes = 16 << 20;
 
