@@ -31,6 +31,11 @@
 //   rounded plainly; without AWQ 0.0901 fitted, 0.0955 fixed and rounded plainly). `range` gives the
 //   iteration another start than the group's minimum and maximum, unless a transform offers one.
 //   (The library has a search around the scale, scale_gridsearch, off and experimental.)
+// - round_zero: whether the iteration starts from an integer zero point. It ends in the optimum next to its
+//   start, and that one then holds 0 almost exactly, which most small weights are near. auto is the
+//   library's choice, 4 bits. On SmolLM2 (4 bits, group 64) the weights' mean |error| rises by 6 %, and
+//   the model's mean KL falls from 0.204 to 0.186 with fixed scales, from 0.193 to 0.187 with fitted ones
+//   (3 rows of 1024 tokens): what is near in the weights isn't what is near in the outputs.
 // - Integer zero points (zero_point: integer), for files that hold no others: the real optimum's two
 //   neighbours and plain rounding's zero point, each with its scale fitted where `scale` says so; the best
 //   of the three.
@@ -58,6 +63,7 @@ enum class ScaleFit { automatic, fitted, fixed };
 struct Settings {
   RangeChoice range;
   ScaleFit scale;
+  std::string round_zero;  // auto, always, never
   kernels::HqqChoice iteration;
 };
 
@@ -131,6 +137,8 @@ class Hqq final : public Solver {
     iteration.optimise_scale =
         settings_.scale == ScaleFit::fitted ||
         (settings_.scale == ScaleFit::automatic && !linear.range && !linear.transformed);
+    iteration.round_start =
+        settings_.round_zero == "always" || (settings_.round_zero == "auto" && linear.scheme.bits == 4);
     const kernels::HqqResult found =
         kernels::hqq(groups, range, linear.scheme, linear.scale_dtype, iteration);
     const at::Tensor grids_finite = at::isfinite(found.scales).logical_and_(at::isfinite(found.zero_points));
@@ -170,6 +178,13 @@ std::vector<OptionSpec> make_options() {
        0,
        0,
        {"auto", "fixed", "fitted"}},
+      {"round_zero",
+       std::string("auto"),
+       "whether real zero points start from an integer, which holds 0 exactly; auto: with 4 bits, as the "
+       "library does",
+       0,
+       0,
+       {"auto", "always", "never"}},
   };
   options.insert(options.end(), range_options().begin(), range_options().end());
   return options;
@@ -185,6 +200,7 @@ const std::vector<OptionSpec>& hqq_options() {
 std::unique_ptr<Solver> make_hqq(const Options& options) {
   return std::make_unique<Hqq>(Settings{range_choice(options),
                                         scale_fit(options.word("scale")),
+                                        options.word("round_zero"),
                                         {.lp_norm = options.number("lp_norm"),
                                          .beta = options.number("beta"),
                                          .kappa = options.number("kappa"),

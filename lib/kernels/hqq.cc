@@ -31,6 +31,7 @@ device::HqqSettings settings_of(const Scheme& scheme, DType scale_dtype, const H
   settings.type = scale_type(scale_dtype);
   settings.real_zero = scheme.real_zero;
   settings.optimise_scale = choice.optimise_scale;
+  settings.round_start = choice.round_start;
   settings.early_stop = choice.early_stop;
   settings.iterations = static_cast<int32_t>(choice.iterations);
   settings.exponent = static_cast<float>(choice.lp_norm - 1);

@@ -13,6 +13,7 @@ struct HqqChoice {
   int64_t iterations = 20;
   bool early_stop = true;
   bool optimise_scale = false;
+  bool round_start = false;  // real zero points start from an integer
 };
 /// The largest number of iterations.
 int64_t hqq_max_iterations();

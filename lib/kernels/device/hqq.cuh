@@ -15,6 +15,7 @@ struct HqqSettings {
   ScaleType type = ScaleType::f16;  // in which scale and zero point (less qmin) are stored
   bool real_zero = true;            // else an integer in [qmin, qmax]
   bool optimise_scale = false;
+  bool round_start = false;  // real zero points start from an integer
   bool early_stop = true;
   int32_t iterations = 20;
   float exponent = -0.3f;  // p - 1
@@ -101,7 +102,8 @@ LATHE_HOST_DEVICE ScaleZero hqq_start(float lo, float hi, const HqqSettings& set
   const float finest = largest * hqq_rounding(settings.type);
   const float spanning = (hi - lo) / (settings.qmax - settings.qmin);
   start.scale = hqq_stored_scale(spanning > finest ? spanning : finest, settings);
-  start.zero = hqq_stored_zero(settings.qmin - lo / start.scale, settings);
+  const float zero = settings.qmin - lo / start.scale;
+  start.zero = hqq_stored_zero(settings.round_start ? round_half_even(zero) : zero, settings);
   return start;
 }
 

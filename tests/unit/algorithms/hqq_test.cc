@@ -60,9 +60,10 @@ TEST(Hqq, GivesTheLibrarysAnswerForAGroup) {
     const auto values = golden.at("weights").get<std::vector<float>>();
     const int bits = golden.at("bits");
     const at::Tensor weight = at::tensor(values).view({1, -1});
-    const QuantizedTensor result =
-        solve(problem_of(weight, scheme_of(bits, -1), DType::F32),
-              {{"lp_norm", golden.at("lp_norm").get<double>()}, {"scale", std::string("fixed")}});
+    const QuantizedTensor result = solve(problem_of(weight, scheme_of(bits, -1), DType::F32),
+                                         {{"lp_norm", golden.at("lp_norm").get<double>()},
+                                          {"scale", std::string("fixed")},
+                                          {"round_zero", std::string("never")}});
     EXPECT_NEAR(result.scales.item<double>() / golden.at("scale").get<double>(), 1, 1e-5);
     // Two ends of one rounding step apart, an iteration goes two ways; both are the algorithm's answers.
     const double zero = golden.at("zero").get<double>() + (1 << (bits - 1)) * -1.0;
@@ -77,8 +78,8 @@ TEST(Hqq, GivesTheLibrarysAnswerForAGroup) {
 
 /// Of a row in FP64, from where the fast path starts: the grid that spans the row, or for integers the one of
 /// plain rounding.
-HqqReferenceGroup reference_of(const at::Tensor& row, const Scheme& scheme,
-                               const HqqReferenceChoice& choice) {
+HqqReferenceGroup reference_of(const at::Tensor& row, const Scheme& scheme, const HqqReferenceChoice& choice,
+                               bool round_zero = false) {
   const at::Tensor values = row.to(at::kDouble).contiguous();
   const double* const first = values.const_data_ptr<double>();
   const std::vector<double> w(first, first + values.numel());
@@ -91,7 +92,9 @@ HqqReferenceGroup reference_of(const at::Tensor& row, const Scheme& scheme,
                                  scheme.qmin(), scheme.qmax(), choice);
   }
   const double scale = (*high - *low) / (scheme.qmax() - scheme.qmin());
-  return hqq_reference(w, scale, scheme.qmin() - *low / scale, scheme.qmin(), scheme.qmax(), choice);
+  const double zero = scheme.qmin() - *low / scale;
+  return hqq_reference(w, scale, round_zero ? std::nearbyint(zero) : zero, scheme.qmin(), scheme.qmax(),
+                       choice);
 }
 
 // FP64 and the paper's steps, fixed and fitted scales, real and integer zero points; shrinkage is active in
@@ -108,21 +111,25 @@ TEST(Hqq, AgreesWithTheReference) {
           for (const int bits : {1, 2, 3, 4, 8}) {
             if (bits == 1 && !real) continue;  // one of the two codes is the zero point: ties everywhere
             const at::Tensor weight = at::randn({8, 48}) * width;
-            const QuantizedTensor result = solve(problem_of(weight, scheme_of(bits, 48, real), DType::F32),
-                                                 {{"scale", std::string(fitted ? "fitted" : "fixed")},
-                                                  {"lp_norm", settings.lp_norm},
-                                                  {"beta", settings.beta},
-                                                  {"kappa", settings.kappa},
-                                                  {"iterations", int64_t{settings.iterations}}});
+            const bool round_zero = bits % 2 == 0;
+            const QuantizedTensor result =
+                solve(problem_of(weight, scheme_of(bits, 48, real), DType::F32),
+                      {{"scale", std::string(fitted ? "fitted" : "fixed")},
+                       {"round_zero", std::string(round_zero ? "always" : "never")},
+                       {"lp_norm", settings.lp_norm},
+                       {"beta", settings.beta},
+                       {"kappa", settings.kappa},
+                       {"iterations", int64_t{settings.iterations}}});
             for (int64_t row = 0; row < weight.size(0); ++row, ++groups) {
-              const HqqReferenceGroup expected = reference_of(weight[row], result.scheme, settings);
+              const HqqReferenceGroup expected =
+                  reference_of(weight[row], result.scheme, settings, round_zero);
               const double zero = result.zero_points[row][0].item<double>();
               const bool close =
                   std::abs(zero - expected.zero) < 1e-3 * std::max(1.0, std::abs(expected.zero)) &&
                   std::abs(result.scales[row][0].item<double>() / expected.scale - 1) < 1e-4;
               same += close ? 1 : 0;
               EXPECT_LE((result.dequantize()[row] - weight[row]).abs().mean().item<double>(),
-                        expected.error * 1.06)
+                        expected.error * 1.08)
                   << result.scheme.describe() << " fitted " << fitted << " width " << width;
             }
           }
@@ -144,6 +151,23 @@ TEST(Hqq, FittedScalesLeaveLessErrorThanFixedOnes) {
       EXPECT_LT(mean_error(solve(problem, {{"scale", std::string("fitted")}}), weight), 0.99 * fixed)
           << bits << real;
     }
+  }
+}
+
+// As the library's round_zero: with 4 bits an integer, and a real number with others.
+TEST(Hqq, StartsFromAnIntegerZeroPointWithFourBits) {
+  at::manual_seed(14);
+  const at::Tensor weight = at::randn({16, 64}) * 0.02 + 0.003;
+  for (const int bits : {3, 4}) {
+    const LinearProblem problem = problem_of(weight, scheme_of(bits, 64), DType::F32);
+    const auto zeros = [&](const char* round_zero) {
+      return solve(problem, {{"round_zero", std::string(round_zero)}, {"iterations", int64_t{0}}})
+          .zero_points;
+    };
+    EXPECT_TRUE(at::equal(zeros("always"), zeros("always").round()));
+    EXPECT_FALSE(at::equal(zeros("never"), zeros("never").round()));
+    EXPECT_LE((zeros("always") - zeros("never")).abs().max().item<double>(), 0.5);
+    EXPECT_TRUE(at::equal(zeros("auto"), zeros(bits == 4 ? "always" : "never"))) << bits;
   }
 }
 

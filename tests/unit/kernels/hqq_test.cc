@@ -67,7 +67,8 @@ void for_each_case(const Body& body) {
     for (const int bits : {1, 3, 4, 8}) {
       for (const bool real : {true, false}) {
         for (const bool fitted : {true, false})
-          body(awkward(length), scheme_of(bits, real), HqqChoice{.optimise_scale = fitted});
+          body(awkward(length), scheme_of(bits, real),
+               HqqChoice{.optimise_scale = fitted, .round_start = !fitted});
       }
     }
   }
