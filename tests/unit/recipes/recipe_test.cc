@@ -297,7 +297,7 @@ INSTANTIATE_TEST_SUITE_P(All, ShippedRecipe, testing::ValuesIn(shipped_recipes()
 
 TEST(ShippedRecipes, AreThere) {
   EXPECT_THAT(shipped_recipes(),
-              testing::IsSupersetOf({"awq-gptq.yaml", "awq.yaml", "gptq.yaml", "rtn.yaml"}));
+              testing::IsSupersetOf({"awq-gptq.yaml", "awq.yaml", "gptq.yaml", "kv-fp8.yaml", "rtn.yaml"}));
 }
 
 }  // namespace
