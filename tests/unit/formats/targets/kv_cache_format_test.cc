@@ -101,7 +101,7 @@ TEST(KvCacheFormat, NamesWhatIsWrong) {
       {"one a head", put(at::ones({2, 1, 1})),
        kKey + "': expected one number (F32 [1]), found F32 [2, 1, 1]"},
       {"integer", put(at::ones({1}, at::kInt)), kKey + "': expected one number (F32 [1]), found I32 [1]"},
-      {"bits", scheme("num_bits", 4), "kv_cache_scheme.num_bits: expected 8 to 8, found '4'"},
+      {"bits", scheme("num_bits", 4), "kv_cache_scheme.num_bits: expected 8, found '4'"},
       {"type", scheme("type", "fp8"), "kv_cache_scheme.type: expected float or int"},
       {"zero points", scheme("symmetric", false), "kv_cache_scheme.symmetric: expected true"},
       {"heads", scheme("strategy", "attn_head"), "kv_cache_scheme.strategy: expected tensor"},
