@@ -9,6 +9,7 @@
 #include "formats/consumers/consumers.h"
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
+#include "lib/model/forward.h"
 #include "recipes/algorithm_checks.h"
 
 namespace lathe {
@@ -190,6 +191,31 @@ OutputPlan plan_gguf_output(const Plan& plan, const ModelGraph& graph, const Tar
   return output;
 }
 
+/// Scales of the block's keys and values.
+void plan_kv_cache(const Target& target, const Block& block, const std::map<std::string, TensorInfo>& tensors,
+                   OutputPlan& output) {
+  const std::string attention = attention_module(block);
+  if (attention.empty()) return;
+  for (PlannedTensor& scale : target.kv_cache->layout(attention)) {
+    if (tensors.contains(scale.name))
+      user_error("tensor '{}': stands in the checkpoint, and so would the scale that kv_cache gives",
+                 scale.name);
+    output.tensors.push_back(std::move(scale));
+  }
+}
+
+void check_kv_cache(const Plan& plan, const Target& target, std::vector<std::string>& warnings) {
+  if (!plan.kv_cache) return;
+  if (target.kv_cache == nullptr) {
+    user_error(
+        "format {}: has no place for the scales of a quantised KV cache (kv_cache); use compressed-tensors, "
+        "or "
+        "leave kv_cache out",
+        target.name);
+  }
+  if (const auto warning = target.kv_cache->warning(*plan.kv_cache)) warnings.push_back(*warning);
+}
+
 OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& target,
                        const std::map<std::string, TensorInfo>& tensors) {
   OutputPlan output;
@@ -222,6 +248,7 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
     for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
       if (!replaced.contains(it->first)) output.tensors.push_back({it->first, it->second});
     }
+    if (plan.kv_cache) plan_kv_cache(target, graph.blocks[b], tensors, output);
     for (const LinearPlan& linear : plan.blocks[b]) {
       if (!linear.quantized) continue;
       for (PlannedTensor& tensor : target.layout(planned(linear, plan.scale_dtype))) {
@@ -252,8 +279,10 @@ void check_whole_model(const Plan& plan, const ModelGraph& graph, const Target& 
   for (std::string& warning : target.warnings(quantized, floating)) warnings.push_back(std::move(warning));
 }
 
+}  // namespace
+
 /// Kernels' rules (bits, groups, divisibility) are checked here, before anything is computed.
-LayoutPlan plan_layout(const Plan& plan, const KernelLayout& layout) {
+void add_layout(Plan& plan, const KernelLayout& layout) {
   LayoutPlan planned;
   planned.layout = &layout;
   for (const PlannedLinear& linear : plan.quantized()) {
@@ -264,10 +293,8 @@ LayoutPlan plan_layout(const Plan& plan, const KernelLayout& layout) {
       planned.tensors.push_back(std::move(tensor));
     }
   }
-  return planned;
+  plan.layouts.push_back(std::move(planned));
 }
-
-}  // namespace
 
 std::vector<std::string> consumer_lines(const Plan& plan, const OutputPlan& output, const ModelGraph& graph) {
   std::string method = output.target->name == "gptq-v2" ? "gptq" : output.target->name;
@@ -343,6 +370,7 @@ double Plan::bits_per_weight() const {
 
 void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
                 const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
+  check_kv_cache(plan, target, plan.warnings);
   if (target.gguf != nullptr) {
     plan.outputs.push_back(plan_gguf_output(plan, graph, target, tensors, sources));
     const auto& warnings = plan.outputs.back().gguf->warnings;
@@ -355,13 +383,21 @@ void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
 
 namespace {
 
+/// Scales are measured, so a cache can't be had without data.
+void check_kv_cache_data(const Recipe& recipe) {
+  if (!recipe.kv_cache || !recipe.calibration.none) return;
+  user_error(
+      "{}: kv_cache: its scales are measured in calibration, and there is none; give `calibration.data`",
+      recipe.file);
+}
+
 /// Checkpoints straight into the output folder or, where there are several, in a folder each; layouts beside.
 void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
                   const std::map<std::string, TensorInfo>& tensors) {
   std::vector<std::string> checkpoints;
   for (const std::string& format : recipe.output.formats) {
     if (const KernelLayout* layout = find_kernel_layout(format)) {
-      plan.layouts.push_back(plan_layout(plan, *layout));
+      add_layout(plan, *layout);
     } else {
       checkpoints.push_back(format);
       const bool importances = !recipe.calibration.none || !recipe.output.imatrix.empty();
@@ -388,6 +424,7 @@ void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors) {
   check_solvers(recipe);
+  check_kv_cache_data(recipe);
   if (!recipe.output.imatrix.empty() && !recipe.transforms.empty()) {
     user_error(
         "{}: output.imatrix: importances that were measured without transform {} are none with it; leave out "
@@ -404,6 +441,7 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
     check_fused(block, linears);
   }
   plan.lm_head = plan_linear(recipe, algorithms, graph.lm_head);
+  plan.kv_cache = recipe.kv_cache;
   if (plan.quantized().empty()) user_error("{}: the recipe quantises no linear of this model", recipe.file);
   check_words_decide(recipe, plan);
   check_transforms(recipe, graph, plan);
@@ -484,6 +522,9 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
     text += fmt::format("kept       {}{} ({})\n", names.front(),
                         names.size() > 1 ? fmt::format(" and {} more", names.size() - 1) : "", reason);
   }
+  if (plan.kv_cache)
+    text +=
+        fmt::format("kv cache   {}, scales of each layer from the calibration\n", plan.kv_cache->describe());
   if (recipe.calibration.none) {
     text += "calibrate  no data: each weight is quantised by itself, one at a time\n";
   } else {

@@ -57,6 +57,7 @@ struct Plan {
   LinearPlan lm_head;
   std::vector<OutputPlan> outputs;  // one at least
   std::vector<LayoutPlan> layouts;
+  std::optional<KvCacheScheme> kv_cache = std::nullopt;  // which the outputs hold scales for
   uint64_t input_bytes = 0;
   std::vector<std::string> warnings;  // what not every consumer can load
 
@@ -89,6 +90,9 @@ struct GgufSources {
 /// one of them, or all of them together. What not all consumers read joins the plan's warnings.
 void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
                 const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources);
+
+/// Adds a kernel layout to such a plan. UserError where it can't hold one of the linears.
+void add_layout(Plan& plan, const KernelLayout& layout);
 
 /// Names of the checkpoint's tensors that belong to no block (embeddings, final norm, head, and what the
 /// graph doesn't know).

@@ -141,6 +141,19 @@ ActivationTask read_activations(const YamlField& field) {
   return task;
 }
 
+KvCacheScheme read_kv_cache(const YamlField& field) {
+  KvCacheScheme scheme;
+  field.expect_map({"type", "bits"});
+  if (field.has("type")) {
+    scheme.type = field.at("type").text("a number type (float or int)");
+    if (scheme.type != "float" && scheme.type != "int")
+      field.at("type").refuse("a known number type (float or int)",
+                              did_you_mean(scheme.type, {"float", "int"}));
+  }
+  if (field.has("bits")) scheme.bits = static_cast<int>(field.at("bits").integer(8, 8));
+  return scheme;
+}
+
 /// The rule that stands for keys left out: plain rounding to the default scheme, of all linears; no rounding
 /// where the scheme has no grid.
 AlgorithmChoice default_solver(const std::vector<NamedOptions>& solvers, const Scheme& scheme) {
@@ -195,7 +208,8 @@ MemoryLimits read_limits(const YamlField& field) {
 
 Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
   Recipe recipe;
-  root.expect_map({"model", "output", "calibration", "transforms", "rules", "ignore", "evaluate", "limits"});
+  root.expect_map(
+      {"model", "output", "calibration", "transforms", "rules", "ignore", "kv_cache", "evaluate", "limits"});
   if (root.has("model") && !root.at("model").is_null())
     recipe.model = read_path(root.at("model"), "a folder");
   if (root.has("output")) read_output(root.at("output"), vocabulary.formats, recipe.output);
@@ -212,6 +226,8 @@ Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
   }
   read_rules(root, vocabulary, recipe);
   if (root.has("ignore")) recipe.ignore = read_targets(root.at("ignore"));
+  if (root.has("kv_cache") && !root.at("kv_cache").is_null())
+    recipe.kv_cache = read_kv_cache(root.at("kv_cache"));
   if (root.has("evaluate") && !root.at("evaluate").is_null())
     recipe.evaluate = read_evaluate(root.at("evaluate"));
   if (root.has("limits") && !root.at("limits").is_null()) recipe.limits = read_limits(root.at("limits"));

@@ -19,6 +19,7 @@
 #include "lib/activations/memory_budget.h"
 #include "lib/base/options.h"
 #include "lib/model/graph.h"
+#include "lib/numeric/kv_cache.h"
 #include "lib/numeric/scheme.h"
 
 namespace lathe {
@@ -60,6 +61,7 @@ struct Recipe {
   std::vector<AlgorithmChoice> transforms;
   std::vector<Rule> rules;
   std::vector<std::string> ignore = {"lm_head"};  // like targets
+  std::optional<KvCacheScheme> kv_cache;          // none: it stays in floating point
   struct Evaluate {
     std::filesystem::path text;
     int64_t ctx = 512;

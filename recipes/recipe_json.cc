@@ -85,6 +85,7 @@ nlohmann::json Recipe::to_json() const {
       {"transforms", json::array()},
       {"rules", json::array()},
       {"ignore", ignore},
+      {"kv_cache", kv_cache ? json{{"type", kv_cache->type}, {"bits", kv_cache->bits}} : json()},
       {"evaluate", nullptr},
       {"limits",
        {{"ram", or_null(limits.ram)}, {"vram", or_null(limits.vram)}, {"disk", or_null(limits.disk)}}}};

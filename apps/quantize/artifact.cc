@@ -5,7 +5,9 @@
 #include "apps/quantize/gguf_artifact.h"
 #include "apps/quantize/safetensors_artifact.h"
 #include "formats/gguf/gguf_tokenizer.h"
+#include "lib/base/error.h"
 #include "lib/base/file.h"
+#include "lib/model/forward.h"
 
 namespace lathe {
 namespace {
@@ -22,7 +24,13 @@ bool is_about_an_artefact(const std::string& name) {
 
 void ArtifactWriter::write_block(const BlockOutcome& outcome) {
   for (const LinearOutcome& linear : outcome.linears) write_linear(linear);
+  if (outcome.kv_cache)
+    write_kv_cache(attention_module(model_.graph.blocks[outcome.index]), *outcome.kv_cache);
   write_rest(outcome.index, outcome.changed);
+}
+
+void ArtifactWriter::write_kv_cache(const std::string&, const KvCacheQuantizer&) {
+  internal_error("format {} has no place for a KV cache, though the plan found one", target().name);
 }
 
 void ArtifactWriter::write_linear(const LinearOutcome& linear) {

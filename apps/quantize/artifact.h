@@ -41,6 +41,8 @@ class ArtifactWriter {
   /// then the rest of the block.
   void write_linear(const LinearOutcome& linear);
   virtual void write_rest(size_t block, const std::map<std::string, at::Tensor>& changed) = 0;
+  /// The scales of an attention module's cache, once for each block where the plan has a kv_cache.
+  virtual void write_kv_cache(const std::string& attention, const KvCacheQuantizer& quantizer);
   /// Completes the weights and copies tokenizer and other side files.
   void finish();
   /// Compares what finish() left on disk with what was meant; `written` is that of all linears. CheckFailed.

@@ -2,20 +2,24 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "apps/quantize/artifact.h"
 #include "apps/quantize/gguf_artifact.h"
+#include "apps/quantize/layout_writer.h"
 #include "apps/quantize/manifest.h"
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
 #include "apps/quantize/request_checks.h"
+#include "formats/layouts/layout.h"
 #include "formats/safetensors/json_text.h"
 #include "formats/targets/packed_reader.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/strings.h"
+#include "lib/model/forward.h"
 #include "lib/report/model_card.h"
 #include "lib/report/report.h"
 #include "recipes/plan.h"
@@ -49,9 +53,8 @@ LinearPlan plan_linear(const ModelFolder& model, const Linear& linear, std::opti
   return plan;
 }
 
-/// What is quantised in the artefact, and the one output.
-Plan plan_conversion(const ModelFolder& model, const Target& target,
-                     const std::map<std::string, TensorInfo>& tensors) {
+/// What is quantised in the artefact.
+Plan plan_artefact(const ModelFolder& model) {
   if (model.schemes.contains(model.graph.lm_head.name)) {
     user_error("{}: its head is quantised, which no format of Lathe's holds",
                model.checkpoint->folder().string());
@@ -65,8 +68,8 @@ Plan plan_conversion(const ModelFolder& model, const Target& target,
   plan.lm_head.linear = &model.graph.lm_head;
   if (!scale_dtype) user_error("{}: no linear is quantised", model.checkpoint->folder().string());
   plan.scale_dtype = *scale_dtype;
+  plan.kv_cache = model.packed->kv_cache_scheme();
   for (const auto& [name, info] : model.checkpoint->tensors()) plan.input_bytes += info.nbytes();
-  add_output(plan, model.graph, target, tensors, {.weights = false});
   return plan;
 }
 
@@ -85,6 +88,11 @@ void write_tensors(const ModelFolder& model, const Plan& plan, ArtifactWriter& w
       written.note(outcome);
     }
     writer.write_rest(b, {});
+    const std::string attention = attention_module(model.graph.blocks[b]);
+    if (const auto cache = model.packed->kv_cache(attention)) {
+      writer.write_kv_cache(attention, *cache);
+      written.note(attention, *cache);
+    }
     progress.advance(static_cast<int64_t>(b) + 1, 0, "");
   }
   writer.finish();
@@ -122,11 +130,20 @@ void write_report(const ModelFolder& model, const Plan& plan, const Target& targ
   write_about(model, target, folder, "manifest.json", kManifestSchema);
 }
 
-}  // namespace
+/// UserError listing formats and layouts.
+void check_known(const std::string& name) {
+  std::vector<std::string> formats, layouts;
+  for (const Target& target : targets()) formats.push_back(target.name);
+  for (const KernelLayout& layout : kernel_layouts()) layouts.push_back(layout.name);
+  std::vector<std::string> all = formats;
+  all.insert(all.end(), layouts.begin(), layouts.end());
+  if (std::ranges::find(all, name) != all.end()) return;
+  user_error("unknown output format '{}'; known: {}; kernel layouts: {}{}", name, join_words(formats),
+             join_words(layouts), did_you_mean(name, all));
+}
 
-void run_convert(const ConvertRequest& request) {
-  const Target& target = find_target(request.to);
-  const ModelFolder model = open_model_folder(request.model);
+ModelFolder open_artefact(const ConvertRequest& request) {
+  ModelFolder model = open_model_folder(request.model);
   if (model.schemes.empty()) {
     if (model.gguf != nullptr) {
       user_error("{}: holds no linear in blocks whose codes could be carried over (Q4_0, Q5_0, Q8_0)",
@@ -136,8 +153,49 @@ void run_convert(const ConvertRequest& request) {
                request.model.string());
   }
   check_output_apart(request.model, request.output);
+  return model;
+}
+
+void say_converted(const ConvertRequest& request, uint64_t before, uint64_t after) {
+  if (request.quiet) return;
+  fmt::print("{}: {} -> {}\nwritten to {}\n", request.to, human_bytes(before), human_bytes(after),
+             request.output.string());
+}
+
+/// The artefact's linears alone, as a kernel reads them: the folder is what a run writes to layouts/<name>.
+void convert_to_layout(const ConvertRequest& request, const KernelLayout& layout) {
+  const ModelFolder model = open_artefact(request);
+  Plan plan = plan_artefact(model);
+  add_layout(plan, layout);
+  Progress progress(request.quiet);
+  OutputFolder output(request.output, request.overwrite);
+  LayoutWriter writer(plan, plan.layouts.front(), output.path(), request.shard_size);
+  progress.begin("convert", static_cast<int64_t>(plan.blocks.size()));
+  for (size_t b = 0; b < plan.blocks.size(); ++b) {
+    for (const LinearPlan& linear : plan.blocks[b]) {
+      if (!linear.quantized) continue;
+      throw_if_cancelled();
+      writer.write(linear.linear->name, model.read_quantized(linear.linear->name));
+    }
+    progress.advance(static_cast<int64_t>(b) + 1, 0, "");
+  }
+  writer.finish();
+  progress.end();
+  writer.verify();
+  output.commit();
+  say_converted(request, plan.input_bytes, plan.layouts.front().bytes);
+}
+
+}  // namespace
+
+void run_convert(const ConvertRequest& request) {
+  check_known(request.to);
+  if (const KernelLayout* layout = find_kernel_layout(request.to)) return convert_to_layout(request, *layout);
+  const Target& target = find_target(request.to);
+  const ModelFolder model = open_artefact(request);
   const std::map<std::string, TensorInfo> tensors = model.packed->unpacked_tensors();
-  Plan plan = plan_conversion(model, target, tensors);
+  Plan plan = plan_artefact(model);
+  add_output(plan, model.graph, target, tensors, {.weights = false});
   check_gguf_tokenizer(plan, model);
   Progress progress(request.quiet);
   for (const std::string& warning : plan.warnings) progress.line("warning: " + warning);
@@ -152,9 +210,7 @@ void run_convert(const ConvertRequest& request) {
   }
   write_report(model, plan, target, output.path());
   output.commit();
-  if (request.quiet) return;
-  fmt::print("{}: {} -> {}\nwritten to {}\n", target.name, human_bytes(plan.input_bytes),
-             human_bytes(plan.outputs.front().bytes), request.output.string());
+  say_converted(request, plan.input_bytes, plan.outputs.front().bytes);
 }
 
 }  // namespace lathe

@@ -10,6 +10,7 @@
 #include "formats/safetensors/safetensors_header.h"
 #include "formats/targets/gguf_folder.h"
 #include "formats/targets/model_folder.h"
+#include "formats/targets/packed_reader.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/strings.h"
@@ -31,6 +32,7 @@ struct ModelFacts {
   std::string family;   // "llama", as config.json says
   std::string trouble;  // why Lathe can't run it; empty where it can
   bool quantized = false;
+  std::string kv_cache;                          // "fp8 (e4m3) per tensor"; empty: in floating point
   std::map<std::string, SchemeTotals> schemes;   // by Scheme::describe()
   std::map<std::string, std::string> scheme_of;  // by linear name
   std::vector<ConsumerVerdict> consumers;
@@ -110,6 +112,8 @@ ModelFacts gather_facts(const std::filesystem::path& folder, const Checkpoint& c
     const ModelFolder model = open_model_folder(folder);
     facts.quantized = model.quantized;
     add_schemes(model, facts);
+    if (model.packed != nullptr && model.packed->kv_cache_scheme())
+      facts.kv_cache = model.packed->kv_cache_scheme()->describe();
     facts.consumers = judge_folder(model);
   } catch (const UserError& error) {
     facts.trouble = error.what();
@@ -151,6 +155,7 @@ ordered_json describe_json(const std::filesystem::path& folder, const Checkpoint
                                  {"bytes", totals.bytes},
                                  {"bits_per_weight", bits_each(totals.bytes, totals.weights)}});
   }
+  if (!facts.kv_cache.empty()) result["kv_cache"] = facts.kv_cache;
   result["consumers"] = ordered_json::array();
   for (const ConsumerVerdict& verdict : facts.consumers) {
     result["consumers"].push_back({{"consumer", verdict.consumer},
@@ -204,6 +209,7 @@ std::string describe_text(const ordered_json& facts) {
                         row["weights"].get<int64_t>(), human_bytes(row["bytes"].get<uint64_t>()),
                         row["bits_per_weight"].get<double>());
   }
+  if (facts.contains("kv_cache")) text += fmt::format("KV cache: {}\n", facts["kv_cache"].get<std::string>());
   for (const ordered_json& row : facts["consumers"])
     text += fmt::format("consumer: {}\n", row["text"].get<std::string>());
   if (facts.contains("parameters")) {

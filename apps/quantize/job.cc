@@ -37,6 +37,7 @@ CalibrationJob make_job(const Recipe& recipe, const Plan& plan, const ModelFolde
                      .experts = recipe.calibration.experts,
                      .device = device,
                      .compute = compute,
+                     .kv_cache = plan.kv_cache,
                      .hand_over_weights = plan.rounds_weights(),
                      .storage = {}};
   for (const auto& transform : algorithms.transforms) job.transforms.push_back(transform.get());

@@ -64,7 +64,7 @@ void quantise(const CalibrationJob& job, const Recipe& recipe, ArtifactWriters& 
                         for (auto& writer : writers) writer->write_block(outcome);
                         report.add_block(outcome, writers.front()->roundings());
                         folds.note(outcome);
-                        written.note(outcome);
+                        written.note(*job.graph, outcome);
                       },
                   .progress =
                       [&](int64_t done, std::string_view stage) {

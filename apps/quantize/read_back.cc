@@ -8,6 +8,7 @@
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
+#include "lib/model/forward.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
@@ -33,8 +34,9 @@ std::string hash_of(const QuantizedTensor& tensor) {
   return text;
 }
 
-void WrittenTensors::note(const BlockOutcome& outcome) {
+void WrittenTensors::note(const ModelGraph& graph, const BlockOutcome& outcome) {
   for (const LinearOutcome& linear : outcome.linears) note(linear);
+  if (outcome.kv_cache) note(attention_module(graph.blocks[outcome.index]), *outcome.kv_cache);
 }
 
 void WrittenTensors::note(const LinearOutcome& linear) { note(linear.linear->name, linear.quantized); }
@@ -51,6 +53,13 @@ void WrittenTensors::compare(const ModelFolder& artifact) const {
     }
     if (hash_of(artifact.read_quantized(name)) != hash) {
       throw CheckFailed(fmt::format("{}: what stands on disk differs from what the solver meant", name));
+    }
+  }
+  for (const auto& [name, meant] : caches_) {
+    const auto found = artifact.weights->kv_cache(name);
+    if (!found || found->scheme != meant.scheme || found->k_scale != meant.k_scale ||
+        found->v_scale != meant.v_scale) {
+      throw CheckFailed(fmt::format("{}: the scales of its KV cache on disk are not those meant", name));
     }
   }
 }

@@ -120,6 +120,10 @@ void RunReport::set_text(const RunText& text) {
 void RunReport::add_block(const BlockOutcome& outcome, const std::map<std::string, Rounding>& roundings) {
   add_experts(outcome);
   count_bits(outcome);
+  if (outcome.kv_cache) {
+    report_.kv_cache.push_back({static_cast<int64_t>(outcome.index), outcome.kv_cache->scheme.describe(),
+                                outcome.kv_cache->k_scale, outcome.kv_cache->v_scale});
+  }
   std::map<Input, double> ratios;
   for (const FoldOutcome& fold : outcome.folds) {
     const std::string& transform = recipe_.transforms.at(fold.transform).name;

@@ -62,6 +62,11 @@ void SafetensorsArtifact::write_rest(size_t block, const std::map<std::string, a
   }
 }
 
+void SafetensorsArtifact::write_kv_cache(const std::string& attention, const KvCacheQuantizer& quantizer) {
+  for (const auto& [name, tensor] : output_.target->kv_cache->pack(attention, quantizer))
+    shards_.write(name, bytes_of(tensor));
+}
+
 void SafetensorsArtifact::finish_weights() {
   shards_.finish();
   nlohmann::json config = model_.checkpoint->config();
@@ -72,6 +77,7 @@ void SafetensorsArtifact::finish_weights() {
   }
   config["quantization_config"] =
       output_.target->quantization_config(quantized, plan_.floating(model_.graph));
+  if (plan_.kv_cache) output_.target->kv_cache->describe(*plan_.kv_cache, config["quantization_config"]);
   write_json(folder_ / "config.json", config);
   if (output_.target->side_files == nullptr) return;
   for (const auto& [name, content] : output_.target->side_files(config.at("quantization_config")))

@@ -18,6 +18,7 @@ class SafetensorsArtifact final : public ArtifactWriter {
 
   void write_outside_blocks() override;
   void write_rest(size_t block, const std::map<std::string, at::Tensor>& changed) override;
+  void write_kv_cache(const std::string& attention, const KvCacheQuantizer& quantizer) override;
   uint64_t bytes() const override { return shards_.bytes_written(); }
 
  private:

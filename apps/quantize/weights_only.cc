@@ -41,6 +41,7 @@ std::string model_type_of(const Checkpoint& checkpoint) {
 /// What needs statistics of activations; empty where nothing does.
 std::string needs_data(const Recipe& recipe) {
   const Algorithms algorithms = make_algorithms(recipe);
+  if (recipe.kv_cache) return "kv_cache";
   // A transform moves scales between linears, which only a model that is known can tell.
   if (!recipe.transforms.empty()) return "transform " + recipe.transforms.front().name;
   for (size_t i = 0; i < algorithms.solvers.size(); ++i) {
@@ -143,7 +144,7 @@ void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& alg
                                           plan.scale_dtype, device, plan.rounds_weights()));
       for (auto& writer : writers) writer->write_linear(outcome.linears.front());
       report.add_block(outcome, writers.front()->roundings());
-      written.note(outcome);
+      written.note(model.folder.graph, outcome);
     }
     for (auto& writer : writers) writer->write_rest(b, {});
     progress.advance(static_cast<int64_t>(b) + 1, 0, "");

@@ -4,12 +4,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <exception>
 #include <utility>
 
 #include "calib/driver/experts_pass.h"
 #include "calib/stats/stats_collector.h"
 #include "lib/base/cancel.h"
+#include "lib/base/error.h"
 #include "lib/base/process_memory.h"
 
 namespace lathe {
@@ -21,12 +23,20 @@ std::optional<BlockWeights> originals(const CalibrationJob& job, const BlockWeig
   return needed ? std::optional(weights) : std::nullopt;
 }
 
+float cache_scale(const Block& block, const KvCacheScheme& scheme, const char* what,
+                  const at::Tensor& largest) {
+  const float value = largest.item<float>();
+  if (!std::isfinite(value)) user_error("{}: {} are not finite; no KV cache holds them", block.prefix, what);
+  return kv_cache_scale(scheme, value);
+}
+
 }  // namespace
 
 BlockPass::BlockPass(const CalibrationJob& job, size_t index, BlockWeights weights, const RopeTables& rope,
                      const at::Tensor& counted, Streams& streams)
     : job_(job),
       block_(job.graph->blocks[index]),
+      rope_(rope),
       counted_(counted),
       weights_(std::move(weights)),
       original_(originals(job, weights_)),
@@ -55,6 +65,7 @@ BlockOutcome BlockPass::run_slots(const Progress& progress) {
   progress("attention");
   for_each_stream([](BlockStream& s) { s.begin_attention_out(); });
   calibrate(Slot::attention_out, [](BlockStream& s, RowRange rows) { return s.attention_out(rows); });
+  if (job_.kv_cache) observe_cache();
   progress("mlp input");
   calibrate(Slot::mlp_in, [](BlockStream& s, RowRange rows) { return s.mlp_in(rows); });
   if (block_.experts) calibrate_experts(progress);
@@ -64,7 +75,12 @@ BlockOutcome BlockPass::run_slots(const Progress& progress) {
     calibrate(Slot::mlp_mid, [](BlockStream& s, RowRange rows) { return s.mlp_mid(rows); });
   }
   leave();
-  return solver_.take_outcome();
+  BlockOutcome outcome = solver_.take_outcome();
+  if (job_.kv_cache) {
+    outcome.kv_cache = {*job_.kv_cache, cache_scale(block_, *job_.kv_cache, "keys", largest_key_),
+                        cache_scale(block_, *job_.kv_cache, "values", largest_value_)};
+  }
+  return outcome;
 }
 
 void BlockPass::calibrate(Slot slot, const Produce& produce) {
@@ -120,6 +136,23 @@ void BlockPass::calibrate_experts(const Progress& progress) {
   mlp_in_ = {};
   divisors_.clear();
   release_free_memory();
+}
+
+// After the folds into o_proj, which change values. Where statistics are those of the unquantised model, so
+// are the hidden states here; the weights are those that the artefact gets in either case.
+void BlockPass::observe_cache() {
+  const BlockForward forward(job_.graph->config, block_, weights_, rope_);
+  largest_key_ = at::zeros({}, at::TensorOptions().dtype(at::kFloat).device(job_.device));
+  largest_value_ = largest_key_.clone();
+  sweep([&](RowRange rows) {
+    const auto [keys, values] = forward.keys_and_values(observed_.attention_in(rows, forward));
+    const at::Tensor mask = counted(rows);
+    for (auto [largest, made] : {std::pair(&largest_key_, &keys), {&largest_value_, &values}}) {
+      at::Tensor of_tokens = made->abs().amax({1, 3}).flatten().to(at::kFloat);
+      if (mask.defined()) of_tokens = of_tokens.masked_fill(mask.to(job_.device).logical_not(), 0);
+      *largest = at::maximum(*largest, of_tokens.max());
+    }
+  });
 }
 
 void BlockPass::drop_used_weights(Slot slot) {

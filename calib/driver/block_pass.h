@@ -33,6 +33,8 @@ class BlockPass {
 
   BlockOutcome run_slots(const Progress& progress);
   void calibrate_experts(const Progress& progress);
+  /// A sweep of its own, once q, k and v are what they will be: the largest magnitudes of keys and values.
+  void observe_cache();
 
   /// One slot: a sweep that makes its values and observes them, then its folds and solves.
   void calibrate(Slot slot, const Produce& produce);
@@ -53,6 +55,7 @@ class BlockPass {
 
   const CalibrationJob& job_;
   const Block& block_;
+  const RopeTables& rope_;
   const at::Tensor& counted_;
   BlockWeights weights_;
   std::optional<BlockWeights>
@@ -61,8 +64,9 @@ class BlockPass {
   BlockStream observed_;
   std::optional<BlockStream> reference_;
   std::vector<RowRange> chunks_;
-  InputStats mlp_in_;                 // before experts: of all tokens, folded; they may fall back to it
-  std::vector<at::Tensor> divisors_;  // what folds divided mlp_in's channels by there
+  at::Tensor largest_key_, largest_value_;  // FP32 [], on the device; with CalibrationJob::kv_cache
+  InputStats mlp_in_;                       // before experts: of all tokens, folded; they may fall back to it
+  std::vector<at::Tensor> divisors_;        // what folds divided mlp_in's channels by there
 };
 
 }  // namespace lathe

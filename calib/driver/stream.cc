@@ -62,6 +62,10 @@ at::Tensor BlockStream::attention_in(RowRange rows) {
   return forward_.attention_in(stream_.hidden.read(rows));
 }
 
+at::Tensor BlockStream::attention_in(RowRange rows, const BlockForward& forward) const {
+  return forward.attention_in(stream_.hidden.read(rows));
+}
+
 void BlockStream::begin_attention_out() {
   inner_.begin(Slot::attention_out, width_of(block_, Slot::attention_out),
                [](const BlockForward& forward, const at::Tensor& hidden) {

@@ -43,6 +43,8 @@ class BlockStream {
               const RopeTables& rope, Stream& stream);
 
   at::Tensor attention_in(RowRange rows);  // [count, length, hidden]
+  /// The same by another block's weights; until mlp_in() has moved the rows.
+  at::Tensor attention_in(RowRange rows, const BlockForward& forward) const;
   void begin_attention_out();
   at::Tensor attention_out(RowRange rows);  // [count, length, heads * head_dim]
   /// Moves the rows over the first residual sum, then gives mlp_in.

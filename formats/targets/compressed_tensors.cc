@@ -7,6 +7,7 @@
 #include "formats/targets/bitpack.h"
 #include "formats/targets/code_words.h"
 #include "formats/targets/int_quantized.h"
+#include "formats/targets/kv_cache_format.h"
 #include "formats/targets/stored_scales.h"
 #include "lib/base/error.h"
 
@@ -208,7 +209,8 @@ Target compressed_tensors_target() {
           .refuses = refuses,
           .layout = layout,
           .pack = pack,
-          .quantization_config = quantization_config};
+          .quantization_config = quantization_config,
+          .kv_cache = &compressed_tensors_kv_cache()};
 }
 
 }  // namespace lathe

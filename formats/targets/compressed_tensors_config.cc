@@ -6,6 +6,7 @@
 
 #include "formats/targets/compressed_tensors.h"
 #include "formats/targets/int_quantized.h"
+#include "formats/targets/kv_cache_format.h"
 #include "formats/targets/strict_object.h"
 #include "lib/base/error.h"
 
@@ -125,12 +126,13 @@ CompressedTensorsConfig parse_compressed_tensors_config(const json& config, cons
   top.word("quant_method", {"compressed-tensors"});
   const std::string format = top.word("format", {kPackQuantized, kIntQuantized, kMixedPrecision});
   top.optional_word("quantization_status", {"compressed"});
-  top.unused("kv_cache_scheme", "a quantised KV cache");
   top.unused("sparsity_config", "sparsity");
   top.unused("moe_sparsity_config", "sparsity");
   top.unused("transform_config", "an online transform");
   top.informational({"version", "global_compression_ratio"});
   CompressedTensorsConfig result{.groups = {}, .ignore = {top.words("ignore", false), where + ".ignore"}};
+  if (const json* cache = top.find("kv_cache_scheme"); cache != nullptr)
+    result.kv_cache = parse_kv_cache_scheme(*cache, where + ".kv_cache_scheme");
   const json& groups = top.need("config_groups", "an object");
   if (!groups.is_object()) top.refuse("config_groups", "an object");
   for (const auto& [name, group] : groups.items()) {

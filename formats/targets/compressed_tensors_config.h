@@ -10,6 +10,7 @@
 
 #include "formats/targets/name_match.h"
 #include "lib/numeric/activation_scheme.h"
+#include "lib/numeric/kv_cache.h"
 #include "lib/numeric/scheme.h"
 
 namespace lathe {
@@ -23,6 +24,7 @@ struct CompressedTensorsConfig {
   };
   std::vector<Group> groups;
   NamePatterns ignore;
+  std::optional<KvCacheScheme> kv_cache = std::nullopt;
 
   /// The group of a linear; null where it is ignored or no group names it. Where several groups do, an
   /// exact name beats a regular expression beats the class name, and the first group wins among equals.

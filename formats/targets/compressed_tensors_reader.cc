@@ -10,8 +10,10 @@
 #include "formats/targets/code_words.h"
 #include "formats/targets/compressed_tensors_config.h"
 #include "formats/targets/float_reader.h"
+#include "formats/targets/kv_cache_format.h"
 #include "formats/targets/layout_reader.h"
 #include "lib/base/error.h"
+#include "lib/model/forward.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
@@ -45,6 +47,18 @@ CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoin
     schemes_[linear.name] = group->scheme;
     linears_[linear.name] = linear;
   }
+  kv_cache_ = config.kv_cache;
+  for (const Block& block : graph.blocks) {
+    const std::string attention = attention_module(block);
+    if (!kv_cache_ || attention.empty()) continue;
+    check_kv_cache(*checkpoint_, attention);
+    attentions_.push_back(attention);
+  }
+}
+
+std::optional<KvCacheQuantizer> CompressedTensorsReader::kv_cache(const std::string& attention) const {
+  if (std::ranges::find(attentions_, attention) == attentions_.end()) return std::nullopt;
+  return read_kv_cache(*checkpoint_, attention, *kv_cache_);
 }
 
 /// The linear's tensors are those that the config promises, and no others (an activation order or an input
@@ -191,6 +205,10 @@ std::optional<InputQuantizer> CompressedTensorsReader::input_quantizer(const std
 
 std::map<std::string, TensorInfo> CompressedTensorsReader::unpacked_tensors() const {
   std::map<std::string, TensorInfo> tensors = checkpoint_->tensors();
+  for (const std::string& attention : attentions_) {
+    for (const PlannedTensor& scale : compressed_tensors_kv_cache().layout(attention))
+      tensors.erase(scale.name);
+  }
   for (const auto& [name, linear] : linears_) {
     for (const char* suffix : {".weight_packed", ".weight_scale", ".weight_shape", ".weight_zero_point",
                                ".input_scale", ".input_zero_point"}) {

@@ -23,6 +23,8 @@ class CompressedTensorsReader final : public PackedReader {
 
   std::map<std::string, ActivationScheme> activations() const override { return activations_; }
   std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override;
+  std::optional<KvCacheScheme> kv_cache_scheme() const override { return kv_cache_; }
+  std::optional<KvCacheQuantizer> kv_cache(const std::string& attention) const override;
 
   /// Unpacks one of them. UserError for a scale that is not finite and positive.
   QuantizedTensor read(const std::string& linear) const override;
@@ -45,6 +47,8 @@ class CompressedTensorsReader final : public PackedReader {
   DType float_dtype_;
   std::map<std::string, ActivationScheme> activations_;
   std::map<std::string, Linear> linears_;
+  std::optional<KvCacheScheme> kv_cache_;
+  std::vector<std::string> attentions_;  // with scales of their cache
 };
 
 }  // namespace lathe

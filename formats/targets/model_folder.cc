@@ -42,6 +42,10 @@ class FolderWeights : public WeightSource {
     return packed_ == nullptr ? std::nullopt : packed_->input_quantizer(linear);
   }
 
+  std::optional<KvCacheQuantizer> kv_cache(const std::string& attention) const override {
+    return packed_ == nullptr ? std::nullopt : packed_->kv_cache(attention);
+  }
+
   at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const override {
     if (is_packed(name)) return WeightSource::load_rows(name, rows);
     return read_float_rows(*checkpoint_, name, rows);

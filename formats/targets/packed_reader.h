@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "lib/numeric/kv_cache.h"
 #include "lib/numeric/quantized_tensor.h"
 #include "lib/tensor/tensor_view.h"
 
@@ -22,6 +23,12 @@ class PackedReader {
   /// ... and how, of any linear; nothing where its input stays in floating point. UserError for a static
   /// scale that is not finite and positive.
   virtual std::optional<InputQuantizer> input_quantizer(const std::string&) const { return std::nullopt; }
+
+  /// How the KV cache is quantised; nothing where it is in floating point.
+  virtual std::optional<KvCacheScheme> kv_cache_scheme() const { return std::nullopt; }
+  /// ... with the scales of an attention module ("model.layers.0.self_attn"). UserError for one that is not
+  /// finite and positive.
+  virtual std::optional<KvCacheQuantizer> kv_cache(const std::string&) const { return std::nullopt; }
 
   /// Unpacks one of them. UserError for a scale that means nothing.
   virtual QuantizedTensor read(const std::string& linear) const = 0;

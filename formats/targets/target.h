@@ -12,6 +12,7 @@
 
 #include "formats/safetensors/shard_writer.h"
 #include "lib/model/graph.h"
+#include "lib/numeric/kv_cache.h"
 #include "lib/numeric/quantized_tensor.h"
 
 namespace lathe {
@@ -30,6 +31,18 @@ struct PlannedLinear {
   bool bias = false;
   int64_t outliers = 0;                                        // that its solver kept; 0 until it is solved
   std::optional<ActivationScheme> activations = std::nullopt;  // of its input; none: floating point
+};
+
+/// How a target holds the scales of a quantised KV cache.
+struct KvCacheFormat {
+  std::vector<PlannedTensor> (*layout)(const std::string& attention);
+  /// Contents in the order of layout().
+  std::vector<std::pair<std::string, at::Tensor>> (*pack)(const std::string& attention,
+                                                          const KvCacheQuantizer& quantizer);
+  /// Puts the scheme into what Target::quantization_config() gave.
+  void (*describe)(const KvCacheScheme& scheme, nlohmann::json& config);
+  /// Which consumers won't take it; nothing if all do.
+  std::optional<std::string> (*warning)(const KvCacheScheme& scheme);
 };
 
 struct Target {
@@ -55,6 +68,8 @@ struct Target {
   /// Which consumers won't load the folder, though others do, and why.
   std::vector<std::string> (*warnings)(const std::vector<PlannedLinear>& linears,
                                        const std::vector<std::string>& ignored) = nullptr;
+  /// How it holds the scales of a quantised KV cache; null: not at all.
+  const KvCacheFormat* kv_cache = nullptr;
   /// Where set, the model becomes one GGUF file of these block types, which formats/gguf plans and keys; the
   /// functions above are null.
   const GgufMix* gguf = nullptr;

@@ -19,8 +19,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What marks a folder as one that may be overwritten.
+/// What marks a folder as one that may be overwritten: a run's, or a kernel layout by itself.
 constexpr const char* kOwnFile = "report.json";
+constexpr const char* kLayoutFile = "layout.json";
 
 /// Owns a descriptor for the length of one function.
 class Descriptor {
@@ -152,7 +153,8 @@ OutputFolder::OutputFolder(fs::path target, bool overwrite)
   if (fs::exists(target_, code) && !fs::is_directory(target_, code)) {
     user_error("output {}: exists and is not a folder", target_.string());
   }
-  if (fs::exists(target_, code) && !fs::is_empty(target_, code) && !fs::exists(target_ / kOwnFile, code)) {
+  const bool own = fs::exists(target_ / kOwnFile, code) || fs::exists(target_ / kLayoutFile, code);
+  if (fs::exists(target_, code) && !fs::is_empty(target_, code) && !own) {
     user_error(
         "output {}: --overwrite replaces only what Lathe wrote, and this folder has no {}; remove it "
         "yourself",

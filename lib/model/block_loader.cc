@@ -37,6 +37,10 @@ class BlockLoader::Source : public WeightSource {
     return source_.input_quantizer(linear);
   }
 
+  std::optional<KvCacheQuantizer> kv_cache(const std::string& attention) const override {
+    return source_.kv_cache(attention);
+  }
+
  private:
   const WeightSource& source_;
   const std::atomic<bool>& stop_;

@@ -18,6 +18,14 @@ void check_shape(const std::string& name, const at::Tensor& tensor, at::IntArray
 
 }  // namespace
 
+std::string attention_module(const Block& block) {
+  for (const LinearRole role : {LinearRole::k_proj, LinearRole::qkv_proj}) {
+    const Linear* const linear = block.find(role);
+    if (linear != nullptr) return linear->name.substr(0, linear->name.rfind('.'));
+  }
+  return {};
+}
+
 BlockWeights::BlockWeights(const Block& block, const WeightSource& source, c10::Device device, DType compute)
     : compute_(compute) {
   const auto load = [&](const std::string& name, at::IntArrayRef shape) {
@@ -31,6 +39,8 @@ BlockWeights::BlockWeights(const Block& block, const WeightSource& source, c10::
     if (linear.bias) load(bias_name(linear.name), {linear.out});
     if (const auto quantizer = source.input_quantizer(linear.name)) inputs_[linear.name] = *quantizer;
   }
+  if (const std::string attention = attention_module(block); !attention.empty())
+    kv_cache_ = source.kv_cache(attention);
 }
 
 at::Tensor BlockWeights::weight(const Linear& linear) const {

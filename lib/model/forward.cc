@@ -5,6 +5,7 @@
 
 #include "lib/base/error.h"
 #include "lib/kernels/input_quant.h"
+#include "lib/kernels/kv_cache_quant.h"
 #include "lib/kernels/transformer_ops.h"
 #include "lib/model/activation.h"
 #include "lib/model/attention.h"
@@ -84,41 +85,59 @@ at::Tensor BlockForward::attention_in(const at::Tensor& hidden) const {
   return linear_input(block_.attention_norm, hidden);
 }
 
-/// q, k and v before norms and rotation, [b, s, heads * head_dim] each.
-std::vector<at::Tensor> BlockForward::project(const at::Tensor& attention_in) const {
+/// q, k and v before norms and rotation, [b, s, heads * head_dim] each. Without `queries` q is undefined
+/// where it is a linear of its own.
+std::vector<at::Tensor> BlockForward::project(const at::Tensor& attention_in, bool queries) const {
   const int64_t kv = config_.num_kv_heads * config_.head_dim, q = config_.num_heads * config_.head_dim;
   if (const Linear* fused = block_.find(LinearRole::qkv_proj)) {
     return apply(*fused, attention_in).split_with_sizes({q, kv, kv}, -1);
   }
   std::vector<at::Tensor> parts;
   for (const LinearRole role : {LinearRole::q_proj, LinearRole::k_proj, LinearRole::v_proj}) {
-    parts.push_back(apply(linear_of(block_, role), attention_in));
+    const bool wanted = queries || role != LinearRole::q_proj;
+    parts.push_back(wanted ? apply(linear_of(block_, role), attention_in) : at::Tensor());
   }
   return parts;
 }
 
+/// [b, s, heads, head_dim]. A norm's width says whether it is over one head's channels or over all. What is
+/// normed is FP32.
+at::Tensor BlockForward::heads(const Norm& norm, at::Tensor x) const {
+  const int64_t batch = x.size(0), seq = x.size(1);
+  if (!norm.name.empty()) x = normed(norm, x.reshape({batch, seq, -1, norm.width}));
+  if (block_.qkv_clip) x = x.clamp(-*block_.qkv_clip, *block_.qkv_clip);
+  return x.view({batch, seq, -1, config_.head_dim});
+}
+
+/// [b, heads, s, head_dim] in the dtype of `projected`.
+at::Tensor BlockForward::turned_heads(const Norm& norm, const at::Tensor& projected) const {
+  const int64_t seq = projected.size(1);
+  LATHE_ASSERT(rope_.cos.size(0) == seq, "rotary tables for {} tokens, rows of {}", rope_.cos.size(0), seq);
+  const at::ScalarType dtype = projected.scalar_type();
+  const at::Tensor x = heads(norm, projected);
+  kernels::rotate_heads_(x, block_.local_rope ? rope_.local_cos : rope_.cos,
+                         block_.local_rope ? rope_.local_sin : rope_.sin);
+  return x.to(dtype).transpose(1, 2);
+}
+
+std::pair<at::Tensor, at::Tensor> BlockForward::keys_and_values(const at::Tensor& attention_in) const {
+  const at::NoGradGuard no_grad;
+  const std::vector<at::Tensor> qkv = project(attention_in, /*queries=*/false);
+  return {turned_heads(block_.k_norm, qkv[1]), heads(Norm{}, qkv[2]).transpose(1, 2)};
+}
+
 at::Tensor BlockForward::attention_out(const at::Tensor& attention_in) const {
   const at::NoGradGuard no_grad;
-  const int64_t batch = attention_in.size(0), seq = attention_in.size(1);
-  LATHE_ASSERT(rope_.cos.size(0) == seq, "rotary tables for {} tokens, rows of {}", rope_.cos.size(0), seq);
-  // A norm's width says whether it is over one head's channels or over all. What is normed is FP32.
-  const auto heads = [&](const Norm& norm, at::Tensor x) {
-    if (!norm.name.empty()) x = normed(norm, x.reshape({batch, seq, -1, norm.width}));
-    if (block_.qkv_clip) x = x.clamp(-*block_.qkv_clip, *block_.qkv_clip);
-    return x.view({batch, seq, -1, config_.head_dim});
-  };
-  const std::vector<at::Tensor> qkv = project(attention_in);
-  const at::Tensor v = heads(Norm{}, qkv[2]);
-  const auto turned = [&](const Norm& norm, const at::Tensor& projected) {
-    const at::Tensor x = heads(norm, projected);
-    kernels::rotate_heads_(x, block_.local_rope ? rope_.local_cos : rope_.cos,
-                           block_.local_rope ? rope_.local_sin : rope_.sin);
-    return x.to(v.scalar_type()).transpose(1, 2);
-  };
-  const at::Tensor q = turned(block_.q_norm, qkv[0]), k = turned(block_.k_norm, qkv[1]);
-  const at::Tensor out = attend(q, k, v.transpose(1, 2),
-                                {block_.attention_scale, block_.sliding_window, block_.attention_softcap});
-  return out.transpose(1, 2).reshape({batch, seq, -1});
+  const std::vector<at::Tensor> qkv = project(attention_in, /*queries=*/true);
+  const at::Tensor q = turned_heads(block_.q_norm, qkv[0]);
+  at::Tensor k = turned_heads(block_.k_norm, qkv[1]), v = heads(Norm{}, qkv[2]).transpose(1, 2);
+  if (const KvCacheQuantizer* const cache = weights_.kv_cache()) {
+    k = kernels::fake_quantize_cache(k, cache->scheme, cache->k_scale);
+    v = kernels::fake_quantize_cache(v, cache->scheme, cache->v_scale);
+  }
+  const at::Tensor out =
+      attend(q, k, v, {block_.attention_scale, block_.sliding_window, block_.attention_softcap});
+  return out.transpose(1, 2).reshape({attention_in.size(0), attention_in.size(1), -1});
 }
 
 at::Tensor BlockForward::add_attention(const at::Tensor& hidden, const at::Tensor& attention_out) const {

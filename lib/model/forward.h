@@ -4,7 +4,7 @@
 // Inputs of linears, their products and attention are of the weights' compute dtype: FP32 on the CPU, on a
 // GPU usually the checkpoint's BF16 or FP16, as inference engines compute. Inputs that an engine quantises
 // are rounded to their grid before the product (BlockWeights::input_quantizer), which then stands for the
-// engine's integer product.
+// engine's integer product. So are keys and values, where it keeps them on a grid (BlockWeights::kv_cache).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,6 +13,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lib/model/graph.h"
@@ -49,6 +50,9 @@ class BlockWeights {
   /// Null where the linear's input stays in floating point.
   const InputQuantizer* input_quantizer(const Linear& linear) const;
 
+  /// How past keys and values are kept; null: in floating point.
+  const KvCacheQuantizer* kv_cache() const { return kv_cache_ ? &*kv_cache_ : nullptr; }
+
   /// What the forward pass multiplies with: rounded to the compute dtype, once for each value that is set.
   DType compute_dtype() const { return compute_; }
   at::Tensor compute_weight(const Linear& linear) const;  // [out, in]
@@ -63,9 +67,13 @@ class BlockWeights {
   DType compute_;
   std::map<std::string, at::Tensor> tensors_;
   std::map<std::string, InputQuantizer> inputs_;  // by linear
+  std::optional<KvCacheQuantizer> kv_cache_;
   mutable std::map<std::string, at::Tensor>
       rounded_;  // copies in the compute dtype, where it is not the held one
 };
+
+/// "model.layers.0.self_attn": the module that q, k and v belong to; empty for a block without.
+std::string attention_module(const Block& block);
 
 /// cos and sin tables for positions [0, seq), [seq, rotary_dim] FP32, including the scaling's attention
 /// factor. The two halves of the last dimension are equal (rotate-half pairing: channel i turns with channel
@@ -115,6 +123,9 @@ class BlockForward {
   at::Tensor attention_in(const at::Tensor& hidden) const;  // norm1(h)            [b, s, hidden]
   at::Tensor attention_out(
       const at::Tensor& attention_in) const;  // heads, before o_proj [b, s, heads*head_dim]
+  /// What goes into an engine's cache, before it is quantised, [b, kv_heads, s, head_dim]: keys after their
+  /// norm and rotation, and values.
+  std::pair<at::Tensor, at::Tensor> keys_and_values(const at::Tensor& attention_in) const;
   at::Tensor add_attention(const at::Tensor& hidden, const at::Tensor& attention_out) const;  // h + o(a)
   at::Tensor mlp_in(const at::Tensor& hidden) const;                                          // norm2(h)
   at::Tensor mlp_mid(const at::Tensor& mlp_in) const;                             // act(gate(y)) * up(y)
@@ -143,7 +154,9 @@ class BlockForward {
   at::Tensor normed(const Norm& norm, const at::Tensor& x) const;             // FP32
   at::Tensor linear_input(const Norm& norm, const at::Tensor& hidden) const;  // the compute dtype
   at::Tensor apply(const Linear& linear, const at::Tensor& x) const;
-  std::vector<at::Tensor> project(const at::Tensor& attention_in) const;
+  std::vector<at::Tensor> project(const at::Tensor& attention_in, bool queries) const;
+  at::Tensor heads(const Norm& norm, at::Tensor x) const;
+  at::Tensor turned_heads(const Norm& norm, const at::Tensor& projected) const;
   at::Tensor gated(std::optional<int64_t> expert, const at::Tensor& x) const;
 };
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "lib/numeric/activation_scheme.h"
+#include "lib/numeric/kv_cache.h"
 
 namespace lathe {
 
@@ -25,6 +26,9 @@ class WeightSource {
   /// What the input of a linear ("model.layers.0.mlp.up_proj") passes through before the product; nothing
   /// where it stays in floating point.
   virtual std::optional<InputQuantizer> input_quantizer(const std::string&) const { return std::nullopt; }
+  /// How the engine that runs the model keeps keys and values of an attention module
+  /// ("model.layers.0.self_attn"); nothing where its cache is in floating point.
+  virtual std::optional<KvCacheQuantizer> kv_cache(const std::string&) const { return std::nullopt; }
 };
 
 }  // namespace lathe

@@ -62,7 +62,7 @@ std::string measured(const Report& report) {
 /// What of the recipe says how weights were rounded.
 std::string recipe_text(const json& recipe) {
   json shown = json::object();
-  for (const char* key : {"transforms", "rules", "ignore"}) {
+  for (const char* key : {"transforms", "rules", "ignore", "kv_cache"}) {
     if (recipe.is_object() && recipe.contains(key)) shown[key] = recipe[key];
   }
   return "```json\n" + shown.dump(2, ' ', false, json::error_handler_t::replace) + "\n```\n";

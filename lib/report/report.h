@@ -80,6 +80,12 @@ struct Report {
     std::vector<int64_t> tokens;
     int64_t below_floor = 0;  // experts that took the fall-back
   };
+  /// Where the KV cache is quantised: a layer's scales.
+  struct KvCacheRow {
+    int64_t block = 0;
+    std::string scheme;  // "fp8 (e4m3) per tensor"
+    double k_scale = 0, v_scale = 0;
+  };
   struct Evaluation {
     std::string text;
     int64_t ctx = 0, tokens = 0;
@@ -97,7 +103,8 @@ struct Report {
   std::vector<LinearRow> linears;
   std::vector<KeptRow> kept;
   std::vector<FoldRow> folds;
-  std::vector<ExpertsRow> experts;  // empty: a dense model
+  std::vector<ExpertsRow> experts;   // empty: a dense model
+  std::vector<KvCacheRow> kv_cache;  // empty: in floating point
   std::optional<Evaluation> evaluation;
   std::vector<std::pair<std::string, double>> stages;  // name and wall seconds
   uint64_t peak_rss = 0;                               // bytes

@@ -35,6 +35,10 @@ json experts_json(const Report::ExpertsRow& row) {
   return {{"block", row.block}, {"tokens", row.tokens}, {"below_floor", row.below_floor}};
 }
 
+json kv_cache_json(const Report::KvCacheRow& row) {
+  return {{"block", row.block}, {"scheme", row.scheme}, {"k_scale", row.k_scale}, {"v_scale", row.v_scale}};
+}
+
 json kept_json(const Report::KeptRow& row) { return {{"name", row.name}, {"reason", row.reason}}; }
 
 json stage_json(const std::pair<std::string, double>& stage) {
@@ -151,6 +155,7 @@ json to_json(const Report& report) {
                  {"folds", rows_json(report.folds, fold_json)},
                  {"experts", rows_json(report.experts, experts_json)},
                  {"kept", rows_json(report.kept, kept_json)},
+                 {"kv_cache", rows_json(report.kv_cache, kv_cache_json)},
                  {"stages", rows_json(report.stages, stage_json)}};
   std::vector<std::string> warnings = report.warnings;
   null_not_finite(result, "", "", warnings);

@@ -145,6 +145,9 @@ std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
   }
   if (t.outliers > 0) lines.insert(lines.begin() + 3, {"outliers", outliers_text(t)});
   if (!report.experts.empty()) lines.emplace_back("experts", experts_summary(report.experts));
+  if (!report.kv_cache.empty())
+    lines.emplace_back("KV cache",
+                       fmt::format("{}, {} layers", report.kv_cache.front().scheme, report.kv_cache.size()));
   if (report.evaluation) {
     const Report::Evaluation& e = *report.evaluation;
     lines.emplace_back("perplexity", fmt::format("{} -> {} ({})", short_number(e.perplexity_before),

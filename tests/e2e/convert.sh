@@ -36,6 +36,20 @@ convert "$scratch/sym/gptq" awq "$scratch/shards" --shard-size 2MB
 convert "$scratch/shards" gptq "$scratch/whole"
 same "$scratch/sym/gptq" "$scratch/whole"
 
+# Kernel layouts of a finished artefact: the folder that a run writes beside it, from any format.
+rtn "$scratch/layouts" --set 'output.formats=[compressed-tensors, gptq, awq, marlin, exllama]'
+for from in compressed-tensors gptq awq; do
+  for layout in marlin exllama; do
+    convert "$scratch/layouts/$from" $layout "$scratch/layout" --overwrite
+    diff -r "$scratch/layouts/layouts/$layout" "$scratch/layout" || fail "$layout of $from differs from the run's"
+  done
+done
+convert "$scratch/asym/awq" marlin "$scratch/asym/awq/layouts/marlin"  # beside the artefact itself, which stays one
+"$QUANTIZE" inspect "$scratch/asym/awq" >"$scratch/inspect"
+grep -q 'int4 asym g64: 42 linears' "$scratch/inspect" || fail "layouts beside it broke the artefact: $(tail -5 "$scratch/inspect")"
+refuses 2 'layout machete: Machete: int3 sym g64' convert "$scratch/mixed/gptq" machete "$scratch/no"
+refuses 2 'layout nvfp4-swizzled' convert "$scratch/sym/gptq" nvfp4-swizzled "$scratch/no"
+
 # What would not be exact, or makes no sense, is refused before anything is written.
 refuses 2 'format gptq: asymmetric weights' convert "$scratch/asym/awq" gptq "$scratch/no"
 refuses 2 'format awq: bits' convert "$scratch/mixed/gptq" awq "$scratch/no"

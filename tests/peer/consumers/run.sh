@@ -3,12 +3,18 @@
 #   run.sh LOGITS_PROGRAM     (QUANTIZE and PYTHON as in tests/e2e/lib.sh)
 . tests/e2e/lib.sh
 logits=$1
+share=
 check() {
   local name=$1; shift
   quick recipes/awq.yaml "$scratch/$name" "$@"
-  "$PYTHON" tests/peer/consumers/compressed_tensors.py "$MODEL" "$scratch/$name" "$logits"
+  "$PYTHON" tests/peer/consumers/compressed_tensors.py "$MODEL" "$scratch/$name" "$logits" $share
 }
 check sym-g128
 check asym-g64-sharded --set 'rules[0].scheme.symmetric=false' --set 'rules[0].scheme.group_size=64' --set output.shard_size=1MB
 check bits3-channel --set 'rules[0].scheme.bits=3' --set 'rules[0].scheme.group_size=-1'
+check two-groups --set 'rules=[{targets: [mlp], scheme: {bits: 4, group_size: 64}}, {targets: [attention], scheme: {bits: 8, group_size: -1, symmetric: false}}]'
+share=0.3
+check kv-fp8 --set 'kv_cache={type: float}'
+share=
+check kv-int8 --set 'kv_cache={type: int}'
 check bits8-part --set 'rules[0].scheme.bits=8' --set 'ignore=[lm_head, attention]'

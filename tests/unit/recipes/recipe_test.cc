@@ -30,6 +30,7 @@ rules:
   - targets: [linear]
     scheme: {bits: 8, group_size: -1}
 ignore: [lm_head, down_proj]
+kv_cache: {type: int}
 evaluate: {text: "e v.txt", ctx: 128, rows: 3}
 )";
 
@@ -52,6 +53,7 @@ TEST(Recipe, ReadsEveryKey) {
   EXPECT_EQ(recipe.calibration.seq_len, 256);
   EXPECT_EQ(recipe.calibration.seed, 7u);
   EXPECT_THAT(recipe.ignore, ElementsAre("lm_head", "down_proj"));
+  EXPECT_EQ(recipe.kv_cache, (KvCacheScheme{"int", 8}));
   ASSERT_TRUE(recipe.evaluate);
   EXPECT_EQ(recipe.evaluate->text, "e v.txt");
   EXPECT_EQ(recipe.evaluate->ctx, 128);
@@ -234,7 +236,7 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
     "rules": [{"targets": ["linear"], "scheme": {"type": "int", "bits": 4, "group_size": 128, "symmetric": true,
                "zero_point": "integer", "axis": 1},
                "activations": null, "solver": {"rtn": {}}}],
-    "ignore": ["lm_head"],
+    "ignore": ["lm_head"], "kv_cache": null,
     "evaluate": null,
     "limits": {"ram": null, "vram": null, "disk": null}})"));
 }
@@ -297,7 +299,7 @@ INSTANTIATE_TEST_SUITE_P(All, ShippedRecipe, testing::ValuesIn(shipped_recipes()
 
 TEST(ShippedRecipes, AreThere) {
   EXPECT_THAT(shipped_recipes(),
-              testing::IsSupersetOf({"awq-gptq.yaml", "awq.yaml", "gptq.yaml", "rtn.yaml"}));
+              testing::IsSupersetOf({"awq-gptq.yaml", "awq.yaml", "gptq.yaml", "kv-fp8.yaml", "rtn.yaml"}));
 }
 
 }  // namespace

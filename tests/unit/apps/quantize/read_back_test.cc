@@ -28,7 +28,8 @@ std::string verdict(const std::function<void(test::Artefact&)>& damage) {
   test::Artefact artefact;
   artefact.pack([](const Linear&) { return kScheme; });
   WrittenTensors meant;
-  for (size_t b = 0; b < artefact.graph.blocks.size(); ++b) meant.note(outcome_of(artefact, b));
+  for (size_t b = 0; b < artefact.graph.blocks.size(); ++b)
+    meant.note(artefact.graph, outcome_of(artefact, b));
   damage(artefact);
   const test::TemporaryFolder folder;
   artefact.write(folder.path());

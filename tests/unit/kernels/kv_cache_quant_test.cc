@@ -1,0 +1,81 @@
+#include "lib/kernels/kv_cache_quant.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "lib/numeric/level_grid.h"
+
+namespace lathe::kernels {
+namespace {
+
+const KvCacheScheme kFp8{}, kInt8{"int", 8};
+
+/// The nearest level, of two the one whose index in the grid, which is its code, is even.
+double nearest_level(double x, const std::vector<double>& levels) {
+  size_t best = 0;
+  for (size_t i = 1; i < levels.size(); ++i) {
+    const double was = std::abs(levels[best] - std::abs(x)), is = std::abs(levels[i] - std::abs(x));
+    if (is < was || (is == was && i % 2 == 0)) best = i;
+  }
+  return std::copysign(levels[best], x);
+}
+
+TEST(FakeQuantizeCache, Fp8IsTheNearestLevelOfE4m3) {
+  const std::vector<double> levels = fp8_e4m3_levels().levels;
+  at::manual_seed(1);
+  // Levels, the middles between them, what is beyond, and numbers of all sizes.
+  std::vector<float> values = {448.5f, 1e6f, std::numeric_limits<float>::infinity(), 1e-9f};
+  for (size_t i = 0; i < levels.size(); ++i) {
+    values.push_back(static_cast<float>(levels[i]));
+    if (i > 0) values.push_back(static_cast<float>((levels[i] + levels[i - 1]) / 2));
+  }
+  at::Tensor x = at::cat({at::tensor(values, at::kFloat), at::randn({2000}).mul(2).exp()});
+  x = at::cat({x, -x});
+  const at::Tensor y = fake_quantize_cache(x, kFp8, 1);
+  for (int64_t i = 0; i < x.numel(); ++i)
+    ASSERT_EQ(y[i].item<float>(), nearest_level(x[i].item<float>(), levels)) << x[i].item<float>();
+}
+
+TEST(FakeQuantizeCache, TheScaleStretchesTheGrid) {
+  at::manual_seed(2);
+  const at::Tensor x = at::randn({2, 3, 5, 8}).mul(7).transpose(1, 2);
+  for (const KvCacheScheme& scheme : {kFp8, kInt8}) {
+    const float largest = x.abs().max().item<float>(), scale = kv_cache_scale(scheme, largest);
+    const at::Tensor y = fake_quantize_cache(x, scheme, scale);
+    EXPECT_EQ(y.sizes(), x.sizes());
+    EXPECT_FALSE(y.equal(x));
+    // Nothing is clipped by more than a rounding; the step is the grid's.
+    EXPECT_NEAR(y.abs().max().item<float>(), largest, scheme.floating() ? 1e-5 * largest : scale * 0.51);
+    const at::Tensor bound =
+        scheme.floating() ? (x.abs() / 16).clamp_min(scale * 0x1p-10) : at::full({}, scale / 2);
+    EXPECT_TRUE((y - x).abs().le(bound * 1.0001).all().item<bool>()) << scheme.describe();
+    EXPECT_TRUE(fake_quantize_cache(y, scheme, scale).sub(y).abs().max().item<float>() <= 1e-6 * largest);
+  }
+}
+
+TEST(FakeQuantizeCache, IntegersAreClampedAndTiesAreEven) {
+  const at::Tensor x = at::tensor({-1000.f, -129.f, -0.5f, 0.5f, 1.5f, 2.5f, 127.4f, 500.f});
+  const at::Tensor expected = at::tensor({-128.f, -128.f, 0.f, 0.f, 2.f, 2.f, 127.f, 127.f});
+  EXPECT_TRUE(fake_quantize_cache(x, kInt8, 1).equal(expected));
+}
+
+TEST(FakeQuantizeCache, KeepsTheDtypeAndWhatIsNoNumber) {
+  const at::Tensor x = at::tensor({0.3f, std::numeric_limits<float>::quiet_NaN(), -2.0f}).to(at::kBFloat16);
+  const at::Tensor y = fake_quantize_cache(x, kFp8, 0.01f);
+  EXPECT_EQ(y.scalar_type(), at::kBFloat16);
+  EXPECT_TRUE(std::isnan(y[1].item<float>()));
+  EXPECT_TRUE(y[0].equal(fake_quantize_cache(x[0].to(at::kFloat), kFp8, 0.01f).to(at::kBFloat16)));
+}
+
+TEST(KvCacheScale, CoversTheLargestAndIsNeverZero) {
+  EXPECT_EQ(kv_cache_scale(kFp8, 448), 1);
+  EXPECT_EQ(kv_cache_scale(kInt8, 255), 2);
+  EXPECT_EQ(kv_cache_scale(kFp8, 0), 1);
+  EXPECT_GT(kv_cache_scale(kFp8, std::numeric_limits<float>::denorm_min()), 0);
+}
+
+}  // namespace
+}  // namespace lathe::kernels
