@@ -45,8 +45,23 @@ std::vector<std::string> read_targets(const YamlField& field) {
   return targets;
 }
 
+/// What is for the formats gguf:... alone.
+void read_gguf_output(const YamlField& field, Recipe::Output& output) {
+  const bool used =
+      std::ranges::any_of(output.formats, [](const std::string& name) { return name.starts_with("gguf:"); });
+  for (const char* key : {"gguf_shard_size", "gguf_pre_tokenizer", "imatrix"}) {
+    if (used || !field.has(key) || field.at(key).is_null()) continue;
+    field.at(key).refuse("null: none of the formats is a gguf:... one, which it is for");
+  }
+  const auto given = [&](const char* key) { return field.has(key) && !field.at(key).is_null(); };
+  if (given("gguf_shard_size")) output.gguf_shard_size = field.at("gguf_shard_size").bytes(1);
+  if (given("gguf_pre_tokenizer"))
+    output.gguf_pre_tokenizer = field.at("gguf_pre_tokenizer").text("llama.cpp's name of a pre-tokenizer");
+  if (given("imatrix")) output.imatrix = read_path(field.at("imatrix"), "an importance matrix, or null");
+}
+
 void read_output(const YamlField& field, const std::vector<std::string>& formats, Recipe::Output& output) {
-  field.expect_map({"path", "formats", "shard_size", "imatrix"});
+  field.expect_map({"path", "formats", "shard_size", "gguf_shard_size", "gguf_pre_tokenizer", "imatrix"});
   if (field.has("path") && !field.at("path").is_null()) output.path = read_path(field.at("path"), "a folder");
   if (field.has("formats")) {
     output.formats.clear();
@@ -64,11 +79,7 @@ void read_output(const YamlField& field, const std::vector<std::string>& formats
     }
   }
   if (field.has("shard_size")) output.shard_size = field.at("shard_size").bytes(1);
-  if (!field.has("imatrix") || field.at("imatrix").is_null()) return;
-  output.imatrix = read_path(field.at("imatrix"), "an importance matrix, or null");
-  const bool used =
-      std::ranges::any_of(output.formats, [](const std::string& name) { return name.starts_with("gguf:"); });
-  if (!used) field.at("imatrix").refuse("null: none of the formats is a gguf:... one, which it is for");
+  read_gguf_output(field, output);
 }
 
 Scheme read_scheme(const YamlField& field) {

@@ -45,7 +45,9 @@ struct Recipe {
     std::filesystem::path path;
     std::vector<std::string> formats = {"compressed-tensors"};
     uint64_t shard_size = 5'000'000'000;
-    std::filesystem::path imatrix;  // importances for gguf:..., in place of those measured; empty: none
+    uint64_t gguf_shard_size = 0;    // of gguf:...; 0: one file
+    std::string gguf_pre_tokenizer;  // its tokenizer.ggml.pre; empty: found out
+    std::filesystem::path imatrix;   // importances for gguf:..., in place of those measured; empty: none
   } output;
   struct Calibration {
     bool none = false;  // `calibration: null`: nothing is run; each weight is quantised by itself

@@ -47,7 +47,8 @@ void ArtifactWriter::finish() {
   for (LayoutWriter& layout : layouts_) layout.finish();
 }
 
-/// The tokenizer of a GGUF file: the files that it came with, else what its keys say.
+/// The tokenizer of a GGUF file: the files that it came with, else what its keys say; nothing where a GGUF
+/// file that carries them on is all that is asked for, and they say what Lathe has no tokenizer for.
 void ArtifactWriter::write_gguf_tokenizer() const {
   const std::filesystem::path from = model_.tokenizer_folder();
   bool found = false;
@@ -59,7 +60,13 @@ void ArtifactWriter::write_gguf_tokenizer() const {
     found = found || std::string_view(name).starts_with("tokenizer.");
   }
   if (found) return;
-  const GgufTokenizer tokenizer = tokenizer_of_gguf(*model_.gguf);
+  GgufTokenizer tokenizer;
+  try {
+    tokenizer = tokenizer_of_gguf(*model_.gguf);
+  } catch (const UserError&) {
+    if (output_.gguf) return;
+    throw;
+  }
   write_file(folder_ / "tokenizer.json", tokenizer.tokenizer.dump() + "\n");
   write_file(folder_ / "tokenizer_config.json", tokenizer.tokenizer_config.dump(2) + "\n");
 }

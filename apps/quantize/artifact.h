@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,16 +13,19 @@
 #include "calib/driver/driver.h"
 #include "formats/safetensors/checkpoint.h"
 #include "formats/targets/model_folder.h"
+#include "lib/report/report.h"
 #include "recipes/plan.h"
 
 namespace lathe {
 
-/// What an output made of a linear that it rounded by itself.
+/// What an output made of a linear that it rounded by itself; or of a solver's codes, which it took as they
+/// are: then but for the importance-weighted error nothing.
 struct Rounding {
-  std::string type;  // "Q4_K"
+  std::string type;  // "Q4_K"; empty: the solver's codes
   double bits_per_weight = 0;
   double weight_relative_mse = 0;  // |W - Q|^2 / |W|^2
   std::string note;                // what a person should know; usually nothing
+  std::optional<double> importance_weighted_error = std::nullopt;  // Report::LinearRow's
 };
 
 /// One output format's folder.
@@ -58,6 +62,8 @@ class ArtifactWriter {
   virtual uint64_t bytes() const = 0;
   /// By linear, of those that have been written.
   const std::map<std::string, Rounding>& roundings() const { return roundings_; }
+  /// Of files that round tensors by themselves: what became of every one.
+  virtual std::vector<Report::TensorRow> tensor_rows() const { return {}; }
 
  protected:
   virtual void pack(const LinearOutcome& linear) = 0;

@@ -100,7 +100,10 @@ CLI::App* declare_convert(CLI::App& app, ConvertRequest& convert, Texts& texts) 
   add_value(*sub, "--model", texts.convert_model, "DIR", "a quantised folder that Lathe reads");
   add_value(*sub, "--to", convert.to, "FORMAT", "an output format (see `quantize list`)");
   add_value(*sub, "--output", texts.convert_output, "DIR", "folder to write");
-  add_value(*sub, "--shard-size", texts.convert_shard_size, "SIZE", "of the weight files at most (5GB)");
+  add_value(*sub, "--shard-size", texts.convert_shard_size, "SIZE",
+            "of the weight files at most (5GB; GGUF: one file)");
+  add_value(*sub, "--pre-tokenizer", convert.gguf_pre_tokenizer, "NAME",
+            "llama.cpp's name for how text is cut (GGUF; found out where it is known)");
   add_value(*sub, "--threads", convert.threads, "N", "CPU threads; 0 is one for each core");
   sub->add_flag("--quiet", convert.quiet, "no progress");
   sub->add_flag("--overwrite", convert.overwrite, "replace an existing output folder");
@@ -223,7 +226,7 @@ ConvertRequest finish_convert(const CLI::App& sub, ConvertRequest convert, const
   convert.output = required_path(texts.convert_output, "--output DIR", "quantize convert");
   const auto size = optional_size(sub, texts.convert_shard_size, "--shard-size");
   if (size && *size == 0) user_error("--shard-size: expected more than 0 bytes");
-  if (size) convert.shard_size = *size;
+  if (size) convert.shard_size = convert.gguf_shard_size = *size;
   check_range("--threads", convert.threads, 0, kMaxThreads);
   return convert;
 }

@@ -196,7 +196,7 @@ void run_convert(const ConvertRequest& request) {
   const std::map<std::string, TensorInfo> tensors = model.packed->unpacked_tensors();
   Plan plan = plan_artefact(model);
   add_output(plan, model.graph, target, tensors, {.weights = false});
-  check_gguf_tokenizer(plan, model);
+  check_gguf_tokenizer(plan, model, request.gguf_pre_tokenizer);
   Progress progress(request.quiet);
   for (const std::string& warning : plan.warnings) progress.line("warning: " + warning);
   OutputFolder output(request.output, request.overwrite);
@@ -204,6 +204,8 @@ void run_convert(const ConvertRequest& request) {
   {
     Recipe recipe;  // what there is of one
     recipe.output.shard_size = request.shard_size;
+    recipe.output.gguf_shard_size = request.gguf_shard_size;
+    recipe.output.gguf_pre_tokenizer = request.gguf_pre_tokenizer;
     const auto writer = open_writer(plan, plan.outputs.front(), model, tensors, output.path(), recipe);
     write_tensors(model, plan, *writer, written, progress);
     writer->verify(written);

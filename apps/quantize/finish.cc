@@ -23,13 +23,13 @@ void finish_run(const FinishedRun& run, const ModelFolder& artifact, const Artif
     }));
   }
   for (const auto& writer : writers) {
-    report.write(writer->folder(), writer->target().how_to_load);
-    report.write_card(writer->folder(), writer->target(), writer->consumers());
+    report.write(*writer);
     write_manifest(writer->folder(), run.recipe, run.calibration);
   }
   output.commit();
   if (!run.request.quiet)
-    fmt::print("{}\nwritten to {}\n", report.terminal_summary(), run.recipe.output.path.string());
+    fmt::print("{}\nwritten to {}\n", report.terminal_summary(*writers.front()),
+               run.recipe.output.path.string());
 }
 
 }  // namespace lathe

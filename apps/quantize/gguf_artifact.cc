@@ -7,9 +7,9 @@
 
 #include "formats/gguf/gguf_file.h"
 #include "formats/gguf/tokenizer_keys.h"
+#include "formats/targets/gguf_folder.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
-#include "lib/base/hash.h"
 #include "lib/kernels/ggml_exact.h"
 #include "lib/kernels/ggml_quant.h"
 #include "lib/tensor/aten.h"
@@ -32,60 +32,49 @@ std::string model_name(const std::filesystem::path& model) {
   return name.empty() || name == "." || name == ".." ? "model" : name;
 }
 
-std::filesystem::path gguf_path(const OutputPlan& output, const ModelFolder& model,
-                                const std::filesystem::path& folder) {
-  return folder / fmt::format("{}-{}.gguf", model_name(model.checkpoint->folder()), output.gguf->mix->name);
+std::string file_name(const OutputPlan& output, const ModelFolder& model) {
+  return fmt::format("{}-{}", model_name(model.checkpoint->folder()), output.gguf->mix->name);
 }
 
 /// A GGUF file's tokenizer goes from file to file as it is.
-GgufMetadata keys_of(const OutputPlan& output, const ModelFolder& model) {
+GgufMetadata keys_of(const OutputPlan& output, const ModelFolder& model, const std::string& pre_tokenizer) {
   GgufMetadata keys = gguf_model_keys(*output.gguf, model.graph, model_name(model.checkpoint->folder()));
   GgufMetadata tokens;
   if (model.gguf == nullptr) {
-    tokens = tokenizer_keys(model.checkpoint->folder(), model.graph.config.vocab_size).keys;
+    tokens = tokenizer_keys(model.checkpoint->folder(), model.graph.config.vocab_size, pre_tokenizer).keys;
   } else {
     for (const auto& entry : model.gguf->metadata()) {
-      if (entry.first.starts_with("tokenizer.")) tokens.push_back(entry);
+      if (!entry.first.starts_with("tokenizer.")) continue;
+      tokens.push_back(entry);
+      if (entry.first == "tokenizer.ggml.pre" && !pre_tokenizer.empty()) tokens.back().second = pre_tokenizer;
     }
   }
   keys.insert(keys.end(), tokens.begin(), tokens.end());
   return keys;
 }
 
-/// |W - Q|^2 / |W|^2, some rows at a time.
-double relative_error(const at::Tensor& weight, const at::Tensor& blocks, GgmlType type) {
-  const int64_t rows = weight.size(0), columns = weight.size(1);
-  const int64_t step = std::max<int64_t>(1, kPieceValues / columns);
-  double error = 0, reference = 0;
-  for (int64_t first = 0; first < rows; first += step) {
-    const int64_t count = std::min(step, rows - first);
-    const at::Tensor given = weight.narrow(0, first, count);
-    const at::Tensor made = kernels::dequantize_ggml(blocks.narrow(0, first, count), type, columns);
-    error += made.sub_(given).square_().sum(at::kDouble).item<double>();
-    reference += given.square().sum(at::kDouble).item<double>();
-  }
-  return reference == 0 ? 0.0 : error / reference;
-}
-
 std::vector<GgufPlan> plans_of(const GgufOutput& output) {
   std::vector<GgufPlan> plans;
-  for (const GgufOutputTensor& tensor : output.tensors)
-    plans.push_back({tensor.rule.gguf, tensor.type, tensor.rule.shape});
+  for (const GgufOutputTensor& tensor : output.tensors) {
+    if (tensor.rule.expert == 0) plans.push_back({tensor.rule.gguf, tensor.type, tensor.rule.file_shape()});
+  }
   return plans;
 }
 
 }  // namespace
 
-void check_gguf_tokenizer(Plan& plan, const ModelFolder& model) {
+void check_gguf_tokenizer(Plan& plan, const ModelFolder& model, const std::string& pre_tokenizer) {
   if (!plan.rounds_weights() || model.gguf != nullptr) return;
-  const TokenizerKeys keys = tokenizer_keys(model.checkpoint->folder(), model.graph.config.vocab_size);
+  const TokenizerKeys keys =
+      tokenizer_keys(model.checkpoint->folder(), model.graph.config.vocab_size, pre_tokenizer);
   plan.warnings.insert(plan.warnings.end(), keys.warnings.begin(), keys.warnings.end());
 }
 
 GgufArtifact::GgufArtifact(const Plan& plan, const OutputPlan& output, const ModelFolder& model,
                            std::filesystem::path folder, const Recipe& recipe)
     : ArtifactWriter(plan, output, model, std::move(folder)),
-      writer_(gguf_path(output, model, folder_), keys_of(output, model), plans_of(*output.gguf)) {
+      writer_(folder_, file_name(output, model), keys_of(output, model, recipe.output.gguf_pre_tokenizer),
+              plans_of(*output.gguf), recipe.output.gguf_shard_size) {
   for (const GgufOutputTensor& tensor : output.gguf->tensors) {
     if (!tensor.rule.hf.empty()) planned_[tensor.rule.hf] = &tensor;
   }
@@ -98,8 +87,6 @@ GgufArtifact::GgufArtifact(const Plan& plan, const OutputPlan& output, const Mod
   for (const DataSource& source : recipe.calibration.data)
     measured_.datasets.push_back(source.path.filename().string());
 }
-
-std::filesystem::path GgufArtifact::file() const { return writer_.path(); }
 
 const GgufOutputTensor& GgufArtifact::planned(const std::string& hf) const {
   const auto found = planned_.find(hf);
@@ -117,30 +104,49 @@ void GgufArtifact::check_imatrix(const std::filesystem::path& path) const {
                  path.string(), tensor.rule.gguf);
     }
     const at::Tensor& values = found->second.mean_square;
-    if (values.size(0) != 1 || values.size(1) != tensor.rule.shape[1]) {
-      user_error("{}: '{}': expected {} channels, found {}: it is of another model", path.string(),
-                 tensor.rule.gguf, tensor.rule.shape[1], values.numel());
+    const int64_t matrices = std::max<int64_t>(tensor.rule.experts, 1);
+    if (values.size(0) != matrices || values.size(1) != tensor.rule.shape[1]) {
+      user_error("{}: '{}': expected {} x {} channels, found {} x {}: it is of another model", path.string(),
+                 tensor.rule.gguf, matrices, tensor.rule.shape[1], values.size(0), values.size(1));
     }
   }
 }
 
 at::Tensor GgufArtifact::importance(const GgufOutputTensor& tensor, const LinearOutcome& linear) {
   const bool measured = linear.given && linear.given->mean_square.defined();
-  if (measured) {
-    const auto tokens = static_cast<double>(linear.given->tokens);
-    measured_.entries[tensor.rule.gguf] = {
-        stored_mean_square(linear.given->mean_square.view({1, -1}), tokens), tokens};
-  }
+  if (measured) measure(tensor.rule, *linear.given);
   const ImportanceMatrix& used = given_.entries.empty() ? measured_ : given_;
   const auto found = used.entries.find(tensor.rule.gguf);
-  return found == used.entries.end() ? at::Tensor() : found->second.mean_square.view(-1);
+  return found == used.entries.end() ? at::Tensor() : found->second.mean_square[tensor.rule.expert];
 }
 
-void GgufArtifact::write_blocks(const GgufOutputTensor& tensor, at::Tensor blocks, uint64_t begin) {
+/// Experts that no token reached keep ones, as llama.cpp has it.
+void GgufArtifact::measure(const GgufTensorRule& rule, const GivenWeight& given) {
+  const int64_t matrices = std::max<int64_t>(rule.experts, 1);
+  ImportanceMatrix::Entry& entry = measured_.entries[rule.gguf];
+  if (!entry.mean_square.defined()) {
+    entry.mean_square = at::ones({matrices, rule.shape[1]}, at::kFloat);
+    entry.tokens.assign(static_cast<size_t>(matrices), 0.0);
+  }
+  if (given.tokens == 0) return;
+  const auto tokens = static_cast<double>(given.tokens);
+  entry.mean_square[rule.expert].copy_(stored_mean_square(given.mean_square.view({1, -1}), tokens)[0]);
+  entry.tokens[static_cast<size_t>(rule.expert)] = tokens;
+}
+
+void GgufArtifact::write_blocks(const GgufOutputTensor& tensor, at::Tensor blocks, int64_t first_row) {
   blocks = blocks.contiguous();
-  const auto bytes = bytes_of(blocks);
-  pieces_[tensor.rule.gguf].push_back({begin, bytes.size(), content_hash(bytes)});
-  writer_.write(tensor.rule.gguf, bytes, begin);
+  const auto row = static_cast<uint64_t>(row_bytes(tensor.type, tensor.rule.shape.back()));
+  writer_.write(tensor.rule.gguf, bytes_of(blocks),
+                static_cast<uint64_t>(tensor.rule.first_row() + first_row) * row);
+}
+
+/// The linear's rows, in the checkpoint's order; as they were rounded, or as codes.
+void GgufArtifact::write_linear_blocks(const GgufOutputTensor& tensor, at::Tensor blocks) {
+  // Rows are rounded one by one, so it doesn't matter when they change places.
+  if (tensor.rule.heads > 0)
+    blocks = blocks.index_select(0, interleaved_rows(tensor.rule.shape[0], tensor.rule.heads));
+  write_blocks(tensor, blocks, 0);
 }
 
 void GgufArtifact::pack(const LinearOutcome& linear) {
@@ -150,57 +156,60 @@ void GgufArtifact::pack(const LinearOutcome& linear) {
   if (tensor.exact) exact = kernels::exact_ggml_blocks(linear.quantized, tensor.type);
   at::Tensor blocks = exact.blocks;
   if (!exact.exact()) blocks = rounded(tensor, linear, weights, exact.reason);
-  // Rows are rounded one by one, so it doesn't matter when they change places.
-  if (tensor.rule.heads > 0)
-    blocks = blocks.index_select(0, interleaved_rows(tensor.rule.shape[0], tensor.rule.heads));
-  write_blocks(tensor, blocks);
+  const at::Tensor& weight = linear.given ? linear.given->weight : linear.quantized.values;
+  const RoundingSums sums = losses_.add(tensor, blocks, weight, weights, at::arange(blocks.size(0)));
+  Rounding& rounding = roundings_[linear.linear->name];
+  rounding.importance_weighted_error = sums.weighted();
+  if (!exact.exact()) {
+    rounding.type = traits(tensor.type).name;
+    rounding.bits_per_weight = bits_per_weight(tensor.type);
+    rounding.weight_relative_mse = sums.relative();
+    if (!exact.reason.empty())
+      rounding.note = fmt::format("rounded anew: its codes don't go into the blocks: {}", exact.reason);
+  }
+  write_linear_blocks(tensor, blocks);
 }
 
 /// `reason`: why its codes don't go in as they are, where that was the plan.
 at::Tensor GgufArtifact::rounded(const GgufOutputTensor& tensor, const LinearOutcome& linear,
-                                 const at::Tensor& importances, const std::string& reason) {
+                                 const at::Tensor& importances, const std::string& reason) const {
   const at::Tensor& weight = linear.given ? linear.given->weight : linear.quantized.values;
   if (!weight.defined()) {
     user_error("{}: format {}: its codes can't go into {} blocks: {}", linear.linear->name,
                output_.target->name, traits(tensor.type).name, reason);
   }
-  at::Tensor blocks =
-      kernels::quantize_ggml(linear.linear->name, weight.contiguous(), tensor.type, importances);
-  roundings_[linear.linear->name] = {
-      std::string(traits(tensor.type).name), bits_per_weight(tensor.type),
-      relative_error(weight, blocks, tensor.type),
-      reason.empty() ? reason : fmt::format("rounded anew: its codes don't go into the blocks: {}", reason)};
-  return blocks;
+  return kernels::quantize_ggml(linear.linear->name, weight.contiguous(), tensor.type, importances);
 }
 
 /// A matrix that no rule quantises: embeddings, the head, linears that were left out.
 void GgufArtifact::write_matrix(const GgufOutputTensor& tensor) {
   const int64_t rows = tensor.rule.shape[0], columns = tensor.rule.shape[1];
   const int64_t step = std::max<int64_t>(1, kPieceValues / columns);
-  const auto row_size = static_cast<uint64_t>(row_bytes(tensor.type, columns));
   at::Tensor order = at::arange(rows);
   if (tensor.rule.heads > 0) order = interleaved_rows(rows, tensor.rule.heads);
   for (int64_t first = 0; first < rows; first += step) {
     throw_if_cancelled();
-    const int64_t count = std::min(step, rows - first);
-    const at::Tensor part = model_.weights->load_rows(tensor.rule.hf, order.narrow(0, first, count));
-    write_blocks(tensor, kernels::quantize_ggml(tensor.rule.hf, part.contiguous(), tensor.type, {}),
-                 static_cast<uint64_t>(first) * row_size);
+    const at::Tensor which = order.narrow(0, first, std::min(step, rows - first));
+    const at::Tensor part = model_.weights->load_rows(tensor.rule.hf, which).contiguous();
+    const at::Tensor blocks = kernels::quantize_ggml(tensor.rule.hf, part, tensor.type, {});
+    losses_.add(tensor, blocks, part, {}, which);
+    write_blocks(tensor, blocks, first);
   }
 }
 
 void GgufArtifact::write_vector(const GgufOutputTensor& tensor, at::Tensor values) {
   if (tensor.rule.plus_one) values = values + 1;
+  losses_.add_vector(tensor, tensor.rule.plus_one ? values - 1 : values);
   if (tensor.rule.heads > 0)
     values = values.index_select(0, interleaved_rows(values.size(0), tensor.rule.heads));
-  write_blocks(tensor, values);
+  writer_.write(tensor.rule.gguf, bytes_of(values.contiguous()));
 }
 
 void GgufArtifact::write_outside_blocks() {
   for (const GgufOutputTensor& tensor : output_.gguf->tensors) {
     if (tensor.rule.layer >= 0) continue;
     if (tensor.rule.hf.empty()) {
-      write_vector(tensor, rope_divisors(model_.graph.config.rope));
+      write_vector(tensor, rope_divisors(model_.graph.config.rope, tensor.rule.gguf));
     } else if (tensor.rule.is_matrix()) {
       write_matrix(tensor);
     } else {
@@ -222,9 +231,10 @@ void GgufArtifact::write_rest(size_t block, const std::map<std::string, at::Tens
     } else if (!rule.is_matrix()) {
       write_vector(tensor, found == changed.end() ? model_.weights->load(rule.hf) : found->second);
     } else {
-      at::Tensor blocks = kernels::quantize_ggml(rule.hf, found->second.contiguous(), tensor.type, {});
-      if (rule.heads > 0) blocks = blocks.index_select(0, interleaved_rows(rule.shape[0], rule.heads));
-      write_blocks(tensor, blocks);
+      const at::Tensor weight = found->second.contiguous();
+      const at::Tensor blocks = kernels::quantize_ggml(rule.hf, weight, tensor.type, {});
+      losses_.add(tensor, blocks, weight, {}, at::arange(rule.shape[0]));
+      write_linear_blocks(tensor, blocks);
     }
   }
 }
@@ -234,20 +244,11 @@ void GgufArtifact::finish_weights() {
   if (!measured_.entries.empty()) write_imatrix(folder_ / "imatrix.gguf", measured_);
 }
 
+/// By the reader's own eyes: names, places, rows and blocks.
 void GgufArtifact::verify_weights(const WrittenTensors&) const {
-  const GgufFile stored = GgufFile::open(file());
-  for (const auto& [name, pieces] : pieces_) {
-    throw_if_cancelled();
-    const GgufTensor* tensor = stored.tensor(name);
-    const bool same = tensor != nullptr && std::ranges::all_of(pieces, [&](const Piece& piece) {
-                        return content_hash(tensor->bytes.subspan(piece.begin, piece.bytes)) == piece.hash;
-                      });
-    if (!same) {
-      throw CheckFailed(
-          fmt::format("{}: tensor '{}' on disk differs from what was meant", file().string(), name));
-    }
-    stored.release(*tensor);
-  }
+  losses_.compare(open_gguf_model(writer_.path()));
 }
+
+std::vector<Report::TensorRow> GgufArtifact::tensor_rows() const { return losses_.rows(*output_.gguf); }
 
 }  // namespace lathe

@@ -1,6 +1,6 @@
-// A folder with one GGUF file, `<model>-<TYPE>.gguf`, and the importance matrix that it was made with,
-// imatrix.gguf. Weights are rounded here, by kernels::quantize_ggml, one tensor (of embeddings, some rows) at
-// a time; a solver's codes go in as they are where the blocks' grid is theirs.
+// A folder with one GGUF file, `<model>-<TYPE>.gguf` (or its parts), and the importance matrix that it was
+// made with, imatrix.gguf. Weights are rounded here, by kernels::quantize_ggml, one tensor (of embeddings,
+// some rows) at a time; a solver's codes go in as they are where the blocks' grid is theirs.
 #pragma once
 
 #include <map>
@@ -8,14 +8,15 @@
 #include <vector>
 
 #include "apps/quantize/artifact.h"
-#include "formats/gguf/gguf_writer.h"
+#include "apps/quantize/gguf_losses.h"
+#include "formats/gguf/gguf_split_writer.h"
 #include "formats/gguf/imatrix.h"
 
 namespace lathe {
 
 /// What llama.cpp's tokenizer will do otherwise joins the plan's warnings. UserError as tokenizer_keys().
 /// Nothing for a plan without a GGUF file.
-void check_gguf_tokenizer(Plan& plan, const ModelFolder& model);
+void check_gguf_tokenizer(Plan& plan, const ModelFolder& model, const std::string& pre_tokenizer);
 
 class GgufArtifact final : public ArtifactWriter {
  public:
@@ -27,33 +28,29 @@ class GgufArtifact final : public ArtifactWriter {
   void write_outside_blocks() override;
   void write_rest(size_t block, const std::map<std::string, at::Tensor>& changed) override;
   uint64_t bytes() const override { return output_.gguf->bytes(); }
+  std::vector<Report::TensorRow> tensor_rows() const override;
 
  private:
-  /// What was written from a byte of a tensor on.
-  struct Piece {
-    uint64_t begin = 0, bytes = 0;
-    std::string hash;
-  };
-
   void pack(const LinearOutcome& linear) override;
   void finish_weights() override;
   void verify_weights(const WrittenTensors& written) const override;
 
-  std::filesystem::path file() const;
   const GgufOutputTensor& planned(const std::string& hf) const;
   void check_imatrix(const std::filesystem::path& file) const;
   at::Tensor importance(const GgufOutputTensor& tensor, const LinearOutcome& linear);
+  void measure(const GgufTensorRule& rule, const GivenWeight& given);
   at::Tensor rounded(const GgufOutputTensor& tensor, const LinearOutcome& linear,
-                     const at::Tensor& importances, const std::string& reason);
-  void write_blocks(const GgufOutputTensor& tensor, at::Tensor blocks, uint64_t begin = 0);
+                     const at::Tensor& importances, const std::string& reason) const;
+  void write_blocks(const GgufOutputTensor& tensor, at::Tensor blocks, int64_t first_row);
+  void write_linear_blocks(const GgufOutputTensor& tensor, at::Tensor blocks);
   void write_matrix(const GgufOutputTensor& tensor);
   void write_vector(const GgufOutputTensor& tensor, at::Tensor values);
 
   std::map<std::string, const GgufOutputTensor*> planned_;  // by the checkpoint's name
   ImportanceMatrix given_;                                  // the recipe's; without entries: none
   ImportanceMatrix measured_;
-  std::map<std::string, std::vector<Piece>> pieces_;
-  GgufWriter writer_;
+  GgufLosses losses_;
+  GgufSplitWriter writer_;
 };
 
 }  // namespace lathe

@@ -62,7 +62,7 @@ void quantise(const CalibrationJob& job, const Recipe& recipe, ArtifactWriters& 
   calibrate(job, {.block_done =
                       [&](BlockOutcome&& outcome) {
                         for (auto& writer : writers) writer->write_block(outcome);
-                        report.add_block(outcome, writers.front()->roundings());
+                        report.add_block(outcome);
                         folds.note(outcome);
                         written.note(*job.graph, outcome);
                       },
@@ -82,7 +82,7 @@ void run_pipeline(const RunRequest& request) {
   if (is_weights_only(recipe)) return run_weights_only(request, recipe);
   const ModelFolder model = open_source(recipe);  // headers only
   Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
-  check_gguf_tokenizer(plan, model);
+  check_gguf_tokenizer(plan, model, recipe.output.gguf_pre_tokenizer);
   const c10::Device device = resolve_device(request.device);
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
   check_texts_exist(recipe);

@@ -37,6 +37,29 @@ std::string scheme_of(const QuantizedTensor& tensor) {
                     tensor.input ? std::optional(tensor.input->scheme) : std::nullopt);
 }
 
+/// What the format made of the solver's result.
+void take_over(const Rounding& rounding, Report::LinearRow& row) {
+  row.importance_weighted_error = rounding.importance_weighted_error;
+  if (rounding.type.empty()) return;
+  row.scheme = rounding.type;
+  row.bits_per_weight = rounding.bits_per_weight;
+  row.weight_relative_mse = rounding.weight_relative_mse;
+  row.output_relative_error.reset();
+  if (!rounding.note.empty()) row.events.push_back(rounding.note);
+}
+
+double mean_bits(const std::vector<Report::LinearRow>& rows, const std::vector<PlannedLinear>& linears) {
+  std::map<std::string, double> sizes;
+  for (const PlannedLinear& linear : linears)
+    sizes[linear.name] = static_cast<double>(linear.out * linear.in);
+  double bits = 0, weights = 0;
+  for (const Report::LinearRow& row : rows) {
+    bits += sizes.at(row.name) * row.bits_per_weight;
+    weights += sizes.at(row.name);
+  }
+  return bits / weights;
+}
+
 /// The exponent of the fold that a linear's input went through; an expert's rows of mlp_in come from the norm
 /// that all share.
 const double* ratio_of(const std::map<Input, double>& ratios, const Input& input) {
@@ -117,7 +140,7 @@ void RunReport::set_text(const RunText& text) {
   report_.warnings.insert(report_.warnings.end(), text.warnings.begin(), text.warnings.end());
 }
 
-void RunReport::add_block(const BlockOutcome& outcome, const std::map<std::string, Rounding>& roundings) {
+void RunReport::add_block(const BlockOutcome& outcome) {
   add_experts(outcome);
   count_bits(outcome);
   if (outcome.kv_cache) {
@@ -144,13 +167,6 @@ void RunReport::add_block(const BlockOutcome& outcome, const std::map<std::strin
                           .clipped = result.clipped,
                           .seconds = result.seconds,
                           .events = result.events};
-    if (const auto rounding = roundings.find(linear.name); rounding != roundings.end()) {
-      row.scheme = rounding->second.type;
-      row.bits_per_weight = rounding->second.bits_per_weight;
-      row.weight_relative_mse = rounding->second.weight_relative_mse;
-      row.output_relative_error.reset();
-      if (!rounding->second.note.empty()) row.events.push_back(rounding->second.note);
-    }
     if (const double* ratio = ratio_of(ratios, linear.input)) row.ratio = *ratio;
     for (const LinearPlan& planned : plan_.blocks[outcome.index]) {
       if (planned.linear->name == linear.name) row.solver = recipe_.rules[planned.rule].solver.name;
@@ -200,19 +216,33 @@ void RunReport::set_evaluation(const EvalResult& result) {
                         .same_top = result.divergence->same_top};
 }
 
-void RunReport::write(const std::filesystem::path& folder, const std::string& how_to_load) {
-  report_.peak_rss = peak_rss_bytes();
-  report_.memory.peak_vram = peak_device_memory(device_);
-  write_file(folder / "report.json",
-             to_json(report_).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
-  write_file(folder / "report.md", to_markdown(report_, how_to_load));
+Report RunReport::report_of(const ArtifactWriter& writer) const {
+  Report report = report_;
+  report.totals.bytes_after = writer.bytes();
+  report.totals.bits_per_parameter =
+      8.0 * static_cast<double>(writer.bytes()) / static_cast<double>(report.model.parameters);
+  report.tensors = writer.tensor_rows();
+  for (Report::LinearRow& row : report.linears) {
+    const auto rounding = writer.roundings().find(row.name);
+    if (rounding != writer.roundings().end()) take_over(rounding->second, row);
+  }
+  if (!writer.roundings().empty())
+    report.totals.bits_per_quantized_weight = mean_bits(report.linears, plan_.quantized());
+  return report;
 }
 
-void RunReport::write_card(const std::filesystem::path& folder, const Target& target,
-                           const std::vector<std::string>& consumers) const {
+void RunReport::write(const ArtifactWriter& writer) {
+  report_.peak_rss = peak_rss_bytes();
+  report_.memory.peak_vram = peak_device_memory(device_);
+  const Report report = report_of(writer);
+  const Target& target = writer.target();
+  const std::filesystem::path& folder = writer.folder();
+  write_file(folder / "report.json",
+             to_json(report).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  write_file(folder / "report.md", to_markdown(report, target.how_to_load));
   const std::filesystem::path card = folder / "README.md";
   const std::string base = std::filesystem::exists(card) ? read_text_file(card) : std::string();
-  write_file(card, model_card(report_, target.name, target.how_to_load, consumers, base));
+  write_file(card, model_card(report, target.name, target.how_to_load, writer.consumers(), base));
 }
 
 nlohmann::json eval_json(const EvalRequest& request, const EvalResult& result) {

@@ -37,18 +37,15 @@ class RunReport {
   void add_warnings(const std::vector<std::string>& warnings);
   void set_eval_memory(const EvalMemory& memory);
   void set_text(const RunText& text);
-  /// `roundings`: what the first output made of linears that it rounds by itself.
-  void add_block(const BlockOutcome& outcome, const std::map<std::string, Rounding>& roundings);
+  void add_block(const BlockOutcome& outcome);
   /// Bytes of the first output's weight files.
   void set_written(uint64_t bytes);
   void set_evaluation(const EvalResult& result);
 
-  /// Writes report.json and report.md, which says how to load the folder (Target::how_to_load).
-  void write(const std::filesystem::path& folder, const std::string& how_to_load);
-  /// Writes README.md, the model card, around the one that the folder holds (the unquantised model's).
-  void write_card(const std::filesystem::path& folder, const Target& target,
-                  const std::vector<std::string>& consumers) const;
-  std::string terminal_summary() const { return to_terminal(report_); }
+  /// Writes report.json, report.md and README.md, the model card, around the one that the folder holds (the
+  /// unquantised model's): of what the writer made of the run.
+  void write(const ArtifactWriter& writer);
+  std::string terminal_summary(const ArtifactWriter& writer) const { return to_terminal(report_of(writer)); }
 
  private:
   class StageTimer {
@@ -64,6 +61,7 @@ class RunReport {
     Stopwatch watch_;
   };
 
+  Report report_of(const ArtifactWriter& writer) const;
   void add_experts(const BlockOutcome& outcome);
   void count_bits(const BlockOutcome& outcome);
 

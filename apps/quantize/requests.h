@@ -53,6 +53,8 @@ struct ConvertRequest {
   std::string to;  // for find_target()
   std::filesystem::path output;
   uint64_t shard_size = 5'000'000'000;
+  uint64_t gguf_shard_size = 0;    // of a GGUF file's parts; 0: one file
+  std::string gguf_pre_tokenizer;  // tokenizer.ggml.pre; empty: found out
   int threads = 0;
   bool quiet = false;
   bool overwrite = false;

@@ -143,7 +143,7 @@ void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& alg
       outcome.linears.push_back(solve_one(model.folder, linear, *algorithms.solvers[linear.rule],
                                           plan.scale_dtype, device, plan.rounds_weights()));
       for (auto& writer : writers) writer->write_linear(outcome.linears.front());
-      report.add_block(outcome, writers.front()->roundings());
+      report.add_block(outcome);
       written.note(model.folder.graph, outcome);
     }
     for (auto& writer : writers) writer->write_rest(b, {});
@@ -188,7 +188,7 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   const WeightsModel model = open_weights(recipe);
   recipe.calibration.none = true;
   Plan plan = make_plan(recipe, model.folder.graph, model.folder.checkpoint->tensors());
-  check_gguf_tokenizer(plan, model.folder);
+  check_gguf_tokenizer(plan, model.folder, recipe.output.gguf_pre_tokenizer);
   const c10::Device device = resolve_device(request.device);
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.folder.graph.config.dtype);
   if (model.known) check_texts_exist(recipe);

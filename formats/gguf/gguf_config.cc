@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -10,6 +11,7 @@
 #include "formats/gguf/tensor_map.h"
 #include "formats/safetensors/json_text.h"
 #include "lib/base/error.h"
+#include "lib/base/strings.h"
 
 namespace lathe {
 namespace {
@@ -123,7 +125,7 @@ std::optional<json> llama3_rope(const std::vector<double>& divisors, double thet
   rope.factor = *std::ranges::max_element(divisors);
   rope.rotary_dim = 2 * std::ssize(divisors);
   rope.original_max_position = 8192;
-  const at::Tensor made = rope_divisors(rope);
+  const at::Tensor made = rope_divisors(rope, "rope_freqs.weight");
   for (size_t i = 0; i < divisors.size(); ++i) {
     const double value = made.const_data_ptr<float>()[i];
     if (std::abs(value - divisors[i]) > 1e-5 * divisors[i]) return std::nullopt;
@@ -133,6 +135,24 @@ std::optional<json> llama3_rope(const std::vector<double>& divisors, double thet
               {"low_freq_factor", rope.low_freq_factor},
               {"high_freq_factor", rope.high_freq_factor},
               {"original_max_position_embeddings", rope.original_max_position}};
+}
+
+/// Phi-3's, where the file has its lists.
+std::optional<json> longrope(const Reader& reader) {
+  const GgufTensor* longer = reader.file().tensor("rope_factors_long.weight");
+  const GgufTensor* shorter = reader.file().tensor("rope_factors_short.weight");
+  if (longer == nullptr && shorter == nullptr) return std::nullopt;
+  if (longer == nullptr || shorter == nullptr) {
+    user_error("{}: expected rope_factors_long.weight and rope_factors_short.weight, found one of them",
+               reader.file().path().string());
+  }
+  json rope = {
+      {"rope_type", "longrope"},
+      {"short_factor", divisors_of(*shorter, reader)},
+      {"long_factor", divisors_of(*longer, reader)},
+      {"original_max_position_embeddings", reader.required_count("rope.scaling.original_context_length")}};
+  if (const auto factor = reader.real("rope.scaling.attn_factor")) rope["attention_factor"] = *factor;
+  return rope;
 }
 
 /// Scaling of the rotary embedding; theta is not in it.
@@ -146,6 +166,7 @@ json rope_scaling(const Reader& reader, double theta) {
             {"long_factor", divisors}, {"factor", 1.0},
             {"attention_factor", 1.0}, {"original_max_position_embeddings", length}};
   }
+  if (auto lists = longrope(reader)) return *std::move(lists);
   const std::string type = reader.text(reader.architecture() + ".rope.scaling.type").value_or("none");
   if (type == "none") return {{"rope_type", "default"}};
   if (type == "linear")
@@ -164,6 +185,11 @@ void add_rope(const Reader& reader, json& config) {
   const double theta = reader.real("rope.freq_base").value_or(10000.0);
   json rope = rope_scaling(reader, theta);
   rope["rope_theta"] = theta;
+  if (reader.architecture() == "phi3") {
+    const int64_t head_dim = config["head_dim"];
+    const int64_t turning = reader.count("rope.dimension_count").value_or(head_dim);
+    rope["partial_rotary_factor"] = static_cast<double>(turning) / static_cast<double>(head_dim);
+  }
   if (reader.architecture() != "gemma3") {
     config["rope_parameters"] = std::move(rope);
     return;
@@ -193,6 +219,35 @@ void add_gemma(const Reader& reader, json& config) {
   config["final_logit_softcapping"] = cap || gemma2 ? json(cap.value_or(30.0)) : json(nullptr);
 }
 
+/// Where the file has them. llama.cpp's architectures decide whether probabilities are divided by their sum.
+void add_experts(const Reader& reader, const GgufFamily& family, json& config) {
+  if (!family.normalises) return;
+  config["num_experts"] = reader.required_count("expert_count");
+  config["num_experts_per_tok"] = reader.required_count("expert_used_count");
+  config["norm_topk_prob"] = *family.normalises;
+  const auto width = reader.count("expert_feed_forward_length");
+  if (family.architecture == "qwen2moe" || family.architecture == "qwen3moe") {
+    const int64_t shared_out = config["intermediate_size"];
+    config["moe_intermediate_size"] =
+        width.value_or(shared_out / config["num_experts_per_tok"].get<int64_t>());
+    config["shared_expert_intermediate_size"] =
+        reader.count("expert_shared_feed_forward_length").value_or(shared_out);
+  } else if (width && *width != config["intermediate_size"]) {
+    user_error("{}: {}.expert_feed_forward_length: expected feed_forward_length ({}), found {}",
+               reader.file().path().string(), reader.architecture(), config["intermediate_size"].dump(),
+               *width);
+  }
+}
+
+/// Phi-3's, where 0 is none.
+void add_window(const Reader& reader, json& config) {
+  if (reader.architecture() != "phi3") return;
+  const GgufValue* value = reader.file().find("phi3.attention.sliding_window");
+  if (value == nullptr || (std::holds_alternative<uint32_t>(*value) && std::get<uint32_t>(*value) == 0))
+    return;
+  config["sliding_window"] = reader.required_count("attention.sliding_window");
+}
+
 void add_sizes(const Reader& reader, json& config) {
   const GgufTensor* embedding = reader.file().tensor("token_embd.weight");
   if (embedding == nullptr || embedding->shape.size() != 2) {
@@ -220,11 +275,20 @@ void add_sizes(const Reader& reader, json& config) {
   config["rms_norm_eps"] = reader.required_real("attention.layer_norm_rms_epsilon");
 }
 
-std::string class_of(const std::string& model_type) {
-  if (model_type == "qwen2") return "Qwen2ForCausalLM";
-  if (model_type == "qwen3") return "Qwen3ForCausalLM";
-  if (model_type == "gemma2") return "Gemma2ForCausalLM";
-  return model_type == "gemma3_text" ? "Gemma3ForCausalLM" : "LlamaForCausalLM";
+/// transformers' class.
+std::string class_of(std::string_view model_type) {
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 9> kClasses = {
+      {{"qwen2", "Qwen2ForCausalLM"},
+       {"qwen3", "Qwen3ForCausalLM"},
+       {"gemma2", "Gemma2ForCausalLM"},
+       {"gemma3_text", "Gemma3ForCausalLM"},
+       {"mixtral", "MixtralForCausalLM"},
+       {"qwen2_moe", "Qwen2MoeForCausalLM"},
+       {"qwen3_moe", "Qwen3MoeForCausalLM"},
+       {"olmoe", "OlmoeForCausalLM"},
+       {"phi3", "Phi3ForCausalLM"}}};
+  const auto* row = std::ranges::find(kClasses, model_type, [](const auto& pair) { return pair.first; });
+  return std::string(row == kClasses.end() ? "LlamaForCausalLM" : row->second);
 }
 
 void add_token_ids(const GgufFile& file, json& config) {
@@ -235,27 +299,41 @@ void add_token_ids(const GgufFile& file, json& config) {
   }
 }
 
+[[noreturn]] void refuse_architecture(const Reader& reader, bool experts) {
+  std::vector<std::string> known;
+  for (const GgufFamily& family : gguf_families()) {
+    const std::string name(family.architecture);
+    if (std::ranges::find(known, name) == known.end()) known.push_back(name);
+  }
+  const std::string& name = reader.architecture();
+  if (std::ranges::find(known, name) == known.end()) {
+    user_error("{}: general.architecture: expected {}, found {}", reader.file().path().string(),
+               join_words(known), quote_text(name));
+  }
+  reader.refuse(name + ".expert_count",
+                experts ? "none: the architecture has no experts" : "the number of a block's experts",
+                reader.file().find(name + ".expert_count"));
+}
+
 }  // namespace
 
 json config_of_gguf(const GgufFile& file) {
   const Reader reader(file);
-  const auto model_type = model_type_of_architecture(reader.architecture());
-  if (!model_type) {
-    user_error("{}: general.architecture: expected llama, qwen2, qwen3, gemma2 or gemma3, found {}",
-               file.path().string(), quote_text(reader.architecture()));
-  }
-  if (reader.count("expert_count"))
-    user_error("{}: {}.expert_count: mixtures of experts are not read from GGUF files", file.path().string(),
-               reader.architecture());
+  const bool experts = reader.count("expert_count").has_value();
+  const auto model_type = model_type_of_architecture(reader.architecture(), experts);
+  if (!model_type) refuse_architecture(reader, experts);
   const std::string family(*model_type);
   json config = {{"architectures", {class_of(family)}},
                  {"model_type", family},
                  {"dtype", dtype_of(file)},
                  {"tie_word_embeddings", !reader.has("output.weight")},
                  {"attention_bias", reader.has("blk.0.attn_q.bias")},
+                 {"qkv_bias", reader.has("blk.0.attn_q.bias")},
                  {"mlp_bias", reader.has("blk.0.ffn_gate.bias")}};
   if (!family.starts_with("gemma")) config["hidden_act"] = "silu";
   add_sizes(reader, config);
+  add_experts(reader, *find_gguf_family(family), config);
+  add_window(reader, config);
   add_rope(reader, config);
   if (family.starts_with("gemma")) add_gemma(reader, config);
   add_token_ids(file, config);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "formats/gguf/gguf_cursor.h"
+#include "formats/gguf/gguf_split.h"
 #include "formats/safetensors/json_text.h"
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
@@ -109,11 +110,12 @@ int64_t GgufTensor::numel() const {
   return count;
 }
 
-GgufFile GgufFile::open(const std::filesystem::path& path) {
+GgufFile GgufFile::open_part(const std::filesystem::path& path) {
   GgufFile result;
   result.path_ = path;
-  result.file_ = MappedFile::open(path);
-  const auto bytes = result.file_.bytes();
+  result.parts_.push_back(path);
+  result.files_.push_back(MappedFile::open(path));
+  const auto bytes = result.files_.front().bytes();
   GgufCursor cursor(bytes, path.string());
   const Header header = read_header(cursor);
   for (uint64_t i = 0; i < header.keys; ++i) {
@@ -145,6 +147,38 @@ GgufFile GgufFile::open(const std::filesystem::path& path) {
     result.tensors_.push_back(std::move(entry.tensor));
   }
   return result;
+}
+
+void GgufFile::append(GgufFile part) {
+  for (GgufTensor& tensor : part.tensors_) {
+    if (!names_.emplace(tensor.name, tensors_.size()).second)
+      user_error("{}: tensor {} stands in a part before it, too", part.path_.string(),
+                 quote_text(tensor.name));
+    tensor.part = files_.size();
+    tensors_.push_back(std::move(tensor));
+  }
+  parts_.push_back(part.path_);
+  files_.push_back(std::move(part.files_.front()));
+}
+
+GgufFile GgufFile::open(const std::filesystem::path& path) {
+  GgufFile model = open_part(path);
+  const auto place = split_place(model);
+  if (!place || place->count == 1) return model;
+  for (const std::filesystem::path& part : later_parts(model, *place)) {
+    GgufFile opened = open_part(part);
+    check_part(opened, {static_cast<int64_t>(model.parts_.size()), place->count, place->tensors});
+    model.append(std::move(opened));
+  }
+  if (std::ssize(model.tensors_) != place->tensors) {
+    user_error("{}: split.tensors.count: expected {}, found {} in its {} parts", path.string(),
+               place->tensors, model.tensors_.size(), place->count);
+  }
+  return model;
+}
+
+void GgufFile::release(const GgufTensor& tensor, std::span<const std::byte> part) const {
+  files_[tensor.part].release(part);
 }
 
 const GgufValue* GgufFile::find(const std::string& key) const {

@@ -21,6 +21,7 @@ struct GgufTensor {
   GgmlType type = GgmlType::F32;
   std::vector<int64_t> shape;
   std::span<const std::byte> bytes;
+  size_t part = 0;  // of the file, where the model is split
 
   int64_t columns() const { return shape.empty() ? 1 : shape.back(); }
   int64_t numel() const;
@@ -31,6 +32,9 @@ class GgufFile {
   /// UserError naming file, key or tensor for anything malformed: a wrong magic or version, a count or length
   /// beyond the file, an unknown value or tensor type, a key or tensor that stands twice, sizes that overflow
   /// or don't divide into blocks, an offset that is not where the previous tensor's bytes end.
+  ///
+  /// The first part of a split model stands for all of them (gguf_split.h): its keys, every part's tensors.
+  /// UserError for another part, one that is missing or of another split, and a name that stands in two.
   static GgufFile open(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
@@ -41,11 +45,19 @@ class GgufFile {
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
   /// Null where there is no such tensor.
   const GgufTensor* tensor(const std::string& name) const;
-  void release(const GgufTensor& tensor) const { file_.release(tensor.bytes); }
+  void release(const GgufTensor& tensor) const { release(tensor, tensor.bytes); }
+  /// Of a part of a tensor's bytes.
+  void release(const GgufTensor& tensor, std::span<const std::byte> part) const;
+  /// The first, or only, part and those after it.
+  const std::vector<std::filesystem::path>& parts() const { return parts_; }
 
  private:
+  static GgufFile open_part(const std::filesystem::path& path);
+  void append(GgufFile part);
+
   std::filesystem::path path_;
-  MappedFile file_;
+  std::vector<std::filesystem::path> parts_;
+  std::vector<MappedFile> files_;
   GgufMetadata metadata_;
   std::vector<GgufTensor> tensors_;
   std::map<std::string, size_t> keys_, names_;

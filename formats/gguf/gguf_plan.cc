@@ -42,6 +42,7 @@ struct Chooser {
     model = {.layers = config.num_layers,
              .heads = config.num_heads,
              .kv_heads = config.num_kv_heads,
+             .experts = config.experts ? config.experts->count : 0,
              .tied_output = config.tie_word_embeddings,
              .importances = weights.importances};
   }
@@ -50,16 +51,31 @@ struct Chooser {
     const MixTensor tensor{.name = rule.gguf,
                            .layer = rule.layer,
                            .rows = rule.is_matrix() ? rule.shape[0] : 0,
-                           .columns = rule.shape.back()};
+                           .columns = rule.shape.back(),
+                           .experts = std::max<int64_t>(rule.experts, 1)};
     const std::string name(mix.name);
     const GgmlType wanted = wanted_type(name, model, tensor), type = fitting_type(wanted, tensor.columns);
-    if (wanted != type)
+    if (wanted != type && rule.expert == 0)
       fallbacks[fmt::format("{} -> {}", traits(wanted).name, traits(type).name)].push_back(rule.gguf);
     return type;
   }
 
+  /// Routers: always F32.
+  GgmlType plain(const GgufTensorRule& rule) {
+    const auto solved = weights.solved.find(rule.linear);
+    if (solved == weights.solved.end()) return GgmlType::F32;
+    const Scheme& scheme = solved->second.scheme;
+    if (weights.codes_only) {
+      user_error("format gguf:{}: {}: its codes ({}) have no place: llama.cpp's routers are F32", mix.name,
+                 rule.linear, scheme.describe());
+    }
+    if (!scheme.floating()) rounded.push_back(rule.linear);
+    return GgmlType::F32;
+  }
+
   GgufOutputTensor choose(const GgufTensorRule& rule) {
     if (!rule.is_matrix()) return {rule, GgmlType::F32};
+    if (rule.plain) return {rule, plain(rule)};
     const auto solved = weights.solved.find(rule.linear);
     if (solved != weights.solved.end()) {
       const auto& [scheme, group_index] = solved->second;
@@ -72,10 +88,28 @@ struct Chooser {
       if (!scheme.floating()) rounded.push_back(rule.linear);
       return {rule, by_mix(rule)};
     }
+    return unsolved(rule);
+  }
+
+  /// A linear that stays as it is, an embedding, the head.
+  GgufOutputTensor unsolved(const GgufTensorRule& rule) {
     const bool kept = weights.codes_only || !rule.linear.empty();
     return {rule, kept ? plain_type(graph.config.dtype) : by_mix(rule)};
   }
 };
+
+/// The matrices of a stack are one tensor of the file, so of one type.
+void check_stacks(const GgufOutput& output) {
+  std::map<std::string, const GgufOutputTensor*> first;
+  for (const GgufOutputTensor& tensor : output.tensors) {
+    const GgufOutputTensor& other = *first.emplace(tensor.rule.gguf, &tensor).first->second;
+    if (other.type == tensor.type) continue;
+    user_error(
+        "format gguf:{}: {} would be {} and {} {}, but a GGUF file has one type for all experts of a block",
+        output.mix->name, other.rule.linear, traits(other.type).name, tensor.rule.linear,
+        traits(tensor.type).name);
+  }
+}
 
 /// "a, b and 5 more".
 std::string some(const std::vector<std::string>& names) {
@@ -87,6 +121,7 @@ void warn_left_out(const ModelGraph& graph, const std::map<std::string, TensorIn
                    GgufOutput& output) {
   std::set<std::string> known;
   for (const GgufOutputTensor& tensor : output.tensors) known.insert(tensor.rule.hf);
+  for (const auto& [name, linears] : graph.stacked_tensors(tensors, "")) known.insert(name);
   std::vector<std::string> left;
   for (const auto& [name, info] : tensors) {
     const bool copy = name == graph.lm_head.name + ".weight" || name.ends_with(".rotary_emb.inv_freq");
@@ -112,6 +147,7 @@ GgufOutput plan_gguf(const GgufMix& mix, const ModelGraph& graph,
   output.mix = &mix;
   Chooser chooser(mix, graph, weights);
   for (const GgufTensorRule& rule : gguf_tensors(graph)) output.tensors.push_back(chooser.choose(rule));
+  check_stacks(output);
   output.warnings = gguf_warnings(graph);
   for (const auto& [change, names] : chooser.fallbacks)
     output.warnings.push_back(fmt::format("rows that can't be cut into blocks, {}: {}", change, some(names)));

@@ -60,7 +60,7 @@ ImportanceMatrix::Entry read_entry(const GgufFile& file, const GgufTensor& sums_
   const at::Tensor divisor = counts.view({-1, 1});
   ImportanceMatrix::Entry entry;
   entry.mean_square = at::where(divisor > 0, sums / divisor.clamp_min(1e-30), at::ones_like(sums));
-  entry.tokens = counts.view(-1)[0].item<double>();
+  for (int64_t i = 0; i < counts.numel(); ++i) entry.tokens.push_back(counts.view(-1)[i].item<double>());
   return entry;
 }
 
@@ -107,8 +107,9 @@ void write_imatrix(const std::filesystem::path& path, const ImportanceMatrix& ma
   }
   GgufWriter writer(path, keys, plans);
   for (const auto& [name, entry] : matrix.entries) {
-    const at::Tensor sums = sums_of(entry.mean_square, entry.tokens);
-    const at::Tensor counts = at::full({sums.size(0), 1}, entry.tokens, at::kFloat);
+    const at::Tensor tokens = at::tensor(at::ArrayRef<double>(entry.tokens)).view({-1, 1});
+    const at::Tensor sums = (entry.mean_square.to(at::kDouble) * tokens).to(at::kFloat).contiguous();
+    const at::Tensor counts = tokens.to(at::kFloat).contiguous();
     writer.write(name + std::string(kSums), bytes_of(sums));
     writer.write(name + std::string(kCounts), bytes_of(counts));
   }

@@ -18,8 +18,8 @@ namespace lathe {
 
 struct ImportanceMatrix {
   struct Entry {
-    at::Tensor mean_square;  // FP32 [matrices, I], E[x^2]
-    double tokens = 0;       // of the first matrix
+    at::Tensor mean_square;      // FP32 [matrices, I], E[x^2]
+    std::vector<double> tokens;  // of each matrix
   };
   std::map<std::string, Entry> entries;  // by the weight's name in a GGUF file
   std::vector<std::string> datasets;

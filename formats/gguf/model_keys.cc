@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "formats/gguf/tensor_map.h"
+#include "formats/gguf/family.h"
 #include "lib/base/error.h"
+#include "lib/model/rope_config.h"
 
 namespace lathe {
 namespace {
@@ -42,6 +43,10 @@ void add_rope(const ModelConfig& config, Keys& keys) {
     keys.model("rope.scaling.yarn_beta_fast", real(rope.beta_fast));
     keys.model("rope.scaling.yarn_beta_slow", real(rope.beta_slow));
   }
+  if (rope.type == Type::longrope) {
+    keys.model("rope.scaling.original_context_length", count(rope.original_max_position));
+    keys.model("rope.scaling.attn_factor", real(rope_attention_factor(rope)));
+  }
   keys.model("rope.freq_base", real(rope.theta));
   if (config.local_rope) keys.model("rope.freq_base_swa", real(config.local_rope->theta));
   keys.model("rope.dimension_count", count(rope.rotary_dim));
@@ -57,6 +62,20 @@ void add_attention(const ModelConfig& config, Keys& keys) {
   if (config.final_softcap) keys.model("final_logit_softcapping", real(*config.final_softcap));
   const bool windows = config.model_type.starts_with("gemma");
   if (windows && config.sliding_window) keys.model("attention.sliding_window", count(*config.sliding_window));
+  // Older readers guess one for a phi3 without this key.
+  if (config.model_type == "phi3")
+    keys.model("attention.sliding_window", count(config.sliding_window.value_or(0)));
+}
+
+void add_experts(const ModelConfig& config, Keys& keys) {
+  if (!config.experts) return;
+  const ExpertsConfig& experts = *config.experts;
+  keys.model("expert_count", count(experts.count));
+  keys.model("expert_used_count", count(experts.per_token));
+  // mixtral's and olmoe's experts have the width of feed_forward_length.
+  if (experts.width != config.intermediate_size || config.model_type.starts_with("qwen"))
+    keys.model("expert_feed_forward_length", count(experts.width));
+  if (experts.shared_width > 0) keys.model("expert_shared_feed_forward_length", count(experts.shared_width));
 }
 
 }  // namespace
@@ -94,6 +113,7 @@ GgufMetadata model_keys(const ModelGraph& graph, const std::string& name, const 
   keys.model("feed_forward_length", count(config.intermediate_size));
   keys.model("vocab_size", count(config.vocab_size));
   add_attention(config, keys);
+  add_experts(config, keys);
   add_rope(config, keys);
   keys.general("file_type", mix.file_type);
   keys.general("quantization_version", kGgmlQuantVersion);

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <numbers>
 
@@ -13,45 +12,9 @@
 namespace lathe {
 namespace {
 
-struct Family {
-  std::string_view model_type, architecture;
-  bool interleaved = false;  // rows of q and k
-  bool attention_bias = false, other_bias = false;
-  std::string_view activation = "silu";
-  bool windows = false;             // the architecture has a sliding window
-  int64_t window_period = 0;        // layers n - 1, 2 n - 1, ... see all tokens
-  int64_t widest_scale_layers = 0;  // with so many layers, the scale of q k^T is that of hidden / heads
-};
+constexpr const char *kLongFactors = "rope_factors_long.weight", *kShortFactors = "rope_factors_short.weight";
 
-constexpr std::array<Family, 6> kFamilies = {{
-    {.model_type = "llama",
-     .architecture = "llama",
-     .interleaved = true,
-     .attention_bias = true,
-     .other_bias = true},
-    {.model_type = "mistral", .architecture = "llama", .interleaved = true},
-    {.model_type = "qwen2", .architecture = "qwen2", .attention_bias = true},
-    {.model_type = "qwen3", .architecture = "qwen3"},
-    {.model_type = "gemma2",
-     .architecture = "gemma2",
-     .activation = "gelu_pytorch_tanh",
-     .windows = true,
-     .window_period = 2,
-     .widest_scale_layers = 46},
-    {.model_type = "gemma3_text",
-     .architecture = "gemma3",
-     .activation = "gelu_pytorch_tanh",
-     .windows = true,
-     .window_period = 6,
-     .widest_scale_layers = 62},
-}};
-
-const Family* find(const std::string& model_type) {
-  const auto row = std::ranges::find(kFamilies, model_type, &Family::model_type);
-  return row == kFamilies.end() ? nullptr : &*row;
-}
-
-std::string_view block_name(LinearRole role) {
+std::string_view part_name(LinearRole role) {
   switch (role) {
     case LinearRole::q_proj:
       return "attn_q";
@@ -59,17 +22,30 @@ std::string_view block_name(LinearRole role) {
       return "attn_k";
     case LinearRole::v_proj:
       return "attn_v";
+    case LinearRole::qkv_proj:
+      return "attn_qkv";
     case LinearRole::o_proj:
       return "attn_output";
     case LinearRole::gate_proj:
       return "ffn_gate";
     case LinearRole::up_proj:
-      return "ffn_up";
+    case LinearRole::gate_up_proj:
+      return "ffn_up";  // with gate's rows first where it is both
     case LinearRole::down_proj:
       return "ffn_down";
+    case LinearRole::router:
+      return "ffn_gate_inp";
+    case LinearRole::shared_expert_gate:
+      return "ffn_gate_inp_shexp";
     default:
       internal_error("GGUF: no name for {}", name_of(role));
   }
+}
+
+std::string block_name(const Linear& linear) {
+  std::string name(part_name(linear.role));
+  if (linear.input.expert) return name + "_exps";
+  return linear.shared_expert ? name + "_shexp" : name;
 }
 
 void add_norm(const Norm& norm, const std::string& name, int64_t layer, std::vector<GgufTensorRule>& rules) {
@@ -82,13 +58,36 @@ void add_norm(const Norm& norm, const std::string& name, int64_t layer, std::vec
 }
 
 /// Heads whose rows are interleaved; 0: none.
-int64_t heads_of(const Family& family, const ModelConfig& config, LinearRole role) {
+int64_t heads_of(const GgufFamily& family, const ModelConfig& config, LinearRole role) {
   if (!family.interleaved) return 0;
   if (role == LinearRole::q_proj) return config.num_heads;
   return role == LinearRole::k_proj ? config.num_kv_heads : 0;
 }
 
-void add_block(const Family& family, const ModelConfig& config, const Block& block,
+void add_linear(const GgufFamily& family, const ModelConfig& config, const Block& block, const Linear& linear,
+                std::vector<GgufTensorRule>& rules) {
+  const std::string name = fmt::format("blk.{}.{}", block.index, block_name(linear));
+  const int64_t heads = heads_of(family, config, linear.role);
+  const bool shared_gate = linear.role == LinearRole::shared_expert_gate;
+  rules.push_back({.hf = linear.name + ".weight",
+                   .gguf = name + ".weight",
+                   .shape = {linear.out, linear.in},
+                   .layer = block.index,
+                   .heads = heads,
+                   .linear = linear.name,
+                   .expert = linear.input.expert.value_or(0),
+                   .experts = linear.input.expert ? block.experts->count : 0,
+                   .plain = shared_gate || linear.role == LinearRole::router,
+                   .vector_in_file = shared_gate});
+  if (!linear.bias) return;
+  rules.push_back({.hf = linear.name + ".bias",
+                   .gguf = name + ".bias",
+                   .shape = {linear.out},
+                   .layer = block.index,
+                   .heads = heads});
+}
+
+void add_block(const GgufFamily& family, const ModelConfig& config, const Block& block,
                std::vector<GgufTensorRule>& rules) {
   const std::string prefix = fmt::format("blk.{}.", block.index);
   // Gemma's norm after attention has a place of its own; the others call the one before the MLP so.
@@ -98,116 +97,18 @@ void add_block(const Family& family, const ModelConfig& config, const Block& blo
   add_norm(block.mlp_out_norm, prefix + "post_ffw_norm", block.index, rules);
   add_norm(block.q_norm, prefix + "attn_q_norm", block.index, rules);
   add_norm(block.k_norm, prefix + "attn_k_norm", block.index, rules);
-  for (const Linear& linear : block.linears) {
-    const std::string name = prefix + std::string(block_name(linear.role));
-    const int64_t heads = heads_of(family, config, linear.role);
-    rules.push_back({.hf = linear.name + ".weight",
-                     .gguf = name + ".weight",
-                     .shape = {linear.out, linear.in},
-                     .layer = block.index,
-                     .heads = heads,
-                     .linear = linear.name});
-    if (!linear.bias) continue;
-    rules.push_back({.hf = linear.name + ".bias",
-                     .gguf = name + ".bias",
-                     .shape = {linear.out},
-                     .layer = block.index,
-                     .heads = heads});
-  }
+  for (const Linear& linear : block.linears) add_linear(family, config, block, linear, rules);
 }
 
-std::optional<std::string> bias_problem(const Family& family, const Block& block) {
-  for (const Linear& linear : block.linears) {
-    const bool attention = linear.input.slot == Slot::attention_in;
-    if (linear.bias && !(attention ? family.attention_bias : family.other_bias))
-      return fmt::format("{} has a bias, which llama.cpp's {} has no place for", linear.name,
-                         family.architecture);
-  }
-  return std::nullopt;
+/// The tensors that say how frequencies are stretched.
+void add_rope(const RopeConfig& rope, std::vector<GgufTensorRule>& rules) {
+  std::vector<const char*> names;
+  if (rope.type == RopeConfig::Type::llama3) names = {"rope_freqs.weight"};
+  if (rope.type == RopeConfig::Type::longrope) names = {kLongFactors, kShortFactors};
+  for (const char* name : names) rules.push_back({.hf = "", .gguf = name, .shape = {rope.rotary_dim / 2}});
 }
 
-/// llama.cpp has the scale of scores as a rule by family, not as a key.
-std::optional<std::string> scale_problem(const Family& family, const ModelConfig& config) {
-  double width = static_cast<double>(config.head_dim);
-  if (family.widest_scale_layers == config.num_layers)
-    width = static_cast<double>(config.hidden_size / config.num_heads);
-  const double wanted = 1.0 / std::sqrt(width);
-  if (std::abs(config.attention_scale - wanted) <= 1e-6 * wanted) return std::nullopt;
-  return fmt::format(
-      "scores are multiplied by {:g}, which llama.cpp's {} with {} layers has no key for: it takes {:g} "
-      "(query_pre_attn_scalar {:g})",
-      config.attention_scale, family.architecture, config.num_layers, wanted, width);
-}
-
-/// Layers with a window must be those that llama.cpp takes.
-std::optional<std::string> window_problem(const Family& family, const ModelGraph& graph) {
-  if (family.window_period == 0) return std::nullopt;
-  for (const Block& block : graph.blocks) {
-    const bool slides = block.index % family.window_period < family.window_period - 1;
-    if (slides == block.sliding_window.has_value()) continue;
-    return fmt::format("layer {} {} a sliding window, but llama.cpp's {} lets every {}. layer see all tokens",
-                       block.index, slides ? "has no" : "has", family.architecture, family.window_period);
-  }
-  return std::nullopt;
-}
-
-std::optional<std::string> rope_problem(const RopeConfig& rope, bool local) {
-  using Type = RopeConfig::Type;
-  const bool plain = rope.type == Type::default_;
-  if (local && !plain) return "layers with a sliding window scale their rotary embedding, which has no key";
-  if (plain || rope.type == Type::linear || rope.type == Type::llama3) return std::nullopt;
-  if (rope.type == Type::yarn) {
-    if (rope.mscale || rope.mscale_all_dim || rope.attention_factor || !rope.truncate)
-      return "yarn with mscale, mscale_all_dim, attention_factor or truncate: false, which has no key";
-    return std::nullopt;
-  }
-  return rope.type == Type::dynamic ? "dynamic rope scaling, which llama.cpp doesn't have"
-                                    : "longrope, which llama.cpp has for phi3 only";
-}
-
-}  // namespace
-
-std::optional<std::string_view> gguf_architecture(const std::string& model_type) {
-  const Family* family = find(model_type);
-  return family == nullptr ? std::nullopt : std::optional(family->architecture);
-}
-
-std::optional<std::string_view> model_type_of_architecture(const std::string& architecture) {
-  const auto row = std::ranges::find(kFamilies, architecture, &Family::architecture);
-  return row == kFamilies.end() ? std::nullopt : std::optional(row->model_type);
-}
-
-std::vector<GgufTensorRule> gguf_tensors(const ModelGraph& graph) {
-  const ModelConfig& config = graph.config;
-  const Family* family = find(config.model_type);
-  LATHE_ASSERT(family != nullptr, "GGUF: family {}", config.model_type);
-  std::vector<GgufTensorRule> rules;
-  rules.push_back({.hf = graph.embedding + ".weight",
-                   .gguf = "token_embd.weight",
-                   .shape = {config.vocab_size, config.hidden_size}});
-  add_norm(graph.final_norm, "output_norm", -1, rules);
-  if (config.rope.type == RopeConfig::Type::llama3)
-    rules.push_back({.hf = "", .gguf = "rope_freqs.weight", .shape = {config.rope.rotary_dim / 2}});
-  if (!config.tie_word_embeddings) {
-    rules.push_back({.hf = graph.lm_head.name + ".weight",
-                     .gguf = "output.weight",
-                     .shape = {graph.lm_head.out, graph.lm_head.in}});
-  }
-  for (const Block& block : graph.blocks) add_block(*family, config, block, rules);
-  return rules;
-}
-
-at::Tensor halved_rows(int64_t rows, int64_t heads) {
-  // Row h of half, k: stands in the file at 2 k + h.
-  return at::arange(rows).view({heads, -1, 2}).transpose(1, 2).reshape(-1);
-}
-
-at::Tensor interleaved_rows(int64_t rows, int64_t heads) {
-  return at::arange(rows).view({heads, 2, -1}).transpose(1, 2).reshape(-1);
-}
-
-at::Tensor rope_divisors(const RopeConfig& rope) {
-  if (rope.type != RopeConfig::Type::llama3) return {};
+at::Tensor llama3_divisors(const RopeConfig& rope) {
   const double length = static_cast<double>(rope.original_max_position);
   at::Tensor divisors = at::ones({rope.rotary_dim / 2}, at::kFloat);
   for (int64_t i = 0; i < rope.rotary_dim / 2; ++i) {
@@ -228,41 +129,48 @@ at::Tensor rope_divisors(const RopeConfig& rope) {
   return divisors;
 }
 
-std::optional<std::string> gguf_refuses(const ModelGraph& graph) {
-  const ModelConfig& config = graph.config;
-  const Family* family = find(config.model_type);
-  if (family == nullptr) {
-    return fmt::format(
-        "model_type {} has no GGUF map in Lathe yet; it has llama, mistral, qwen2, qwen3, gemma2 and "
-        "gemma3_text",
-        config.model_type);
-  }
-  if (config.activation != family->activation)
-    return fmt::format("activation {}: llama.cpp's {} has {}", config.activation, family->architecture,
-                       family->activation);
-  if (family->architecture == "gemma2" && !config.tie_word_embeddings)
-    return "a head of its own, which llama.cpp's gemma2 has no place for";
-  if (config.rope.rotary_dim != config.head_dim)
-    return "only a part of a head's channels turns, which this architecture has no key for";
-  for (const auto& problem : {rope_problem(config.rope, false),
-                              config.local_rope ? rope_problem(*config.local_rope, true) : std::nullopt,
-                              scale_problem(*family, config), window_problem(*family, graph),
-                              bias_problem(*family, graph.blocks.front())}) {
-    if (problem) return problem;
-  }
-  return std::nullopt;
+}  // namespace
+
+std::vector<int64_t> GgufTensorRule::file_shape() const {
+  if (vector_in_file) return {shape.back()};
+  std::vector<int64_t> sizes = shape;
+  if (experts > 0) sizes.insert(sizes.begin(), experts);
+  return sizes;
 }
 
-std::vector<std::string> gguf_warnings(const ModelGraph& graph) {
-  const Family* family = find(graph.config.model_type);
-  LATHE_ASSERT(family != nullptr, "GGUF: family {}", graph.config.model_type);
-  std::vector<std::string> warnings;
-  if (graph.config.sliding_window && !family->windows) {
-    warnings.push_back(
-        fmt::format("llama.cpp runs {} without its sliding window: what it computes differs beyond {} tokens",
-                    graph.config.model_type, *graph.config.sliding_window));
+std::vector<GgufTensorRule> gguf_tensors(const ModelGraph& graph) {
+  const ModelConfig& config = graph.config;
+  const GgufFamily* family = find_gguf_family(config.model_type);
+  LATHE_ASSERT(family != nullptr, "GGUF: family {}", config.model_type);
+  std::vector<GgufTensorRule> rules;
+  rules.push_back({.hf = graph.embedding + ".weight",
+                   .gguf = "token_embd.weight",
+                   .shape = {config.vocab_size, config.hidden_size}});
+  add_norm(graph.final_norm, "output_norm", -1, rules);
+  add_rope(config.rope, rules);
+  if (!config.tie_word_embeddings) {
+    rules.push_back({.hf = graph.lm_head.name + ".weight",
+                     .gguf = "output.weight",
+                     .shape = {graph.lm_head.out, graph.lm_head.in}});
   }
-  return warnings;
+  for (const Block& block : graph.blocks) add_block(*family, config, block, rules);
+  return rules;
+}
+
+at::Tensor halved_rows(int64_t rows, int64_t heads) {
+  // Row h of half, k: stands in the file at 2 k + h.
+  return at::arange(rows).view({heads, -1, 2}).transpose(1, 2).reshape(-1);
+}
+
+at::Tensor interleaved_rows(int64_t rows, int64_t heads) {
+  return at::arange(rows).view({heads, 2, -1}).transpose(1, 2).reshape(-1);
+}
+
+at::Tensor rope_divisors(const RopeConfig& rope, std::string_view tensor) {
+  if (rope.type == RopeConfig::Type::llama3) return llama3_divisors(rope);
+  LATHE_ASSERT(rope.type == RopeConfig::Type::longrope, "GGUF: {} of another rope type", tensor);
+  const std::vector<double>& list = tensor == kLongFactors ? rope.long_factor : rope.short_factor;
+  return at::tensor(at::ArrayRef<double>(list)).to(at::kFloat);
 }
 
 }  // namespace lathe

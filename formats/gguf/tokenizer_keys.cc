@@ -340,16 +340,31 @@ void check_normalizer(const Files& files, std::vector<std::string>& warnings) {
              quote_text(type));
 }
 
-TokenizerKeys byte_level(const Files& files, int64_t vocab_size) {
-  TokenizerKeys result;
+/// tokenizer.ggml.pre. `asked`: what the user says it is; empty: nothing.
+std::string pre_of(const Files& files, const std::string& asked, std::vector<std::string>& warnings) {
+  const auto known = pre_tokenizer_name(files.tokenizer);
   const std::string file = files.name("tokenizer.json");
-  const auto pre = pre_tokenizer_name(files.tokenizer);
-  if (!pre) {
+  if (asked.empty()) {
+    if (known) return std::string(*known);
     user_error(
-        "{}: pre_tokenizer: llama.cpp cuts text in no such way (known: those of GPT-2, GPT-4o, Llama 3, "
-        "Qwen2, SmolLM and Tekken): {}",
+        "{}: pre_tokenizer: Lathe knows no name that llama.cpp has for it (known: those of GPT-2, GPT-4o, "
+        "Llama "
+        "3, Qwen2, SmolLM and Tekken); output.gguf_pre_tokenizer (convert: --pre-tokenizer) gives one: {}",
         file, quote_text(at(files.tokenizer, "pre_tokenizer").dump()));
   }
+  if (known && *known == asked) return asked;
+  warnings.push_back(fmt::format(
+      "tokenizer.ggml.pre is {}, as was asked for{}: if llama.cpp cuts text otherwise by that name, or "
+      "doesn't "
+      "know it, ids differ or the file isn't loaded",
+      quote_text(asked), known ? fmt::format(", where tokenizer.json says {}", *known) : std::string()));
+  return asked;
+}
+
+TokenizerKeys byte_level(const Files& files, int64_t vocab_size, const std::string& pre_tokenizer) {
+  TokenizerKeys result;
+  const std::string file = files.name("tokenizer.json");
+  const std::string pre = pre_of(files, pre_tokenizer, result.warnings);
   check_normalizer(files, result.warnings);
   Vocabulary vocabulary(file, vocab_size);
   fill_from_json(files, {}, vocabulary);
@@ -362,7 +377,7 @@ TokenizerKeys byte_level(const Files& files, int64_t vocab_size) {
   }
   KeyWriter keys;
   keys.tokenizer("model", std::string("gpt2"));
-  keys.tokenizer("pre", std::string(*pre));
+  keys.tokenizer("pre", pre);
   add_vocabulary(vocabulary, false, keys);
   keys.tokenizer("merges", GgufArray(merges));
   add_specials(files, vocabulary, false, keys);
@@ -381,7 +396,13 @@ bool prefixes_space(const json& tokenizer) {
   return scheme.is_string() ? scheme != "never" : at(pre, "add_prefix_space") != false;
 }
 
-TokenizerKeys sentencepiece(const Files& files, int64_t vocab_size) {
+TokenizerKeys sentencepiece(const Files& files, int64_t vocab_size, const std::string& pre_tokenizer) {
+  if (!pre_tokenizer.empty()) {
+    user_error(
+        "{}: its tokenizer is SentencePiece's, which llama.cpp cuts no text for: leave out the pre-tokenizer "
+        "{}",
+        files.folder.string(), quote_text(pre_tokenizer));
+  }
   TokenizerKeys result;
   const fs::path model_file = files.folder / "tokenizer.model";
   const bool has_model = present(model_file), has_json = !files.tokenizer.empty();
@@ -409,12 +430,12 @@ TokenizerKeys sentencepiece(const Files& files, int64_t vocab_size) {
 
 }  // namespace
 
-TokenizerKeys tokenizer_keys(const fs::path& folder, int64_t vocab_size) {
+TokenizerKeys tokenizer_keys(const fs::path& folder, int64_t vocab_size, const std::string& pre_tokenizer) {
   const Files files{folder, read_optional(folder / "tokenizer.json"),
                     read_optional(folder / "tokenizer_config.json"), read_optional(folder / "config.json")};
   const json& model = at(files.tokenizer, "model");
   if (files.tokenizer.empty()) {
-    if (present(folder / "tokenizer.model")) return sentencepiece(files, vocab_size);
+    if (present(folder / "tokenizer.model")) return sentencepiece(files, vocab_size, pre_tokenizer);
     user_error(
         "{}: holds neither tokenizer.json nor tokenizer.model, which a GGUF file takes its tokens from",
         folder.string());
@@ -424,8 +445,8 @@ TokenizerKeys tokenizer_keys(const fs::path& folder, int64_t vocab_size) {
     user_error("{}: model.type: expected BPE, found {}: llama.cpp has no such tokenizer for these families",
                files.name("tokenizer.json"), quote_text(type));
   }
-  if (at(model, "byte_fallback") == true) return sentencepiece(files, vocab_size);
-  return byte_level(files, vocab_size);
+  if (at(model, "byte_fallback") == true) return sentencepiece(files, vocab_size, pre_tokenizer);
+  return byte_level(files, vocab_size, pre_tokenizer);
 }
 
 }  // namespace lathe

@@ -21,6 +21,10 @@ struct TokenizerKeys {
 /// tokenizer_config.json, config.json and chat template files beside. `vocab_size`: rows of the embedding;
 /// ids without a token become unused ones. UserError naming the file where there is no tokenizer, or one that
 /// llama.cpp has no like of, and which component that is.
-TokenizerKeys tokenizer_keys(const std::filesystem::path& folder, int64_t vocab_size);
+///
+/// pre_tokenizer: tokenizer.ggml.pre, where the user knows it; empty: found out from tokenizer.json. A name
+/// that tokenizer.json doesn't bear out becomes a warning; UserError where the tokenizer has no such key.
+TokenizerKeys tokenizer_keys(const std::filesystem::path& folder, int64_t vocab_size,
+                             const std::string& pre_tokenizer = {});
 
 }  // namespace lathe

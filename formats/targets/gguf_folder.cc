@@ -3,9 +3,11 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "formats/gguf/gguf_file.h"
+#include "formats/gguf/gguf_split.h"
 #include "formats/gguf/model_keys.h"
 #include "formats/gguf/tensor_map.h"
 #include "formats/safetensors/json_text.h"
@@ -32,11 +34,20 @@ struct MappedModel {
   }
 };
 
-/// The file's bytes as Byte [rows, row_bytes]; a vector is one row.
-at::Tensor byte_rows(const GgufTensor& tensor) {
-  const int64_t rows = tensor.numel() / tensor.columns();
-  void* data = const_cast<std::byte*>(tensor.bytes.data());
-  return at::from_blob(data, {rows, row_bytes(tensor.type, tensor.columns())}, at::kByte);
+/// The bytes of the rule's matrix, all of the file's tensor but where that is a stack.
+std::span<const std::byte> bytes_of_rule(const GgufTensor& tensor, const GgufTensorRule& rule) {
+  if (rule.experts == 0) return tensor.bytes;
+  const auto row = static_cast<size_t>(row_bytes(tensor.type, tensor.columns()));
+  return tensor.bytes.subspan(static_cast<size_t>(rule.first_row()) * row,
+                              static_cast<size_t>(rule.shape[0]) * row);
+}
+
+/// As Byte [rows, row_bytes]; a vector is one row.
+at::Tensor byte_rows(const GgufTensor& tensor, const GgufTensorRule& rule) {
+  const auto bytes = bytes_of_rule(tensor, rule);
+  const int64_t width = row_bytes(tensor.type, tensor.columns());
+  void* data = const_cast<std::byte*>(bytes.data());
+  return at::from_blob(data, {static_cast<int64_t>(bytes.size()) / width, width}, at::kByte);
 }
 
 void check_finite(const GgufFile& file, const GgufTensor& tensor, const at::Tensor& values) {
@@ -55,10 +66,10 @@ class GgufSource : public WeightSource {
   at::Tensor load(const std::string& name) const override {
     const GgufTensor& tensor = model_->tensor(name);
     const GgufTensorRule& rule = model_->rules.at(name);
-    at::Tensor values = kernels::dequantize_ggml(byte_rows(tensor), tensor.type, tensor.columns());
-    model_->file.release(tensor);
+    at::Tensor values = kernels::dequantize_ggml(byte_rows(tensor, rule), tensor.type, tensor.columns());
+    model_->file.release(tensor, bytes_of_rule(tensor, rule));
     check_finite(model_->file, tensor, values);
-    values = values.view(tensor.shape);
+    values = values.view(rule.shape);
     if (rule.heads > 0) values = values.index_select(0, halved_rows(values.size(0), rule.heads));
     if (rule.plus_one) values = values - 1;
     return values;
@@ -69,9 +80,9 @@ class GgufSource : public WeightSource {
     const GgufTensorRule& rule = model_->rules.at(name);
     LATHE_ASSERT(rule.is_matrix(), "rows of '{}'", name);
     const at::Tensor places =
-        rule.heads > 0 ? halved_rows(tensor.shape[0], rule.heads).index_select(0, rows) : rows;
-    const at::Tensor bytes = byte_rows(tensor).index_select(0, places);
-    model_->file.release(tensor);
+        rule.heads > 0 ? halved_rows(rule.shape[0], rule.heads).index_select(0, rows) : rows;
+    const at::Tensor bytes = byte_rows(tensor, rule).index_select(0, places);
+    model_->file.release(tensor, bytes_of_rule(tensor, rule));
     at::Tensor values = kernels::dequantize_ggml(bytes, tensor.type, tensor.columns());
     check_finite(model_->file, tensor, values);
     return values;
@@ -99,13 +110,14 @@ TensorView made_view(const GgufSource& source, const std::string& name, const Te
 
 void check_tensor(const GgufFile& file, const GgufTensorRule& rule) {
   const GgufTensor* tensor = file.tensor(rule.gguf);
+  const std::vector<int64_t> shape = rule.file_shape();
   if (tensor == nullptr) {
     user_error("{}: tensor '{}' is missing: expected {}", file.path().string(), rule.gguf,
-               describe_shape(rule.shape));
+               describe_shape(shape));
   }
-  if (tensor->shape == rule.shape) return;
+  if (tensor->shape == shape) return;
   user_error("{}: tensor '{}': its keys imply {}, found {}", file.path().string(), rule.gguf,
-             describe_shape(rule.shape), describe_shape(tensor->shape));
+             describe_shape(shape), describe_shape(tensor->shape));
 }
 
 bool is_imatrix(const fs::path& file) {
@@ -123,15 +135,25 @@ std::optional<fs::path> find_gguf_model(const fs::path& path) {
     return is_gguf(path) || path.extension() == ".gguf" ? std::optional(path) : std::nullopt;
   }
   if (!fs::is_directory(path, ignored) || fs::exists(path / "config.json", ignored)) return std::nullopt;
-  std::optional<fs::path> found;
+  std::vector<fs::path> found, later;
   for (const auto& entry : fs::directory_iterator(path, ignored)) {
-    if (entry.path().extension() != ".gguf" || is_imatrix(entry.path())) continue;
-    if (found)
-      user_error("{}: holds several GGUF files ({} and {}): name one of them", path.string(),
-                 found->filename().string(), entry.path().filename().string());
-    found = entry.path();
+    const fs::path& file = entry.path();
+    if (file.extension() != ".gguf") continue;
+    if (is_later_part(file)) {
+      later.push_back(file);
+    } else if (!is_imatrix(file)) {
+      found.push_back(file);
+    }
   }
-  return found;
+  std::ranges::sort(found);
+  if (found.empty() && !later.empty())
+    found = {*std::ranges::min_element(later)};  // whose error says what is missing
+  if (found.size() > 1) {
+    user_error("{}: holds several GGUF files ({} and {}): name one of them", path.string(),
+               found[0].filename().string(), found[1].filename().string());
+  }
+  if (found.empty()) return std::nullopt;
+  return found.front();
 }
 
 ModelFolder open_gguf_model(const fs::path& path) {

@@ -10,7 +10,8 @@
 namespace lathe {
 
 /// The model file that `path` is, or that stands in it as its only one: a folder without config.json, in
-/// which importance matrices don't count. UserError for a folder with several, such as a split model.
+/// which importance matrices don't count; of a split model, its first part. UserError for a folder with
+/// several.
 std::optional<std::filesystem::path> find_gguf_model(const std::filesystem::path& path);
 
 /// UserError naming the file, and key or tensor, for anything that is not a model of a family that Lathe

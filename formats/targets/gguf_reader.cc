@@ -43,7 +43,8 @@ QuantizedTensor GgufReader::read(const std::string& linear) const {
   result.scales = at::empty({rows, columns / format.length}, at::kFloat);
   auto* code = result.codes.data_ptr<int8_t>();
   auto* scale = result.scales.data_ptr<float>();
-  const auto* bytes = reinterpret_cast<const uint8_t*>(tensor.bytes.data());
+  const auto* bytes = reinterpret_cast<const uint8_t*>(tensor.bytes.data()) +
+                      rule.first_row() * row_bytes(tensor.type, columns);
   GgmlBlock block;
   for (int64_t b = 0; b < result.scales.numel(); ++b, bytes += format.bytes) {
     unpack(tensor.type, bytes, block);
@@ -59,7 +60,7 @@ QuantizedTensor GgufReader::read(const std::string& linear) const {
     }
     *scale++ = d == 0 ? 1.0f : d;  // a block of zeros: any scale is right
   }
-  file_->release(tensor);
+  file_->release(tensor, tensor.bytes);
   if (rule.heads > 0) {
     const at::Tensor order = halved_rows(rows, rule.heads);
     result.codes = result.codes.index_select(0, order);

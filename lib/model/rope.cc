@@ -10,6 +10,7 @@
 
 #include "lib/base/error.h"
 #include "lib/model/forward.h"
+#include "lib/model/rope_config.h"
 
 namespace lathe {
 namespace {
@@ -89,23 +90,6 @@ at::Tensor frequencies(const RopeConfig& rope, int64_t max_position, int64_t seq
   internal_error("rope type {}", static_cast<int>(rope.type));
 }
 
-// YaRN's temperature (section 3.4) and LongRoPE's (section 3.3), applied to cos and sin; 1 for every other
-// type.
-double attention_factor(const RopeConfig& rope) {
-  const bool yarn = rope.type == RopeConfig::Type::yarn, longrope = rope.type == RopeConfig::Type::longrope;
-  if (!yarn && !longrope) return 1.0;
-  if (rope.attention_factor) return *rope.attention_factor;
-  if (longrope) {
-    const double length = static_cast<double>(rope.original_max_position);
-    return rope.factor <= 1.0 ? 1.0 : std::sqrt(1.0 + std::log(rope.factor) / std::log(length));
-  }
-  const auto scale = [&](double mscale) {
-    return rope.factor <= 1.0 ? 1.0 : 0.1 * mscale * std::log(rope.factor) + 1.0;
-  };
-  const double mscale = rope.mscale.value_or(0.0), all_dim = rope.mscale_all_dim.value_or(0.0);
-  return mscale != 0.0 && all_dim != 0.0 ? scale(mscale) / scale(all_dim) : scale(1.0);
-}
-
 struct Table {
   at::Tensor cos, sin;
 };
@@ -113,7 +97,7 @@ struct Table {
 Table make_table(const RopeConfig& rope, int64_t max_position, int64_t seq, c10::Device device) {
   const at::Tensor half = at::outer(at::arange(seq, at::kFloat), frequencies(rope, max_position, seq));
   const at::Tensor angles = at::cat({half, half}, -1);
-  const double factor = attention_factor(rope);
+  const double factor = rope_attention_factor(rope);
   return {(angles.cos() * factor).to(device), (angles.sin() * factor).to(device)};
 }
 

@@ -205,4 +205,19 @@ void parse_rope_config(const JsonFields& config, const RopeRule& rule, ModelConf
   model.rope = parse_one(config, fields, rule, "rope_theta", rule.theta, model);
 }
 
+double rope_attention_factor(const RopeConfig& rope) {
+  const bool yarn = rope.type == RopeConfig::Type::yarn, longrope = rope.type == RopeConfig::Type::longrope;
+  if (!yarn && !longrope) return 1.0;
+  if (rope.attention_factor) return *rope.attention_factor;
+  if (longrope) {
+    const double length = static_cast<double>(rope.original_max_position);
+    return rope.factor <= 1.0 ? 1.0 : std::sqrt(1.0 + std::log(rope.factor) / std::log(length));
+  }
+  const auto scale = [&](double mscale) {
+    return rope.factor <= 1.0 ? 1.0 : 0.1 * mscale * std::log(rope.factor) + 1.0;
+  };
+  const double mscale = rope.mscale.value_or(0.0), all_dim = rope.mscale_all_dim.value_or(0.0);
+  return mscale != 0.0 && all_dim != 0.0 ? scale(mscale) / scale(all_dim) : scale(1.0);
+}
+
 }  // namespace lathe

@@ -15,4 +15,8 @@ namespace lathe {
 /// carry.
 void parse_rope_config(const JsonFields& fields, const RopeRule& rule, ModelConfig& config);
 
+/// What cos and sin are multiplied by: YaRN's temperature (arXiv 2309.00071, section 3.4) and LongRoPE's
+/// (arXiv 2402.13753, section 3.3); 1 for every other type.
+double rope_attention_factor(const RopeConfig& rope);
+
 }  // namespace lathe

@@ -57,10 +57,20 @@ struct Report {
     double bits_per_weight = 0;
     double weight_relative_mse = 0;               // |W - Q|^2 / |W|^2, W with folds applied
     std::optional<double> output_relative_error;  // tr(dW H dW^T) / tr(W H W^T)
-    std::optional<double> ratio;                  // AWQ's exponent, where a fold was applied
-    bool clipped = false;                         // to a range that a transform offered
+    /// The same with H's diagonal, E[x^2]: sum_j h_j dW_j^2 / sum_j h_j W_j^2, of formats that round by it
+    std::optional<double> importance_weighted_error = std::nullopt;
+    std::optional<double> ratio;  // AWQ's exponent, where a fold was applied
+    bool clipped = false;         // to a range that a transform offered
     double seconds = 0;
     std::vector<std::string> events;
+  };
+  /// One tensor of a file whose format rounds by itself (GGUF), linears and others.
+  struct TensorRow {
+    std::string name, type;  // in the file: "blk.0.attn_q.weight", "Q4_K"
+    std::vector<int64_t> shape;
+    double bits_per_weight = 0;
+    double weight_relative_mse = 0;
+    std::optional<double> importance_weighted_error;
   };
   /// One linear that stays in floating point.
   struct KeptRow {
@@ -102,6 +112,7 @@ struct Report {
   Memory memory;
   std::vector<LinearRow> linears;
   std::vector<KeptRow> kept;
+  std::vector<TensorRow> tensors;  // all were read back; empty: the format takes the solvers' codes
   std::vector<FoldRow> folds;
   std::vector<ExpertsRow> experts;   // empty: a dense model
   std::vector<KvCacheRow> kv_cache;  // empty: in floating point

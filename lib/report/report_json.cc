@@ -19,10 +19,20 @@ json linear_json(const Report::LinearRow& row) {
           {"bits_per_weight", row.bits_per_weight},
           {"weight_error", row.weight_relative_mse},
           {"output_error", or_null(row.output_relative_error)},
+          {"importance_weighted_error", or_null(row.importance_weighted_error)},
           {"ratio", or_null(row.ratio)},
           {"clipped", row.clipped},
           {"seconds", row.seconds},
           {"events", row.events}};
+}
+
+json tensor_json(const Report::TensorRow& row) {
+  return {{"name", row.name},
+          {"type", row.type},
+          {"shape", row.shape},
+          {"bits_per_weight", row.bits_per_weight},
+          {"weight_error", row.weight_relative_mse},
+          {"importance_weighted_error", or_null(row.importance_weighted_error)}};
 }
 
 json fold_json(const Report::FoldRow& row) {
@@ -156,6 +166,7 @@ json to_json(const Report& report) {
                  {"experts", rows_json(report.experts, experts_json)},
                  {"kept", rows_json(report.kept, kept_json)},
                  {"kv_cache", rows_json(report.kv_cache, kv_cache_json)},
+                 {"tensors", rows_json(report.tensors, tensor_json)},
                  {"stages", rows_json(report.stages, stage_json)}};
   std::vector<std::string> warnings = report.warnings;
   null_not_finite(result, "", "", warnings);

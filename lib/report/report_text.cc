@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -30,10 +31,29 @@ std::string cell(const std::string& text) {
   return safe;
 }
 
-/// What a layer lost: its output error, or its weight error where there is no other.
+/// What a layer lost: its output error, that of the diagonal, or its weight error where there is no other.
 double loss(const Report::LinearRow& row) {
-  return row.output_relative_error.value_or(row.weight_relative_mse);
+  return row.output_relative_error.value_or(row.importance_weighted_error.value_or(row.weight_relative_mse));
 }
+
+/// The name of what loss() gives; errors of several kinds stand in one table where formats or solvers do.
+std::string loss_name(const Report& report) {
+  const auto all = [&](auto member) {
+    return std::all_of(report.linears.begin(), report.linears.end(),
+                       [&](const Report::LinearRow& row) { return (row.*member).has_value(); });
+  };
+  const auto none = [&](auto member) {
+    return std::none_of(report.linears.begin(), report.linears.end(),
+                        [&](const Report::LinearRow& row) { return (row.*member).has_value(); });
+  };
+  if (all(&Report::LinearRow::output_relative_error)) return "output error";
+  if (!none(&Report::LinearRow::output_relative_error)) return "output error, or the nearest to it";
+  if (all(&Report::LinearRow::importance_weighted_error)) return "importance-weighted error";
+  if (!none(&Report::LinearRow::importance_weighted_error))
+    return "importance-weighted error, or weight error";
+  return "weight error";
+}
+
 /// For sorting: what is not finite is worst (and a NaN would break the sort's order).
 double sorting_loss(const Report::LinearRow& row) { return std::isfinite(loss(row)) ? loss(row) : HUGE_VAL; }
 
@@ -46,7 +66,7 @@ std::vector<const Report::LinearRow*> worst_layers(const Report& report) {
   return rows;
 }
 
-/// Mean output error of each role, in order of first appearance.
+/// Mean loss of each role, in order of first appearance.
 std::vector<std::pair<std::string, double>> by_role(const Report& report) {
   std::vector<std::pair<std::string, double>> means;
   std::map<std::string, int> counts;
@@ -166,15 +186,29 @@ std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
 
 std::string linear_table(const std::vector<const Report::LinearRow*>& rows) {
   std::string text =
-      "| linear | scheme | bits/weight | weight error | output error | AWQ ratio | clipped | s |\n"
-      "| --- | --- | --- | --- | --- | --- | --- | --- |\n";
+      "| linear | scheme | bits/weight | weight error | importance-weighted | output error | AWQ ratio | "
+      "clipped | s |\n"
+      "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
   for (const auto* row : rows) {
-    text += fmt::format("| {} | {} {} | {:.3f} | {} | {} | {} | {} | {:.2f} |\n", row->name, row->scheme,
-                        row->solver, row->bits_per_weight, short_number(row->weight_relative_mse),
-                        short_number(row->output_relative_error),
-                        row->ratio ? fmt::format("{:.2f}", *row->ratio) : "-", row->clipped ? "yes" : "no",
-                        row->seconds);
-    for (const std::string& event : row->events) text += fmt::format("| | {} | | | | | | |\n", cell(event));
+    text += fmt::format(
+        "| {} | {} {} | {:.3f} | {} | {} | {} | {} | {} | {:.2f} |\n", row->name, row->scheme, row->solver,
+        row->bits_per_weight, short_number(row->weight_relative_mse),
+        short_number(row->importance_weighted_error), short_number(row->output_relative_error),
+        row->ratio ? fmt::format("{:.2f}", *row->ratio) : "-", row->clipped ? "yes" : "no", row->seconds);
+    for (const std::string& event : row->events) text += fmt::format("| | {} | | | | | | | |\n", cell(event));
+  }
+  return text;
+}
+
+std::string tensor_table(const Report& report) {
+  std::string text =
+      "All were read back from disk, and hold the values that were meant.\n\n"
+      "| tensor | type | shape | bits/weight | weight error | importance-weighted |\n"
+      "| --- | --- | --- | --- | --- | --- |\n";
+  for (const Report::TensorRow& row : report.tensors) {
+    text += fmt::format("| {} | {} | {} | {:.3f} | {} | {} |\n", cell(row.name), row.type,
+                        fmt::join(row.shape, " x "), row.bits_per_weight,
+                        short_number(row.weight_relative_mse), short_number(row.importance_weighted_error));
   }
   return text;
 }
@@ -203,9 +237,12 @@ std::string to_markdown(const Report& report, const std::string& how_to_load) {
   text +=
       "\nErrors are relative and squared: weight error `‖W − Q‖² / ‖W‖²`, output error `tr(ΔW H ΔWᵀ) / tr(W "
       "H Wᵀ)` on the "
-      "calibration inputs that the layer really gets.\n";
+      "calibration inputs that the layer really gets, importance-weighted error the same with the diagonal "
+      "of "
+      "H alone, E[x²] of each input channel (the imatrix).\n";
   text += "\n## Layers that lost most\n\n" + linear_table(worst_layers(report));
-  text += "\n## Mean output error by role\n\n| role | output error |\n| --- | --- |\n";
+  const std::string kind = loss_name(report);
+  text += fmt::format("\n## Mean {0} by role\n\n| role | {0} |\n| --- | --- |\n", kind);
   for (const auto& [role, error] : by_role(report))
     text += fmt::format("| {} | {} |\n", role, short_number(error));
   std::vector<const Report::LinearRow*> all;
@@ -216,6 +253,7 @@ std::string to_markdown(const Report& report, const std::string& how_to_load) {
     for (const auto& row : report.kept)
       text += fmt::format("| {} | {} |\n", cell(row.name), cell(row.reason));
   }
+  if (!report.tensors.empty()) text += "\n## Every tensor of the file\n\n" + tensor_table(report);
   if (!report.experts.empty()) text += "\n## Experts\n\n" + experts_table(report.experts);
   if (!report.folds.empty()) text += "\n## Folds\n\n" + fold_table(report);
   text += "\n## Time\n\n| stage | seconds |\n| --- | --- |\n";
@@ -226,7 +264,7 @@ std::string to_markdown(const Report& report, const std::string& how_to_load) {
 std::string to_terminal(const Report& report) {
   std::string text;
   for (const auto& [label, value] : summary(report)) text += fmt::format("{:<13} {}\n", label, value);
-  text += "\noutput error by role, and the layers that lost most\n";
+  text += fmt::format("\n{} by role, and the layers that lost most\n", loss_name(report));
   for (const auto& [role, error] : by_role(report))
     text += fmt::format("  {:<12} {}\n", role, short_number(error));
   for (const auto* row : worst_layers(report))

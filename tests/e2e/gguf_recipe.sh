@@ -7,6 +7,11 @@ quick recipes/gguf.yaml "$out"
 [[ -f $out/lathe-tiny-Q4_K_M.gguf && -f $out/imatrix.gguf && -f $out/tokenizer.json && ! -e $out/config.json ]] || fail "files: $(ls "$out")"
 holds "$out/report.json" "0 < r['evaluation']['kl_mean'] < 0.05 and r['totals']['bytes_after'] < 0.4 * r['totals']['bytes_before']"
 
+# The report says of every tensor what was lost, and names its measure.
+holds "$out/report.json" "all(l['output_error'] is None and 0 < l['importance_weighted_error'] < 0.02 and l['weight_error'] > 0 for l in r['linears'])"
+holds "$out/report.json" "len(r['tensors']) == 56 and all(0 < t['weight_error'] < 0.02 for t in r['tensors'] if t['type'] != 'F32')"
+grep -q '## Mean importance-weighted error by role' "$out/report.md" || fail "report.md names no measure"
+
 # eval reads the folder and the file, as the run did.
 "$QUANTIZE" eval --model "$out" --reference "$MODEL" --text data/text/evaluation.txt --rows 4 --device cpu --json >"$scratch/folder.json"
 "$QUANTIZE" eval --model "$out/lathe-tiny-Q4_K_M.gguf" --text data/text/evaluation.txt --rows 4 --device cpu --json >"$scratch/file.json"
@@ -30,6 +35,14 @@ quick recipes/gguf.yaml "$scratch/without" --set evaluate=null --set calibration
 quick recipes/gguf.yaml "$scratch/two" --set 'output.formats=["gguf:F16","gguf:Q8_0"]' --set calibration=null
 holds "$scratch/two/gguf-F16/report.json" "r['evaluation']['kl_mean'] == 0"
 [[ -f $scratch/two/gguf-Q8_0/lathe-tiny-Q8_0.gguf ]] || fail "no Q8_0"
+holds "$scratch/two/gguf-Q8_0/report.json" "all(l['scheme'] == 'Q8_0' for l in r['linears']) and r['totals']['bits_per_quantized_weight'] == 8.5"
+# In parts: the same model.
+quick recipes/gguf.yaml "$scratch/parts" --set 'output.formats=["gguf:Q8_0"]' --set calibration=null --set evaluate=null --set output.gguf_shard_size=2MB
+[[ -f $scratch/parts/lathe-tiny-Q8_0-00001-of-00004.gguf ]] || fail "parts: $(ls "$scratch/parts")"
+"$QUANTIZE" eval --model "$scratch/parts" --reference "$scratch/two/gguf-Q8_0" --text data/text/evaluation.txt --rows 1 --device cpu --json >"$scratch/parts.json"
+holds "$scratch/parts.json" "r['kl_mean'] == 0"
+rm "$scratch/parts/lathe-tiny-Q8_0-00003-of-00004.gguf"
+refuses 2 "is missing: part 3 of 4" "$QUANTIZE" inspect "$scratch/parts"
 # A GGUF file is a model to start from.
 quick recipes/gguf.yaml "$scratch/again8" --model "$scratch/two/gguf-F16/lathe-tiny-F16.gguf" --set calibration=null --set evaluate=null --set 'output.formats=["gguf:Q8_0"]'
 cmp "$scratch/two/gguf-Q8_0/lathe-tiny-Q8_0.gguf" "$scratch/again8/lathe-tiny-Q8_0.gguf" || fail "F16 in a GGUF file is another model than the checkpoint"

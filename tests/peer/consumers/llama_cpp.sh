@@ -14,15 +14,39 @@ files=()
 for type in "${types[@]}"; do files+=("$scratch/tiny/gguf-$type/lathe-tiny-$type.gguf"); done
 
 vocab=$(value "$MODEL/config.json" "r['vocab_size']")
-for family in llama mistral qwen2 qwen3 gemma2 gemma3_text; do
-  config="{\"vocab_size\": $vocab, \"hidden_size\": 64}"
-  [[ $family == gemma* ]] && config="{\"vocab_size\": $vocab, \"query_pre_attn_scalar\": 16, \"tie_word_embeddings\": true}"
-  [[ $family == llama ]] && config="{\"vocab_size\": $vocab, \"rope_parameters\": {\"rope_type\": \"llama3\", \"rope_theta\": 10000.0, \"factor\": 8.0,
-    \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}}"
-  "$PYTHON" tests/tools/make_checkpoint.py "$scratch/$family" --family "$family" --tokenizer "$MODEL" --config "$config" >/dev/null 2>&1 ||
-    fail "no checkpoint of $family"
-  quick recipes/gguf.yaml "$scratch/out-$family" --model "$scratch/$family" --set evaluate=null --set calibration=null --set 'output.formats=["gguf:F32"]'
-  files+=("$scratch/out-$family/$family-F32.gguf")
+# Sizes that llama.cpp's architectures insist on: all heads as wide as the hidden state, experts in whole blocks.
+config_of() {
+  local more=""
+  case $1 in
+    gemma2 | gemma3*) more=', "query_pre_attn_scalar": 16, "tie_word_embeddings": true' ;;
+    llama) more=', "rope_parameters": {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
+      "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}' ;;
+    phi3-long) more=', "original_max_position_embeddings": 64, "max_position_embeddings": 256, "rope_parameters": {"rope_type": "longrope",
+      "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "short_factor": [1.0, 1.1, 1.3, 2.0], "long_factor": [1.5, 2.0, 4.0, 8.0]}' ;;
+    mixtral) more=', "intermediate_size": 64' ;;
+    qwen2_moe) more=', "moe_intermediate_size": 64, "shared_expert_intermediate_size": 96, "norm_topk_prob": false' ;;
+    qwen3_moe) more=', "moe_intermediate_size": 64, "norm_topk_prob": true' ;;
+    olmoe) more=', "intermediate_size": 64, "num_key_value_heads": 4, "norm_topk_prob": false' ;;
+  esac
+  echo "{\"vocab_size\": $vocab, \"hidden_size\": 64$more}"
+}
+for family in llama mistral qwen2 qwen3 gemma2 gemma3_text gemma3 phi3 phi3-long mixtral qwen2_moe qwen3_moe olmoe; do
+  stacked=()
+  [[ $family == qwen3_moe ]] && stacked=(--stacked-experts)
+  name=${family/phi3/fused}  # llama.cpp expects Phi-3's own tokens of a model of that name
+  "$PYTHON" tests/tools/make_checkpoint.py "$scratch/$name" --family "${family%-long}" --tokenizer "$MODEL" --config "$(config_of "$family")" \
+    "${stacked[@]}" >/dev/null 2>&1 || fail "no checkpoint of $family"
+  quick recipes/gguf.yaml "$scratch/out-$name" --model "$scratch/$name" --set evaluate=null --set calibration=null --set 'output.formats=["gguf:F32"]'
+  files+=("$scratch/out-$name/$name-F32.gguf")
+done
+
+# Experts in blocks, with importances of each, and in parts.
+for family in mixtral qwen2_moe; do
+  quick recipes/gguf.yaml "$scratch/parts-$family" --model "$scratch/$family" --set evaluate=null --set calibration.seq_len=64 \
+    --set 'output.formats=["gguf:Q5_0"]' --set output.gguf_shard_size=300KB
+  parts=("$scratch/parts-$family/$family-Q5_0-"*.gguf)
+  ((${#parts[@]} > 1)) || fail "not split: $(ls "$scratch/parts-$family")"
+  files+=("${parts[0]}")
 done
 
 # SentencePiece: a small model with byte fallback, trained here.

@@ -57,6 +57,29 @@ Report small_report() {
   return report;
 }
 
+/// Of a format that rounds by itself: no output error is known.
+TEST(Report, TensorsOfAFileThatRounds) {
+  Report report = small_report();
+  for (Report::LinearRow& row : report.linears) {
+    row.output_relative_error.reset();
+    row.importance_weighted_error = 0.004;
+  }
+  report.tensors = {{"blk.0.attn_q.weight", "Q4_K", {64, 256}, 4.5, 0.006, 0.004},
+                    {"token_embd.weight", "Q6_K", {320, 256}, 6.5625, 0.0002, std::nullopt}};
+  const nlohmann::json json = to_json(report);
+  EXPECT_EQ(json["linears"][0]["importance_weighted_error"], 0.004);
+  EXPECT_EQ(json["tensors"][0]["shape"], nlohmann::json({64, 256}));
+  EXPECT_EQ(json["tensors"][1]["weight_error"], 0.0002);
+  EXPECT_TRUE(json["tensors"][1]["importance_weighted_error"].is_null());
+  const std::string text = to_markdown(report, "");
+  EXPECT_THAT(text, AllOf(HasSubstr("## Mean importance-weighted error by role"),
+                          HasSubstr("| blk.0.attn_q.weight | Q4_K | 64 x 256 | 4.500 | 0.006 | 0.004 |"),
+                          HasSubstr("| token_embd.weight | Q6_K | 320 x 256 | 6.562 | 0.0002 | - |")));
+  EXPECT_THAT(to_terminal(report), HasSubstr("importance-weighted error by role"));
+  for (Report::LinearRow& row : report.linears) row.importance_weighted_error.reset();
+  EXPECT_THAT(to_terminal(report), HasSubstr("\nweight error by role"));
+}
+
 TEST(ReportJson, HoldsEveryFigureUnderItsKey) {
   const nlohmann::json json = to_json(small_report());
   EXPECT_EQ(json["schema"], 1);

@@ -28,7 +28,7 @@ TEST(ImatrixLibrary, ReadsWhatGgufPyWrote) {
   EXPECT_EQ(matrix.chunk_size, 128u);
   ASSERT_EQ(matrix.entries.size(), 2u);
   const auto& q = matrix.entries.at("blk.0.attn_q.weight");
-  EXPECT_EQ(q.tokens, 512);
+  EXPECT_EQ(q.tokens, std::vector<double>{512});
   ASSERT_EQ(q.mean_square.sizes(), (std::vector<int64_t>{1, 64}));
   EXPECT_FLOAT_EQ(q.mean_square[0][0].item<float>(), 0.9580518007278442f / 512);
   EXPECT_FLOAT_EQ(q.mean_square[0][63].item<float>(), 176.64649963378906f / 512);
@@ -40,13 +40,19 @@ TEST(Imatrix, WrittenAndReadBack) {
   matrix.datasets = {"a.txt", "b.txt"};
   matrix.chunks = 3;
   matrix.chunk_size = 64;
-  matrix.entries["blk.1.ffn_up.weight"] = {at::rand({1, 40}), 192};
+  matrix.entries["blk.1.ffn_up.weight"] = {at::rand({1, 40}), {192}};
+  matrix.entries["blk.1.ffn_up_exps.weight"] = {at::rand({3, 8}), {7, 0, 9}};
   const auto path = temporary("written.gguf");
   write_imatrix(path, matrix);
   const ImportanceMatrix back = read_imatrix(path);
   EXPECT_EQ(back.datasets, matrix.datasets);
   EXPECT_EQ(back.chunks, 3u);
-  EXPECT_EQ(back.entries.at("blk.1.ffn_up.weight").tokens, 192);
+  EXPECT_EQ(back.entries.at("blk.1.ffn_up.weight").tokens, std::vector<double>{192});
+  const auto &experts = back.entries.at("blk.1.ffn_up_exps.weight"),
+             &given = matrix.entries.at("blk.1.ffn_up_exps.weight");
+  EXPECT_EQ(experts.tokens, given.tokens);
+  EXPECT_TRUE(experts.mean_square[2].allclose(given.mean_square[2], 1e-6, 0));
+  EXPECT_TRUE(experts.mean_square[1].equal(at::ones({8}))) << "no token reached it";
   EXPECT_TRUE(back.entries.at("blk.1.ffn_up.weight")
                   .mean_square.allclose(matrix.entries.at("blk.1.ffn_up.weight").mean_square, 1e-6, 0));
   // The file holds sums, as llama-quantize wants them.

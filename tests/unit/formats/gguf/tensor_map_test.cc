@@ -16,13 +16,25 @@ namespace {
 using nlohmann::json;
 using testing::HasSubstr;
 
-json config_of(const std::string& family) { return test::small_config(family, 64, 96, 4); }
+json config_of(const std::string& family) {
+  json config = test::small_config(family, 64, 96, 4);
+  const bool shared = family == "qwen2_moe", experts = family.ends_with("_moe");
+  if (family == "mixtral") config["num_local_experts"] = 4;
+  if (family == "olmoe") config["num_key_value_heads"] = 4;
+  if (family == "olmoe" || experts) config["num_experts"] = 4;
+  if (family == "olmoe" || family == "mixtral" || experts) config["num_experts_per_tok"] = 2;
+  if (experts) config["moe_intermediate_size"] = 64;
+  if (shared) config["shared_expert_intermediate_size"] = 32;
+  config["norm_topk_prob"] = family == "qwen3_moe";
+  return config;
+}
 
 ModelGraph graph_of(const json& config) { return build_graph(parse_model_config(config, "config.json")); }
 
 std::map<std::string, GgufTensorRule> by_name(const ModelGraph& graph) {
   std::map<std::string, GgufTensorRule> rules;
   for (const GgufTensorRule& rule : gguf_tensors(graph)) {
+    if (rule.expert > 0) continue;  // the first stands for its stack
     EXPECT_FALSE(rules.contains(rule.gguf)) << rule.gguf << " stands twice";
     rules[rule.gguf] = rule;
   }
@@ -35,10 +47,11 @@ TEST_P(GgufFamily, EveryTensorOfTheGraphHasAPlaceOfItsShape) {
   const ModelGraph graph = graph_of(config_of(GetParam()));
   EXPECT_EQ(gguf_refuses(graph), std::nullopt);
   auto expected = graph.expected_tensors();
-  for (const auto& [name, rule] : by_name(graph)) {
+  for (const GgufTensorRule& rule : gguf_tensors(graph)) {
+    const std::string& name = rule.gguf;
     ASSERT_TRUE(expected.contains(rule.hf)) << rule.hf;
     EXPECT_EQ(expected.at(rule.hf), rule.shape) << name;
-    EXPECT_EQ(rule.heads > 0, (GetParam() == "llama" || GetParam() == "mistral") &&
+    EXPECT_EQ(rule.heads > 0, (GetParam() == "llama" || GetParam() == "mistral" || GetParam() == "mixtral") &&
                                   (name.find("attn_q.") != name.npos || name.find("attn_k.") != name.npos))
         << name;
     EXPECT_EQ(rule.plus_one, GetParam().starts_with("gemma") && name.ends_with("norm.weight")) << name;
@@ -48,7 +61,47 @@ TEST_P(GgufFamily, EveryTensorOfTheGraphHasAPlaceOfItsShape) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GgufFamily,
-                         testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"));
+                         testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text",
+                                         "phi3", "mixtral", "qwen2_moe", "qwen3_moe", "olmoe"));
+
+TEST(GgufTensorMap, ExpertsAreStacked) {
+  const ModelGraph graph = graph_of(config_of("qwen2_moe"));
+  std::vector<GgufTensorRule> down;
+  for (const GgufTensorRule& rule : gguf_tensors(graph)) {
+    if (rule.gguf == "blk.1.ffn_down_exps.weight") down.push_back(rule);
+  }
+  ASSERT_EQ(down.size(), 4u);
+  for (int64_t i = 0; i < 4; ++i) {
+    const GgufTensorRule& rule = down[static_cast<size_t>(i)];
+    EXPECT_EQ(rule.hf, "model.layers.1.mlp.experts." + std::to_string(i) + ".down_proj.weight");
+    EXPECT_EQ(rule.file_shape(), (std::vector<int64_t>{4, 32, 64}));
+    EXPECT_EQ(rule.first_row(), 32 * i);
+  }
+  const auto rules = by_name(graph);
+  EXPECT_EQ(rules.at("blk.0.ffn_gate_inp_shexp.weight").file_shape(), (std::vector<int64_t>{32}));
+  EXPECT_TRUE(rules.at("blk.0.ffn_gate_inp.weight").plain);
+  EXPECT_EQ(rules.at("blk.0.ffn_up_shexp.weight").hf, "model.layers.0.mlp.shared_expert.up_proj.weight");
+  EXPECT_EQ(by_name(graph_of(config_of("mixtral"))).at("blk.0.ffn_up_exps.weight").hf,
+            "model.layers.0.block_sparse_moe.experts.0.w3.weight");
+  EXPECT_EQ(by_name(graph_of(config_of("phi3"))).at("blk.0.ffn_up.weight").hf,
+            "model.layers.0.mlp.gate_up_proj.weight");
+}
+
+TEST(GgufModelKeys, Experts) {
+  const auto keys_of = [](const std::string& family) {
+    std::map<std::string, GgufValue> keys;
+    for (const auto& [key, value] : model_keys(graph_of(config_of(family)), "m", *find_mix("F16"), 1))
+      keys[key] = value;
+    return keys;
+  };
+  const auto qwen = keys_of("qwen2_moe");
+  EXPECT_TRUE(qwen.at("qwen2moe.expert_count") == GgufValue(uint32_t{4}));
+  EXPECT_TRUE(qwen.at("qwen2moe.expert_used_count") == GgufValue(uint32_t{2}));
+  EXPECT_TRUE(qwen.at("qwen2moe.expert_feed_forward_length") == GgufValue(uint32_t{64}));
+  EXPECT_TRUE(qwen.at("qwen2moe.expert_shared_feed_forward_length") == GgufValue(uint32_t{32}));
+  EXPECT_TRUE(keys_of("mixtral").at("llama.expert_count") == GgufValue(uint32_t{4}));
+  EXPECT_FALSE(keys_of("llama").contains("llama.expert_count"));
+}
 
 TEST(GgufTensorMap, Names) {
   const auto llama = by_name(graph_of(config_of("llama")));
@@ -79,13 +132,12 @@ TEST(GgufTensorMap, RowsOfAHeadAreInterleaved) {
 
 TEST(GgufTensorMap, RopeDivisorsOfLlama3) {
   RopeConfig rope;
-  EXPECT_FALSE(rope_divisors(rope).defined());
   rope.type = RopeConfig::Type::llama3;
   rope.theta = 500000;
   rope.factor = 8;
   rope.rotary_dim = 128;
   rope.original_max_position = 8192;
-  const at::Tensor divisors = rope_divisors(rope);
+  const at::Tensor divisors = rope_divisors(rope, "rope_freqs.weight");
   ASSERT_EQ(divisors.numel(), 64);
   // Values of llama.cpp's converter for Llama 3.1 8B.
   const std::vector<std::pair<int64_t, float>> known = {{0, 1.0f},
@@ -105,8 +157,13 @@ TEST(GgufTensorMap, RefusesWhatLlamaCppHasNoKeyFor) {
     config.update(changes);
     return gguf_refuses(graph_of(config)).value_or("");
   };
-  EXPECT_THAT(problem("mixtral", {{"num_local_experts", 4}, {"num_experts_per_tok", 2}}),
-              HasSubstr("no GGUF map"));
+  EXPECT_EQ(problem("mixtral", json::object()), "");
+  EXPECT_THAT(problem("qwen2_moe", {{"norm_topk_prob", true}}), HasSubstr("does not divide"));
+  EXPECT_THAT(problem("qwen3_moe", {{"norm_topk_prob", false}}), HasSubstr("qwen3moe divides"));
+  EXPECT_THAT(problem("qwen3_moe", {{"mlp_only_layers", {2}}}), HasSubstr("layer 2 has no experts"));
+  EXPECT_THAT(problem("olmoe", {{"clip_qkv", 8.0}}), HasSubstr("clip_qkv 8"));
+  EXPECT_THAT(problem("olmoe", {{"num_key_value_heads", 2}}), HasSubstr("the norm of k has 16 channels"));
+  EXPECT_THAT(problem("qwen2", {{"head_dim", 16}}), HasSubstr("4 heads of 16 channels"));
   EXPECT_THAT(problem("llama", {{"hidden_act", "gelu"}}), HasSubstr("activation gelu"));
   EXPECT_THAT(problem("qwen3", {{"attention_bias", true}}), HasSubstr("has a bias"));
   EXPECT_EQ(problem("llama", {{"attention_bias", true}, {"mlp_bias", true}}), "");

@@ -160,6 +160,24 @@ TEST(TokenizerKeys, SentencePieceWithoutItsModelFile) {
   EXPECT_EQ(std::get<GgufBool>(keys.at("tokenizer.ggml.add_space_prefix")), GgufBool::yes);
 }
 
+TEST(TokenizerKeys, PreTokenizerThatIsAskedFor) {
+  json unknown = byte_level();
+  unknown["pre_tokenizer"] = {{"type", "Whitespace"}};
+  const auto pre = [](const json& tokenizer, const std::string& asked, size_t warnings) {
+    const Folder folder;
+    folder.write("tokenizer.json", tokenizer.dump());
+    const TokenizerKeys result = tokenizer_keys(folder.path(), 6, asked);
+    EXPECT_EQ(result.warnings.size(), warnings) << asked;
+    for (const auto& [key, value] : result.keys) {
+      if (key == "tokenizer.ggml.pre") return std::get<std::string>(value);
+    }
+    return std::string();
+  };
+  EXPECT_EQ(pre(unknown, "deepseek-llm", 1), "deepseek-llm");
+  EXPECT_EQ(pre(byte_level(), "qwen2", 1), "qwen2") << "against tokenizer.json";
+  EXPECT_EQ(pre(byte_level(), "gpt-2", 0), "gpt-2") << "what it is anyway";
+}
+
 TEST(TokenizerKeys, Refused) {
   EXPECT_EQ(error_of(byte_level()), "");
   const auto with = [](const char* pointer, const json& value) {
@@ -169,8 +187,9 @@ TEST(TokenizerKeys, Refused) {
   };
   EXPECT_THAT(with("/model/type", "Unigram"), HasSubstr("model.type: expected BPE, found 'Unigram'"));
   EXPECT_THAT(with("/pre_tokenizer", json{{"type", "Whitespace"}}),
-              HasSubstr("llama.cpp cuts text in no such"));
-  EXPECT_THAT(with("/pre_tokenizer/add_prefix_space", true), HasSubstr("llama.cpp cuts text in no such"));
+              HasSubstr("Lathe knows no name that llama.cpp has for it"));
+  EXPECT_THAT(with("/pre_tokenizer/add_prefix_space", true),
+              HasSubstr("Lathe knows no name that llama.cpp has for it"));
   EXPECT_THAT(with("/normalizer", json{{"type", "Lowercase"}}), HasSubstr("normalizer: 'Lowercase'"));
   EXPECT_THAT(with("/model/merges", json::array({"ab"})), HasSubstr("model.merges: expected pairs"));
   EXPECT_THAT(with("/model/vocab/c", 6), HasSubstr("token 'c' has the id 6, but the embedding has 6 rows"));

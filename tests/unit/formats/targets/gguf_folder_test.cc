@@ -2,6 +2,7 @@
 #include "formats/targets/gguf_folder.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "formats/gguf/gguf_file.h"
+#include "formats/gguf/gguf_split_writer.h"
 #include "formats/gguf/gguf_writer.h"
 #include "formats/gguf/model_keys.h"
 #include "formats/gguf/tensor_map.h"
@@ -28,7 +30,16 @@ using nlohmann::json;
 using test::TemporaryFolder;
 using testing::HasSubstr;
 
-json config_of(const std::string& family) { return test::small_config(family, 40, 64, 2); }
+json config_of(const std::string& family) {
+  json config = test::small_config(family, 40, 64, 2);
+  const bool experts = family == "mixtral" || family == "olmoe" || family.ends_with("_moe");
+  if (experts) config.update({{"num_experts", 3}, {"num_experts_per_tok", 2}});
+  if (family.ends_with("_moe"))
+    config.update({{"moe_intermediate_size", 32}, {"norm_topk_prob", family == "qwen3_moe"}});
+  if (family == "qwen2_moe") config["shared_expert_intermediate_size"] = 96;
+  if (family == "olmoe") config["num_key_value_heads"] = 4;
+  return config;
+}
 
 /// A model file before it is written: tests break it.
 struct ModelFile {
@@ -47,8 +58,14 @@ struct ModelFile {
       weights[rule.hf] = values;
       if (rule.heads > 0) values = values.index_select(0, interleaved_rows(values.size(0), rule.heads));
       if (rule.plus_one) values = values + 1;
-      contents[rule.gguf] = values;
-      plans.push_back({rule.gguf, rule.is_matrix() ? type : GgmlType::F32, rule.shape});
+      if (rule.expert > 0) {  // after those before it in its stack
+        contents[rule.gguf] = at::cat({contents[rule.gguf], values.unsqueeze(0)});
+        continue;
+      }
+      contents[rule.gguf] = values.view(
+          rule.experts > 0 ? std::vector<int64_t>{1, rule.shape[0], rule.shape[1]} : rule.file_shape());
+      const bool blocks = rule.is_matrix() && !rule.plain;
+      plans.push_back({rule.gguf, blocks ? type : GgmlType::F32, rule.file_shape()});
     }
   }
 
@@ -95,7 +112,7 @@ TEST_P(GgufFolderFamily, WhatWasWrittenComesBack) {
   for (const auto& [name, weight] : file.weights) {
     EXPECT_TRUE(model.weights->load(name).allclose(weight, 0, 1e-6)) << name;
     if (weight.dim() != 2) continue;
-    const at::Tensor rows = at::tensor({3, 0, 13}, at::kLong);
+    const at::Tensor rows = at::tensor({3, 0, 13}, at::kLong).remainder(weight.size(0));
     EXPECT_TRUE(model.weights->load_rows(name, rows).equal(weight.index_select(0, rows))) << name;
     const TensorView view = model.checkpoint->view(name);
     EXPECT_TRUE(borrow(view).to(at::kFloat).allclose(weight, 1e-3, 1e-3)) << name;
@@ -105,7 +122,8 @@ TEST_P(GgufFolderFamily, WhatWasWrittenComesBack) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GgufFolderFamily,
-                         testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"));
+                         testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text",
+                                         "phi3", "mixtral", "qwen2_moe", "qwen3_moe", "olmoe"));
 
 TEST(GgufFolder, BlocksAreDequantised) {
   const TemporaryFolder folder;
@@ -136,7 +154,7 @@ TEST(GgufFolder, RopeScalingComesBack) {
   rope.original_max_position = 8192;
   stretched.key("llama.rope.freq_base") = 500000.0f;
   stretched.plans.push_back({"rope_freqs.weight", GgmlType::F32, {4}});
-  stretched.contents["rope_freqs.weight"] = rope_divisors(rope);
+  stretched.contents["rope_freqs.weight"] = rope_divisors(rope, "rope_freqs.weight");
   stretched.write(folder.path() / "llama3.gguf");
   const RopeConfig llama3 = open_model_folder(folder.path() / "llama3.gguf").graph.config.rope;
   EXPECT_EQ(llama3.type, RopeConfig::Type::llama3);
@@ -190,9 +208,29 @@ std::vector<Broken> broken_models() {
       {"architecture of another type", set("general.architecture", uint32_t{3}),
        "expected a string, found u32"},
       {"unknown architecture", set("general.architecture", std::string("rwkv7")),
-       "expected llama, qwen2, qwen3"},
+       "expected llama, qwen2, qwen2moe, qwen3"},
       {"empty architecture", set("general.architecture", std::string()), "expected a name"},
-      {"experts", add("llama.expert_count", uint32_t{8}), "mixtures of experts"},
+      {"experts without their use", add("llama.expert_count", uint32_t{8}), "expert_used_count"},
+      {"experts of none", add("llama.expert_count", uint32_t{0}), "expected a whole number above 0"},
+      {"experts without tensors",
+       [](ModelFile& file) {
+         file.keys.emplace_back("llama.expert_count", uint32_t{4});
+         file.keys.emplace_back("llama.expert_used_count", uint32_t{2});
+       },
+       "'blk.0.ffn_gate_inp.weight' is missing"},
+      {"more experts used than there are",
+       [](ModelFile& file) {
+         file.keys.emplace_back("llama.expert_count", uint32_t{2});
+         file.keys.emplace_back("llama.expert_used_count", uint32_t{3});
+       },
+       "num_experts_per_tok"},
+      {"one list of LongRoPE's",
+       [](ModelFile& file) {
+         file.plans.push_back({"rope_factors_long.weight", GgmlType::F32, {4}});
+       },
+       "found one of them"},
+      {"part of a split", add("split.count", uint16_t{2}), "'split.no' is missing"},
+      {"split count a text", add("split.count", std::string("2")), "split.count': expected a whole number"},
       {"no embedding", remove("token_embd.weight"), "'token_embd.weight': expected a matrix, found none"},
       {"embedding a vector", shape("token_embd.weight", {40}), "expected a matrix"},
       {"no norm", remove("blk.1.ffn_norm.weight"), "'blk.1.ffn_norm.weight' is missing: expected [32]"},
@@ -330,14 +368,75 @@ TEST(GgufFolder, CutShort) {
 
 TEST(GgufFolder, SeveralFilesInAFolder) {
   const TemporaryFolder folder;
-  ModelFile("llama").write(folder.path() / "m-00001-of-00002.gguf");
-  ModelFile("llama").write(folder.path() / "m-00002-of-00002.gguf");
-  try {
-    open_model_folder(folder.path());
-    FAIL();
-  } catch (const UserError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("holds several GGUF files"));
+  ModelFile("llama").write(folder.path() / "m.gguf");
+  ModelFile("llama").write(folder.path() / "n.gguf");
+  EXPECT_THAT(error_of(folder.path()), HasSubstr("holds several GGUF files (m.gguf and n.gguf)"));
+}
+
+/// A model in parts, and its parts' names.
+std::vector<std::filesystem::path> write_parts(const ModelFile& file, const std::filesystem::path& folder) {
+  GgufSplitWriter writer(folder, "m", file.keys, file.plans, 6000);
+  for (const GgufPlan& plan : file.plans)
+    writer.write(plan.name, bytes_of(file.contents.at(plan.name).contiguous()));
+  writer.finish();
+  return GgufFile::open(writer.path()).parts();
+}
+
+TEST(GgufFolder, PartsAreOneModel) {
+  const TemporaryFolder folder;
+  const ModelFile file("mixtral");
+  const auto parts = write_parts(file, folder.path());
+  ASSERT_GT(parts.size(), 2u);
+  EXPECT_EQ(parts[1].filename(), fmt::format("m-00002-of-{:05}.gguf", parts.size()));
+  for (const auto& path : {folder.path(), parts.front()}) {
+    const ModelFolder model = open_model_folder(path);
+    for (const auto& [name, weight] : file.weights)
+      EXPECT_TRUE(model.weights->load(name).equal(weight)) << name;
   }
+  EXPECT_THAT(error_of(parts[1]), HasSubstr("name the first, m-00001-of-"));
+}
+
+TEST(GgufFolder, BrokenParts) {
+  const ModelFile file("llama");
+  const auto broken = [&](const std::function<void(const std::vector<std::filesystem::path>&)>& change) {
+    const TemporaryFolder folder;
+    const auto parts = write_parts(file, folder.path());
+    change(parts);
+    return error_of(folder.path());
+  };
+  const auto replace = [](const std::filesystem::path& path, const std::string& key, size_t after,
+                          char value) {
+    std::string bytes = bytes_in(path);
+    bytes[bytes.find(key) + key.size() + 4 + after] = value;
+    put(path, bytes);
+  };
+  EXPECT_THAT(broken([](const auto& parts) { std::filesystem::remove(parts[1]); }),
+              HasSubstr("is missing: part 2"));
+  EXPECT_THAT(broken([](const auto& parts) { std::filesystem::remove(parts[0]); }),
+              HasSubstr("name the first"));
+  EXPECT_THAT(broken([](const auto& parts) {
+                std::filesystem::copy_file(parts[1], parts[2],
+                                           std::filesystem::copy_options::overwrite_existing);
+              }),
+              HasSubstr("expected part 3 of"));
+  EXPECT_THAT(broken([](const auto& parts) { ModelFile("llama").write(parts[1]); }),
+              HasSubstr("found a whole file"));
+  EXPECT_THAT(broken([&](const auto& parts) { replace(parts[0], "split.count", 0, 3); }),
+              HasSubstr("should end with"));
+  EXPECT_THAT(broken([&](const auto& parts) { replace(parts[0], "split.no", 0, 1); }),
+              HasSubstr("should end with"));
+  EXPECT_THAT(broken([&](const auto& parts) { replace(parts[0], "split.no", 1, 9); }),
+              HasSubstr("'split.no': expected"));
+  EXPECT_THAT(broken([&](const auto& parts) { replace(parts[1], "split.no", 0, 0); }),
+              HasSubstr("expected part 2 of"));
+  EXPECT_THAT(broken([&](const auto& parts) { replace(parts[0], "split.tensors.count", 0, 1); }),
+              HasSubstr("expected part 2 of"));
+  EXPECT_THAT(broken([&](const auto& parts) {
+                for (const auto& part : parts) replace(part, "split.tensors.count", 0, 99);
+              }),
+              HasSubstr("split.tensors.count: expected 99, found 21"));
+  EXPECT_THAT(broken([](const auto& parts) { put(parts[1], bytes_in(parts[1]).substr(0, 40)); }),
+              HasSubstr("m-00002-of-"));
 }
 
 }  // namespace
