@@ -12,19 +12,21 @@ constexpr double kMinWeight = 1e-6;
 constexpr int64_t kMaxSamples = 1'000'000;
 constexpr const char* kDataPath = "a .txt, .jsonl, .parquet, .npy or .safetensors file";
 
-/// {path, field, weight, samples}, or the path alone.
+/// {path, field, weight, samples, token_weight}, or the path alone.
 DataSource read_source(const YamlField& item) {
   DataSource source;
   if (item.is_scalar()) {
     source.path = item.text(kDataPath);
     return source;
   }
-  item.expect_map({"path", "field", "weight", "samples"});
+  item.expect_map({"path", "field", "weight", "samples", "token_weight"});
   if (!item.has("path")) item.refuse("the key 'path'");
   source.path = item.at("path").text(kDataPath);
   if (item.has("field")) source.field = item.at("field").text("the name of a JSON key, column or tensor");
   if (item.has("weight")) source.weight = item.at("weight").number(kMinWeight, 1 / kMinWeight);
   if (item.has("samples")) source.samples = item.at("samples").integer(1, kMaxSamples);
+  if (item.has("token_weight"))
+    source.token_weight = item.at("token_weight").number(kMinWeight, 1 / kMinWeight);
   if (source.weight > 0 && source.samples > 0) item.refuse("either weight or samples");
   return source;
 }
@@ -56,7 +58,7 @@ ExpertPolicy read_experts(const YamlField& field) {
 }  // namespace
 
 void read_calibration(const YamlField& field, Recipe::Calibration& calibration) {
-  field.expect_map({"data", "samples", "seq_len", "seed", "packing", "min_tokens", "special_tokens",
+  field.expect_map({"data", "samples", "seq_len", "seed", "packing", "min_tokens", "special_tokens", "bos",
                     "propagate", "experts"});
   if (field.has("data")) {
     const YamlField data = field.at("data");
@@ -74,6 +76,10 @@ void read_calibration(const YamlField& field, Recipe::Calibration& calibration) 
     calibration.packing = field.at("packing").one_of({Packing::pack, Packing::document});
   if (field.has("min_tokens")) calibration.min_tokens = field.at("min_tokens").integer(1, 1 << 20);
   if (field.has("special_tokens")) calibration.special_tokens = field.at("special_tokens").truth();
+  if (field.has("bos")) {
+    using text::BosRule;
+    calibration.bos = field.at("bos").one_of({BosRule::automatic, BosRule::always, BosRule::never});
+  }
   if (field.has("propagate"))
     calibration.propagate = field.at("propagate").one_of({Propagate::quantised, Propagate::reference});
   if (field.has("experts")) calibration.experts = read_experts(field.at("experts"));

@@ -127,7 +127,8 @@ ObserverChoice read_observer(const YamlField& field, bool dynamic) {
     if (dynamic && field.has(key))
       field.at(key).refuse("no such key where dynamic is true (the range is then each token's own)");
   }
-  if (field.has("observer")) observer.method = field.at("observer").one_of({minmax, percentile, mse, kl});
+  if (field.has("observer"))
+    observer.method = field.at("observer").one_of({minmax, ema, percentile, mse, kl});
   if (!field.has("percentile")) return observer;
   if (observer.method != percentile)
     field.at("percentile").refuse("no such key where observer is " + std::string(name_of(observer.method)));

@@ -21,6 +21,7 @@
 #include "lib/model/graph.h"
 #include "lib/numeric/kv_cache.h"
 #include "lib/numeric/scheme.h"
+#include "lib/text/bos_token.h"
 
 namespace lathe {
 
@@ -55,8 +56,9 @@ struct Recipe {
     int64_t samples = 128, seq_len = 512;
     uint64_t seed = 0;
     Packing packing = Packing::pack;
-    int64_t min_tokens = 1;       // shorter documents are dropped
-    bool special_tokens = false;  // around each text, as the tokenizer's post-processor says
+    int64_t min_tokens = 1;                        // shorter documents are dropped
+    bool special_tokens = false;                   // around each text, as the tokenizer's post-processor says
+    text::BosRule bos = text::BosRule::automatic;  // in front of each sample
     Propagate propagate = Propagate::quantised;
     ExpertPolicy experts;
   } calibration;

@@ -48,6 +48,7 @@ nlohmann::json describe(const DataSource& source) {
   if (!source.field.empty()) result["field"] = source.field;
   if (source.weight > 0) result["weight"] = source.weight;
   if (source.samples > 0) result["samples"] = source.samples;
+  if (source.token_weight != 1) result["token_weight"] = source.token_weight;
   return result;
 }
 
@@ -81,6 +82,7 @@ nlohmann::json Recipe::to_json() const {
         {"packing", name_of(calibration.packing)},
         {"min_tokens", calibration.min_tokens},
         {"special_tokens", calibration.special_tokens},
+        {"bos", name_of(calibration.bos)},
         {"propagate", name_of(calibration.propagate)},
         {"experts",
          {{"min_tokens", calibration.experts.min_tokens},

@@ -52,7 +52,9 @@ ModelText text_of_gguf(const GgufFile& file, int64_t vocab_size) {
   const std::string name = file.path().string();
   ModelText text{.tokenizer = std::make_unique<text::JsonTokenizer>(text::JsonValue(found.tokenizer, name)),
                  .templates = {},
-                 .vocab_size = vocab_size};
+                 .vocab_size = vocab_size,
+                 .name = name};
+  text.bos = text::find_bos(*text.tokenizer, found.tokenizer_config, {});
   if (const auto chat = found.tokenizer_config.find("chat_template"); chat != found.tokenizer_config.end()) {
     nlohmann::ordered_json specials;
     for (const auto& [key, value] : found.tokenizer_config.items()) {
@@ -69,7 +71,11 @@ ModelText open_model_text(const ModelFolder& model) {
   const std::filesystem::path model_folder = model.tokenizer_folder();
   const int64_t vocab_size = model.graph.config.vocab_size;
   if (model.gguf != nullptr && !holds_tokenizer(model_folder)) return text_of_gguf(*model.gguf, vocab_size);
-  ModelText text{.tokenizer = open_tokenizer(model_folder), .templates = {}, .vocab_size = vocab_size};
+  ModelText text{.tokenizer = open_tokenizer(model_folder),
+                 .templates = {},
+                 .vocab_size = vocab_size,
+                 .name = model_folder.string()};
+  text.bos = text::find_bos(*text.tokenizer, model_folder);
   // A template writes special tokens as text. SentencePiece alone reads "<s>" as three characters, so
   // the template of a folder without tokenizer.json is left out.
   if (std::filesystem::exists(model_folder / "tokenizer.json"))
@@ -87,7 +93,8 @@ CalibrationSet read_calibration(const Recipe::Calibration& calibration, const Mo
                                {.samples = calibration.samples,
                                 .seq_len = calibration.seq_len,
                                 .seed = calibration.seed,
-                                .packing = calibration.packing},
+                                .packing = calibration.packing,
+                                .bos = reader.bos.chosen(calibration.bos, reader.name)},
                                encoder);
 }
 
@@ -106,15 +113,18 @@ std::string describe_dataset(const CalibrationSet& set) {
   std::string text;
   for (const SourceCounts& source : set.sources)
     text += fmt::format("data       {}\n", describe_source(source));
-  text += fmt::format("samples    {} of {} usable, {} tokens; {} tokens left over\n", set.ids.size(0),
+  text += fmt::format("samples    {} of {} usable, {} tokens; {} tokens left over", set.ids.size(0),
                       set.usable, set.tokens(), set.unused_tokens);
+  if (set.token_weights.defined()) text += "; weighted in Hessians";
+  if (set.with_bos > 0) text += fmt::format("; BOS was put in front of {}", set.with_bos);
+  text += "\n";
   return text;
 }
 
 nlohmann::json dataset_json(const Recipe::Calibration& calibration, const CalibrationSet& set) {
   nlohmann::json sources = nlohmann::json::array();
   for (const SourceCounts& source : set.sources) sources.push_back(source_json(source));
-  return {{"ids_hash", ids_hash(set.ids, set.lengths)},
+  return {{"ids_hash", ids_hash(set.ids, set.lengths, set.token_weights)},
           {"samples", set.ids.size(0)},
           {"length", set.ids.size(1)},
           {"tokens", set.tokens()},
@@ -124,6 +134,8 @@ nlohmann::json dataset_json(const Recipe::Calibration& calibration, const Calibr
           {"seq_len", calibration.seq_len},
           {"min_tokens", calibration.min_tokens},
           {"special_tokens", calibration.special_tokens},
+          {"bos", name_of(calibration.bos)},
+          {"samples_given_bos", set.with_bos},
           {"seed", calibration.seed},
           {"sources", std::move(sources)}};
 }

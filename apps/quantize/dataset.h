@@ -8,6 +8,7 @@
 
 #include "calib/data/calibration_set.h"
 #include "formats/targets/model_folder.h"
+#include "lib/text/bos_token.h"
 #include "recipes/recipe.h"
 
 namespace lathe {
@@ -17,6 +18,8 @@ struct ModelText {
   std::unique_ptr<Tokenizer> tokenizer;
   text::ChatTemplates templates;
   int64_t vocab_size = 0;  // of the model
+  text::BosToken bos = {};
+  std::string name = {};  // of the folder or file, for errors
 
   /// Refers to this.
   Encoder encoder() const;

@@ -44,6 +44,7 @@ RunMemory plan_memory_of(const Recipe& recipe, const ModelFolder& model, const R
                          CalibrationJob& job, const std::filesystem::path& work) {
   job.ids = text.calibration.ids;
   job.lengths = text.calibration.lengths;
+  job.token_weights = text.calibration.token_weights;
   RunMemory memory{plan_run_memory(recipe.limits, job, work), std::nullopt};
   if (text.evaluation.defined()) {
     // The artefact has the model's graph.

@@ -102,6 +102,7 @@ void RunReport::set_memory(const MemoryPlan& memory) {
                     .hidden_states = std::string(name_of(storage.hidden.placement)),
                     .inner_values = storage.inner ? std::string(name_of(*storage.inner)) : "recomputed",
                     .evaluation_states = {},
+                    .micro_batch = storage.micro_batch,
                     .peak_vram = 0};
 }
 
@@ -136,7 +137,7 @@ void RunReport::set_text(const RunText& text) {
   calibration.usable_rows = set.usable;
   calibration.rows = set.ids.size(0);
   calibration.seq_len = set.ids.size(1);
-  calibration.ids_hash = ids_hash(set.ids, set.lengths);
+  calibration.ids_hash = ids_hash(set.ids, set.lengths, set.token_weights);
   report_.warnings.insert(report_.warnings.end(), text.warnings.begin(), text.warnings.end());
 }
 

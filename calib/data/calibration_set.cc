@@ -114,12 +114,15 @@ void check_enough(const Group& group, const std::vector<DataSource>& sources, in
 /// One chosen sample; points into its group's stream.
 struct Chosen {
   const int64_t* ids;
+  const float* weights;  // null: each token counts once
   int64_t length;
+  bool bos;
+  int64_t tokens() const { return length + (bos ? 1 : 0); }
 };
 
 /// Counts the sample's tokens for the sources that they come from. `document`: one that does not begin behind
 /// the sample; moved on to the sample's last.
-void count_tokens(const TokenStream::Piece& sample, std::vector<TokenStream::Piece>::const_iterator& document,
+void count_tokens(const Cut::Sample& sample, std::vector<TokenStream::Piece>::const_iterator& document,
                   CalibrationSet& set) {
   const int64_t end = sample.begin + sample.length;
   while (true) {
@@ -135,31 +138,58 @@ void choose(const Group& group, const Cut& cut, uint64_t seed, const TokenStream
             std::vector<Chosen>& chosen) {
   auto document = stream.documents.begin();
   for (const int64_t index : choose_samples(static_cast<int64_t>(cut.samples.size()), group.samples, seed)) {
-    const TokenStream::Piece& sample = cut.samples[static_cast<size_t>(index)];
-    chosen.push_back({stream.ids.data() + sample.begin, sample.length});
+    const Cut::Sample& sample = cut.samples[static_cast<size_t>(index)];
+    const float* const weights = stream.weights.empty() ? nullptr : stream.weights.data() + sample.begin;
+    chosen.push_back({stream.ids.data() + sample.begin, weights, sample.length, sample.bos});
+    set.with_bos += sample.bos ? 1 : 0;
     ++set.sources[sample.source].taken;
     count_tokens(sample, document, set);
   }
-  for (const TokenStream::Piece& sample : cut.samples) ++set.sources[sample.source].usable;
+  for (const Cut::Sample& sample : cut.samples) ++set.sources[sample.source].usable;
   for (size_t i = 0; i < cut.truncated.size(); ++i) set.sources[cut.truncated[i]].truncated += 1;
   set.usable += static_cast<int64_t>(cut.samples.size());
   set.unused_tokens += cut.unused_tokens;
 }
 
+void check_bos(const SampleOptions& options, const Encoder& encoder) {
+  if (!options.bos) return;
+  LATHE_ASSERT(options.seq_len >= 2, "samples of BOS and nothing else");
+  if (encoder.vocab_size == 0 || *options.bos < encoder.vocab_size) return;
+  user_error(
+      "the tokenizer's BOS is token {}, but the model's vocab_size is {}; set calibration.bos to never",
+      *options.bos, encoder.vocab_size);
+}
+
 /// As wide as the longest sample: padding that no sample needs costs time in every block.
-void fill(const std::vector<Chosen>& chosen, CalibrationSet& set) {
+void fill(const std::vector<Chosen>& chosen, int64_t bos, CalibrationSet& set) {
   int64_t width = 0;
   bool ragged = false;
   for (const Chosen& sample : chosen) {
-    ragged = ragged || (width != 0 && sample.length != width);
-    width = std::max(width, sample.length);
+    ragged = ragged || (width != 0 && sample.tokens() != width);
+    width = std::max(width, sample.tokens());
   }
   set.ids = at::zeros({static_cast<int64_t>(chosen.size()), width}, at::kLong);
   int64_t* row = set.ids.data_ptr<int64_t>();
   for (const Chosen& sample : chosen) {
-    std::copy_n(sample.ids, sample.length, row);
+    if (sample.bos) row[0] = bos;
+    std::copy_n(sample.ids, sample.length, row + (sample.bos ? 1 : 0));
     row += width;
-    if (ragged) set.lengths.push_back(sample.length);
+    if (ragged) set.lengths.push_back(sample.tokens());
+  }
+}
+
+/// BOS weighs as much as what it stands in front of.
+void fill_weights(const std::vector<Chosen>& chosen, CalibrationSet& set) {
+  const auto weighted = [](const Chosen& sample) { return sample.weights != nullptr; };
+  if (std::none_of(chosen.begin(), chosen.end(), weighted)) return;
+  set.token_weights = at::ones_like(set.ids, at::kFloat);
+  float* row = set.token_weights.data_ptr<float>();
+  for (const Chosen& sample : chosen) {
+    if (sample.weights != nullptr) {
+      row[0] = sample.weights[0];
+      std::copy_n(sample.weights, sample.length, row + (sample.bos ? 1 : 0));
+    }
+    row += set.ids.size(1);
   }
 }
 
@@ -173,6 +203,7 @@ CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, con
                                      const Encoder& encoder) {
   LATHE_ASSERT(options.samples >= 1 && options.seq_len >= 1 && encoder.min_tokens >= 1,
                "{} samples of {} tokens", options.samples, options.seq_len);
+  check_bos(options, encoder);
   if (sources.empty()) user_error("no calibration data; name at least one file");
   for (const DataSource& source : sources) kind_of(source);  // a bad name is known before anything is read
   CalibrationSet set;
@@ -186,21 +217,24 @@ CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, con
       check_rows_stay_whole(sources[i], options.packing);
       set.sources[i] = read_source(sources[i], i, options, encoder, stream, set.census);
     }
-    const Cut cut = cut_samples(stream, options.packing, options.seq_len);
+    const Cut cut = cut_samples(stream, options.packing, options.seq_len, options.bos);
     check_enough(groups[g], sources, static_cast<int64_t>(cut.samples.size()), options);
     choose(groups[g], cut, seed_of_source(options.seed, g), stream, set, chosen);
   }
-  fill(chosen, set);
+  fill(chosen, options.bos.value_or(0), set);
+  fill_weights(chosen, set);
   return set;
 }
 
-std::string ids_hash(const at::Tensor& ids, const std::vector<int64_t>& lengths) {
+std::string ids_hash(const at::Tensor& ids, const std::vector<int64_t>& lengths,
+                     const at::Tensor& token_weights) {
   static_assert(std::endian::native == std::endian::little, "the hash is over little-endian bytes");
   LATHE_ASSERT(ids.scalar_type() == at::kLong, "token ids are Long");
-  const at::Tensor flat = ids.contiguous().cpu();
-  if (lengths.empty()) return content_hash(bytes_of(flat));
-  const at::Tensor counts = at::tensor(lengths, at::kLong);
-  return content_hash(bytes_of(at::cat({flat.flatten(), counts})));
+  const auto as_bytes = [](const at::Tensor& t) { return t.contiguous().cpu().view({-1}).view(at::kByte); };
+  std::vector<at::Tensor> parts = {as_bytes(ids)};
+  if (!lengths.empty()) parts.push_back(as_bytes(at::tensor(lengths, at::kLong)));
+  if (token_weights.defined()) parts.push_back(as_bytes(token_weights));
+  return content_hash(bytes_of(parts.size() == 1 ? parts[0] : at::cat(parts)));
 }
 
 }  // namespace lathe

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,6 +28,8 @@ struct SampleOptions {
   int64_t seq_len = 512;  // tokens in a sample, at most
   uint64_t seed = 0;      // 0: the first samples; else drawn (choose_samples)
   Packing packing = Packing::pack;
+  /// Put in front of every sample that lacks it (cut_samples), seq_len included; empty: nothing is.
+  std::optional<int64_t> bos = std::nullopt;
 };
 
 /// What became of one source.
@@ -45,8 +48,10 @@ struct SourceCounts {
 struct CalibrationSet {
   at::Tensor ids;                // Long [samples, length] on the CPU; padding is id 0
   std::vector<int64_t> lengths;  // ids of each sample that count; empty: all of them
+  at::Tensor token_weights;      // Float, as ids: how often each counts in Hessians; undefined: once
   std::vector<SourceCounts> sources;
   int64_t usable = 0;         // samples that the data gives
+  int64_t with_bos = 0;       // samples that BOS was put in front of
   int64_t unused_tokens = 0;  // pack: left over after the last full sample (of each source of a mix)
   DocumentCensus census;
 
@@ -67,8 +72,9 @@ CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, con
                                      const Encoder& encoder);
 
 /// "xxh3-128:" and 32 hex digits over the ids (Long, any shape) as little-endian int64 in row-major order,
-/// followed by the lengths where there are any: what `xxhsum -H2` prints for the same bytes. Two runs with
-/// equal hashes were calibrated on the same tokens.
-std::string ids_hash(const at::Tensor& ids, const std::vector<int64_t>& lengths = {});
+/// followed by the lengths and the tokens' weights (Float) where there are any: what `xxhsum -H2` prints for
+/// the same bytes. Two runs with equal hashes were calibrated on the same tokens.
+std::string ids_hash(const at::Tensor& ids, const std::vector<int64_t>& lengths = {},
+                     const at::Tensor& token_weights = {});
 
 }  // namespace lathe

@@ -4,7 +4,9 @@
 //   .jsonl        a line is one document: the chosen field of an object, or a bare list of ids
 //   .parquet      a row of the chosen column is one document
 //   .npy          token ids: a 1-D array is one document, a row of a 2-D array is one
-//   .safetensors  the same for a tensor; a tensor "lengths" beside it says how many ids of each row count
+//   .safetensors  the same for a tensor; a tensor "lengths" beside it says how many ids of each row count,
+//   and
+//                 "token_weights", F32 of the ids' shape, how often each of them counts in Hessians
 //
 // A field or cell is text, a conversation (a list of messages with roles) or a list of token ids; its value
 // decides. A field or column "tools" beside a conversation is its tools. A field, column or tensor
@@ -27,9 +29,10 @@ struct Document {
   /// chat: text that a chat template wrote, its special tokens included.
   enum class Form { text, chat, ids };
   Form form = Form::text;
-  std::string_view text;         // valid during the call only
-  std::span<const int64_t> ids;  // likewise
-  const std::string& place;      // names it in errors: "a.jsonl:12", "a.parquet: row 3"
+  std::string_view text;                // valid during the call only
+  std::span<const int64_t> ids;         // likewise
+  const std::string& place;             // names it in errors: "a.jsonl:12", "a.parquet: row 3"
+  std::span<const float> weights = {};  // of each id, > 0; empty: each counts once
 };
 using DocumentVisit = std::function<void(const Document&)>;
 

@@ -1,5 +1,6 @@
 // Token ids from .npy and .safetensors.
 #include <algorithm>
+#include <cstring>
 
 #include "calib/data/attention_mask.h"
 #include "calib/data/id_rows.h"
@@ -21,6 +22,7 @@ struct IdArray {
   IdFormat format;
   std::vector<int64_t> shape;    // [length] or [rows, length]
   std::vector<int64_t> lengths;  // ids of each row that count; empty: all
+  std::vector<float> weights;    // of all ids, padding included; empty: each counts once
 };
 
 void check_shape(const IdArray& array) {
@@ -42,7 +44,10 @@ void visit_rows(const IdArray& array, const DocumentVisit& visit) {
         read_ids(array.bytes.subspan(static_cast<size_t>(row) * stride, stride), array.format, count);
     const std::string place =
         array.shape.size() == 2 ? fmt::format("{}: row {}", array.name, row) : array.name;
-    visit({.form = Document::Form::ids, .text = {}, .ids = ids, .place = place});
+    std::span<const float> weights = array.weights;
+    if (!weights.empty())
+      weights = weights.subspan(static_cast<size_t>(row * length), static_cast<size_t>(count));
+    visit({.form = Document::Form::ids, .text = {}, .ids = ids, .place = place, .weights = weights});
   }
 }
 
@@ -148,6 +153,29 @@ std::vector<int64_t> read_mask(const SafetensorsHeader& header, const MappedFile
   return lengths;
 }
 
+/// The tensor "token_weights", if there is one.
+std::vector<float> read_weights(const SafetensorsHeader& header, const MappedFile& file, const IdArray& array,
+                                const std::string& path) {
+  const StoredTensor* tensor = find_tensor(header, "token_weights");
+  if (tensor == nullptr) return {};
+  if (tensor->info != TensorInfo{DType::F32, array.shape}) {
+    user_error("{}: token_weights: expected F32 of the token ids' shape, {}, found {}", path,
+               describe_shape(array.shape), tensor->info.describe());
+  }
+  const std::span<const std::byte> bytes = bytes_of(*tensor, file);
+  std::vector<float> weights(bytes.size() / sizeof(float));
+  std::memcpy(weights.data(), bytes.data(), bytes.size());
+  const auto bad =
+      std::find_if_not(weights.begin(), weights.end(), [](float w) { return w >= 1e-6F && w <= 1e6F; });
+  if (bad != weights.end()) {
+    user_error(
+        "{}: token_weights: element {}: expected 1e-6 to 1e6, found {}; leave out tokens that should "
+        "not count",
+        path, bad - weights.begin(), *bad);
+  }
+  return weights;
+}
+
 /// How many ids of each row count, as the file says it: either way, or not at all.
 std::vector<int64_t> read_row_lengths(const SafetensorsHeader& header, const MappedFile& file,
                                       const IdArray& array, const std::string& path) {
@@ -177,7 +205,7 @@ void read_npy(const DataSource& source, const DocumentVisit& visit) {
   if (!source.field.empty())
     user_error("{}: a .npy file has no fields, found `field: {}`", path, source.field);
   const IdArray array{
-      path, file.bytes().subspan(header.data_begin), npy_format(header, path), header.shape, {}};
+      path, file.bytes().subspan(header.data_begin), npy_format(header, path), header.shape, {}, {}};
   check_shape(array);
   if (header.fortran_order && header.shape.size() > 1) {
     user_error(
@@ -195,9 +223,10 @@ void read_safetensors(const DataSource& source, const DocumentVisit& visit) {
   const SafetensorsHeader header = parse_safetensors_header(file.bytes(), path);
   const StoredTensor& tensor = choose_tensor(header, source);
   const std::string name = fmt::format("{}: {}", path, tensor.name);
-  IdArray array{name, bytes_of(tensor, file), tensor_format(tensor, name), tensor.info.shape, {}};
+  IdArray array{name, bytes_of(tensor, file), tensor_format(tensor, name), tensor.info.shape, {}, {}};
   check_shape(array);
   array.lengths = read_row_lengths(header, file, array, path);
+  array.weights = read_weights(header, file, array, path);
   visit_rows(array, visit);
 }
 

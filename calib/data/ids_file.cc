@@ -29,9 +29,9 @@ void write_ids_file(const std::filesystem::path& file, const CalibrationSet& set
   check_ids_file(file);
   const at::Tensor ids = set.ids.contiguous();
   if (is_npy(file)) {
-    if (!set.lengths.empty()) {
-      user_error("{}: the samples differ in length, which a .npy file can't say; write a .safetensors file",
-                 file.string());
+    if (!set.lengths.empty() || set.token_weights.defined()) {
+      user_error("{}: the samples differ in {}, which a .npy file can't say; write a .safetensors file",
+                 file.string(), set.lengths.empty() ? "their tokens' weights" : "length");
     }
     write_file(file, format_npy_header({ids.size(0), ids.size(1)}).append(text_of(ids)));
     return;
@@ -39,9 +39,12 @@ void write_ids_file(const std::filesystem::path& file, const CalibrationSet& set
   std::vector<PlannedTensor> tensors = {{"input_ids", info_of(ids)}};
   const at::Tensor lengths = at::tensor(set.lengths, at::kLong);
   if (!set.lengths.empty()) tensors.push_back({"lengths", info_of(lengths)});
+  const at::Tensor& weights = set.token_weights;
+  if (weights.defined()) tensors.push_back({"token_weights", info_of(weights)});
   std::string contents = format_safetensors_header(tensors);
   contents.append(text_of(ids));
   if (!set.lengths.empty()) contents.append(text_of(lengths));
+  if (weights.defined()) contents.append(text_of(weights));
   write_file(file, contents);
 }
 

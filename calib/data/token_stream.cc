@@ -32,6 +32,16 @@ std::vector<int64_t> encode(const Document& document, const Encoder& encoder) {
   return encoder.tokenizer->encode(document.text, special);
 }
 
+/// Follows the ids: nothing where every token counts once.
+void append_weights(const Document& document, double factor, int64_t length, TokenStream& stream) {
+  if (document.weights.empty() && factor == 1 && stream.weights.empty()) return;
+  stream.weights.resize(stream.ids.size() - static_cast<size_t>(length), 1.0F);  // of documents before
+  for (int64_t i = 0; i < length; ++i) {
+    const double own = document.weights.empty() ? 1.0 : document.weights[static_cast<size_t>(i)];
+    stream.weights.push_back(static_cast<float>(own * factor));
+  }
+}
+
 }  // namespace
 
 StreamCounts append(const DataSource& source, size_t number, const Encoder& encoder, TokenStream& stream,
@@ -52,8 +62,9 @@ StreamCounts append(const DataSource& source, size_t number, const Encoder& enco
       return;
     }
     if (census != nullptr) census->observe(document, length);
-    stream.documents.push_back({number, static_cast<int64_t>(stream.ids.size()), length});
+    stream.documents.push_back({number, static_cast<int64_t>(stream.ids.size()), length, document.form});
     stream.ids.insert(stream.ids.end(), ids.begin(), ids.end());
+    append_weights(document, source.token_weight, length, stream);
     counts.tokens += length;
   });
   if (counts.documents > 1 && row_lengths.size() == 1) counts.row_length = *row_lengths.begin();

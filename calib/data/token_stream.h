@@ -24,8 +24,10 @@ struct TokenStream {
   struct Piece {
     size_t source;  // its number, as given to append()
     int64_t begin, length;
+    Document::Form form = Document::Form::text;  // what it was made of
   };
   std::vector<int64_t> ids;      // of all documents that are kept
+  std::vector<float> weights;    // of each id; empty: all count once
   std::vector<Piece> documents;  // where each of them lies
 };
 

@@ -139,10 +139,14 @@ HeldWeights held_weights(const Block& block, const std::vector<LinearTask>& task
   return {mlp, used_up ? mlp - bytes_reading(block, Slot::mlp_in) : mlp};
 }
 
+int64_t tokens_together(const SamplePlan& plan) {
+  return plan.length * std::min(plan.samples, plan.micro_batch);
+}
+
 /// What the block takes while one slot is observed, or solved, whichever is more.
 BlockMemory at_slot(const CalibrationJob& job, const Block& block, const HeldWeights& held,
-                    const std::vector<ObservedInput>& slot, int64_t samples, int64_t length) {
-  const int64_t tokens = length * std::min(samples, chunk_rows(length, job.device));
+                    const std::vector<ObservedInput>& slot, const SamplePlan& plan) {
+  const int64_t samples = plan.samples, length = plan.length;
   uint64_t observing = 0, largest = 0, solving = 0, rows = 0, scratch = 0;
   for (const ObservedInput& input : slot) {
     observing += statistics_of(input, length, samples, job.device);
@@ -156,7 +160,7 @@ BlockMemory at_slot(const CalibrationJob& job, const Block& block, const HeldWei
   observing += routes_of(block, length, samples);
   solving += routes_of(block, length, samples);
   BlockMemory sweep{.weights = held.observing, .statistics = observing};
-  sweep.scratch = forward_bytes(block, tokens);
+  sweep.scratch = forward_bytes(block, tokens_together(plan));
   const BlockMemory solve{
       .weights = held.solving, .statistics = solving, .scratch = kRowCopies * rows + scratch};
   return sweep.total() > solve.total() ? sweep : solve;
@@ -176,18 +180,17 @@ uint64_t gram_bytes(const CalibrationJob& job) {
   return largest;
 }
 
-BlockMemory block_memory(const CalibrationJob& job, int64_t samples, int64_t length, bool remade) {
-  const bool folds = !job.transforms.empty();
+BlockMemory block_memory(const CalibrationJob& job, const SamplePlan& plan) {
+  const bool remade = plan.remade, folds = !job.transforms.empty();
   const bool originals = job.propagate == Propagate::reference || carries_two_streams(job);
-  const int64_t tokens = length * std::min(samples, chunk_rows(length, job.device));
   BlockMemory most;
   for (size_t b = 0; b < job.graph->blocks.size(); ++b) {
     const Block& block = job.graph->blocks[b];
-    BlockMemory here{.weights = block_bytes(block), .scratch = forward_bytes(block, tokens)};
+    BlockMemory here{.weights = block_bytes(block), .scratch = forward_bytes(block, tokens_together(plan))};
     uint64_t quantised = 0;
     for (const auto& [slot, inputs] : observed_inputs(job, b)) {
       const HeldWeights held = held_weights(block, job.tasks[b], slot, remade);
-      const BlockMemory found = at_slot(job, block, held, inputs, samples, length);
+      const BlockMemory found = at_slot(job, block, held, inputs, plan);
       if (found.total() > here.total()) here = found;
       for (const ObservedInput& input : inputs) quantised += input.weights;
     }

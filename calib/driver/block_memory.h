@@ -19,9 +19,15 @@ struct BlockMemory {
   uint64_t total() const { return next + weights + originals + codes + statistics + scratch; }
 };
 
-/// The most of all blocks, for `samples` of `length` tokens. `remade`: values inside a block are made twice,
-/// for which its weights are kept longer.
-BlockMemory block_memory(const CalibrationJob& job, int64_t samples, int64_t length, bool remade);
+/// What the samples are and how they are computed.
+struct SamplePlan {
+  int64_t samples = 0, length = 0;
+  int64_t micro_batch = 0;  // samples computed together
+  bool remade = false;      // values inside a block are made twice, for which its weights are kept longer
+};
+
+/// The most of all blocks.
+BlockMemory block_memory(const CalibrationJob& job, const SamplePlan& plan);
 
 /// The Gram matrices, FP32, of all inputs of the largest block that are observed.
 uint64_t gram_bytes(const CalibrationJob& job);

@@ -30,6 +30,11 @@ float cache_scale(const Block& block, const KvCacheScheme& scheme, const char* w
   return kv_cache_scale(scheme, value);
 }
 
+/// Samples that are computed together.
+int64_t micro_batch(const CalibrationJob& job) {
+  return job.storage.micro_batch > 0 ? job.storage.micro_batch : chunk_rows(job.ids.size(1), job.device);
+}
+
 }  // namespace
 
 BlockPass::BlockPass(const CalibrationJob& job, size_t index, BlockWeights weights, const RopeTables& rope,
@@ -43,7 +48,7 @@ BlockPass::BlockPass(const CalibrationJob& job, size_t index, BlockWeights weigh
       solver_(job, index, weights_),
       observed_(job.graph->config, block_, job.propagate == Propagate::reference ? *original_ : weights_,
                 rope, streams.observed),
-      chunks_(cut_rows(job.ids.size(0), chunk_rows(job.ids.size(1), job.device))) {
+      chunks_(cut_rows(job.ids.size(0), micro_batch(job))) {
   if (streams.reference) {
     reference_.emplace(job.graph->config, block_, *original_, rope, *streams.reference);
   }
@@ -181,9 +186,9 @@ void BlockPass::observe(StatsCollector& collector, bool pair, const Produce& pro
   // Where the observed stream is the unquantised model's, it is its own reference.
   const at::Tensor reference = reference_ ? produce(*reference_, rows) : values;
   if (pair) {
-    collector.observe_pair(values, reference, mask);
+    collector.observe_pair(values, reference, mask, weights(rows));
   } else {
-    collector.observe(values, mask);
+    collector.observe(values, mask, weights(rows));
   }
 }
 
@@ -201,6 +206,11 @@ void BlockPass::leave() {
 
 at::Tensor BlockPass::counted(RowRange rows) const {
   return counted_.defined() ? counted_.narrow(0, rows.first, rows.count).flatten() : at::Tensor();
+}
+
+at::Tensor BlockPass::weights(RowRange rows) const {
+  const at::Tensor& all = job_.token_weights;
+  return all.defined() ? all.narrow(0, rows.first, rows.count).flatten() : at::Tensor();
 }
 
 StatsCollector BlockPass::collector_for(StatSet wanted, int64_t width, std::string_view input) const {

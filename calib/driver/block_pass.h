@@ -50,6 +50,8 @@ class BlockPass {
   StatsCollector collector_for(StatSet wanted, int64_t width, std::string_view input) const;
   /// Which of the rows' tokens count; undefined: all.
   at::Tensor counted(RowRange rows) const;
+  /// How often the rows' tokens count in Gram matrices; undefined: once.
+  at::Tensor weights(RowRange rows) const;
   void sweep(const std::function<void(RowRange)>& visit) const;
   void for_each_stream(const std::function<void(BlockStream&)>& action);
 

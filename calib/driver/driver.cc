@@ -21,6 +21,9 @@ void check_job(const CalibrationJob& job) {
   const auto samples = static_cast<size_t>(job.ids.size(0));
   LATHE_ASSERT(job.lengths.empty() || job.lengths.size() == samples, "{} lengths for {} samples",
                job.lengths.size(), samples);
+  LATHE_ASSERT(!job.token_weights.defined() || (job.token_weights.sizes() == job.ids.sizes() &&
+                                                job.token_weights.scalar_type() == at::kFloat),
+               "tokens' weights must be Float, as ids");
   for (const int64_t length : job.lengths) {
     LATHE_ASSERT(length >= 1 && length <= job.ids.size(1), "{} valid tokens in a sample of {}", length,
                  job.ids.size(1));
@@ -35,6 +38,12 @@ at::Tensor counted_tokens(const CalibrationJob& job) {
 }
 
 }  // namespace
+
+bool micro_batch_rounds(const CalibrationJob& job) {
+  const std::vector<Block>& blocks = job.graph->blocks;
+  return !job.device.is_cpu() ||
+         std::any_of(blocks.begin(), blocks.end(), [](const Block& b) { return b.experts.has_value(); });
+}
 
 bool carries_two_streams(const CalibrationJob& job) {
   if (job.propagate == Propagate::reference) return false;  // one stream is its own reference

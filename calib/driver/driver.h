@@ -14,10 +14,11 @@
 // A sparse MLP's experts have inputs of their own: see experts_pass.h.
 //
 // On a GPU everything is queued, and the host waits at a block's end (InputSolver::take_outcome), when its
-// results are copied and all checks are read. Before that it waits only where it decides by a number: AWQ
-// once for each edge (which scale, or none), ranges that are searched on the host, folds into solved rows
-// (QuantizedTensor::scale_rows), RTN's check of its grids once for each input; in a mixture of experts, for
-// the router's counts: once for all sweeps, and once a chunk when the block is left.
+// results are copied and all checks are read. Before that it waits only where it decides by a number, never
+// within a sweep over the samples: AWQ and SmoothQuant once for each edge (which scale, or none), solvers for
+// what their next step hangs on (is the Hessian's factor sound, are all grids finite), ranges that are
+// searched on the host, static ranges of inputs, folds into solved rows (QuantizedTensor::scale_rows); in a
+// mixture of experts, for the router's counts: once for all sweeps, and once a chunk when the block is left.
 //
 // Where an algorithm asks for statistics of two streams (StatSet::cross_gram), the driver carries the
 // unquantised model's hidden states beside, at the price of a second forward pass; both are at the same place
@@ -52,9 +53,12 @@ struct LinearTask {
   std::optional<ActivationTask> activations = std::nullopt;  // none: its input stays in floating point
 };
 
-/// Where a run keeps its activations. Results are the same bytes whatever stands here.
+/// Where a run keeps its activations, and how many it computes at a time. Results are the same bytes whatever
+/// stands here, but for the micro-batch where micro_batch_rounds() says so.
 struct StreamStorage {
   HiddenStorage hidden;
+  /// Samples that are computed together, one of micro_batches(); 0: the largest.
+  int64_t micro_batch = 0;
   /// attention_out and mlp_mid of all samples, between the sweep that observes them and the one that uses
   /// them; empty: they are made twice instead (attention, gate and up: about half a forward pass more).
   std::optional<Placement> inner = Placement::device;
@@ -70,6 +74,9 @@ struct CalibrationJob {
   /// Valid tokens of each sample, 1 to length: the rest is padding on the right. It is computed (attention is
   /// causal, so no valid token sees it) but counts in no statistic. Empty: all are full.
   std::vector<int64_t> lengths;
+  /// Float [samples, length], CPU, > 0: how often each token counts in Gram matrices (other statistics take
+  /// it once). Undefined: once.
+  at::Tensor token_weights = {};
   Propagate propagate = Propagate::quantised;  // what statistics are taken of
   ExpertPolicy experts;
   c10::Device device = c10::Device(c10::kCPU);
@@ -126,6 +133,11 @@ struct DriverEvents {
   std::function<void(BlockOutcome&&)> block_done;  // in order; owns the results from then on
   std::function<void(int64_t blocks_done, std::string_view stage)> progress;  // may be empty
 };
+
+/// May the last bits depend on how many samples are computed together? On a CPU each sample is multiplied by
+/// itself (linear_product), so that they don't; but a GPU's libraries choose their kernels by a product's
+/// rows, and an expert's rows are those of all samples at hand.
+bool micro_batch_rounds(const CalibrationJob& job);
 
 /// Does the job need the unquantised model's hidden states beside those of the quantised one?
 bool carries_two_streams(const CalibrationJob& job);

@@ -217,10 +217,11 @@ void ExpertsPass::observe(Slot slot, Task& task, size_t chunk, const Chunk& obse
   const at::Tensor places =
       task.all_rows ? at::arange(observed.mlp_in.size(0), at::kLong) : routes_[chunk].of(task.expert);
   if (places.numel() == 0) return;
-  at::Tensor mask;
-  if (counted_.defined()) {
-    mask = counted_.narrow(0, rows.first, rows.count).flatten().index_select(0, places);
-  }
+  const auto sent = [&](const at::Tensor& of_tokens) {
+    if (!of_tokens.defined()) return of_tokens;
+    return of_tokens.narrow(0, rows.first, rows.count).flatten().index_select(0, places);
+  };
+  const at::Tensor mask = sent(counted_), weights = sent(job_.token_weights);
   const int64_t first = rows.first * job_.ids.size(1);
   for (int64_t i = 0; i < places.numel(); ++i) {
     task.shown->push_back(first + places.const_data_ptr<int64_t>()[i]);
@@ -228,9 +229,9 @@ void ExpertsPass::observe(Slot slot, Task& task, size_t chunk, const Chunk& obse
   const at::Tensor tokens = queued_copy(places, job_.device);
   const at::Tensor x = values(slot, task.expert, observed, tokens, job_.propagate == Propagate::reference);
   if (task.wanted.cross_gram) {
-    task.collector->observe_pair(x, values(slot, task.expert, reference, tokens, true), mask);
+    task.collector->observe_pair(x, values(slot, task.expert, reference, tokens, true), mask, weights);
   } else {
-    task.collector->observe(x, mask);
+    task.collector->observe(x, mask, weights);
   }
 }
 

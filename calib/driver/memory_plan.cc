@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "calib/driver/block_memory.h"
 #include "calib/driver/stream.h"
@@ -22,8 +23,8 @@ struct Way {
   std::vector<std::pair<std::string, uint64_t>> parts;
 };
 
-/// Placements, fastest first. On a CPU a file (cached by the system while there is room) is cheaper than to
-/// compute attention, gate and up twice; on a GPU it is the other way round.
+/// Where activations may stand, fastest first. On a CPU a file (cached by the system while there is room) is
+/// cheaper than to compute attention, gate and up twice; on a GPU it is the other way round.
 std::vector<StreamStorage> placements(const MemoryRequest& request) {
   using P = Placement;
   using Inner = std::optional<Placement>;
@@ -43,14 +44,56 @@ std::vector<StreamStorage> placements(const MemoryRequest& request) {
   for (const auto& [hidden, inner] : pairs) {
     const bool moves = hidden != P::device || (inner && *inner != P::device);
     const int64_t large = moves ? large_transfer(request.length, width, request.job->device) : 0;
-    result.push_back({.hidden = {.placement = hidden, .transfer_rows = large, .work = {}}, .inner = inner});
+    result.push_back({.hidden = {.placement = hidden, .transfer_rows = large, .work = {}},
+                      .micro_batch = 0,
+                      .inner = inner});
     // The same with the smallest transfers, where the larger ones don't fit.
     if (large > chunk_rows(request.length, request.job->device)) {
-      result.push_back({.hidden = {.placement = hidden, .transfer_rows = 0, .work = {}}, .inner = inner});
+      result.push_back({.hidden = {.placement = hidden, .transfer_rows = 0, .work = {}},
+                        .micro_batch = 0,
+                        .inner = inner});
     }
   }
   return result;
 }
+
+/// The placements with each micro-batch. A smaller one costs next to nothing on a CPU, less than to keep
+/// activations elsewhere. Where it may change the last bits of a result, it is the last resort.
+std::vector<StreamStorage> storages(const MemoryRequest& request) {
+  const std::vector<int64_t> sizes = micro_batches(request.length, request.job->device);
+  std::vector<StreamStorage> result;
+  const auto add = [&](StreamStorage storage, int64_t size) {
+    storage.micro_batch = size;
+    result.push_back(storage);
+  };
+  const std::vector<StreamStorage> places = placements(request);
+  if (micro_batch_rounds(*request.job)) {
+    for (const int64_t size : sizes) {
+      for (const StreamStorage& place : places) add(place, size);
+    }
+  } else {
+    for (const StreamStorage& place : places) {
+      for (const int64_t size : sizes) add(place, size);
+    }
+  }
+  return result;
+}
+
+/// block_memory() by micro-batch and whether values are made twice.
+class BlockMemories {
+ public:
+  explicit BlockMemories(const MemoryRequest& request) : request_(request) {}
+  const BlockMemory& of(const StreamStorage& storage) {
+    const SamplePlan plan{request_.samples, request_.length, storage.micro_batch, !storage.inner};
+    const auto [found, added] = known_.try_emplace({plan.micro_batch, plan.remade});
+    if (added) found->second = block_memory(*request_.job, plan);
+    return found->second;
+  }
+
+ private:
+  const MemoryRequest& request_;
+  std::map<std::pair<int64_t, bool>, BlockMemory> known_;
+};
 
 MemoryBytes store_bytes(const MemoryRequest& request, const StreamStorage& storage, Placement placement,
                         int64_t width, DType dtype) {
@@ -69,7 +112,7 @@ std::string where_text(Placement placement, bool cpu) {
   return cpu || placement == Placement::host ? "in memory" : "on the device";
 }
 
-Way assess(const MemoryRequest& request, const StreamStorage& storage) {
+Way assess(const MemoryRequest& request, const StreamStorage& storage, const BlockMemory& block) {
   const CalibrationJob& job = *request.job;
   const bool cpu = job.device.is_cpu();
   const uint64_t streams = carries_two_streams(job) ? 2 : 1;
@@ -81,7 +124,6 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage) {
     inner =
         times(store_bytes(request, storage, *storage.inner, inner_width(*job.graph), job.compute), streams);
   }
-  const BlockMemory block = block_memory(job, request.samples, request.length, !storage.inner);
   const uint64_t blocks = block.next + block.weights + block.originals;  // the next one is read meanwhile
   const uint64_t work = block.codes + block.statistics + block.scratch;
   const MemoryBytes program = program_memory(request.base_ram, job.device);
@@ -130,8 +172,9 @@ uint64_t lean_ram(const MemoryRequest& request) {
 MemoryPlan plan_memory(const MemoryRequest& request) {
   std::vector<Way> ways;
   std::vector<MemoryBytes> peaks;
-  for (const StreamStorage& storage : placements(request)) {
-    ways.push_back(assess(request, storage));
+  BlockMemories blocks(request);
+  for (const StreamStorage& storage : storages(request)) {
+    ways.push_back(assess(request, storage, blocks.of(storage)));
     Way& way = ways.back();
     if (way.peak.ram < request.reached_ram) {
       way.parts.emplace_back("more, while the data was read", request.reached_ram - way.peak.ram);
@@ -143,7 +186,12 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
   size_t chosen = choose_way(peaks, limits, "calibration");
   if (!request.limits.ram && request.job->device.is_cpu())
     chosen = lean_way(peaks, limits, lean_ram(request));
-  return {std::move(ways[chosen].storage), ways[chosen].peak, std::move(ways[chosen].parts)};
+  Way& way = ways[chosen];
+  const bool smaller = way.storage.micro_batch < chunk_rows(request.length, request.job->device);
+  return {.storage = std::move(way.storage),
+          .peak = way.peak,
+          .parts = std::move(way.parts),
+          .rounds_anew = smaller && micro_batch_rounds(*request.job)};
 }
 
 std::string describe_memory(const MemoryPlan& plan) {
@@ -154,6 +202,9 @@ std::string describe_memory(const MemoryPlan& plan) {
   for (const auto& [name, bytes] : plan.parts)
     text += fmt::format("           {:>9}  {}\n", human_bytes(bytes), name);
   if (!plan.storage.inner) text += "           values inside a block are computed twice\n";
+  text += fmt::format("           {} sample{} computed together", plan.storage.micro_batch,
+                      plan.storage.micro_batch == 1 ? "" : "s");
+  text += plan.rounds_anew ? "; without the limits more, and the last bits may differ\n" : "\n";
   return text;
 }
 

@@ -27,6 +27,9 @@ struct MemoryPlan {
   MemoryBytes peak;       // at most this much, base_ram included
   /// What the peak consists of, in words, largest first: ("hidden states, on disk", bytes).
   std::vector<std::pair<std::string, uint64_t>> parts;
+  /// The limits made the micro-batch smaller, and the last bits of the result may follow
+  /// (micro_batch_rounds).
+  bool rounds_anew = false;
 };
 
 /// The first of the ways to run, fastest first, that keeps the limits. UserError naming the smallest limit

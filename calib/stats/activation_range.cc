@@ -21,6 +21,10 @@ Range observed_range(const ActivationTask& task, const InputStats& stats) {
     LATHE_ASSERT(stats.min_max.defined(), "a static activation range needs minima and maxima");
     return {stats.min_max.low.min().item<double>(), stats.min_max.high.max().item<double>()};
   }
+  if (task.observer.method == ActivationObserver::ema) {
+    LATHE_ASSERT(stats.ema_tensor.defined(), "a static activation range needs the average of the extremes");
+    return {stats.ema_tensor.low.item<double>(), stats.ema_tensor.high.item<double>()};
+  }
   LATHE_ASSERT(stats.distribution != nullptr, "a static activation range needs the distribution");
   const Distribution& values = *stats.distribution;
   const double q = task.observer.percentile / 100;
@@ -45,7 +49,7 @@ Range observed_range(const ActivationTask& task, const InputStats& stats) {
 }  // namespace
 
 const char* name_of(ActivationObserver observer) {
-  static constexpr const char* kNames[] = {"minmax", "percentile", "mse", "kl"};
+  static constexpr const char* kNames[] = {"minmax", "percentile", "mse", "kl", "ema"};
   return kNames[static_cast<int>(observer)];
 }
 
@@ -55,7 +59,7 @@ std::optional<std::string> ActivationTask::problem() const {
       observer.method == ActivationObserver::mse || observer.method == ActivationObserver::kl;
   if (!scheme.dynamic && !scheme.symmetric && magnitudes) {
     return std::string("observer ") + name_of(observer.method) +
-           " looks at magnitudes: use symmetric: true, or observer minmax or percentile";
+           " looks at magnitudes: use symmetric: true, or observer minmax, ema or percentile";
   }
   return std::nullopt;
 }
@@ -63,7 +67,8 @@ std::optional<std::string> ActivationTask::problem() const {
 StatSet ActivationTask::needs() const {
   if (scheme.dynamic) return {};
   const bool minmax = observer.method == ActivationObserver::minmax;
-  return {.min_max = minmax, .distribution = !minmax};
+  const bool ema = observer.method == ActivationObserver::ema;
+  return {.min_max = minmax, .ema_tensor = ema, .distribution = !minmax && !ema};
 }
 
 InputQuantizer quantizer_for(const ActivationTask& task, const InputStats& stats, DType scale_dtype,

@@ -11,8 +11,9 @@
 namespace lathe {
 
 /// How the range is found: of all values; of all but a part of them at the ends; the clip with the least
-/// squared error; the clip with the least divergence (clip.h).
-enum class ActivationObserver { minmax, percentile, mse, kl };
+/// squared error; the clip with the least divergence (clip.h); the average of the tensor's extremes, of which
+/// each 2,048 tokens move it by a hundredth (min_max.h).
+enum class ActivationObserver { minmax, percentile, mse, kl, ema };
 const char* name_of(ActivationObserver observer);
 
 struct ObserverChoice {
@@ -35,9 +36,9 @@ struct ActivationTask {
 
 /// The quantiser that an engine will use. stats: of the input as the engine sees it, folds included. The
 /// scale is rounded to `scale_dtype`, in which it is stored, before the zero point is chosen; one that would
-/// round to zero becomes the type's smallest normal. minmax and percentile: scale = range / (qmax - qmin), as
-/// compressed-tensors' observers have it (symmetric: of twice the largest magnitude); mse and kl: clip /
-/// qmax. UserError naming `where` for a scale beyond the type.
+/// round to zero becomes the type's smallest normal. minmax, ema and percentile: scale = range / (qmax -
+/// qmin), as compressed-tensors' observers have it (symmetric: of twice the largest magnitude); mse and kl:
+/// clip / qmax. UserError naming `where` for a scale beyond the type.
 InputQuantizer quantizer_for(const ActivationTask& task, const InputStats& stats, DType scale_dtype,
                              const std::string& where);
 

@@ -137,7 +137,12 @@ Clip mse_clip(const Histogram& histogram, const LevelGrid& grid) {
                    [&](int64_t bins) { return mean_squared_error(histogram, grid, integral, bins, used); });
 }
 
-Clip entropy_clip(const Histogram& histogram, const LevelGrid& grid) {
+Clip entropy_clip(const Histogram& given, const LevelGrid& grid) {
+  Histogram histogram = given;
+  if (histogram.used() > 1) {  // else all is in bin 0
+    histogram.total += histogram.counts[1] - histogram.counts[0];
+    histogram.counts[0] = histogram.counts[1];
+  }
   const Prefix prefix(histogram, histogram.used());
   return best_clip(histogram, [&](int64_t bins) { return divergence(histogram, prefix, grid, bins); });
 }

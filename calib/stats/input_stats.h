@@ -17,16 +17,16 @@ namespace lathe {
 /// the Gram matrices' over their weights, where tokens had any.
 struct InputStats {
   int64_t tokens = 0;
-  at::Tensor gram;         // FP32 [in, in], X^T X / tokens
-  at::Tensor cross_gram;   // FP32 [in, in], X_ref^T X / tokens
-  at::Tensor mean_abs;     // FP32 [in], E|x|
-  at::Tensor mean_square;  // FP32 [in], E[x^2]; llama.cpp's imatrix is this times tokens
-  MinMax min_max;          // FP32 [in]
-  MinMax ema_min_max;      // FP32 [in], of each channel
-  MinMax ema_tensor;       // FP32 [1], of the whole tensor, with ema_min_max; not grouped(ema_min_max)
-  MinMax token_min_max;    // FP32 [tokens], in the order of observation
-  at::Tensor outliers;     // Long [in], tokens with |x| >= 6
-  at::Tensor kurtosis;     // FP32 [in], E[(x - mean)^4] / variance^2
+  at::Tensor gram;                     // FP32 [in, in], X^T X / tokens
+  at::Tensor cross_gram;               // FP32 [in, in], X_ref^T X / tokens
+  at::Tensor mean_abs;                 // FP32 [in], E|x|
+  at::Tensor mean_square;              // FP32 [in], E[x^2]; llama.cpp's imatrix is this times tokens
+  MinMax min_max;                      // FP32 [in]
+  MinMax ema_min_max;                  // FP32 [in], of each channel
+  MinMax ema_tensor;                   // FP32 [1], of the whole tensor; not grouped(ema_min_max)
+  MinMax token_min_max;                // FP32 [tokens], in the order of observation
+  at::Tensor outliers;                 // Long [in], tokens with |x| >= 6
+  at::Tensor kurtosis;                 // FP32 [in], E[(x - mean)^4] / variance^2
   std::optional<double> kurtosis_all;  // of all values together, with kurtosis
   std::shared_ptr<const Distribution> distribution;
   ChannelDistribution channel_distribution;
@@ -36,8 +36,8 @@ struct InputStats {
   /// The statistics of X with column j divided by scales[j] > 0 (a fold moved the scale out of the input; of
   /// X_ref, too), without a second look at the data; exact but for the rounding of FP32. What depends on
   /// several channels at once or on a fixed magnitude (kLostByDivision) can't follow: it becomes undefined
-  /// and is named in `lost`. kurtosis_all and ema_tensor become undefined, too, without being named, for
-  /// their channels' values are still there.
+  /// and is named in `lost`. kurtosis_all becomes undefined, too, without being named, for its channels'
+  /// values are still there.
   InputStats with_inputs_divided(const at::Tensor& scales) const&;
   /// The same, in the memory of the matrices where nobody else holds them: one of them may be a gigabyte.
   InputStats with_inputs_divided(const at::Tensor& scales) &&;

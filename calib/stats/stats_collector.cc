@@ -113,25 +113,26 @@ void StatsCollector::take(const ObservedRows& chunk) {
     reference_->observe(chunk.reference);
     if (chunk.x.is_cpu()) check(*reference_, chunk.reference, kReferenceStream);
   }
-  if (wanted_.ema_min_max) {
+  if (wanted_.ema_min_max || wanted_.ema_tensor) {
     ChannelSumsCollector step({}, width_, device_);
     step.observe(chunk.x);
     const MinMax range = step.range();
-    ema_.observe(range);
-    ema_tensor_.observe(grouped(range, -1));
+    if (wanted_.ema_min_max) ema_.observe(range);
+    if (wanted_.ema_tensor) ema_tensor_.observe(grouped(range, -1));
   }
   if (wanted_.token_min_max) {
     const kernels::RowExtent extent = kernels::row_extent(chunk.x);
     token_low_.push_back(extent.low);
     token_high_.push_back(extent.high);
   }
-  const at::Tensor weights = chunk.weights.defined() ? chunk.weights.to(device_) : chunk.weights;
+  const bool here = !chunk.weights.defined() || !chunk.weights.is_cpu();
+  const at::Tensor weights = here ? chunk.weights : queued_copy(chunk.weights.contiguous(), device_);
   if (gram_) gram_->observe(chunk.x, weights);
   if (cross_gram_) cross_gram_->observe(chunk.x, chunk.reference, weights);
-  if (weights.defined()) {
-    const at::Tensor sum = weights.sum(at::kDouble);
+  if (weights.defined()) {  // summed where they stand: on the CPU, of a GPU's run, too
+    const at::Tensor sum = chunk.weights.sum(at::kDouble);
     weight_sum_ = weight_sum_.defined() ? weight_sum_ + sum : sum;
-    const at::Tensor low = weights.amin();
+    const at::Tensor low = chunk.weights.amin();
     lowest_weight_ = lowest_weight_.defined() ? at::minimum(lowest_weight_, low) : low;
   }
 }
@@ -184,9 +185,10 @@ void StatsCollector::merge(StatsCollector& other) {
   for (const at::Tensor& low : other.token_low_) token_low_.push_back(low.to(device_));
   for (const at::Tensor& high : other.token_high_) token_high_.push_back(high.to(device_));
   if (other.weight_sum_.defined()) {
-    const at::Tensor sum = other.weight_sum_.to(device_);
+    const c10::Device place = weight_sum_.defined() ? weight_sum_.device() : other.weight_sum_.device();
+    const at::Tensor sum = other.weight_sum_.to(place);
     weight_sum_ = weight_sum_.defined() ? weight_sum_ + sum : sum;
-    const at::Tensor low = other.lowest_weight_.to(device_);
+    const at::Tensor low = other.lowest_weight_.to(place);
     lowest_weight_ = lowest_weight_.defined() ? at::minimum(lowest_weight_, low) : low;
   }
   places_.runs.append(other.places_.runs, seen_);
@@ -224,10 +226,8 @@ InputStats StatsCollector::finish(DeferredChecks* later) {
     result.kurtosis_all = kurtosis.tensor;
   }
   if (wanted_.min_max) result.min_max = sums_.range();
-  if (wanted_.ema_min_max) {
-    result.ema_min_max = ema_.finish();
-    result.ema_tensor = ema_tensor_.finish();
-  }
+  if (wanted_.ema_min_max) result.ema_min_max = ema_.finish();
+  if (wanted_.ema_tensor) result.ema_tensor = ema_tensor_.finish();
   if (wanted_.token_min_max) result.token_min_max = {at::cat(token_low_), at::cat(token_high_)};
   if (distribution_) {
     const MinMax range = grouped(sums_.range(), -1);

@@ -17,6 +17,17 @@ int64_t chunk_rows(int64_t length, c10::Device device) {
   return std::max<int64_t>(1, tokens / length);
 }
 
+std::vector<int64_t> micro_batches(int64_t length, c10::Device device) {
+  const int64_t whole = chunk_rows(length, device);
+  std::vector<int64_t> sizes = {whole};
+  while (sizes.back() > 1) {
+    int64_t next = sizes.back() / 2;
+    while (whole % next != 0) --next;
+    sizes.push_back(next);
+  }
+  return sizes;
+}
+
 std::vector<RowRange> cut_rows(int64_t rows, int64_t step) {
   LATHE_ASSERT(step > 0, "cut_rows: steps of {}", step);
   std::vector<RowRange> pieces;

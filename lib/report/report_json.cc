@@ -76,7 +76,8 @@ json memory_json(const Report& report) {
           {"peak", {{"ram", report.peak_rss}, {"vram", memory.peak_vram}}},
           {"hidden_states", memory.hidden_states},
           {"inner_values", memory.inner_values},
-          {"evaluation_states", memory.evaluation_states}};
+          {"evaluation_states", memory.evaluation_states},
+          {"micro_batch", memory.micro_batch}};
 }
 
 json evaluation_json(const std::optional<Report::Evaluation>& evaluation) {

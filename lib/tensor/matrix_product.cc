@@ -117,6 +117,21 @@ void multiply(const OpenBlas& blas, const at::Tensor& out, const at::Tensor& a, 
   });
 }
 
+/// ATen's, sample by sample: its library chooses kernels by a product's rows, too.
+at::Tensor by_sample(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (x.size(0) < 2) return at::linear(x, weight, bias);
+  at::Tensor out = at::empty({x.size(0), x.size(1), weight.size(0)}, x.options());
+  for (int64_t sample = 0; sample < x.size(0); ++sample) {
+    at::Tensor part = out[sample];
+    if (bias.defined()) {
+      at::addmm_out(part, bias, x[sample], weight.t());
+    } else {
+      at::mm_out(part, x[sample], weight.t());
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b) {
@@ -149,6 +164,7 @@ at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight, const a
   // OpenBLAS's sums depend on where a row stands among the others: in a sample always at the same place,
   // among tokens of several samples (those of an expert) not.
   const OpenBlas* const blas = x.dim() == 3 ? library_for(x, weight) : nullptr;
+  if (blas == nullptr && x.dim() == 3 && x.is_cpu()) return by_sample(x, weight, bias);
   if (blas == nullptr) return at::linear(x, weight, bias);
   const int64_t samples = x.size(0), out_width = weight.size(0);
   at::Tensor out = at::empty({samples, x.size(1), out_width}, x.options());

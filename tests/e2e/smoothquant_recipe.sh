@@ -17,7 +17,7 @@ run=$(value "$scratch/dynamic/report.json" "r['evaluation']['kl_mean']"); again=
 
 # Weights alone lose less; static grids lose more than each token's own.
 quick recipes/smoothquant.yaml "$scratch/weights" --set 'rules[0].activations=null'
-for observer in minmax percentile mse kl; do
+for observer in minmax ema percentile mse kl; do
   quick recipes/smoothquant.yaml "$scratch/$observer" --set "rules[0].activations={dynamic: false, observer: $observer}"
   grep -q "int8 sym static per tensor" "$scratch/$observer/report.md" || fail "the report lacks $observer's grid"
 done

@@ -1,5 +1,5 @@
-# Hidden states in a file, values inside blocks made twice: the same bytes as in memory, within a limit that is the smallest
-# that the refusal names. 30 blocks.
+# Hidden states in a file, values inside blocks made twice, samples computed one by one: the same bytes as in memory, within a limit
+# that is the smallest that the refusal names. 30 blocks.
 . tests/e2e/lib.sh
 vocabulary=$(value "$MODEL/config.json" "r['vocab_size']")
 "$PYTHON" tests/tools/make_checkpoint.py "$scratch/model" --family llama --tokenizer "$MODEL" --config \
@@ -13,13 +13,14 @@ run() {  # OUTPUT [flags...]
 }
 run "$scratch/memory" >/dev/null
 holds "$scratch/memory/report.json" "r['memory']['hidden_states'] == r['memory']['inner_values'] == 'device'"
+holds "$scratch/memory/report.json" "r['memory']['micro_batch'] == 4"
 
 refuses 2 "the smallest limit that would do is --max-ram" run "$scratch/none" --max-ram 20MB
 [[ ! -e $scratch/none ]] || fail "a refused run left an output"
 least=$(grep -oE -- '--max-ram [0-9]+MiB' "$scratch/stderr" | cut -d' ' -f2)
 mkdir "$scratch/work"
 run "$scratch/least" --max-ram "$least" --work "$scratch/work" >/dev/null
-holds "$scratch/least/report.json" "r['memory']['hidden_states'] == 'disk'"
+holds "$scratch/least/report.json" "r['memory']['hidden_states'] == 'disk' and r['memory']['micro_batch'] == 1"
 holds "$scratch/least/report.json" "r['memory']['peak']['ram'] <= r['memory']['limits']['ram']"
 holds "$scratch/least/report.json" "r['memory']['planned']['disk'] > 0"
 [[ -z $(ls -A "$scratch/work") ]] || fail "the work folder holds $(ls -A "$scratch/work")"

@@ -9,6 +9,7 @@
 #include "lib/model/attention.h"
 #include "lib/tensor/aten.h"
 #include "lib/tensor/matrix_product.h"
+#include "lib/tensor/openblas.h"
 
 namespace lathe::bench {
 namespace {
@@ -83,18 +84,25 @@ class Measurement {
     run_stages(forward, hidden, [&](Slot slot, const at::Tensor& x) { collectors.observe(slot, x); });
   }
 
-  /// Each linear's product as ATen and the BLAS library do it, on inputs that were not made just before.
+  /// Each linear's product as the program does it and, where that is not libtorch's, as libtorch does; on
+  /// inputs that were not made just before.
   void measure_products(const Block& block, const BlockWeights& weights) {
-    Timing all;
+    const bool both = device_.is_cpu() && OpenBlas::instance() != nullptr;
+    Timing all, libtorch;
     for (const Linear& linear : block.linears) {
       const at::Tensor weight = weights.compute_weight(linear);
       at::Tensor& x = inputs_[linear.in];
       if (!x.defined()) x = at::randn({model_.tokens(), linear.in}, weight.options());
       const Timing time = measure(device_, [&] { matrix_product(x, weight.t()); });
-      times_.linears[std::string(name_of(linear.role))].push_back(time);
+      const std::string role(name_of(linear.role));
+      times_.linears[role].push_back(time);
       all += time;
+      if (!both) continue;
+      times_.libtorch_linears[role].push_back(measure(device_, [&] { at::mm(x, weight.t()); }));
+      libtorch += times_.libtorch_linears[role].back();
     }
     times_.products.push_back(all);
+    if (both) times_.libtorch_products.push_back(libtorch);
   }
 
   Timing measure_attention() {

@@ -19,9 +19,12 @@ namespace lathe::bench {
 struct BlockTimes {
   std::map<std::string, std::vector<Timing>> linears;  // the product alone, by role
   std::vector<Timing> products;                        // all linears of a round
-  std::vector<Timing> attention;                       // attention alone, without its projections
-  std::vector<Timing> forward;                         // the whole block
-  std::vector<Timing> forward_gram, forward_every;     // the same with statistics collected on the way
+  /// The same two by libtorch (MKL, on x86); empty where the products above are libtorch's.
+  std::map<std::string, std::vector<Timing>> libtorch_linears;
+  std::vector<Timing> libtorch_products;
+  std::vector<Timing> attention;                    // attention alone, without its projections
+  std::vector<Timing> forward;                      // the whole block
+  std::vector<Timing> forward_gram, forward_every;  // the same with statistics collected on the way
   std::array<std::vector<Timing>, kStatRows.size()> statistics;  // of the four inputs together
   std::array<Timing, kStatRows.size()> finish{};                 // finish() of the four collectors, once
 };

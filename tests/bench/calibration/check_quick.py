@@ -12,6 +12,13 @@ def check_model(model: dict):
     assert model["products"]["gflops_per_s"] > 0 and len(model["products"]["by_linear"]) == 7, model["products"]
     assert all(row["gflops_per_s"] > 0 for row in model["products"]["by_linear"].values()), model["products"]
     assert 0 < model["forward"]["ratio"] < 2 and model["forward"]["goal"] == 0.7, model["forward"]
+    products, forward = model["products"], model["forward"]
+    if products["libtorch"] is None:
+        assert "libtorch" in products["by"] and forward["libtorch_ratio"] == forward["ratio"], products
+    else:
+        assert "OpenBLAS" in products["by"] and len(products["libtorch"]["by_linear"]) == 7, products
+        assert all(rate > 0 for rate in products["libtorch"]["by_linear"].values()) and 0 < forward["libtorch_ratio"], forward
+    assert forward["met"] == (forward["libtorch_ratio"] >= 0.7), forward
     assert 0 < model["attention"]["part"] < 1, model["attention"]
     names = [row["name"] for row in model["statistics"]]
     assert len(names) == len(set(names)) and {"gram", "mean_square", "min_max", "distribution"} <= set(names), names

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "lib/base/process_memory.h"
+#include "lib/tensor/matrix_product.h"
 
 namespace lathe::bench {
 namespace {
@@ -17,6 +18,23 @@ constexpr double kGiga = 1e9;
 template <class... Args>
 void line(fmt::format_string<Args...> text, Args&&... args) {
   std::puts(fmt::format(text, std::forward<Args>(args)...).c_str());
+}
+
+/// libtorch's products of the same shapes; null where they are those of describe_products().
+json describe_libtorch(const BenchModel& model, const BlockTimes& times) {
+  if (times.libtorch_products.empty()) return nullptr;
+  json by_linear = json::object();
+  for (const Linear& linear : model.graph.blocks.front().linears) {
+    const std::string role(name_of(linear.role));
+    const double flops = 2.0 * static_cast<double>(linear.out) * static_cast<double>(linear.in) *
+                         static_cast<double>(model.tokens());
+    by_linear[role] = flops / median(times.libtorch_linears.at(role)).wall / kGiga;
+  }
+  const Timing all = median(times.libtorch_products);
+  return {{"seconds", all.wall},
+          {"cpu_seconds", all.cpu},
+          {"gflops_per_s", linear_flops(model) / all.wall / kGiga},
+          {"by_linear", by_linear}};
 }
 
 json describe_products(const BenchModel& model, const BlockTimes& times) {
@@ -34,7 +52,9 @@ json describe_products(const BenchModel& model, const BlockTimes& times) {
   return {{"seconds", all.wall},
           {"cpu_seconds", all.cpu},
           {"gflops_per_s", flops / all.wall / kGiga},
-          {"by_linear", by_linear}};
+          {"by_linear", by_linear},
+          {"by", describe_matrix_products()},
+          {"libtorch", describe_libtorch(model, times)}};
 }
 
 json describe_forward(const BenchModel& model, const BlockTimes& times) {
@@ -43,6 +63,8 @@ json describe_forward(const BenchModel& model, const BlockTimes& times) {
     without_attention.push_back(times.forward[i] - times.attention[i]);
   const Timing time = median(times.forward), ratio = median_ratio(times.products, times.forward);
   const Timing apart = median_ratio(times.products, without_attention);
+  const bool one = times.libtorch_products.empty();
+  const Timing libtorch = one ? ratio : median_ratio(times.libtorch_products, times.forward);
   return {{"seconds", time.wall},
           {"cpu_seconds", time.cpu},
           {"gflops_per_s", linear_flops(model) / time.wall / kGiga},
@@ -50,8 +72,10 @@ json describe_forward(const BenchModel& model, const BlockTimes& times) {
           {"cpu_ratio", ratio.cpu},
           {"ratio_attention_apart", apart.wall},
           {"cpu_ratio_attention_apart", apart.cpu},
+          {"libtorch_ratio", libtorch.wall},
+          {"libtorch_cpu_ratio", libtorch.cpu},
           {"goal", kForwardGoal},
-          {"met", ratio.wall >= kForwardGoal}};
+          {"met", libtorch.wall >= kForwardGoal}};
 }
 
 json describe_attention(const BenchModel& model, const BlockTimes& times) {
@@ -94,6 +118,18 @@ std::string verdict(const json& row) {
   return row.at("met").is_null() ? "" : row.at("met").get<bool>() ? "met" : "not met";
 }
 
+void print_products(const json& products) {
+  const json& libtorch = products["libtorch"];
+  const auto beside = [&](const json& rate) {
+    return libtorch.is_null() ? std::string() : fmt::format("  libtorch {:9.1f}", rate.get<double>());
+  };
+  line("  linears alone     {:9.1f} GFLOP/s{}  by {}", products["gflops_per_s"].get<double>(),
+       libtorch.is_null() ? "" : beside(libtorch["gflops_per_s"]), products["by"].get<std::string>());
+  for (const auto& [role, row] : products["by_linear"].items())
+    line("    {:<15} {:9.1f} GFLOP/s{}  {} x {}", role, row["gflops_per_s"].get<double>(),
+         libtorch.is_null() ? "" : beside(libtorch["by_linear"][role]), row["out"].dump(), row["in"].dump());
+}
+
 }  // namespace
 
 json describe(const BenchModel& model, const BlockTimes& times, c10::Device device) {
@@ -125,15 +161,13 @@ void print_model(const json& model) {
        model["model"].get<std::string>(), model["blocks"].dump(), model["hidden"].dump(),
        model["micro_batch"][0].dump(), model["micro_batch"][1].dump(), model["rounds"].dump(),
        model["weights"].get<std::string>());
-  line("  linears alone     {:9.1f} GFLOP/s", model["products"]["gflops_per_s"].get<double>());
-  for (const auto& [role, row] : model["products"]["by_linear"].items())
-    line("    {:<15} {:9.1f} GFLOP/s  {} x {}", role, row["gflops_per_s"].get<double>(), row["out"].dump(),
-         row["in"].dump());
+  print_products(model["products"]);
   line("  attention alone   {:9.1f} GFLOP/s, {} of the forward's time (CPU time {})",
        attention["gflops_per_s"].get<double>(), percent(attention["part"]), percent(attention["cpu_part"]));
-  line("  forward           {:9.1f} GFLOP/s of linears, {} of the linears' rate (CPU time {}); goal {}: {}",
-       forward["gflops_per_s"].get<double>(), percent(forward["ratio"]), percent(forward["cpu_ratio"]),
-       percent(forward["goal"]), verdict(forward));
+  line("  forward           {:9.1f} GFLOP/s of linears, {} of the linears' rate (CPU time {})",
+       forward["gflops_per_s"].get<double>(), percent(forward["ratio"]), percent(forward["cpu_ratio"]));
+  line("    of libtorch's rate for them: {} (CPU time {}); goal {}: {}", percent(forward["libtorch_ratio"]),
+       percent(forward["libtorch_cpu_ratio"]), percent(forward["goal"]), verdict(forward));
   line("    with attention's time taken out: {} (CPU time {})", percent(forward["ratio_attention_apart"]),
        percent(forward["cpu_ratio_attention_apart"]));
   line("  {:<22} {:>10} {:>10} {:>10} {:>10}  {:<8} {:>10}", "statistic", "cost", "CPU time", "FLOP share",

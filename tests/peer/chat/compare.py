@@ -63,7 +63,7 @@ def compare_special_tokens(quantize):
         tokenizer.backend_tokenizer.save(str(folder / "model/tokenizer.json"))
         for special in (True, False):
             found = dumped(quantize, folder / "model", [{"text": text} for text in texts], folder,
-                           f"calibration.special_tokens={str(special).lower()}")
+                           f"calibration.special_tokens={str(special).lower()}", "--set", "calibration.bos=never")
             expected = [tokenizer.encode(text, add_special_tokens=special) for text in texts]
             if found != expected:
                 wrong += 1

@@ -128,6 +128,9 @@ TEST(Rows, ChunksFollowTheLengthAndTheKindOfDeviceOnly) {
   EXPECT_EQ(chunk_rows(512, cpu), 2);
   EXPECT_EQ(chunk_rows(4096, cpu), 1) << "a sample is never cut";
   EXPECT_EQ(chunk_rows(2048, gpu), 4);
+  EXPECT_EQ(micro_batches(2048, gpu), (std::vector<int64_t>{4, 2, 1}));
+  EXPECT_EQ(micro_batches(170, cpu), (std::vector<int64_t>{6, 3, 1}));
+  EXPECT_EQ(micro_batches(4096, cpu), (std::vector<int64_t>{1}));
   EXPECT_EQ(cut_rows(5, 2), (std::vector<RowRange>{{0, 2}, {2, 2}, {4, 1}}));
 }
 

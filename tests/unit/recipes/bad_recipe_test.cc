@@ -131,7 +131,8 @@ std::vector<BadRecipe> key_errors() {
        {"did you mean 'samples'?"}},
       {"unknown_data_key",
        with_rule("calibration: {data: [{file: a}]}\n"),
-       "r.yaml:1:23: calibration.data[0].file: expected a key among path, field, weight and samples",
+       "r.yaml:1:23: calibration.data[0].file: expected a key among path, field, weight, samples and "
+       "token_weight",
        {}},
       {"unknown_evaluate_key",
        with_rule("evaluate: {text: a, contex: 5}\n"),
@@ -379,7 +380,7 @@ std::vector<BadRecipe> name_errors() {
        {}},
       {"unknown_observer",
        activations("{dynamic: false, observer: max}"),
-       "r.yaml:2:46: rules[0].activations.observer: expected minmax or percentile or mse or kl",
+       "r.yaml:2:46: rules[0].activations.observer: expected minmax or ema or percentile or mse or kl",
        {"found 'max'"}},
       {"percentile_without_its_observer",
        activations("{dynamic: false, percentile: 99}"),

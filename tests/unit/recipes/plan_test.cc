@@ -192,6 +192,15 @@ TEST(Plan, CarriesActivationsAndSaysSo) {
   }
   EXPECT_THAT(describe_plan(plan, recipe_of(text), model.graph),
               HasSubstr("int8 sym channel, input int8 sym static per tensor (mse)"));
+  EXPECT_THAT(plan.warnings, IsEmpty());
+}
+
+TEST(Plan, TheEntropyObserverIsWarnedOf) {
+  const Model model("llama");
+  const std::string head = std::string("ignore: [lm_head]\n") + kInt8;
+  EXPECT_THAT(plan_of(model, head + "{dynamic: false, observer: kl}}]\n").warnings,
+              ElementsAre(HasSubstr("observer kl clips large values")));
+  EXPECT_THAT(plan_of(model, head + "{dynamic: false, observer: ema}}]\n").warnings, IsEmpty());
 }
 
 TEST(Plan, LinearsThatAreFusedNeedOneGridOfInputs) {

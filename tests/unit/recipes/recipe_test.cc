@@ -108,6 +108,7 @@ TEST(Recipe, ActivationsHaveDefaultsThatFitTogether) {
             (ActivationScheme{"int", 8, true, Per::token, false}));
   EXPECT_EQ(read("{dynamic: false}")->scheme, (ActivationScheme{"int", 8, false, Per::tensor, true}));
   EXPECT_EQ(read("{dynamic: false}")->observer, ObserverChoice{});
+  EXPECT_EQ(read("{dynamic: false, observer: ema}")->observer.method, ActivationObserver::ema);
   EXPECT_EQ(read("{dynamic: false, observer: kl}")->observer.method, ActivationObserver::kl);
   EXPECT_EQ(read("{dynamic: false, observer: percentile, percentile: 99.5}")->observer,
             (ObserverChoice{ActivationObserver::percentile, 99.5}));
@@ -165,9 +166,12 @@ TEST(Set, ReachesEveryPlace) {
       {"calibration.data=e.txt", "/calibration/data", R"([{"path": "e.txt"}])"},
       {"calibration.data=[{path: f, weight: 2.5}, g]", "/calibration/data",
        R"([{"path": "f", "weight": 2.5}, {"path": "g"}])"},
+      {"calibration.data=[{path: f, samples: 2, token_weight: 4}]", "/calibration/data",
+       R"([{"path": "f", "samples": 2, "token_weight": 4.0}])"},
       {"calibration.packing=document", "/calibration/packing", "\"document\""},
       {"calibration.min_tokens=32", "/calibration/min_tokens", "32"},
       {"calibration.special_tokens=true", "/calibration/special_tokens", "true"},
+      {"calibration.bos=always", "/calibration/bos", "\"always\""},
       {"transforms[0].awq.clip=false", "/transforms/0/awq/clip", "false"},
       {"transforms[0].awq.shrink=0.125", "/transforms/0/awq/shrink", "0.125"},
       {"transforms=[]", "/transforms", "[]"},
@@ -230,7 +234,7 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
     "model": null,
     "output": {"path": null, "formats": ["compressed-tensors"], "shard_size": 5000000000, "imatrix": null},
     "calibration": {"data": [], "samples": 128, "seq_len": 512, "seed": 0, "packing": "pack",
-                    "min_tokens": 1, "special_tokens": false, "propagate": "quantised",
+                    "min_tokens": 1, "special_tokens": false, "bos": "auto", "propagate": "quantised",
                     "experts": {"min_tokens": 256, "fallback": "all_tokens"}},
     "transforms": [],
     "rules": [{"targets": ["linear"], "scheme": {"type": "int", "bits": 4, "group_size": 128, "symmetric": true,

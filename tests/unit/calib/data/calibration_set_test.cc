@@ -100,6 +100,39 @@ TEST_F(CalibrationSets, SpecialTokensStandAroundEachText) {
       << "ids are taken as they are";
 }
 
+TEST_F(CalibrationSets, BosBeginsEverySampleOnce) {
+  // Conversations and ids are not text: their own beginning is what the model is given.
+  const DataSource source = file("a.jsonl", "{\"text\": \"abcde\"}\n[102, 103]\n{\"text\": \"hi\"}\n");
+  SampleOptions options = pack(3, 3);
+  options.bos = 1;
+  const CalibrationSet set = build({source}, options);
+  EXPECT_THAT(samples(set), ElementsAre("\1ab", "\1cd", "\1ef"));
+  EXPECT_EQ(set.usable, 4) << "the last one begins with an id of a file";
+  EXPECT_EQ(set.with_bos, 3);
+  EXPECT_EQ(set.unused_tokens, 0);
+  options.samples = 4;
+  EXPECT_EQ(samples(build({source}, options))[3], "ghi");
+
+  encoder_.special_tokens = true;  // BOS stands in front of the text already
+  options.samples = 2;
+  EXPECT_THAT(samples(build({file("b.txt", "abcd")}, options)), ElementsAre("\1ab", "\1cd"));
+}
+
+TEST_F(CalibrationSets, BosBeginsDocumentsAndCountsInTheirLength) {
+  const DataSource source = file("a.jsonl", "{\"text\": \"abcd\"}\n{\"text\": \"ef\"}\n[103, 104]\n");
+  SampleOptions options = by_document(3, 4);
+  options.bos = 1;
+  const CalibrationSet set = build({source}, options);
+  EXPECT_THAT(samples(set), ElementsAre("\1abc", "\1ef.", "gh.."));
+  EXPECT_THAT(set.lengths, ElementsAre(4, 3, 2));
+  EXPECT_EQ(set.sources[0].truncated, 1);
+  EXPECT_EQ(set.with_bos, 2);
+  encoder_.vocab_size = 256;
+  options.bos = 256;
+  EXPECT_THAT(build_error({source}, options),
+              HasSubstr("BOS is token 256, but the model's vocab_size is 256"));
+}
+
 TEST_F(CalibrationSets, MinTokensDropsFromPackedTextToo) {
   const DataSource source = file("a.jsonl", "{\"text\": \"ab\"}\n{\"text\": \"c\"}\n{\"text\": \"de\"}\n");
   encoder_.min_tokens = 2;
@@ -170,6 +203,30 @@ TEST_F(CalibrationSets, SeedsDrawFromEachSource) {
       << "two equal files give different samples";
   EXPECT_TRUE(build(mix, by_document(10, 1, 42)).ids.equal(set.ids));
   EXPECT_FALSE(build(mix, by_document(10, 1, 43)).ids.equal(set.ids));
+}
+
+TEST_F(CalibrationSets, TokensHaveTheWeightOfTheirSource) {
+  std::vector<DataSource> sources = {file("a.txt", "abcde"), file("b.txt", "fgh"), file("c.txt", "ijkl")};
+  EXPECT_FALSE(build(sources, pack(3, 4)).token_weights.defined());
+  sources[1].token_weight = 2.5;
+  SampleOptions options = pack(3, 4);
+  const CalibrationSet set = build(sources, options);
+  EXPECT_TRUE(set.token_weights.equal(
+      at::tensor(std::vector<float>{1, 1, 1, 1, 1, 2.5F, 2.5F, 2.5F, 1, 1, 1, 1}).view({3, 4})));
+  EXPECT_NE(ids_hash(set.ids, {}, set.token_weights), ids_hash(set.ids));
+  options.bos = 1;  // as what follows it
+  EXPECT_TRUE(
+      build(sources, options)
+          .token_weights.equal(
+              at::tensor(std::vector<float>{1, 1, 1, 1, 1, 1, 1, 2.5F, 2.5F, 2.5F, 2.5F, 1}).view({3, 4})));
+
+  // A dump keeps them, and a source's weight multiplies those of its file.
+  write_ids_file(folder_ / "d.safetensors", set);
+  DataSource dump{.path = folder_ / "d.safetensors"};
+  EXPECT_TRUE(build({dump}, pack(3, 4)).token_weights.equal(set.token_weights));
+  dump.token_weight = 2;
+  EXPECT_TRUE(build({dump}, pack(3, 4)).token_weights.equal(set.token_weights * 2));
+  EXPECT_THAT(error_of([&] { write_ids_file(folder_ / "d.npy", set); }), HasSubstr("their tokens' weights"));
 }
 
 TEST_F(CalibrationSets, DumpsReadBackAsTheSameSet) {

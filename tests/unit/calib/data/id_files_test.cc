@@ -189,6 +189,25 @@ TEST_F(IdFiles, AMaskBesideIdsCutsTheirPaddingOff) {
               HasSubstr("attention_mask: expected the shape of the token ids, [2, 2], found [4]"));
 }
 
+TEST_F(IdFiles, WeightsOfTokensAreChecked) {
+  const auto weighted = [&](const std::string& shape, const std::vector<float>& weights) {
+    const std::string header =
+        R"({"input_ids":{"dtype":"I32","shape":[2,2],"data_offsets":[0,16]},"token_weights":{"dtype":"F32","shape":)" +
+        shape + R"(,"data_offsets":[16,)" + std::to_string(16 + 4 * weights.size()) + "]}}";
+    std::string data = bytes<int32_t>({1, 2, 3, 4});
+    data.append(reinterpret_cast<const char*>(weights.data()), 4 * weights.size());
+    return tensors(header, data);
+  };
+  TokenStream stream;
+  append(weighted("[2,2]", {1, 0.5F, 2, 3}), 0, encoder_, stream, nullptr);
+  EXPECT_EQ(stream.weights, (std::vector<float>{1, 0.5F, 2, 3}));
+  EXPECT_THAT(error(weighted("[4]", {1, 1, 1, 1})),
+              HasSubstr("token_weights: expected F32 of the token ids' shape, [2, 2], found"));
+  for (const float bad : {0.0F, -1.0F, std::numeric_limits<float>::quiet_NaN(), 1e7F})
+    EXPECT_THAT(error(weighted("[2,2]", {1, 1, bad, 1})),
+                HasSubstr("token_weights: element 2: expected 1e-6 to 1e6"));
+}
+
 TEST_F(IdFiles, LengthsAndAMaskMustAgree) {
   const char* header =
       R"({"input_ids":{"dtype":"I32","shape":[2,2],"data_offsets":[0,16]},"lengths":{"dtype":"I64","shape":[2],"data_offsets":[16,32]},"attention_mask":{"dtype":"U8","shape":[2,2],"data_offsets":[32,36]}})";

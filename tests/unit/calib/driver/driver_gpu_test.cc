@@ -75,7 +75,9 @@ Results run(const Settings& settings) {
 }
 
 StreamStorage stored(Placement hidden, std::optional<Placement> inner, int64_t transfer_rows) {
-  return {.hidden = {.placement = hidden, .transfer_rows = transfer_rows, .work = {}}, .inner = inner};
+  return {.hidden = {.placement = hidden, .transfer_rows = transfer_rows, .work = {}},
+          .micro_batch = 0,
+          .inner = inner};
 }
 
 void expect_same_bits_wherever_activations_stand(c10::Device device, DType compute) {

@@ -213,6 +213,24 @@ TEST(Driver, PaddingCountsInNoStatistic) {
   }
 }
 
+TEST(Driver, TokensCountInGramMatricesAsOftenAsTheirWeights) {
+  for (const bool pair : {false, true}) {
+    TinyRun run({}, pair);
+    at::manual_seed(12);
+    run.job.token_weights = at::rand(run.job.ids.sizes()) * 3 + 0.1;
+    run.go();
+    const at::Tensor weights = run.job.token_weights.view({-1, 1}).to(at::kDouble);
+    for (const auto& [name, x] : values_of(run, run.finished())) {
+      const at::Tensor gram =
+          ((x.to(at::kDouble) * weights).t().mm(x.to(at::kDouble)) / weights.sum()).to(at::kFloat);
+      expect_near(run.gram(name), gram, 1e-5, name);
+      EXPECT_GT(((product_of(x, x) - gram).norm() / gram.norm()).item<double>(), 1e-3)
+          << "no test without weights";
+      expect_near(run.solver.seen.at(name).mean_abs, x.abs().mean(0).to(at::kFloat), 1e-5, name);
+    }
+  }
+}
+
 TEST(Driver, ANaNNamesBlockInputSampleAndToken) {
   TinyRun run({});
   run.job.ids.masked_fill_(run.job.ids.eq(7), 8);
@@ -270,7 +288,7 @@ void expect_same_bits(const StreamStorage& storage, const RunKind& kind,
     ASSERT_TRUE(at::equal(found[i], expected[i]))
         << "tensor " << i << ", hidden on " << name_of(storage.hidden.placement) << ", inner "
         << (storage.inner ? name_of(*storage.inner) : "made twice") << ", " << storage.hidden.transfer_rows
-        << " rows moved at a time";
+        << " rows moved at a time, " << storage.micro_batch << " computed";
   }
 }
 
@@ -283,9 +301,12 @@ TEST(Driver, TheSameBitsWhereverActivationsStand) {
     for (const Placement hidden : {Placement::device, Placement::disk}) {
       for (const std::optional<Placement> inner : kInner) {
         for (const int64_t transfer : {0, 64, 1000}) {
-          expect_same_bits(
-              {.hidden = {.placement = hidden, .transfer_rows = transfer, .work = {}}, .inner = inner}, kind,
-              expected);
+          expect_same_bits({.hidden = {.placement = hidden, .transfer_rows = transfer, .work = {}},
+                            .micro_batch = transfer == 64     ? 8
+                                           : transfer == 1000 ? 1
+                                                              : 0,
+                            .inner = inner},
+                           kind, expected);
         }
       }
     }
@@ -298,9 +319,10 @@ TEST(Driver, TheSameBitsForTwoStreamsAndForTheReferenceWhereverTheyStand) {
                               RunKind{.transform = &fold, .propagate = Propagate::reference}}) {
     const std::vector<at::Tensor> expected = results_of({}, kind);
     for (const std::optional<Placement> inner : kInner) {
-      expect_same_bits(
-          {.hidden = {.placement = Placement::disk, .transfer_rows = 64, .work = {}}, .inner = inner}, kind,
-          expected);
+      expect_same_bits({.hidden = {.placement = Placement::disk, .transfer_rows = 64, .work = {}},
+                        .micro_batch = 16,
+                        .inner = inner},
+                       kind, expected);
     }
   }
 }
@@ -310,9 +332,10 @@ TEST(Driver, HalfPrecisionProductsGiveTheSameBitsWhereverActivationsStand) {
   const RunKind kind{.transform = &fold, .compute = DType::BF16};
   const std::vector<at::Tensor> expected = results_of({}, kind);
   for (const std::optional<Placement> inner : {std::optional<Placement>{}, std::optional(Placement::disk)}) {
-    expect_same_bits(
-        {.hidden = {.placement = Placement::disk, .transfer_rows = 64, .work = {}}, .inner = inner}, kind,
-        expected);
+    expect_same_bits({.hidden = {.placement = Placement::disk, .transfer_rows = 64, .work = {}},
+                      .micro_batch = inner ? 2 : 0,
+                      .inner = inner},
+                     kind, expected);
   }
 }
 

@@ -297,6 +297,26 @@ TEST(Experts, PaddingIsNeitherCountedNorObserved) {
   }
 }
 
+TEST(Experts, WeightsFollowTheTokensToTheirExperts) {
+  // Tokens with a weight of nearly nothing: the statistics of the others.
+  ExpertsRun run("qwen2_moe"), valid("qwen2_moe");
+  run.job.token_weights = at::ones(run.job.ids.sizes());
+  for (int64_t i = 0; i < run.job.ids.size(0); ++i) {
+    valid.job.lengths.push_back(1 + i % run.job.ids.size(1));
+    run.job.token_weights[i].slice(0, valid.job.lengths.back()).fill_(1e-9);
+  }
+  run.job.experts.min_tokens = valid.job.experts.min_tokens = 1;
+  run.go();
+  valid.go();
+  int64_t compared = 0;
+  for (const auto& [name, stats] : valid.solver.seen) {
+    if (stats.tokens == run.job.ids.numel() || stats.tokens < 20) continue;
+    expect_near(run.solver.seen.at(name).gram, stats.gram, 1e-4, name);
+    ++compared;
+  }
+  EXPECT_GT(compared, 10);
+}
+
 TEST(Experts, TheSameBitsWhereverActivationsStand) {
   const FixedScales fold;
   ExpertsRun memory("qwen2_moe", &fold);
@@ -306,6 +326,7 @@ TEST(Experts, TheSameBitsWhereverActivationsStand) {
     disk.job.storage = {.hidden = {.placement = Placement::disk,
                                    .transfer_rows = 64,
                                    .work = std::filesystem::temp_directory_path()},
+                        .micro_batch = 0,
                         .inner = inner};
     disk.go();
     for (size_t b = 0; b < memory.outcomes.size(); ++b) {

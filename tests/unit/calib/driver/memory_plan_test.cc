@@ -91,6 +91,37 @@ TEST_F(MemoryPlanTest, OnAGpuHiddenStatesGoToTheHostFirst) {
             Placement::disk);
 }
 
+TEST_F(MemoryPlanTest, TheMicroBatchFollowsTheLimits) {
+  const auto planned = [&](MemoryLimits limits, c10::Device device) {
+    job_.device = device;
+    return plan_memory(
+        {.job = &job_, .samples = 64, .length = 64, .limits = limits, .machine = {}, .base_ram = 0});
+  };
+  const c10::Device cpu(c10::kCPU), gpu(c10::kCUDA, 0);
+  const MemoryPlan free = planned({}, cpu);
+  EXPECT_EQ(free.storage.micro_batch, 16);
+  const MemoryPlan tight = planned({.ram = free.peak.ram - 1, .vram = {}, .disk = {}}, cpu);
+  EXPECT_EQ(tight.storage.micro_batch, 8);
+  EXPECT_EQ(tight.storage.hidden.placement, free.storage.hidden.placement) << "before anything is moved";
+  EXPECT_EQ(tight.storage.inner, free.storage.inner);
+  EXPECT_FALSE(tight.rounds_anew);
+  EXPECT_THAT(describe_memory(tight), ::testing::HasSubstr("8 samples computed together\n"));
+
+  // On a GPU a result's last bits may follow: all else is tried before, and the plan says so.
+  try {
+    planned({.ram = {}, .vram = 1'000'000, .disk = {}}, gpu);
+    FAIL() << "a megabyte was enough";
+  } catch (const UserError& error) {
+    const std::string message = error.what();
+    const uint64_t least = std::stoull(message.substr(message.find("--max-vram ") + 11)) << 20;
+    const MemoryPlan smallest = planned({.ram = {}, .vram = least, .disk = {}}, gpu);
+    EXPECT_LT(smallest.storage.micro_batch, 128);
+    EXPECT_TRUE(smallest.rounds_anew);
+    EXPECT_THAT(describe_memory(smallest), ::testing::HasSubstr("the last bits may differ"));
+    EXPECT_FALSE(planned({}, gpu).rounds_anew);
+  }
+}
+
 TEST_F(MemoryPlanTest, BytesStandWhereTheActivationsDo) {
   const MemoryPlan memory = plan({.ram = 100 * kGB, .vram = {}, .disk = {}});
   EXPECT_GE(memory.peak.ram, kHidden + kInner);
@@ -192,11 +223,11 @@ TEST_F(MemoryPlanTest, ASolversScratchCounts) {
   EXPECT_GE(gptq->scratch_bytes(300, 1000), 3ull * 1000 * 1000 * 4) << "H permuted, damped, and as it was";
   EXPECT_GE(gptq->scratch_bytes(300'000, 1000), 2ull * 300'000 * 1000 * 4) << "W stacked and reordered";
   // One sample: what a block's solves take is most of all.
-  const uint64_t plain = block_memory(job_, 1, 8, false).total();
+  const uint64_t plain = block_memory(job_, {1, 8, 1, false}).total();
   for (auto& block : job_.tasks) {
     for (LinearTask& task : block) task.solver = gptq.get();
   }
-  const uint64_t more = block_memory(job_, 1, 8, false).total();
+  const uint64_t more = block_memory(job_, {1, 8, 1, false}).total();
   EXPECT_GT(more, plain);
   EXPECT_LE(more, plain + gptq->scratch_bytes(3 * 96, 96));
 }

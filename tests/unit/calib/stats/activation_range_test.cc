@@ -37,6 +37,29 @@ TEST(ActivationRange, MinmaxSpansAllValuesAsTheLibraryDoes) {
   EXPECT_EQ(asymmetric.zero_point, static_cast<int>(std::nearbyint(-128 - low / asymmetric.scale)));
 }
 
+TEST(ActivationRange, EmaIsPyTorchsAverageOfTheExtremes) {
+  at::manual_seed(6);
+  at::Tensor x = at::randn({3 * StatsCollector::kChunkTokens, 4});
+  x[StatsCollector::kChunkTokens + 5][1] = 60;  // in the second step
+  double high = 0, low = 0;
+  for (int64_t step = 0; step < 3; ++step) {
+    const at::Tensor chunk =
+        x.slice(0, step * StatsCollector::kChunkTokens, (step + 1) * StatsCollector::kChunkTokens);
+    const double most = chunk.max().item<float>(), least = chunk.min().item<float>();
+    high = step == 0 ? most : high + 0.01 * (most - high);
+    low = step == 0 ? least : low + 0.01 * (least - low);
+  }
+  EXPECT_LT(high, 10);
+  const float symmetric = found(task(ActivationObserver::ema), x).scale;
+  EXPECT_NEAR(symmetric, std::max(high, -low) / 127.5, 1e-6);
+  const InputQuantizer asymmetric = found(task(ActivationObserver::ema, false), x);
+  EXPECT_NEAR(asymmetric.scale, (high - low) / 255, 1e-6);
+  // A fold changes which channel holds the extremes: the average can't follow, and is asked for again.
+  const InputStats folded =
+      collect(x, 100, task(ActivationObserver::ema).needs()).with_inputs_divided(at::full({4}, 2.0f));
+  EXPECT_EQ(folded.lost, (StatSet{.ema_tensor = true}));
+}
+
 TEST(ActivationRange, PercentileLeavesOutTheEnds) {
   const at::Tensor x = values();
   const at::Tensor sorted = std::get<0>(x.abs().flatten().sort());

@@ -59,7 +59,7 @@ TEST(EmaMinMax, OfTheTensorIsTheAverageOfItsExtremesNotTheExtremeOfAverages) {
     low = step == 0 ? chunk_low : low + 0.01 * (chunk_low - low);
     high = step == 0 ? chunk_high : high + 0.01 * (chunk_high - high);
   }
-  const InputStats stats = collect(x, 999, {.ema_min_max = true});
+  const InputStats stats = collect(x, 999, {.ema_min_max = true, .ema_tensor = true});
   ASSERT_EQ(stats.ema_tensor.high.numel(), 1);
   EXPECT_NEAR(stats.ema_tensor.low.item<float>(), low, 1e-6);
   EXPECT_NEAR(stats.ema_tensor.high.item<float>(), high, 1e-5);
@@ -76,7 +76,7 @@ TEST(EmaMinMax, ComposesAsAMonoid) {
   };
   const at::Tensor parts[] = {part(1), part(3), part(2)};
   const auto stats = [](const at::Tensor& x) {
-    StatsCollector result = collector(3, {.ema_min_max = true});
+    StatsCollector result = collector(3, {.ema_min_max = true, .ema_tensor = true});
     result.observe(x);
     return result;
   };
@@ -84,7 +84,8 @@ TEST(EmaMinMax, ComposesAsAMonoid) {
   b.merge(c);  // (a (b c))
   a.merge(b);
   const InputStats merged = a.finish();
-  const InputStats whole = collect(at::cat({parts[0], parts[1], parts[2]}), 5000, {.ema_min_max = true});
+  const InputStats whole =
+      collect(at::cat({parts[0], parts[1], parts[2]}), 5000, {.ema_min_max = true, .ema_tensor = true});
   for (const auto range : {&InputStats::ema_min_max, &InputStats::ema_tensor}) {
     EXPECT_LT(relative_error((merged.*range).low, (whole.*range).low), 1.2e-7);
     EXPECT_LT(relative_error((merged.*range).high, (whole.*range).high), 1.2e-7);

@@ -98,7 +98,7 @@ TEST(StatsCollector, HalvesCutAnywhereMergeWithinRounding) {
   at::manual_seed(4);
   const at::Tensor x = awkward_tokens(kChunk + 500, 80);
   StatSet wanted = kEverything;
-  wanted.ema_min_max = false;  // its steps are chunks, so where chunks end matters
+  wanted.ema_min_max = wanted.ema_tensor = false;  // its steps are chunks, so where chunks end matters
   const InputStats whole = collect(x, 300, wanted);
   for (const int64_t cut : {int64_t{1}, int64_t{123}, kChunk + 3}) {
     const InputStats result = merged(x, cut, wanted);
