@@ -7,13 +7,16 @@ namespace lathe {
 namespace {
 
 /// q = clamp(round(w / s + z)), and the error that it leaves.
-HqqReferenceGroup quantise(const std::vector<double>& w, double scale, double zero, int qmin, int qmax) {
+HqqReferenceGroup quantise(const std::vector<double>& w, double scale, double zero, int qmin, int qmax,
+                           bool squares) {
   HqqReferenceGroup group{scale, zero, {}, 0};
   for (const double value : w) {
     const double code = std::clamp(std::nearbyint(value / scale + zero), 1.0 * qmin, 1.0 * qmax);
     group.codes.push_back(static_cast<int>(code));
-    group.error += std::abs(value - scale * (code - zero)) / static_cast<double>(w.size());
+    const double d = std::abs(value - scale * (code - zero));
+    group.error += (squares ? d * d : d) / static_cast<double>(w.size());
   }
+  if (squares) group.error = std::sqrt(group.error);
   return group;
 }
 
@@ -47,14 +50,14 @@ void fit(HqqReferenceGroup& group, const std::vector<double>& values, bool fit_s
 
 HqqReferenceGroup improved(const std::vector<double>& w, double scale, double zero, int qmin, int qmax,
                            const HqqReferenceChoice& choice, bool keep_zero) {
-  HqqReferenceGroup best = quantise(w, scale, zero, qmin, qmax), now = best;
+  HqqReferenceGroup best = quantise(w, scale, zero, qmin, qmax, choice.fit_scale), now = best;
   double beta = choice.beta;
   for (int t = 0; t < choice.iterations; ++t) {
     std::vector<double> values;  // w - e
     for (size_t i = 0; i < w.size(); ++i)
       values.push_back(w[i] - shrink(w[i] - now.scale * (now.codes[i] - now.zero), beta, choice.lp_norm));
     fit(now, values, choice.fit_scale, keep_zero);
-    now = quantise(w, now.scale, now.zero, qmin, qmax);
+    now = quantise(w, now.scale, now.zero, qmin, qmax, choice.fit_scale);
     if (!(now.error < best.error)) break;
     best = now;
     beta *= choice.kappa;

@@ -16,7 +16,7 @@ struct HqqReferenceChoice {
 struct HqqReferenceGroup {
   double scale = 1, zero = 0;
   std::vector<int> codes;
-  double error = 0;  // mean |w - scale (q - zero)|
+  double error = 0;  // mean |w - scale (q - zero)|; the root of the mean square where scales are fitted
 };
 
 /// The group's best grid over the iterations, starting from (scale, zero); zero is a real number, and nothing

@@ -41,7 +41,7 @@ struct Measure {
       const float x = w[first + lane] * inverse;
       const float code = device::hqq_code(w[first + lane], inverse, zero, settings);
       const float centred = code - zero, d = x - centred, a = fabsf(d);
-      error.value[lane] += a;
+      error.value[lane] += device::hqq_error_term(d, settings);
       e.value[lane] += d;
       largest.value[lane] = a > largest.value[lane] ? a : largest.value[lane];
       if (settings.optimise_scale) {

@@ -47,7 +47,7 @@ struct Measure {
       const float x = w[i] * inverse;
       const float code = lathe::device::hqq_code(w[i], inverse, grid.zero, *settings);
       const float centred = code - grid.zero, d = x - centred, a = fabsf(d);
-      own.error += a;
+      own.error += lathe::device::hqq_error_term(d, *settings);
       own.e += d;
       own.largest_error = a > own.largest_error ? a : own.largest_error;
       own.ce += centred * d;

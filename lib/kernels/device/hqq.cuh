@@ -27,7 +27,7 @@ struct HqqSettings {
 /// Sums over a group, in units of the scale: x = w / scale, c = q - zero, d = x - c the error, e = d less its
 /// shrunk part, which is what a step fits.
 struct HqqSums {
-  float error = 0;          // sum |d|
+  float error = 0;          // sum |d|, or where scales are fitted sum d^2
   float e = 0, ce = 0;      // sum e, sum c e
   float c = 0, cc = 0;      // sum c, sum c c
   float largest_error = 0;  // max |d|
@@ -67,6 +67,12 @@ LATHE_HOST_DEVICE float hqq_code(float w, float inverse_scale, float zero, const
 /// What files hold: zero points are counted from code 0.
 LATHE_HOST_DEVICE float hqq_stored_zero(float zero, const HqqSettings& settings) {
   return round_scale(zero - settings.qmin, settings.type) + settings.qmin;
+}
+
+/// What an error adds to HqqSums::error: a step that fits the scale, too, is a regression, which lowers
+/// squares.
+LATHE_HOST_DEVICE float hqq_error_term(float d, const HqqSettings& settings) {
+  return settings.optimise_scale ? d * d : fabsf(d);
 }
 
 /// A scale whose inverse is finite, too: 0 becomes the smallest normal, and in the wide types subnormals do.
@@ -134,8 +140,8 @@ LATHE_HOST_DEVICE ScaleZero hqq_step(ScaleZero at, const HqqSums& sums, float co
   return next;
 }
 
-/// Improves a grid until its error, sum |w - scale (q - zero)|, falls no more (early_stop) or the iterations
-/// are over; returns the best that was seen, which may be the start. `measure(grid, t)` gives HqqSums.
+/// Improves a grid until its error (hqq_error_term) falls no more (early_stop) or the iterations are over;
+/// returns the best that was seen, which may be the start. `measure(grid, t)` gives HqqSums.
 template <class Measure>
 LATHE_HOST_DEVICE ScaleZero hqq_improve(ScaleZero start, float count, const HqqSettings& settings,
                                         bool fixed_zero, const Measure& measure, float& best_error) {
@@ -144,7 +150,7 @@ LATHE_HOST_DEVICE ScaleZero hqq_improve(ScaleZero start, float count, const HqqS
   for (int t = 0; t <= settings.iterations; ++t) {
     if (!hqq_finite(grid.scale) || !hqq_finite(grid.zero)) break;
     const HqqSums sums = measure(grid, t);
-    const float error = grid.scale * sums.error;
+    const float error = grid.scale * (settings.optimise_scale ? sqrtf(sums.error) : sums.error);
     if (!hqq_finite(error)) break;
     if (best_error < 0 || error < best_error) {
       best = grid;

@@ -40,9 +40,9 @@ LinearProblem problem_of(const at::Tensor& weight, const Scheme& scheme, DType s
   return problem;
 }
 
-/// Sum of |error| of each group, in the order of the scales.
-at::Tensor group_error(const QuantizedTensor& result, const at::Tensor& weight) {
-  const at::Tensor error = (result.dequantize() - weight).abs();
+/// Sum of |error|, or of its square, of each group, in the order of the scales.
+at::Tensor group_error(const QuantizedTensor& result, const at::Tensor& weight, bool squares) {
+  const at::Tensor error = (result.dequantize() - weight).abs().pow(squares ? 2 : 1);
   if (result.scheme.axis == 0) return error.view({-1, result.scales.size(0), error.size(1)}).sum(0);
   return error.view({error.size(0), result.scales.size(1), -1}).sum(-1);
 }
@@ -128,7 +128,8 @@ TEST(Hqq, AgreesWithTheReference) {
                   std::abs(zero - expected.zero) < 1e-3 * std::max(1.0, std::abs(expected.zero)) &&
                   std::abs(result.scales[row][0].item<double>() / expected.scale - 1) < 1e-4;
               same += close ? 1 : 0;
-              EXPECT_LE((result.dequantize()[row] - weight[row]).abs().mean().item<double>(),
+              const at::Tensor error = (result.dequantize()[row] - weight[row]).abs();
+              EXPECT_LE((fitted ? error.square().mean().sqrt() : error.mean()).item<double>(),
                         expected.error * 1.08)
                   << result.scheme.describe() << " fitted " << fitted << " width " << width;
             }
@@ -215,11 +216,13 @@ TEST(Hqq, IsNeverWorseThanItsStart) {
       for (const char* fitted : {"fixed", "fitted"}) {
         for (const bool real : {true, false}) {
           const LinearProblem problem = problem_of(weight, scheme_of(bits, 16, real, axis));
-          const at::Tensor start = group_error(solve(problem, {{"iterations", int64_t{0}}}), weight);
+          const bool squares = std::string(fitted) == "fitted";
+          const at::Tensor start = group_error(
+              solve(problem, {{"scale", std::string(fitted)}, {"iterations", int64_t{0}}}), weight, squares);
           for (const bool stop : {true, false}) {
             const QuantizedTensor result =
                 solve(problem, {{"scale", std::string(fitted)}, {"early_stop", stop}});
-            const at::Tensor error = group_error(result, weight);
+            const at::Tensor error = group_error(result, weight, squares);
             EXPECT_TRUE((error <= start * 1.00001).all().item<bool>())
                 << result.scheme.describe() << " " << fitted << " stop " << stop;
             if (!real || !stop) continue;
