@@ -55,6 +55,8 @@ struct Target {
   /// Which consumers won't load the folder, though others do, and why.
   std::vector<std::string> (*warnings)(const std::vector<PlannedLinear>& linears,
                                        const std::vector<std::string>& ignored) = nullptr;
+  /// Plain scales of floating-point grids are stored in FP32, whatever the model's type.
+  bool full_scales = false;
   /// Where set, the model becomes one GGUF file of these block types, which formats/gguf plans and keys; the
   /// functions above are null.
   const GgufMix* gguf = nullptr;
