@@ -88,6 +88,11 @@ at::Tensor ActivationLoss::mean_squared_step(const ActivationScheme& scheme, con
 at::Tensor ActivationLoss::on_device(const at::Tensor& scales) const {
   at::Tensor loss = at::zeros({}, mean_square_.options().dtype(at::kDouble));
   for (const auto& [scheme, squares] : columns_) {
+    if (const FloatGridType* const grid = scheme.float_grid()) {
+      const double relative = std::ldexp(3 / (8 * std::log(2.0)), -2 * grid->number.mantissa_bits);
+      loss += relative / 12 * (squares * mean_square_.to(at::kDouble)).sum();
+      continue;
+    }
     const at::Tensor carried = scales.defined() ? squares * scales.to(at::kDouble).square() : squares;
     loss += mean_squared_step(scheme, scales) / 12 * carried.sum();
   }

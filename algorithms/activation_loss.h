@@ -32,6 +32,11 @@ at::Tensor expected_square_span(const at::Tensor& mean_square, const MinMax& ran
 /// magnitude under a symmetric grid is off by half a step, for q = 127.5 is none: not counted.) The step
 /// times 2^bits - 1 is the range that the grid spans:
 ///   dynamic, per token: that token's, its mean square by the model above;
+/// Floating-point grids (FP8, NVFP4, MX) have no one step: a number's own is 2^-m of its binade, m the
+/// mantissa's bits, so the error is relative to the value, E[e_j^2] = 4^-m E[(2^exponent / u)^2] / 12 *
+/// E[u_j^2] with 3 / (8 ln 2) for the middle factor where mantissas are spread as Benford has them. Scales
+/// cancel: such inputs gain nothing from a fold, and the term is a constant. (What falls below the smallest
+/// normal number is not counted.)
 ///   static, per tensor: that of all tokens, from the channels' minima and maxima: exact for the minmax
 ///   observer, which it stands for.
 class ActivationLoss {

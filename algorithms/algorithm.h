@@ -81,12 +81,18 @@ class Solver {
   /// Do its answers under this scheme come with QuantizedTensor::group_index?
   virtual bool reorders_groups(const Scheme&) const { return false; }
   virtual RangeOffers range_offers() const { return RangeOffers::taken; }
+  /// Why its options don't go with a scheme that it can round to otherwise; nothing if they do. For the plan.
+  virtual std::optional<std::string> refuses_scheme(const Scheme&) const { return std::nullopt; }
   /// Why its options don't go with groups of this many weights; nothing if they do. For the plan.
   virtual std::optional<std::string> refuses_groups(int64_t /*length*/) const { return std::nullopt; }
 };
 
 /// Why a solver that rounds refuses a scheme of type float.
 inline constexpr const char* kNoGrid = "scheme type 'float' has no grid to round to; use solver float";
+
+/// Why a solver of integers refuses a floating-point grid.
+inline constexpr const char* kIntegersOnly =
+    "it rounds to integers, not to floating-point grids; use `type: int`, or solver rtn";
 
 /// What a solver refuses that rounds rows to integer grids of at least two bits; it names those that don't.
 std::optional<std::string> plain_grid(const Scheme& scheme);

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "algorithms/tensor_scale.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/kernels/group_quant.h"
@@ -19,13 +20,15 @@ at::Tensor diagonal_blocks(const at::Tensor& gram, int64_t groups, int64_t lengt
 /// all groups that share a block of H are one matrix, and the kernels see one group a row.
 class ChunkSearch {
  public:
-  ChunkSearch(const at::Tensor& rows, const at::Tensor& blocks, Scheme scheme, DType scale_dtype)
+  ChunkSearch(const at::Tensor& rows, const at::Tensor& blocks, Scheme scheme, DType scale_dtype,
+              const at::Tensor& global)
       : blocks_(blocks),
         scheme_(scheme),
         scale_dtype_(scale_dtype),
+        global_(global),
         groups_(blocks.size(0)),
         rows_(rows.size(0)) {
-    scheme_.group_size = -1;
+    scheme_.group_size = blocks.size(1);
     values_ = rows.view({rows_, groups_, -1}).transpose(0, 1).contiguous().view({groups_ * rows_, -1});
     full_ = kernels::group_min_max(values_, scheme_);
   }
@@ -45,7 +48,7 @@ class ChunkSearch {
  private:
   /// d H_gg d^T for each group, [groups, rows].
   at::Tensor losses(const GroupRange& range) const {
-    const kernels::GroupParams params = kernels::group_params(range, scheme_, scale_dtype_);
+    const kernels::GroupParams params = kernels::group_params(range, scheme_, scale_dtype_, global_);
     at::Tensor delta = kernels::group_fake_quantize(values_, params, scheme_);
     delta = delta.sub_(values_).view({groups_, rows_, -1});
     return at::bmm(delta, blocks_).mul_(delta).sum(-1);
@@ -56,6 +59,7 @@ class ChunkSearch {
   const at::Tensor& blocks_;
   Scheme scheme_;
   DType scale_dtype_;
+  at::Tensor global_;
   int64_t groups_, rows_;
   at::Tensor values_;
   GroupRange full_;
@@ -66,16 +70,20 @@ class ChunkSearch {
 GroupRange search_clip(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
                        const at::Tensor& gram, const ClipGrid& grid) {
   const int64_t in = weight.size(1);
+  LATHE_ASSERT(!scheme.shares_rows(), "clip search: {} has rows that share scales", scheme.describe());
   LATHE_ASSERT(gram.dim() == 2 && gram.size(0) == in && gram.size(1) == in,
                "clip search: the Gram matrix has {} rows for {}", gram.size(0), in);
   const at::Tensor blocks = diagonal_blocks(gram, scheme.groups(in), scheme.group_length(in));
   GroupRange range{at::empty({weight.size(0), scheme.groups(in)}, weight.options()), {}};
   range.hi = at::empty_like(range.lo);
+  // The linear's own: those that share one with others get it from the solver, and codes of scales that are
+  // next to the ones found here at most.
+  const at::Tensor global = global_for(scheme, weight.abs().max());
   const int64_t step = rows_per_chunk(weight);
   for (int64_t row = 0; row < weight.size(0); row += step) {
     throw_if_cancelled();
     const GroupRange best =
-        ChunkSearch(weight.slice(0, row, row + step), blocks, scheme, scale_dtype).best(grid);
+        ChunkSearch(weight.slice(0, row, row + step), blocks, scheme, scale_dtype, global).best(grid);
     range.lo.slice(0, row, row + step).copy_(best.lo);
     range.hi.slice(0, row, row + step).copy_(best.hi);
   }

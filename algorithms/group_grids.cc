@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "algorithms/tensor_scale.h"
 #include "lib/base/error.h"
 
 namespace lathe {
@@ -48,8 +49,8 @@ const GroupRange& offered_range(const LinearProblem& linear) {
   return *linear.range;
 }
 
-GroupGrids grids_of(const LinearProblem& linear, GroupRange range) {
-  const kernels::GroupParams params = kernels::group_params(range, linear.scheme, linear.scale_dtype);
+GroupGrids grids_of(const LinearProblem& linear, GroupRange range, const at::Tensor& largest) {
+  const kernels::GroupParams params = grids_for(range, linear.scheme, linear.scale_dtype, largest);
   return {std::move(range), params};
 }
 
@@ -59,8 +60,11 @@ void check_grids(const std::vector<LinearProblem>& linears, const std::vector<Gr
   for (const GroupGrids& each : grids) queued.push_back(not_finite(each));
   const at::Tensor flags = at::stack(queued).cpu();
   const bool* const bad = flags.const_data_ptr<bool>();
+  bool spoiled = false;
+  for (size_t k = 0; k < grids.size(); ++k) spoiled = spoiled || bad[2 * k];
   for (size_t k = 0; k < grids.size(); ++k) {
     if (bad[2 * k]) refuse_range(linears[k], grids[k].range);
+    if (spoiled && has_tensor_scale(linears[k].scheme)) continue;  // its scale may be another's fault
     if (bad[2 * k + 1]) refuse_scale(linears[k], grids[k]);
   }
 }

@@ -1,5 +1,4 @@
-// The grids of a linear's groups, and the refusal of weights that have none: what solvers of uniform integer
-// schemes start with.
+// The grids of a linear's groups, and the refusal of weights that have none: what solvers start with.
 #pragma once
 
 #include <vector>
@@ -20,7 +19,8 @@ void check_scheme(const LinearProblem& linear);
 /// The range that a transform offered. InternalError where it doesn't fit the weight.
 const GroupRange& offered_range(const LinearProblem& linear);
 
-GroupGrids grids_of(const LinearProblem& linear, GroupRange range);
+/// largest: TensorMagnitude::of(), where the scheme has a scale of the tensor.
+GroupGrids grids_of(const LinearProblem& linear, GroupRange range, const at::Tensor& largest = {});
 
 /// UserError naming linear, row and group where a weight is NaN or infinite, or needs a scale beyond the type
 /// of the scales. Waits for the device once, for all linears. As many grids as linears.

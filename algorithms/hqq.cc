@@ -211,6 +211,7 @@ std::unique_ptr<Solver> make_hqq(const Options& options) {
 
 std::optional<std::string> hqq_refuses(const Scheme& scheme) {
   if (scheme.floating()) return kNoGrid;
+  if (scheme.float_grid() != nullptr) return kIntegersOnly;
   if (scheme.scale_grid) return "its scales are plain numbers; leave out `scale_bits`, or use solver spqr";
   if (!scheme.symmetric) return std::nullopt;
   return "it fits zero points, and a symmetric grid has none; use `symmetric: false`";

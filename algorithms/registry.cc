@@ -13,6 +13,7 @@ namespace lathe {
 
 std::optional<std::string> plain_grid(const Scheme& scheme) {
   if (scheme.floating()) return kNoGrid;
+  if (scheme.float_grid() != nullptr) return kIntegersOnly;
   if (scheme.bits == 1) return "1 bit: its grid has two values, which only hqq fits; use hqq, or more bits";
   if (scheme.real_zero) return "its zero points are integers; use `zero_point: integer`, or solver hqq";
   if (scheme.scale_grid) return "its scales are plain numbers; leave out `scale_bits`, or use solver spqr";
@@ -33,7 +34,7 @@ const std::vector<TransformEntry>& transforms() {
 
 const std::vector<SolverEntry>& solvers() {
   static const std::vector<SolverEntry> rows = {
-      {"rtn", "round to nearest", rtn_options(), make_rtn},
+      {"rtn", "round to nearest", rtn_options(), make_rtn, rtn_refuses},
       {"gptq", "rounding with error feedback through the inverse Hessian (arXiv 2210.17323)", gptq_options(),
        make_gptq},
       {"hqq", "half-quadratic fit of zero points, without calibration data (mobiusml.github.io/hqq_blog)",

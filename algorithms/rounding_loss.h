@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "algorithms/algorithm.h"
+#include "algorithms/tensor_scale.h"
 #include "lib/numeric/quadratic_form.h"
 
 namespace lathe {
@@ -17,7 +18,7 @@ class RoundingLoss {
  public:
   /// `linears`: contiguous weights [out, in]; kept by reference. gram: H, FP32 [in, in].
   RoundingLoss(const std::vector<LinearProblem>& linears, const at::Tensor& gram)
-      : linears_(linears), form_(gram) {}
+      : linears_(linears), magnitude_(linears), form_(gram) {}
 
   /// scales: FP32 [in] > 0; undefined means 1. Gives up once the sum exceeds `limit`, or is NaN: what it
   /// returns then is no loss, only beyond the limit. On a GPU the host waits for every chunk of rows.
@@ -26,9 +27,11 @@ class RoundingLoss {
   at::Tensor on_device(const at::Tensor& scales) const;
 
  private:
-  at::Tensor of_rows(const LinearProblem& linear, int64_t row, int64_t count, const at::Tensor& scales) const;
+  at::Tensor of_rows(const LinearProblem& linear, int64_t row, int64_t count, const at::Tensor& scales,
+                     const at::Tensor& largest) const;
 
   const std::vector<LinearProblem>& linears_;
+  TensorMagnitude magnitude_;
   QuadraticForm form_;
 };
 

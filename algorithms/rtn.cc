@@ -3,6 +3,13 @@
 // pass over the weights, memory bound; 40 passes where the range is searched. The base of every comparison,
 // and the last step after transforms such as AWQ.
 //
+// On a floating-point grid (FP8, NVFP4, MX) the nearest point is the nearest number of the format times the
+// scale; the largest magnitude of a group becomes the format's largest number. Scales that are codes
+// themselves (NVFP4's E4M3, MX's E8M0) are searched among these codes by range mse and weighted, above the
+// spanning one as well as below: E2M1 has no number between 4 and 6, so a group may be better off with its
+// largest on 4. Linears that read one input share NVFP4's global scale, and FP8's scale of the tensor
+// (tensor_scale.h).
+//
 // Numerics: FP32; the scale is rounded to its stored type before codes are chosen, so that codes fit the
 // scale that a consumer sees. Scales are stored in FP16 or BF16: a group of weights too large for its scale's
 // type is refused, not saturated.
@@ -11,6 +18,7 @@
 #include <ATen/ATen.h>
 
 #include "algorithms/group_grids.h"
+#include "algorithms/tensor_scale.h"
 #include "algorithms/weight_range.h"
 #include "lib/kernels/group_quant.h"
 
@@ -23,20 +31,25 @@ struct Prepared {
   GroupGrids grids;
 };
 
-Prepared prepared(const LinearProblem& linear, const InputStats* stats, const RangeChoice& choice) {
+Prepared prepared(const LinearProblem& linear, const InputStats* stats, const RangeChoice& choice,
+                  const at::Tensor& largest) {
   check_scheme(linear);
   const at::Tensor weight = linear.weight.contiguous();
-  if (linear.range) return {weight, grids_of(linear, offered_range(linear))};
+  if (linear.range) return {weight, grids_of(linear, offered_range(linear), largest)};
   const at::Tensor importance = choice.method == RangeMethod::weighted ? stats->mean_square : at::Tensor();
-  return {weight, grids_of(linear, weight_range(weight, linear.scheme, linear.scale_dtype, choice,
-                                                linear.name, importance))};
+  const at::Tensor global = global_for(linear.scheme, largest);
+  return {weight, grids_of(linear,
+                           weight_range(weight, linear.scheme, linear.scale_dtype, choice, linear.name,
+                                        importance, global),
+                           largest)};
 }
 
 SolveResult encoded(const LinearProblem& linear, const at::Tensor& weight, const GroupGrids& grids) {
   const at::Tensor codes = kernels::group_encode(weight, grids.params, linear.scheme);
-  return {QuantizedTensor{linear.scheme, linear.scale_dtype, codes, grids.params.scales,
-                          grids.params.zero_points},
-          {}};
+  QuantizedTensor result{linear.scheme, linear.scheme.scale_type(linear.scale_dtype), codes,
+                         kernels::one_row_each(grids.params.scales, linear.scheme), grids.params.zero_points};
+  result.global_scale = grids.params.global;
+  return {std::move(result), {}};
 }
 
 class Rtn final : public Solver {
@@ -48,12 +61,16 @@ class Rtn final : public Solver {
   std::optional<std::string> refuses_groups(int64_t length) const override {
     return range_refuses(choice_, length);
   }
+  std::optional<std::string> refuses_scheme(const Scheme& scheme) const override {
+    return range_refuses(choice_, scheme);
+  }
 
   std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
     std::vector<at::Tensor> weights;
     std::vector<GroupGrids> grids;
+    const TensorMagnitude magnitude(problem.linears);
     for (const LinearProblem& linear : problem.linears) {
-      Prepared ready = prepared(linear, problem.stats, choice_);
+      Prepared ready = prepared(linear, problem.stats, choice_, magnitude.of(linear.scheme, {}));
       weights.push_back(std::move(ready.weight));
       grids.push_back(std::move(ready.grids));
     }
@@ -71,6 +88,10 @@ class Rtn final : public Solver {
 }  // namespace
 
 const std::vector<OptionSpec>& rtn_options() { return range_options(); }
+
+std::optional<std::string> rtn_refuses(const Scheme& scheme) {
+  return scheme.float_grid() != nullptr ? std::nullopt : plain_grid(scheme);
+}
 
 std::unique_ptr<Solver> make_rtn(const Options& options) { return std::make_unique<Rtn>(options); }
 

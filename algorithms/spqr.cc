@@ -274,6 +274,7 @@ class Spqr final : public Solver {
 
 std::optional<std::string> spqr_refuses(const Scheme& scheme) {
   if (scheme.floating()) return kNoGrid;
+  if (scheme.float_grid() != nullptr) return kIntegersOnly;
   if (!scheme.scale_grid || scheme.symmetric) {
     return "its scales and zero points are codes themselves; give the scheme `scale_bits` (3) and "
            "`symmetric: false`";

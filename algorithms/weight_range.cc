@@ -21,7 +21,7 @@ namespace {
 /// Some rows of a weight with one group a row: [rows * groups, length].
 struct Groups {
   at::Tensor values;
-  Scheme scheme;    // group_size -1
+  Scheme scheme;    // group_size that of a row
   GroupRange full;  // [rows * groups, 1]
 };
 
@@ -45,7 +45,9 @@ GroupRange percentile_range(const Groups& groups, double percentile) {
 }
 
 GroupRange kl_range(const Groups& groups) {
-  const LevelGrid grid = integer_levels(groups.scheme.bits);
+  const FloatGridType* const floats = groups.scheme.float_grid();
+  const LevelGrid grid =
+      floats == nullptr ? integer_levels(groups.scheme.bits) : float_levels(floats->number);
   const at::Tensor values = groups.values.cpu(), finite = at::isfinite(groups.full.lo).cpu();
   at::Tensor ends = at::zeros(finite.sizes(), values.options());
   const int64_t length = values.size(1);
@@ -107,16 +109,25 @@ std::optional<std::string> range_refuses(const RangeChoice& choice, int64_t leng
       choice.percentile, length, largest);
 }
 
+std::optional<std::string> range_refuses(const RangeChoice& choice, const Scheme& scheme) {
+  if (choice.method == RangeMethod::minmax || !scheme.shares_rows()) return std::nullopt;
+  return fmt::format("{}: rows that share a scale get the range of all their weights; use range minmax",
+                     scheme.describe());
+}
+
 GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
-                        const RangeChoice& choice, const std::string& name, const at::Tensor& importance) {
+                        const RangeChoice& choice, const std::string& name, const at::Tensor& importance,
+                        const at::Tensor& global) {
   if (choice.method == RangeMethod::minmax) return kernels::group_min_max(weight, scheme);
   const int64_t in = weight.size(1), length = scheme.group_length(in), count = scheme.groups(in);
-  if (const auto reason = range_refuses(choice, length)) user_error("{}: {}", name, *reason);
+  for (const auto& reason : {range_refuses(choice, length), range_refuses(choice, scheme)}) {
+    if (reason) user_error("{}: {}", name, *reason);
+  }
   if (choice.method == RangeMethod::mse || choice.method == RangeMethod::weighted) {
     const bool weighted = choice.method == RangeMethod::weighted;
     LATHE_ASSERT(!weighted || importance.defined(), "{}: range weighted got no importance of columns", name);
     return kernels::search_range(weight, weighted ? importance : at::Tensor(), scheme, scale_dtype,
-                                 choice.steps, choice.max_shrink);
+                                 choice.steps, choice.max_shrink, global);
   }
   GroupRange range{at::empty({weight.size(0), count}, weight.options()), {}};
   range.hi = at::empty_like(range.lo);
@@ -124,7 +135,7 @@ GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType sc
   for (int64_t row = 0; row < weight.size(0); row += step) {
     throw_if_cancelled();
     Groups groups{weight.slice(0, row, row + step).view({-1, length}), scheme, {}};
-    groups.scheme.group_size = -1;
+    groups.scheme.group_size = length;
     groups.full = kernels::group_min_max(groups.values, groups.scheme);
     const GroupRange chosen = choose(groups, choice);
     range.lo.slice(0, row, row + step).copy_(chosen.lo.view({-1, count}));

@@ -44,6 +44,8 @@ std::vector<std::string> check_range_offers(const Recipe& recipe, const RecipeAl
   const auto offering = std::ranges::find_if(
       algorithms.transforms, [](const auto& t) { return t != nullptr && t->offers_ranges(); });
   const bool offered = offering != algorithms.transforms.end();
+  const std::string name_of_offering =
+      offered ? recipe.transforms[static_cast<size_t>(offering - algorithms.transforms.begin())].name : "";
   std::vector<std::string> warnings;
   for (size_t i = 0; i < recipe.rules.size(); ++i) {
     if (algorithms.solvers[i] == nullptr) continue;
@@ -55,12 +57,15 @@ std::vector<std::string> check_range_offers(const Recipe& recipe, const RecipeAl
           "{{clip: true}}}} to `transforms`, or leave it out",
           rule.where, rule.solver.name);
     }
+    if (offered && wish != RangeOffers::unused && rule.scheme.shares_rows()) {
+      user_error("{}: {} has rows that share scales, but {} offers a range for each; use `clip: false`",
+                 rule.where, rule.scheme.describe(), name_of_offering);
+    }
     if (wish != RangeOffers::unused || !offered) continue;
-    const auto t = static_cast<size_t>(offering - algorithms.transforms.begin());
     warnings.push_back(
         fmt::format("{}: solver {} takes no offered ranges, so {} searches none "
                     "(`clip: false` says so{})",
-                    rule.where, rule.solver.name, recipe.transforms[t].name,
+                    rule.where, rule.solver.name, name_of_offering,
                     rule.solver.name == "gptq" ? "; `offered_range: true` takes them" : ""));
   }
   return warnings;

@@ -40,6 +40,8 @@ LinearPlan plan_linear(const Recipe& recipe, const RecipeAlgorithms& algorithms,
     if (recipe.rules[i].activations) plan.activations = recipe.rules[i].activations->scheme;
     if (const Solver* solver = algorithms.solvers[i].get()) {
       plan.group_index = solver->reorders_groups(plan.scheme);
+      if (const auto reason = solver->refuses_scheme(plan.scheme))
+        user_error("{}: solver {}: {}", recipe.rules[i].where, recipe.rules[i].solver.name, *reason);
       if (const auto reason = solver->refuses_groups(plan.scheme.group_length(linear.out, linear.in)))
         user_error("{}: {}: {}", recipe.rules[i].where, linear.name, *reason);
     }
@@ -98,6 +100,14 @@ void check_fused(const Block& block, const std::vector<LinearPlan>& linears) {
   for (const LinearPlan& plan : linears) {
     const auto [entry, inserted] = first.emplace(fused_with(*plan.linear), &plan);
     const LinearPlan& other = *entry->second;
+    if (!inserted && other.same_scheme(plan) && plan.quantized && plan.rule != other.rule &&
+        (plan.scheme.per_tensor() || plan.scheme.has_global_scale())) {
+      user_error(
+          "{}: '{}' and '{}' are quantised by two rules; linears that read one input share the scale of the "
+          "tensor "
+          "under {}, so one rule has to quantise them",
+          block.prefix, other.linear->name, plan.linear->name, plan.scheme.describe());
+    }
     if (inserted || other.same_scheme(plan)) continue;
     const auto text = [](const LinearPlan& p) {
       return p.quantized ? p.describe() : std::string("floating point");
@@ -165,7 +175,7 @@ PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
           linear.out,
           linear.in,
           plan.scheme,
-          scale_dtype,
+          plan.scheme.scale_type(scale_dtype),
           linear.role,
           linear.input.expert.has_value(),
           plan.group_index,
@@ -436,6 +446,22 @@ void warn_entropy(const Recipe& recipe, std::vector<std::string>& warnings) {
 
 }  // namespace
 
+namespace {
+
+/// The model's floating type, or FP32 where all that is written has it: linears on floating-point grids for
+/// formats that store their scales so.
+DType scale_type_for(const Recipe& recipe, const ModelGraph& graph) {
+  const bool floats =
+      std::ranges::all_of(recipe.rules, [](const Rule& rule) { return rule.scheme.float_grid() != nullptr; });
+  const bool full = std::ranges::all_of(recipe.output.formats, [](const std::string& format) {
+    return find_kernel_layout(format) == nullptr && find_target(format).full_scales;
+  });
+  if (floats && full) return DType::F32;
+  return graph.config.dtype == DType::F32 ? DType::F16 : graph.config.dtype;
+}
+
+}  // namespace
+
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors) {
   check_solvers(recipe);
@@ -449,7 +475,7 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
   check_words_match(recipe, graph);
   const RecipeAlgorithms algorithms = recipe_algorithms(recipe);
   Plan plan;
-  plan.scale_dtype = graph.config.dtype == DType::F32 ? DType::F16 : graph.config.dtype;
+  plan.scale_dtype = scale_type_for(recipe, graph);
   for (const Block& block : graph.blocks) {
     auto& linears = plan.blocks.emplace_back();
     for (const Linear& linear : block.linears) linears.push_back(plan_linear(recipe, algorithms, linear));
@@ -484,7 +510,7 @@ std::string describe_experts(const ExpertsConfig& experts, const ExpertPolicy& p
 std::string describe_rule(const Rule& rule) {
   if (!rule.activations) return rule.scheme.describe();
   const std::string text = with_input(rule.scheme.describe(), rule.activations->scheme);
-  if (rule.activations->scheme.dynamic) return text;
+  if (!rule.activations->scheme.calibrated()) return text;
   return fmt::format("{} ({})", text, name_of(rule.activations->observer.method));
 }
 

@@ -82,28 +82,63 @@ void read_output(const YamlField& field, const std::vector<std::string>& formats
   read_gguf_output(field, output);
 }
 
+/// int, float and the floating-point grids.
+std::vector<std::string> number_types(std::vector<std::string> types) {
+  for (const FloatGridType& grid : float_grid_types()) types.emplace_back(grid.name);
+  return types;
+}
+
+std::string read_type(const YamlField& field, const std::vector<std::string>& known) {
+  const std::string expected = fmt::format("a known number type ({})", join_words(known));
+  std::string type = field.text(expected);
+  if (std::ranges::find(known, type) == known.end()) field.refuse(expected, did_you_mean(type, known));
+  return type;
+}
+
+int64_t read_group_size(const YamlField& group) {
+  const std::string expected = fmt::format("a multiple of {} from {} to {}, or -1 for one group a row",
+                                           kGroupStep, kGroupStep, kMaxGroup);
+  const int64_t size = group.integer(-1, kMaxGroup, expected);
+  if (size != -1 && (size < 1 || size % kGroupStep != 0)) group.refuse(expected);
+  return size;
+}
+
+/// Side of the square blocks that share a scale (DeepSeek's FP8; every engine's kernels).
+constexpr int64_t kBlock = 128;
+
+Scheme read_float_scheme(const YamlField& field, const FloatGridType& grid) {
+  if (grid.group_size != 0) {
+    field.expect_map({"type"});
+    return Scheme::of_floats(grid.name);
+  }
+  field.expect_map({"type", "per", "group_size"});
+  const std::string per =
+      field.has("per") ? field.at("per").text("channel, tensor, block or group") : "channel";
+  if (per != "group" && field.has("group_size"))
+    field.at("group_size").refuse("no such key where per is " + per + " (`per: group` has it)");
+  if (per == "channel") return Scheme::of_floats(grid.name);
+  if (per == "tensor") return Scheme::of_floats(grid.name, -1, -1);
+  if (per == "block") return Scheme::of_floats(grid.name, kBlock, kBlock);
+  if (per != "group") field.at("per").refuse("channel, tensor, block or group");
+  if (!field.has("group_size")) field.at("per").refuse("`group_size` beside it");
+  return Scheme::of_floats(grid.name, 1, read_group_size(field.at("group_size")));
+}
+
 Scheme read_scheme(const YamlField& field) {
   Scheme scheme;
   field.expect_map(
-      {"type", "bits", "group_size", "symmetric", "zero_point", "axis", "scale_bits", "scale_group"});
+      {"type", "per", "bits", "group_size", "symmetric", "zero_point", "axis", "scale_bits", "scale_group"});
   if (field.has("type")) {
-    const std::string type = field.at("type").text("a known number type (int or float)");
-    if (type == "float") {
+    const Scheme named{.type = read_type(field.at("type"), number_types({"int", "float"}))};
+    if (named.floating()) {
       field.expect_map({"type"});
       return Scheme::as_they_are();
     }
-    if (type != "int")
-      field.at("type").refuse("a known number type (int or float)", did_you_mean(type, {"int", "float"}));
+    if (const FloatGridType* const grid = named.float_grid()) return read_float_scheme(field, *grid);
   }
+  if (field.has("per")) field.at("per").refuse("no such key where type is int (`group_size` says it)");
   if (field.has("bits")) scheme.bits = static_cast<int>(field.at("bits").integer(1, 8));
-  if (field.has("group_size")) {
-    const YamlField group = field.at("group_size");
-    const std::string expected = fmt::format("a multiple of {} from {} to {}, or -1 for one group a row",
-                                             kGroupStep, kGroupStep, kMaxGroup);
-    scheme.group_size = group.integer(-1, kMaxGroup, expected);
-    const bool multiple = scheme.group_size > 0 && scheme.group_size % kGroupStep == 0;
-    if (scheme.group_size != -1 && !multiple) group.refuse(expected);
-  }
+  if (field.has("group_size")) scheme.group_size = read_group_size(field.at("group_size"));
   if (field.has("symmetric")) scheme.symmetric = field.at("symmetric").truth();
   if (field.has("zero_point")) {
     const std::string word = field.at("zero_point").text("integer or real");
@@ -120,11 +155,11 @@ Scheme read_scheme(const YamlField& field) {
   return scheme;
 }
 
-ObserverChoice read_observer(const YamlField& field, bool dynamic) {
+ObserverChoice read_observer(const YamlField& field, bool calibrated) {
   using enum ActivationObserver;
   ObserverChoice observer;
   for (const char* key : {"observer", "percentile"}) {
-    if (dynamic && field.has(key))
+    if (!calibrated && field.has(key))
       field.at(key).refuse("no such key where dynamic is true (the range is then each token's own)");
   }
   if (field.has("observer"))
@@ -136,19 +171,43 @@ ObserverChoice read_observer(const YamlField& field, bool dynamic) {
   return observer;
 }
 
+/// per: group of FP8, as wide as the blocks of weights that it stands beside.
+void read_granularity(const YamlField& field, std::initializer_list<ActivationScheme::Per> choices,
+                      ActivationScheme& scheme) {
+  using Per = ActivationScheme::Per;
+  if (field.has("dynamic")) scheme.dynamic = field.at("dynamic").truth();
+  scheme.per = scheme.dynamic ? Per::token : Per::tensor;
+  if (field.has("per")) scheme.per = field.at("per").one_of(choices);
+  if (scheme.per == Per::group) scheme.group_size = kBlock;
+}
+
+void read_float_activations(const YamlField& field, const FloatGridType& grid, ActivationScheme& scheme) {
+  scheme = ActivationScheme::of_floats(grid.name);
+  if (grid.group_size != 0) {
+    field.expect_map({"type", "observer", "percentile"});
+    return;
+  }
+  field.expect_map({"type", "dynamic", "per", "observer", "percentile"});
+  using Per = ActivationScheme::Per;
+  read_granularity(field, {Per::token, Per::tensor, Per::group}, scheme);
+}
+
 ActivationTask read_activations(const YamlField& field) {
   ActivationTask task;
   ActivationScheme& scheme = task.scheme;
   field.expect_map({"type", "bits", "dynamic", "per", "symmetric", "observer", "percentile"});
-  if (field.has("type") && !field.at("type").is_word("int"))
-    field.at("type").refuse("a known number type (int)");
+  if (field.has("type")) scheme.type = read_type(field.at("type"), number_types({"int"}));
+  if (const FloatGridType* const grid = scheme.float_grid()) {
+    read_float_activations(field, *grid, scheme);
+    task.observer = read_observer(field, scheme.calibrated());
+    if (const auto reason = task.problem()) user_error("{}: {}: {}", field.where(), field.path(), *reason);
+    return task;
+  }
   if (field.has("bits")) scheme.bits = static_cast<int>(field.at("bits").integer(8, 8));
-  if (field.has("dynamic")) scheme.dynamic = field.at("dynamic").truth();
   using Per = ActivationScheme::Per;
-  scheme.per = scheme.dynamic ? Per::token : Per::tensor;
-  if (field.has("per")) scheme.per = field.at("per").one_of({Per::token, Per::tensor});
+  read_granularity(field, {Per::token, Per::tensor}, scheme);
   if (field.has("symmetric")) scheme.symmetric = field.at("symmetric").truth();
-  task.observer = read_observer(field, scheme.dynamic);
+  task.observer = read_observer(field, scheme.calibrated());
   if (const auto reason = task.problem()) user_error("{}: {}: {}", field.where(), field.path(), *reason);
   return task;
 }

@@ -14,8 +14,22 @@ nlohmann::json describe(const AlgorithmChoice& choice) {
   return result;
 }
 
+/// The word of `per`.
+std::string granularity(const Scheme& scheme) {
+  if (scheme.per_tensor()) return "tensor";
+  if (scheme.shares_rows()) return "block";
+  return scheme.group_size == -1 ? "channel" : "group";
+}
+
 nlohmann::json describe(const Scheme& scheme) {
   if (scheme.floating()) return {{"type", scheme.type}};
+  if (const FloatGridType* const grid = scheme.float_grid()) {
+    nlohmann::json result = {{"type", scheme.type}};
+    if (grid->group_size != 0) return result;
+    result["per"] = granularity(scheme);
+    if (granularity(scheme) == "group") result["group_size"] = scheme.group_size;
+    return result;
+  }
   nlohmann::json result = {{"type", scheme.type},
                            {"bits", scheme.bits},
                            {"group_size", scheme.group_size},
@@ -36,7 +50,15 @@ nlohmann::json describe(const ActivationTask& task) {
                            {"dynamic", scheme.dynamic},
                            {"per", name_of(scheme.per)},
                            {"symmetric", scheme.symmetric}};
-  if (scheme.dynamic) return result;
+  if (const FloatGridType* const grid = scheme.float_grid()) {
+    for (const char* key : {"bits", "symmetric"}) result.erase(key);
+    if (grid->group_size != 0) {
+      for (const char* key : {"dynamic", "per"}) result.erase(key);
+    } else if (scheme.per == ActivationScheme::Per::group) {
+      result["group_size"] = scheme.group_size;
+    }
+  }
+  if (!scheme.calibrated()) return result;
   result["observer"] = name_of(task.observer.method);
   if (task.observer.method == ActivationObserver::percentile) result["percentile"] = task.observer.percentile;
   return result;

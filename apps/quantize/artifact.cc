@@ -15,8 +15,9 @@ namespace {
 /// Files that say how a folder's weights are stored or were made: each artefact has its own or none.
 /// (GPTQModel believes quantize_config.json before config.json.)
 bool is_about_an_artefact(const std::string& name) {
-  static const std::set<std::string> names = {"quantize_config.json", "quant_config.json", "report.json",
-                                              "report.md", "manifest.json"};
+  static const std::set<std::string> names = {
+      "quantize_config.json", "quant_config.json", "hf_quant_config.json",
+      "report.json",          "report.md",         "manifest.json"};
   return names.contains(name);
 }
 

@@ -16,6 +16,7 @@ namespace lathe {
 std::string hash_of(const QuantizedTensor& tensor) {
   std::vector<at::Tensor> parts = {tensor.codes, tensor.scales, tensor.zero_points, tensor.group_index,
                                    tensor.values};
+  if (tensor.global_scale.defined()) parts.push_back(tensor.global_scale);
   if (tensor.second_level) {
     const SecondLevel& level = *tensor.second_level;
     parts.insert(parts.end(), {level.scale_codes, level.zero_codes, level.scale_scales, level.scale_zeros,
@@ -29,7 +30,7 @@ std::string hash_of(const QuantizedTensor& tensor) {
   for (const at::Tensor& part : parts) {
     text += part.defined() ? content_hash(bytes_of(part.contiguous())) : "-";
   }
-  if (tensor.input && !tensor.input->scheme.dynamic)
+  if (tensor.input && tensor.input->scheme.calibrated())
     text += fmt::format(" {} {}", tensor.input->scale, tensor.input->zero_point);
   return text;
 }

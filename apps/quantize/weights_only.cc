@@ -46,6 +46,9 @@ std::string needs_data(const Recipe& recipe) {
   if (!recipe.transforms.empty()) return "transform " + recipe.transforms.front().name;
   for (size_t i = 0; i < algorithms.solvers.size(); ++i) {
     if (algorithms.solvers[i]->needs() != StatSet{}) return "solver " + recipe.rules[i].solver.name;
+    const auto& activations = recipe.rules[i].activations;
+    if (activations && activations->scheme.calibrated())
+      return "the scale of activations " + activations->scheme.describe();
   }
   return {};
 }
@@ -111,23 +114,63 @@ WeightsModel open_weights(const Recipe& recipe) {
   return model;
 }
 
-/// One weight from the file to its codes.
-LinearOutcome solve_one(const ModelFolder& model, const LinearPlan& plan, const Solver& solver,
-                        DType scale_dtype, c10::Device device, bool hand_over) {
-  const Linear& linear = *plan.linear;
+/// q/k/v and gate/up of one module, which consumers stack. By names: an unknown model's linears have no
+/// inputs.
+bool are_fused(const Linear& a, const Linear& b) {
+  using enum LinearRole;
+  const auto among = [&](std::initializer_list<LinearRole> roles) {
+    return std::ranges::count(roles, a.role) > 0 && std::ranges::count(roles, b.role) > 0;
+  };
+  const auto module = [](const Linear& linear) { return linear.name.substr(0, linear.name.rfind('.')); };
+  return a.in == b.in && module(a) == module(b) &&
+         (among({q_proj, k_proj, v_proj}) || among({gate_proj, up_proj}));
+}
+
+/// Linears that are solved at a time: one by one, but for fused ones that share the scale of the tensor.
+using Together = std::vector<const LinearPlan*>;
+
+std::vector<Together> solved_together(const std::vector<LinearPlan>& linears) {
+  std::vector<Together> all;
+  for (const LinearPlan& plan : linears) {
+    if (!plan.quantized) continue;
+    const bool shares = plan.scheme.per_tensor() || plan.scheme.has_global_scale();
+    const auto same = std::ranges::find_if(all, [&](const Together& together) {
+      const LinearPlan& first = *together.front();
+      return first.rule == plan.rule && are_fused(*first.linear, *plan.linear);
+    });
+    if (shares && same != all.end()) {
+      same->push_back(&plan);
+    } else {
+      all.push_back({&plan});
+    }
+  }
+  return all;
+}
+
+/// Weights from the file to their codes.
+std::vector<LinearOutcome> solve(const ModelFolder& model, const Together& plans, const Solver& solver,
+                                 DType scale_dtype, c10::Device device, bool hand_over) {
   const Stopwatch watch;
-  const at::Tensor weight = model.weights->load(linear.name + ".weight").to(device);
   SharedInputProblem problem;
-  problem.linears.push_back({linear.name, linear.role, weight, plan.scheme, scale_dtype, std::nullopt});
-  SolveResult solved = solver.solve(problem).front();
-  LinearOutcome outcome;
-  outcome.linear = &linear;
-  outcome.distortion = measure_distortion(weight, solved.quantized, {});
-  outcome.quantized = solved.quantized.cpu();
-  outcome.seconds = watch.seconds();
-  outcome.events = std::move(solved.events);
-  if (hand_over) outcome.given = GivenWeight{weight.cpu(), {}, 0};
-  return outcome;
+  for (const LinearPlan* plan : plans) {
+    const Linear& linear = *plan->linear;
+    const at::Tensor weight = model.weights->load(linear.name + ".weight").to(device);
+    problem.linears.push_back({linear.name, linear.role, weight, plan->scheme, scale_dtype, std::nullopt});
+  }
+  std::vector<SolveResult> solved = solver.solve(problem);
+  std::vector<LinearOutcome> outcomes;
+  for (size_t k = 0; k < plans.size(); ++k) {
+    LinearOutcome& outcome = outcomes.emplace_back();
+    const at::Tensor& weight = problem.linears[k].weight;
+    outcome.linear = plans[k]->linear;
+    outcome.distortion = measure_distortion(weight, solved[k].quantized, {});
+    outcome.quantized = solved[k].quantized.cpu();
+    if (plans[k]->activations) outcome.quantized.input = InputQuantizer{.scheme = *plans[k]->activations};
+    outcome.seconds = watch.seconds() / static_cast<double>(plans.size());
+    outcome.events = std::move(solved[k].events);
+    if (hand_over) outcome.given = GivenWeight{weight.cpu(), {}, 0};
+  }
+  return outcomes;
 }
 
 /// Every linear goes to every writer and to the report, then it is gone.
@@ -135,14 +178,15 @@ void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& alg
               ArtifactWriters& writers, RunReport& report, WrittenTensors& written, Progress& progress) {
   progress.begin("quantise", static_cast<int64_t>(plan.blocks.size()));
   for (size_t b = 0; b < plan.blocks.size(); ++b) {
-    for (const LinearPlan& linear : plan.blocks[b]) {
-      if (!linear.quantized) continue;
+    for (const Together& linears : solved_together(plan.blocks[b])) {
       throw_if_cancelled();
       BlockOutcome outcome;
       outcome.index = b;
-      outcome.linears.push_back(solve_one(model.folder, linear, *algorithms.solvers[linear.rule],
-                                          plan.scale_dtype, device, plan.rounds_weights()));
-      for (auto& writer : writers) writer->write_linear(outcome.linears.front());
+      outcome.linears = solve(model.folder, linears, *algorithms.solvers[linears.front()->rule],
+                              plan.scale_dtype, device, plan.rounds_weights());
+      for (auto& writer : writers) {
+        for (const LinearOutcome& linear : outcome.linears) writer->write_linear(linear);
+      }
       report.add_block(outcome);
       written.note(model.folder.graph, outcome);
     }

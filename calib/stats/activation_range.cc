@@ -31,14 +31,16 @@ Range observed_range(const ActivationTask& task, const InputStats& stats) {
   if (task.observer.method == ActivationObserver::percentile && !task.scheme.symmetric)
     return {values.quantile(1 - q), values.quantile(q)};
   // Clips stand for the largest level, qmax; the grid of a range ends half a step beyond it.
-  const double beyond = (task.scheme.qmax() + 0.5) / task.scheme.qmax();
+  const FloatGridType* const floats = task.scheme.float_grid();
+  const double beyond = floats == nullptr ? (task.scheme.qmax() + 0.5) / task.scheme.qmax() : 1;
+  const LevelGrid grid = floats == nullptr ? integer_levels(task.scheme.bits) : float_levels(floats->number);
   double end = 0;
   switch (task.observer.method) {
     case ActivationObserver::mse:
-      end = mse_clip(magnitude_histogram(values), integer_levels(task.scheme.bits)).magnitude * beyond;
+      end = mse_clip(magnitude_histogram(values), grid).magnitude * beyond;
       break;
     case ActivationObserver::kl:
-      end = entropy_clip(magnitude_histogram(values), integer_levels(task.scheme.bits)).magnitude * beyond;
+      end = entropy_clip(magnitude_histogram(values), grid).magnitude * beyond;
       break;
     default:
       end = values.magnitude_quantile(q);
@@ -57,6 +59,10 @@ std::optional<std::string> ActivationTask::problem() const {
   if (const auto reason = scheme.problem()) return reason;
   const bool magnitudes =
       observer.method == ActivationObserver::mse || observer.method == ActivationObserver::kl;
+  if (scheme.dynamic && scheme.calibrated() && magnitudes) {
+    return std::string("observer ") + name_of(observer.method) + " clips a tensor, but " + scheme.type +
+           " scales each group to its own largest value; use observer minmax or percentile";
+  }
   if (!scheme.dynamic && !scheme.symmetric && magnitudes) {
     return std::string("observer ") + name_of(observer.method) +
            " looks at magnitudes: use symmetric: true, or observer minmax, ema or percentile";
@@ -65,7 +71,7 @@ std::optional<std::string> ActivationTask::problem() const {
 }
 
 StatSet ActivationTask::needs() const {
-  if (scheme.dynamic) return {};
+  if (!scheme.calibrated()) return {};
   const bool minmax = observer.method == ActivationObserver::minmax;
   const bool ema = observer.method == ActivationObserver::ema;
   return {.min_max = minmax, .ema_tensor = ema, .distribution = !minmax && !ema};
@@ -73,11 +79,15 @@ StatSet ActivationTask::needs() const {
 
 InputQuantizer quantizer_for(const ActivationTask& task, const InputStats& stats, DType scale_dtype,
                              const std::string& where) {
-  if (task.scheme.dynamic) return {.scheme = task.scheme};
+  if (!task.scheme.calibrated()) return {.scheme = task.scheme};
   const Range range = observed_range(task, stats);
-  // The arithmetic of a weight's group with one value a row.
-  const Scheme grid{
-      .type = "int", .bits = task.scheme.bits, .group_size = -1, .symmetric = task.scheme.symmetric};
+  Scheme grid = task.scheme.as_rows();
+  if (grid.has_global_scale()) {
+    const double end = std::max(std::abs(range.low), std::abs(range.high));
+    return {.scheme = task.scheme,
+            .scale = kernels::global_scale(at::full({}, end, at::kFloat)).item<float>()};
+  }
+  grid.group_size = -1;  // the arithmetic of a weight's group with one value a row
   const GroupRange ends{at::full({1, 1}, range.low, at::kFloat), at::full({1, 1}, range.high, at::kFloat)};
   const kernels::GroupParams params = kernels::group_params(ends, grid, scale_dtype);
   InputQuantizer quantizer{.scheme = task.scheme, .scale = params.scales.item<float>()};

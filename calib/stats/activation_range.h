@@ -28,7 +28,7 @@ struct ActivationTask {
   ActivationScheme scheme;
   ObserverChoice observer;
 
-  /// Why the two don't go together (mse and kl look at magnitudes); nothing if they do.
+  /// Why the two don't go together (mse and kl look at magnitudes, and clip a tensor); nothing if they do.
   std::optional<std::string> problem() const;
   /// The statistics that quantizer_for() reads: none where the grid is dynamic.
   StatSet needs() const;
@@ -36,9 +36,11 @@ struct ActivationTask {
 
 /// The quantiser that an engine will use. stats: of the input as the engine sees it, folds included. The
 /// scale is rounded to `scale_dtype`, in which it is stored, before the zero point is chosen; one that would
-/// round to zero becomes the type's smallest normal. minmax, ema and percentile: scale = range / (qmax -
-/// qmin), as compressed-tensors' observers have it (symmetric: of twice the largest magnitude); mse and kl:
-/// clip / qmax. UserError naming `where` for a scale beyond the type.
+/// round to zero becomes the type's smallest normal. Floating-point grids: end of the range / largest number;
+/// NVFP4's global scale, FP32 whatever scale_dtype says, is that over E4M3's largest
+/// (kernels::global_scale()). Integers, minmax, ema and percentile: scale = range / (qmax - qmin), as
+/// compressed-tensors' observers have it (symmetric: of twice the largest magnitude); mse and kl: clip /
+/// qmax. UserError naming `where` for a scale beyond the type.
 InputQuantizer quantizer_for(const ActivationTask& task, const InputStats& stats, DType scale_dtype,
                              const std::string& where);
 

@@ -52,6 +52,11 @@ bool among(const std::vector<int>& values, int value) {
 /// Why the kernel takes no linear of this scheme at all.
 std::optional<std::string> scheme_problem(const KernelRule& rule, const PlannedLinear& linear) {
   const Scheme& scheme = linear.scheme;
+  if (!rule.schemes.empty()) {
+    const std::string found = with_input(scheme.describe(), linear.activations);
+    if (std::ranges::find(rule.schemes, found) != rule.schemes.end()) return std::nullopt;
+    return fmt::format("{}: {} has no kernel for {}", linear.name, rule.kernel, found);
+  }
   const bool plain = scheme.type == "int" && scheme.axis == 1 && !scheme.real_zero && !scheme.scale_grid;
   if (!plain || linear.activations.has_value() != rule.quantised_input ||
       !among(scheme.symmetric ? rule.symmetric_bits : rule.asymmetric_bits, scheme.bits))
@@ -131,6 +136,9 @@ constexpr Reader kReaders[] = {
     {"transformers", "spqr", "spqr_quant, with create_placeholder renamed",
      "transformers 5.23: quantizer_spqr.py"},
     {"hqq", "hqq", "HQQLinear", "hqq 0.2.8: core/quantize.py"},
+    {"TensorRT-LLM", "modelopt", "its own loader",
+     "TensorRT-LLM: llmapi/llm_utils.py, _torch/modules/linear.py"},
+    {"transformers", "modelopt", nullptr, "transformers 5.23: quantizers/auto.py has no such method"},
     {"TensorRT-LLM", "gptq", nullptr, "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method"},
     {"TensorRT-LLM", "awq", nullptr, "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method"},
     {"llama.cpp", "gguf", "its CPU and GPU kernels", "llama.cpp: src/llama-model.cpp"},
@@ -140,6 +148,25 @@ constexpr Reader kReaders[] = {
     {"vLLM", "spqr", nullptr, "vllm 0.32: layers/quantization holds no such method"},
 };
 
+KernelRule float_rule(const char* kernel, std::vector<std::string> methods, int64_t in_multiple,
+                      int64_t out_multiple, bool quantised_input, const char* source,
+                      std::vector<std::string> schemes) {
+  return {"vLLM",          kernel, std::move(methods), {}, {}, {}, in_multiple, out_multiple,
+          quantised_input, source, std::move(schemes)};
+}
+
+/// Has the rule anything to say about these linears? Those of integers and of floating-point grids keep to
+/// their own, and of the latter those that name a linear's scheme, or all where none does.
+bool concerns(const KernelRule& rule, const std::vector<PlannedLinear>& linears) {
+  const bool floats =
+      std::ranges::any_of(linears, [](const auto& l) { return l.scheme.float_grid() != nullptr; });
+  if (rule.schemes.empty()) return !floats;
+  return std::ranges::any_of(linears, [&](const auto& l) {
+    return std::ranges::find(rule.schemes, with_input(l.scheme.describe(), l.activations)) !=
+           rule.schemes.end();
+  });
+}
+
 }  // namespace
 
 const std::vector<KernelRule>& kernel_rules() {
@@ -148,6 +175,12 @@ const std::vector<KernelRule>& kernel_rules() {
       "vllm 0.32: utils/marlin_utils.py, check_marlin_supports_layer (tiles are padded)";
   constexpr const char* kTiles =
       "vllm 0.11: utils/marlin_utils.py, verify_marlin_supports_shape (min_thread_k, min_thread_n)";
+  // --- floating-point grids: what vLLM's scheme tables and its kernels' shape checks say.
+  constexpr const char* kFp8 = "vllm 0.32: csrc/quantization/w8a8/cutlass/scaled_mm_entry.cu (strides % 16)";
+  constexpr const char* kFp8Blocks = "vllm 0.32: utils/fp8_utils.py, validate_fp8_block_shape";
+  constexpr const char* kNvfp4 = "vllm 0.32: quantization/modelopt.py, KNvfp4Static (in features % 16)";
+  constexpr const char* kMxfp4 = "vllm 0.32: compressed_tensors.py, _is_mxfp4";
+  const std::vector<std::string> with_floats = {"compressed-tensors", "modelopt"};
   const std::vector<std::string> with_zeros = {"compressed-tensors", "awq"}, gptq = {"gptq"};
   static const std::vector<KernelRule> rules = {
       {"vLLM on Hopper",
@@ -175,6 +208,19 @@ const std::vector<KernelRule>& kernel_rules() {
        16,
        true,
        "vllm: csrc/quantization/w8a8/cutlass/scaled_mm_entry.cu (strides % 16)"},
+      float_rule("CUTLASS FP8 (Ada and newer)", with_floats, 16, 16, true, kFp8,
+                 {"fp8_e4m3 tensor, input fp8_e4m3 static per tensor",
+                  "fp8_e4m3 tensor, input fp8_e4m3 dynamic per token",
+                  "fp8_e4m3 channel, input fp8_e4m3 static per tensor",
+                  "fp8_e4m3 channel, input fp8_e4m3 dynamic per token"}),
+      float_rule("block FP8 (DeepGEMM, CUTLASS)", with_floats, 128, 1, true, kFp8Blocks,
+                 {"fp8_e4m3 block 128x128, input fp8_e4m3 dynamic per group of 128"}),
+      float_rule("Marlin FP8", {"compressed-tensors"}, 1, 1, false, kPadded,
+                 {"fp8_e4m3 tensor", "fp8_e4m3 channel"}),
+      float_rule("CUTLASS NVFP4 (Blackwell)", with_floats, 16, 1, true, kNvfp4,
+                 {"nvfp4 g16, input nvfp4 dynamic per group of 16"}),
+      float_rule("Marlin NVFP4", with_floats, 16, 1, false, kNvfp4, {"nvfp4 g16"}),
+      float_rule("Marlin MXFP4", {"compressed-tensors"}, 32, 1, false, kMxfp4, {"mxfp4 g32"}),
   };
   return rules;
 }
@@ -198,7 +244,7 @@ std::vector<ConsumerVerdict> judge_consumers(const std::string& method,
       std::ranges::any_of(linears, [](const auto& l) { return l.activations.has_value(); });
   for (const KernelRule& rule : kernel_rules()) {
     if (std::ranges::find(rule.methods, method) != rule.methods.end() &&
-        rule.quantised_input == quantised_input)
+        rule.quantised_input == quantised_input && concerns(rule, linears))
       verdicts.push_back(judge(rule, linears, heads));
   }
   for (const Reader& reader : kReaders) {

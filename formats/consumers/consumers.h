@@ -19,6 +19,8 @@ struct KernelRule {
   int64_t in_multiple, out_multiple;  // of what one GPU gets; 1: any size, or padded by the loader
   bool quantised_input;
   std::string source;
+  std::vector<std::string> schemes =
+      {};  // on floating-point grids, as with_input() describes them; none: integers
 };
 const std::vector<KernelRule>& kernel_rules();
 

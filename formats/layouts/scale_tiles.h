@@ -8,8 +8,11 @@
 
 namespace lathe::layouts {
 
-/// Its word is known so that it can be refused with the reason: a recipe's schemes are integers, and those
-/// have no block scales.
+/// For a linear m with W[out, in], blocks of b:
+///   m.weight          U8 [out, in / 2] (two E2M1 numbers, the even column's in the low half), or F8_E4M3
+///   [out, in] m.weight_scale    F8_E4M3 (NVFP4) or U8 (E8M0) [128 ceil(out / 128), 4 ceil(in / b / 4)], in
+///   tiles, 0 beyond the matrix m.weight_scale_2  F32 [], NVFP4: what all scales are multiplied by;
+///   m.input_scale likewise, of its activations
 KernelLayout scale_tiles_layout();
 
 }  // namespace lathe::layouts

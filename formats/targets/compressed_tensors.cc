@@ -6,6 +6,7 @@
 
 #include "formats/targets/bitpack.h"
 #include "formats/targets/code_words.h"
+#include "formats/targets/float_quantized.h"
 #include "formats/targets/int_quantized.h"
 #include "formats/targets/kv_cache_format.h"
 #include "formats/targets/stored_scales.h"
@@ -51,6 +52,7 @@ std::optional<std::string> refuses(const PlannedLinear& linear) {
            "spqr";
   }
   if (const auto reason = refuses_experts(linear)) return reason;
+  if (scheme.float_grid() != nullptr) return float_quantized_refuses(linear);
   if (linear.activations) {
     if (const auto reason = int_quantized_refuses(linear)) return reason;
   }
@@ -89,6 +91,7 @@ std::optional<std::string> refuses(const PlannedLinear& linear) {
 }
 
 std::vector<PlannedTensor> layout(const PlannedLinear& linear) {
+  if (linear.scheme.float_grid() != nullptr) return float_quantized_layout(linear);
   if (linear.activations) return int_quantized_layout(linear);
   const Scheme& scheme = linear.scheme;
   const int64_t groups = scheme.groups(linear.in);
@@ -105,6 +108,7 @@ std::vector<PlannedTensor> layout(const PlannedLinear& linear) {
 }
 
 std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, const QuantizedTensor& tensor) {
+  if (tensor.scheme.float_grid() != nullptr) return float_quantized_pack(name, tensor);
   if (tensor.input) return int_quantized_pack(name, tensor);
   const int bits = tensor.scheme.bits;
   LATHE_ASSERT(tensor.scheme.symmetric != tensor.zero_points.defined(), "{}: zero points against the scheme",
@@ -121,6 +125,7 @@ std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, co
 }
 
 json weights_json(const Scheme& scheme) {
+  if (scheme.float_grid() != nullptr) return float_weights_json(scheme);
   json weights = {{"num_bits", scheme.bits},
                   {"type", scheme.type},
                   {"symmetric", scheme.symmetric},
@@ -139,14 +144,23 @@ struct Group {
   bool holds(const PlannedLinear& linear) const {
     return scheme == linear.scheme && activations == linear.activations;
   }
-  const char* format() const { return activations ? kIntQuantized : kPackQuantized; }
+  const char* format() const {
+    if (scheme.float_grid() != nullptr) return float_format_of(scheme);
+    return activations ? kIntQuantized : kPackQuantized;
+  }
 };
+
+json activations_json(const std::optional<ActivationScheme>& activations) {
+  if (!activations) return {};
+  return activations->float_grid() != nullptr ? float_activations_json(*activations)
+                                              : input_activations_json(*activations);
+}
 
 json group_json(const Group& group, std::vector<std::string> targets) {
   return {{"targets", std::move(targets)},
           {"format", group.format()},
           {"weights", weights_json(group.scheme)},
-          {"input_activations", group.activations ? input_activations_json(*group.activations) : json()},
+          {"input_activations", activations_json(group.activations)},
           {"output_activations", nullptr}};
 }
 
@@ -173,7 +187,7 @@ json quantization_config(const std::vector<PlannedLinear>& linears, const std::v
     // groups share.
     config_groups[fmt::format("group_{}", i)] =
         group_json(groups[i], groups.size() == 1 ? std::vector<std::string>{"Linear"} : groups[i].names);
-    if (groups[i].format() != format) format = kMixedPrecision;
+    if (std::string_view(groups[i].format()) != groups.front().format()) format = kMixedPrecision;
   }
   return {{"quant_method", "compressed-tensors"},
           {"version", kLibraryVersion},
@@ -201,16 +215,17 @@ With vLLM:
 }  // namespace
 
 Target compressed_tensors_target() {
-  return {.name = "compressed-tensors",
-          .summary =
-              "safetensors, packed integers of 2 to 8 bits, or INT8 with INT8 activations (vLLM, SGLang, "
-              "transformers)",
-          .how_to_load = kHowToLoad,
-          .refuses = refuses,
-          .layout = layout,
-          .pack = pack,
-          .quantization_config = quantization_config,
-          .kv_cache = &compressed_tensors_kv_cache()};
+  return {
+      .name = "compressed-tensors",
+      .summary =
+          "safetensors, packed integers of 2 to 8 bits, INT8 with INT8 activations, FP8, NVFP4 and MX (vLLM, "
+          "SGLang, transformers)",
+      .how_to_load = kHowToLoad,
+      .refuses = refuses,
+      .layout = layout,
+      .pack = pack,
+      .quantization_config = quantization_config,
+      .kv_cache = &compressed_tensors_kv_cache()};
 }
 
 }  // namespace lathe

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "formats/targets/compressed_tensors.h"
+#include "formats/targets/float_quantized.h"
 #include "formats/targets/int_quantized.h"
 #include "formats/targets/kv_cache_format.h"
 #include "formats/targets/strict_object.h"
@@ -29,10 +31,56 @@ int64_t parse_group_size(StrictObject& weights, const std::string& strategy) {
   return *value;
 }
 
+/// Absent, null, or a size: of groups; of blocks the second side.
+int64_t float_group_size(StrictObject& object, const std::string& strategy) {
+  if (strategy == "block") {
+    if (object.need("block_structure", "[128, 128]") != json({128, 128}))
+      object.refuse("block_structure", "[128, 128]");
+    object.unused("group_size", "groups");
+    return 128;
+  }
+  object.unused("block_structure", "quantisation in blocks");
+  if (strategy == "group" || strategy == "tensor_group") return object.integer("group_size", 1, 1 << 20);
+  const json* value = object.find("group_size");
+  if (value != nullptr && !value->is_null()) object.refuse("group_size", "none, with strategy " + strategy);
+  return -1;
+}
+
+/// E8M0 is stored as torch.uint8.
+bool has_e8m0_scales(StrictObject& object) {
+  return object.optional_word("scale_dtype", {"torch.uint8", "torch.float8_e4m3fn"}) == "torch.uint8";
+}
+
+Scheme parse_float_weights(StrictObject& weights) {
+  const int bits = weights.integer("num_bits", 4, 8);
+  if (!weights.truth("symmetric"))
+    weights.refuse("symmetric", "true (floating-point grids have no zero points)");
+  const std::string strategy =
+      weights.word("strategy", {"tensor", "channel", "block", "group", "tensor_group"});
+  const int64_t group_size = float_group_size(weights, strategy);
+  const bool e8m0 = has_e8m0_scales(weights);
+  const json* dynamic = weights.find("dynamic");
+  if (dynamic != nullptr && *dynamic != false)
+    weights.refuse("dynamic", "false (weights are quantised once)");
+  weights.optional_word("actorder", {"static", "weight"});
+  weights.informational({"observer", "observer_kwargs", "zp_dtype"});
+  weights.no_other_keys();
+  const auto scheme = float_weights_scheme(bits, strategy, group_size, e8m0);
+  if (!scheme) {
+    user_error(
+        "{}: {}-bit floating-point weights with strategy {}{}: expected FP8 per tensor, channel or 128x128 "
+        "block, "
+        "NVFP4 (tensor_group of 16), MXFP4 or MXFP8 (groups of 32, scale_dtype torch.uint8)",
+        weights.where(), bits, strategy, group_size > 0 ? fmt::format(" of {}", group_size) : "");
+  }
+  return *scheme;
+}
+
 Scheme parse_weights(const json& value, const std::string& where) {
   StrictObject weights(value, where);
   Scheme scheme;
-  scheme.type = weights.word("type", {"int"});
+  scheme.type = weights.word("type", {"int", "float"});
+  if (scheme.type == "float") return parse_float_weights(weights);
   scheme.bits = weights.integer("num_bits", 2, 8);
   scheme.symmetric = weights.truth("symmetric");
   scheme.group_size = parse_group_size(weights, weights.word("strategy", {"group", "channel"}));
@@ -48,10 +96,33 @@ Scheme parse_weights(const json& value, const std::string& where) {
   return scheme;
 }
 
+ActivationScheme parse_float_activations(StrictObject& activations) {
+  const int bits = activations.integer("num_bits", 4, 8);
+  if (!activations.truth("symmetric"))
+    activations.refuse("symmetric", "true (floating-point grids have no zero points)");
+  const std::string strategy = activations.word("strategy", {"tensor", "token", "group", "tensor_group"});
+  const int64_t group_size = std::max<int64_t>(0, float_group_size(activations, strategy));
+  const bool e8m0 = has_e8m0_scales(activations);
+  const json& dynamic = activations.need("dynamic", "true, false or local");
+  if (!dynamic.is_boolean() && dynamic != "local") activations.refuse("dynamic", "true, false or local");
+  activations.optional_word("actorder", {});
+  activations.informational({"observer", "observer_kwargs", "zp_dtype"});
+  activations.no_other_keys();
+  const auto scheme = float_activations_scheme(bits, strategy, group_size, dynamic != false, e8m0);
+  if (!scheme) {
+    user_error(
+        "{}: {}-bit floating-point activations, {} {}: expected FP8 (static per tensor, dynamic per token or "
+        "group of 128), NVFP4 (tensor_group of 16, local), MXFP4 or MXFP8 (dynamic groups of 32)",
+        activations.where(), bits, strategy, dynamic.dump());
+  }
+  return *scheme;
+}
+
 ActivationScheme parse_activations(const json& value, const std::string& where) {
   StrictObject activations(value, where);
   ActivationScheme scheme;
-  scheme.type = activations.word("type", {"int"});
+  scheme.type = activations.word("type", {"int", "float"});
+  if (scheme.type == "float") return parse_float_activations(activations);
   scheme.bits = activations.integer("num_bits", 8, 8);
   scheme.symmetric = activations.truth("symmetric");
   scheme.dynamic = activations.truth("dynamic");
@@ -68,6 +139,20 @@ ActivationScheme parse_activations(const json& value, const std::string& where) 
   return scheme;
 }
 
+/// What engines multiply: the target's own rules.
+void check_float_quantized(const CompressedTensorsConfig::Group& group, const std::string& format,
+                           const std::string& where) {
+  const std::string own = float_format_of(group.scheme);
+  if (own != format) {
+    user_error("{}.weights: {} is stored as {}, but the format is {}", where, group.scheme.describe(), own,
+               format);
+  }
+  const int64_t size = 128;  // any that blocks and groups divide
+  const PlannedLinear linear{
+      .name = "", .out = size, .in = size, .scheme = group.scheme, .activations = group.activations};
+  if (const auto reason = float_quantized_refuses(linear)) user_error("{}: {}", where, *reason);
+}
+
 /// INT8 rows beside INT8 activations: what the format holds in every engine.
 void check_int_quantized(const CompressedTensorsConfig::Group& group, const std::string& where) {
   if (!group.activations) {
@@ -81,27 +166,34 @@ void check_int_quantized(const CompressedTensorsConfig::Group& group, const std:
   }
 }
 
+const std::vector<std::string> kFormats = {kPackQuantized, kIntQuantized, kFloatQuantized,
+                                           kNvfp4Packed,   kMxfp4Packed,  kMxfp8Quantized};
+
 /// `format`: the whole file's, where the group names none.
 CompressedTensorsConfig::Group parse_group(const std::string& name, const json& value,
                                            const std::string& where, const std::string& format) {
   StrictObject group(value, where);
   CompressedTensorsConfig::Group result{
       name, NamePatterns(group.words("targets", true), where + ".targets"), {}, std::nullopt};
-  const std::string own = group.optional_word("format", {kPackQuantized, kIntQuantized});
+  const std::string own = group.optional_word("format", kFormats);
   if (own.empty() && format == kMixedPrecision)
     user_error("{}: missing key 'format': in a mixed-precision model each group has its own", where);
   if (!own.empty() && format != kMixedPrecision && own != format) group.refuse("format", format);
-  const bool int_quantized = (own.empty() ? format : own) == kIntQuantized;
+  const std::string& stored = own.empty() ? format : own;
   const json* activations = group.find("input_activations");
   if (activations != nullptr && !activations->is_null()) {
-    if (!int_quantized)
+    if (stored == kPackQuantized)
       group.refuse("input_activations", "null (activations are not quantised in this format)");
     result.activations = parse_activations(*activations, where + ".input_activations");
   }
   group.unused("output_activations", "quantising outputs");
   result.scheme = parse_weights(group.need("weights", "an object"), where + ".weights");
   group.no_other_keys();
-  if (int_quantized) check_int_quantized(result, where);
+  if (stored == kIntQuantized) {
+    check_int_quantized(result, where);
+  } else if (result.scheme.float_grid() != nullptr || stored != kPackQuantized) {
+    check_float_quantized(result, stored, where);
+  }
   return result;
 }
 
@@ -121,10 +213,20 @@ const CompressedTensorsConfig::Group* CompressedTensorsConfig::group_of(const st
   return best;
 }
 
+namespace {
+
+std::vector<std::string> whole_formats() {
+  std::vector<std::string> formats = kFormats;
+  formats.emplace_back(kMixedPrecision);
+  return formats;
+}
+
+}  // namespace
+
 CompressedTensorsConfig parse_compressed_tensors_config(const json& config, const std::string& where) {
   StrictObject top(config, where);
   top.word("quant_method", {"compressed-tensors"});
-  const std::string format = top.word("format", {kPackQuantized, kIntQuantized, kMixedPrecision});
+  const std::string format = top.word("format", whole_formats());
   top.optional_word("quantization_status", {"compressed"});
   top.unused("sparsity_config", "sparsity");
   top.unused("moe_sparsity_config", "sparsity");

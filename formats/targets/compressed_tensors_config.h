@@ -20,7 +20,7 @@ struct CompressedTensorsConfig {
     std::string name;  // "group_0"
     NamePatterns targets;
     Scheme scheme;
-    std::optional<ActivationScheme> activations;  // int-quantized; none: pack-quantized
+    std::optional<ActivationScheme> activations;  // none: of the weights alone
   };
   std::vector<Group> groups;
   NamePatterns ignore;
@@ -36,7 +36,8 @@ struct CompressedTensorsConfig {
 };
 
 /// `where` begins every error ("<folder>/config.json: quantization_config"). UserError naming key and value
-/// for anything but integer weights, packed or beside INT8 activations (int_quantized.h).
+/// for anything but integer weights, packed or beside INT8 activations (int_quantized.h), and what
+/// float_quantized.h holds.
 CompressedTensorsConfig parse_compressed_tensors_config(const nlohmann::json& config,
                                                         const std::string& where);
 

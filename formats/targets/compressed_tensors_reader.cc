@@ -9,6 +9,8 @@
 #include "formats/targets/bitpack.h"
 #include "formats/targets/code_words.h"
 #include "formats/targets/compressed_tensors_config.h"
+#include "formats/targets/float_codes.h"
+#include "formats/targets/float_quantized.h"
 #include "formats/targets/float_reader.h"
 #include "formats/targets/kv_cache_format.h"
 #include "formats/targets/layout_reader.h"
@@ -39,7 +41,9 @@ CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoin
     if (group != nullptr && group->activations) activations_[linear.name] = *group->activations;
     check_names(linear, group != nullptr ? &group->scheme : nullptr);
     if (group == nullptr) continue;
-    if (group->activations) {
+    if (group->scheme.float_grid() != nullptr) {
+      check_float_quantized(linear, group->scheme);
+    } else if (group->activations) {
       check_int_quantized(linear);
     } else {
       check_packed(linear, group->scheme);
@@ -64,7 +68,9 @@ std::optional<KvCacheQuantizer> CompressedTensorsReader::kv_cache(const std::str
 /// The linear's tensors are those that the config promises, and no others (an activation order or an input
 /// scale that we don't know of would change what the codes mean).
 void CompressedTensorsReader::check_names(const Linear& linear, const Scheme* scheme) const {
-  const std::string packed = linear.name + (is_int_quantized(linear.name) ? ".weight" : ".weight_packed");
+  const bool floats = scheme != nullptr && scheme->float_grid() != nullptr;
+  const bool plain = floats ? scheme->bits == 8 : is_int_quantized(linear.name);
+  const std::string packed = linear.name + (plain ? ".weight" : ".weight_packed");
   if (scheme == nullptr && checkpoint_->contains(packed)) {
     user_error(
         "{}: is stored, but quantization_config leaves '{}' in floating point: no group names it, or "
@@ -72,7 +78,11 @@ void CompressedTensorsReader::check_names(const Linear& linear, const Scheme* sc
         describe_tensor(*checkpoint_, packed), linear.name);
   }
   std::vector<std::string> known = {"weight", "bias"};
-  if (is_int_quantized(linear.name)) {
+  if (floats) {
+    known = {"bias"};
+    for (const PlannedTensor& tensor : float_quantized_layout(planned(linear, *scheme)))
+      known.push_back(tensor.name.substr(linear.name.size() + 1));
+  } else if (is_int_quantized(linear.name)) {
     known = int_quantized_names(activations_.at(linear.name));
   } else if (scheme != nullptr) {
     known = {"weight_packed", "weight_scale", "weight_shape", "bias"};
@@ -94,6 +104,29 @@ void CompressedTensorsReader::check_names(const Linear& linear, const Scheme* sc
                suffix == "weight_g_idx"
                    ? " (activation order 'group' is not supported: make the artefact with 'static')"
                    : "");
+  }
+}
+
+PlannedLinear CompressedTensorsReader::planned(const Linear& linear, const Scheme& scheme) const {
+  PlannedLinear result{.name = linear.name, .out = linear.out, .in = linear.in, .scheme = scheme};
+  const auto activations = activations_.find(linear.name);
+  if (activations != activations_.end()) result.activations = activations->second;
+  return result;
+}
+
+void CompressedTensorsReader::check_float_quantized(const Linear& linear, const Scheme& scheme) const {
+  if (scheme.bits == 4 && !scheme.divides(linear.in)) {
+    user_error(
+        "{}: quantization_config stores '{}' in groups of {}, which do not divide its {} input features",
+        checkpoint_->folder().string(), linear.name, scheme.group_size, linear.in);
+  }
+  for (const PlannedTensor& tensor : float_quantized_layout(planned(linear, scheme))) {
+    const bool scale = tensor.name.ends_with("_scale") && traits(tensor.info.dtype).bytes > 1;
+    if (scale && !tensor.name.ends_with("_global_scale")) {
+      check_scale(tensor.name, tensor.info.shape);
+    } else {
+      check_tensor(tensor.name, tensor.info);
+    }
   }
 }
 
@@ -155,6 +188,34 @@ void CompressedTensorsReader::check_shape_tensor(const Linear& linear) const {
              linear.out, linear.in, shape[0], shape[1]);
 }
 
+/// What scales are multiplied by: the stored number divides.
+at::Tensor CompressedTensorsReader::read_global(const std::string& name) const {
+  const at::Tensor inverse = read_scales(name).reciprocal().reshape({});
+  return positive(inverse, describe_tensor(*checkpoint_, name) + ": its reciprocal");
+}
+
+/// Codes and scales of a tensor that has its scheme and the type of its scales' bytes.
+QuantizedTensor CompressedTensorsReader::read_float_quantized(const std::string& linear,
+                                                              QuantizedTensor tensor) const {
+  const bool packed = tensor.scheme.bits == 4;
+  const std::string codes = linear + (packed ? ".weight_packed" : ".weight"),
+                    scales = linear + ".weight_scale";
+  const at::Tensor stored = borrow(checkpoint_->view(codes));
+  tensor.codes = packed ? unpack_fp4(stored) : codes_of_fp8(stored, describe_tensor(*checkpoint_, codes));
+  checkpoint_->release(codes);
+  const auto [rows, groups] = tensor.scheme.parameter_shape(tensor.codes.size(0), tensor.codes.size(1));
+  tensor.scale_dtype = tensor.scheme.scale_type(tensor.scale_dtype);
+  if (tensor.scheme.float_grid()->scales == FloatGridType::Scales::plain) {
+    tensor.scales = read_scales(scales).view({rows, groups});
+  } else {
+    tensor.scales = block_scales_of(borrow(checkpoint_->view(scales)), describe_tensor(*checkpoint_, scales));
+    checkpoint_->release(scales);
+  }
+  if (tensor.scheme.has_global_scale()) tensor.global_scale = read_global(linear + ".weight_global_scale");
+  tensor.input = input_quantizer(linear);
+  return tensor;
+}
+
 at::Tensor CompressedTensorsReader::read_scales(const std::string& name) const {
   at::Tensor scales = read_float_tensor(*checkpoint_, name);
   checkpoint_->release(name);
@@ -173,8 +234,10 @@ QuantizedTensor CompressedTensorsReader::read(const std::string& linear) const {
   QuantizedTensor tensor{.scheme = found->second,
                          .scale_dtype = checkpoint_->tensors().at(linear + ".weight_scale").dtype,
                          .codes = {},
-                         .scales = read_scales(linear + ".weight_scale"),
+                         .scales = {},
                          .zero_points = {}};
+  if (tensor.scheme.float_grid() != nullptr) return read_float_quantized(linear, std::move(tensor));
+  tensor.scales = read_scales(linear + ".weight_scale");
   if (is_int_quantized(linear)) {
     tensor.codes = borrow(checkpoint_->view(linear + ".weight")).clone();
     checkpoint_->release(linear + ".weight");
@@ -196,7 +259,11 @@ std::optional<InputQuantizer> CompressedTensorsReader::input_quantizer(const std
   const auto found = activations_.find(linear);
   if (found == activations_.end()) return std::nullopt;
   InputQuantizer quantizer{.scheme = found->second};
-  if (quantizer.scheme.dynamic) return quantizer;
+  if (!quantizer.scheme.calibrated()) return quantizer;
+  if (quantizer.scheme.dynamic) {
+    quantizer.scale = read_global(linear + ".input_global_scale").item<float>();
+    return quantizer;
+  }
   quantizer.scale = read_scales(linear + ".input_scale").item<float>();
   if (!quantizer.scheme.symmetric)
     quantizer.zero_point = borrow(checkpoint_->view(linear + ".input_zero_point")).item<int>();
@@ -210,8 +277,9 @@ std::map<std::string, TensorInfo> CompressedTensorsReader::unpacked_tensors() co
       tensors.erase(scale.name);
   }
   for (const auto& [name, linear] : linears_) {
-    for (const char* suffix : {".weight_packed", ".weight_scale", ".weight_shape", ".weight_zero_point",
-                               ".input_scale", ".input_zero_point"}) {
+    for (const char* suffix :
+         {".weight_packed", ".weight_scale", ".weight_shape", ".weight_zero_point", ".weight_global_scale",
+          ".input_global_scale", ".input_scale", ".input_zero_point"}) {
       tensors.erase(name + suffix);
     }
     tensors[name + ".weight"] = {float_dtype_, {linear.out, linear.in}};

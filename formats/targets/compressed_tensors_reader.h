@@ -9,6 +9,7 @@
 
 #include "formats/safetensors/checkpoint.h"
 #include "formats/targets/packed_reader.h"
+#include "formats/targets/target.h"
 #include "lib/model/graph.h"
 #include "lib/numeric/quantized_tensor.h"
 
@@ -35,6 +36,10 @@ class CompressedTensorsReader final : public PackedReader {
 
  private:
   bool is_int_quantized(const std::string& linear) const { return activations_.contains(linear); }
+  PlannedLinear planned(const Linear& linear, const Scheme& scheme) const;
+  void check_float_quantized(const Linear& linear, const Scheme& scheme) const;
+  at::Tensor read_global(const std::string& name) const;
+  QuantizedTensor read_float_quantized(const std::string& linear, QuantizedTensor tensor) const;
   void check_packed(const Linear& linear, const Scheme& scheme) const;
   void check_int_quantized(const Linear& linear) const;
   void check_scale(const std::string& name, std::vector<int64_t> shape) const;

@@ -9,6 +9,12 @@ namespace lathe {
 
 std::optional<std::string> int_quantized_refuses(const PlannedLinear& linear) {
   if (const auto reason = linear.activations->problem()) return reason;
+  if (linear.activations->float_grid() != nullptr) {
+    return fmt::format(
+        "integer weights beside {} activations can't be stored: use weights on a floating-point grid, or "
+        "type: int for the activations",
+        linear.activations->type);
+  }
   if (linear.expert && !linear.activations->dynamic) {
     return "neither transformers nor vLLM reads experts with static activations; use dynamic: true for them, "
            "in "

@@ -11,6 +11,7 @@
 #include "formats/targets/gguf_folder.h"
 #include "formats/targets/gptq_reader.h"
 #include "formats/targets/hqq_reader.h"
+#include "formats/targets/modelopt_reader.h"
 #include "formats/targets/spqr_reader.h"
 #include "lib/base/error.h"
 
@@ -118,10 +119,12 @@ std::shared_ptr<const PackedReader> open_packed(const std::shared_ptr<const Chec
     return std::make_shared<const CompressedTensorsReader>(checkpoint, graph);
   if (method == "gptq") return std::make_shared<const GptqReader>(checkpoint, graph);
   if (method == "awq") return std::make_shared<const AwqReader>(checkpoint, graph);
+  if (method == "modelopt") return std::make_shared<const ModeloptReader>(checkpoint, graph);
   if (method == "hqq") return std::make_shared<const HqqReader>(checkpoint, graph);
   if (method == "spqr") return std::make_shared<const SpqrReader>(checkpoint, graph);
   user_error(
-      "{}: quantization_config.quant_method: expected compressed-tensors, gptq, awq, hqq or spqr, found {}; "
+      "{}: quantization_config.quant_method: expected compressed-tensors, gptq, awq, modelopt, hqq or spqr, "
+      "found {}; "
       "use an "
       "artefact of that kind, or the original floating-point model",
       (checkpoint->folder() / "config.json").string(),

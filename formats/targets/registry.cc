@@ -2,6 +2,7 @@
 #include "formats/targets/compressed_tensors.h"
 #include "formats/targets/gptq.h"
 #include "formats/targets/hqq.h"
+#include "formats/targets/modelopt.h"
 #include "formats/targets/spqr.h"
 #include "formats/targets/target.h"
 #include "lib/base/error.h"
@@ -11,8 +12,9 @@ namespace lathe {
 
 const std::vector<Target>& targets() {
   static const std::vector<Target> rows = [] {
-    std::vector<Target> all = {compressed_tensors_target(), gptq_target(), gptq_v2_target(), awq_target(),
-                               awq_gemv_target(),           hqq_target(),  spqr_target()};
+    std::vector<Target> all = {
+        compressed_tensors_target(), gptq_target(),     gptq_v2_target(), awq_target(),
+        awq_gemv_target(),           modelopt_target(), hqq_target(),     spqr_target()};
     for (Target& target : gguf_targets()) all.push_back(std::move(target));
     return all;
   }();

@@ -70,6 +70,8 @@ struct Target {
                                        const std::vector<std::string>& ignored) = nullptr;
   /// How it holds the scales of a quantised KV cache; null: not at all.
   const KvCacheFormat* kv_cache = nullptr;
+  /// Plain scales of floating-point grids are stored in FP32, whatever the model's type.
+  bool full_scales = false;
   /// Where set, the model becomes one GGUF file of these block types, which formats/gguf plans and keys; the
   /// functions above are null.
   const GgufMix* gguf = nullptr;

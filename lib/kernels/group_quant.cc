@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <c10/core/DeviceGuard.h>
 
+#include <limits>
+
 #include "lib/base/error.h"
 #include "lib/kernels/cuda_library.h"
 #include "lib/kernels/group_grid.h"
@@ -37,6 +39,11 @@ void check_params(const GroupParams& params, const at::Tensor& matrix, const Sch
                "group quantisation: zero points don't fit the matrix");
 }
 
+/// What weights are divided by.
+at::Tensor steps_of(const GroupParams& params) {
+  return params.global.defined() ? params.scales * params.global : params.scales;
+}
+
 int8_t* zeros_of(const GroupParams& params) {
   return params.zero_points.defined() ? params.zero_points.data_ptr<int8_t>() : nullptr;
 }
@@ -61,13 +68,36 @@ GroupRange group_min_max(const at::Tensor& weight, const Scheme& scheme) {
   return range;
 }
 
-GroupParams group_params(const GroupRange& range, const Scheme& scheme, DType scale_dtype) {
+at::Tensor global_scale(const at::Tensor& largest) {
+  const at::Tensor exact =
+      (largest / (kE2M1.largest * kE4M3.largest)).clamp_min(std::numeric_limits<float>::min());
+  return exact.reciprocal().reciprocal();
+}
+
+GroupRange shared_range(const GroupRange& range, const Scheme& scheme) {
+  const at::Tensor own = at::maximum(range.lo.abs(), range.hi.abs());  // keeps a NaN
+  const int64_t rows = own.size(0), block = scheme.per_tensor() ? rows : scheme.rows;
+  const int64_t blocks = (rows + block - 1) / block;
+  at::Tensor padded = own;
+  if (blocks * block != rows) padded = at::constant_pad_nd(own, {0, 0, 0, blocks * block - rows}, 0);
+  const at::Tensor widest =
+      padded.view({blocks, block, -1}).amax(1).repeat_interleave(block, 0).slice(0, 0, rows);
+  return {-widest, widest.contiguous()};
+}
+
+at::Tensor one_row_each(const at::Tensor& scales, const Scheme& scheme) {
+  if (!scheme.shares_rows()) return scales;
+  return scales.slice(0, 0, std::nullopt, scheme.per_tensor() ? scales.size(0) : scheme.rows).contiguous();
+}
+
+GroupParams group_params(const GroupRange& range, const Scheme& scheme, DType scale_dtype,
+                         const at::Tensor& global) {
   const at::Tensor low = range.lo.contiguous(), high = range.hi.contiguous();
   LATHE_ASSERT(low.dim() == 2 && low.sizes() == high.sizes() && low.device() == high.device() &&
                    low.scalar_type() == at::kFloat && high.scalar_type() == at::kFloat,
                "group quantisation: a range is two FP32 matrices of one shape");
-  const device::Grid grid = grid_of(scheme, scale_dtype);
-  GroupParams params{at::empty_like(low), {}};
+  const device::Grid grid = grid_under(scheme, scale_dtype, global);
+  GroupParams params{at::empty_like(low), {}, global};
   if (!scheme.symmetric) params.zero_points = at::empty(low.sizes(), low.options().dtype(at::kChar));
   const GroupLayout layout{low.numel(), 1};
   const float *lo = low.const_data_ptr<float>(), *hi = high.const_data_ptr<float>();
@@ -89,7 +119,8 @@ at::Tensor group_encode(const at::Tensor& weight, const GroupParams& params, con
   const GroupLayout layout = layout_of(weight, scheme);
   const device::Grid grid = grid_of(scheme, DType::F32);
   at::Tensor codes = at::empty(weight.sizes(), weight.options().dtype(at::kChar));
-  const float *w = weight.const_data_ptr<float>(), *scales = params.scales.const_data_ptr<float>();
+  const at::Tensor steps = steps_of(params);
+  const float *w = weight.const_data_ptr<float>(), *scales = steps.const_data_ptr<float>();
   int8_t* out = codes.data_ptr<int8_t>();
   if (weight.is_cpu()) {
     cpu::encode(layout, grid, w, scales, zeros_of(params), out);
@@ -104,6 +135,7 @@ at::Tensor group_encode(const at::Tensor& weight, const GroupParams& params, con
 }
 
 at::Tensor group_decode(const at::Tensor& codes, const GroupParams& params, const Scheme& scheme) {
+  LATHE_ASSERT(scheme.float_grid() == nullptr, "group_decode: {} is no grid of integers", scheme.describe());
   check_matrix(codes, at::kChar, scheme);
   check_params(params, codes, scheme);
   const GroupLayout layout = layout_of(codes, scheme);
@@ -128,7 +160,8 @@ at::Tensor group_fake_quantize(const at::Tensor& weight, const GroupParams& para
   const GroupLayout layout = layout_of(weight, scheme);
   const device::Grid grid = grid_of(scheme, DType::F32);
   at::Tensor values = at::empty_like(weight);
-  const float *w = weight.const_data_ptr<float>(), *scales = params.scales.const_data_ptr<float>();
+  const at::Tensor steps = steps_of(params);
+  const float *w = weight.const_data_ptr<float>(), *scales = steps.const_data_ptr<float>();
   float* out = values.data_ptr<float>();
   if (weight.is_cpu()) {
     cpu::fake_quantize(layout, grid, w, scales, zeros_of(params), out);

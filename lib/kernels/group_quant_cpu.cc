@@ -70,6 +70,17 @@ LATHE_CLONES void fake_quantize_group(const float* w, int64_t length, float scal
   }
 }
 
+LATHE_CLONES void encode_numbers(const float* w, int64_t length, float scale, device::Minifloat number,
+                                 int8_t* codes) {
+  for (int64_t i = 0; i < length; ++i)
+    codes[i] = static_cast<int8_t>(device::encode_number(w[i], scale, number));
+}
+
+LATHE_CLONES void round_numbers(const float* w, int64_t length, float scale, device::Minifloat number,
+                                float* result) {
+  for (int64_t i = 0; i < length; ++i) result[i] = device::round_on_grid(w[i], scale, number);
+}
+
 template <class Body>
 void for_each_group(GroupLayout layout, const Body& body) {
   const int64_t grain = std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, layout.length));
@@ -100,6 +111,12 @@ void params(GroupLayout layout, Grid grid, const float* lo, const float* hi, flo
 
 void encode(GroupLayout layout, Grid grid, const float* weight, const float* scales, const int8_t* zeros,
             int8_t* codes) {
+  if (grid.floats()) {
+    for_each_group(layout, [&](int64_t group, int64_t start) {
+      encode_numbers(weight + start, layout.length, scales[group], grid.number, codes + start);
+    });
+    return;
+  }
   for_each_group(layout, [&](int64_t group, int64_t start) {
     encode_group(weight + start, layout.length, scales[group], zero_of(zeros, group), grid.qmin, grid.qmax,
                  codes + start);
@@ -115,6 +132,12 @@ void decode(GroupLayout layout, const int8_t* codes, const float* scales, const 
 
 void fake_quantize(GroupLayout layout, Grid grid, const float* weight, const float* scales,
                    const int8_t* zeros, float* result) {
+  if (grid.floats()) {
+    for_each_group(layout, [&](int64_t group, int64_t start) {
+      round_numbers(weight + start, layout.length, scales[group], grid.number, result + start);
+    });
+    return;
+  }
   for_each_group(layout, [&](int64_t group, int64_t start) {
     fake_quantize_group(weight + start, layout.length, scales[group], zero_of(zeros, group), grid.qmin,
                         grid.qmax, result + start);

@@ -12,7 +12,7 @@
 namespace lathe::kernels {
 
 GroupRange search_range(const at::Tensor& weight, const at::Tensor& importance, const Scheme& scheme,
-                        DType scale_dtype, int64_t steps, double max_shrink) {
+                        DType scale_dtype, int64_t steps, double max_shrink, const at::Tensor& global) {
   const GroupRange range = group_min_max(weight, scheme);  // checks weight and scheme
   LATHE_ASSERT(steps >= 1 && max_shrink >= 0 && max_shrink < 1, "range search: {} steps to {}", steps,
                1 - max_shrink);
@@ -23,9 +23,10 @@ GroupRange search_range(const at::Tensor& weight, const at::Tensor& importance, 
                  "range search: importance doesn't fit {} columns", weight.size(1));
     weights_of_columns = importance.contiguous();
   }
+  LATHE_ASSERT(!scheme.shares_rows(), "range search: {} has rows that share scales", scheme.describe());
   const GroupSearch search{
       .layout = {range.lo.numel(), scheme.group_length(weight.size(1))},
-      .grid = grid_of(scheme, scale_dtype),
+      .grid = grid_under(scheme, scale_dtype, global),
       .groups_per_row = scheme.groups(weight.size(1)),
       .weight = weight.const_data_ptr<float>(),
       .importance = importance.defined() ? weights_of_columns.const_data_ptr<float>() : nullptr,

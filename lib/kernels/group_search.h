@@ -10,8 +10,12 @@ namespace lathe::kernels {
 /// win ties; a group that holds a NaN or an infinity keeps a NaN range. One pass over the weights. Equal bits
 /// on CPU and CUDA.
 ///
-/// weight: FP32 [out, in] contiguous; importance: Float [in] >= 0, or undefined for 1.
+/// Where scales are codes themselves (NVFP4, MX) the candidates are these, around the one that spans the
+/// group: see device/group_search.cuh; `steps` plays no part. Not for rows that share scales.
+///
+/// weight: FP32 [out, in] contiguous; global: as in group_params(); importance: Float [in] >= 0, or undefined
+/// for 1.
 GroupRange search_range(const at::Tensor& weight, const at::Tensor& importance, const Scheme& scheme,
-                        DType scale_dtype, int64_t steps, double max_shrink);
+                        DType scale_dtype, int64_t steps, double max_shrink, const at::Tensor& global = {});
 
 }  // namespace lathe::kernels

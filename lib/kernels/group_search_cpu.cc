@@ -15,22 +15,19 @@ using device::ScaleZero;
 
 constexpr int64_t kGrainElements = 1 << 12;
 
-/// The sum over a group of weighted squared errors; importance null: 1.
-template <bool weighted>
+/// The sum over a group of error(weight, share), shares being importances or 1.
+template <bool weighted, class Error>
 inline __attribute__((always_inline)) float error_sum(const float* weight, const float* importance,
-                                                      int64_t length, ScaleZero group, float qmin,
-                                                      float qmax) {
+                                                      int64_t length, const Error& error) {
   float sum[kSearchLanes] = {};
   int64_t i = 0;
   for (; i + kSearchLanes <= length; i += kSearchLanes) {
     for (int lane = 0; lane < kSearchLanes; ++lane) {
       const float share = weighted ? importance[i + lane] : 1.0f;
-      sum[lane] += device::weighted_error(weight[i + lane], share, group, qmin, qmax);
+      sum[lane] += error(weight[i + lane], share);
     }
   }
-  for (int lane = 0; i < length; ++i, ++lane) {
-    sum[lane] += device::weighted_error(weight[i], weighted ? importance[i] : 1.0f, group, qmin, qmax);
-  }
+  for (int lane = 0; i < length; ++i, ++lane) sum[lane] += error(weight[i], weighted ? importance[i] : 1.0f);
   for (int half = kSearchLanes / 2; half > 0; half /= 2) {
     for (int lane = 0; lane < half; ++lane) sum[lane] += sum[lane + half];
   }
@@ -39,8 +36,41 @@ inline __attribute__((always_inline)) float error_sum(const float* weight, const
 
 LATHE_CLONES float group_error(const float* weight, const float* importance, int64_t length, ScaleZero group,
                                float qmin, float qmax) {
-  return importance == nullptr ? error_sum<false>(weight, importance, length, group, qmin, qmax)
-                               : error_sum<true>(weight, importance, length, group, qmin, qmax);
+  const auto error = [=](float w, float share) __attribute__((always_inline)) {
+    return device::weighted_error(w, share, group, qmin, qmax);
+  };
+  return importance == nullptr ? error_sum<false>(weight, importance, length, error)
+                               : error_sum<true>(weight, importance, length, error);
+}
+
+LATHE_CLONES float number_error(const float* weight, const float* importance, int64_t length, float scale,
+                                device::Minifloat number) {
+  const auto error = [=](float w, float share) __attribute__((always_inline)) {
+    return device::weighted_error(w, share, scale, number);
+  };
+  return importance == nullptr ? error_sum<false>(weight, importance, length, error)
+                               : error_sum<true>(weight, importance, length, error);
+}
+
+/// The best of the codes around the one that spans the group, and the magnitude that gets it.
+float best_magnitude(const GroupSearch& search, const float* weight, const float* importance, float lo,
+                     float hi) {
+  const device::Grid& grid = search.grid;
+  const float global = grid.global == nullptr ? 1.0f : *grid.global;
+  const auto error = [&](float scale) {
+    return number_error(weight, importance, search.layout.length, scale * global, grid.number);
+  };
+  const float spanning = device::choose_scale_zero(lo, hi, grid).scale;
+  float best_scale = spanning, best = error(spanning);
+  const int down = device::code_steps_down(grid.scale_type, search.max_shrink);
+  for (int step = device::code_steps_up(grid.scale_type); step >= -down; --step) {
+    const float scale = device::stepped_scale(spanning, step, grid.scale_type);
+    const float found = error(scale);
+    if (!(found < best)) continue;
+    best = found;
+    best_scale = scale;
+  }
+  return device::magnitude_of_scale(best_scale, grid);
 }
 
 void search_group(const GroupSearch& search, int64_t index) {
@@ -49,11 +79,20 @@ void search_group(const GroupSearch& search, int64_t index) {
   const float* const importance =
       search.importance == nullptr ? nullptr : search.importance + index % search.groups_per_row * length;
   const float lo = search.lo[index], hi = search.hi[index];
+  if (search.codes()) {
+    if (!(lo == lo && hi == hi)) return;  // NaN: the caller's to refuse
+    search.hi[index] = best_magnitude(search, weight, importance, lo, hi);
+    search.lo[index] = -search.hi[index];
+    return;
+  }
   float best = 0, best_factor = 1;
   for (int64_t step = 0; step <= search.steps; ++step) {
     const float factor = device::shrink_factor(step, search.steps, search.max_shrink);
     const ScaleZero group = device::choose_scale_zero(lo * factor, hi * factor, search.grid);
-    const float error = group_error(weight, importance, length, group, search.grid.qmin, search.grid.qmax);
+    const float error =
+        search.grid.floats()
+            ? number_error(weight, importance, length, group.scale, search.grid.number)
+            : group_error(weight, importance, length, group, search.grid.qmin, search.grid.qmax);
     if (step > 0 && !(error < best)) continue;
     best = error;
     best_factor = factor;

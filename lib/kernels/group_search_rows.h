@@ -16,6 +16,11 @@ struct GroupSearch {
   double max_shrink = 0;
   float* lo = nullptr;  // [groups]: the minima, which become the ranges' lower ends
   float* hi = nullptr;  // [groups]
+
+  /// Are scales codes, so that these are the candidates and not the steps?
+  LATHE_HOST_DEVICE bool codes() const {
+    return grid.scale_type == device::ScaleType::e4m3 || grid.scale_type == device::ScaleType::e8m0;
+  }
 };
 
 namespace cpu {

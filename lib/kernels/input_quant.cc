@@ -6,23 +6,34 @@
 
 #include "lib/base/error.h"
 #include "lib/kernels/cuda_library.h"
+#include "lib/kernels/group_grid.h"
 #include "lib/kernels/group_quant.h"
 #include "lib/kernels/input_quant_rows.h"
 
 namespace lathe::kernels {
 namespace {
 
-/// The grid of each row's own values.
-GroupParams dynamic_params(const at::Tensor& rows, const ActivationScheme& scheme) {
-  const Scheme as_rows{.type = "int", .bits = scheme.bits, .group_size = -1, .symmetric = scheme.symmetric};
-  return group_params(group_min_max(rows, as_rows), as_rows, DType::F32);
+/// Rows of values with one scale each, and these scales: those of tokens, or of their groups. A dynamic
+/// grid's are of each row's own values.
+struct Rows {
+  at::Tensor values;  // Float, contiguous
+  GroupParams params;
+};
+
+Rows dynamic_rows(const at::Tensor& tokens, const InputQuantizer& quantizer) {
+  const Scheme grid = quantizer.scheme.as_rows();
+  at::Tensor global;
+  if (grid.has_global_scale()) global = at::full({}, quantizer.scale, tokens.options());
+  GroupParams params = group_params(group_min_max(tokens, grid), grid, DType::F32, global);
+  if (global.defined()) params.scales = params.scales * global;
+  return {tokens.view({-1, grid.group_length(tokens.size(1))}), std::move(params)};
 }
 
-GroupParams static_params(const InputQuantizer& quantizer, const at::TensorOptions& options) {
-  GroupParams params{at::full({1, 1}, quantizer.scale, options), {}};
+Rows static_rows(const at::Tensor& tokens, const InputQuantizer& quantizer) {
+  GroupParams params{at::full({1, 1}, quantizer.scale, tokens.options()), {}, {}};
   if (quantizer.zero_point != 0)
-    params.zero_points = at::full({1, 1}, quantizer.zero_point, options.dtype(at::kChar));
-  return params;
+    params.zero_points = at::full({1, 1}, quantizer.zero_point, tokens.options().dtype(at::kChar));
+  return {tokens, std::move(params)};
 }
 
 void run(const InputRows& layout, const at::Tensor& x, const at::Tensor& y) {
@@ -40,20 +51,22 @@ at::Tensor fake_quantize_input(const at::Tensor& x, const InputQuantizer& quanti
   const ActivationScheme& scheme = quantizer.scheme;
   const auto problem = scheme.problem();
   LATHE_ASSERT(!problem, "{}", *problem);
-  LATHE_ASSERT(scheme.dynamic || quantizer.scale > 0, "static scale {}", quantizer.scale);
+  LATHE_ASSERT(!scheme.calibrated() || quantizer.scale > 0, "static scale {}", quantizer.scale);
   if (x.numel() == 0) return x;
-  const at::Tensor rows = x.reshape({-1, x.size(-1)}).to(at::kFloat).contiguous();
-  const GroupParams params =
-      scheme.dynamic ? dynamic_params(rows, scheme) : static_params(quantizer, rows.options());
-  at::Tensor y = at::empty_like(rows);
-  run({.rows = rows.size(0),
-       .width = rows.size(1),
+  const at::Tensor tokens = x.reshape({-1, x.size(-1)}).to(at::kFloat).contiguous();
+  const Rows rows = scheme.dynamic ? dynamic_rows(tokens, quantizer) : static_rows(tokens, quantizer);
+  const at::Tensor& zeros = rows.params.zero_points;
+  const FloatGridType* const floats = scheme.float_grid();
+  at::Tensor y = at::empty_like(rows.values);
+  run({.rows = rows.values.size(0),
+       .width = rows.values.size(1),
        .qmin = static_cast<float>(scheme.qmin()),
        .qmax = static_cast<float>(scheme.qmax()),
-       .scales = params.scales.const_data_ptr<float>(),
-       .zeros = params.zero_points.defined() ? params.zero_points.const_data_ptr<int8_t>() : nullptr,
-       .shared = !scheme.dynamic},
-      rows, y);
+       .scales = rows.params.scales.const_data_ptr<float>(),
+       .zeros = zeros.defined() ? zeros.const_data_ptr<int8_t>() : nullptr,
+       .shared = !scheme.dynamic,
+       .number = floats == nullptr ? device::Minifloat{} : minifloat_of(floats->number)},
+      rows.values, y);
   return y.view(x.sizes()).to(x.scalar_type());
 }
 

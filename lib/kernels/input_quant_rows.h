@@ -14,10 +14,11 @@ struct InputRows {
   const float* scales = nullptr;  // [rows], or [1] where shared
   const int8_t* zeros = nullptr;  // the same; null for 0
   bool shared = false;
+  device::Minifloat number = {};  // a floating-point grid's; zeros are then null
 };
 
 namespace cpu {
-/// y[r, i] = scale * (encode_input(x[r, i]) - zero).
+/// y[r, i] = scale * (encode_input(x[r, i]) - zero), or round_on_grid(x[r, i]).
 void fake_quantize_input(InputRows layout, const float* x, float* y);
 }  // namespace cpu
 

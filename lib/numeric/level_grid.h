@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "lib/numeric/float_format.h"
+
 namespace lathe {
 
 struct LevelGrid {
@@ -17,6 +19,8 @@ struct LevelGrid {
 
 /// 0 .. 2^(bits-1) - 1: the symmetric integers without the one that has no opposite. bits: 2 to 16.
 LevelGrid integer_levels(int bits);
+/// The finite magnitudes of a floating-point format.
+LevelGrid float_levels(const FloatFormat& format);
 /// OCP FP8 E4M3 (no infinity): largest 448, subnormals from 2^-9.
 LevelGrid fp8_e4m3_levels();
 /// OCP FP8 E5M2: largest 57344, subnormals from 2^-16.

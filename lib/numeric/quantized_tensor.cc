@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <vector>
+
 #include "lib/base/error.h"
 #include "lib/tensor/aten.h"
 
@@ -14,9 +16,44 @@ at::Tensor grouped_codes(const QuantizedTensor& tensor) {
   return tensor.codes.index_select(1, at::argsort(tensor.group_index, /*stable=*/true, 0));
 }
 
+/// The format's numbers in order of its codes, Float [codes].
+at::Tensor number_table(const FloatFormat& format) {
+  std::vector<float> numbers;
+  for (int code = 0; code < format.codes(); ++code)
+    numbers.push_back(static_cast<float>(decode_float(format, static_cast<uint8_t>(code))));
+  return at::tensor(numbers, at::kFloat);
+}
+
+/// Float, as `codes` (Char, contiguous or not).
+at::Tensor numbers_of(const FloatFormat& format, const at::Tensor& codes) {
+  const at::Tensor bits = codes.contiguous().view(at::kByte);
+  if (format.name == kE4M3.name) return bits.view(at::kFloat8_e4m3fn).to(at::kFloat);
+  if (format.name == kE5M2.name) return bits.view(at::kFloat8_e5m2).to(at::kFloat);
+  const at::Tensor table = number_table(format).to(codes.device());
+  return table.index_select(0, bits.view({-1}).to(at::kInt)).view(codes.sizes());
+}
+
+/// The scale of each weight in rows [begin, end), Float [end - begin, in].
+at::Tensor spread_scales(const QuantizedTensor& tensor, int64_t begin, int64_t end) {
+  at::Tensor scales = tensor.scales;
+  if (tensor.global_scale.defined()) scales = scales * tensor.global_scale;
+  const int64_t in = tensor.cols();
+  if (tensor.scheme.per_tensor()) return scales.expand({end - begin, in});
+  const auto places = [&](int64_t from, int64_t to, int64_t step) {
+    return at::arange(from, to, scales.options().dtype(at::kLong)).div(step, "floor");
+  };
+  const at::Tensor rows = tensor.scheme.shares_rows()
+                              ? scales.index_select(0, places(begin, end, tensor.scheme.rows))
+                              : scales.slice(0, begin, end);
+  return scales.size(1) == 1 ? rows.expand({end - begin, in})
+                             : rows.index_select(1, places(0, in, tensor.scheme.group_length(in)));
+}
+
 /// Codes relative to their zero point, grouped, FP32 [out, groups, length]; exact. Axis 1.
 at::Tensor centred_codes(const QuantizedTensor& tensor) {
   const int64_t groups = tensor.scales.size(1);
+  if (const FloatGridType* const grid = tensor.scheme.float_grid())
+    return numbers_of(grid->number, tensor.codes).view({tensor.rows(), groups, -1});
   at::Tensor values = grouped_codes(tensor).to(at::kFloat).view({tensor.rows(), groups, -1});
   if (tensor.zero_points.defined()) values.sub_(tensor.zero_points.to(at::kFloat).unsqueeze(-1));
   return values;
@@ -46,8 +83,8 @@ at::Tensor empty_groups(const QuantizedTensor& tensor) { return centred_codes(te
 
 QuantizedTensor QuantizedTensor::cpu() const {
   QuantizedTensor result = *this;
-  for (at::Tensor* part :
-       {&result.codes, &result.scales, &result.zero_points, &result.group_index, &result.values}) {
+  for (at::Tensor* part : {&result.codes, &result.scales, &result.zero_points, &result.group_index,
+                           &result.global_scale, &result.values}) {
     if (part->defined()) *part = part->cpu();
   }
   if (second_level) result.second_level = second_level->cpu();
@@ -65,6 +102,8 @@ double QuantizedTensor::bits_per_weight() const {
 
 at::Tensor QuantizedTensor::dequantize_rows(int64_t begin, int64_t end) const {
   if (scheme.floating()) return values.slice(0, begin, end);
+  if (const FloatGridType* const grid = scheme.float_grid())
+    return numbers_of(grid->number, codes.slice(0, begin, end)).mul_(spread_scales(*this, begin, end));
   const auto part = [&](const at::Tensor& all) { return all.defined() ? all.slice(0, begin, end) : all; };
   QuantizedTensor some{scheme, scale_dtype, part(codes), part(scales), part(zero_points), group_index};
   if (scheme.axis == 0) {  // every row has its parameters' own row
@@ -78,6 +117,12 @@ at::Tensor QuantizedTensor::dequantize_rows(int64_t begin, int64_t end) const {
   values = ungrouped(some, values);
   if (outliers) outliers->rows(begin, end).add_to(values);
   return values;
+}
+
+bool QuantizedTensor::can_scale_rows() const {
+  const FloatGridType* const grid = scheme.float_grid();
+  const bool coded = grid != nullptr && grid->scales != FloatGridType::Scales::plain;
+  return !second_level.has_value() && scheme.axis == 1 && !scheme.shares_rows() && !coded;
 }
 
 void QuantizedTensor::scale_rows(const at::Tensor& factors) {

@@ -20,12 +20,15 @@ struct GroupRange {
 
 /// w[o, i] ~ scales[o, k] * (codes[o, i] - zero_points[o, k]) + its outlier, if it is one; k is the group of
 /// column i: i / g, or group_index[i]. Where the scheme's groups run along axis 0, scales[o % G, i] and
-/// zero_points[o % G, i], G = out / g. P: Scheme::parameter_shape(), which is [out, groups].
+/// zero_points[o % G, i], G = out / g. On a floating-point grid w[o, i] ~ scales[o / rows, k] *
+/// number(codes[o, i]), with NVFP4 (scales[o, k] * global_scale) * number(codes[o, i]), each product rounded
+/// to FP32. P: Scheme::parameter_shape(), which is [out, groups].
 struct QuantizedTensor {
   Scheme scheme;
   DType scale_dtype =
-      DType::F16;     // type of the scales on disk; every value in `scales` is representable in it
-  at::Tensor codes;   // Char [out, in], in [qmin, qmax]
+      DType::F16;  // type of the scales on disk; every value in `scales` is representable in it
+  at::Tensor
+      codes;  // Char [out, in], in [qmin, qmax]; of a floating-point grid the format's bits, none of them NaN
   at::Tensor scales;  // Float P, finite, > 0 (with a second level >= 0)
   /// Char P in [qmin, qmax]; where the scheme's are real Float P, finite, and less qmin representable in
   /// scale_dtype (files count codes from 0). Undefined where the scheme is symmetric.
@@ -33,6 +36,7 @@ struct QuantizedTensor {
   at::Tensor group_index = {};  // Int [in] in [0, groups), each group g times (g_idx); undefined: i / g
   std::optional<SecondLevel> second_level = {};  // with Scheme::scale_grid; zero_points are then Float
   std::optional<Outliers> outliers = {};
+  at::Tensor global_scale = {};  // Float scalar, finite, > 0, where Scheme::has_global_scale()
   /// FP32 [out, in] where the scheme is floating(): the weights as they are; codes and scales are undefined.
   at::Tensor values = {};
 
@@ -57,8 +61,8 @@ struct QuantizedTensor {
   /// rounded to scale_dtype again). How a fold reaches a producer that is already solved (v -> o, up ->
   /// down). UserError where a scale leaves scale_dtype's range. InternalError unless can_scale_rows().
   void scale_rows(const at::Tensor& factors);
-  /// Not where rows share scales or a grid of scales.
-  bool can_scale_rows() const { return !second_level.has_value() && scheme.axis == 1; }
+  /// Not where rows share scales or a grid of scales, or scales are codes.
+  bool can_scale_rows() const;
 
  private:
   const at::Tensor& matrix() const { return scheme.floating() ? values : codes; }

@@ -4,8 +4,11 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 
+#include "lib/numeric/float_format.h"
 #include "lib/tensor/dtype.h"
 
 namespace lathe {
@@ -21,10 +24,24 @@ struct ScaleGrid {
 /// A grid of scales whose zero lies further out holds one value only: FP16 can't tell its codes apart there.
 inline constexpr double kLargestScaleZero = 2048;
 
-/// Uniform integer grid w ~ scale * (q - zero), q in [qmin, qmax] (signed, two's complement range). Or, of
-/// type "float", the weights as they are, for formats that round them by themselves (GGUF): floating().
-/// Memory convention of the whole project: W[out, in], X[tokens, in], H[in, in], row-major; groups run along
-/// `in`, unless `axis` is 0.
+/// A type of scheme whose codes are numbers of a floating-point format, w ~ scale * number(code). Symmetric,
+/// groups along rows.
+struct FloatGridType {
+  /// What stands for a scale: a plain number; E4M3 codes under one FP32 scale of the whole tensor (NVFP4);
+  /// E8M0 codes, powers of two (OCP MX).
+  enum class Scales : uint8_t { plain, e4m3, e8m0 };
+
+  std::string_view name;  // "nvfp4"
+  FloatFormat number;
+  Scales scales = Scales::plain;
+  int64_t group_size = 0;  // that the format prescribes; 0: as wished
+};
+std::span<const FloatGridType> float_grid_types();
+
+/// Uniform integer grid w ~ scale * (q - zero), q in [qmin, qmax] (signed, two's complement range). Or a
+/// floating-point grid, of a type named in float_grid_types(). Or, of type "float", the weights as they are,
+/// for formats that round them by themselves (GGUF): floating(). Memory convention of the whole project:
+/// W[out, in], X[tokens, in], H[in, in], row-major; groups run along `in`, unless `axis` is 0.
 struct Scheme {
   std::string type = "int";
   int bits = 4;              // 1 to 8
@@ -37,9 +54,26 @@ struct Scheme {
   /// where G = out / group_size, as the hqq library counts them (W.reshape(group_size, -1)); -1: the whole
   /// column.
   int axis = 1;
+  /// Neighbouring rows that share their groups' scales: 1; 128 with group_size 128 for DeepSeek's blocks; -1
+  /// with group_size -1: one scale for the tensor. Other than 1 on floating-point grids with plain scales
+  /// only.
+  int64_t rows = 1;
 
   int qmin() const { return -(1 << (bits - 1)); }
   int qmax() const { return (1 << (bits - 1)) - 1; }
+
+  /// Its row of float_grid_types(); null for integers and as_they_are().
+  const FloatGridType* float_grid() const;
+  bool per_tensor() const { return rows == -1; }
+  bool shares_rows() const { return rows != 1; }
+  /// Are scales codes under one scale of the tensor (NVFP4)?
+  bool has_global_scale() const;
+  /// The type that scales are stored in: `plain`, or that of their codes.
+  DType scale_type(DType plain) const;
+  /// A scheme of that type with its number's bits and the groups that it prescribes, else one a row.
+  /// InternalError for an unknown name.
+  static Scheme of_floats(std::string_view type);
+  static Scheme of_floats(std::string_view type, int64_t rows, int64_t group_size);
 
   /// Group length for a row of `in` values; axis 1.
   int64_t group_length(int64_t in) const { return group_size == -1 ? in : group_size; }
@@ -49,13 +83,15 @@ struct Scheme {
 
   /// Group length in a weight [out, in], along either axis.
   int64_t group_length(int64_t out, int64_t in) const { return group_length(axis == 0 ? out : in); }
-  /// Shape of its scales and zero points: [out, groups], with axis 0 [groups, in].
+  /// Shape of its scales and zero points: [out, groups], with axis 0 [groups, in], with shared rows [ceil(out
+  /// / rows), groups].
   std::array<int64_t, 2> parameter_shape(int64_t out, int64_t in) const;
 
   /// Bits for one weight with scales (16 bits, or their codes and a share of their grids) and zero points
   /// (packed, or 16 bits where real) counted. Outliers come on top: QuantizedTensor::bits_per_weight().
   double bits_per_weight(int64_t out, int64_t in) const;
-  /// "int4 sym g128", "int4 asym g64 real zero", "int3 asym g16, scales int3 r16"
+  /// "int4 sym g128", "int4 asym g64 real zero", "int3 asym g16, scales int3 r16", "fp8_e4m3 tensor",
+  /// "fp8_e4m3 block 128x128", "nvfp4 g16"
   std::string describe() const;
   /// Why rows of `in` values can't be represented ("group_size 128 does not divide ..."); nothing if they
   /// can. For algorithms that know groups of rows only: axis 0 is a reason.

@@ -94,6 +94,10 @@ struct Encode {
   __device__ void operator()(int64_t group, int lane) const {
     const ScaleZero params = group_params(scales, zeros, group);
     for (int64_t i = group * layout.length + lane; i < (group + 1) * layout.length; i += kWarp) {
+      if (grid.floats()) {
+        codes[i] = static_cast<int8_t>(lathe::device::encode_number(weight[i], params.scale, grid.number));
+        continue;
+      }
       const float code = lathe::device::encode_value(weight[i], params, grid.qmin, grid.qmax);
       codes[i] = static_cast<int8_t>(static_cast<int32_t>(code));
     }
@@ -124,6 +128,10 @@ struct FakeQuantize {
   __device__ void operator()(int64_t group, int lane) const {
     const ScaleZero params = group_params(scales, zeros, group);
     for (int64_t i = group * layout.length + lane; i < (group + 1) * layout.length; i += kWarp) {
+      if (grid.floats()) {
+        result[i] = lathe::device::round_on_grid(weight[i], params.scale, grid.number);
+        continue;
+      }
       const float code = lathe::device::encode_value(weight[i], params, grid.qmin, grid.qmax);
       result[i] = lathe::device::decode_value(code, params);
     }

@@ -15,16 +15,39 @@ constexpr int kThreads = 256;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int64_t kMaxBlocks = 1 << 20;
 
-/// The same value in all lanes.
+/// The same value in all lanes. On a floating-point grid the scale is that of the weights, global one
+/// included.
 __device__ float group_error(const GroupSearch& search, const float* weight, const float* importance,
                              ScaleZero group, int lane) {
   float sum = 0;
   for (int64_t i = lane; i < search.layout.length; i += kWarp) {
-    sum += lathe::device::weighted_error(weight[i], importance == nullptr ? 1.0f : importance[i], group,
-                                         search.grid.qmin, search.grid.qmax);
+    const float share = importance == nullptr ? 1.0f : importance[i];
+    sum += search.grid.floats()
+               ? lathe::device::weighted_error(weight[i], share, group.scale, search.grid.number)
+               : lathe::device::weighted_error(weight[i], share, group, search.grid.qmin, search.grid.qmax);
   }
   for (int half = kWarp / 2; half > 0; half /= 2) sum += __shfl_down_sync(kAllLanes, sum, half);
   return __shfl_sync(kAllLanes, sum, 0);
+}
+
+/// The best of the codes around the one that spans the group, and the magnitude that gets it.
+__device__ float best_magnitude(const GroupSearch& search, const float* weight, const float* importance,
+                                float lo, float hi, int lane) {
+  const lathe::device::Grid& grid = search.grid;
+  const float spanning = lathe::device::choose_scale_zero(lo, hi, grid).scale;
+  const float global = grid.global == nullptr ? 1.0f : *grid.global;
+  const int up = lathe::device::code_steps_up(grid.scale_type);
+  const int down = lathe::device::code_steps_down(grid.scale_type, search.max_shrink);
+  float best_scale = spanning;
+  float best = group_error(search, weight, importance, {spanning * global, 0}, lane);
+  for (int step = up; step >= -down; --step) {
+    const float scale = lathe::device::stepped_scale(spanning, step, grid.scale_type);
+    const float error = group_error(search, weight, importance, {scale * global, 0}, lane);
+    if (!(error < best)) continue;
+    best = error;
+    best_scale = scale;
+  }
+  return lathe::device::magnitude_of_scale(best_scale, grid);
 }
 
 __global__ void search_groups(GroupSearch search) {
@@ -38,6 +61,14 @@ __global__ void search_groups(GroupSearch search) {
             ? nullptr
             : search.importance + index % search.groups_per_row * search.layout.length;
     const float lo = search.lo[index], hi = search.hi[index];
+    if (search.codes()) {
+      const float magnitude = best_magnitude(search, weight, importance, lo, hi, lane);
+      __syncwarp();
+      if (lane != 0) continue;
+      search.lo[index] = lo == lo ? -magnitude : lo;
+      search.hi[index] = hi == hi ? magnitude : hi;
+      continue;
+    }
     float best = 0, best_factor = 1;
     for (int64_t step = 0; step <= search.steps; ++step) {
       const float factor = lathe::device::shrink_factor(step, search.steps, search.max_shrink);

@@ -17,6 +17,10 @@ __global__ void round_values(InputRows layout, const float* x, float* y) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t n = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; n < values; n += step) {
     const int64_t row = layout.shared ? 0 : n / layout.width;
+    if (layout.number.mantissa != 0) {
+      y[n] = lathe::device::round_on_grid(x[n], layout.scales[row], layout.number);
+      continue;
+    }
     ScaleZero grid;
     grid.scale = layout.scales[row];
     grid.zero = layout.zeros == nullptr ? 0.0f : static_cast<float>(layout.zeros[row]);

@@ -1,47 +1,33 @@
-// The arithmetic of one value and one group of the uniform integer grid, for g++ (CPU) and nvcc (host and
-// device). Every operation is a single IEEE-754 binary32 operation in a fixed order, so CPU and CUDA agree
-// bit for bit as long as the compiler neither contracts to FMA (-ffp-contract=off, --fmad=false) nor
-// approximates a division (nvcc's default -prec-div=true). C++17, no library calls that nvcc lacks.
+// The arithmetic of one value and one group of the uniform integer grid and of the floating-point ones, for
+// g++ (CPU) and nvcc (host and device). Every operation is a single IEEE-754 binary32 operation in a fixed
+// order, so CPU and CUDA agree bit for bit as long as the compiler neither contracts to FMA
+// (-ffp-contract=off, --fmad=false) nor approximates a division (nvcc's default -prec-div=true). C++17, no
+// library calls that nvcc lacks.
 #pragma once
 
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-
-#if defined(__CUDACC__)
-#define LATHE_HOST_DEVICE __host__ __device__ inline
-#else
-#define LATHE_HOST_DEVICE inline __attribute__((always_inline))
-#endif
+#include "lib/kernels/device/float_grid.cuh"
 
 namespace lathe::device {
 
-/// The type in which a scale is stored.
-enum class ScaleType : int32_t { f32 = 0, f16 = 1, bf16 = 2 };
+/// The type in which a scale is stored. e4m3: under a global scale.
+enum class ScaleType : int32_t { f32 = 0, f16 = 1, bf16 = 2, e4m3 = 3, e8m0 = 4 };
 
-/// Codes are the integers in [qmin, qmax]; both ends are integers held as floats.
+/// Codes are the integers in [qmin, qmax]; both ends are integers held as floats. Or the numbers of a
+/// floating-point format.
 struct Grid {
   float qmin = -8, qmax = 7;
   bool symmetric = true;
   ScaleType scale_type = ScaleType::f16;
+  Minifloat number = {};
+  const float* global = nullptr;  // e4m3: one value where the scales are
+
+  LATHE_HOST_DEVICE bool floats() const { return number.mantissa != 0; }
 };
 
 /// value = scale * (code - zero).
 struct ScaleZero {
   float scale = 1, zero = 0;
 };
-
-LATHE_HOST_DEVICE uint32_t float_bits(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
-LATHE_HOST_DEVICE float bits_float(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
 
 /// A NaN becomes `lo`: codes stay defined whatever the input holds.
 LATHE_HOST_DEVICE float clamp_value(float x, float lo, float hi) { return x > lo ? (x < hi ? x : hi) : lo; }
@@ -88,12 +74,28 @@ LATHE_HOST_DEVICE float smallest_normal(ScaleType type) {
   return type == ScaleType::f16 ? bits_float(0x38800000u) : bits_float(0x00800000u);  // 2^-14, 2^-126
 }
 
+/// Range [lo, hi] of a group on a floating-point grid -> scale: the largest magnitude becomes the largest
+/// number. One that rounds to zero becomes the smallest normal.
+LATHE_HOST_DEVICE float choose_float_scale(float lo, float hi, const Grid& grid) {
+  const float low = fabsf(lo), high = fabsf(hi);
+  const float largest = low > high ? low : high;
+  if (grid.scale_type == ScaleType::e4m3) return block_scale_e4m3(largest, grid.number.largest, *grid.global);
+  if (grid.scale_type == ScaleType::e8m0) return block_scale_e8m0(largest, grid.number.largest);
+  const float scale = round_scale(largest / grid.number.largest, grid.scale_type);
+  return scale == 0 ? smallest_normal(grid.scale_type) : scale;
+}
+
 /// Range [lo, hi] of a group -> scale and zero point. The scale is rounded to its stored type first, so that
 /// zero point and codes are chosen for the scale that a consumer will see. One that rounds to zero becomes
 /// the smallest normal. A NaN range gives a NaN scale, one beyond the type an infinite scale: the caller's to
 /// refuse.
 LATHE_HOST_DEVICE ScaleZero choose_scale_zero(float lo, float hi, const Grid& grid) {
   ScaleZero result;
+  if (grid.floats()) {
+    result.scale = choose_float_scale(lo, hi, grid);
+    result.zero = 0;
+    return result;
+  }
   if (grid.symmetric) {
     const float low = fabsf(lo), high = fabsf(hi);
     const float largest = low > high ? low : high;
@@ -121,6 +123,16 @@ LATHE_HOST_DEVICE float encode_value(float w, ScaleZero group, float qmin, float
 
 LATHE_HOST_DEVICE float decode_value(float code, ScaleZero group) {
   return group.scale * (code - group.zero);
+}
+
+/// A weight's code on a floating-point grid.
+LATHE_HOST_DEVICE uint8_t encode_number(float w, float scale, Minifloat format) {
+  return number_code(nearest_number(w / scale, format), format);
+}
+
+/// What a weight becomes on a floating-point grid; no negative zero matters to anyone.
+LATHE_HOST_DEVICE float round_on_grid(float w, float scale, Minifloat format) {
+  return scale * nearest_number(w / scale, format);
 }
 
 }  // namespace lathe::device

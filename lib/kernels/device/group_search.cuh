@@ -20,5 +20,34 @@ LATHE_HOST_DEVICE float weighted_error(float weight, float importance, ScaleZero
   const float delta = decode_value(encode_value(weight, group, qmin, qmax), group) - weight;
   return delta * delta * importance;
 }
+LATHE_HOST_DEVICE float weighted_error(float weight, float importance, float scale, Minifloat number) {
+  const float delta = round_on_grid(weight, scale, number) - weight;
+  return delta * delta * importance;
+}
+
+/// Scales that are codes: the candidates are the codes around the one that spans the group. Below it, as far
+/// as max_shrink reaches; above, until the largest magnitude falls on the second largest number (E2M1's 4 in
+/// place of 6, for then the numbers around it are closer): 4 codes of E4M3 or one of E8M0 do.
+LATHE_HOST_DEVICE int code_steps_down(ScaleType type, double max_shrink) {
+  const double octaves = -log2(1 - max_shrink);
+  return static_cast<int>(ceil((type == ScaleType::e8m0 ? 1 : 8) * octaves));
+}
+LATHE_HOST_DEVICE int code_steps_up(ScaleType type) { return type == ScaleType::e8m0 ? 1 : 5; }
+
+/// The scale `step` codes above `scale`, within the type's positive numbers.
+LATHE_HOST_DEVICE float stepped_scale(float scale, int step, ScaleType type) {
+  if (type == ScaleType::e8m0) {
+    const int32_t field = static_cast<int32_t>(float_bits(scale) >> 23) + step;
+    return bits_float(static_cast<uint32_t>(field < 1 ? 1 : (field > 254 ? 254 : field)) << 23);
+  }
+  const int code = static_cast<int>(number_code(scale, kScaleE4M3)) + step;
+  return code_number(static_cast<uint8_t>(code < 1 ? 1 : (code > 126 ? 126 : code)), kScaleE4M3);
+}
+
+/// A magnitude whose group would get this scale: choose_float_scale()'s inverse.
+LATHE_HOST_DEVICE float magnitude_of_scale(float scale, const Grid& grid) {
+  if (grid.scale_type == ScaleType::e4m3) return scale * (grid.number.largest * *grid.global);
+  return scale * bits_float(float_bits(grid.number.largest) & 0x7f800000u);
+}
 
 }  // namespace lathe::device

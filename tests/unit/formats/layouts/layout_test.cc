@@ -78,6 +78,68 @@ TEST(Layout, PackThenUnpackIsBitExactOverOddShapes) {
   }
 }
 
+/// Codes and scales that random bits make.
+QuantizedTensor float_tensor(const PlannedLinear& linear) {
+  const auto [rows, groups] = linear.scheme.parameter_shape(linear.out, linear.in);
+  QuantizedTensor tensor{linear.scheme, linear.scheme.scale_type(DType::F32), {}, {}, {}};
+  const int64_t codes = linear.scheme.bits == 4 ? 16 : 126;
+  tensor.codes = at::randint(0, codes, {linear.out, linear.in}, at::kByte).view(at::kChar);
+  tensor.scales = at::randint(-6, 6, {rows, groups}, at::kFloat).exp2();  // of both types of codes
+  if (linear.scheme.has_global_scale()) tensor.global_scale = at::full({}, 0.0123f);
+  if (linear.activations) tensor.input = InputQuantizer{.scheme = *linear.activations};
+  if (linear.activations && linear.activations->calibrated()) tensor.input->scale = 0.5f;
+  return tensor;
+}
+
+TEST(Layout, ScaleTilesOfFloatingPointGridsComeBack) {
+  at::manual_seed(9);
+  const KernelLayout& layout = layout_named("nvfp4-swizzled");
+  for (const char* type : {"nvfp4", "mxfp4", "mxfp8"}) {
+    for (const auto& [out, in] : {std::pair<int64_t, int64_t>{128, 128}, {1, 32}, {130, 96}, {300, 544}}) {
+      for (const bool activations : {false, true}) {
+        SCOPED_TRACE(fmt::format("{} [{}, {}] {}", type, out, in, activations));
+        PlannedLinear linear = planned(out, in, Scheme::of_floats(type));
+        if (activations) linear.activations = ActivationScheme::of_floats(type);
+        ASSERT_EQ(layout.refuses(linear), std::nullopt);
+        const QuantizedTensor tensor = float_tensor(linear);
+        const auto contents = layout.pack(linear, tensor);
+        const auto tensors = layout.tensors(linear);
+        ASSERT_EQ(contents.size(), tensors.size());
+        for (size_t i = 0; i < tensors.size(); ++i)
+          EXPECT_EQ(info_of(contents[i]), tensors[i].info) << tensors[i].name;
+        const QuantizedTensor back = layout.unpack(linear, contents);
+        EXPECT_TRUE(back.codes.equal(tensor.codes) && back.scales.equal(tensor.scales));
+        if (tensor.global_scale.defined()) {
+          EXPECT_TRUE(back.global_scale.equal(tensor.global_scale));
+        }
+        ASSERT_EQ(back.input.has_value(), activations);
+        if (activations) {
+          EXPECT_EQ(back.input->scale, tensor.input->scale);
+        }
+        // The tile that CUTLASS's SfAtom has: row r, column c at ((r / 128) * columns / 4 + c / 4) * 512 + (r
+        // % 32) * 16 + (r % 128) / 32 * 4 + c % 4.
+        const int64_t r = out - 1, c = tensor.scales.size(1) - 1, wide = contents[1].size(1);
+        const int64_t place = (r / 128 * (wide / 4) + c / 4) * 512 + r % 32 * 16 + r % 128 / 32 * 4 + c % 4;
+        const float expected = tensor.scales[r][c].item<float>();
+        const at::Tensor byte = contents[1].view(at::kByte).flatten()[place];
+        if (std::string_view(type) == "nvfp4") {
+          EXPECT_EQ(decode_float(kE4M3, byte.item<uint8_t>()), expected);
+        } else {
+          EXPECT_EQ(decode_e8m0(byte.item<uint8_t>()), expected);
+        }
+      }
+    }
+  }
+  PlannedLinear mixed = planned(128, 128, Scheme::of_floats("nvfp4"));
+  mixed.activations = ActivationScheme::of_floats("fp8_e4m3");
+  EXPECT_THAT(layout.refuses(mixed).value_or(""), HasSubstr("activations of the same kind"));
+  EXPECT_THAT(layout.refuses(planned(128, 40, Scheme::of_floats("nvfp4"))).value_or(""),
+              HasSubstr("multiple of 16"));
+  for (const char* other : {"marlin", "machete", "trtllm", "exllama"})
+    EXPECT_NE(layout_named(other).refuses(planned(128, 128, Scheme::of_floats("nvfp4"))), std::nullopt)
+        << other;
+}
+
 TEST(Layout, ExtremeScalesKeepTheirZeroPoints) {
   // Products of scale and zero point in the type's subnormals, and scales at the top of what they allow.
   for (const char* name : {"machete", "trtllm", "awq-gemv-fast-layout"}) {

@@ -50,12 +50,17 @@ inline std::map<std::string, at::Tensor> read_safetensors(const fs::path& path) 
 }
 
 inline QuantizedTensor round_to_nearest(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype) {
-  const auto params = kernels::group_params(kernels::group_min_max(weight, scheme), scheme, scale_dtype);
+  GroupRange range = kernels::group_min_max(weight, scheme);
+  if (scheme.shares_rows()) range = kernels::shared_range(range, scheme);
+  const at::Tensor global =
+      scheme.has_global_scale() ? kernels::global_scale(weight.abs().max()) : at::Tensor();
+  const auto params = kernels::group_params(range, scheme, scale_dtype, global);
   return {.scheme = scheme,
-          .scale_dtype = scale_dtype,
+          .scale_dtype = scheme.scale_type(scale_dtype),
           .codes = kernels::group_encode(weight, params, scheme),
-          .scales = params.scales,
-          .zero_points = params.zero_points};
+          .scales = kernels::one_row_each(params.scales, scheme),
+          .zero_points = params.zero_points,
+          .global_scale = params.global};
 }
 
 inline nlohmann::json tiny_llama_config() {
@@ -85,8 +90,17 @@ struct Artefact {
   std::map<std::string, at::Tensor> tensors;
   std::map<std::string, QuantizedTensor> quantized;  // by module name
   std::string format = "compressed-tensors";         // that pack() writes
+  DType scale_dtype = DType::F16;                    // of plain scales
 
-  Artefact() {
+  Artefact() { fill(); }
+
+  /// Of another config.
+  explicit Artefact(nlohmann::json other)
+      : config(std::move(other)), graph(build_graph(parse_model_config(config, "config.json"))) {
+    fill();
+  }
+
+  void fill() {
     at::manual_seed(7);
     for (const auto& [name, shape] : graph.expected_tensors())
       tensors[name] = at::randn(shape).mul_(0.1).to(at::kHalf);
@@ -107,10 +121,11 @@ struct Artefact {
           continue;
         }
         const std::optional<InputQuantizer> input = input_of ? input_of(linear) : std::nullopt;
-        planned.push_back({linear.name, linear.out, linear.in, *scheme, DType::F16});
+        planned.push_back(
+            {linear.name, linear.out, linear.in, *scheme, scheme->scale_type(scale_dtype), linear.role});
         if (input) planned.back().activations = input->scheme;
         const at::Tensor weight = tensors.at(linear.name + ".weight").to(at::kFloat);
-        quantized[linear.name] = round_to_nearest(weight, *scheme, DType::F16);
+        quantized[linear.name] = round_to_nearest(weight, *scheme, scale_dtype);
         quantized[linear.name].input = input;
         tensors.erase(linear.name + ".weight");
         for (const auto& [name, tensor] : target.pack(linear.name, quantized.at(linear.name)))

@@ -198,7 +198,7 @@ TEST(TargetRegistry, UnknownNameListsTheKnown) {
   } catch (const UserError& error) {
     EXPECT_THAT(error.what(), testing::StartsWith("unknown output format 'compressed_tensors'; known: "
                                                   "compressed-tensors, gptq, gptq-v2, awq, "
-                                                  "awq-gemv, hqq, spqr, gguf:F32, "));
+                                                  "awq-gemv, modelopt, hqq, spqr, gguf:F32, "));
     EXPECT_THAT(error.what(), testing::EndsWith("; did you mean 'compressed-tensors'?"));
   }
 }

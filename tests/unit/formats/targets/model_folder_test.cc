@@ -301,12 +301,13 @@ TEST(ModelFolder, StrangeConfigsAreRefused) {
   };
   expect_refusals({
       {"method", top("quant_method", "aqlm"),
-       "quant_method: expected compressed-tensors, gptq, awq, hqq or spqr, found 'aqlm'"},
+       "quant_method: expected compressed-tensors, gptq, awq, modelopt, hqq or spqr, found 'aqlm'"},
       {"no method", [](Artefact& a) { a.config["quantization_config"].erase("quant_method"); },
        "expected an object with the key 'quant_method'"},
-      {"format", top("format", "nvfp4-pack-quantized"),
-       "quantization_config.format: expected pack-quantized or int-quantized or mixed-precision, found "
-       "'nvfp4-pack-quantized'"},
+      {"format", top("format", "marlin-24"),
+       "quantization_config.format: expected pack-quantized or int-quantized or float-quantized or "
+       "nvfp4-pack-quantized or mxfp4-pack-quantized or mxfp8-quantized or mixed-precision, found "
+       "'marlin-24'"},
       {"status", top("quantization_status", "frozen"),
        "quantization_status: expected compressed, found 'frozen'"},
       {"kv cache", top("kv_cache_scheme", {{"num_bits", 8}}), "kv_cache_scheme: missing key 'type'"},
@@ -327,7 +328,7 @@ TEST(ModelFolder, StrangeConfigsAreRefused) {
       {"group key", group("extra", 1), "group_0: unknown key 'extra'"},
       {"bits", weights("num_bits", 9), "weights.num_bits: expected 2 to 8, found '9'"},
       {"bits type", weights("num_bits", "4"), "weights.num_bits: expected 2 to 8"},
-      {"type", weights("type", "float"), "weights.type: expected int, found 'float'"},
+      {"type", weights("type", "nf4"), "weights.type: expected int or float, found 'nf4'"},
       {"symmetric", weights("symmetric", 1), "weights.symmetric: expected true or false, found '1'"},
       {"strategy", weights("strategy", "block"),
        "weights.strategy: expected group or channel, found 'block'"},

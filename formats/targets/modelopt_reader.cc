@@ -1,0 +1,117 @@
+#include "formats/targets/modelopt_reader.h"
+
+#include <ATen/ATen.h>
+
+#include "formats/targets/float_codes.h"
+#include "formats/targets/float_reader.h"
+#include "lib/base/error.h"
+
+namespace lathe {
+
+ModeloptReader::ModeloptReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph)
+    : LayoutReader(checkpoint, graph),
+      config_(parse_modelopt_config(checkpoint->config().at("quantization_config"), where())) {
+  for (const Linear& linear : stored_linears(graph)) {
+    if (config_.excludes(linear.name)) {
+      check_floating(linear, {".weight_scale", ".weight_scale_2", ".input_scale", ".pre_quant_scale"});
+      continue;
+    }
+    const PlannedLinear found = stored(linear);
+    if (found.out < 1 || !found.scheme.divides(found.in) ||
+        (found.scheme.type == "int" && found.out % 2 != 0)) {
+      user_error("{}: '{}' of shape [{}, {}] can't be stored as {}", checkpoint->folder().string(),
+                 linear.name, linear.out, linear.in, found.scheme.describe());
+    }
+    add(found, stored_layout(found), ".pre_quant_scale");
+  }
+}
+
+/// As the target would plan it, with the type of INT4's scales as it stands in the file.
+PlannedLinear ModeloptReader::stored(const Linear& linear) const {
+  PlannedLinear result{.name = linear.name,
+                       .out = linear.out,
+                       .in = linear.in,
+                       .scheme = config_.grid.scheme,
+                       .scale_dtype = DType::F32,
+                       .role = linear.role,
+                       .expert = linear.input.expert.has_value(),
+                       .activations = config_.grid.activations};
+  const auto scales = checkpoint().tensors().find(linear.name + ".weight_scale");
+  if (scales == checkpoint().tensors().end()) return result;
+  if (scales->second.dtype == DType::F16 || scales->second.dtype == DType::BF16)
+    result.scale_dtype = scales->second.dtype;
+  return result;
+}
+
+/// Scalars may stand as [] or [1], and a pre_quant_scale beside any linear, of any floating type.
+std::vector<PlannedTensor> ModeloptReader::stored_layout(const PlannedLinear& linear) const {
+  std::vector<PlannedTensor> tensors = modelopt_layout(linear);
+  const std::string before = linear.name + ".pre_quant_scale";
+  std::erase_if(tensors, [&](const PlannedTensor& tensor) { return tensor.name == before; });
+  if (linear.scheme.type == "int") tensors.push_back({before, {linear.scale_dtype, {linear.in}}});
+  for (PlannedTensor& tensor : tensors) {
+    const auto found = checkpoint().tensors().find(tensor.name);
+    if (found == checkpoint().tensors().end()) continue;
+    if (tensor.info.shape.empty() && found->second.shape == std::vector<int64_t>{1}) tensor.info.shape = {1};
+    const DType type = found->second.dtype;
+    const bool floating = type == DType::F16 || type == DType::BF16 || type == DType::F32;
+    if (tensor.name == before && floating) tensor.info.dtype = type;
+  }
+  return tensors;
+}
+
+std::map<std::string, ActivationScheme> ModeloptReader::activations() const {
+  std::map<std::string, ActivationScheme> result;
+  if (!config_.grid.activations) return result;
+  for (const auto& [name, scheme] : schemes()) result.emplace(name, *config_.grid.activations);
+  return result;
+}
+
+at::Tensor ModeloptReader::scalar(const std::string& name) const { return positive_scales(name).reshape({}); }
+
+std::optional<InputQuantizer> ModeloptReader::input_quantizer(const std::string& name) const {
+  if (!config_.grid.activations || !schemes().contains(name)) return std::nullopt;
+  InputQuantizer quantizer{.scheme = *config_.grid.activations};
+  if (quantizer.scheme.calibrated()) quantizer.scale = scalar(name + ".input_scale").item<float>();
+  return quantizer;
+}
+
+void ModeloptReader::check_pre_quant_scale(const std::string& linear) const {
+  const std::string name = linear + ".pre_quant_scale";
+  if (!checkpoint().contains(name)) return;
+  const at::Tensor bad = positive_scales(name) != 1;
+  if (!bad.any().item<bool>()) return;
+  user_error(
+      "{}: the factor at {} is not 1: inputs that are scaled before the linear are not supported; make the "
+      "artefact "
+      "with the scale folded into what comes before",
+      describe_tensor(checkpoint(), name), first_index(bad));
+}
+
+QuantizedTensor ModeloptReader::read(const std::string& name) const {
+  const PlannedLinear& linear = this->linear(name);
+  check_pre_quant_scale(name);
+  const std::string weight = name + ".weight", scale = name + ".weight_scale";
+  QuantizedTensor tensor{.scheme = linear.scheme,
+                         .scale_dtype = linear.scheme.scale_type(linear.scale_dtype),
+                         .codes = {},
+                         .scales = {},
+                         .zero_points = {}};
+  if (linear.scheme.has_global_scale()) {
+    tensor.codes = unpack_fp4(words(weight));
+    tensor.scales = block_scales_of(words(scale), describe_tensor(checkpoint(), scale));
+    tensor.global_scale = scalar(name + ".weight_scale_2");
+    release(scale);
+  } else {
+    const auto [rows, groups] = linear.scheme.parameter_shape(linear.out, linear.in);
+    tensor.codes = linear.scheme.type == "int"
+                       ? unpack_row_pairs(words(weight))
+                       : codes_of_fp8(words(weight), describe_tensor(checkpoint(), weight));
+    tensor.scales = positive_scales(scale).view({rows, groups});
+  }
+  release(weight);
+  tensor.input = input_quantizer(name);
+  return tensor;
+}
+
+}  // namespace lathe

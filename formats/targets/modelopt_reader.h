@@ -1,0 +1,35 @@
+// Reads the linears of a modelopt artefact back (layout: modelopt.h).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "formats/targets/layout_reader.h"
+#include "formats/targets/modelopt_config.h"
+
+namespace lathe {
+
+class ModeloptReader final : public LayoutReader {
+ public:
+  /// A linear is packed unless the configuration excludes it. UserError naming file, tensor or key. Reads
+  /// nothing but headers.
+  ModeloptReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph);
+
+  std::map<std::string, ActivationScheme> activations() const override;
+  std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override;
+
+  /// UserError for a scale that is not finite and positive, a code that is NaN, and a pre_quant_scale other
+  /// than 1 (which would have to be folded into what comes before).
+  QuantizedTensor read(const std::string& linear) const override;
+
+ private:
+  PlannedLinear stored(const Linear& linear) const;
+  std::vector<PlannedTensor> stored_layout(const PlannedLinear& linear) const;
+  void check_pre_quant_scale(const std::string& linear) const;
+  at::Tensor scalar(const std::string& name) const;
+
+  ModeloptConfig config_;
+};
+
+}  // namespace lathe

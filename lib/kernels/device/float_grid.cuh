@@ -1,0 +1,85 @@
+// Rounding to a floating-point format of few bits (lib/numeric/float_format.h has the formats and the
+// reference), for g++ (CPU) and nvcc (host and device). No tables and no branches, so that loops over weights
+// vectorise; single IEEE operations in a fixed order, as in group_quant.cuh.
+#pragma once
+
+#include "lib/kernels/device/bits.cuh"
+
+namespace lathe::device {
+
+/// A FloatFormat as the kernels see it. mantissa 0: none, the grid is of integers.
+struct Minifloat {
+  int32_t mantissa = 0;           // bits
+  int32_t smallest_exponent = 0;  // of numbers that are not subnormal
+  int32_t sign_bit = 7;           // its place in a code
+  float largest = 0;
+};
+
+/// The nearest number of the format, ties to the even code; beyond the largest, the largest. NaN stays NaN,
+/// zeros and what rounds to zero keep their sign.
+LATHE_HOST_DEVICE float nearest_number(float x, Minifloat format) {
+  const uint32_t sign = float_bits(x) & 0x80000000u;
+  float magnitude = bits_float(float_bits(x) & 0x7fffffffu);
+  magnitude = magnitude > format.largest ? format.largest : magnitude;
+  // 2^e of the magnitude's binade, or of the subnormals'.
+  const uint32_t own = float_bits(magnitude) & 0x7f800000u;
+  const uint32_t least = static_cast<uint32_t>(format.smallest_exponent + 127) << 23;
+  const uint32_t binade = own > least ? own : least;
+  // Numbers from 1.5 * 2^(e + 23 - m) on are 2^(e - m) apart, so adding that rounds to a multiple of it.
+  const float shift = bits_float(binade + (static_cast<uint32_t>(23 - format.mantissa) << 23)) * 1.5f;
+  const float rounded = (magnitude + shift) - shift;
+  return bits_float(float_bits(rounded) | sign);
+}
+
+/// The code of a number of the format.
+LATHE_HOST_DEVICE uint8_t number_code(float number, Minifloat format) {
+  const uint32_t bits = float_bits(number) & 0x7fffffffu;
+  const uint32_t least = static_cast<uint32_t>(format.smallest_exponent + 127) << 23;
+  const uint32_t normal = (bits >> (23 - format.mantissa)) -
+                          (static_cast<uint32_t>(format.smallest_exponent + 126) << format.mantissa);
+  // The magnitude in units of the smallest one; a power of two, so the product is exact.
+  const float unit =
+      bits_float(static_cast<uint32_t>(127 + format.mantissa - format.smallest_exponent) << 23);
+  const float whole = bits_float(bits) * unit;
+  const uint32_t subnormal = static_cast<uint32_t>(static_cast<int32_t>(bits < least ? whole : 0.0f));
+  const uint32_t code = bits < least ? subnormal : normal;
+  return static_cast<uint8_t>(code | ((float_bits(number) >> 31) << format.sign_bit));
+}
+
+/// What a code stands for; none that is infinity or NaN.
+LATHE_HOST_DEVICE float code_number(uint8_t code, Minifloat format) {
+  const uint32_t magnitude = code & ((1u << format.sign_bit) - 1);
+  const uint32_t sign = static_cast<uint32_t>(code >> format.sign_bit) << 31;
+  const float unit =
+      bits_float(static_cast<uint32_t>(127 + format.smallest_exponent - format.mantissa) << 23);
+  const float subnormal = static_cast<float>(static_cast<int32_t>(magnitude)) * unit;
+  const uint32_t normal =
+      (magnitude << (23 - format.mantissa)) + (static_cast<uint32_t>(format.smallest_exponent + 126) << 23);
+  const bool below = magnitude < (1u << format.mantissa);
+  return bits_float((below ? float_bits(subnormal) : normal) | sign);
+}
+
+constexpr Minifloat kScaleE4M3{3, -6, 7, 448.0f};
+constexpr float kSmallestE4M3 = 0.001953125f;  // 2^-9
+
+/// The E4M3 code that stands for a block's scale under a global one: largest / (largest number * global),
+/// within the positive numbers of E4M3; 1 for a block of zeros (NVIDIA modelopt's NVFP4QTensor). NaN stays
+/// NaN.
+LATHE_HOST_DEVICE float block_scale_e4m3(float largest, float number, float global) {
+  if (largest == 0) return 1.0f;
+  const float wanted = largest / (number * global);
+  return nearest_number(wanted < kSmallestE4M3 ? kSmallestE4M3 : wanted, kScaleE4M3);
+}
+
+/// encode_e8m0_scale() as a number: adding a quarter of the binade carries a mantissa of 1.75 and more into
+/// the exponent. NaN stays NaN.
+LATHE_HOST_DEVICE float block_scale_e8m0(float largest, float number) {
+  if (largest != largest) return largest;
+  if (largest == 0) return 1.0f;
+  const int32_t exponent = static_cast<int32_t>((float_bits(largest) + 0x00200000u) >> 23);
+  int32_t field = exponent - static_cast<int32_t>(float_bits(number) >> 23) + 127;
+  field = field < 1 ? 1 : (field > 254 ? 254 : field);  // 2^-127 is subnormal in FP32: 2^-126 stands in
+  return bits_float(static_cast<uint32_t>(field) << 23);
+}
+
+}  // namespace lathe::device

@@ -1,0 +1,59 @@
+# The shipped recipes of floating-point grids: FP8 with dynamic and static activations, NVFP4; through both formats that hold them.
+. tests/e2e/lib.sh
+# With several formats each has the report.
+kl() { local folder=$scratch/$1; [[ -e $folder/report.json ]] || folder+=/modelopt; value "$folder/report.json" "r['evaluation']['kl_mean']"; }
+# same_eval FOLDER RUN: eval reads the artefact and simulates its activations: what the run's own evaluation said.
+same_eval() {
+  "$QUANTIZE" eval --model "$scratch/$1" --reference "$MODEL" --text data/text/evaluation.txt --ctx 512 --rows 4 --device cpu --json >"$scratch/eval.json"
+  local run again; run=$(kl "$2"); again=$(value "$scratch/eval.json" "r['kl_mean']")
+  "$PYTHON" -c "import sys; sys.exit(not abs($run - $again) <= 1e-6 * $again)" || fail "$1: report says KL $run, eval says $again"
+}
+quick recipes/fp8-dynamic.yaml "$scratch/dynamic" --dry-run >"$scratch/plan"
+grep -q "42 linears, fp8_e4m3 channel, input fp8_e4m3 dynamic per token" "$scratch/plan" || fail "the plan: $(cat "$scratch/plan")"
+grep -q "CUTLASS FP8 (Ada and newer), ok for TP 1, 2" "$scratch/plan" || fail "the plan lacks vLLM's kernel: $(cat "$scratch/plan")"
+
+quick recipes/fp8-dynamic.yaml "$scratch/dynamic"
+quick recipes/fp8-static.yaml "$scratch/static"
+quick recipes/nvfp4.yaml "$scratch/nvfp4"
+quick recipes/nvfp4.yaml "$scratch/w4a4" --set 'rules[0].activations={type: nvfp4}'
+quick recipes/nvfp4.yaml "$scratch/minmax" --set 'rules[0].solver={rtn: {}}' --set 'output.formats=[modelopt]'
+echo "mean KL: fp8 dynamic $(kl dynamic), static $(kl static), nvfp4 $(kl nvfp4), minmax $(kl minmax), w4a4 $(kl w4a4)"
+"$PYTHON" -c "import sys; sys.exit(not 0 < $(kl dynamic) < $(kl static) * 1.2 < 0.01)" || fail "FP8's divergence"
+"$PYTHON" -c "import sys; sys.exit(not $(kl static) < $(kl nvfp4) < min($(kl minmax), $(kl w4a4)) < 0.5)" || fail "NVFP4's divergence"
+for run in dynamic static nvfp4 w4a4; do
+  same_eval "$run/modelopt" "$run"
+  same_eval "$run/compressed-tensors" "$run"
+done
+holds "$scratch/static/modelopt/hf_quant_config.json" "r['quantization']['quant_algo'] == 'FP8'"
+holds "$scratch/nvfp4/modelopt/hf_quant_config.json" "r['quantization'] == {'quant_algo': 'W4A16_NVFP4', 'kv_cache_quant_algo': None, 'group_size': 16, 'exclude_modules': ['lm_head']}"
+holds "$scratch/w4a4/compressed-tensors/config.json" "r['quantization_config']['format'] == 'nvfp4-pack-quantized'"
+"$QUANTIZE" inspect "$scratch/w4a4/modelopt" >"$scratch/inspect"
+grep -q "scheme: nvfp4 g16, input nvfp4 dynamic per group of 16: 42 linears" "$scratch/inspect" || fail "inspect: $(cat "$scratch/inspect")"
+grep -q "vLLM: CUTLASS NVFP4" "$scratch/inspect" || fail "inspect lacks the consumer: $(cat "$scratch/inspect")"
+
+# From one format to the other and back: the same bytes.
+for run in static nvfp4 w4a4; do
+  "$QUANTIZE" convert --model "$scratch/$run/modelopt" --to compressed-tensors --output "$scratch/there" --quiet
+  "$QUANTIZE" convert --model "$scratch/there" --to modelopt --output "$scratch/back" --quiet
+  cmp "$scratch/$run/modelopt/model.safetensors" "$scratch/back/model.safetensors"
+  [[ ! -e $scratch/there/hf_quant_config.json ]] || fail "$run: hf_quant_config.json went along"
+  rm -rf "$scratch/there" "$scratch/back"
+done
+refuses 2 "can't be stored" "$QUANTIZE" convert --model "$scratch/nvfp4/modelopt" --to gptq --output "$scratch/no"
+
+# Folds in front: AWQ before NVFP4 lowers its own loss, and before INT4 for TensorRT-LLM leaves factors of 1.
+quick recipes/nvfp4.yaml "$scratch/awq" --set 'transforms=[{awq: {clip: false}}]' --set 'output.formats=[modelopt]'
+holds "$scratch/awq/report.json" "sum(f['applied'] for f in r['folds']) >= 10"
+quick recipes/awq.yaml "$scratch/int4" --set 'output.formats=[modelopt]' --set 'rules[0].scheme.group_size=64'
+same_eval int4 int4
+holds "$scratch/int4/report.json" "any('vLLM (0.32) won' in w for w in r['warnings'])"
+
+# The same bytes twice; and refusals.
+quick recipes/nvfp4.yaml "$scratch/again" --set 'rules[0].activations={type: nvfp4}'
+cmp "$scratch/w4a4/modelopt/model.safetensors" "$scratch/again/modelopt/model.safetensors"
+refuses 2 "rounds to integers" quick recipes/nvfp4.yaml "$scratch/no" --set 'rules[0].solver={gptq: {}}'
+refuses 2 "can't be stored" quick recipes/nvfp4.yaml "$scratch/no" --set 'output.formats=[gptq]'
+refuses 2 "use range minmax" quick recipes/fp8-static.yaml "$scratch/no" --set 'rules[0].solver={rtn: {range: mse}}'
+refuses 2 "use \`clip: false\`" quick recipes/fp8-static.yaml "$scratch/no" --set 'transforms=[{awq: {}}]'
+refuses 2 "by two rules" quick recipes/nvfp4.yaml "$scratch/no" --set 'rules=[{targets: [q_proj], scheme: {type: nvfp4}}, {scheme: {type: nvfp4}}]'
+refuses 2 "128" quick recipes/fp8-static.yaml "$scratch/no" --set 'rules[0]={scheme: {type: fp8_e4m3, per: block}}' --set 'output.formats=[modelopt]'
