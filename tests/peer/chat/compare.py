@@ -61,14 +61,22 @@ def compare_special_tokens(quantize):
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
             single=f"{end} $A {end}", special_tokens=[(end, tokenizer.convert_tokens_to_ids(end))])
         tokenizer.backend_tokenizer.save(str(folder / "model/tokenizer.json"))
-        for special in (True, False):
+        config = json.loads((MODEL / "tokenizer_config.json").read_text())
+        config.pop("add_bos_token")  # which would have the last word
+        (folder / "model/tokenizer_config.json").unlink()
+        (folder / "model/tokenizer_config.json").write_text(json.dumps(config))
+        bos = tokenizer.convert_tokens_to_ids(end)
+        # What the tokenizer puts in front of a prompt is what samples begin with, where nothing stands around them.
+        for special, rule in ((True, "never"), (False, "never"), (True, "auto"), (False, "auto")):
             found = dumped(quantize, folder / "model", [{"text": text} for text in texts], folder,
-                           f"calibration.special_tokens={str(special).lower()}", "--set", "calibration.bos=never")
+                           f"calibration.special_tokens={str(special).lower()}", f"calibration.bos={rule}")
             expected = [tokenizer.encode(text, add_special_tokens=special) for text in texts]
+            if rule == "auto" and not special:
+                expected = [[bos, *ids] for ids in expected]
             if found != expected:
                 wrong += 1
-                print(f"special_tokens {special}: {found} instead of {expected}")
-    return 2 * len(texts), wrong
+                print(f"special_tokens {special}, bos {rule}: {found} instead of {expected}")
+    return 4 * len(texts), wrong
 
 
 def main() -> int:
