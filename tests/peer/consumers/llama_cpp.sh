@@ -17,11 +17,11 @@ vocab=$(value "$MODEL/config.json" "r['vocab_size']")
 # Sizes that llama.cpp's architectures insist on: all heads as wide as the hidden state, experts in whole blocks.
 config_of() {
   local more=""
-  case $1 in
+  case $1 in  # llama.cpp rounds a context up to 256 tokens, which decides between LongRoPE's lists
     gemma2 | gemma3*) more=', "query_pre_attn_scalar": 16, "tie_word_embeddings": true' ;;
     llama) more=', "rope_parameters": {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
       "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}' ;;
-    phi3-long) more=', "original_max_position_embeddings": 64, "max_position_embeddings": 256, "rope_parameters": {"rope_type": "longrope",
+    phi3-long) more=', "original_max_position_embeddings": 512, "max_position_embeddings": 1024, "rope_parameters": {"rope_type": "longrope",
       "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "short_factor": [1.0, 1.1, 1.3, 2.0], "long_factor": [1.5, 2.0, 4.0, 8.0]}' ;;
     mixtral) more=', "intermediate_size": 64' ;;
     qwen2_moe) more=', "moe_intermediate_size": 64, "shared_expert_intermediate_size": 96, "norm_topk_prob": false' ;;
