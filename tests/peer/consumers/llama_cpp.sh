@@ -40,13 +40,19 @@ for family in llama mistral qwen2 qwen3 gemma2 gemma3_text gemma3 phi3 phi3-long
   files+=("$scratch/out-$name/$name-F32.gguf")
 done
 
-# Experts in blocks, with importances of each, and in parts.
+# Experts in blocks with importances of each, and in parts. All experts are used: a router's choice between two that are nearly
+# alike is a step, which rounded activations take on the other side.
 for family in mixtral qwen2_moe; do
-  quick recipes/gguf.yaml "$scratch/parts-$family" --model "$scratch/$family" --set evaluate=null --set calibration.seq_len=64 \
-    --set 'output.formats=["gguf:Q5_0"]' --set output.gguf_shard_size=300KB
-  parts=("$scratch/parts-$family/$family-Q5_0-"*.gguf)
-  ((${#parts[@]} > 1)) || fail "not split: $(ls "$scratch/parts-$family")"
-  files+=("${parts[0]}")
+  all=$(config_of "$family" | sed 's/}$/, "num_experts_per_tok": 6}/')
+  "$PYTHON" tests/tools/make_checkpoint.py "$scratch/all-$family" --family "$family" --tokenizer "$MODEL" --config "$all" >/dev/null 2>&1 ||
+    fail "no checkpoint of $family"
+  for type in F32 Q5_0; do
+    quick recipes/gguf.yaml "$scratch/parts-$family-$type" --model "$scratch/all-$family" --set evaluate=null --set calibration.seq_len=64 \
+      --set "output.formats=[\"gguf:$type\"]" --set output.gguf_shard_size=300KB
+    parts=("$scratch/parts-$family-$type/all-$family-$type-"*.gguf)
+    ((${#parts[@]} > 1)) || fail "not split: $(ls "$scratch/parts-$family-$type")"
+    files+=("${parts[0]}")
+  done
 done
 
 # SentencePiece: a small model with byte fallback, trained here.
