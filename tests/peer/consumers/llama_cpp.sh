@@ -17,11 +17,11 @@ vocab=$(value "$MODEL/config.json" "r['vocab_size']")
 # Sizes that llama.cpp's architectures insist on: all heads as wide as the hidden state, experts in whole blocks.
 config_of() {
   local more=""
-  case $1 in
+  case $1 in  # llama.cpp rounds a context up to 256 tokens, which decides between LongRoPE's lists
     gemma2 | gemma3*) more=', "query_pre_attn_scalar": 16, "tie_word_embeddings": true' ;;
     llama) more=', "rope_parameters": {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
       "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}' ;;
-    phi3-long) more=', "original_max_position_embeddings": 64, "max_position_embeddings": 256, "rope_parameters": {"rope_type": "longrope",
+    phi3-long) more=', "original_max_position_embeddings": 512, "max_position_embeddings": 1024, "rope_parameters": {"rope_type": "longrope",
       "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "short_factor": [1.0, 1.1, 1.3, 2.0], "long_factor": [1.5, 2.0, 4.0, 8.0]}' ;;
     mixtral) more=', "intermediate_size": 64' ;;
     qwen2_moe) more=', "moe_intermediate_size": 64, "shared_expert_intermediate_size": 96, "norm_topk_prob": false' ;;
@@ -40,13 +40,19 @@ for family in llama mistral qwen2 qwen3 gemma2 gemma3_text gemma3 phi3 phi3-long
   files+=("$scratch/out-$name/$name-F32.gguf")
 done
 
-# Experts in blocks, with importances of each, and in parts.
+# Experts in blocks with importances of each, and in parts. All experts are used: a router's choice between two that are nearly
+# alike is a step, which rounded activations take on the other side.
 for family in mixtral qwen2_moe; do
-  quick recipes/gguf.yaml "$scratch/parts-$family" --model "$scratch/$family" --set evaluate=null --set calibration.seq_len=64 \
-    --set 'output.formats=["gguf:Q5_0"]' --set output.gguf_shard_size=300KB
-  parts=("$scratch/parts-$family/$family-Q5_0-"*.gguf)
-  ((${#parts[@]} > 1)) || fail "not split: $(ls "$scratch/parts-$family")"
-  files+=("${parts[0]}")
+  all=$(config_of "$family" | sed 's/}$/, "num_experts_per_tok": 6}/')
+  "$PYTHON" tests/tools/make_checkpoint.py "$scratch/all-$family" --family "$family" --tokenizer "$MODEL" --config "$all" >/dev/null 2>&1 ||
+    fail "no checkpoint of $family"
+  for type in F32 Q5_0; do
+    quick recipes/gguf.yaml "$scratch/parts-$family-$type" --model "$scratch/all-$family" --set evaluate=null --set calibration.seq_len=64 \
+      --set "output.formats=[\"gguf:$type\"]" --set output.gguf_shard_size=300KB
+    parts=("$scratch/parts-$family-$type/all-$family-$type-"*.gguf)
+    ((${#parts[@]} > 1)) || fail "not split: $(ls "$scratch/parts-$family-$type")"
+    files+=("${parts[0]}")
+  done
 done
 
 # SentencePiece: a small model with byte fallback, trained here.

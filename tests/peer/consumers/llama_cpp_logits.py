@@ -14,6 +14,7 @@ logits by their own size.
 import ctypes
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -51,7 +52,7 @@ def their_logits(file, ids):
 
 def tolerance_of(file):
     for name, tolerance in TOLERANCES.items():
-        if pathlib.Path(file).stem.endswith("-" + name):
+        if re.search(rf"-{name}(-\d{{5}}-of-\d{{5}})?$", pathlib.Path(file).stem):
             return tolerance
     return TOLERANCE_OF_BLOCKS
 
