@@ -163,10 +163,14 @@ std::vector<std::string> gptq_warnings(const std::vector<PlannedLinear>& linears
         "several schemes in one GPTQ folder: GPTQModel and vLLM read them (`dynamic`), but transformers "
         "(optimum 2.3) reads one scheme for all");
   }
-  if (std::ranges::any_of(linears, &PlannedLinear::expert)) {
-    warnings.push_back(
-        "quantised experts in GPTQ: GPTQModel and vLLM read them, but transformers 5 stacks experts and "
-        "looks for floating-point ones");
+  const auto expert = std::ranges::find_if(linears, &PlannedLinear::expert);
+  if (expert != linears.end()) {
+    // Mixtral's own names; GPTQModel 7.7 knows those of transformers 5 only (mlp.experts.0.gate_proj).
+    const bool mixtral = expert->name.find(".block_sparse_moe.") != std::string::npos;
+    warnings.push_back(fmt::format(
+        "quantised experts in GPTQ: {}, but transformers 5 stacks experts and looks for floating-point ones",
+        mixtral ? "vLLM reads them, GPTQModel (7.7) looks for Mixtral's under other names"
+                : "GPTQModel and vLLM read them"));
   }
   return warnings;
 }

@@ -48,4 +48,13 @@ refuses 2 'calibration: null, but kv_cache works on activations' plan --set cali
 refuses 2 'kv_cache.bits: expected' plan --set kv_cache.bits=4
 refuses 2 'kv_cache.type: expected a known number type (float or int)' plan --set kv_cache.type=fp8
 refuses 2 'expected a key among type and bits' plan --set kv_cache.scale=3
+copy_model "$scratch/model"
+"$PYTHON" - "$scratch/model/model.safetensors" <<'PY'
+import sys, torch
+from safetensors.torch import load_file, save_file
+tensors = load_file(sys.argv[1])
+tensors["model.layers.3.self_attn.k_scale"] = torch.ones(1)
+save_file(tensors, sys.argv[1], {"format": "pt"})
+PY
+refuses 2 "tensor 'model.layers.3.self_attn.k_scale': stands in the checkpoint" plan --model "$scratch/model"
 [[ ! -e $scratch/no ]] || fail "a refused run left something"

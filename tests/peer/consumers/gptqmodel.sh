@@ -17,6 +17,11 @@ make_artefact part 'gptq, awq' --set "$kept" --set 'output.shard_size=1MB'
 make_artefact mixed gptq --set "$kept" \
   --set 'rules=[{targets: [mlp], scheme: {bits: 4, group_size: 64}, solver: {rtn: {}}}, {targets: [attention], scheme: {bits: 8, group_size: -1}, solver: {rtn: {}}}]'
 "$QUANTIZE" convert --model "$scratch/asymmetric/awq" --to gptq-v2 --output "$scratch/converted" --quiet
+# A mixture of experts, of its own reference.
+"$PYTHON" tests/tools/make_checkpoint.py "$scratch/moe" --family qwen3_moe --tokenizer "$MODEL" --config "{\"vocab_size\": 4096}" >/dev/null 2>&1 ||
+  fail "no checkpoint of qwen3_moe"
+quick recipes/rtn.yaml "$scratch/experts" --model "$scratch/moe" --set calibration=null --set evaluate=null --set 'output.formats=[gptq]' \
+  --set 'rules[0].scheme.group_size=16'
 cases=()
 for folder in several/gptq several/gptq-v2 several/awq asymmetric/gptq-v2 asymmetric/awq bits3-desc_act bits2 bits8-desc_act part/gptq part/awq converted; do
   cases+=("gptqmodel:$scratch/$folder" "transformers:$scratch/$folder")
@@ -24,5 +29,7 @@ done
 cd "$scratch"  # the library writes logs where it runs
 "$root/build/peers/gptqmodel/bin/python" "$root/tests/peer/consumers/gptqmodel_logits.py" "$logits" "$root/$MODEL" "${cases[@]}" "gptqmodel:$scratch/mixed" >"$scratch/log" 2>"$scratch/errors" ||
   fail "$(tail -3 "$scratch/errors")"
+"$root/build/peers/gptqmodel/bin/python" "$root/tests/peer/consumers/gptqmodel_logits.py" "$logits" "$scratch/moe" "gptqmodel:$scratch/experts" >>"$scratch/log" 2>"$scratch/errors" ||
+  fail "$(tail -3 "$scratch/errors")"
 grep '^{' "$scratch/log"  # the library prints much beside
-(($(grep -c '^{' "$scratch/log") == 2 * 11 + 1)) || fail "not every case was checked"
+(($(grep -c '^{' "$scratch/log") == 2 * 11 + 2)) || fail "not every case was checked"

@@ -10,6 +10,7 @@
 namespace lathe {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -149,6 +150,16 @@ TEST(Gptq, WarnsOfWhatVllmRefuses) {
   EXPECT_THAT(warnings({"int", 4, 128, false}).at(0), HasSubstr("symmetric weights"));
   EXPECT_THAT(warnings({"int", 4, 256, true}).at(0), HasSubstr("groups of 32, 64 and 128"));
   EXPECT_THAT(warnings({"int", 4, 64, true}, true).at(0), HasSubstr("desc_act"));
+}
+
+TEST(Gptq, WarnsOfWhoReadsExperts) {
+  PlannedLinear linear{"model.layers.0.mlp.experts.0.up_proj", 64, 256, {"int", 4, 128, true}, DType::F16};
+  linear.expert = true;
+  EXPECT_THAT(gptq_warnings({linear}, {}),
+              ElementsAre(HasSubstr("GPTQModel and vLLM read them, but transformers 5")));
+  linear.name = "model.layers.0.block_sparse_moe.experts.0.w3";
+  EXPECT_THAT(gptq_warnings({linear}, {}),
+              ElementsAre(HasSubstr("GPTQModel (7.7) looks for Mixtral's under other")));
 }
 
 TEST(GptqConfig, IsOneObjectInBothFiles) {
