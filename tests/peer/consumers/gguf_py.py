@@ -44,10 +44,20 @@ def fill(model, architecture, tensors):
     config = model.config
     names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
     used = {"rope_freqs.weight"}
-    for name, parameter in model.named_parameters():
-        stored = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        value = tensors[stored]
+
+    def take(stored):
         used.add(stored)
+        return tensors[stored]
+
+    for name, parameter in model.named_parameters():
+        block = f"blk.{name.split('.')[2]}." if ".layers." in name else ""
+        if name.endswith("experts.gate_up_proj"):  # transformers 5 has all experts of a block in one, gate's rows first
+            value = torch.cat([take(block + "ffn_gate_exps.weight"), take(block + "ffn_up_exps.weight")], dim=1)
+        elif name.endswith("experts.down_proj"):
+            value = take(block + "ffn_down_exps.weight")
+        else:
+            value = take(names.get_name(name, try_suffixes=(".weight", ".bias"))).reshape(parameter.shape)
+        assert value.shape == parameter.shape, f"{name}: {value.shape} in the file, {parameter.shape} expected"
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2])
         if architecture == "llama" and heads:
             value = value.reshape(heads, value.shape[0] // heads // 2, 2, *value.shape[1:]).swapaxes(1, 2).reshape(value.shape)
