@@ -48,6 +48,15 @@ quick recipes/awq.yaml "$scratch/int4" --set 'output.formats=[modelopt]' --set '
 same_eval int4 int4
 holds "$scratch/int4/report.json" "any('vLLM (0.32) won' in w for w in r['warnings'])"
 
+# Without calibration: the same weights where nothing needs activations, fused linears sharing NVFP4's global scale; and the
+# layout of Blackwell's tensor cores.
+quick recipes/fp8-dynamic.yaml "$scratch/alone" --set calibration=null --set evaluate=null
+cmp "$scratch/dynamic/modelopt/model.safetensors" "$scratch/alone/modelopt/model.safetensors"
+quick recipes/nvfp4.yaml "$scratch/tiles" --set calibration=null --set evaluate=null --set 'rules[0].solver={rtn: {}}' --set 'output.formats=[modelopt, nvfp4-swizzled]'
+cmp "$scratch/minmax/model.safetensors" "$scratch/tiles/model.safetensors"
+holds "$scratch/tiles/layouts/nvfp4-swizzled/layout.json" "'weight_scale' in str(r)"
+refuses 2 "calibration: null" quick recipes/fp8-static.yaml "$scratch/no" --set calibration=null
+
 # The same bytes twice; and refusals.
 quick recipes/nvfp4.yaml "$scratch/again" --set 'rules[0].activations={type: nvfp4}'
 cmp "$scratch/w4a4/modelopt/model.safetensors" "$scratch/again/modelopt/model.safetensors"

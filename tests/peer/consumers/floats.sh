@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# FP8, NVFP4 and MX artefacts in their real consumer: transformers with compressed-tensors, which computes with the values that
+# FP8, NVFP4 and MXFP4 artefacts in their real consumer: transformers with compressed-tensors, which computes with the values that
 # Lathe says, activations included.     floats.sh LOGITS_PROGRAM     (QUANTIZE and PYTHON as in tests/e2e/lib.sh)
 . tests/e2e/lib.sh
 logits=$1
@@ -17,6 +17,4 @@ check fp8-static 0.05 --set 'rules[0]={scheme: {type: fp8_e4m3, per: tensor}, ac
 check fp8-dynamic 0.05
 check fp8-block 0.05 --set 'rules[0]={scheme: {type: fp8_e4m3, per: block}, activations: {type: fp8_e4m3, per: group}}'
 check nvfp4 "" --set 'rules[0]={scheme: {type: nvfp4}}'
-check nvfp4-w4a4 0.05 --set 'rules[0]={scheme: {type: nvfp4}, activations: {type: nvfp4}}'
 check mxfp4 "" --set 'rules[0]={scheme: {type: mxfp4}}'
-check mixed "" --set 'rules=[{targets: [down_proj], scheme: {type: nvfp4}}, {scheme: {bits: 4, group_size: 64}}]'

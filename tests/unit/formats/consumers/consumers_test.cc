@@ -108,5 +108,26 @@ TEST(Consumers, EveryRuleHasItsSource) {
   for (const KernelRule& rule : kernel_rules()) EXPECT_THAT(rule.source, HasSubstr("vllm")) << rule.kernel;
 }
 
+TEST(Consumers, FloatingPointGridsHaveKernelsOfTheirOwn) {
+  PlannedLinear linear{"model.layers.0.mlp.down_proj", 256,        768,
+                       Scheme::of_floats("nvfp4"),     DType::F16, LinearRole::down_proj};
+  const auto text = [&](const char* method) {
+    std::string all;
+    for (const ConsumerVerdict& verdict : judge_consumers(method, {linear}, {4, 4, 64}))
+      all += verdict.describe() + "\n";
+    return all;
+  };
+  EXPECT_THAT(text("modelopt"), testing::HasSubstr("vLLM: Marlin NVFP4, ok for TP 1, 2, 4"));
+  EXPECT_THAT(text("modelopt"), testing::HasSubstr("TensorRT-LLM: reads it through its own loader"));
+  EXPECT_THAT(text("modelopt"), testing::HasSubstr("transformers: does not read it"));
+  EXPECT_THAT(text("compressed-tensors"), testing::Not(testing::HasSubstr("Machete")));
+  linear.activations = ActivationScheme::of_floats("nvfp4");
+  EXPECT_THAT(text("compressed-tensors"), testing::HasSubstr("CUTLASS NVFP4 (Blackwell), ok for TP 1, 2, 4"));
+  linear.scheme = Scheme::of_floats("fp8_e4m3");
+  linear.activations = ActivationScheme::of_floats("fp8_e4m3");
+  linear.in = 24;
+  EXPECT_THAT(text("modelopt"), testing::HasSubstr("24 is not a multiple of 16"));
+}
+
 }  // namespace
 }  // namespace lathe
