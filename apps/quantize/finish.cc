@@ -2,30 +2,52 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <map>
 
 #include "apps/quantize/evaluation.h"
 #include "apps/quantize/manifest.h"
 
 namespace lathe {
-namespace {}  // namespace
+namespace {
 
-void finish_run(const FinishedRun& run, const ModelFolder& artifact, const ArtifactWriters& writers,
+/// The folder whose figures are this one's, too: all formats hold the same values but GGUF, whose blocks are
+/// rounded anew.
+const ArtifactWriter& scored_as(const ArtifactWriter& writer, const ArtifactWriters& writers) {
+  if (writer.target().gguf != nullptr) return writer;
+  return **std::ranges::find_if(writers, [](const auto& w) { return w->target().gguf == nullptr; });
+}
+
+}  // namespace
+
+void finish_run(const FinishedRun& run, const OpenArtefact& open, const ArtifactWriters& writers,
                 const WrittenTensors& written, RunReport& report, Progress& progress, OutputFolder& output) {
   report.set_written(writers.front()->bytes());
   report.timed("read back", [&] {
     for (const auto& writer : writers) writer->verify(written);
   });
+  std::map<const ArtifactWriter*, EvalResult> results;
   if (run.evaluation.defined()) {
-    report.set_evaluation(report.timed("evaluate", [&] {
-      return evaluate_with_progress(artifact, &run.model, run.evaluation, run.device, run.compute,
-                                    run.memory->storage, progress);
-    }));
+    report.timed("evaluate", [&] {
+      for (const auto& writer : writers) {
+        if (&scored_as(*writer, writers) != writer.get()) continue;
+        results.emplace(writer.get(),
+                        evaluate_with_progress(open(writer->folder()), &run.model, run.evaluation, run.device,
+                                               run.compute, run.memory->storage, progress));
+      }
+    });
   }
+  const auto choose_figures = [&](const ArtifactWriter& writer) {
+    const auto found = results.find(&scored_as(writer, writers));
+    if (found != results.end()) report.set_evaluation(found->second);
+  };
   for (const auto& writer : writers) {
+    choose_figures(*writer);
     report.write(*writer);
     write_manifest(writer->folder(), run.recipe, run.calibration);
   }
+  choose_figures(*writers.front());
   output.commit();
   if (!run.request.quiet)
     fmt::print("{}\nwritten to {}\n", report.terminal_summary(*writers.front()),

@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <filesystem>
+#include <functional>
 #include <optional>
 
 #include "apps/quantize/artifact.h"
@@ -30,9 +32,11 @@ struct FinishedRun {
   const CalibrationSet& calibration;  // empty where there was none
 };
 
-/// Compares the artefact, opened as it stands on disk, with what the solvers meant, scores it, writes report
-/// and manifest into each folder, and puts the output in its place. CheckFailed as WrittenTensors::compare().
-void finish_run(const FinishedRun& run, const ModelFolder& artifact, const ArtifactWriters& writers,
+using OpenArtefact = std::function<ModelFolder(const std::filesystem::path&)>;
+
+/// Compares the artefacts with what the solvers meant, scores them as they stand on disk, writes report and
+/// manifest into each folder, and puts the output in its place. CheckFailed as WrittenTensors::compare().
+void finish_run(const FinishedRun& run, const OpenArtefact& open, const ArtifactWriters& writers,
                 const WrittenTensors& written, RunReport& report, Progress& progress, OutputFolder& output);
 
 }  // namespace lathe

@@ -121,8 +121,10 @@ void run_pipeline(const RunRequest& request) {
   WrittenTensors written;
   report.timed("quantise", [&] { quantise(job, recipe, writers, report, written, progress); });
 
-  finish_run({request, recipe, model, text.evaluation, memory.evaluation, device, compute, text.calibration},
-             open_model_folder(writers.front()->folder()), writers, written, report, progress, output);
+  finish_run(
+      {request, recipe, model, text.evaluation, memory.evaluation, device, compute, text.calibration},
+      [](const auto& folder) { return open_model_folder(folder); }, writers, written, report, progress,
+      output);
 }
 
 void run_eval(const EvalRequest& request) {

@@ -269,10 +269,11 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   report.timed("quantise",
                [&] { quantise(model, plan, algorithms, device, writers, report, written, progress); });
 
-  const auto& folder = writers.front()->folder();
-  finish_run({request, recipe, model.folder, rows, eval_memory, device, compute, {}},
-             model.known ? open_model_folder(folder) : open_model_folder(folder, model.folder.graph), writers,
-             written, report, progress, output);
+  const auto open = [&](const std::filesystem::path& folder) {
+    return model.known ? open_model_folder(folder) : open_model_folder(folder, model.folder.graph);
+  };
+  finish_run({request, recipe, model.folder, rows, eval_memory, device, compute, {}}, open, writers, written,
+             report, progress, output);
 }
 
 }  // namespace lathe

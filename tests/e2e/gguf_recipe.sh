@@ -47,6 +47,14 @@ refuses 2 "is missing: part 3 of 4" "$QUANTIZE" inspect "$scratch/parts"
 quick recipes/gguf.yaml "$scratch/again8" --model "$scratch/two/gguf-F16/lathe-tiny-F16.gguf" --set calibration=null --set evaluate=null --set 'output.formats=["gguf:Q8_0"]'
 cmp "$scratch/two/gguf-Q8_0/lathe-tiny-Q8_0.gguf" "$scratch/again8/lathe-tiny-Q8_0.gguf" || fail "F16 in a GGUF file is another model than the checkpoint"
 
+# Each folder's report has its own figures: those of its file, not of the first format.
+quick recipes/gptq.yaml "$scratch/scores" --set 'output.formats=[gptq, "gguf:Q2_K"]' --set 'rules[0].scheme.bits=3'
+for folder in gptq gguf-Q2_K; do
+  "$QUANTIZE" eval --model "$scratch/scores/$folder" --reference "$MODEL" --text data/text/evaluation.txt --ctx 512 --rows 4 --device cpu --json >"$scratch/own.json"
+  kl=$(value "$scratch/own.json" "r['kl_mean']")
+  holds "$scratch/scores/$folder/report.json" "abs(r['evaluation']['kl_mean'] - $kl) <= 1e-6 * $kl"
+done
+
 # GPTQ's codes go in as they are: what is converted back from the GGUF file is the checkpoint beside it.
 quick recipes/gptq.yaml "$scratch/gptq" --set 'output.formats=[gptq-v2, "gguf:Q4_0"]' --set evaluate=null \
   --set 'rules=[{targets: [linear], scheme: {bits: 4, group_size: 32}, solver: {gptq: {}}}]'
