@@ -67,11 +67,21 @@ void add_schemes(const ModelFolder& model, ModelFacts& facts) {
   }
 }
 
-/// What the servers make of it, by its quant_method.
+/// What the plan calls the format: GEMV's order of codes has AWQ's quant_method, and other readers.
+std::string format_of(const nlohmann::json& quantization) {
+  const auto method = quantization.at("quant_method").get<std::string>();
+  const auto version = quantization.find("version");
+  if (method != "awq" || version == quantization.end() || !version->is_string()) return method;
+  return version->get<std::string>() == "gemv" || version->get<std::string>() == "GEMV" ? "awq-gemv" : method;
+}
+
+/// What the servers make of it.
 std::vector<ConsumerVerdict> judge_folder(const ModelFolder& model) {
   const nlohmann::json& config = model.checkpoint->config();
   const auto found = config.find("quantization_config");
   if (found == config.end() || !found->contains("quant_method")) return {};
+  const auto reorders = found->find("desc_act");
+  const bool reordered = reorders != found->end() && reorders->is_boolean() && reorders->get<bool>();
   std::vector<PlannedLinear> linears;
   for (const Block& block : model.graph.blocks) {
     for (const Linear& linear : block.linears) {
@@ -84,14 +94,14 @@ std::vector<ConsumerVerdict> judge_folder(const ModelFolder& model) {
       planned.scheme = scheme->second;
       planned.role = linear.role;
       planned.expert = linear.input.expert.has_value();
+      planned.group_index = reordered && planned.scheme.group_size != -1;
       const auto input = model.activations.find(linear.name);
       if (input != model.activations.end()) planned.activations = input->second;
       linears.push_back(std::move(planned));
     }
   }
   const auto& heads = model.graph.config;
-  return judge_consumers(found->at("quant_method").get<std::string>(), linears,
-                         {heads.num_heads, heads.num_kv_heads, heads.head_dim});
+  return judge_consumers(format_of(*found), linears, {heads.num_heads, heads.num_kv_heads, heads.head_dim});
 }
 
 /// The linear that a tensor is a part of, if that linear is quantised.

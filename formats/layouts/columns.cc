@@ -50,7 +50,7 @@ std::optional<std::string> grid_problem(const PlannedLinear& linear, const Kerne
                        name_of(linear.scale_dtype), name_of(grids.scale_types.front()));
   }
   if (linear.group_index && !grids.act_order) {
-    return fmt::format("{}: the kernel takes no activation order; use `act_order: static`", grids.kernel);
+    return fmt::format("{}: the kernel takes no activation order; use `static_groups: true`", grids.kernel);
   }
   return std::nullopt;
 }

@@ -22,6 +22,9 @@ for format in gptq gptq-v2; do
 done
 holds "$scratch/all/awq/quant_config.json" "r['w_bit'] == 4 and r['q_group_size'] == 128 and r['zero_point'] and r['version'] == 'gemm'"
 holds "$scratch/all/awq-gemv/config.json" "r['quantization_config']['version'] == 'gemv'"
+# inspect says of a folder what the plan said: GEMV's order is no server's of those that read AWQ.
+"$QUANTIZE" inspect "$scratch/all/awq" | grep -q "vLLM: .*ok for TP" || fail "inspect says nothing of vLLM for awq"
+! "$QUANTIZE" inspect "$scratch/all/awq-gemv" | grep -q "vLLM: .*ok for TP" || fail "inspect says that vLLM reads awq-gemv"
 grep -q GPTQModel "$scratch/all/gptq/report.md" || fail "report.md names another loader than the format's"
 
 # Groups in an order of their own, 3 bits, zero points: GPTQModel's and nobody else's.
@@ -32,6 +35,9 @@ holds "$scratch/order/config.json" "r['quantization_config']['desc_act'] is True
 holds "$scratch/order/report.json" "any('vLLM' in w for w in r['warnings'])"
 "$QUANTIZE" eval --model "$scratch/order" --text data/text/evaluation.txt --rows 4 --ctx 512 --device cpu --json >"$scratch/eval.json" 2>"$scratch/progress"
 holds "$scratch/eval.json" "abs(r['perplexity'] / $(value "$scratch/order/report.json" "r['evaluation']['perplexity_after']") - 1) < 1e-6"
+quick recipes/gptq.yaml "$scratch/desc" --set 'output.formats=[gptq]' --set evaluate=null --set "$(rule '4, group_size: 64, symmetric: true')"
+"$QUANTIZE" inspect "$scratch/desc" | grep "vLLM:" >"$scratch/said" || fail "inspect says nothing of vLLM"
+! grep -q "ok for TP" "$scratch/said" || fail "inspect says that vLLM reads desc_act with groups: $(cat "$scratch/said")"
 
 # What a format can't hold is refused, and what not everybody reads is said, before anything is read but headers.
 plan() { "$QUANTIZE" --recipe recipes/gptq.yaml --device cpu --dry-run --output "$scratch/no" "$@"; }
