@@ -13,6 +13,7 @@
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
+#include "lib/tensor/copy_stream.h"
 
 namespace lathe {
 namespace {
@@ -154,7 +155,7 @@ void BlockPass::observe_cache() {
     const at::Tensor mask = counted(rows);
     for (auto [largest, made] : {std::pair(&largest_key_, &keys), {&largest_value_, &values}}) {
       at::Tensor of_tokens = made->abs().amax({1, 3}).flatten().to(at::kFloat);
-      if (mask.defined()) of_tokens = of_tokens.masked_fill(mask.to(job_.device).logical_not(), 0);
+      if (mask.defined()) of_tokens = of_tokens.masked_fill(queued_copy(mask, job_.device).logical_not(), 0);
       *largest = at::maximum(*largest, of_tokens.max());
     }
   });
