@@ -2,6 +2,7 @@
 # limits, which are the smallest that the refusals name, and the bytes are those of a run without limits.
 . tests/e2e/lib.sh
 [[ -e /dev/nvidia0 ]] || skip "no NVIDIA device on this machine"
+"$PYTHON" -c "import transformers" 2>/dev/null || skip "no transformers in this Python, which makes the model"
 vocabulary=$(value "$MODEL/config.json" "r['vocab_size']")
 "$PYTHON" tests/tools/make_checkpoint.py "$scratch/model" --family llama --tokenizer "$MODEL" --config \
   "{\"num_hidden_layers\": 6, \"hidden_size\": 256, \"intermediate_size\": 512, \"num_attention_heads\": 4,

@@ -1,12 +1,12 @@
 """The calibration benchmark on the GPU: one block and a whole seeded model of Llama-3-8B's shape, and every statistic against
-the CPU's. Its full JSON is kept beside the results; here are the figures that are looked at first."""
+the CPU's. Its full JSON is among the logs; here are the figures that are looked at first."""
 import json
 
 from steps import Failed
 
 
 def run(context):
-    target = context.out / "calibration.json"
+    target = context.logs / "calibration.json"
     models = ["--model", "block4096", "--model", "8b"]
     context.call([context.program("bench_calibration"), "--device", context.device, *models, *([] if context.gpu else ["--quick"]),
                   "--json", target], "bench_calibration.log")

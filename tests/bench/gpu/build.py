@@ -15,8 +15,9 @@ class Context:
     """What the steps share: the folders, the device, and (after the build) the programs."""
 
     def __init__(self, root, arguments, here):
-        self.root, self.arguments, self.out = root, arguments, arguments.out.resolve()
+        self.root, self.arguments = root, arguments
         self.work = arguments.work.resolve()
+        self.logs = self.work / "logs"
         self.here, self.gpu, self.python = here, bool(here["gpu"]), sys.executable
         self.device = "cuda" if self.gpu else "cpu"  # a rehearsal compares the CPU with itself
         self.programs, self.tests, self.step = None, [], None
@@ -34,7 +35,7 @@ class Context:
 
     def call(self, command, log):
         """Runs one of our programs in the time that the step has left; Failed with its last words where it fails."""
-        log = self.out / "logs" / log
+        log = self.logs / log
         code = run_logged(command, log, self.step.left(), dict(os.environ, **self.environment), self.root)
         if code != 0:
             raise Failed(f"{pathlib.Path(str(command[0])).name}: exit code {code}: {last_lines(log)}")
@@ -61,12 +62,12 @@ def configure_command(context, carried, build):
 
 def compile_programs(context, carried):
     """Empty where all went well, else what went wrong."""
-    build, log = context.work / "build", context.out / "logs" / "build.log"
+    build, log = context.work / "build", context.logs / "build.log"
     environment = dict(os.environ, **context.environment)
     if not shutil.which("cmake", path=context.environment["PATH"]):
         return "no cmake"
-    if run_logged(configure_command(context, carried, build), context.out / "logs" / "configure.log", context.step.left(), environment):
-        return f"configuring failed: {last_lines(context.out / 'logs' / 'configure.log')}"
+    if run_logged(configure_command(context, carried, build), context.logs / "configure.log", context.step.left(), environment):
+        return f"configuring failed: {last_lines(context.logs / 'configure.log')}"
     command = ["cmake", "--build", build, "-j", context.arguments.jobs, "--target", "gpu_programs"]
     if run_logged(command, log, context.step.left(), environment):
         return f"building failed: {last_lines(log)}"

@@ -6,10 +6,7 @@ import json
 import random
 import shutil
 
-import numpy
-from safetensors.numpy import load_file
-
-from steps import Failed
+from steps import Failed, Skipped
 
 MODEL = "data/models/lathe-tiny"
 ROWS, TOKENS = 8, 256
@@ -20,6 +17,18 @@ LOGIT_TOLERANCE = {"f32": 1e-5, "bf16": 2e-2, "f16": 3e-3}
 KL_TOLERANCE = {"f32": 0.05, "auto": 0.10}
 # A rehearsal is about the script: less text, and no dtype twice.
 REHEARSAL = ["--set", "calibration.samples=8", "--set", "calibration.seq_len=256", "--set", "evaluate.rows=4"]
+
+
+try:
+    import numpy
+    from safetensors.numpy import load_file
+except ImportError as missing:  # the machine need have nothing but torch
+    numpy, MISSING = None, f"no {missing.name} in this Python"
+
+
+def need_numpy():
+    if numpy is None:
+        raise Skipped(MISSING)
 
 
 def random_ids(vocabulary):
@@ -34,6 +43,7 @@ def run_logits(context, ids, device, dtype):
 
 
 def logits(context):
+    need_numpy()
     vocabulary = json.loads((context.root / MODEL / "config.json").read_text())["vocab_size"]
     ids = context.work / "ids.json"
     ids.write_text(json.dumps(random_ids(vocabulary)))
@@ -81,6 +91,7 @@ def report_of(folder):
 
 
 def artefacts(context):
+    need_numpy()
     wrong = []
     for recipe in ("rtn", "awq"):
         cpu = quantise(context, recipe, "cpu", "f32")

@@ -60,7 +60,7 @@ def run(context):
 
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for test in context.tests:
-        log = context.out / "logs" / f"{test['name']}.log"
+        log = context.logs / f"{test['name']}.log"
         environment = dict(os.environ, **context.environment, **dict(here(entry).split("=", 1) for entry in test["environment"]))
         folder = here(test["folder"])
         command = [here(word) for word in test["command"]]

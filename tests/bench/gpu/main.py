@@ -73,7 +73,7 @@ def main():
         step.run(work, context)
         print(f"   {step.status} after {step.seconds:.0f} s{': ' + step.reason if step.reason else ''}", flush=True)
         done.append(step)
-        results.write(arguments.out, here, done)  # after each step: a machine that is taken away leaves what was done
+        results.write(arguments.out, here, done, context.logs)  # after each step: a machine that is taken away leaves what was done
     print(results.as_markdown(here, done))
     return 1 if any(step.status == "failed" for step in done) else 0
 

@@ -1,5 +1,6 @@
-"""results.json and results.md."""
+"""results.json, results.md and logs.tar.gz."""
 import json
+import tarfile
 
 TITLES = {"date": "date", "commit": "commit", "gpu": "GPU", "gpu_memory": "its memory", "driver": "driver", "processor": "processor",
           "cores": "cores", "torch_version": "torch", "nvcc": "CUDA compiler", "compiler": "C++ compiler", "python": "Python"}
@@ -12,7 +13,7 @@ def describe_plan(plan, arguments, here, root):
              f"CUDA compiler: {here['nvcc'] or 'none'}",
              f"carried packages and programs: {pack.relative_to(root) if pack.exists() else 'none (tests/bench/gpu.sh --pack)'}",
              f"programs: {'carried' if arguments.prebuilt else 'built, else carried'}",
-             f"results: {arguments.out}/results.json and results.md", f"steps, {arguments.minutes:g} minutes at most:"]
+             f"results: {arguments.out}/results.json, results.md and logs.tar.gz", f"steps, {arguments.minutes:g} minutes at most:"]
     return "\n".join(lines + [f"  {name} (at most {limit:.0f} s)" for name, limit, _ in plan])
 
 
@@ -28,7 +29,11 @@ def as_markdown(here, steps):
     return "\n".join(lines)
 
 
-def write(folder, here, steps):
+def write(folder, here, steps, logs):
+    """Three files, whatever the steps left: a machine that is lent may give back only a few."""
     machine = {key: value for key, value in here.items() if key != "torch"}  # no paths of a machine
     (folder / "results.json").write_text(json.dumps({"schema": 1, "machine": machine, "steps": [step.as_json() for step in steps]}, indent=1) + "\n")
     (folder / "results.md").write_text(as_markdown(here, steps) + "\n")
+    if logs.is_dir():
+        with tarfile.open(folder / "logs.tar.gz", "w:gz") as archive:
+            archive.add(logs, "logs")

@@ -10,7 +10,7 @@ def run(context):
     shapes = SHAPES if context.gpu else {"small": (256, 256)}
     spent = bound = 0
     for name, (rows, size) in shapes.items():
-        target = context.out / f"solvers-{size}x{rows}.json"
+        target = context.logs / f"solvers-{size}x{rows}.json"
         context.call([context.program("bench_algorithms"), "--device", context.device, "--rows", rows, "--size", size,
                       "--only", "gptq", "--only", "hqq", "--only", "rtn", "--only", "awq", "--json", target],
                      f"bench_algorithms-{size}x{rows}.log")
