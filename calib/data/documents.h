@@ -5,8 +5,7 @@
 //   .parquet      a row of the chosen column is one document
 //   .npy          token ids: a 1-D array is one document, a row of a 2-D array is one
 //   .safetensors  the same for a tensor; a tensor "lengths" beside it says how many ids of each row count,
-//   and
-//                 "token_weights", F32 of the ids' shape, how often each of them counts in Hessians
+//                 and "token_weights", F32 of the ids' shape, how often each of them counts in Hessians
 //
 // A field or cell is text, a conversation (a list of messages with roles) or a list of token ids; its value
 // decides. A field or column "tools" beside a conversation is its tools. A field, column or tensor
@@ -25,6 +24,9 @@
 
 namespace lathe {
 
+/// A token counts in Hessians at least so often, and at most the inverse.
+inline constexpr float kLeastTokenWeight = 1e-6F;
+
 struct Document {
   /// chat: text that a chat template wrote, its special tokens included.
   enum class Form { text, chat, ids };
@@ -32,7 +34,7 @@ struct Document {
   std::string_view text;                // valid during the call only
   std::span<const int64_t> ids;         // likewise
   const std::string& place;             // names it in errors: "a.jsonl:12", "a.parquet: row 3"
-  std::span<const float> weights = {};  // of each id, > 0; empty: each counts once
+  std::span<const float> weights = {};  // of each id; empty: each counts once
 };
 using DocumentVisit = std::function<void(const Document&)>;
 

@@ -165,8 +165,9 @@ std::vector<float> read_weights(const SafetensorsHeader& header, const MappedFil
   const std::span<const std::byte> bytes = bytes_of(*tensor, file);
   std::vector<float> weights(bytes.size() / sizeof(float));
   std::memcpy(weights.data(), bytes.data(), bytes.size());
-  const auto bad =
-      std::find_if_not(weights.begin(), weights.end(), [](float w) { return w >= 1e-6F && w <= 1e6F; });
+  const auto bad = std::find_if_not(weights.begin(), weights.end(), [](float w) {
+    return w >= kLeastTokenWeight && w <= 1 / kLeastTokenWeight;
+  });
   if (bad != weights.end()) {
     user_error(
         "{}: token_weights: element {}: expected 1e-6 to 1e6, found {}; leave out tokens that should "

@@ -38,7 +38,14 @@ void append_weights(const Document& document, double factor, int64_t length, Tok
   stream.weights.resize(stream.ids.size() - static_cast<size_t>(length), 1.0F);  // of documents before
   for (int64_t i = 0; i < length; ++i) {
     const double own = document.weights.empty() ? 1.0 : document.weights[static_cast<size_t>(i)];
-    stream.weights.push_back(static_cast<float>(own * factor));
+    const auto weight = static_cast<float>(own * factor);
+    if (!(weight >= kLeastTokenWeight && weight <= 1 / kLeastTokenWeight)) {
+      user_error(
+          "{}: token_weight {:g} times the file's own {:g} is {:g}, and a token's weight lies between 1e-6 "
+          "and 1e6",
+          document.place, factor, own, weight);
+    }
+    stream.weights.push_back(weight);
   }
 }
 

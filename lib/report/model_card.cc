@@ -91,7 +91,8 @@ std::string model_card(const Report& report, const std::string& format, const st
     for (const std::string& line : consumers) text += fmt::format("- {}\n", line);
   }
   text += "\n## Recipe\n\n" + recipe_text(report.recipe) +
-          "\n`manifest.json` has all of it, and the hash of every file; `report.md` has every layer.\n";
+          "\n`manifest.json` has all of it, and the hash of every other file but the reports; `report.md` "
+          "has every layer.\n";
   if (!base_card.empty()) text += "\n## Card of the base model\n\n" + base_card;
   return text;
 }

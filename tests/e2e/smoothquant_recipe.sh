@@ -17,10 +17,15 @@ run=$(value "$scratch/dynamic/report.json" "r['evaluation']['kl_mean']"); again=
 
 # Weights alone lose less; static grids lose more than each token's own.
 quick recipes/smoothquant.yaml "$scratch/weights" --set 'rules[0].activations=null'
-for observer in minmax ema percentile mse kl; do
+for observer in minmax percentile mse kl; do
   quick recipes/smoothquant.yaml "$scratch/$observer" --set "rules[0].activations={dynamic: false, observer: $observer}"
   grep -q "int8 sym static per tensor" "$scratch/$observer/report.md" || fail "the report lacks $observer's grid"
 done
+# Averaged over time: another range than the extremes of the same samples, where there is more than one chunk of them.
+for observer in minmax ema; do
+  quick recipes/smoothquant.yaml "$scratch/$observer-40" --set calibration.samples=40 --set "rules[0].activations={dynamic: false, observer: $observer}"
+done
+! cmp -s "$scratch/minmax-40/model.safetensors" "$scratch/ema-40/model.safetensors" || fail "ema makes no difference"
 quick recipes/smoothquant.yaml "$scratch/asym" --set 'rules[0].activations={dynamic: false, symmetric: false}'
 kl() { value "$scratch/$1/report.json" "r['evaluation']['kl_mean']"; }
 echo "mean KL: weights $(kl weights), dynamic $(kl dynamic), static: minmax $(kl minmax), percentile $(kl percentile), mse $(kl mse), kl $(kl kl), asymmetric $(kl asym)"

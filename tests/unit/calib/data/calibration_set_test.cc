@@ -226,6 +226,9 @@ TEST_F(CalibrationSets, TokensHaveTheWeightOfTheirSource) {
   EXPECT_TRUE(build({dump}, pack(3, 4)).token_weights.equal(set.token_weights));
   dump.token_weight = 2;
   EXPECT_TRUE(build({dump}, pack(3, 4)).token_weights.equal(set.token_weights * 2));
+  dump.token_weight = 1e6;  // what could not be fed back from a dump is not made
+  EXPECT_THAT(error_of([&] { build({dump}, pack(3, 4)); }),
+              HasSubstr("token_weight 1e+06 times the file's own 2.5"));
   EXPECT_THAT(error_of([&] { write_ids_file(folder_ / "d.npy", set); }), HasSubstr("their tokens' weights"));
 }
 
