@@ -6,9 +6,11 @@ vocabulary=$(value "$MODEL/config.json" "r['vocab_size']")
     \"num_key_value_heads\": 4, \"head_dim\": 128, \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}" \
   >"$scratch/log" 2>&1 || fail "no model: $(tail -3 "$scratch/log")"
 samples=24 length=256
+device=auto  # as users run it
+[[ -e /dev/nvidiactl ]] && device=cpu
 run() {  # RECIPE OUTPUT [flags...]
   local recipe=$1 output=$2; shift 2
-  "$QUANTIZE" --recipe "recipes/$recipe.yaml" --model "$scratch/model" --output "$output" --device cpu --quiet \
+  "$QUANTIZE" --recipe "recipes/$recipe.yaml" --model "$scratch/model" --output "$output" --device $device --quiet \
     --set evaluate=null --set calibration.samples=$samples --set calibration.seq_len=$length "$@"
 }
 block=$((4 * (2 * 1536 * 1536 + 2 * 512 * 1536 + 3 * 1536 * 4096 + 2 * 1536)))
