@@ -22,6 +22,14 @@ at::Tensor powers_of_two(const at::Tensor& codes) {
 
 }  // namespace
 
+ActivationScheme fp8_inputs(bool dynamic, ActivationScheme::Per per, int64_t group_size) {
+  ActivationScheme scheme = ActivationScheme::of_floats("fp8_e4m3");
+  scheme.dynamic = dynamic;
+  scheme.per = per;
+  scheme.group_size = group_size;
+  return scheme;
+}
+
 at::Tensor fp8_of_codes(const at::Tensor& codes) { return codes.cpu().contiguous().view(at::kFloat8_e4m3fn); }
 
 at::Tensor codes_of_fp8(const at::Tensor& stored, const std::string& where) {

@@ -6,9 +6,13 @@
 
 #include <string>
 
+#include "lib/numeric/activation_scheme.h"
 #include "lib/numeric/quantized_tensor.h"
 
 namespace lathe {
+
+/// E4M3 for a linear's inputs.
+ActivationScheme fp8_inputs(bool dynamic, ActivationScheme::Per per, int64_t group_size = 0);
 
 /// FP8 codes (Char [out, in]) in the type that safetensors calls F8_E4M3: the same bytes, shared.
 at::Tensor fp8_of_codes(const at::Tensor& codes);

@@ -23,14 +23,6 @@ struct Combination {
   std::vector<ActivationScheme> activations;
 };
 
-ActivationScheme fp8(bool dynamic, Per per, int64_t group_size = 0) {
-  ActivationScheme scheme = ActivationScheme::of_floats("fp8_e4m3");
-  scheme.dynamic = dynamic;
-  scheme.per = per;
-  scheme.group_size = group_size;
-  return scheme;
-}
-
 /// vLLM 0.32, compressed_tensors.py: _is_fp8_w8a8, _is_fp8_w8a16, _is_nvfp4_format, _is_mxfp4, _is_mxfp8.
 const std::array<Combination, 6>& combinations() {
   static const std::array<Combination, 6> rows = {{
@@ -38,17 +30,17 @@ const std::array<Combination, 6>& combinations() {
        kFloatQuantized,
        "tensor",
        true,
-       {fp8(false, Per::tensor), fp8(true, Per::token)}},
+       {fp8_inputs(false, Per::tensor), fp8_inputs(true, Per::token)}},
       {Scheme::of_floats("fp8_e4m3"),
        kFloatQuantized,
        "channel",
        true,
-       {fp8(true, Per::token), fp8(false, Per::tensor)}},
+       {fp8_inputs(true, Per::token), fp8_inputs(false, Per::tensor)}},
       {Scheme::of_floats("fp8_e4m3", kBlock, kBlock),
        kFloatQuantized,
        "block",
        false,
-       {fp8(true, Per::group, kBlock)}},
+       {fp8_inputs(true, Per::group, kBlock)}},
       {Scheme::of_floats("nvfp4"),
        kNvfp4Packed,
        "tensor_group",

@@ -26,19 +26,11 @@ struct Algorithm {
   bool any_group = false;  // of whatever size
 };
 
-ActivationScheme fp8(bool dynamic, Per per, int64_t group_size = 0) {
-  ActivationScheme scheme = ActivationScheme::of_floats("fp8_e4m3");
-  scheme.dynamic = dynamic;
-  scheme.per = per;
-  scheme.group_size = group_size;
-  return scheme;
-}
-
 const std::vector<Algorithm>& algorithms() {
   static const std::vector<Algorithm> rows = {
-      {"FP8", Scheme::of_floats("fp8_e4m3", -1, -1), fp8(false, Per::tensor)},
-      {"FP8_PER_CHANNEL_PER_TOKEN", Scheme::of_floats("fp8_e4m3"), fp8(true, Per::token)},
-      {"fp8_pb_wo", Scheme::of_floats("fp8_e4m3", kBlock, kBlock), fp8(true, Per::group, kBlock)},
+      {"FP8", Scheme::of_floats("fp8_e4m3", -1, -1), fp8_inputs(false, Per::tensor)},
+      {"FP8_PER_CHANNEL_PER_TOKEN", Scheme::of_floats("fp8_e4m3"), fp8_inputs(true, Per::token)},
+      {"fp8_pb_wo", Scheme::of_floats("fp8_e4m3", kBlock, kBlock), fp8_inputs(true, Per::group, kBlock)},
       {"NVFP4", Scheme::of_floats("nvfp4"), ActivationScheme::of_floats("nvfp4")},
       {"W4A16_NVFP4", Scheme::of_floats("nvfp4"), std::nullopt},
       {"W4A16_AWQ", {.type = "int", .bits = 4, .group_size = 128, .symmetric = true}, std::nullopt, true},

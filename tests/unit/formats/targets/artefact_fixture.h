@@ -14,11 +14,13 @@
 
 #include "formats/safetensors/safetensors_header.h"
 #include "formats/safetensors/shard_writer.h"
+#include "formats/targets/model_folder.h"
 #include "formats/targets/target.h"
+#include "lib/base/error.h"
 #include "lib/base/file.h"
-#include "lib/kernels/group_quant.h"
 #include "lib/model/graph.h"
 #include "lib/tensor/aten.h"
+#include "tests/unit/kernels/rounded.h"
 
 namespace lathe::test {
 
@@ -47,20 +49,6 @@ inline std::map<std::string, at::Tensor> read_safetensors(const fs::path& path) 
         borrow({stored.info, file.bytes().subspan(stored.begin, stored.end - stored.begin)}).clone();
   }
   return tensors;
-}
-
-inline QuantizedTensor round_to_nearest(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype) {
-  GroupRange range = kernels::group_min_max(weight, scheme);
-  if (scheme.shares_rows()) range = kernels::shared_range(range, scheme);
-  const at::Tensor global =
-      scheme.has_global_scale() ? kernels::global_scale(weight.abs().max()) : at::Tensor();
-  const auto params = kernels::group_params(range, scheme, scale_dtype, global);
-  return {.scheme = scheme,
-          .scale_dtype = scheme.scale_type(scale_dtype),
-          .codes = kernels::group_encode(weight, params, scheme),
-          .scales = kernels::one_row_each(params.scales, scheme),
-          .zero_points = params.zero_points,
-          .global_scale = params.global};
 }
 
 inline nlohmann::json tiny_llama_config() {
@@ -145,5 +133,18 @@ struct Artefact {
     std::ofstream(folder / "config.json") << config.dump(2);
   }
 };
+
+/// What opening the artefact and reading every quantised linear is refused with; empty where it is not.
+inline std::string reading_error(const Artefact& artefact) {
+  const TemporaryFolder folder;
+  artefact.write(folder.path());
+  try {
+    const ModelFolder opened = open_model_folder(folder.path());
+    for (const auto& [name, scheme] : opened.schemes) opened.read_quantized(name);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "";
+}
 
 }  // namespace lathe::test

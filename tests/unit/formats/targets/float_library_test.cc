@@ -6,9 +6,14 @@
 
 #include "lib/kernels/group_quant.h"
 #include "tests/unit/formats/targets/artefact_fixture.h"
+#include "tests/unit/kernels/rounded.h"
 
 namespace lathe {
 namespace {
+
+using test::Rounded;
+using test::rounded;
+using test::tensor_of;
 
 using namespace kernels;
 
@@ -19,26 +24,6 @@ const std::map<std::string, at::Tensor>& golden() {
 }
 
 at::Tensor weight() { return golden().at("in.weight").to(at::kFloat); }
-
-struct Rounded {
-  GroupParams params;
-  at::Tensor codes;
-};
-
-Rounded rounded(const at::Tensor& w, const Scheme& scheme, DType scale_dtype = DType::F32) {
-  GroupRange range = group_min_max(w, scheme);
-  if (scheme.shares_rows()) range = shared_range(range, scheme);
-  const at::Tensor global = scheme.has_global_scale() ? global_scale(w.abs().max()) : at::Tensor();
-  const GroupParams params = group_params(range, scheme, scale_dtype, global);
-  return {params, group_encode(w, params, scheme)};
-}
-
-QuantizedTensor tensor_of(const Rounded& part, const Scheme& scheme) {
-  QuantizedTensor tensor{
-      scheme, scheme.scale_type(DType::F32), part.codes, one_row_each(part.params.scales, scheme), {}};
-  tensor.global_scale = part.params.global;
-  return tensor;
-}
 
 at::Tensor first_rows(const at::Tensor& codes, const at::Tensor& of) { return codes.slice(0, 0, of.size(0)); }
 

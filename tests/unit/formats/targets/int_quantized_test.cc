@@ -170,18 +170,6 @@ TEST(IntQuantized, AMixOfBothFormatsReadsBack) {
   EXPECT_EQ(opened.activations.size(), 12u);
 }
 
-std::string error_of(const Artefact& artefact) {
-  const TemporaryFolder folder;
-  artefact.write(folder.path());
-  try {
-    const ModelFolder opened = open_model_folder(folder.path());
-    for (const auto& [name, scheme] : opened.schemes) opened.read_quantized(name);
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "";
-}
-
 TEST(IntQuantized, DamagedArtefactsAreRefused) {
   const std::string linear = "model.layers.1.mlp.up_proj";
   struct Corruption {
@@ -232,19 +220,19 @@ TEST(IntQuantized, DamagedArtefactsAreRefused) {
        },
        "missing key 'format'"},
   };
-  EXPECT_EQ(error_of(int8_artefact(kTensorAsym)), "");
+  EXPECT_EQ(reading_error(int8_artefact(kTensorAsym)), "");
   for (const Corruption& corruption : table) {
     SCOPED_TRACE(corruption.name);
     Artefact artefact = int8_artefact(kTensorAsym);
     corruption.apply(artefact);
-    EXPECT_THAT(error_of(artefact), HasSubstr(corruption.message));
+    EXPECT_THAT(reading_error(artefact), HasSubstr(corruption.message));
   }
 }
 
 TEST(IntQuantized, ASymmetricGridHasNoZeroPoint) {
   Artefact artefact = int8_artefact(kTensor);
   artefact.tensors["model.layers.0.mlp.up_proj.input_zero_point"] = at::zeros({1}, at::kChar);
-  EXPECT_THAT(error_of(artefact), HasSubstr("input_zero_point': not expected"));
+  EXPECT_THAT(reading_error(artefact), HasSubstr("input_zero_point': not expected"));
 }
 
 }  // namespace
