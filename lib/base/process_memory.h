@@ -25,8 +25,8 @@ std::optional<uint64_t> available_memory();
 /// activations of a chunk lie between.
 ///
 /// Also lets libtorch ask for huge pages where a tensor is large (2 MiB and more), unless the user's
-/// THP_MEM_ALLOC_ENABLE says otherwise: half of the page faults, a tenth more of the products' rate, and 3 %
-/// of a GPTQ run on SmolLM2.
+/// THP_MEM_ALLOC_ENABLE says otherwise: half of the page faults and 4 % of a GPTQ run on SmolLM2. (A process
+/// that solves one linear and ends is slower by it; tests/bench/RESULTS.md.)
 void map_large_blocks();
 inline constexpr int kMappedBytes = 16 << 20;
 
