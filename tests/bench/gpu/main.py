@@ -12,6 +12,7 @@ import gpu_tests
 import machine
 import pack
 import results
+import sanitizer
 import solvers
 from steps import Skipped, Step
 
@@ -59,6 +60,7 @@ def main():
         ("artefacts, CPU and GPU", 120, lambda context: compare.artefacts(context)),
         ("solvers", 90, lambda context: solvers.run(context)),
         ("benchmarks", 300, lambda context: bench.run(context)),
+        ("compute-sanitizer", 150, lambda context: sanitizer.run(context)),
     ]
     plan = [(name, limit * arguments.minutes / MINUTES, work) for name, limit, work in plan]
     if arguments.dry_run:
