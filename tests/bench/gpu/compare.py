@@ -11,7 +11,7 @@ from steps import Failed, Skipped
 
 MODEL = "data/models/lathe-tiny"
 ROWS, TOKENS = 8, 256
-RECIPES = ("rtn", "awq", "gptq", "hqq", "spqr", "smoothquant", "nvfp4", "fp8-static", "kv-fp8")
+RECIPES = ("spqr", "smoothquant", "nvfp4", "fp8-static", "kv-fp8", "rtn", "awq", "gptq", "hqq")
 # Of the logits, in the Euclidean norm, against FP32 on the CPU. FP32 sums in another order; a half-precision forward pass
 # rounds every product (8 bits of mantissa for BF16, 11 for F16).
 LOGIT_TOLERANCE = {"f32": 1e-5, "bf16": 2e-2, "f16": 3e-3}
