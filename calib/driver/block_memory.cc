@@ -78,9 +78,11 @@ uint64_t sums_of(uint64_t values, uint64_t width, c10::Device device) {
 /// While a slot is observed, and while its sums become statistics.
 uint64_t statistics_of(const ObservedInput& input, int64_t length, int64_t samples, c10::Device device) {
   const uint64_t w = input.width, tokens = static_cast<uint64_t>(length) * static_cast<uint64_t>(samples);
-  const uint64_t buffered = std::min<uint64_t>(tokens, StatsCollector::kChunkTokens);
+  uint64_t buffered = std::min<uint64_t>(tokens, StatsCollector::kChunkTokens);
+  if (!device.is_cpu() && (input.wanted.gram || input.wanted.cross_gram))
+    buffered += std::min<uint64_t>(tokens, StatsCollector::kProductTokens);
   const uint64_t streams = input.wanted.cross_gram ? 2 : 1;
-  uint64_t bytes = streams * buffered * w * kFloat;  // rows that wait for their chunk
+  uint64_t bytes = streams * buffered * w * kFloat;  // rows that wait for their chunk or product
   const auto panel = static_cast<uint64_t>(gram_panel_columns(device));
   const auto channel_bins = static_cast<uint64_t>(kernels::channel_bin_count());
   if (input.wanted.gram) bytes += sums_of(w * (w + panel) / 2, w, device);

@@ -22,7 +22,8 @@ constexpr int32_t kPerChannel = lathe::device::bin_count(lathe::device::kChannel
 
 constexpr int32_t kWindow = lathe::device::kWindowBins;
 constexpr int kWindowBytes = 2 * kWindow * static_cast<int>(sizeof(uint32_t));  // both signs, 96 KiB
-constexpr int kWindowThreads = 512;
+constexpr int kWindowThreads = 1024;
+constexpr int kAhead = 8;  // values that a thread loads before it counts them
 /// Below this a table costs more to hand over than it saves.
 constexpr int64_t kWindowWorthwhile = int64_t{1} << 18;
 
@@ -64,13 +65,21 @@ __global__ void count_values_in_window(int64_t total, const T* x, unsigned long 
   __syncthreads();
   const int32_t begin = lathe::device::window_begin(top);
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = first; i < total; i += stride) {
-    const SignedBin at = signed_bin(x[i]);
-    const int32_t place = at.bin - begin;
-    if (place >= 0 && place < kWindow) {
-      atomicAdd(table + at.sign * kWindow + place, 1u);
-    } else {
-      count_global(at, counts);
+  for (int64_t i = first; i < total; i += kAhead * stride) {
+    T values[kAhead];
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k)
+      if (i + k * stride < total) values[k] = x[i + k * stride];
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      if (i + k * stride >= total) break;
+      const SignedBin at = signed_bin(values[k]);
+      const int32_t place = at.bin - begin;
+      if (place >= 0 && place < kWindow) {
+        atomicAdd(table + at.sign * kWindow + place, 1u);
+      } else {
+        count_global(at, counts);
+      }
     }
   }
   __syncthreads();
