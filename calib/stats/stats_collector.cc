@@ -129,6 +129,10 @@ void StatsCollector::take(const ObservedRows& chunk) {
   const at::Tensor weights = here ? chunk.weights : queued_copy(chunk.weights.contiguous(), device_);
   if (gram_) gram_->observe(chunk.x, weights);
   if (cross_gram_) cross_gram_->observe(chunk.x, chunk.reference, weights);
+  if (weights.defined() && wanted_.mean_square) {
+    if (!weighted_) weighted_.emplace(StatSet{.mean_square = true}, width_, device_);
+    weighted_->observe(weighted_rows(chunk.x, weights).contiguous());
+  }
   if (weights.defined()) {  // summed where they stand: on the CPU, of a GPU's run, too
     const at::Tensor sum = chunk.weights.sum(at::kDouble);
     weight_sum_ = weight_sum_.defined() ? weight_sum_ + sum : sum;
@@ -178,6 +182,10 @@ void StatsCollector::merge(StatsCollector& other) {
   ema_tensor_.merge(other.ema_tensor_);
   sums_.merge(other.sums_);
   if (reference_) reference_->merge(*other.reference_);
+  if (other.weighted_) {
+    if (!weighted_) weighted_.emplace(StatSet{.mean_square = true}, width_, device_);
+    weighted_->merge(*other.weighted_);
+  }
   if (gram_) gram_->merge(*other.gram_);
   if (cross_gram_) cross_gram_->merge(*other.cross_gram_);
   if (distribution_) distribution_->merge(*other.distribution_);
@@ -218,7 +226,7 @@ InputStats StatsCollector::finish(DeferredChecks* later) {
   if (gram_) result.gram = gram_->finish(1.0 / weight);
   if (cross_gram_) result.cross_gram = cross_gram_->finish(1.0 / weight);
   result.mean_abs = sums_.mean_abs();
-  result.mean_square = sums_.mean_square();
+  result.mean_square = weighted_ ? (weighted_->square_sum() / weight).to(at::kFloat) : sums_.mean_square();
   result.outliers = sums_.outliers();
   if (wanted_.kurtosis) {
     const ChannelSumsCollector::Kurtosis kurtosis = sums_.kurtosis();
