@@ -115,7 +115,7 @@ std::string describe_dataset(const CalibrationSet& set) {
     text += fmt::format("data       {}\n", describe_source(source));
   text += fmt::format("samples    {} of {} usable, {} tokens; {} tokens left over", set.ids.size(0),
                       set.usable, set.tokens(), set.unused_tokens);
-  if (set.token_weights.defined()) text += "; weighted in Hessians";
+  if (set.token_weights.defined()) text += "; weighted in Hessians and mean squares, not in ranges";
   if (set.with_bos > 0) text += fmt::format("; BOS was put in front of {}", set.with_bos);
   text += "\n";
   return text;

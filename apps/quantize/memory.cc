@@ -44,6 +44,12 @@ fs::path work_folder(const std::optional<fs::path>& asked, const fs::path& besid
   return folder;
 }
 
+void warn_limits(const MemoryLimits& limits, c10::Device device, std::vector<std::string>& warnings) {
+  if (!limits.vram || !device.is_cpu()) return;
+  warnings.emplace_back(
+      "--max-vram (limits.vram) limits nothing: the run is on the CPU, whose memory is limited by --max-ram");
+}
+
 MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job, const fs::path& work) {
   MemoryPlan plan = plan_memory({.job = &job,
                                  .samples = job.ids.size(0),

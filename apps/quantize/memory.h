@@ -5,6 +5,8 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "calib/driver/memory_plan.h"
 #include "formats/targets/model_folder.h"
@@ -16,6 +18,9 @@ namespace lathe {
 /// (UserError); else the nearest existing folder at or above `beside`.
 std::filesystem::path work_folder(const std::optional<std::filesystem::path>& asked,
                                   const std::filesystem::path& beside);
+
+/// Adds a warning for a limit that says nothing: --max-vram where the run is on the CPU.
+void warn_limits(const MemoryLimits& limits, c10::Device device, std::vector<std::string>& warnings);
 
 /// What a calibrated run will take. The job holds its samples, and what was needed to read them is gone.
 /// UserError where the limits can't be kept.

@@ -18,6 +18,7 @@
 #include "apps/quantize/request_checks.h"
 #include "apps/quantize/run_text.h"
 #include "apps/quantize/weights_only.h"
+#include "calib/driver/expert_fallback.h"
 #include "lib/base/file.h"
 #include "lib/model/compute_dtype.h"
 #include "lib/tensor/device.h"
@@ -85,11 +86,13 @@ void run_pipeline(const RunRequest& request) {
   Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
   check_gguf_tokenizer(plan, model, recipe.output.gguf_pre_tokenizer);
   const c10::Device device = resolve_device(request.device);
+  warn_limits(recipe.limits, device, plan.warnings);
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
   check_texts_exist(recipe);
   check_id_dump(request, recipe);
   const Algorithms algorithms = make_algorithms(recipe);
   CalibrationJob job = make_job(recipe, plan, model, algorithms, device, compute);
+  check_expert_fallback(job);
   const std::filesystem::path work = work_folder(request.memory.work, recipe.output.path.parent_path());
   if (request.dry_run) {
     const RunText text = read_run_text(recipe, plan, model);
@@ -142,6 +145,9 @@ void run_eval(const EvalRequest& request) {
   const EvalMemory memory = plan_eval_memory(model, against, rows, limits, device, work);
 
   Progress progress(request.json);
+  std::vector<std::string> warnings;
+  warn_limits(limits, device, warnings);
+  for (const std::string& warning : warnings) progress.line("warning: " + warning);
   const EvalResult result =
       evaluate_with_progress(model, against, rows, device, compute, memory.storage, progress);
   fmt::print(

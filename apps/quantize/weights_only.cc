@@ -234,6 +234,7 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   Plan plan = make_plan(recipe, model.folder.graph, model.folder.checkpoint->tensors());
   check_gguf_tokenizer(plan, model.folder, recipe.output.gguf_pre_tokenizer);
   const c10::Device device = resolve_device(request.device);
+  warn_limits(recipe.limits, device, plan.warnings);
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.folder.graph.config.dtype);
   if (model.known) check_texts_exist(recipe);
   const Algorithms algorithms = make_algorithms(recipe);

@@ -19,7 +19,8 @@ struct DataSource {
   double weight = 0;
   /// Samples to take from this source; 0: not given.
   int64_t samples = 0;
-  /// How often each of its tokens counts in Hessians; those of a file with weights of its own times this.
+  /// How often each of its tokens counts in Hessians and mean squares; those of a file with weights of its
+  /// own times this.
   double token_weight = 1;
 };
 

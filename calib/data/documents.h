@@ -5,7 +5,8 @@
 //   .parquet      a row of the chosen column is one document
 //   .npy          token ids: a 1-D array is one document, a row of a 2-D array is one
 //   .safetensors  the same for a tensor; a tensor "lengths" beside it says how many ids of each row count,
-//                 and "token_weights", F32 of the ids' shape, how often each of them counts in Hessians
+//                 and "token_weights", F32 of the ids' shape, how often each of them counts in Hessians and
+//                 mean squares
 //
 // A field or cell is text, a conversation (a list of messages with roles) or a list of token ids; its value
 // decides. A field or column "tools" beside a conversation is its tools. A field, column or tensor

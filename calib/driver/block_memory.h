@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "calib/driver/driver.h"
+#include "calib/driver/observed_inputs.h"
 
 namespace lathe {
 
@@ -24,12 +26,21 @@ struct SamplePlan {
   int64_t samples = 0, length = 0;
   int64_t micro_batch = 0;  // samples computed together
   bool remade = false;      // values inside a block are made twice, for which its weights are kept longer
+  uint64_t expert_statistics = kMostExpertStatistics;  // of a block's experts that are collected at a time
 };
 
-/// The most of all blocks.
-BlockMemory block_memory(const CalibrationJob& job, const SamplePlan& plan);
+/// Looks at the job once, then tells what each way to run it takes. Keeps a reference to the job.
+class BlockMemories {
+ public:
+  explicit BlockMemories(const CalibrationJob& job);
+  /// The most of all blocks.
+  BlockMemory most(const SamplePlan& plan) const;
+  /// The Gram matrices, FP32, of all inputs of the largest block whose linears are solved.
+  uint64_t gram_bytes() const;
 
-/// The Gram matrices, FP32, of all inputs of the largest block that are observed.
-uint64_t gram_bytes(const CalibrationJob& job);
+ private:
+  const CalibrationJob& job_;
+  std::vector<BlockInputs> inputs_;  // of each block
+};
 
 }  // namespace lathe

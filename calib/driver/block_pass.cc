@@ -138,7 +138,11 @@ void BlockPass::observe_lost(Slot slot, const std::vector<at::Tensor>& divisors,
 }
 
 void BlockPass::calibrate_experts(const Progress& progress) {
-  ExpertsPass(job_, block_, solver_, observed_, reference_ ? &*reference_ : nullptr, counted_, chunks_)
+  progress("routing");
+  routes_ = std::make_shared<const ExpertRoutes>(block_, observed_, chunks_);
+  if (reference_) reference_routes_ = std::make_shared<const ExpertRoutes>(block_, *reference_, chunks_);
+  ExpertsPass(job_, block_, solver_, observed_, reference_ ? &*reference_ : nullptr, routes_, counted_,
+              chunks_)
       .run(mlp_in_, divisors_, progress);
   mlp_in_ = {};
   divisors_.clear();
@@ -198,10 +202,15 @@ void BlockPass::leave() {
   std::optional<StatsCollector> output;
   if (&block_ == &job_.graph->blocks.back())
     output = collector_for({}, job_.graph->config.hidden_size, "output");
+  const auto routed = [&](const std::shared_ptr<const ExpertRoutes>& routes, size_t chunk) {
+    return routes ? routes->by_expert(chunk, job_.device) : std::vector<Routing::Rows>();
+  };
+  size_t chunk = 0;
   sweep([&](RowRange rows) {
-    const at::Tensor values = observed_.leave(rows);
-    if (reference_) reference_->leave(rows);
+    const at::Tensor values = observed_.leave(rows, routed(routes_, chunk));
+    if (reference_) reference_->leave(rows, routed(reference_routes_, chunk));
     if (output) output->observe(values, counted(rows));
+    ++chunk;
   });
   if (output) output->finish(&solver_.checks());  // refuses what is not finite
 }

@@ -5,10 +5,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <vector>
 
+#include "calib/driver/expert_routes.h"
 #include "calib/driver/input_solver.h"
 #include "calib/driver/stream.h"
 #include "calib/stats/stats_collector.h"
@@ -50,7 +52,7 @@ class BlockPass {
   StatsCollector collector_for(StatSet wanted, int64_t width, std::string_view input) const;
   /// Which of the rows' tokens count; undefined: all.
   at::Tensor counted(RowRange rows) const;
-  /// How often the rows' tokens count in Gram matrices; undefined: once.
+  /// How often the rows' tokens count in Gram matrices and mean squares; undefined: once.
   at::Tensor weights(RowRange rows) const;
   void sweep(const std::function<void(RowRange)>& visit) const;
   void for_each_stream(const std::function<void(BlockStream&)>& action);
@@ -69,6 +71,8 @@ class BlockPass {
   at::Tensor largest_key_, largest_value_;  // FP32 [], on the device; with CalibrationJob::kv_cache
   InputStats mlp_in_;                       // before experts: of all tokens, folded; they may fall back to it
   std::vector<at::Tensor> divisors_;        // what folds divided mlp_in's channels by there
+  /// Of blocks with experts: each stream's. Checks that are read later hold on to it.
+  std::shared_ptr<const ExpertRoutes> routes_, reference_routes_;
 };
 
 }  // namespace lathe

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "calib/driver/block_pass.h"
+#include "calib/driver/expert_fallback.h"
 #include "lib/activations/embed_samples.h"
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
@@ -60,6 +61,7 @@ bool carries_two_streams(const CalibrationJob& job) {
 void calibrate(const CalibrationJob& job, const DriverEvents& events) {
   const c10::NoGradGuard no_grad;
   check_job(job);
+  check_expert_fallback(job);
   BlockLoader blocks(*job.graph, *job.weights, job.device, job.compute);
   Streams streams(job);
   embed_samples(*job.graph, *job.weights, job.ids, job.device, streams.observed.hidden);

@@ -18,7 +18,7 @@
 // within a sweep over the samples: AWQ and SmoothQuant once for each edge (which scale, or none), solvers for
 // what their next step hangs on (is the Hessian's factor sound, are all grids finite), ranges that are
 // searched on the host, static ranges of inputs, folds into solved rows (QuantizedTensor::scale_rows); in a
-// mixture of experts, for the router's counts: once for all sweeps, and once a chunk when the block is left.
+// mixture of experts, for the router's counts: once for each stream (ExpertRoutes).
 //
 // Where an algorithm asks for statistics of two streams (StatSet::cross_gram), the driver carries the
 // unquantised model's hidden states beside, at the price of a second forward pass; both are at the same place
@@ -53,6 +53,9 @@ struct LinearTask {
   std::optional<ActivationTask> activations = std::nullopt;  // none: its input stays in floating point
 };
 
+/// All experts' Gram matrices at once would be many blocks' worth.
+inline constexpr uint64_t kMostExpertStatistics = uint64_t{512} << 20;
+
 /// Where a run keeps its activations, and how many it computes at a time. Results are the same bytes whatever
 /// stands here, but for the micro-batch where micro_batch_rounds() says so.
 struct StreamStorage {
@@ -62,6 +65,9 @@ struct StreamStorage {
   /// attention_out and mlp_mid of all samples, between the sweep that observes them and the one that uses
   /// them; empty: they are made twice instead (attention, gate and up: about half a forward pass more).
   std::optional<Placement> inner = Placement::device;
+  /// Bytes of statistics of a block's experts that are collected at a time, unless one expert's alone are
+  /// more. What is left is collected in further sweeps, each with a norm of all tokens.
+  uint64_t expert_statistics = kMostExpertStatistics;
 };
 
 struct CalibrationJob {
@@ -74,8 +80,8 @@ struct CalibrationJob {
   /// Valid tokens of each sample, 1 to length: the rest is padding on the right. It is computed (attention is
   /// causal, so no valid token sees it) but counts in no statistic. Empty: all are full.
   std::vector<int64_t> lengths;
-  /// Float [samples, length], CPU, > 0: how often each token counts in Gram matrices (other statistics take
-  /// it once). Undefined: once.
+  /// Float [samples, length], CPU, > 0: how often each token counts in Gram matrices and mean squares (other
+  /// statistics take it once). Undefined: once.
   at::Tensor token_weights = {};
   Propagate propagate = Propagate::quantised;  // what statistics are taken of
   ExpertPolicy experts;
@@ -142,8 +148,8 @@ bool micro_batch_rounds(const CalibrationJob& job);
 /// Does the job need the unquantised model's hidden states beside those of the quantised one?
 bool carries_two_streams(const CalibrationJob& job);
 
-/// Runs the job. UserError where an activation or weight is not finite, naming block, input, sample and
-/// token. Looks for cancellation between chunks.
+/// Runs the job. UserError as check_expert_fallback(), and where an activation or weight is not finite,
+/// naming block, input, sample and token. Looks for cancellation between chunks.
 void calibrate(const CalibrationJob& job, const DriverEvents& events);
 
 }  // namespace lathe

@@ -7,93 +7,40 @@
 #include <algorithm>
 #include <utility>
 
+#include "calib/driver/expert_fallback.h"
+#include "calib/driver/statistics_memory.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
+#include "lib/base/process_memory.h"
 #include "lib/tensor/copy_stream.h"
 
 namespace lathe {
-namespace {
-
-/// Gram matrices while they are summed, and the chunk of rows that waits.
-int64_t collector_bytes(const StatSet& wanted, int64_t width, c10::Device device) {
-  const int64_t matrices = (wanted.gram ? 1 : 0) + (wanted.cross_gram ? 1 : 0);
-  return matrices * width * width * gram_sum_bytes(device) + StatsCollector::kChunkTokens * width * 4;
-}
-
-/// What can be said without activations: all channels alike and independent, so that the Gram matrix is a
-/// multiple of the identity, an output's error that of the weights, and every channel as important as any
-/// other. Extrema and distributions would be invented: an algorithm that asks for them can't have this
-/// fall-back.
-constexpr StatSet kWithoutActivations{
-    .gram = true, .mean_abs = true, .mean_square = true, .cross_gram = true};
-
-InputStats weight_only(const StatSet& wanted, int64_t width, c10::Device device, const std::string& where) {
-  InputStats stats;
-  stats.tokens = width;  // each channel once
-  const at::Tensor gram = at::eye(width, at::TensorOptions().dtype(at::kFloat).device(device)).div_(width);
-  const at::Tensor channels = gram.diagonal().contiguous();
-  if (wanted.gram) stats.gram = gram;
-  if (wanted.cross_gram) stats.cross_gram = gram;
-  if (wanted.mean_abs) stats.mean_abs = channels;
-  if (wanted.mean_square) stats.mean_square = channels;
-  if ((wanted & kWithoutActivations) != wanted) {
-    user_error(
-        "{}: too few tokens reach it, and the recipe's algorithms need activations' ranges or distributions, "
-        "which weight-only statistics don't have; set calibration.experts.fallback to all_tokens",
-        where);
-  }
-  return stats;
-}
-
-}  // namespace
 
 ExpertsPass::ExpertsPass(const CalibrationJob& job, const Block& block, InputSolver& solver,
-                         const BlockStream& observed, const BlockStream* reference, const at::Tensor& counted,
+                         const BlockStream& observed, const BlockStream* reference,
+                         std::shared_ptr<const ExpertRoutes> routes, const at::Tensor& counted,
                          const std::vector<RowRange>& chunks)
     : job_(job),
       block_(block),
       solver_(solver),
       observed_(observed),
       reference_(reference),
+      routes_(std::move(routes)),
       counted_(counted),
       chunks_(chunks) {}
 
 void ExpertsPass::run(const InputStats& all_tokens, const std::vector<at::Tensor>& divisors,
                       const Progress& progress) {
   divisors_ = divisors;
-  progress("routing");
-  ask_router();
   count_tokens();
   for (const Slot slot : {Slot::mlp_in, Slot::mlp_mid}) {
     for (const std::vector<int64_t>& experts : groups(slot)) {
       progress(fmt::format("{} of experts {} to {}", name_of(slot), experts.front(), experts.back()));
       calibrate(slot, experts, all_tokens);
+      release_free_memory();  // what some experts left behind must not add up
     }
   }
   solver_.set_expert_tokens(tokens_);
-}
-
-at::Tensor ExpertsPass::Route::of(int64_t expert) const {
-  const int64_t first = begin.at(static_cast<size_t>(expert)),
-                end = begin.at(static_cast<size_t>(expert) + 1);
-  return tokens.narrow(0, first, end - first).to(at::kLong);
-}
-
-/// No fold or solve of an expert changes what the router reads, so one answer does for all sweeps; the device
-/// is waited for when it is queued for all chunks.
-void ExpertsPass::ask_router() {
-  std::vector<Routing::Order> queued;
-  for (const RowRange rows : chunks_) {
-    throw_if_cancelled();
-    const Routing routing = observed_.forward().route(observed_.mlp_in_again(rows));
-    const Routing::Order order = routing.order(block_.experts->count);
-    queued.push_back({order.places.div(routing.experts.size(1), "floor").to(at::kInt), order.begins});
-  }
-  for (const Routing::Order& order : queued) {
-    const at::Tensor begins = order.begins.cpu();
-    const int64_t* const first = begins.const_data_ptr<int64_t>();
-    routes_.push_back({order.places.cpu(), {first, first + begins.numel()}});
-  }
 }
 
 void ExpertsPass::count_tokens() {
@@ -104,23 +51,28 @@ void ExpertsPass::count_tokens() {
       counts = counted_.narrow(0, chunks_[chunk].first, chunks_[chunk].count).flatten().to(at::kLong);
     }
     for (int64_t expert = 0; expert < block_.experts->count; ++expert) {
-      const at::Tensor tokens = routes_[chunk].of(expert);
       tokens_[static_cast<size_t>(expert)] +=
-          counts.defined() ? counts.index_select(0, tokens).sum().item<int64_t>() : tokens.numel();
+          counts.defined() ? counts.index_select(0, routes_->tokens(chunk, expert)).sum().item<int64_t>()
+                           : routes_->count(chunk, expert);
     }
   }
+}
+
+/// What the statistics of one expert take while they are collected, and after.
+uint64_t ExpertsPass::statistics_bytes(Slot slot, int64_t expert) const {
+  const std::vector<size_t> readers = solver_.readers({slot, expert});
+  const int64_t rows = below_floor(expert) ? job_.ids.numel() : routes_->count(expert);
+  return collector_bytes(solver_.needs(readers), block_.linears[readers.front()].in, rows, job_.device);
 }
 
 /// Experts that have something to solve, in order, as many together as their statistics' size allows.
 std::vector<std::vector<int64_t>> ExpertsPass::groups(Slot slot) const {
   std::vector<std::vector<int64_t>> result;
-  int64_t bytes = 0;
+  uint64_t bytes = 0;
   for (int64_t expert = 0; expert < block_.experts->count; ++expert) {
-    const std::vector<size_t> readers = solver_.readers({slot, expert});
-    if (readers.empty()) continue;
-    const int64_t more =
-        collector_bytes(solver_.needs(readers), block_.linears[readers.front()].in, job_.device);
-    if (result.empty() || bytes + more > kExpertStatisticsBytes) {
+    if (solver_.readers({slot, expert}).empty()) continue;
+    const uint64_t more = statistics_bytes(slot, expert);
+    if (result.empty() || bytes + more > job_.storage.expert_statistics) {
       result.emplace_back();
       bytes = 0;
     }
@@ -183,20 +135,19 @@ ExpertsPass::Task ExpertsPass::task(const Input& input, const StatSet& wanted) c
             .readers = solver_.readers(input),
             .wanted = wanted,
             .all_rows = false,
-            .collector = std::nullopt,
-            .shown = nullptr};
+            .collector = std::nullopt};
   const bool below = below_floor(task.expert);
   if (blind(task)) return task;
   if (below && input.slot == Slot::mlp_in) return task;  // all tokens' statistics are there
   task.all_rows = below;
-  task.shown = std::make_shared<std::vector<int64_t>>();
   const int64_t length = job_.ids.size(1);
-  task.collector.emplace(wanted, block_.linears[task.readers.front()].in, job_.device,
-                         fmt::format("{}, {}", block_.prefix, name_of(input)),
-                         [length, shown = task.shown](int64_t token) {
-                           const int64_t place = shown->at(token);
-                           return fmt::format("sample {}, token {}", place / length, place % length);
-                         });
+  task.collector.emplace(
+      wanted, block_.linears[task.readers.front()].in, job_.device,
+      fmt::format("{}, {}", block_.prefix, name_of(input)),
+      [length, all = task.all_rows, routes = routes_, expert = task.expert](int64_t shown) {
+        const int64_t place = all ? shown : routes->token(expert, shown);
+        return fmt::format("sample {}, token {}", place / length, place % length);
+      });
   return task;
 }
 
@@ -216,17 +167,13 @@ void ExpertsPass::observe(Slot slot, Task& task, size_t chunk, const Chunk& obse
                           const Chunk& reference) {
   const RowRange rows = chunks_[chunk];
   const at::Tensor places =
-      task.all_rows ? at::arange(observed.mlp_in.size(0), at::kLong) : routes_[chunk].of(task.expert);
+      task.all_rows ? at::arange(observed.mlp_in.size(0), at::kLong) : routes_->tokens(chunk, task.expert);
   if (places.numel() == 0) return;
   const auto sent = [&](const at::Tensor& of_tokens) {
     if (!of_tokens.defined()) return of_tokens;
     return of_tokens.narrow(0, rows.first, rows.count).flatten().index_select(0, places);
   };
   const at::Tensor mask = sent(counted_), weights = sent(job_.token_weights);
-  const int64_t first = rows.first * job_.ids.size(1);
-  for (int64_t i = 0; i < places.numel(); ++i) {
-    task.shown->push_back(first + places.const_data_ptr<int64_t>()[i]);
-  }
   const at::Tensor tokens = queued_copy(places, job_.device);
   const at::Tensor x = values(slot, task.expert, observed, tokens, job_.propagate == Propagate::reference);
   if (task.wanted.cross_gram) {
@@ -248,8 +195,11 @@ at::Tensor ExpertsPass::values(Slot slot, int64_t expert, const Chunk& chunk, co
 InputStats ExpertsPass::statistics(Slot slot, Task& task, const InputStats& all_tokens) const {
   if (task.collector) return task.collector->finish(&solver_.checks());
   if (slot == Slot::mlp_in && job_.experts.fallback == ExpertFallback::all_tokens) return all_tokens;
-  return weight_only(solver_.needs(task.readers), block_.linears[task.readers.front()].in, job_.device,
-                     fmt::format("{}, expert {}", block_.prefix, task.expert));
+  LATHE_ASSERT(
+      (solver_.solvers_need(task.readers) & kWithoutActivations) == solver_.solvers_need(task.readers),
+      "{}, expert {}: its solver needs activations", block_.prefix, task.expert);
+  return weight_only_statistics(solver_.needs(task.readers), block_.linears[task.readers.front()].in,
+                                job_.device);
 }
 
 std::string ExpertsPass::fallback_note(int64_t expert) const {

@@ -1,14 +1,15 @@
 // The experts of a block's sparse MLP: each has inputs of its own, the rows that the router sends to it, and
 // so statistics, folds and solves of its own.
 //
-//   the router is asked once where each token goes, and the tokens of each expert are counted
+//   the tokens that the router sends to each expert (ExpertRoutes) are counted
 //   for a few experts at a time:   sweep: statistics of their rows of mlp_in  -> solve gate and up of each
 //   for a few experts at a time:   sweep: statistics of their mlp_mid         -> fold up -> down, solve down
 //
 // All sweeps start from the hidden states before the MLP, which stay as they are until every expert is done,
-// so nothing but the statistics of the experts at hand is held in memory; the price is that norm and router
-// run once more for each sweep. The fold from the norm into all experts comes before (BlockPass), on
-// statistics of all tokens, as their columns must carry one scale.
+// so nothing but the statistics of the experts at hand is held in memory; the price is that the norm runs
+// once more for each sweep. How many are at hand follows from the memory that the job gives them
+// (StreamStorage::expert_statistics); results don't. The fold from the norm into all experts comes before
+// (BlockPass), on statistics of all tokens, as their columns must carry one scale.
 //
 // An expert with fewer tokens than the job's floor takes the job's fall-back, and every linear of it says so
 // in its events.
@@ -23,24 +24,23 @@
 #include <utility>
 #include <vector>
 
+#include "calib/driver/expert_routes.h"
 #include "calib/driver/input_solver.h"
 #include "calib/driver/stream.h"
 #include "calib/stats/stats_collector.h"
 
 namespace lathe {
 
-/// Statistics of experts that are collected at a time, unless one expert's alone are larger: all experts'
-/// Gram matrices at once would be many blocks' worth.
-inline constexpr int64_t kExpertStatisticsBytes = int64_t{512} << 20;
-
 class ExpertsPass {
  public:
   using Progress = std::function<void(std::string_view stage)>;
 
   /// Keeps references to all. `reference`: the unquantised model's stream, null where none is carried.
-  /// `counted`: Bool [samples, length], true where a token counts; undefined: all do.
+  /// `routes`: the observed stream's, which the reference's rows follow, too. `counted`: Bool [samples,
+  /// length], true where a token counts; undefined: all do.
   ExpertsPass(const CalibrationJob& job, const Block& block, InputSolver& solver, const BlockStream& observed,
-              const BlockStream* reference, const at::Tensor& counted, const std::vector<RowRange>& chunks);
+              const BlockStream* reference, std::shared_ptr<const ExpertRoutes> routes,
+              const at::Tensor& counted, const std::vector<RowRange>& chunks);
 
   /// `all_tokens`: statistics of mlp_in over all tokens, after the folds, for experts that fall back to them.
   /// `divisors`: what those folds divided mlp_in's channels by.
@@ -51,16 +51,9 @@ class ExpertsPass {
   struct Task {
     int64_t expert = 0;
     std::vector<size_t> readers;
-    StatSet wanted;                               // of its collector
-    bool all_rows = false;                        // every token's row, not only those sent to it
-    std::optional<StatsCollector> collector;      // none where its statistics are known without a sweep
-    std::shared_ptr<std::vector<int64_t>> shown;  // the tokens that the collector was shown
-  };
-  /// Where the tokens of one chunk go, on the CPU.
-  struct Route {
-    at::Tensor tokens;           // Int, those of the first expert, then those of the second, ...; ascending
-    std::vector<int64_t> begin;  // of each expert's; one more at the end
-    at::Tensor of(int64_t expert) const;  // Long
+    StatSet wanted;                           // of its collector
+    bool all_rows = false;                    // every token's row, not only those sent to it
+    std::optional<StatsCollector> collector;  // none where its statistics are known without a sweep
   };
   /// Rows of one chunk in one stream.
   struct Chunk {
@@ -68,7 +61,6 @@ class ExpertsPass {
     const BlockStream* stream = nullptr;
   };
 
-  void ask_router();
   void count_tokens();
   void calibrate(Slot slot, const std::vector<int64_t>& experts, const InputStats& all_tokens);
   Task task(const Input& input, const StatSet& wanted) const;
@@ -87,6 +79,7 @@ class ExpertsPass {
     return tokens_[expert] < job_.experts.min_tokens || tokens_[expert] == 0;
   }
   std::string fallback_note(int64_t expert) const;
+  uint64_t statistics_bytes(Slot slot, int64_t expert) const;
   std::vector<std::vector<int64_t>> groups(Slot slot) const;
 
   const CalibrationJob& job_;
@@ -94,9 +87,9 @@ class ExpertsPass {
   InputSolver& solver_;
   const BlockStream& observed_;
   const BlockStream* reference_;
+  std::shared_ptr<const ExpertRoutes> routes_;
   const at::Tensor& counted_;
   const std::vector<RowRange>& chunks_;
-  std::vector<Route> routes_;    // of each chunk
   std::vector<int64_t> tokens_;  // that each expert gets and that count
   std::vector<at::Tensor> divisors_;
 };

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
+#include <tuple>
 
 #include "calib/driver/block_memory.h"
 #include "calib/driver/stream.h"
@@ -15,6 +17,7 @@ namespace lathe {
 namespace {
 
 constexpr uint64_t kLeanSlack = 300'000'000;
+constexpr uint64_t kLeastExpertStatistics = uint64_t{1} << 20;
 
 /// One way to run.
 struct Way {
@@ -57,6 +60,45 @@ std::vector<StreamStorage> placements(const MemoryRequest& request) {
   return result;
 }
 
+/// Bytes of experts' statistics at a time, fastest first: with fewer there are more sweeps, each with a norm
+/// of all tokens. Those of one expert are collected in any case.
+struct ExpertShares {
+  std::vector<uint64_t> cheap, dear;
+};
+
+ExpertShares expert_shares(const ModelGraph& graph) {
+  const bool experts =
+      std::ranges::any_of(graph.blocks, [](const Block& b) { return b.experts.has_value(); });
+  if (!experts) return {{kMostExpertStatistics}, {}};
+  ExpertShares shares;
+  for (uint64_t bytes = kMostExpertStatistics; bytes >= kLeastExpertStatistics; bytes /= 2)
+    (bytes >= kMostExpertStatistics / 8 ? shares.cheap : shares.dear).push_back(bytes);
+  return shares;
+}
+
+/// Each of the storages with each share, the storages first.
+std::vector<StreamStorage> with_shares(const std::vector<StreamStorage>& storages,
+                                       const std::vector<uint64_t>& shares) {
+  std::vector<StreamStorage> result;
+  for (const StreamStorage& storage : storages) {
+    for (const uint64_t share : shares) {
+      result.push_back(storage);
+      result.back().expert_statistics = share;
+    }
+  }
+  return result;
+}
+
+/// The placements with each share of experts: a moderate one costs less than to keep activations elsewhere, a
+/// small one more.
+std::vector<StreamStorage> shared_placements(const MemoryRequest& request) {
+  const ExpertShares shares = expert_shares(*request.job->graph);
+  const std::vector<StreamStorage> places = placements(request);
+  std::vector<StreamStorage> result = with_shares(places, shares.cheap);
+  std::ranges::copy(with_shares(places, shares.dear), std::back_inserter(result));
+  return result;
+}
+
 /// The placements with each micro-batch. A smaller one costs next to nothing on a CPU, less than to keep
 /// activations elsewhere. Where it may change the last bits of a result, it is the last resort.
 std::vector<StreamStorage> storages(const MemoryRequest& request) {
@@ -66,7 +108,7 @@ std::vector<StreamStorage> storages(const MemoryRequest& request) {
     storage.micro_batch = size;
     result.push_back(storage);
   };
-  const std::vector<StreamStorage> places = placements(request);
+  const std::vector<StreamStorage> places = shared_placements(request);
   if (micro_batch_rounds(*request.job)) {
     for (const int64_t size : sizes) {
       for (const StreamStorage& place : places) add(place, size);
@@ -79,20 +121,23 @@ std::vector<StreamStorage> storages(const MemoryRequest& request) {
   return result;
 }
 
-/// block_memory() by micro-batch and whether values are made twice.
-class BlockMemories {
+/// What a block takes by micro-batch, whether values are made twice, and the experts' statistics at a time.
+class KnownMemories {
  public:
-  explicit BlockMemories(const MemoryRequest& request) : request_(request) {}
+  KnownMemories(const MemoryRequest& request, const BlockMemories& blocks)
+      : request_(request), blocks_(blocks) {}
   const BlockMemory& of(const StreamStorage& storage) {
-    const SamplePlan plan{request_.samples, request_.length, storage.micro_batch, !storage.inner};
-    const auto [found, added] = known_.try_emplace({plan.micro_batch, plan.remade});
-    if (added) found->second = block_memory(*request_.job, plan);
+    const SamplePlan plan{request_.samples, request_.length, storage.micro_batch, !storage.inner,
+                          storage.expert_statistics};
+    const auto [found, added] = known_.try_emplace({plan.micro_batch, plan.remade, plan.expert_statistics});
+    if (added) found->second = blocks_.most(plan);
     return found->second;
   }
 
  private:
   const MemoryRequest& request_;
-  std::map<std::pair<int64_t, bool>, BlockMemory> known_;
+  const BlockMemories& blocks_;
+  std::map<std::tuple<int64_t, bool, uint64_t>, BlockMemory> known_;
 };
 
 MemoryBytes store_bytes(const MemoryRequest& request, const StreamStorage& storage, Placement placement,
@@ -160,21 +205,24 @@ size_t lean_way(const std::vector<MemoryBytes>& peaks, MemoryLimits limits, uint
   return choose_way(peaks, limits, "calibration");
 }
 
-}  // namespace
-
-uint64_t lean_ram(const MemoryRequest& request) {
+uint64_t lean_ram(const MemoryRequest& request, const BlockMemories& blocks) {
   const CalibrationJob& job = *request.job;
   const auto tokens = static_cast<uint64_t>(request.samples) * static_cast<uint64_t>(request.length);
-  return 2 * largest_block_bytes(*job.graph) + gram_bytes(job) +
+  return 2 * largest_block_bytes(*job.graph) + blocks.gram_bytes() +
          tokens * static_cast<uint64_t>(job.graph->config.hidden_size) * 4 + kLeanSlack;
 }
+
+}  // namespace
+
+uint64_t lean_ram(const MemoryRequest& request) { return lean_ram(request, BlockMemories(*request.job)); }
 
 MemoryPlan plan_memory(const MemoryRequest& request) {
   std::vector<Way> ways;
   std::vector<MemoryBytes> peaks;
-  BlockMemories blocks(request);
+  const BlockMemories blocks(*request.job);
+  KnownMemories known(request, blocks);
   for (const StreamStorage& storage : storages(request)) {
-    ways.push_back(assess(request, storage, blocks.of(storage)));
+    ways.push_back(assess(request, storage, known.of(storage)));
     Way& way = ways.back();
     if (way.peak.ram < request.reached_ram) {
       way.parts.emplace_back("more, while the data was read", request.reached_ram - way.peak.ram);
@@ -185,7 +233,7 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
   const MemoryLimits limits = effective_limits(request.limits, request.machine);
   size_t chosen = choose_way(peaks, limits, "calibration");
   if (!request.limits.ram && request.job->device.is_cpu())
-    chosen = lean_way(peaks, limits, lean_ram(request));
+    chosen = lean_way(peaks, limits, lean_ram(request, blocks));
   Way& way = ways[chosen];
   const bool smaller = way.storage.micro_batch < chunk_rows(request.length, request.job->device);
   return {.storage = std::move(way.storage),

@@ -102,12 +102,12 @@ at::Tensor BlockStream::again(Slot slot, RowRange rows) const {
   return inner_.peek(rows, hidden);
 }
 
-at::Tensor BlockStream::leave(RowRange rows) {
+at::Tensor BlockStream::leave(RowRange rows, const std::vector<Routing::Rows>& routed) {
   const at::Tensor hidden = stream_.hidden.read(rows);
   at::Tensor left;
   if (block_.experts) {
     const at::Tensor shared = block_.has_shared_expert() ? inner_.use(rows, hidden) : at::Tensor();
-    left = forward_.add_mlp_out(hidden, forward_.experts_out(forward_.mlp_in(hidden), shared));
+    left = forward_.add_mlp_out(hidden, forward_.experts_out(forward_.mlp_in(hidden), shared, routed));
   } else {
     left = forward_.add_mlp(hidden, inner_.use(rows, hidden));
   }

@@ -60,7 +60,8 @@ class BlockStream {
   at::Tensor again(Slot slot, RowRange rows) const;
   const BlockForward& forward() const { return forward_; }
   /// Moves the rows over the second residual sum, out of the block, and gives them: [count, length, hidden].
-  at::Tensor leave(RowRange rows);
+  /// `routed`: where the router sends them, by expert; empty in a block without experts.
+  at::Tensor leave(RowRange rows, const std::vector<Routing::Rows>& routed);
 
   /// A fold divided the slot's channels by `scales`.
   void folded(Slot slot, const at::Tensor& scales);

@@ -29,6 +29,8 @@ class ChannelSumsCollector {
   /// Float [width]; undefined where not wanted.
   at::Tensor mean_abs() const;
   at::Tensor mean_square() const;
+  /// The sum that mean_square() is made of: Double [width].
+  const at::Tensor& square_sum() const { return sums_.square; }
   /// Long [width].
   at::Tensor outliers() const { return sums_.outliers; }
 

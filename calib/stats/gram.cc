@@ -64,12 +64,6 @@ std::vector<GramBlock> all_columns(int64_t width, c10::Device device) {
   return blocks;
 }
 
-/// Rows times the roots of their weights: the product of two such rows carries the weight, symmetrically.
-at::Tensor weighted(const at::Tensor& x, const at::Tensor& weights) {
-  if (!weights.defined()) return x;
-  return x.to(at::kFloat) * weights.sqrt().unsqueeze(1);
-}
-
 void merge_blocks(std::vector<GramBlock>& blocks, std::vector<GramBlock>& others) {
   LATHE_ASSERT(blocks.size() == others.size(), "Gram matrices of {} and {} blocks", blocks.size(),
                others.size());
@@ -81,6 +75,11 @@ at::Tensor empty_gram(int64_t width, c10::Device device) {
 }
 
 }  // namespace
+
+at::Tensor weighted_rows(const at::Tensor& x, const at::Tensor& weights) {
+  if (!weights.defined()) return x;
+  return x.to(at::kFloat) * weights.sqrt().unsqueeze(1);
+}
 
 int64_t gram_panel_columns(c10::Device device) { return cut_for(device).panel; }
 int64_t gram_sum_bytes(c10::Device device) { return device.is_cpu() ? 8 : 8 + 4; }
@@ -160,7 +159,7 @@ GramCollector::GramCollector(int64_t width, c10::Device device)
     : width_(width), device_(device), blocks_(upper_triangle(width, device)) {}
 
 void GramCollector::observe(const at::Tensor& x, const at::Tensor& weights) {
-  const at::Tensor rows = weighted(x, weights);
+  const at::Tensor rows = weighted_rows(x, weights);
   for (GramBlock& block : blocks_) block.add(rows, rows);
 }
 
@@ -185,7 +184,7 @@ CrossGramCollector::CrossGramCollector(int64_t width, c10::Device device)
 
 void CrossGramCollector::observe(const at::Tensor& x, const at::Tensor& reference,
                                  const at::Tensor& weights) {
-  const at::Tensor rows = weighted(x, weights), others = weighted(reference, weights);
+  const at::Tensor rows = weighted_rows(x, weights), others = weighted_rows(reference, weights);
   for (GramBlock& block : blocks_) block.add(others, rows);
 }
 

@@ -48,6 +48,10 @@ class GramBlock {
   int64_t partial_tokens_ = 0;
 };
 
+/// Rows [tokens, width] times the roots of their weights, Float: the product of two such rows carries the
+/// weight, symmetrically. The rows themselves where weights are undefined.
+at::Tensor weighted_rows(const at::Tensor& x, const at::Tensor& weights);
+
 /// X^T X. Only blocks on and above the diagonal are computed and kept: half the work and half the memory.
 class GramCollector {
  public:

@@ -14,7 +14,7 @@
 namespace lathe {
 
 /// Undefined tensors (null pointers, no kurtosis_all) were not asked for. Means are over tokens that count;
-/// the Gram matrices' over their weights, where tokens had any.
+/// those of products and squares (Gram matrices, mean_square) over their weights, where tokens had any.
 struct InputStats {
   int64_t tokens = 0;
   at::Tensor gram;                     // FP32 [in, in], X^T X / tokens

@@ -127,6 +127,10 @@ void StatsCollector::take(const ObservedRows& chunk) {
     token_high_.push_back(extent.high);
   }
   if (!multiplies_apart()) multiply(chunk);
+  if (chunk.weights.defined() && wanted_.mean_square) {
+    if (!weighted_) weighted_.emplace(StatSet{.mean_square = true}, width_, device_);
+    weighted_->observe(weighted_rows(chunk.x, on_device(chunk.weights)).contiguous());
+  }
   if (chunk.weights.defined()) {  // summed where they stand: on the CPU, of a GPU's run, too
     const at::Tensor sum = chunk.weights.sum(at::kDouble);
     weight_sum_ = weight_sum_.defined() ? weight_sum_ + sum : sum;
@@ -135,9 +139,13 @@ void StatsCollector::take(const ObservedRows& chunk) {
   }
 }
 
+at::Tensor StatsCollector::on_device(const at::Tensor& weights) const {
+  const bool here = !weights.defined() || !weights.is_cpu();
+  return here ? weights : queued_copy(weights.contiguous(), device_);
+}
+
 void StatsCollector::multiply(const ObservedRows& rows) {
-  const bool here = !rows.weights.defined() || !rows.weights.is_cpu();
-  const at::Tensor weights = here ? rows.weights : queued_copy(rows.weights.contiguous(), device_);
+  const at::Tensor weights = on_device(rows.weights);
   if (gram_) gram_->observe(rows.x, weights);
   if (cross_gram_) cross_gram_->observe(rows.x, rows.reference, weights);
 }
@@ -186,6 +194,10 @@ void StatsCollector::merge(StatsCollector& other) {
   ema_tensor_.merge(other.ema_tensor_);
   sums_.merge(other.sums_);
   if (reference_) reference_->merge(*other.reference_);
+  if (other.weighted_) {
+    if (!weighted_) weighted_.emplace(StatSet{.mean_square = true}, width_, device_);
+    weighted_->merge(*other.weighted_);
+  }
   if (gram_) gram_->merge(*other.gram_);
   if (cross_gram_) cross_gram_->merge(*other.cross_gram_);
   if (distribution_) distribution_->merge(*other.distribution_);
@@ -229,7 +241,7 @@ InputStats StatsCollector::finish(DeferredChecks* later) {
   if (gram_) result.gram = gram_->finish(1.0 / weight);
   if (cross_gram_) result.cross_gram = cross_gram_->finish(1.0 / weight);
   result.mean_abs = sums_.mean_abs();
-  result.mean_square = sums_.mean_square();
+  result.mean_square = weighted_ ? (weighted_->square_sum() / weight).to(at::kFloat) : sums_.mean_square();
   result.outliers = sums_.outliers();
   if (wanted_.kurtosis) {
     const ChannelSumsCollector::Kurtosis kurtosis = sums_.kurtosis();

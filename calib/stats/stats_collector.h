@@ -44,8 +44,8 @@ class StatsCollector {
   /// x: [..., in] on the collector's device, Float, Half or BFloat16, one type in all observations (on the
   /// CPU the halves are converted to FP32). mask: Bool, one element a token, true where it counts; undefined:
   /// all do; best on the CPU, since one on a GPU has to be waited for. weights: Float >= 0, one a token, for
-  /// the Gram matrices; in all observations or in none. One that counts and is negative, NaN or infinite is
-  /// an InternalError: at once where weights are on the CPU, else in finish().
+  /// Gram matrices and mean squares; in all observations or in none. One that counts and is negative, NaN or
+  /// infinite is an InternalError: at once where weights are on the CPU, else in finish().
   ///
   /// Values that are NaN, infinite or beyond 2^58 (their squares overflow FP32) are a UserError that names
   /// place, token and channel, and the collector is of no use after that: on the CPU as soon as their chunk
@@ -88,6 +88,7 @@ class StatsCollector {
   void observe_rows(const ObservedRows& rows);
   void take(const ObservedRows& chunk);
   void multiply(const ObservedRows& rows);
+  at::Tensor on_device(const at::Tensor& weights) const;
   void check_weights(const at::Tensor& weights) const;
   void flush();
   /// Refuses what `sums` found bad in `rows`, the last ones it took.
@@ -107,6 +108,7 @@ class StatsCollector {
 
   ChannelSumsCollector sums_;
   std::optional<ChannelSumsCollector> reference_;  // checks it
+  std::optional<ChannelSumsCollector> weighted_;   // squares, where tokens have weights
   EmaMinMaxCollector ema_{/*whole=*/false}, ema_tensor_{/*whole=*/true};
   std::optional<GramCollector> gram_;
   std::optional<CrossGramCollector> cross_gram_;

@@ -207,9 +207,17 @@ at::Tensor BlockForward::add_mlp_out(const at::Tensor& hidden, const at::Tensor&
 
 at::Tensor BlockForward::experts_out(const at::Tensor& mlp_in, const at::Tensor& shared_mid) const {
   const at::NoGradGuard no_grad;
+  return experts_out(mlp_in, shared_mid,
+                     route(mlp_in.reshape({-1, mlp_in.size(-1)})).by_expert(block_.experts->count));
+}
+
+at::Tensor BlockForward::experts_out(const at::Tensor& mlp_in, const at::Tensor& shared_mid,
+                                     const std::vector<Routing::Rows>& routed) const {
+  const at::NoGradGuard no_grad;
+  LATHE_ASSERT(block_.experts && static_cast<int64_t>(routed.size()) == block_.experts->count,
+               "{}: rows for {} experts", block_.prefix, routed.size());
   const at::Tensor rows = mlp_in.reshape({-1, mlp_in.size(-1)});
   at::Tensor out = shared_out(rows, shared_mid.defined() ? shared_mid.flatten(0, -2) : shared_mid);
-  const std::vector<Routing::Rows> routed = route(rows).by_expert(block_.experts->count);
   for (int64_t expert = 0; expert < block_.experts->count; ++expert) {
     const Routing::Rows& sent = routed[static_cast<size_t>(expert)];
     if (sent.tokens.numel() == 0) continue;

@@ -140,6 +140,10 @@ class BlockForward {
   at::Tensor shared_out(const at::Tensor& mlp_in, const at::Tensor& mlp_mid) const;
   /// What all experts together make of y [b, s, hidden]; `shared_mid` as for shared_out. FP32.
   at::Tensor experts_out(const at::Tensor& mlp_in, const at::Tensor& shared_mid) const;
+  /// The same of rows whose way is known, `routed` by expert: the router isn't asked, the device not waited
+  /// for.
+  at::Tensor experts_out(const at::Tensor& mlp_in, const at::Tensor& shared_mid,
+                         const std::vector<Routing::Rows>& routed) const;
   at::Tensor add_mlp_out(const at::Tensor& hidden, const at::Tensor& mlp_out) const;  // h + m
 
   /// All stages.

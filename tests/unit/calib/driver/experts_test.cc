@@ -1,7 +1,10 @@
 // Mixtures of experts: each expert's statistics come from the rows that the router sends to it, and an expert
 // with too few of them takes the fall-back that the job names.
+#include <ATen/record_function.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -223,9 +226,74 @@ TEST(Experts, NoRangeIsInventedForAnExpertWithoutActivations) {
     run.go();
     FAIL() << "the idle expert's inputs were given a range";
   } catch (const UserError& error) {
-    for (const char* part : {"model.layers.0", "expert 4", "calibration.experts.fallback"}) {
+    for (const char* part : {"model.layers.0", "experts.0", "calibration.experts.fallback", "all_tokens"}) {
       EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << part << " in " << error.what();
     }
+  }
+  EXPECT_TRUE(solver.seen.empty()) << "refused before anything is computed";
+}
+
+TEST(Experts, ATransformThatLooksAtRangesLeavesSuchAnExpertAlone) {
+  class RangedScales : public FixedScales {
+   public:
+    StatSet needs() const override { return {.min_max = true}; }
+  };
+  const RangedScales fold;
+  ExpertsRun run("qwen3_moe", &fold);
+  run.job.experts.fallback = ExpertFallback::weight_only;
+  run.go();
+  const std::string name = expert_name(run, kIdle, LinearRole::down_proj);
+  EXPECT_TRUE(at::allclose(run.solver.seen.at(name).gram, at::eye(32) / 32.0));
+}
+
+/// Codes and scales of every linear.
+void expect_same_codes(const ExpertsRun& found, const ExpertsRun& expected) {
+  ASSERT_EQ(found.outcomes.size(), expected.outcomes.size());
+  for (size_t b = 0; b < expected.outcomes.size(); ++b) {
+    const auto &of = found.outcomes[b].linears, &as = expected.outcomes[b].linears;
+    ASSERT_EQ(of.size(), as.size());
+    for (size_t i = 0; i < of.size(); ++i) {
+      EXPECT_TRUE(at::equal(of[i].quantized.codes, as[i].quantized.codes)) << of[i].linear->name;
+      EXPECT_TRUE(at::equal(of[i].quantized.scales, as[i].quantized.scales)) << of[i].linear->name;
+    }
+  }
+}
+
+TEST(Experts, TheirStatisticsAreCollectedInTheMemoryTheyAreGiven) {
+  const FixedScales fold;
+  ExpertsRun together("qwen2_moe", &fold), one("qwen2_moe", &fold);
+  one.job.storage.expert_statistics = 1;
+  const auto sweeps = [](ExpertsRun& run) {
+    int64_t count = 0;
+    calibrate(run.job, {.block_done = [&](BlockOutcome&& o) { run.outcomes.push_back(std::move(o)); },
+                        .progress =
+                            [&](int64_t, std::string_view stage) {
+                              count += stage.find("of experts") != std::string_view::npos ? 1 : 0;
+                            }});
+    return count;
+  };
+  const auto blocks = static_cast<int64_t>(together.graph.blocks.size());
+  EXPECT_EQ(sweeps(together), blocks * 2);
+  EXPECT_EQ(sweeps(one), blocks * 2 * 5);
+  expect_same_codes(one, together);
+}
+
+TEST(Experts, TheRouterIsAskedOnceForEachChunkOfAStream) {
+  for (const bool pair : {false, true}) {
+    ExpertsRun run("qwen2_moe", nullptr, pair);
+    run.job.storage.micro_batch = 30;
+    static std::atomic<int64_t> asked;
+    asked = 0;
+    const auto handle =
+        at::addThreadLocalCallback(at::RecordFunctionCallback([](const at::RecordFunction& function)
+                                                                  -> std::unique_ptr<at::ObserverContext> {
+                                     if (std::string_view(function.name()) == "aten::topk") ++asked;
+                                     return nullptr;
+                                   }).scopes({at::RecordScope::FUNCTION}));
+    run.go();
+    at::removeCallback(handle);
+    const auto blocks = static_cast<int64_t>(run.graph.blocks.size());
+    EXPECT_EQ(asked, blocks * 3 * (pair ? 2 : 1)) << "90 samples, 30 at a time";
   }
 }
 
@@ -329,16 +397,7 @@ TEST(Experts, TheSameBitsWhereverActivationsStand) {
                         .micro_batch = 0,
                         .inner = inner};
     disk.go();
-    for (size_t b = 0; b < memory.outcomes.size(); ++b) {
-      const auto &expected = memory.outcomes[b].linears, &found = disk.outcomes[b].linears;
-      ASSERT_EQ(found.size(), expected.size());
-      for (size_t i = 0; i < found.size(); ++i) {
-        EXPECT_TRUE(at::equal(found[i].quantized.codes, expected[i].quantized.codes))
-            << found[i].linear->name;
-        EXPECT_TRUE(at::equal(found[i].quantized.scales, expected[i].quantized.scales))
-            << found[i].linear->name;
-      }
-    }
+    expect_same_codes(disk, memory);
   }
 }
 
@@ -354,11 +413,15 @@ TEST(Experts, ANaNNamesTheExpertSampleAndToken) {
     }
   }
   run.weights.tensors.at(up + ".weight").fill_(1e38);
+  Routes routes;
+  mlp_values(run, run.weights, routes);
+  const auto first = routes[0].rows_of(0).tokens[0].item<int64_t>();
+  const std::string place = fmt::format("sample {}, token {}", first / kLength, first % kLength);
   try {
     run.go();
     FAIL() << "an overflow went unnoticed";
   } catch (const UserError& error) {
-    for (const char* part : {"model.layers.0", "mlp_mid of expert 0", "sample ", "token "}) {
+    for (const char* part : {"model.layers.0", "mlp_mid of expert 0", place.c_str()}) {
       EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << part << " in " << error.what();
     }
   }

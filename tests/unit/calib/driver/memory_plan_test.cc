@@ -191,6 +191,75 @@ TEST_F(MemoryPlanTest, AWideBlockIsPlannedWithinAnEighthOfThePromise) {
   }
 }
 
+/// 64 narrow experts: what their collectors hold at once, mostly rows that wait for their chunks, is more
+/// than the promise has room for.
+TEST_F(MemoryPlanTest, ExpertsStatisticsAreCutToTheLimit) {
+  graph_ = build_graph(parse_model_config({{"model_type", "qwen3_moe"},
+                                           {"hidden_size", 512},
+                                           {"intermediate_size", 512},
+                                           {"moe_intermediate_size", 512},
+                                           {"num_experts", 64},
+                                           {"num_experts_per_tok", 8},
+                                           {"num_hidden_layers", 4},
+                                           {"num_attention_heads", 8},
+                                           {"num_key_value_heads", 2},
+                                           {"head_dim", 64},
+                                           {"vocab_size", 1000},
+                                           {"rms_norm_eps", 1e-5},
+                                           {"max_position_embeddings", 8192},
+                                           {"tie_word_embeddings", false},
+                                           {"norm_topk_prob", true},
+                                           {"decoder_sparse_step", 1},
+                                           {"mlp_only_layers", nlohmann::json::array()},
+                                           {"hidden_act", "silu"},
+                                           {"torch_dtype", "bfloat16"}},
+                                          "config.json"));
+  job_.tasks.clear();
+  for (const Block& block : graph_.blocks) {
+    auto& tasks = job_.tasks.emplace_back();
+    for (const Linear& linear : block.linears)
+      tasks.push_back(word_matches(linear, "linear") ? LinearTask{rtn_.get(), {}} : LinearTask{});
+  }
+  const auto planned = [&](MemoryLimits limits) {
+    return plan_memory({.job = &job_,
+                        .samples = 64,
+                        .length = 512,
+                        .limits = limits,
+                        .machine = {},
+                        .base_ram = 180'000'000});
+  };
+  const MemoryRequest request{.job = &job_, .samples = 64, .length = 512, .limits = {}, .machine = {}};
+  const MemoryPlan free = planned({.ram = 100 * kGB, .vram = {}, .disk = {}});
+  EXPECT_EQ(free.storage.expert_statistics, kMostExpertStatistics);
+  EXPECT_GT(free.peak.ram, lean_ram(request)) << "no test of anything";
+  const MemoryPlan lean = planned({});
+  EXPECT_LE(lean.peak.ram, lean_ram(request));
+  EXPECT_LT(lean.storage.expert_statistics, kMostExpertStatistics);
+  EXPECT_EQ(lean.storage.hidden.placement, Placement::device) << "fewer experts at a time come first";
+  EXPECT_EQ(lean.storage.inner, Placement::device);
+  EXPECT_EQ(lean.storage.micro_batch, free.storage.micro_batch) << "it may change the last bits";
+  try {
+    planned({.ram = 200'000'000, .vram = {}, .disk = {}});
+    FAIL() << "200 MB were enough";
+  } catch (const UserError& error) {
+    const std::string message = error.what();
+    const uint64_t least = std::stoull(message.substr(message.find("--max-ram ") + 10)) << 20;
+    const MemoryPlan smallest = planned({.ram = least, .vram = {}, .disk = {}});
+    EXPECT_LE(smallest.peak.ram, least);
+    EXPECT_LE(smallest.storage.expert_statistics, uint64_t{16} << 20) << "one at a time";
+  }
+}
+
+TEST_F(MemoryPlanTest, WhereTokensGoIsPartOfThePeak) {
+  graph_ = testing::family_graph("mixtral", 32);
+  job_.tasks.clear();
+  for (const Block& block : graph_.blocks) job_.tasks.emplace_back(block.linears.size());
+  const BlockMemories blocks(job_);
+  const uint64_t routed = graph_.blocks[0].experts->per_token * 8;
+  const SamplePlan one{1, 512, 1, false, 1}, many{1001, 512, 1, false, 1};
+  EXPECT_EQ(blocks.most(many).total() - blocks.most(one).total(), 1000 * 512 * routed);
+}
+
 TEST_F(MemoryPlanTest, WhatReadingTheDataTookIsPartOfThePeak) {
   const uint64_t reached = 30 * kGB;
   const MemoryPlan found = plan_memory(
@@ -209,7 +278,7 @@ TEST_F(MemoryPlanTest, ABlockIsCountedInFP32) {
   // q 64x64 + 64, k and v 32x64 + 32, o 64x64, gate, up and down 64x96, two norms of 64.
   const uint64_t values = 2 * 64 * 64 + 64 + 2 * (32 * 64 + 32) + 3 * 64 * 96 + 2 * 64;
   EXPECT_EQ(block_bytes(graph_.blocks[0]), 4 * values);
-  EXPECT_EQ(gram_bytes(job_), 4 * (3 * 64 * 64 + 96 * 96));
+  EXPECT_EQ(BlockMemories(job_).gram_bytes(), 4 * (3 * 64 * 64 + 96 * 96));
 }
 
 TEST_F(MemoryPlanTest, ASolversScratchCounts) {
@@ -223,11 +292,11 @@ TEST_F(MemoryPlanTest, ASolversScratchCounts) {
   EXPECT_GE(gptq->scratch_bytes(300, 1000), 3ull * 1000 * 1000 * 4) << "H permuted, damped, and as it was";
   EXPECT_GE(gptq->scratch_bytes(300'000, 1000), 2ull * 300'000 * 1000 * 4) << "W stacked and reordered";
   // One sample: what a block's solves take is most of all.
-  const uint64_t plain = block_memory(job_, {1, 8, 1, false}).total();
+  const uint64_t plain = BlockMemories(job_).most({1, 8, 1, false}).total();
   for (auto& block : job_.tasks) {
     for (LinearTask& task : block) task.solver = gptq.get();
   }
-  const uint64_t more = block_memory(job_, {1, 8, 1, false}).total();
+  const uint64_t more = BlockMemories(job_).most({1, 8, 1, false}).total();
   EXPECT_GT(more, plain);
   EXPECT_LE(more, plain + gptq->scratch_bytes(3 * 96, 96));
 }

@@ -134,7 +134,7 @@ TEST(StatsCollector, ObservationsWithoutATokenThatCountsAreFine) {
 TEST(StatsCollector, WeightsRepeatTokens) {
   at::manual_seed(6);
   const at::Tensor x = at::randn({600, 70}), times = at::randint(0, 4, {600}, at::kLong);
-  StatSet wanted{.gram = true, .mean_abs = true};
+  StatSet wanted{.gram = true, .mean_abs = true, .mean_square = true};
   StatsCollector stats = collector(70, wanted);
   stats.observe(x.slice(0, 0, 250), {}, times.slice(0, 0, 250).to(at::kFloat));
   stats.observe(x.slice(0, 250), {}, times.slice(0, 250).to(at::kFloat));
@@ -142,6 +142,22 @@ TEST(StatsCollector, WeightsRepeatTokens) {
   EXPECT_EQ(weighted.tokens, 600);
   EXPECT_LT(gram_error(weighted.gram, exact_gram(at::repeat_interleave(x, times, 0))), kGramBound);
   EXPECT_LT(relative_error(weighted.mean_abs, x.abs().mean(0)), 1e-6) << "weights are the Gram matrix's";
+  EXPECT_LT(relative_error(weighted.mean_square, at::repeat_interleave(x, times, 0).square().mean(0)), 1e-6);
+}
+
+TEST(StatsCollector, WeightedMeanSquaresAreTheGramDiagonal) {
+  at::manual_seed(8);
+  const at::Tensor x = at::randn({2 * kChunk + 100, 70}), weights = at::rand({x.size(0)}) + 0.01;
+  constexpr StatSet kBoth{.gram = true, .mean_square = true};
+  StatsCollector whole = collector(70, kBoth);
+  whole.observe(x, {}, weights);
+  const InputStats expected = whole.finish();
+  EXPECT_LT(relative_error(expected.mean_square, expected.gram.diagonal()), 1e-6);
+  StatsCollector first = collector(70, kBoth), second = collector(70, kBoth);
+  first.observe(x.slice(0, 0, 2 * kChunk), {}, weights.slice(0, 0, 2 * kChunk));
+  second.observe(x.slice(0, 2 * kChunk), {}, weights.slice(0, 2 * kChunk));
+  first.merge(second);
+  EXPECT_TRUE(at::equal(first.finish().mean_square, expected.mean_square));
 }
 
 /// Tokens as often as their weights say: what weighted matrices are compared with.

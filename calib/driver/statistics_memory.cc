@@ -1,0 +1,60 @@
+#include "calib/driver/statistics_memory.h"
+
+#include <algorithm>
+
+#include "calib/stats/gram.h"
+#include "calib/stats/stats_collector.h"
+#include "lib/kernels/value_counts.h"
+
+namespace lathe {
+namespace {
+
+constexpr uint64_t kFloat = 4, kDouble = 8;
+/// Bytes of counts for the percentiles of a tensor (calib/stats/distribution.h).
+constexpr uint64_t kTensorCounts = uint64_t{4} << 20;
+/// Values of a channel that are small beside all else: its sums, means and extrema.
+constexpr uint64_t kChannelValues = 16;
+
+uint64_t channel_counts(uint64_t width) {
+  return width * static_cast<uint64_t>(kernels::channel_bin_count()) * sizeof(int32_t);
+}
+
+/// Columns that are multiplied at a time.
+uint64_t panel_of(uint64_t width, c10::Device device) {
+  return std::min(width, static_cast<uint64_t>(gram_panel_columns(device)));
+}
+
+}  // namespace
+
+uint64_t collector_bytes(const StatSet& wanted, int64_t width, int64_t tokens, c10::Device device) {
+  const auto w = static_cast<uint64_t>(width), all = static_cast<uint64_t>(tokens);
+  auto buffered = static_cast<uint64_t>(std::min(tokens, StatsCollector::kChunkTokens));
+  if (!device.is_cpu() && (wanted.gram || wanted.cross_gram))
+    buffered += static_cast<uint64_t>(std::min(tokens, StatsCollector::kProductTokens));
+  const auto sum = static_cast<uint64_t>(gram_sum_bytes(device));
+  uint64_t bytes = (wanted.cross_gram ? 2 : 1) * buffered * w * kFloat;
+  if (wanted.gram) bytes += w * (w + panel_of(w, device)) / 2 * sum;
+  if (wanted.cross_gram) bytes += w * w * sum;
+  if (wanted.channel_distribution) bytes += 2 * channel_counts(w);
+  if (wanted.distribution) bytes += 2 * kTensorCounts;
+  if (wanted.token_min_max) bytes += 4 * all * kFloat;
+  return bytes + kChannelValues * w * kDouble;
+}
+
+uint64_t collector_scratch_bytes(const StatSet& wanted, int64_t width, c10::Device device) {
+  if (!wanted.gram && !wanted.cross_gram) return 0;
+  const auto w = static_cast<uint64_t>(width);
+  const uint64_t panel = w * panel_of(w, device);
+  return panel * kFloat + std::min(w * w * kFloat, 2 * panel * kDouble + kGramReturnedBytes);
+}
+
+uint64_t statistics_bytes(const StatSet& held, int64_t width, int64_t tokens) {
+  const auto w = static_cast<uint64_t>(width);
+  uint64_t bytes = ((held.gram ? 1 : 0) + (held.cross_gram ? 1 : 0)) * w * w * kFloat;
+  if (held.channel_distribution) bytes += channel_counts(w);
+  if (held.distribution) bytes += kTensorCounts;
+  if (held.token_min_max) bytes += 2 * static_cast<uint64_t>(tokens) * kFloat;
+  return bytes + kChannelValues * w * kFloat;
+}
+
+}  // namespace lathe
