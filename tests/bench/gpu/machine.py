@@ -23,10 +23,11 @@ def gpu():
 
 
 def commit(root):
-    """Of the checkout, or of the pack where the files came without their history."""
-    found = output_of("git", "-C", str(root), "rev-parse", "HEAD")
+    """Of the pack, where there is one: a copy of the files may come with an older history, or with none. Else of the checkout."""
     packed = root / "build" / "gpu-pack" / "commit"
-    return found or (packed.read_text().strip() if packed.exists() else "unknown")
+    if packed.exists():
+        return packed.read_text().strip()
+    return output_of("git", "-C", str(root), "rev-parse", "HEAD") or "unknown"
 
 
 def processor():
