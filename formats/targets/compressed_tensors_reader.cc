@@ -55,14 +55,14 @@ CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoin
   for (const Block& block : graph.blocks) {
     const std::string attention = attention_module(block);
     if (!kv_cache_ || attention.empty()) continue;
-    check_kv_cache(*checkpoint_, attention);
+    check_kv_cache(*checkpoint_, compressed_tensors_kv_cache(), attention);
     attentions_.push_back(attention);
   }
 }
 
 std::optional<KvCacheQuantizer> CompressedTensorsReader::kv_cache(const std::string& attention) const {
   if (std::ranges::find(attentions_, attention) == attentions_.end()) return std::nullopt;
-  return read_kv_cache(*checkpoint_, attention, *kv_cache_);
+  return read_kv_cache(*checkpoint_, compressed_tensors_kv_cache(), attention, *kv_cache_);
 }
 
 /// The linear's tensors are those that the config promises, and no others (an activation order or an input

@@ -16,6 +16,8 @@ class ModeloptReader final : public LayoutReader {
   /// nothing but headers.
   ModeloptReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph);
 
+  std::optional<KvCacheScheme> kv_cache_scheme() const override { return config_.kv_cache; }
+  std::optional<KvCacheQuantizer> kv_cache(const std::string& attention) const override;
   std::map<std::string, ActivationScheme> activations() const override;
   std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override;
 
@@ -24,6 +26,8 @@ class ModeloptReader final : public LayoutReader {
   QuantizedTensor read(const std::string& linear) const override;
 
  private:
+  std::string config_place() const;
+  std::optional<PlannedTensor> stored_cache_scale(const std::string& linear) const;
   PlannedLinear stored(const Linear& linear) const;
   std::vector<PlannedTensor> stored_layout(const PlannedLinear& linear) const;
   void check_pre_quant_scale(const std::string& linear) const;
