@@ -300,7 +300,7 @@ void add_layout(Plan& plan, const KernelLayout& layout) {
   planned.layout = &layout;
   for (const PlannedLinear& linear : plan.quantized()) {
     if (const auto reason = layout.refuses(linear))
-      user_error("{}: layout {}: {}", linear.name, layout.name, *reason);
+      user_error("{}: layout {}: {} ({})", linear.name, layout.name, *reason, layout.source);
     for (PlannedTensor& tensor : layout.tensors(linear)) {
       planned.bytes += tensor.info.nbytes();
       planned.tensors.push_back(std::move(tensor));

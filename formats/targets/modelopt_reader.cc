@@ -28,7 +28,9 @@ ModeloptReader::ModeloptReader(std::shared_ptr<const Checkpoint> checkpoint, con
   }
   for (const Block& block : graph.blocks) {
     const std::string attention = attention_module(block);
-    if (config_.kv_cache && !attention.empty()) check_kv_cache(*checkpoint, modelopt_kv_cache(), attention);
+    if (!config_.kv_cache || attention.empty()) continue;
+    check_kv_cache(*checkpoint, modelopt_kv_cache(), attention);
+    attentions_.push_back(attention);
   }
 }
 
@@ -63,6 +65,14 @@ std::optional<PlannedTensor> ModeloptReader::stored_cache_scale(const std::strin
     if (scale.name.starts_with(linear + ".")) return scale;
   }
   return std::nullopt;
+}
+
+std::map<std::string, TensorInfo> ModeloptReader::unpacked_tensors() const {
+  std::map<std::string, TensorInfo> tensors = LayoutReader::unpacked_tensors();
+  for (const std::string& attention : attentions_) {
+    for (const PlannedTensor& scale : modelopt_kv_cache().layout(attention)) tensors.erase(scale.name);
+  }
+  return tensors;
 }
 
 std::optional<KvCacheQuantizer> ModeloptReader::kv_cache(const std::string& attention) const {

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "formats/targets/layout_reader.h"
 #include "formats/targets/modelopt_config.h"
@@ -24,6 +25,7 @@ class ModeloptReader final : public LayoutReader {
   /// UserError for a scale that is not finite and positive, a code that is NaN, and a pre_quant_scale other
   /// than 1 (which would have to be folded into what comes before).
   QuantizedTensor read(const std::string& linear) const override;
+  std::map<std::string, TensorInfo> unpacked_tensors() const override;
 
  private:
   std::string config_place() const;
@@ -34,6 +36,7 @@ class ModeloptReader final : public LayoutReader {
   at::Tensor scalar(const std::string& name) const;
 
   ModeloptConfig config_;
+  std::vector<std::string> attentions_;  // whose cache is quantised
 };
 
 }  // namespace lathe

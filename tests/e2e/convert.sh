@@ -59,6 +59,7 @@ convert "$scratch/asym/awq" marlin "$scratch/asym/awq/layouts/marlin"  # beside 
 "$QUANTIZE" inspect "$scratch/asym/awq" >"$scratch/inspect"
 grep -q 'int4 asym g64: 42 linears' "$scratch/inspect" || fail "layouts beside it broke the artefact: $(tail -5 "$scratch/inspect")"
 refuses 2 'layout machete: Machete: int3 sym g64' convert "$scratch/mixed/gptq" machete "$scratch/no"
+grep -q 'machete_prepacked_layout' "$scratch/stderr" || fail "the rule has no source: $(cat "$scratch/stderr")"
 refuses 2 'layout nvfp4-swizzled' convert "$scratch/sym/gptq" nvfp4-swizzled "$scratch/no"
 
 # What would not be exact, or makes no sense, is refused before anything is written.
