@@ -67,7 +67,8 @@ std::optional<std::string> scheme_problem(const KernelRule& rule, const Kind& ki
                        fmt::join(rule.group_sizes, ", "), scheme.group_size);
   }
   for (const PlannedLinear& each : kind.linears)
-    if (each.group_index) return fmt::format("{}: {} takes no activation order", each.name, rule.kernel);
+    if (each.group_index && !rule.group_index)
+      return fmt::format("{}: {} takes no activation order", each.name, rule.kernel);
   return std::nullopt;
 }
 

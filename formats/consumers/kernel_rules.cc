@@ -10,6 +10,9 @@ constexpr const char* kPadded =
     "vllm 0.32: utils/marlin_utils.py, check_marlin_supports_layer (tiles are padded)";
 constexpr const char* kTiles =
     "vllm 0.11: utils/marlin_utils.py, verify_marlin_supports_shape (min_thread_k, min_thread_n)";
+constexpr const char* kSglang =
+    "sglang: srt/layers/quantization/marlin_utils.py, verify_marlin_supports_shape (min_thread_k, "
+    "min_thread_n)";
 constexpr const char* kExperts =
     "vllm 0.32: utils/marlin_utils.py, check_moe_marlin_supports_config (else moe_wna16.py)";
 constexpr const char* kTensorRt =
@@ -80,6 +83,24 @@ std::vector<KernelRule> integer_rules() {
            .in_multiple = 128,
            .out_multiple = 64,
            .source = kTiles},
+          {.consumer = "SGLang",
+           .kernel = "Marlin",
+           .methods = kWithZeros,
+           .symmetric_bits = {4, 8},
+           .asymmetric_bits = {4},
+           .group_sizes = marlin,
+           .in_multiple = 128,
+           .out_multiple = 64,
+           .source = kSglang},
+          {.consumer = "SGLang",
+           .kernel = "gptq_marlin",
+           .methods = kGptq,
+           .symmetric_bits = {4, 8},
+           .group_sizes = marlin,
+           .in_multiple = 128,
+           .out_multiple = 64,
+           .group_index = true,
+           .source = kSglang},
           {.consumer = "vLLM",
            .kernel = "Marlin MoE, or Triton where hidden size % 128 is not 0",
            .methods = kWithZeros,
@@ -249,6 +270,7 @@ const std::vector<Reader>& readers() {
       {"GPTQModel", "gptq", "its own loader", "gptqmodel 7.7: models/loader.py"},
       {"transformers", "awq", "GPTQModel", "transformers 5.17: quantizer_awq.py", kNoExperts},
       {"transformers", "awq-gemv", "GPTQModel (CUDA)", "transformers 5.17: quantizer_awq.py", kNoExperts},
+      {"SGLang", "awq-gemv", nullptr, "sglang: srt/layers/quantization/awq.py takes GEMM's order alone"},
       {"AutoAWQ", "awq-gemv", "WQLinear_GEMV", "autoawq 0.2.9: modules/linear/gemv.py"},
       {"vLLM", "awq-gemv", nullptr, "vllm 0.32: auto_awq.py takes every artefact's order for GEMM's"},
       {"TensorRT-LLM", "awq-gemv", nullptr, "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method"},

@@ -21,6 +21,7 @@ struct KernelRule {
   std::vector<std::string> schemes = {};  // on floating-point grids, as with_input() describes them
   bool experts = false;                   // for a router's experts; else for all other linears
   bool parallel = true;                   // does the consumer split and stack linears?
+  bool group_index = false;               // does it take groups in an order of their own (desc_act)?
   std::string source;
 };
 const std::vector<KernelRule>& kernel_rules();

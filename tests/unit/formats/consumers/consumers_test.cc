@@ -106,7 +106,8 @@ TEST(Consumers, QuantisedInputsHaveAKernelOfTheirOwn) {
 
 TEST(Consumers, EveryRuleHasItsSource) {
   for (const KernelRule& rule : kernel_rules()) {
-    EXPECT_THAT(rule.source, testing::MatchesRegex("(vllm 0|TensorRT-LLM|gptqmodel 7).*: .*")) << rule.kernel;
+    EXPECT_THAT(rule.source, testing::MatchesRegex("(vllm 0|TensorRT-LLM|gptqmodel 7|sglang).*: .*"))
+        << rule.kernel;
   }
   for (const Reader& reader : readers()) EXPECT_THAT(reader.source, HasSubstr(": ")) << reader.consumer;
 }
@@ -177,6 +178,15 @@ TEST(Consumers, ExpertsHaveKernelsAndReadersOfTheirOwn) {
   const std::string gptq = everything("gptq", linears, {32, 8, 128});
   EXPECT_THAT(gptq, HasSubstr("transformers: does not read it: transformers 5.17 stacks experts"));
   EXPECT_THAT(gptq, HasSubstr("GPTQModel: reads it through its own loader"));
+}
+
+TEST(Consumers, SglangTakesActivationOrderAndHasTiles) {
+  auto linears = block(4096, 1024, 14336, {"int", 4, 128, true});
+  for (PlannedLinear& planned : linears) planned.group_index = true;
+  EXPECT_THAT(verdict("gptq", "SGLang", linears, {32, 8, 128}).tensor_parallel, ElementsAre(1, 2, 4, 8));
+  EXPECT_THAT(verdict("gptq", "vLLM", linears, {32, 8, 128}).problem, HasSubstr("no activation order"));
+  EXPECT_THAT(verdict("awq", "SGLang", block(576, 192, 1536, {"int", 4, 64, false}), {9, 3, 64}).problem,
+              HasSubstr("576 is not a multiple of 128 (input features)"));
 }
 
 TEST(Consumers, GemvIsReadByTwo) {
