@@ -16,5 +16,6 @@ check fp8-tensor "" --set 'rules[0]={scheme: {type: fp8_e4m3, per: tensor}}'
 check fp8-static 0.05 --set 'rules[0]={scheme: {type: fp8_e4m3, per: tensor}, activations: {type: fp8_e4m3, dynamic: false}}'
 check fp8-dynamic 0.05
 check fp8-block 0.05 --set 'rules[0]={scheme: {type: fp8_e4m3, per: block}, activations: {type: fp8_e4m3, per: group}}'
-check nvfp4 "" --set 'rules[0]={scheme: {type: nvfp4}}'
-check mxfp4 "" --set 'rules[0]={scheme: {type: mxfp4}}'
+check nvfp4-weights "" --set 'rules[0]={scheme: {type: nvfp4}}'
+check mxfp4-weights "" --set 'rules[0]={scheme: {type: mxfp4}}'
+for type in nvfp4 mxfp4 mxfp8; do check "$type" 0.05 --set "rules[0]={scheme: {type: $type}, activations: {type: $type}}"; done

@@ -15,16 +15,13 @@ The others must be refused by vLLM: the plan warned of them. Prints one JSON lin
 import json
 import os
 import pathlib
-import subprocess
 import sys
-import tempfile
 
-# compressed_tensors.py beside this file has the name of the library: its folder must not be searched first.
-sys.path[:] = [path for path in sys.path if pathlib.Path(path or ".").resolve() != pathlib.Path(__file__).resolve().parent]
 for key, value in {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}.items():
     os.environ.setdefault(key, value)
 
 import torch  # noqa: E402
+from our_logits import our_logits  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from vllm import LLM, SamplingParams  # noqa: E402
 
@@ -46,11 +43,7 @@ def their_logprobs(model, ids):
 
 
 def our_logprobs(program, folder, ids):
-    with tempfile.TemporaryDirectory() as scratch:
-        rows, out = pathlib.Path(scratch) / "ids.json", pathlib.Path(scratch) / "logits.f32"
-        rows.write_text(json.dumps(ids.tolist()))
-        subprocess.run([program, str(folder), str(rows), str(out)], check=True)
-        logits = torch.frombuffer(bytearray(out.read_bytes()), dtype=torch.float32).view(*ids.shape, -1)
+    logits = torch.from_numpy(our_logits(program, folder, ids.tolist()))
     return logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
 
 
