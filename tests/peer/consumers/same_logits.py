@@ -8,8 +8,8 @@ pass (max |difference| / max |logit| <= 1e-4), and differ from the reference's. 
 Experts are stacked and dequantised by transformers while it loads, in the type of their scales (F16), whatever type the
 model was asked for: their products with the scales are rounded to 11 bits, which makes the bound 2e-3 there.
 
-FP4 weights are decoded by compressed-tensors to BF16, whatever type the model was asked for: rounded to 8 bits, which makes the bound
-5e-3 there.
+FP4 weights are decoded by compressed-tensors to BF16, whatever type the model was asked for, which would round NVFP4's products of
+scales to 8 bits and with them turn every activation's code: here its decoder runs in FP32.
 
 SHARE: of an artefact whose activations are rounded dynamically, the share of tokens that must agree. Two FP32 forward passes
 differ in the last bit, a value next to a tie then falls to the other side, and all that follows is rounded differently. (Ties
@@ -17,6 +17,7 @@ are no accident: under a symmetric grid a token's largest magnitude stands at 12
 a value agree as closely as without rounding; under another step or zero point none would.
 """
 
+import functools
 import json
 import pathlib
 import sys
@@ -27,12 +28,20 @@ from our_logits import our_logits
 
 TOLERANCE = 1e-4
 TOLERANCE_OF_EXPERTS = 2e-3
-TOLERANCE_OF_FP4 = 5e-3
 
 
-def is_fp4(folder):
+def in_blocks(folder):
+    """NVFP4, MXFP4 or MXFP8."""
     config = json.loads((pathlib.Path(folder) / "config.json").read_text())
-    return "fp4" in config.get("quantization_config", {}).get("format", "")
+    return any(name in config.get("quantization_config", {}).get("format", "") for name in ("nvfp4", "mxfp4", "mxfp8"))
+
+
+def decode_in_fp32(model):
+    from compressed_tensors.compressors.nvfp4 import base
+    base.unpack_fp4_from_uint8 = functools.partial(base.unpack_fp4_from_uint8, dtype=torch.float32)
+    model.hf_quantizer.compressor.decompress_model(model)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.float()
 
 
 def load(folder):
@@ -45,10 +54,8 @@ def load(folder):
     if scale is not None:  # Gemma: rounded to the checkpoint's type
         config = json.loads((pathlib.Path(folder) / "config.json").read_text())
         scale.copy_(scale.to(getattr(torch, config["dtype"])))
-    if is_fp4(folder):
-        model.hf_quantizer.compressor.decompress_model(model)
-        for parameter in model.parameters():
-            parameter.data = parameter.data.float()
+    if in_blocks(folder):
+        decode_in_fp32(model)
     for parameter in model.parameters():  # router and experts keep the type that they were stored in
         if parameter.dtype == torch.float16:
             parameter.data = parameter.data.float()
@@ -84,8 +91,6 @@ def main(reference_folder, artefact_folder, program, share=None):
     moved = float((theirs - original).abs().max() / scale)
     print(json.dumps({"family": reference.config.model_type, "relative_difference": difference, "distance_to_reference": moved}))
     tolerance = TOLERANCE_OF_EXPERTS if any("experts" in name for name, _ in model.named_parameters()) else TOLERANCE
-    if is_fp4(artefact_folder):
-        tolerance = TOLERANCE_OF_FP4
     assert difference <= tolerance, f"logits differ by {difference}"
     assert moved > 10 * tolerance, "the artefact computes what the reference does: nothing was quantised"
 
