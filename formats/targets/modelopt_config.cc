@@ -71,6 +71,29 @@ bool weights_alone(const json* groups) {
   });
 }
 
+/// What a group says of numbers is what the algorithm means; its other keys are for other readers.
+void check_numbers(StrictObject& group, const char* key, int bits, int64_t group_size) {
+  const json* part = group.find(key);
+  if (part == nullptr || part->is_null()) return;
+  StrictObject numbers(*part, group.where() + "." + key);
+  numbers.integer("num_bits", bits, bits);
+  const json* size = numbers.find("group_size");
+  if (size == nullptr || size->is_null()) return;
+  const int64_t expected = group_size > 0 ? group_size : -1;
+  if (!size->is_number_integer() || *size != expected) numbers.refuse("group_size", std::to_string(expected));
+}
+
+void check_groups(const json* groups, const ModeloptGrid& grid, const std::string& where) {
+  if (groups == nullptr || groups->is_null()) return;
+  StrictObject(*groups, where);
+  for (const auto& [name, value] : groups->items()) {
+    StrictObject group(value, where + "." + name);
+    check_numbers(group, "weights", grid.scheme.bits, grid.scheme.group_size);
+    if (grid.activations)
+      check_numbers(group, "input_activations", grid.activations->bits, grid.activations->group_size);
+  }
+}
+
 ModeloptGrid parse_grid(StrictObject& object) {
   const std::string name = object.need("quant_algo", "an algorithm").is_string()
                                ? object.need("quant_algo", "an algorithm").get<std::string>()
@@ -82,6 +105,7 @@ ModeloptGrid parse_grid(StrictObject& object) {
   if (grid->scheme.has_global_scale() && weights_alone(groups)) grid->activations.reset();
   if (group_size > 0 && grid->scheme.group_size > 0 && grid->scheme.group_size != group_size)
     object.refuse("group_size", fmt::format("{}", grid->scheme.group_size));
+  check_groups(groups, *grid, object.where() + ".config_groups");
   return *grid;
 }
 
