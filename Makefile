@@ -26,7 +26,7 @@ test: build
 # Our artefacts in consumers that need an environment of their own (some 5 GB each, made where it is missing).
 test-peers: TARGETS = all
 test-peers: build
-	for peer in gptqmodel hqq vllm llama_cpp; do tests/peer/environment.sh $$peer || exit 1; done
+	for peer in gptqmodel hqq llmc vllm llama_cpp; do tests/peer/environment.sh $$peer || exit 1; done
 	ctest --test-dir build --output-on-failure -L peer
 
 # What each statistic costs beside the forward pass, and the forward pass beside the machine's matrix products, with

@@ -218,10 +218,13 @@ void check_kv_cache(const Plan& plan, const Target& target, std::vector<std::str
   if (!plan.kv_cache) return;
   if (target.kv_cache == nullptr) {
     user_error(
-        "format {}: has no place for the scales of a quantised KV cache (kv_cache); use compressed-tensors, "
-        "or "
-        "leave kv_cache out",
+        "format {}: has no place for the scales of a quantised KV cache (kv_cache); use compressed-tensors "
+        "or modelopt, or leave kv_cache out",
         target.name);
+  }
+  if (target.kv_cache->refuses != nullptr) {
+    if (const auto reason = target.kv_cache->refuses(*plan.kv_cache))
+      user_error("format {}: kv_cache: {}", target.name, *reason);
   }
   if (const auto warning = target.kv_cache->warning(*plan.kv_cache)) warnings.push_back(*warning);
 }
@@ -297,7 +300,7 @@ void add_layout(Plan& plan, const KernelLayout& layout) {
   planned.layout = &layout;
   for (const PlannedLinear& linear : plan.quantized()) {
     if (const auto reason = layout.refuses(linear))
-      user_error("{}: layout {}: {}", linear.name, layout.name, *reason);
+      user_error("{}: layout {}: {} ({})", linear.name, layout.name, *reason, layout.source);
     for (PlannedTensor& tensor : layout.tensors(linear)) {
       planned.bytes += tensor.info.nbytes();
       planned.tensors.push_back(std::move(tensor));
@@ -314,20 +317,6 @@ std::vector<std::string> consumer_lines(const Plan& plan, const OutputPlan& outp
   for (const ConsumerVerdict& verdict : judge_consumers(method, plan.quantized(), heads))
     lines.push_back(verdict.describe());
   return lines;
-}
-
-std::vector<std::string> names_outside_blocks(const ModelGraph& graph,
-                                              const std::map<std::string, TensorInfo>& tensors) {
-  std::set<std::string_view> prefixes;
-  for (const Block& block : graph.blocks) prefixes.insert(block.prefix);
-  std::vector<std::string> names;
-  for (const auto& [name, info] : tensors) {
-    bool in_block = false;
-    for (size_t dot = name.find('.'); dot != std::string::npos && !in_block; dot = name.find('.', dot + 1))
-      in_block = prefixes.contains(std::string_view(name).substr(0, dot));
-    if (!in_block) names.push_back(name);
-  }
-  return names;
 }
 
 std::vector<PlannedLinear> Plan::quantized() const {
@@ -354,11 +343,22 @@ std::vector<std::string> Plan::kept() const {
 std::vector<std::string> Plan::floating(const ModelGraph& graph) const {
   std::vector<std::string> names = kept();
   names.insert(names.end(), graph.untouched.begin(), graph.untouched.end());
+  names.insert(names.end(), carried.begin(), carried.end());
   return names;
 }
 
 bool Plan::rounds_weights() const {
   return std::ranges::any_of(outputs, [](const OutputPlan& output) { return output.gguf.has_value(); });
+}
+
+std::vector<std::string> Plan::output_warnings() const {
+  std::vector<std::string> all;
+  for (const OutputPlan& output : outputs) {
+    for (const std::string& warning : output.warnings) {
+      if (std::ranges::find(all, warning) == all.end()) all.push_back(warning);
+    }
+  }
+  return all;
 }
 
 double Plan::bits_per_weight() const {
@@ -380,15 +380,17 @@ double Plan::bits_per_weight() const {
 
 void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
                 const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
-  check_kv_cache(plan, target, plan.warnings);
+  plan.carried = carried_linears(plan, graph, tensors);
+  std::vector<std::string> warnings;
+  check_kv_cache(plan, target, warnings);
   if (target.gguf != nullptr) {
     plan.outputs.push_back(plan_gguf_output(plan, graph, target, tensors, sources));
-    const auto& warnings = plan.outputs.back().gguf->warnings;
-    plan.warnings.insert(plan.warnings.end(), warnings.begin(), warnings.end());
+    plan.outputs.back().warnings = plan.outputs.back().gguf->warnings;
     return;
   }
   plan.outputs.push_back(plan_output(plan, graph, target, tensors));
-  check_whole_model(plan, graph, target, plan.warnings);
+  check_whole_model(plan, graph, target, warnings);
+  plan.outputs.back().warnings = std::move(warnings);
 }
 
 namespace {
@@ -486,12 +488,16 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
   if (plan.quantized().empty()) user_error("{}: the recipe quantises no linear of this model", recipe.file);
   check_words_decide(recipe, plan);
   check_transforms(recipe, graph, plan);
-  plan.warnings = check_experts(plan);
+  const std::vector<std::string> about_experts = check_experts(plan);
   warn_entropy(recipe, plan.warnings);
   for (std::string& warning : check_range_offers(recipe, algorithms))
     plan.warnings.push_back(std::move(warning));
   for (const auto& [name, info] : tensors) plan.input_bytes += info.nbytes();
   plan_outputs(plan, recipe, graph, tensors);
+  for (OutputPlan& output : plan.outputs) {
+    if (!output.gguf)
+      output.warnings.insert(output.warnings.end(), about_experts.begin(), about_experts.end());
+  }
   return plan;
 }
 

@@ -40,8 +40,9 @@ struct OutputPlan {
   std::string subfolder;  // empty where there is only one format
   std::vector<PlannedTensor> tensors;
   std::optional<GgufOutput> gguf = std::nullopt;  // with Target::gguf, in place of `tensors`
-  uint64_t bytes = 0;         // but for tensors whose length is known when they are written
-  bool open_tensors = false;  // are there such?
+  uint64_t bytes = 0;                      // but for tensors whose length is known when they are written
+  bool open_tensors = false;               // are there such?
+  std::vector<std::string> warnings = {};  // what of it not every consumer can load
 };
 
 /// A kernel layout beside the checkpoints, in layouts/<name>.
@@ -57,19 +58,23 @@ struct Plan {
   LinearPlan lm_head;
   std::vector<OutputPlan> outputs;  // one at least
   std::vector<LayoutPlan> layouts;
+  /// Linears outside the graph that are carried through (multi-token prediction heads), by their weights.
+  std::vector<std::string> carried = {};
   std::optional<KvCacheScheme> kv_cache = std::nullopt;  // which the outputs hold scales for
   uint64_t input_bytes = 0;
-  std::vector<std::string> warnings;  // what not every consumer can load
+  std::vector<std::string> warnings;  // of the run, whatever it writes; an output's own stand with it
 
   /// Does an output round weights by itself?
   bool rounds_weights() const;
+  /// What the outputs' consumers can't load, each once.
+  std::vector<std::string> output_warnings() const;
   /// Of the quantised linears, with scales, as they stand in the first output.
   double bits_per_weight() const;
   /// The quantised linears in forward order, as targets want them.
   std::vector<PlannedLinear> quantized() const;
   /// Names of linears left in floating point, in forward order.
   std::vector<std::string> kept() const;
-  /// The same and those outside blocks that the graph knows: what targets call `ignored`.
+  /// The same, those outside blocks that the graph knows, and carried ones: what targets call `ignored`.
   std::vector<std::string> floating(const ModelGraph& graph) const;
 };
 
@@ -87,7 +92,7 @@ struct GgufSources {
 };
 
 /// Adds an output in this format to a plan whose linears are decided. UserError where the target can't hold
-/// one of them, or all of them together. What not all consumers read joins the plan's warnings.
+/// one of them, or all of them together. What not all consumers read joins its warnings.
 void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
                 const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources);
 
@@ -98,6 +103,12 @@ void add_layout(Plan& plan, const KernelLayout& layout);
 /// graph doesn't know).
 std::vector<std::string> names_outside_blocks(const ModelGraph& graph,
                                               const std::map<std::string, TensorInfo>& tensors);
+
+/// Consumers take every linear for quantised that isn't named otherwise, those of prediction heads, too.
+/// Which matrices of unknown modules are linears nobody can tell: all are named, but for one whose name is
+/// part of a quantised linear's, for some consumers look for such parts.
+std::vector<std::string> carried_linears(const Plan& plan, const ModelGraph& graph,
+                                         const std::map<std::string, TensorInfo>& tensors);
 
 /// What consumers make of one of its outputs, a line each.
 std::vector<std::string> consumer_lines(const Plan& plan, const OutputPlan& output, const ModelGraph& graph);

@@ -82,15 +82,18 @@ void read_output(const YamlField& field, const std::vector<std::string>& formats
   read_gguf_output(field, output);
 }
 
-/// int, float and the floating-point grids.
+/// int, float and the floating-point grids that consumers read.
 std::vector<std::string> number_types(std::vector<std::string> types) {
-  for (const FloatGridType& grid : float_grid_types()) types.emplace_back(grid.name);
+  for (const FloatGridType& grid : float_grid_types()) {
+    if (grid.name != kE5M2.name) types.emplace_back(grid.name);
+  }
   return types;
 }
 
 std::string read_type(const YamlField& field, const std::vector<std::string>& known) {
   const std::string expected = fmt::format("a known number type ({})", join_words(known));
   std::string type = field.text(expected);
+  if (type == kE5M2.name) field.refuse("fp8_e4m3 (no consumer reads weights or inputs in E5M2)");
   if (std::ranges::find(known, type) == known.end()) field.refuse(expected, did_you_mean(type, known));
   return type;
 }
@@ -111,17 +114,16 @@ Scheme read_float_scheme(const YamlField& field, const FloatGridType& grid) {
     field.expect_map({"type"});
     return Scheme::of_floats(grid.name);
   }
-  field.expect_map({"type", "per", "group_size"});
-  const std::string per =
-      field.has("per") ? field.at("per").text("channel, tensor, block or group") : "channel";
-  if (per != "group" && field.has("group_size"))
-    field.at("group_size").refuse("no such key where per is " + per + " (`per: group` has it)");
+  field.expect_map({"type", "per"});
+  const std::string per = field.has("per") ? field.at("per").text("channel, tensor or block") : "channel";
   if (per == "channel") return Scheme::of_floats(grid.name);
   if (per == "tensor") return Scheme::of_floats(grid.name, -1, -1);
   if (per == "block") return Scheme::of_floats(grid.name, kBlock, kBlock);
-  if (per != "group") field.at("per").refuse("channel, tensor, block or group");
-  if (!field.has("group_size")) field.at("per").refuse("`group_size` beside it");
-  return Scheme::of_floats(grid.name, 1, read_group_size(field.at("group_size")));
+  if (per == "group") {
+    field.at("per").refuse(
+        "channel, tensor or block (no consumer reads FP8 in groups of a row; type mxfp8 has groups of 32)");
+  }
+  field.at("per").refuse("channel, tensor or block");
 }
 
 Scheme read_scheme(const YamlField& field) {

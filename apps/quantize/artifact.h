@@ -58,6 +58,7 @@ class ArtifactWriter {
   const std::filesystem::path& folder() const { return folder_; }
   std::vector<std::string> consumers() const { return consumer_lines(plan_, output_, model_.graph); }
   const Target& target() const { return *output_.target; }
+  const OutputPlan& output() const { return output_; }
   /// Of weight files' tensors: all of them, once finish() has been called.
   virtual uint64_t bytes() const = 0;
   /// By linear, of those that have been written.

@@ -113,8 +113,9 @@ CLI::App* declare_convert(CLI::App& app, ConvertRequest& convert, Texts& texts) 
 CLI::App* declare_inspect(CLI::App& app, InspectRequest& inspect, Texts& texts) {
   CLI::App* sub = app.add_subcommand(
       "inspect", "tensors, sizes and schemes of a model folder, and which servers load it");
-  sub->add_option("DIR", texts.inspect_folder,
-                  "a folder with config.json and safetensors; or a safetensors file")
+  sub->add_option(
+         "DIR", texts.inspect_folder,
+         "a folder with config.json and safetensors, or with a GGUF file; or a safetensors or GGUF file")
       ->type_name("");
   sub->add_flag("--json", inspect.json, "JSON instead of text");
   return sub;

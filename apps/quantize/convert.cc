@@ -1,9 +1,11 @@
 #include "apps/quantize/convert.h"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <set>
 
 #include "apps/quantize/artifact.h"
 #include "apps/quantize/gguf_artifact.h"
@@ -30,6 +32,34 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t kMaxReportBytes = uint64_t{1} << 30;
+
+/// A linear's codes as the plan has them: where others need zero points, with those that symmetric codes
+/// have.
+QuantizedTensor read_as(const ModelFolder& model, const LinearPlan& linear) {
+  QuantizedTensor tensor = model.read_quantized(linear.linear->name);
+  if (tensor.scheme.symmetric && !linear.scheme.symmetric) {
+    tensor.scheme.symmetric = false;
+    tensor.zero_points = at::zeros(tensor.scales.sizes(), at::kChar);
+  }
+  return tensor;
+}
+
+/// Blocks of GGUF with negative scales become asymmetric codes, tensor by tensor as they come: one scheme for
+/// all of one width, for consumers fuse some of them.
+void unify_zero_points(const ModelFolder& model, Plan& plan) {
+  if (model.gguf == nullptr) return;
+  std::set<int> asymmetric;
+  for (const auto& block : plan.blocks) {
+    for (const LinearPlan& linear : block)
+      if (linear.quantized && !linear.scheme.symmetric) asymmetric.insert(linear.scheme.bits);
+  }
+  for (auto& block : plan.blocks) {
+    for (LinearPlan& linear : block) {
+      if (linear.scheme.type == "int" && asymmetric.contains(linear.scheme.bits))
+        linear.scheme.symmetric = false;
+    }
+  }
+}
 
 /// A linear of the artefact as it stands there. Reading it is the way to know whether its groups are in an
 /// order of their own.
@@ -65,6 +95,7 @@ Plan plan_artefact(const ModelFolder& model) {
     auto& linears = plan.blocks.emplace_back();
     for (const Linear& linear : block.linears) linears.push_back(plan_linear(model, linear, scale_dtype));
   }
+  unify_zero_points(model, plan);
   plan.lm_head.linear = &model.graph.lm_head;
   if (!scale_dtype) user_error("{}: no linear is quantised", model.checkpoint->folder().string());
   plan.scale_dtype = *scale_dtype;
@@ -83,7 +114,7 @@ void write_tensors(const ModelFolder& model, const Plan& plan, ArtifactWriter& w
       throw_if_cancelled();
       LinearOutcome outcome;
       outcome.linear = linear.linear;
-      outcome.quantized = model.read_quantized(linear.linear->name);
+      outcome.quantized = read_as(model, linear);
       writer.write_linear(outcome);
       written.note(outcome);
     }
@@ -110,9 +141,20 @@ void write_about(const ModelFolder& model, const Target& target, const std::file
   const json method = model.gguf != nullptr
                           ? json("gguf")
                           : model.checkpoint->config().at("quantization_config").at("quant_method");
-  if (file == std::string_view("manifest.json")) content["files"] = file_hashes(folder);
+  if (file == std::string_view("manifest.json")) {
+    const FileHashes hashes = hash_files(folder);
+    content["files"] = hashes.files;
+    content["reports"] = hashes.reports;
+  }
   content["converted"] = {{"from", method}, {"to", target.name}, {"lathe", LATHE_VERSION}};
   write_file(folder / file, content.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+}
+
+/// Words that stand among the tags of a card for the format that it describes.
+std::vector<std::string> format_names() {
+  std::vector<std::string> names;
+  for (const Target& target : targets()) names.push_back(target.name);
+  return names;
 }
 
 void write_report(const ModelFolder& model, const Plan& plan, const Target& target,
@@ -122,11 +164,13 @@ void write_report(const ModelFolder& model, const Plan& plan, const Target& targ
       "# Converted to {}\n\nEvery code, scale and zero point is that of the artefact that this one was made "
       "from; report.json is that artefact's, where it had one.\n\n",
       target.name);
-  for (const std::string& warning : plan.warnings) text += fmt::format("- Warning: {}\n", warning);
+  for (const std::string& warning : plan.output_warnings()) text += fmt::format("- Warning: {}\n", warning);
   write_file(folder / "report.md", text + "\n## How to load\n\n" + target.how_to_load);
   const std::filesystem::path card = folder / "README.md";
   const std::string base = std::filesystem::exists(card) ? read_text_file(card) : std::string();
-  write_file(card, converted_card(target.name, target.how_to_load, base));
+  write_file(card, converted_card({target.name, target.how_to_load,
+                                   consumer_lines(plan, plan.outputs.front(), model.graph), format_names()},
+                                  base));
   write_about(model, target, folder, "manifest.json", kManifestSchema);
 }
 
@@ -146,7 +190,7 @@ ModelFolder open_artefact(const ConvertRequest& request) {
   ModelFolder model = open_model_folder(request.model);
   if (model.schemes.empty()) {
     if (model.gguf != nullptr) {
-      user_error("{}: holds no linear in blocks whose codes could be carried over (Q4_0, Q5_0, Q8_0)",
+      user_error("{}: holds no linear in blocks whose codes could be carried over (Q4_0, Q5_0, Q8_0, MXFP4)",
                  request.model.string());
     }
     user_error("{}: is in floating point: `quantize --recipe FILE --model DIR` quantises it",
@@ -175,7 +219,7 @@ void convert_to_layout(const ConvertRequest& request, const KernelLayout& layout
     for (const LinearPlan& linear : plan.blocks[b]) {
       if (!linear.quantized) continue;
       throw_if_cancelled();
-      writer.write(linear.linear->name, model.read_quantized(linear.linear->name));
+      writer.write(linear.linear->name, read_as(model, linear));
     }
     progress.advance(static_cast<int64_t>(b) + 1, 0, "");
   }
@@ -190,6 +234,10 @@ void convert_to_layout(const ConvertRequest& request, const KernelLayout& layout
 
 void run_convert(const ConvertRequest& request) {
   check_known(request.to);
+  if (!request.gguf_pre_tokenizer.empty() && !request.to.starts_with("gguf:")) {
+    user_error("--pre-tokenizer {}: is for the formats gguf:... alone, and --to is {}: leave it out",
+               quote_text(request.gguf_pre_tokenizer), request.to);
+  }
   if (const KernelLayout* layout = find_kernel_layout(request.to)) return convert_to_layout(request, *layout);
   const Target& target = find_target(request.to);
   const ModelFolder model = open_artefact(request);
@@ -198,7 +246,7 @@ void run_convert(const ConvertRequest& request) {
   add_output(plan, model.graph, target, tensors, {.weights = false});
   check_gguf_tokenizer(plan, model, request.gguf_pre_tokenizer);
   Progress progress(request.quiet);
-  for (const std::string& warning : plan.warnings) progress.line("warning: " + warning);
+  for (const std::string& warning : plan.output_warnings()) progress.line("warning: " + warning);
   OutputFolder output(request.output, request.overwrite);
   WrittenTensors written;
   {

@@ -47,6 +47,10 @@ void finish_run(const FinishedRun& run, const OpenArtefact& open, const Artifact
     report.write(*writer);
     write_manifest(writer->folder(), run.recipe, run.calibration);
   }
+  // Layouts that stand in none of the formats' folders have a manifest of their own.
+  const std::filesystem::path layouts = output.path() / "layouts";
+  if (writers.size() > 1 && std::filesystem::is_directory(layouts))
+    write_manifest(layouts, run.recipe, run.calibration);
   choose_figures(*writers.front());
   output.commit();
   if (!run.request.quiet)

@@ -6,7 +6,9 @@
 #include <algorithm>
 
 #include "formats/gguf/gguf_file.h"
+#include "formats/gguf/gguf_split.h"
 #include "formats/gguf/tokenizer_keys.h"
+#include "formats/safetensors/json_text.h"
 #include "formats/targets/gguf_folder.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
@@ -20,14 +22,16 @@ namespace {
 /// Values of a large matrix that stand in memory in FP32 at a time.
 constexpr int64_t kPieceValues = int64_t{1} << 24;
 
-/// The last part of the model's path; what a hub calls it.
+/// The last part of the model's path; what a hub calls it. "model-F16.gguf" is the model's F16 form, and
+/// "model-F16-00001-of-00003.gguf" the first part of that.
 std::string model_name(const std::filesystem::path& model) {
   std::filesystem::path path = model.lexically_normal();
   if (path.filename().empty()) path = path.parent_path();
-  std::string name = path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
-  // "model-F16.gguf" is the model's F16 form.
-  if (const size_t dash = name.rfind('-'); path.extension() == ".gguf" && dash != std::string::npos) {
-    if (known_mix(name.substr(dash + 1))) name.resize(dash);
+  std::string name = path.filename().string();
+  if (path.extension() == ".gguf") {
+    name = whole_name(path.stem().string());
+    const size_t dash = name.rfind('-');
+    if (dash != std::string::npos && known_mix(name.substr(dash + 1))) name.resize(dash);
   }
   return name.empty() || name == "." || name == ".." ? "model" : name;
 }
@@ -53,6 +57,14 @@ GgufMetadata keys_of(const OutputPlan& output, const ModelFolder& model, const s
   return keys;
 }
 
+/// A GGUF file's keys are carried over: a name for the pre-tokenizer replaces the one that stands there.
+void check_given_name(const GgufFile& file, const std::string& pre_tokenizer) {
+  if (pre_tokenizer.empty() || file.find("tokenizer.ggml.pre") != nullptr) return;
+  user_error(
+      "{}: has no key tokenizer.ggml.pre, which the pre-tokenizer {} would replace: leave the name out",
+      file.path().string(), quote_text(pre_tokenizer));
+}
+
 std::vector<GgufPlan> plans_of(const GgufOutput& output) {
   std::vector<GgufPlan> plans;
   for (const GgufOutputTensor& tensor : output.tensors) {
@@ -64,10 +76,14 @@ std::vector<GgufPlan> plans_of(const GgufOutput& output) {
 }  // namespace
 
 void check_gguf_tokenizer(Plan& plan, const ModelFolder& model, const std::string& pre_tokenizer) {
-  if (!plan.rounds_weights() || model.gguf != nullptr) return;
+  if (!plan.rounds_weights()) return;
+  if (model.gguf != nullptr) return check_given_name(*model.gguf, pre_tokenizer);
   const TokenizerKeys keys =
       tokenizer_keys(model.checkpoint->folder(), model.graph.config.vocab_size, pre_tokenizer);
-  plan.warnings.insert(plan.warnings.end(), keys.warnings.begin(), keys.warnings.end());
+  for (OutputPlan& output : plan.outputs) {
+    if (!output.gguf) continue;
+    output.warnings.insert(output.warnings.end(), keys.warnings.begin(), keys.warnings.end());
+  }
 }
 
 GgufArtifact::GgufArtifact(const Plan& plan, const OutputPlan& output, const ModelFolder& model,

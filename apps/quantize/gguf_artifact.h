@@ -14,8 +14,9 @@
 
 namespace lathe {
 
-/// What llama.cpp's tokenizer will do otherwise joins the plan's warnings. UserError as tokenizer_keys().
-/// Nothing for a plan without a GGUF file.
+/// What llama.cpp's tokenizer will do otherwise joins the warnings of the plan's GGUF files. UserError as
+/// tokenizer_keys(), and for a name that a GGUF source has no key for. Nothing for a plan without a GGUF
+/// file.
 void check_gguf_tokenizer(Plan& plan, const ModelFolder& model, const std::string& pre_tokenizer);
 
 class GgufArtifact final : public ArtifactWriter {

@@ -170,6 +170,7 @@ ordered_json describe_json(const std::filesystem::path& folder, const Checkpoint
   for (const ConsumerVerdict& verdict : facts.consumers) {
     result["consumers"].push_back({{"consumer", verdict.consumer},
                                    {"kernel", verdict.kernel},
+                                   {"linears", verdict.linears},
                                    {"tensor_parallel", verdict.tensor_parallel},
                                    {"problem", verdict.problem},
                                    {"source", verdict.source},

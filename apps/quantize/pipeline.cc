@@ -28,8 +28,9 @@
 namespace lathe {
 namespace {
 
-void print_dataset(const RunRequest& request, const RunText& text) {
+void print_dataset(const RunRequest& request, const RunText& text, const Plan& plan) {
   fmt::print("{}", describe_dataset(text.calibration));
+  for (const std::string& warning : plan.output_warnings()) fmt::print("warning    {}\n", warning);
   for (const std::string& warning : text.warnings) fmt::print("warning    {}\n", warning);
   dump_ids(request, text.calibration);
 }
@@ -99,7 +100,7 @@ void run_pipeline(const RunRequest& request) {
     const RunMemory memory = plan_memory_of(recipe, model, text, job, work);
     fmt::print("{}{}", describe_plan(plan, recipe, model.graph), describe_memory(memory.calibration));
     if (memory.evaluation) fmt::print("{}", describe_eval_memory(*memory.evaluation));
-    return print_dataset(request, text);
+    return print_dataset(request, text, plan);
   }
 
   check_output_apart(recipe);
@@ -111,6 +112,7 @@ void run_pipeline(const RunRequest& request) {
   report.set_text(text);
   dump_ids(request, text.calibration);
   progress.line(summarise_dataset(text.calibration));
+  for (const std::string& warning : plan.output_warnings()) progress.line("warning: " + warning);
   for (const std::string& warning : text.warnings) progress.line("warning: " + warning);
 
   // All of the run is planned before any of it is computed: a limit is refused now, or kept.

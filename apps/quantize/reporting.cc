@@ -223,6 +223,8 @@ Report RunReport::report_of(const ArtifactWriter& writer) const {
   report.totals.bits_per_parameter =
       8.0 * static_cast<double>(writer.bytes()) / static_cast<double>(report.model.parameters);
   report.tensors = writer.tensor_rows();
+  const std::vector<std::string>& about_output = writer.output().warnings;
+  report.warnings.insert(report.warnings.begin(), about_output.begin(), about_output.end());
   for (Report::LinearRow& row : report.linears) {
     const auto rounding = writer.roundings().find(row.name);
     if (rounding != writer.roundings().end()) take_over(rounding->second, row);

@@ -17,7 +17,7 @@ namespace lathe {
 /// A run's text as token ids.
 struct RunText {
   CalibrationSet calibration;
-  std::vector<std::string> warnings;  // about it, and about the plan
+  std::vector<std::string> warnings;  // about it, and about the plan but for its outputs
   at::Tensor evaluation;              // Long [rows, ctx]; undefined where the recipe asks for none
 };
 

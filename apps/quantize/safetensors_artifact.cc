@@ -39,12 +39,27 @@ void SafetensorsArtifact::write_outside_blocks() {
 
 void SafetensorsArtifact::pack(const LinearOutcome& linear) {
   if (linear.quantized.outliers) outliers_[linear.linear->name] = linear.quantized.outliers->count();
+  const char* const shared = linear.quantized.scheme.type == "int" ? output_.target->shared_maximum : nullptr;
   for (const auto& [name, tensor] : output_.target->pack(linear.linear->name, linear.quantized)) {
-    shards_.write(name, bytes_of(tensor));
+    if (shared == nullptr || !name.ends_with(shared)) {
+      shards_.write(name, bytes_of(tensor));
+      continue;
+    }
+    SharedScale& scale = shared_[name_of(linear.linear->input)];
+    scale.largest = scale.largest.defined() ? at::maximum(scale.largest, tensor) : tensor;
+    scale.names.push_back(name);
   }
 }
 
+/// Of the block whose linears have all been packed.
+void SafetensorsArtifact::write_shared() {
+  for (const auto& [input, scale] : shared_)
+    for (const std::string& name : scale.names) shards_.write(name, bytes_of(scale.largest));
+  shared_.clear();
+}
+
 void SafetensorsArtifact::write_rest(size_t block, const std::map<std::string, at::Tensor>& changed) {
+  write_shared();
   std::set<std::string> replaced;
   for (const LinearPlan& plan : plan_.blocks[block]) {
     if (plan.quantized) replaced.insert(plan.linear->name + ".weight");

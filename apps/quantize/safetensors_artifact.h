@@ -1,8 +1,11 @@
 // A Hugging Face folder: shards, config.json with its quantization_config, and the target's side files.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <map>
 #include <string>
+#include <vector>
 
 #include "apps/quantize/artifact.h"
 #include "formats/safetensors/shard_writer.h"
@@ -26,9 +29,16 @@ class SafetensorsArtifact final : public ArtifactWriter {
   void finish_weights() override;
   void verify_weights(const WrittenTensors& written) const override;
   void copy(const std::string& name);
+  void write_shared();
 
   std::map<std::string, TensorInfo> tensors_;
   ShardWriter shards_;
+  /// Target::shared_maximum of the linears of a block that have been packed, by what they read.
+  struct SharedScale {
+    at::Tensor largest;
+    std::vector<std::string> names;
+  };
+  std::map<std::string, SharedScale> shared_;
   std::map<std::string, int64_t> outliers_;  // that each linear keeps; none without
 };
 

@@ -251,6 +251,7 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
     fmt::print("{}memory     at most {} while weights are quantised\n",
                describe_plan(plan, recipe, model.folder.graph), human_bytes(memory.ram));
     if (eval_memory) fmt::print("{}", describe_eval_memory(*eval_memory));
+    for (const std::string& warning : plan.output_warnings()) fmt::print("warning    {}\n", warning);
     for (const std::string& warning : warnings) fmt::print("warning    {}\n", warning);
     return;
   }
@@ -262,6 +263,7 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   if (eval_memory) report.set_eval_memory(*eval_memory);
   Progress progress(request.quiet);
   OutputFolder output(recipe.output.path, request.overwrite);
+  for (const std::string& warning : plan.output_warnings()) progress.line("warning: " + warning);
   for (const std::string& warning : warnings) progress.line("warning: " + warning);
 
   ArtifactWriters writers =

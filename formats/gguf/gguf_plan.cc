@@ -17,13 +17,19 @@ GgmlType plain_type(DType dtype) {
 }
 
 /// Are the type's blocks wide enough for the scheme's codes less zero points, whatever these are? (Scales are
-/// known when they are solved: kernels::exact_ggml_blocks().)
-bool holds_codes(GgmlType type, const Scheme& scheme, int64_t columns) {
-  const bool grid = type == GgmlType::Q4_0 || type == GgmlType::Q5_0 || type == GgmlType::Q8_0;
+/// known when they are solved: kernels::exact_ggml_blocks().) Types with a minimum hold symmetric codes,
+/// whose minimum is a half where the scale is; of asymmetric ones only those with scale * zero point a half,
+/// which is luck: no plan for weights that could be rounded, but worth a try where codes are all that there
+/// is.
+bool holds_codes(GgmlType type, const Scheme& scheme, int64_t columns, bool codes_only) {
+  if (type == GgmlType::MXFP4) return scheme.type == "mxfp4" && scheme.divides(columns);
+  const bool minimum = type == GgmlType::Q4_1 || type == GgmlType::Q5_1;
+  const bool grid = type == GgmlType::Q4_0 || type == GgmlType::Q5_0 || type == GgmlType::Q8_0 ||
+                    (minimum && (scheme.symmetric || codes_only));
   const bool plain = scheme.type == "int" && scheme.axis == 1 && !scheme.scale_grid && !scheme.real_zero;
   if (!grid || !plain || !scheme.divides(columns)) return false;
   if (scheme.group_length(columns) % traits(type).length != 0) return false;
-  const int bits = scheme.bits + (scheme.symmetric ? 0 : 1);
+  const int bits = scheme.bits + (scheme.symmetric || minimum ? 0 : 1);
   return 1 << bits <= traits(type).levels;
 }
 
@@ -79,7 +85,8 @@ struct Chooser {
     const auto solved = weights.solved.find(rule.linear);
     if (solved != weights.solved.end()) {
       const auto& [scheme, group_index] = solved->second;
-      if (!group_index && holds_codes(mix.base, scheme, rule.shape[1])) return {rule, mix.base, true};
+      if (!group_index && holds_codes(mix.base, scheme, rule.shape[1], weights.codes_only))
+        return {rule, mix.base, true};
       if (weights.codes_only) {
         user_error(
             "format gguf:{}: {}: its codes ({}) are not those of {} blocks, and nothing is rounded anew",

@@ -49,6 +49,11 @@ std::string split_name(const std::string& name, int64_t number, int64_t count) {
   return fmt::format("{}-{:05}-of-{:05}.gguf", name, number + 1, count);
 }
 
+std::string whole_name(const std::string& stem) {
+  static const std::regex kPart("-[0-9]{5}-of-[0-9]{5}$");
+  return std::regex_replace(stem, kPart, "");
+}
+
 bool is_later_part(const std::filesystem::path& file) {
   static const std::regex kPart("-([0-9]{5})-of-[0-9]{5}\\.gguf$");
   const std::string name = file.filename().string();

@@ -22,6 +22,9 @@ struct SplitPlace {
 
 /// "<name>-00001-of-00003.gguf" for number 0 of 3.
 std::string split_name(const std::string& name, int64_t number, int64_t count);
+/// The name of the whole model that a file's name without its ending stands for: "model" for
+/// "model-00001-of-00003", other names as they are.
+std::string whole_name(const std::string& stem);
 /// Is it named as a part of a split model that is not the first?
 bool is_later_part(const std::filesystem::path& file);
 /// The three keys.

@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr const char* kConfigFile = "config.json";
+constexpr const char* kModeloptFile = "hf_quant_config.json";
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
 constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
@@ -94,6 +95,24 @@ json read_config(const fs::path& folder) {
     user_error("{}: missing; expected a Hugging Face model folder", path.string());
   }
   return read_json_object(path, kMaxConfigBytes);
+}
+
+/// modelopt's exports say how they are quantised in hf_quant_config.json; older ones there alone, today's in
+/// config.json, too, but for the size of AWQ's groups.
+void add_modelopt_config(const fs::path& folder, json& config) {
+  const fs::path path = folder / kModeloptFile;
+  if (!present(path)) return;
+  const json file = read_json_object(path, kMaxConfigBytes);
+  const auto described = file.find("quantization");
+  if (described == file.end() || !described->is_object()) return;
+  const auto own = config.find("quantization_config");
+  if (own == config.end() || own->is_null()) {
+    if (described->value("quant_algo", json()).is_null()) return;  // nothing is quantised
+    config["quantization_config"] = {{"quant_method", "modelopt"}, {"quantization", *described}};
+  } else if (own->is_object() && own->value("quant_method", json()) == "modelopt" &&
+             !own->contains("group_size") && described->contains("group_size")) {
+    (*own)["group_size"] = described->at("group_size");
+  }
 }
 
 bool holds_weights(const std::string& name) {
@@ -208,6 +227,7 @@ Checkpoint Checkpoint::open(const fs::path& folder) {
   auto state = std::make_unique<State>();
   state->folder = folder;
   state->config = read_config(folder);
+  add_modelopt_config(folder, state->config);
   state->open_shards();
   return Checkpoint(std::move(state));
 }

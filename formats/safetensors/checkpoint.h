@@ -31,7 +31,9 @@ class Checkpoint {
   ~Checkpoint();
 
   const std::filesystem::path& folder() const;
-  const nlohmann::json& config() const;                      // config.json
+  /// config.json. Where that says nothing of a quantisation and modelopt's hf_quant_config.json does, with a
+  /// quantization_config that holds the latter's "quantization".
+  const nlohmann::json& config() const;
   const std::map<std::string, TensorInfo>& tensors() const;  // all, by name
   bool contains(const std::string& name) const;
   TensorView view(const std::string& name) const;  // UserError for an unknown name

@@ -153,17 +153,16 @@ void check_float_quantized(const CompressedTensorsConfig::Group& group, const st
   if (const auto reason = float_quantized_refuses(linear)) user_error("{}: {}", where, *reason);
 }
 
-/// INT8 rows beside INT8 activations: what the format holds in every engine.
+/// Symmetric integers, a byte each, beside quantised activations: the presets W8A8, W4A8, W4AFP8 and their
+/// like.
 void check_int_quantized(const CompressedTensorsConfig::Group& group, const std::string& where) {
   if (!group.activations) {
     user_error("{}.input_activations: expected an object ({} is for quantised activations), found none",
                where, kIntQuantized);
   }
-  const Scheme expected{.type = "int", .bits = 8, .group_size = -1, .symmetric = true};
-  if (group.scheme != expected) {
-    user_error("{}.weights: expected {} beside quantised activations, found {}", where, expected.describe(),
-               group.scheme.describe());
-  }
+  if (group.scheme.type == "int" && group.scheme.symmetric) return;
+  user_error("{}.weights: expected symmetric integers beside quantised activations, found {}", where,
+             group.scheme.describe());
 }
 
 const std::vector<std::string> kFormats = {kPackQuantized, kIntQuantized, kFloatQuantized,

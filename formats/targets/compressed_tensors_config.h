@@ -36,8 +36,8 @@ struct CompressedTensorsConfig {
 };
 
 /// `where` begins every error ("<folder>/config.json: quantization_config"). UserError naming key and value
-/// for anything but integer weights, packed or beside INT8 activations (int_quantized.h), and what
-/// float_quantized.h holds.
+/// for anything but integer weights, packed or (symmetric, a byte each, of any width: more than
+/// int_quantized.h writes) beside INT8 or FP8 activations, and what float_quantized.h holds.
 CompressedTensorsConfig parse_compressed_tensors_config(const nlohmann::json& config,
                                                         const std::string& where);
 

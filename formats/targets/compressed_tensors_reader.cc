@@ -44,7 +44,7 @@ CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoin
     if (group->scheme.float_grid() != nullptr) {
       check_float_quantized(linear, group->scheme);
     } else if (group->activations) {
-      check_int_quantized(linear);
+      check_int_quantized(linear, group->scheme);
     } else {
       check_packed(linear, group->scheme);
     }
@@ -55,14 +55,14 @@ CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoin
   for (const Block& block : graph.blocks) {
     const std::string attention = attention_module(block);
     if (!kv_cache_ || attention.empty()) continue;
-    check_kv_cache(*checkpoint_, attention);
+    check_kv_cache(*checkpoint_, compressed_tensors_kv_cache(), attention);
     attentions_.push_back(attention);
   }
 }
 
 std::optional<KvCacheQuantizer> CompressedTensorsReader::kv_cache(const std::string& attention) const {
   if (std::ranges::find(attentions_, attention) == attentions_.end()) return std::nullopt;
-  return read_kv_cache(*checkpoint_, attention, *kv_cache_);
+  return read_kv_cache(*checkpoint_, compressed_tensors_kv_cache(), attention, *kv_cache_);
 }
 
 /// The linear's tensors are those that the config promises, and no others (an activation order or an input
@@ -130,9 +130,10 @@ void CompressedTensorsReader::check_float_quantized(const Linear& linear, const 
   }
 }
 
-void CompressedTensorsReader::check_int_quantized(const Linear& linear) const {
+void CompressedTensorsReader::check_int_quantized(const Linear& linear, const Scheme& scheme) const {
+  check_groups(linear, scheme);
   check_tensor(linear.name + ".weight", {DType::I8, {linear.out, linear.in}});
-  check_scale(linear.name + ".weight_scale", {linear.out, 1});
+  check_scale(linear.name + ".weight_scale", {linear.out, scheme.groups(linear.in)});
   const ActivationScheme& activations = activations_.at(linear.name);
   if (activations.dynamic) return;
   check_scale(linear.name + ".input_scale", {1});
@@ -147,12 +148,15 @@ void CompressedTensorsReader::check_scale(const std::string& name, std::vector<i
   check_tensor(name, {floating ? found : float_dtype_, std::move(shape)});
 }
 
+void CompressedTensorsReader::check_groups(const Linear& linear, const Scheme& scheme) const {
+  if (scheme.divides(linear.in)) return;
+  user_error(
+      "{}: quantization_config stores '{}' with group_size {}, which does not divide its {} input features",
+      checkpoint_->folder().string(), linear.name, scheme.group_size, linear.in);
+}
+
 void CompressedTensorsReader::check_packed(const Linear& linear, const Scheme& scheme) const {
-  if (!scheme.divides(linear.in)) {
-    user_error(
-        "{}: quantization_config stores '{}' with group_size {}, which does not divide its {} input features",
-        checkpoint_->folder().string(), linear.name, scheme.group_size, linear.in);
-  }
+  check_groups(linear, scheme);
   const int64_t groups = scheme.groups(linear.in);
   check_tensor(linear.name + ".weight_packed",
                {DType::I32, {linear.out, packed_words(linear.in, scheme.bits)}});
@@ -227,6 +231,16 @@ at::Tensor CompressedTensorsReader::read_scales(const std::string& name) const {
   return scales;
 }
 
+/// Char, a code a byte. UserError for one beyond the scheme's bits.
+at::Tensor CompressedTensorsReader::read_bytes(const std::string& name, const Scheme& scheme) const {
+  const at::Tensor codes = borrow(checkpoint_->view(name)).clone();
+  checkpoint_->release(name);
+  const at::Tensor bad = codes.lt(scheme.qmin()).logical_or_(codes.gt(scheme.qmax()));
+  if (!bad.any().item<bool>()) return codes;
+  user_error("{}: the code at {} is {}: expected {} to {}", describe_tensor(*checkpoint_, name),
+             first_index(bad), codes.masked_select(bad)[0].item<int>(), scheme.qmin(), scheme.qmax());
+}
+
 QuantizedTensor CompressedTensorsReader::read(const std::string& linear) const {
   const auto found = schemes_.find(linear);
   LATHE_ASSERT(found != schemes_.end(), "'{}' is not a packed linear", linear);
@@ -239,8 +253,7 @@ QuantizedTensor CompressedTensorsReader::read(const std::string& linear) const {
   if (tensor.scheme.float_grid() != nullptr) return read_float_quantized(linear, std::move(tensor));
   tensor.scales = read_scales(linear + ".weight_scale");
   if (is_int_quantized(linear)) {
-    tensor.codes = borrow(checkpoint_->view(linear + ".weight")).clone();
-    checkpoint_->release(linear + ".weight");
+    tensor.codes = read_bytes(linear + ".weight", tensor.scheme);
     tensor.input = input_quantizer(linear);
     return tensor;
   }

@@ -27,7 +27,7 @@ class CompressedTensorsReader final : public PackedReader {
   std::optional<KvCacheScheme> kv_cache_scheme() const override { return kv_cache_; }
   std::optional<KvCacheQuantizer> kv_cache(const std::string& attention) const override;
 
-  /// Unpacks one of them. UserError for a scale that is not finite and positive.
+  /// Unpacks one of them. UserError for a scale that is not finite and positive, or a code beyond its bits.
   QuantizedTensor read(const std::string& linear) const override;
 
   /// The checkpoint's tensors with those of each packed linear replaced by the "<linear>.weight" they stand
@@ -41,12 +41,14 @@ class CompressedTensorsReader final : public PackedReader {
   at::Tensor read_global(const std::string& name) const;
   QuantizedTensor read_float_quantized(const std::string& linear, QuantizedTensor tensor) const;
   void check_packed(const Linear& linear, const Scheme& scheme) const;
-  void check_int_quantized(const Linear& linear) const;
+  void check_int_quantized(const Linear& linear, const Scheme& scheme) const;
+  void check_groups(const Linear& linear, const Scheme& scheme) const;
   void check_scale(const std::string& name, std::vector<int64_t> shape) const;
   void check_tensor(const std::string& name, const TensorInfo& expected) const;
   void check_shape_tensor(const Linear& linear) const;
   void check_names(const Linear& linear, const Scheme* scheme) const;
   at::Tensor read_scales(const std::string& name) const;
+  at::Tensor read_bytes(const std::string& name, const Scheme& scheme) const;
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   DType float_dtype_;

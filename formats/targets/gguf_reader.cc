@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
+#include <optional>
 
 #include "lib/base/error.h"
 #include "lib/numeric/ggml_block.h"
@@ -10,12 +11,88 @@
 namespace lathe {
 namespace {
 
-/// Bits of a type whose blocks are d * (code - offset); 0 for others.
-int grid_bits(GgmlType type) {
-  if (type == GgmlType::Q4_0) return 4;
-  if (type == GgmlType::Q5_0) return 5;
-  return type == GgmlType::Q8_0 ? 8 : 0;
+/// Of a type whose blocks are d * (code - offset), or E2M1's numbers; nothing for others.
+std::optional<Scheme> grid_of(GgmlType type) {
+  const auto integers = [&](int bits) {
+    return Scheme{.bits = bits, .group_size = traits(type).length, .symmetric = true};
+  };
+  switch (type) {
+    case GgmlType::Q4_0:
+      return integers(4);
+    case GgmlType::Q5_0:
+      return integers(5);
+    case GgmlType::Q8_0:
+      return integers(8);
+    case GgmlType::MXFP4:
+      return Scheme::of_floats("mxfp4");
+    default:
+      return std::nullopt;
+  }
 }
+
+/// Takes a tensor's blocks one by one.
+class Unpacked {
+ public:
+  Unpacked(const Scheme& scheme, GgmlType type, int64_t rows, int64_t columns)
+      : type_(type), integers_(scheme.type == "int") {
+    tensor_.scheme = scheme;
+    tensor_.scale_dtype = scheme.scale_type(DType::F16);
+    tensor_.codes = at::empty({rows, columns}, at::kChar);
+    tensor_.scales = at::empty({rows, columns / traits(type).length}, at::kFloat);
+    if (integers_) tensor_.zero_points = at::zeros(tensor_.scales.sizes(), at::kChar);
+  }
+
+  int64_t blocks() const { return tensor_.scales.numel(); }
+
+  /// False for a scale that is no number.
+  bool take(int64_t index, const uint8_t* bytes) {
+    unpack(type_, bytes, block_);
+    auto* const code = tensor_.codes.data_ptr<int8_t>() + index * traits(type_).length;
+    float* const scale = tensor_.scales.data_ptr<float>() + index;
+    return integers_ ? take_integers(code, scale, index) : take_floats(code, scale);
+  }
+
+  QuantizedTensor finish() {
+    if (!integers_) return std::move(tensor_);
+    if (needs_zeros_) {
+      tensor_.scheme.symmetric = false;
+    } else {  // codes of negative blocks stand one lower
+      tensor_.codes.view({tensor_.codes.size(0), tensor_.scales.size(1), -1})
+          .sub_(tensor_.zero_points.unsqueeze(2));
+      tensor_.zero_points = at::Tensor();
+    }
+    return std::move(tensor_);
+  }
+
+ private:
+  bool take_integers(int8_t* code, float* scale, int64_t index) {
+    const GgmlTraits& format = traits(type_);
+    const float d = from_half(block_.d);
+    if (!std::isfinite(d)) return false;
+    *scale = d == 0 ? 1.0f : std::abs(d);  // a block of zeros: any scale is right
+    if (d < 0) tensor_.zero_points.data_ptr<int8_t>()[index] = -1;
+    for (int64_t i = 0; i < format.length; ++i) {
+      const int stored = block_.codes[static_cast<size_t>(i)];
+      needs_zeros_ = needs_zeros_ || (d < 0 && stored == 0);
+      const int level = d == 0 ? 0 : d < 0 ? format.offset - stored - 1 : stored - format.offset;
+      code[i] = static_cast<int8_t>(level);
+    }
+    return true;
+  }
+
+  bool take_floats(int8_t* code, float* scale) {
+    if (block_.d == 255) return false;  // E8M0's NaN
+    *scale = std::ldexp(1.0f, block_.d - 127);
+    for (int64_t i = 0; i < traits(type_).length; ++i)
+      code[i] = static_cast<int8_t>(block_.codes[static_cast<size_t>(i)]);
+    return true;
+  }
+
+  GgmlType type_;
+  bool integers_, needs_zeros_ = false;
+  QuantizedTensor tensor_;
+  GgmlBlock block_;
+};
 
 }  // namespace
 
@@ -25,9 +102,9 @@ GgufReader::GgufReader(std::shared_ptr<const GgufFile> file, const ModelGraph& g
   for (GgufTensorRule& rule : gguf_tensors(graph)) {
     if (rule.linear.empty() || !rule.is_matrix()) continue;
     const GgmlType type = file_->tensor(rule.gguf)->type;
-    const int bits = grid_bits(type);
-    if (bits == 0) continue;
-    schemes_[rule.linear] = {.bits = bits, .group_size = traits(type).length};
+    const auto scheme = grid_of(type);
+    if (!scheme) continue;
+    schemes_[rule.linear] = *scheme;
     rules_[rule.linear] = std::move(rule);
   }
 }
@@ -35,36 +112,21 @@ GgufReader::GgufReader(std::shared_ptr<const GgufFile> file, const ModelGraph& g
 QuantizedTensor GgufReader::read(const std::string& linear) const {
   const GgufTensorRule& rule = rules_.at(linear);
   const GgufTensor& tensor = *file_->tensor(rule.gguf);
-  const GgmlTraits& format = traits(tensor.type);
   const int64_t rows = rule.shape[0], columns = rule.shape[1];
-  QuantizedTensor result;
-  result.scheme = schemes_.at(linear);
-  result.codes = at::empty({rows, columns}, at::kChar);
-  result.scales = at::empty({rows, columns / format.length}, at::kFloat);
-  auto* code = result.codes.data_ptr<int8_t>();
-  auto* scale = result.scales.data_ptr<float>();
+  Unpacked unpacked(schemes_.at(linear), tensor.type, rows, columns);
   const auto* bytes = reinterpret_cast<const uint8_t*>(tensor.bytes.data()) +
                       rule.first_row() * row_bytes(tensor.type, columns);
-  GgmlBlock block;
-  for (int64_t b = 0; b < result.scales.numel(); ++b, bytes += format.bytes) {
-    unpack(tensor.type, bytes, block);
-    float d = from_half(block.d);
-    if (!std::isfinite(d) || d < 0) {
-      user_error(
-          "{}: tensor '{}': block {} has the scale {:g}: no grid of another format has a scale below 0",
-          file_->path().string(), rule.gguf, b, d);
-    }
-    for (int64_t i = 0; i < format.length; ++i) {
-      const int level = d == 0 ? 0 : block.codes[static_cast<size_t>(i)] - format.offset;
-      *code++ = static_cast<int8_t>(level);
-    }
-    *scale++ = d == 0 ? 1.0f : d;  // a block of zeros: any scale is right
+  for (int64_t b = 0; b < unpacked.blocks(); ++b, bytes += traits(tensor.type).bytes) {
+    if (!unpacked.take(b, bytes))
+      user_error("{}: tensor '{}': the scale of block {} is not a finite number", file_->path().string(),
+                 rule.gguf, b);
   }
   file_->release(tensor, tensor.bytes);
+  QuantizedTensor result = unpacked.finish();
   if (rule.heads > 0) {
     const at::Tensor order = halved_rows(rows, rule.heads);
-    result.codes = result.codes.index_select(0, order);
-    result.scales = result.scales.index_select(0, order);
+    for (at::Tensor* part : {&result.codes, &result.scales, &result.zero_points})
+      if (part->defined()) *part = part->index_select(0, order);
   }
   return result;
 }

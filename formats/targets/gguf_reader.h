@@ -1,5 +1,5 @@
-// The linears of a GGUF file whose blocks are an integer grid (Q4_0, Q5_0, Q8_0), as codes and scales: for
-// conversion, where they are carried over as they are.
+// The linears of a GGUF file whose blocks are a grid that other formats have (Q4_0, Q5_0, Q8_0, MXFP4), as
+// codes and scales: for conversion, where they are carried over as they are.
 #pragma once
 
 #include <functional>
@@ -19,8 +19,10 @@ class GgufReader final : public PackedReader {
   GgufReader(std::shared_ptr<const GgufFile> file, const ModelGraph& graph,
              std::map<std::string, TensorInfo> tensors);
 
-  /// UserError for a block whose scale is negative or not finite: llama.cpp's own Q4_0 and Q5_0 have such
-  /// ones, which no other format's grid has.
+  /// Scales of Q4_0, Q5_0 and Q8_0 may be negative (of Q4_0 and Q5_0 every second one is): -d * (c - offset)
+  /// is d * ((levels - 1 - c) - (offset - 1)), so such a block has a positive scale and the zero point -1.
+  /// The tensor is asymmetric where one of its blocks needs that, symmetric (as `schemes` says) where none
+  /// uses the code that the other sign hasn't. UserError for a scale that isn't finite.
   QuantizedTensor read(const std::string& linear) const override;
   std::map<std::string, TensorInfo> unpacked_tensors() const override { return tensors_; }
 

@@ -40,6 +40,33 @@ std::optional<std::string> warning(const KvCacheScheme& scheme) {
          "transformers reads both";
 }
 
+// --- modelopt
+
+constexpr const char* kProjectionScales[] = {".k_proj.k_scale", ".v_proj.v_scale"};
+
+std::vector<PlannedTensor> modelopt_layout(const std::string& attention) {
+  std::vector<PlannedTensor> tensors;
+  for (const char* scale : kProjectionScales) tensors.push_back({attention + scale, {DType::F32, {}}});
+  return tensors;
+}
+
+std::vector<std::pair<std::string, at::Tensor>> modelopt_pack(const std::string& attention,
+                                                              const KvCacheQuantizer& quantizer) {
+  return {{attention + kProjectionScales[0], at::full({}, quantizer.k_scale, at::kFloat)},
+          {attention + kProjectionScales[1], at::full({}, quantizer.v_scale, at::kFloat)}};
+}
+
+void modelopt_describe(const KvCacheScheme& scheme, json& config) {
+  config["kv_cache_scheme"] = {{"num_bits", scheme.bits}, {"type", scheme.type}, {"dynamic", false}};
+}
+
+std::optional<std::string> no_warning(const KvCacheScheme&) { return std::nullopt; }
+
+std::optional<std::string> integers_refused(const KvCacheScheme& scheme) {
+  if (scheme.floating()) return std::nullopt;
+  return "modelopt's readers take a KV cache of type float only, not int";
+}
+
 float read_scale(const Checkpoint& checkpoint, const std::string& name) {
   const float scale = read_float_tensor(checkpoint, name).item<float>();
   if (scale > 0) return scale;
@@ -47,6 +74,12 @@ float read_scale(const Checkpoint& checkpoint, const std::string& name) {
 }
 
 }  // namespace
+
+const KvCacheFormat& modelopt_kv_cache() {
+  static const KvCacheFormat format = {modelopt_layout, modelopt_pack, modelopt_describe, no_warning,
+                                       integers_refused};
+  return format;
+}
 
 const KvCacheFormat& compressed_tensors_kv_cache() {
   static const KvCacheFormat format = {layout, pack, describe, warning};
@@ -71,12 +104,12 @@ std::optional<KvCacheScheme> parse_kv_cache_scheme(const json& value, const std:
   return scheme;
 }
 
-void check_kv_cache(const Checkpoint& checkpoint, const std::string& attention) {
-  for (const char* scale : kScales) {
-    const std::string name = attention + scale;
+void check_kv_cache(const Checkpoint& checkpoint, const KvCacheFormat& format, const std::string& attention) {
+  for (const PlannedTensor& planned : format.layout(attention)) {
+    const std::string& name = planned.name;
     const auto found = checkpoint.tensors().find(name);
     if (found == checkpoint.tensors().end()) {
-      user_error("{}: tensor '{}' is missing, but quantization_config.kv_cache_scheme quantises the KV cache",
+      user_error("{}: tensor '{}' is missing, but its configuration quantises the KV cache",
                  checkpoint.folder().string(), name);
     }
     const TensorInfo& info = found->second;
@@ -88,10 +121,10 @@ void check_kv_cache(const Checkpoint& checkpoint, const std::string& attention) 
   }
 }
 
-KvCacheQuantizer read_kv_cache(const Checkpoint& checkpoint, const std::string& attention,
-                               const KvCacheScheme& scheme) {
-  return {scheme, read_scale(checkpoint, attention + kScales[0]),
-          read_scale(checkpoint, attention + kScales[1])};
+KvCacheQuantizer read_kv_cache(const Checkpoint& checkpoint, const KvCacheFormat& format,
+                               const std::string& attention, const KvCacheScheme& scheme) {
+  const std::vector<PlannedTensor> scales = format.layout(attention);
+  return {scheme, read_scale(checkpoint, scales[0].name), read_scale(checkpoint, scales[1].name)};
 }
 
 }  // namespace lathe

@@ -14,6 +14,7 @@
 #include "formats/targets/modelopt_reader.h"
 #include "formats/targets/spqr_reader.h"
 #include "lib/base/error.h"
+#include "lib/tensor/aten.h"
 
 namespace lathe {
 namespace {
@@ -32,7 +33,12 @@ class FolderWeights : public WeightSource {
 
   at::Tensor load(const std::string& name) const override {
     if (!is_packed(name)) return read_float_tensor(*checkpoint_, name);
-    return packed_->read(linear_of(name)).dequantize().contiguous();
+    const at::Tensor values = packed_->read(linear_of(name)).dequantize().contiguous();
+    if (all_finite(values)) return values;
+    user_error(
+        "{}: '{}': the value at {} is infinite: its scales are beyond any weight's; the artefact is damaged: "
+        "fetch or make it again",
+        checkpoint_->folder().string(), name, first_index(at::isfinite(values).logical_not()));
   }
 
   at::Tensor load_stored(const std::string& name) const override {

@@ -6,6 +6,7 @@
 #include <cctype>
 
 #include "formats/targets/float_codes.h"
+#include "formats/targets/kv_cache_format.h"
 #include "formats/targets/modelopt_config.h"
 #include "formats/targets/stored_scales.h"
 #include "lib/base/error.h"
@@ -18,6 +19,7 @@ namespace {
 using Per = ActivationScheme::Per;
 
 constexpr int64_t kBlock = 128;
+constexpr const char* kModeloptRangeScale = ".weight_scale_2";
 
 struct Algorithm {
   const char* name;
@@ -34,6 +36,9 @@ const std::vector<Algorithm>& algorithms() {
       {"NVFP4", Scheme::of_floats("nvfp4"), ActivationScheme::of_floats("nvfp4")},
       {"W4A16_NVFP4", Scheme::of_floats("nvfp4"), std::nullopt},
       {"W4A16_AWQ", {.type = "int", .bits = 4, .group_size = 128, .symmetric = true}, std::nullopt, true},
+      {"W4A8_AWQ",
+       {.type = "int", .bits = 4, .group_size = kBlock, .symmetric = true},
+       fp8_inputs(false, Per::tensor)},
   };
   return rows;
 }
@@ -55,6 +60,9 @@ bool equal_ignoring_case(std::string_view a, std::string_view b) {
 
 bool is_int4(const Scheme& scheme) { return scheme.type == "int"; }
 
+/// Does it have a weight_scale_2 that its codes know nothing of?
+bool is_w4a8(const Scheme& scheme, bool quantised_input) { return is_int4(scheme) && quantised_input; }
+
 /// Those that TensorRT-LLM doesn't stack with others.
 bool stands_alone(LinearRole role) { return role == LinearRole::o_proj || role == LinearRole::down_proj; }
 
@@ -64,7 +72,7 @@ std::optional<std::string> refuses_role(const PlannedLinear& linear) {
                        name_of(linear.role));
   }
   if (linear.expert && is_int4(linear.scheme))
-    return "no consumer reads experts of W4A16_AWQ; use nvfp4 or fp8_e4m3";
+    return "no consumer reads experts of W4A16_AWQ and W4A8_AWQ; use nvfp4 or fp8_e4m3";
   return std::nullopt;
 }
 
@@ -82,14 +90,21 @@ std::optional<std::string> refuses_shape(const PlannedLinear& linear) {
   return std::nullopt;
 }
 
+/// TensorRT-LLM, the only reader: fpA_intB_gemm_template.h, generic_mixed_gemm_kernelLauncher.
+std::optional<std::string> refuses_group(const Scheme& scheme) {
+  if (!is_int4(scheme) || scheme.group_size == 64 || scheme.group_size == kBlock) return std::nullopt;
+  return fmt::format(
+      "group_size {}: TensorRT-LLM's kernels for int4 take groups of 64 and 128 (fpA_intB_gemm_template.h)",
+      scheme.group_size);
+}
+
 std::optional<std::string> refuses(const PlannedLinear& linear) {
   if (find(linear.scheme, linear.activations) == nullptr) {
     return fmt::format(
         "{} can't be stored: modelopt has fp8_e4m3 per tensor with static activations, per channel with "
         "dynamic ones per "
-        "token, or in blocks with dynamic ones per group; nvfp4 with nvfp4 activations or none; and "
-        "symmetric int4 in "
-        "groups",
+        "token, or in blocks with dynamic ones per group; nvfp4 with nvfp4 activations or none; symmetric "
+        "int4 in groups; and symmetric int4 in groups of 128 with static fp8_e4m3 activations",
         with_input(linear.scheme.describe(), linear.activations));
   }
   if (linear.group_index) {
@@ -98,6 +113,7 @@ std::optional<std::string> refuses(const PlannedLinear& linear) {
            "or none";
   }
   if (const auto reason = refuses_role(linear)) return reason;
+  if (const auto reason = refuses_group(linear.scheme)) return reason;
   return refuses_shape(linear);
 }
 
@@ -132,10 +148,25 @@ at::Tensor stored_weight_scale(const std::string& name, const QuantizedTensor& t
   return scales.view({-1});
 }
 
+/// What TensorRT-LLM divides W4A8_AWQ's scales by; 1 for a linear of zeros.
+at::Tensor range_scale(const QuantizedTensor& tensor) {
+  const at::Tensor scales = tensor.scales.cpu();
+  const at::Tensor largest = tensor.codes.cpu()
+                                 .to(at::kFloat)
+                                 .abs()
+                                 .view({scales.size(0), scales.size(1), -1})
+                                 .amax(2)
+                                 .mul(scales)
+                                 .max();
+  return at::where(largest > 0, largest / kE4M3.largest, at::ones({}));
+}
+
 std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, const QuantizedTensor& tensor) {
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   if (tensor.global_scale.defined())
     tensors.emplace_back(name + ".weight_scale_2", tensor.global_scale.cpu().reshape({}));
+  if (is_w4a8(tensor.scheme, tensor.input.has_value()))
+    tensors.emplace_back(name + kModeloptRangeScale, range_scale(tensor));
   if (tensor.input && tensor.input->scheme.calibrated())
     tensors.emplace_back(name + ".input_scale", at::full({}, tensor.input->scale, at::kFloat));
   tensors.emplace_back(name + ".weight_scale", stored_weight_scale(name, tensor));
@@ -147,7 +178,7 @@ std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, co
   return tensors;
 }
 
-constexpr const char* kHowToLoad = R"(With TensorRT-LLM (FP8, NVFP4 and INT4-AWQ):
+constexpr const char* kHowToLoad = R"(With TensorRT-LLM (FP8, NVFP4, INT4-AWQ and W4A8-AWQ):
 
     from tensorrt_llm import LLM
     LLM("this/folder")
@@ -182,8 +213,8 @@ std::vector<std::string> modelopt_algorithms() {
 
 std::vector<PlannedTensor> modelopt_layout(const PlannedLinear& linear) {
   std::vector<PlannedTensor> tensors;
-  if (linear.scheme.has_global_scale())
-    tensors.push_back({linear.name + ".weight_scale_2", {DType::F32, {}}});
+  if (linear.scheme.has_global_scale() || is_w4a8(linear.scheme, linear.activations.has_value()))
+    tensors.push_back({linear.name + kModeloptRangeScale, {DType::F32, {}}});
   if (linear.activations && linear.activations->calibrated())
     tensors.push_back({linear.name + ".input_scale", {DType::F32, {}}});
   tensors.push_back({linear.name + ".weight_scale", scale_info(linear)});
@@ -210,7 +241,8 @@ Target modelopt_target() {
   return {
       .name = "modelopt",
       .summary =
-          "safetensors as NVIDIA modelopt exports them: FP8, NVFP4, INT4-AWQ (TensorRT-LLM, vLLM, SGLang)",
+          "safetensors as NVIDIA modelopt exports them: FP8, NVFP4, INT4-AWQ, W4A8-AWQ (TensorRT-LLM, vLLM, "
+          "SGLang)",
       .how_to_load = kHowToLoad,
       .refuses = refuses,
       .layout = modelopt_layout,
@@ -219,7 +251,9 @@ Target modelopt_target() {
       .side_files = modelopt_side_files,
       .refuses_model = modelopt_refuses_model,
       .warnings = modelopt_warnings,
-      .full_scales = true};
+      .kv_cache = &modelopt_kv_cache(),
+      .full_scales = true,
+      .shared_maximum = kModeloptRangeScale};
 }
 
 }  // namespace lathe

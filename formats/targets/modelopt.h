@@ -9,7 +9,13 @@
 //   W4A16_AWQ                  m.weight U8 [out/2, in]: codes & 15 of row 2r, those of row 2r + 1 above;
 //                              m.weight_scale scale_dtype [out, in/g]; m.pre_quant_scale [in] where the
 //                              linear is not fused
+//   W4A8_AWQ                   the same in groups of 128, m.weight_scale_2 F32 [], m.input_scale F32 []
 // Scales are what codes are multiplied by; NVFP4's group has weight_scale * weight_scale_2.
+//
+// W4A8_AWQ's weight_scale_2 is no part of a weight's value: TensorRT-LLM's GEMM (W4A8_AWQ_LinearMethod) takes
+// codes times weight_scale / weight_scale_2, and puts input_scale * weight_scale_2 on the result, so that
+// what it multiplies stays within E4M3. It is the largest magnitude of the weights over 448, of all linears
+// that are stacked (the loader insists on one value for q/k/v and gate/up).
 //
 // pre_quant_scale is what inputs are multiplied by. Lathe's AWQ has folded it into what comes before, so it
 // is 1; but TensorRT-LLM's loader (linear.py, W4A16_AWQ_LinearMethod.load_weights_vanilla) asks for it on

@@ -19,7 +19,7 @@ using nlohmann::json;
 const json kProducer = {{"name", "modelopt"}, {"version", "0.47.0"}};
 
 /// vLLM 0.32, modelopt.py: LINEAR_ALGOS.
-bool vllm_reads(const std::string& algorithm) { return algorithm != "W4A16_AWQ"; }
+bool vllm_reads(const std::string& algorithm) { return algorithm != "W4A16_AWQ" && algorithm != "W4A8_AWQ"; }
 
 json group_part(int bits, int64_t group_size) {
   json part = {{"dynamic", false}, {"num_bits", bits}, {"type", "float"}};
@@ -71,6 +71,29 @@ bool weights_alone(const json* groups) {
   });
 }
 
+/// What a group says of numbers is what the algorithm means; its other keys are for other readers.
+void check_numbers(StrictObject& group, const char* key, int bits, int64_t group_size) {
+  const json* part = group.find(key);
+  if (part == nullptr || part->is_null()) return;
+  StrictObject numbers(*part, group.where() + "." + key);
+  numbers.integer("num_bits", bits, bits);
+  const json* size = numbers.find("group_size");
+  if (size == nullptr || size->is_null()) return;
+  const int64_t expected = group_size > 0 ? group_size : -1;
+  if (!size->is_number_integer() || *size != expected) numbers.refuse("group_size", std::to_string(expected));
+}
+
+void check_groups(const json* groups, const ModeloptGrid& grid, const std::string& where) {
+  if (groups == nullptr || groups->is_null()) return;
+  StrictObject(*groups, where);
+  for (const auto& [name, value] : groups->items()) {
+    StrictObject group(value, where + "." + name);
+    check_numbers(group, "weights", grid.scheme.bits, grid.scheme.group_size);
+    if (grid.activations)
+      check_numbers(group, "input_activations", grid.activations->bits, grid.activations->group_size);
+  }
+}
+
 ModeloptGrid parse_grid(StrictObject& object) {
   const std::string name = object.need("quant_algo", "an algorithm").is_string()
                                ? object.need("quant_algo", "an algorithm").get<std::string>()
@@ -82,14 +105,23 @@ ModeloptGrid parse_grid(StrictObject& object) {
   if (grid->scheme.has_global_scale() && weights_alone(groups)) grid->activations.reset();
   if (group_size > 0 && grid->scheme.group_size > 0 && grid->scheme.group_size != group_size)
     object.refuse("group_size", fmt::format("{}", grid->scheme.group_size));
+  check_groups(groups, *grid, object.where() + ".config_groups");
   return *grid;
 }
 
-void refuse_kv_cache(StrictObject& object) {
-  object.unused("kv_cache_scheme", "a quantised KV cache");
+/// As either file says it.
+std::optional<KvCacheScheme> parse_kv_cache(StrictObject& object) {
+  std::optional<KvCacheScheme> cache;
   const json* algorithm = object.find("kv_cache_quant_algo");
-  if (algorithm != nullptr && !algorithm->is_null() && *algorithm != "none")
-    object.refuse("kv_cache_quant_algo", "null (a quantised KV cache is not supported)");
+  if (algorithm != nullptr && !algorithm->is_null() && *algorithm != "none") {
+    if (*algorithm != "FP8") object.refuse("kv_cache_quant_algo", "FP8 or null");
+    cache.emplace();
+  }
+  const json* scheme = object.find("kv_cache_scheme");
+  if (scheme == nullptr || scheme->is_null()) return cache;
+  const json expected = {{"num_bits", 8}, {"type", "float"}, {"dynamic", false}};
+  if (*scheme != expected) object.refuse("kv_cache_scheme", expected.dump() + " or null");
+  return KvCacheScheme{};
 }
 
 }  // namespace
@@ -111,10 +143,10 @@ json modelopt_quantization_config(const std::vector<PlannedLinear>& linears,
 std::vector<std::pair<std::string, json>> modelopt_side_files(const json& config) {
   // vLLM wants all of group_size, kv_cache_quant_algo and exclude_modules for NVFP4.
   json quantization = {{"quant_algo", config.at("quant_algo")},
-                       {"kv_cache_quant_algo", nullptr},
+                       {"kv_cache_quant_algo", config.contains("kv_cache_scheme") ? json("FP8") : json()},
                        {"exclude_modules", config.at("ignore")}};
   if (config.contains("group_size")) quantization["group_size"] = config.at("group_size");
-  if (config.at("quant_algo") == "W4A16_AWQ") {
+  if (config.at("quant_algo") == "W4A16_AWQ" || config.at("quant_algo") == "W4A8_AWQ") {
     quantization["has_zero_point"] = false;
     quantization["pre_quant_scale"] = true;
   }
@@ -186,9 +218,8 @@ ModeloptConfig parse_modelopt_config(const json& config, const std::string& wher
   top.informational({"quant_method", "producer", "version"});
   const json* nested = top.find("quantization");
   if (nested != nullptr && nested->is_object()) {
-    StrictObject inner(*nested, where + ".quantization");
-    ModeloptConfig result{parse_grid(inner), inner.words("exclude_modules", false)};
-    refuse_kv_cache(inner);
+    StrictObject inner(*nested, where + ": quantization");
+    ModeloptConfig result{parse_grid(inner), inner.words("exclude_modules", false), parse_kv_cache(inner)};
     inner.informational({"pre_quant_scale"});  // the tensors say it
     const json* zeros = inner.find("has_zero_point");
     if (zeros != nullptr && *zeros != false) inner.refuse("has_zero_point", "false");
@@ -196,8 +227,7 @@ ModeloptConfig parse_modelopt_config(const json& config, const std::string& wher
     top.no_other_keys();
     return result;
   }
-  ModeloptConfig result{parse_grid(top), top.words("ignore", false)};
-  refuse_kv_cache(top);
+  ModeloptConfig result{parse_grid(top), top.words("ignore", false), parse_kv_cache(top)};
   top.no_other_keys();
   return result;
 }

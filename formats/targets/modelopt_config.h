@@ -29,12 +29,14 @@ std::vector<std::string> modelopt_warnings(const std::vector<PlannedLinear>& lin
 struct ModeloptConfig {
   ModeloptGrid grid;
   std::vector<std::string> excluded;  // module names, with * and ? as wildcards
+  std::optional<KvCacheScheme> kv_cache = std::nullopt;
 
   bool excludes(const std::string& linear) const;
 };
 
 /// Either form: flat, as in config.json, or under "quantization". UserError beginning with `where` and naming
-/// key and value for an algorithm that Lathe doesn't have, a quantised KV cache, and zero points.
+/// key and value for an algorithm that Lathe doesn't have, a KV cache of other
+/// than FP8, and zero points.
 ModeloptConfig parse_modelopt_config(const nlohmann::json& config, const std::string& where);
 
 /// Does the pattern (* any characters, ? one) stand for the whole name?

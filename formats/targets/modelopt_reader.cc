@@ -4,13 +4,15 @@
 
 #include "formats/targets/float_codes.h"
 #include "formats/targets/float_reader.h"
+#include "formats/targets/kv_cache_format.h"
 #include "lib/base/error.h"
+#include "lib/model/forward.h"
 
 namespace lathe {
 
 ModeloptReader::ModeloptReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph)
     : LayoutReader(checkpoint, graph),
-      config_(parse_modelopt_config(checkpoint->config().at("quantization_config"), where())) {
+      config_(parse_modelopt_config(checkpoint->config().at("quantization_config"), config_place())) {
   for (const Linear& linear : stored_linears(graph)) {
     if (config_.excludes(linear.name)) {
       check_floating(linear, {".weight_scale", ".weight_scale_2", ".input_scale", ".pre_quant_scale"});
@@ -24,6 +26,18 @@ ModeloptReader::ModeloptReader(std::shared_ptr<const Checkpoint> checkpoint, con
     }
     add(found, stored_layout(found), ".pre_quant_scale");
   }
+  for (const Block& block : graph.blocks) {
+    const std::string attention = attention_module(block);
+    if (!config_.kv_cache || attention.empty()) continue;
+    check_kv_cache(*checkpoint, modelopt_kv_cache(), attention);
+    attentions_.push_back(attention);
+  }
+}
+
+/// The form that only hf_quant_config.json has came from there (Checkpoint::open).
+std::string ModeloptReader::config_place() const {
+  if (!checkpoint().config().at("quantization_config").contains("quantization")) return where();
+  return (checkpoint().folder() / "hf_quant_config.json").string();
 }
 
 /// As the target would plan it, with the type of INT4's scales as it stands in the file.
@@ -43,12 +57,36 @@ PlannedLinear ModeloptReader::stored(const Linear& linear) const {
   return result;
 }
 
+/// The cache's scale that stands beside a linear, or nothing.
+std::optional<PlannedTensor> ModeloptReader::stored_cache_scale(const std::string& linear) const {
+  const size_t dot = linear.rfind('.');
+  if (!config_.kv_cache || dot == std::string::npos) return std::nullopt;
+  for (PlannedTensor& scale : modelopt_kv_cache().layout(linear.substr(0, dot))) {
+    if (scale.name.starts_with(linear + ".")) return scale;
+  }
+  return std::nullopt;
+}
+
+std::map<std::string, TensorInfo> ModeloptReader::unpacked_tensors() const {
+  std::map<std::string, TensorInfo> tensors = LayoutReader::unpacked_tensors();
+  for (const std::string& attention : attentions_) {
+    for (const PlannedTensor& scale : modelopt_kv_cache().layout(attention)) tensors.erase(scale.name);
+  }
+  return tensors;
+}
+
+std::optional<KvCacheQuantizer> ModeloptReader::kv_cache(const std::string& attention) const {
+  if (!config_.kv_cache || attention.empty()) return std::nullopt;
+  return read_kv_cache(checkpoint(), modelopt_kv_cache(), attention, *config_.kv_cache);
+}
+
 /// Scalars may stand as [] or [1], and a pre_quant_scale beside any linear, of any floating type.
 std::vector<PlannedTensor> ModeloptReader::stored_layout(const PlannedLinear& linear) const {
   std::vector<PlannedTensor> tensors = modelopt_layout(linear);
   const std::string before = linear.name + ".pre_quant_scale";
   std::erase_if(tensors, [&](const PlannedTensor& tensor) { return tensor.name == before; });
   if (linear.scheme.type == "int") tensors.push_back({before, {linear.scale_dtype, {linear.in}}});
+  if (auto scale = stored_cache_scale(linear.name)) tensors.push_back(*std::move(scale));
   for (PlannedTensor& tensor : tensors) {
     const auto found = checkpoint().tensors().find(tensor.name);
     if (found == checkpoint().tensors().end()) continue;
@@ -111,6 +149,7 @@ QuantizedTensor ModeloptReader::read(const std::string& name) const {
   }
   release(weight);
   tensor.input = input_quantizer(name);
+  if (linear.scheme.type == "int" && tensor.input) scalar(name + ".weight_scale_2");  // looked at, no more
   return tensor;
 }
 

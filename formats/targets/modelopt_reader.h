@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "formats/targets/layout_reader.h"
 #include "formats/targets/modelopt_config.h"
@@ -16,20 +17,26 @@ class ModeloptReader final : public LayoutReader {
   /// nothing but headers.
   ModeloptReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph);
 
+  std::optional<KvCacheScheme> kv_cache_scheme() const override { return config_.kv_cache; }
+  std::optional<KvCacheQuantizer> kv_cache(const std::string& attention) const override;
   std::map<std::string, ActivationScheme> activations() const override;
   std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override;
 
   /// UserError for a scale that is not finite and positive, a code that is NaN, and a pre_quant_scale other
   /// than 1 (which would have to be folded into what comes before).
   QuantizedTensor read(const std::string& linear) const override;
+  std::map<std::string, TensorInfo> unpacked_tensors() const override;
 
  private:
+  std::string config_place() const;
+  std::optional<PlannedTensor> stored_cache_scale(const std::string& linear) const;
   PlannedLinear stored(const Linear& linear) const;
   std::vector<PlannedTensor> stored_layout(const PlannedLinear& linear) const;
   void check_pre_quant_scale(const std::string& linear) const;
   at::Tensor scalar(const std::string& name) const;
 
   ModeloptConfig config_;
+  std::vector<std::string> attentions_;  // whose cache is quantised
 };
 
 }  // namespace lathe

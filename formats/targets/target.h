@@ -43,6 +43,8 @@ struct KvCacheFormat {
   void (*describe)(const KvCacheScheme& scheme, nlohmann::json& config);
   /// Which consumers won't take it; nothing if all do.
   std::optional<std::string> (*warning)(const KvCacheScheme& scheme);
+  /// Why no consumer takes it; nothing if one does.
+  std::optional<std::string> (*refuses)(const KvCacheScheme& scheme) = nullptr;
 };
 
 struct Target {
@@ -72,6 +74,9 @@ struct Target {
   const KvCacheFormat* kv_cache = nullptr;
   /// Plain scales of floating-point grids are stored in FP32, whatever the model's type.
   bool full_scales = false;
+  /// Ending of a scalar's name that is one for linears of one input, which servers stack: the largest of what
+  /// pack() gives for each. Of integer codes only: a global scale is shared when codes are found. Null: none.
+  const char* shared_maximum = nullptr;
   /// Where set, the model becomes one GGUF file of these block types, which formats/gguf plans and keys; the
   /// functions above are null.
   const GgufMix* gguf = nullptr;

@@ -19,12 +19,38 @@ constexpr std::array<GgmlType, 5> kBySize = {GgmlType::Q4_0, GgmlType::Q4_1, Ggm
 
 bool is_half(double value) { return from_half(to_half(static_cast<float>(value))) == value; }
 
+/// Lathe's codes and ggml's are both E2M1's bits; 2^k is e = k + 127 (2^(e - 128) for levels twice as large).
+ExactBlocks mxfp4_blocks(const QuantizedTensor& tensor) {
+  if (tensor.scheme.type != "mxfp4")
+    return {{}, fmt::format("MXFP4 holds codes of scheme mxfp4, not {}", tensor.scheme.describe())};
+  const at::Tensor codes = tensor.codes.contiguous(), scales = tensor.scales.to(at::kFloat).contiguous();
+  const auto* code = codes.const_data_ptr<int8_t>();
+  const auto* scale = scales.const_data_ptr<float>();
+  const int64_t bytes = traits(GgmlType::MXFP4).bytes;
+  at::Tensor blocks = at::empty({tensor.rows(), row_bytes(GgmlType::MXFP4, tensor.cols())}, at::kByte);
+  uint8_t* const out = blocks.data_ptr<uint8_t>();
+  at::parallel_for(0, scales.numel(), 1024, [&](int64_t begin, int64_t end) {
+    GgmlBlock block;
+    for (int64_t b = begin; b < end; ++b) {
+      block.d = static_cast<uint16_t>(std::ilogb(scale[b]) + 127);
+      for (int64_t i = 0; i < kBlock; ++i)
+        block.codes[static_cast<size_t>(i)] = static_cast<uint8_t>(code[b * kBlock + i] & 15);
+      pack(GgmlType::MXFP4, block, out + b * bytes);
+    }
+  });
+  return {blocks, {}};
+}
+
 /// Of the tensor as a whole.
 std::string structural_problem(const QuantizedTensor& tensor, GgmlType type) {
   const int64_t in = tensor.cols(), length = tensor.scheme.axis == 1 ? tensor.scheme.group_length(in) : 0;
   if (std::ranges::find(kBySize, type) == kBySize.end())
-    return fmt::format("{}'s scales are codes themselves; Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 take solved codes",
-                       traits(type).name);
+    return fmt::format(
+        "{}'s scales are codes themselves; Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and MXFP4 take solved "
+        "codes",
+        traits(type).name);
+  if (tensor.scheme.type != "int")
+    return fmt::format("{} holds integers, not {}", traits(type).name, tensor.scheme.describe());
   if (tensor.scheme.axis != 1) return "its groups run along the rows of a column";
   if (tensor.second_level) return "its scales are codes on a grid of their own";
   if (tensor.outliers) return "it holds outliers beside its codes";
@@ -103,6 +129,7 @@ struct Converter {
 ExactBlocks exact_ggml_blocks(const QuantizedTensor& tensor, GgmlType type) {
   LATHE_ASSERT(tensor.codes.is_cpu() && tensor.codes.scalar_type() == at::kChar,
                "expected Char codes in host memory");
+  if (type == GgmlType::MXFP4) return mxfp4_blocks(tensor);
   if (std::string reason = structural_problem(tensor, type); !reason.empty()) return {{}, reason};
   const at::Tensor codes = tensor.codes.contiguous(), scales = tensor.scales.to(at::kFloat).contiguous();
   const Converter converter{

@@ -20,16 +20,17 @@ struct ExactBlocks {
   bool exact() const { return blocks.defined(); }
 };
 
-/// The blocks of `type` (Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0) whose values are the tensor's, each FP32 value the
-/// same number; or the reason why there are none. Nothing is rounded. tensor: in host memory, scheme "int".
+/// The blocks of `type` (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or MXFP4) whose values are the tensor's, each FP32
+/// value the same number; or the reason why there are none. Nothing is rounded. tensor: in host memory.
 ///
 /// Q4_0, Q5_0 and Q8_0 hold code - zero point in 4, 5 and 8 signed bits: so symmetric codes of up to as many
 /// bits, and asymmetric codes of 4 bits always in Q5_0 (-15 to 15), since nothing is multiplied beforehand.
 /// Q4_1 and Q5_1 hold scale x zero point as a half, which is exact only where the product fits one. Groups
-/// must be whole blocks of 32 neighbours of a row; scales must be halves.
+/// must be whole blocks of 32 neighbours of a row; scales must be halves. MXFP4 holds codes of scheme
+/// "mxfp4", always: both are E2M1 under a power of two, in blocks of 32.
 ExactBlocks exact_ggml_blocks(const QuantizedTensor& tensor, GgmlType type);
 
-/// The smallest type with exact blocks for the tensor; nothing where none has.
+/// The smallest type of those for integers with exact blocks for the tensor; nothing where none has.
 std::optional<GgmlType> exact_ggml_type(const QuantizedTensor& tensor);
 
 }  // namespace lathe::kernels

@@ -226,8 +226,14 @@ std::string unsupported_family_message(const std::string& model_type) {
 
 namespace {
 
+/// A head that predicts tokens further on, of DeepSeek's and GLM's spelling: a block beyond num_hidden_layers
+/// whose input is eh_proj of the normed embedding and hidden state. Others (mtp.*) stand outside the blocks.
+bool is_prediction_head(const std::string& prefix, const std::map<std::string, TensorInfo>& tensors) {
+  return tensors.contains(prefix + ".eh_proj.weight");
+}
+
 /// A block beyond num_hidden_layers would be carried along and never run: the model would silently be another
-/// one.
+/// one. Prediction heads are carried along.
 void check_no_uncounted_block(const ModelGraph& graph, const std::map<std::string, TensorInfo>& tensors,
                               const std::string& folder) {
   const std::string& first = graph.blocks.front().prefix;  // "model.layers.0"
@@ -236,7 +242,7 @@ void check_no_uncounted_block(const ModelGraph& graph, const std::map<std::strin
     const std::string prefix = it->first.substr(0, it->first.find('.', stem.size()));
     const bool counted = std::any_of(graph.blocks.begin(), graph.blocks.end(),
                                      [&](const Block& block) { return block.prefix == prefix; });
-    if (!counted) {
+    if (!counted && !is_prediction_head(prefix, tensors)) {
       user_error("{}: tensor '{}': config.json says num_hidden_layers {}, so no block '{}' is expected",
                  folder, it->first, graph.blocks.size(), prefix);
     }

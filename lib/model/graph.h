@@ -180,8 +180,8 @@ std::string unsupported_family_message(const std::string& model_type);
 /// Compares what the checkpoint holds with what the graph expects. UserError with the first missing tensor,
 /// or the first whose shape or dtype contradicts config.json: anything but F16, BF16 and F32; a matrix in
 /// another of these than the one config.json declares (norms and biases may differ); a bias where config.json
-/// says that there is none. Tensors that the graph does not read are otherwise ignored (rotary_emb.inv_freq,
-/// a tied head's copy).
+/// says that there is none; a block beyond num_hidden_layers that is no multi-token prediction head. Tensors
+/// that the graph does not read are otherwise ignored (rotary_emb.inv_freq, a tied head's copy).
 void check_tensors(const ModelGraph& graph, const std::map<std::string, TensorInfo>& tensors,
                    const std::string& folder);
 

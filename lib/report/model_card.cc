@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <sstream>
 
 #include "lib/base/strings.h"
 
@@ -68,6 +69,47 @@ std::string recipe_text(const json& recipe) {
   return "```json\n" + shown.dump(2, ' ', false, json::error_handler_t::replace) + "\n```\n";
 }
 
+std::string consumers_section(const std::vector<std::string>& consumers) {
+  if (consumers.empty()) return {};
+  std::string text = "\n## What consumers make of it\n\n";
+  for (const std::string& line : consumers) text += fmt::format("- {}\n", line);
+  return text;
+}
+
+/// The tag that a line of a YAML list holds; empty for other lines.
+std::string list_item(const std::string& line) {
+  const size_t item = line.find_first_not_of(' ');
+  return item != std::string::npos && line.compare(item, 2, "- ") == 0 ? line.substr(item + 2) : "";
+}
+
+/// Lines of front matter whose tags name the new format in place of any other.
+std::string retagged(const std::string& matter, const Conversion& conversion) {
+  std::vector<std::string> lines;
+  std::istringstream stream(matter);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  const auto stale = [&](const std::string& tag) {
+    return tag == "lathe" ||
+           std::ranges::find(conversion.known_formats, tag) != conversion.known_formats.end();
+  };
+  auto line = std::ranges::find_if(lines, [](const std::string& l) { return l.starts_with("tags:"); });
+  if (line == lines.end()) line = lines.insert(line, "tags:");
+  if (line->starts_with("tags: [")) {
+    line->insert(7, fmt::format("lathe, {}, ", conversion.format));
+  } else {
+    auto next = line + 1;
+    const std::string indent =
+        next != lines.end() && !list_item(*next).empty() ? next->substr(0, next->find('-')) : std::string();
+    while (next != lines.end() && !list_item(*next).empty())
+      next = stale(list_item(*next)) ? lines.erase(next) : next + 1;
+    for (const std::string& tag : {conversion.format, std::string("lathe")})
+      lines.insert(std::ranges::find_if(lines, [](const auto& l) { return l.starts_with("tags:"); }) + 1,
+                   fmt::format("{}- {}", indent, tag));
+  }
+  std::string text;
+  for (const std::string& each : lines) text += each + "\n";
+  return text;
+}
+
 }  // namespace
 
 std::string model_card(const Report& report, const std::string& format, const std::string& how_to_load,
@@ -85,30 +127,25 @@ std::string model_card(const Report& report, const std::string& format, const st
       report.environment.version, format, human_bytes(totals.bytes_after), human_bytes(totals.bytes_before),
       totals.bits_per_quantized_weight, totals.bits_per_parameter);
   text += schemes_table(report) + "\n## What it costs\n\n" + measured(report);
-  text += "\n## How to load it\n\n" + how_to_load;
-  if (!consumers.empty()) {
-    text += "\n## What consumers make of it\n\n";
-    for (const std::string& line : consumers) text += fmt::format("- {}\n", line);
-  }
+  text += "\n## How to load it\n\n" + how_to_load + consumers_section(consumers);
   text += "\n## Recipe\n\n" + recipe_text(report.recipe) +
-          "\n`manifest.json` has all of it, and the hash of every other file but the reports; `report.md` "
-          "has every layer.\n";
+          "\n`manifest.json` has all of it, and the hash of every other file; `report.md` has every layer.\n";
   if (!base_card.empty()) text += "\n## Card of the base model\n\n" + base_card;
   return text;
 }
 
-std::string converted_card(const std::string& format, const std::string& how_to_load,
-                           const std::string& card) {
+std::string converted_card(const Conversion& conversion, const std::string& card) {
   size_t front = 0;  // the front matter's length
   if (card.starts_with("---\n")) {
     const size_t end = card.find("\n---\n", 3);
     if (end != std::string::npos) front = end + 5;
   }
-  std::string text = card.substr(0, front);
-  text += fmt::format(
-      "{}# Converted to {}\n\nEvery code, scale and zero point is that of the artefact that this one "
-      "was made from.\n\n## How to load it\n\n{}",
-      front > 0 ? "\n" : "", format, how_to_load);
+  const std::string matter = front > 0 ? card.substr(4, front - 8) : std::string();
+  std::string text = fmt::format(
+      "---\n{}---\n\n# Converted to {}\n\nEvery code, scale and zero point is that of the artefact that this "
+      "one was made from.\n\n## How to load it\n\n{}",
+      retagged(matter, conversion), conversion.format, conversion.how_to_load);
+  text += consumers_section(conversion.consumers);
   if (front < card.size())
     text += "\n## Card of that artefact (its format is another)\n\n" + card.substr(front);
   return text;

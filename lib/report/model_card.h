@@ -15,9 +15,15 @@ namespace lathe {
 std::string model_card(const Report& report, const std::string& format, const std::string& how_to_load,
                        const std::vector<std::string>& consumers, const std::string& base_card);
 
-/// The card of an artefact that was made from another one without quantising again: the other's, word for
-/// word, after what changed and how the new format is loaded. Its front matter stays in front.
-std::string converted_card(const std::string& format, const std::string& how_to_load,
-                           const std::string& card);
+/// What became of an artefact that was made from another one without quantising again.
+struct Conversion {
+  std::string format, how_to_load;
+  std::vector<std::string> consumers;      // what they make of it, a line each
+  std::vector<std::string> known_formats;  // tags that name one don't hold any more
+};
+
+/// Its card: the other's, word for word, after what changed and how the new format is loaded. The other's
+/// front matter stays in front, but that its tags name the new format.
+std::string converted_card(const Conversion& conversion, const std::string& card);
 
 }  // namespace lathe

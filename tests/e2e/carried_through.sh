@@ -10,6 +10,9 @@ import sys
 import torch
 from safetensors.torch import load_file, save_file
 tensors = load_file(sys.argv[1] + "/model.safetensors")
+for name, shape in {"eh_proj": (256, 512), "self_attn.q_proj": (256, 256), "mlp.down_proj": (256, 768)}.items():
+    tensors[f"model.layers.6.{name}.weight"] = torch.randn(*shape).half()  # GLM's and DeepSeek's place for a prediction head
+tensors["model.layers.6.enorm.weight"] = torch.randn(256).half()
 tensors["mtp.fc.weight"] = torch.randn(256, 512).half()
 tensors["mtp.layers.0.self_attn.q_proj.weight"] = torch.randn(256, 256).half()
 tensors["vision.unknown_table"] = torch.arange(7, dtype=torch.int64)
@@ -32,12 +35,16 @@ for shard in set(index["weight_map"].values()):
             total += stored[name].nbytes
 assert stored.keys() == index["weight_map"].keys() and index["metadata"]["total_size"] == total
 with safe_open(before / "model.safetensors", "pt") as file:
-    for name in ["mtp.fc.weight", "mtp.layers.0.self_attn.q_proj.weight", "vision.unknown_table", "model.embed_tokens.weight"]:
+    for name in ["model.layers.6.eh_proj.weight", "model.layers.6.mlp.down_proj.weight", "model.layers.6.enorm.weight", "mtp.fc.weight", "mtp.layers.0.self_attn.q_proj.weight", "vision.unknown_table", "model.embed_tokens.weight"]:
         assert torch.equal(stored[name], file.get_tensor(name)), name
+ignored = json.load(open(after / "config.json"))["quantization_config"]["ignore"]
+assert {"lm_head", "mtp.fc", "model.layers.6.eh_proj", "model.layers.6.self_attn.q_proj"} <= set(ignored), ignored
 manifest = json.load(open(after / "manifest.json"))["files"]
 there = {p.relative_to(after).as_posix(): p.stat().st_size for p in after.rglob("*") if p.is_file()}
 missing = there.keys() - manifest.keys()
 assert missing == {"manifest.json", "report.json", "report.md"}, missing
+reports = json.load(open(after / "manifest.json"))["reports"]
+assert reports.keys() == {"report.json", "report.md"} and all(reports[name]["bytes"] == there[name] for name in reports), reports
 assert all(manifest[name]["bytes"] == there[name] and manifest[name]["hash"].startswith("xxh3-128:") for name in manifest)
 layout = json.load(open(after / "layouts/marlin/layout.json"))["files"]
 assert all(manifest["layouts/marlin/" + name] == entry for name, entry in layout.items()) and layout

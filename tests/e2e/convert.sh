@@ -25,10 +25,20 @@ every "$scratch/asym" compressed-tensors gptq-v2 awq
 rtn "$scratch/mixed" --set 'output.formats=[compressed-tensors, gptq]' --set "ignore=[lm_head, '/layers\\.5\\.mlp/']" \
   --set 'rules=[{targets: [mlp], scheme: {bits: 3, group_size: 64}, solver: {rtn: {}}}, {targets: [attention], scheme: {bits: 8, group_size: -1}, solver: {rtn: {}}}]'
 every "$scratch/mixed" compressed-tensors gptq
+# A warning stands in the report of the format that it is about, and in no other's.
+holds "$scratch/mixed/gptq/report.json" "any('4 and 8 bits' in w for w in r['warnings'])"
+holds "$scratch/mixed/compressed-tensors/report.json" "not any('GPTQ' in w or '4 and 8 bits' in w for w in r['warnings'])"
+"$QUANTIZE" inspect "$scratch/mixed/compressed-tensors" >"$scratch/mixed_said"
+grep -qF 'consumer: vLLM (int8 sym channel): Marlin, ok for TP 1' "$scratch/mixed_said" || fail "no word on the 8-bit linears: $(grep consumer "$scratch/mixed_said")"
+grep -qF 'consumer: vLLM (int3 sym g64): not with Marlin' "$scratch/mixed_said" || fail "no word on the 3-bit linears"
 
 # Where it came from is kept, and said.
 holds "$scratch/converted/manifest.json" "r['converted']['from'] == 'gptq' and r['converted']['to'] == 'gptq' and r['recipe']['rules']"
 holds "$scratch/converted/report.json" "r['converted']['to'] == 'gptq' and len(r['linears']) == 39"
+convert "$scratch/sym/gptq" awq "$scratch/card"
+grep -qx -- '- awq' "$scratch/card/README.md" && ! grep -qx -- '- gptq' "$scratch/card/README.md" || fail "tags of the card: $(head -12 "$scratch/card/README.md")"
+grep -q -- '^- vLLM: Marlin, ok for TP 1' "$scratch/card/README.md" || fail "the card says nothing of consumers"
+holds "$scratch/card/manifest.json" "'report.md' in r['reports'] and 'README.md' in r['files'] and 'report.md' not in r['files']"
 grep -q GPTQModel "$scratch/converted/report.md" || fail "report.md says nothing about loading"
 # Shards of a chosen size, and back.
 convert "$scratch/sym/gptq" awq "$scratch/shards" --shard-size 2MB
@@ -38,6 +48,7 @@ same "$scratch/sym/gptq" "$scratch/whole"
 
 # Kernel layouts of a finished artefact: the folder that a run writes beside it, from any format.
 rtn "$scratch/layouts" --set 'output.formats=[compressed-tensors, gptq, awq, marlin, exllama]'
+holds "$scratch/layouts/layouts/manifest.json" "{'marlin/layout.json', 'exllama/layout.json'} <= r['files'].keys()"
 for from in compressed-tensors gptq awq; do
   for layout in marlin exllama; do
     convert "$scratch/layouts/$from" $layout "$scratch/layout" --overwrite
@@ -48,6 +59,7 @@ convert "$scratch/asym/awq" marlin "$scratch/asym/awq/layouts/marlin"  # beside 
 "$QUANTIZE" inspect "$scratch/asym/awq" >"$scratch/inspect"
 grep -q 'int4 asym g64: 42 linears' "$scratch/inspect" || fail "layouts beside it broke the artefact: $(tail -5 "$scratch/inspect")"
 refuses 2 'layout machete: Machete: int3 sym g64' convert "$scratch/mixed/gptq" machete "$scratch/no"
+grep -q 'machete_prepacked_layout' "$scratch/stderr" || fail "the rule has no source: $(cat "$scratch/stderr")"
 refuses 2 'layout nvfp4-swizzled' convert "$scratch/sym/gptq" nvfp4-swizzled "$scratch/no"
 
 # What would not be exact, or makes no sense, is refused before anything is written.
@@ -57,6 +69,7 @@ refuses 2 'format hqq' convert "$scratch/asym/awq" hqq "$scratch/no"
 refuses 2 'format spqr' convert "$scratch/asym/awq" spqr "$scratch/no"
 refuses 2 'is in floating point' convert "$MODEL" awq "$scratch/no"
 refuses 2 "unknown output format 'gtpq'" convert "$scratch/asym/awq" gtpq "$scratch/no"
+refuses 2 '--pre-tokenizer' convert "$scratch/asym/awq" gptq-v2 "$scratch/no" --pre-tokenizer qwen2
 refuses 2 'exists' convert "$scratch/asym/awq" gptq-v2 "$scratch/whole"
 refuses 2 "is the model's own folder" convert "$scratch/asym/awq" gptq-v2 "$scratch/asym/awq" --overwrite
 refuses 2 'expected --to FORMAT' "$QUANTIZE" convert --model "$scratch/asym/awq" --output "$scratch/no"

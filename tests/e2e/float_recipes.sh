@@ -48,6 +48,30 @@ quick recipes/awq.yaml "$scratch/int4" --set 'output.formats=[modelopt]' --set '
 same_eval int4 int4
 holds "$scratch/int4/report.json" "any('vLLM (0.32) won' in w for w in r['warnings'])"
 
+# W4A8: INT4 weights under FP8 inputs, whose range TensorRT-LLM wants to be one for linears that it stacks; read back, and as
+# modelopt's older exports have it, without a word in config.json.
+quick recipes/awq.yaml "$scratch/w4a8" --set 'output.formats=[modelopt]' --set 'rules[0].scheme.group_size=128' --set 'rules[0].activations={type: fp8_e4m3, dynamic: false}'
+same_eval w4a8 w4a8
+holds "$scratch/w4a8/hf_quant_config.json" "r['quantization']['quant_algo'] == 'W4A8_AWQ' and r['quantization']['group_size'] == 128"
+"$PYTHON" - "$scratch/w4a8/model.safetensors" <<'PY' || fail "weight_scale_2 or input_scale differ between stacked linears"
+import sys
+from safetensors import safe_open
+with safe_open(sys.argv[1], "pt") as file:
+    value = lambda linear, scale: file.get_tensor(f"model.layers.3.{linear}.{scale}").item()
+    for scale in "weight_scale_2", "input_scale":
+        for module, parts in ("self_attn", "qkv"), ("mlp", ("gate", "up")):
+            assert len({value(f"{module}.{part}_proj", scale) for part in parts}) == 1, (module, scale)
+    assert value("self_attn.q_proj", "weight_scale_2") != value("self_attn.o_proj", "weight_scale_2")
+PY
+cp -r "$scratch/w4a8" "$scratch/older"
+"$PYTHON" -c "import json, sys; path = sys.argv[1]; c = json.load(open(path)); del c['quantization_config']; json.dump(c, open(path, 'w'))" "$scratch/older/config.json"
+"$QUANTIZE" inspect "$scratch/older" >"$scratch/said"
+grep -q 'scheme: int4 sym g128, input fp8_e4m3 static per tensor: 42 linears' "$scratch/said" || fail "inspect of an older export: $(tail -5 "$scratch/said")"
+grep -q 'consumer: TensorRT-LLM: CUTLASS mixed GEMM (Ada and newer), ok for TP 1' "$scratch/said" || fail "no word on TensorRT-LLM: $(grep consumer "$scratch/said")"
+"$QUANTIZE" convert --model "$scratch/older" --to modelopt --output "$scratch/w4a8_again" --quiet
+for file in model.safetensors config.json hf_quant_config.json; do cmp "$scratch/w4a8/$file" "$scratch/w4a8_again/$file" || fail "$file of an older export differs"; done
+refuses 2 "group_size 32: TensorRT-LLM" quick recipes/awq.yaml "$scratch/no" --set 'output.formats=[modelopt]' --set 'rules[0].scheme.group_size=32'
+
 # Without calibration: the same weights where nothing needs activations, fused linears sharing NVFP4's global scale; and the
 # layout of Blackwell's tensor cores.
 quick recipes/fp8-dynamic.yaml "$scratch/alone" --set calibration=null --set evaluate=null

@@ -41,6 +41,7 @@ quick recipes/gguf.yaml "$scratch/parts" --set 'output.formats=["gguf:Q8_0"]' --
 [[ -f $scratch/parts/lathe-tiny-Q8_0-00001-of-00004.gguf ]] || fail "parts: $(ls "$scratch/parts")"
 "$QUANTIZE" eval --model "$scratch/parts" --reference "$scratch/two/gguf-Q8_0" --text data/text/evaluation.txt --rows 1 --device cpu --json >"$scratch/parts.json"
 holds "$scratch/parts.json" "r['kl_mean'] == 0"
+quick recipes/gguf.yaml "$scratch/whole_parts" --set 'output.formats=["gguf:F16"]' --set calibration=null --set evaluate=null --set output.gguf_shard_size=8MB
 rm "$scratch/parts/lathe-tiny-Q8_0-00003-of-00004.gguf"
 refuses 2 "is missing: part 3 of 4" "$QUANTIZE" inspect "$scratch/parts"
 # A GGUF file is a model to start from.
@@ -73,6 +74,28 @@ holds "$scratch/back/manifest.json" "r['converted']['from'] == 'gguf'"
 holds "$scratch/kl.json" "abs(r['kl_mean']) < 1e-9"
 refuses 2 "are not those of Q4_K blocks" "$QUANTIZE" convert --model "$scratch/gptq/gptq-v2" --to gguf:Q4_K_M --output "$scratch/x"
 refuses 2 "holds no linear in blocks whose codes" "$QUANTIZE" convert --model "$out" --to awq --output "$scratch/x"
+
+# Blocks with scales of either sign, which are llama.cpp's and ours, are codes with zero points; MX codes are MX codes.
+carries() {  # carries FROM TO NAME KL: the converted artefact is the same model; embeddings in blocks become F16
+  "$QUANTIZE" convert --model "$1" --to "$2" --output "$scratch/$3" --quiet
+  "$QUANTIZE" eval --model "$scratch/$3" --reference "$1" --text data/text/evaluation.txt --rows 1 --ctx 256 --device cpu --json >"$scratch/kl.json"
+  holds "$scratch/kl.json" "abs(r['kl_mean']) < $4"
+}
+quick recipes/gguf.yaml "$scratch/signs" --set 'output.formats=["gguf:Q4_0"]' --set calibration=null --set evaluate=null
+carries "$scratch/signs" compressed-tensors signs_ct 1e-6
+holds "$scratch/signs_ct/config.json" "r['quantization_config']['config_groups']['group_0']['weights']['symmetric'] is False"
+carries "$scratch/two/gguf-Q8_0" gptq-v2 eight 1e-6
+quick recipes/rtn.yaml "$scratch/mx" --set evaluate=null --set 'rules=[{targets: [linear], scheme: {type: mxfp4}, solver: {rtn: {}}}]' --set 'output.formats=[compressed-tensors]'
+carries "$scratch/mx" gguf:MXFP4 mx_gguf 1e-9
+carries "$scratch/mx_gguf" compressed-tensors mx_back 1e-9
+quick recipes/rtn.yaml "$scratch/four" --set evaluate=null --set 'output.formats=[gptq, "gguf:Q4_1"]' --set 'rules=[{targets: [linear], scheme: {bits: 4, group_size: 32}, solver: {rtn: {}}}]'
+"$QUANTIZE" eval --model "$scratch/four/gguf-Q4_1" --reference "$scratch/four/gptq" --text data/text/evaluation.txt --rows 1 --ctx 256 --device cpu --json >"$scratch/kl.json"
+holds "$scratch/kl.json" "r['kl_mean'] < 1e-3"
+holds "$scratch/four/gguf-Q4_1/report.json" "all(l['scheme'] == 'int4 sym g32' for l in r['linears'])"
+
+# The name of a part is not the model's.
+quick recipes/gguf.yaml "$scratch/renamed" --model "$scratch/whole_parts/lathe-tiny-F16-00001-of-00002.gguf" --set calibration=null --set evaluate=null --set 'output.formats=["gguf:Q8_0"]' --set output.gguf_shard_size=2MB
+[[ -f $scratch/renamed/lathe-tiny-Q8_0-00001-of-00004.gguf ]] || fail "parts of parts: $(ls "$scratch/renamed")"
 
 # inspect reads both kinds of file.
 "$QUANTIZE" inspect "$out" --json >"$scratch/inspect.json"

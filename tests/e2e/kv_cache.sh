@@ -40,6 +40,16 @@ grep -qF '"kv_cache"' "$scratch/fp8/README.md" || fail "the model card says noth
 "$QUANTIZE" convert --model "$scratch/fp8" --to compressed-tensors --output "$scratch/again" --quiet
 cmp "$scratch/fp8/model.safetensors" "$scratch/again/model.safetensors" || fail "conversion to the same format changed bytes"
 cmp "$scratch/fp8/config.json" "$scratch/again/config.json"
+# modelopt's files and names, there and back; a cache of integers has no reader there.
+quick recipes/fp8-static.yaml "$scratch/modelopt" --set 'output.formats=[modelopt]' --set 'kv_cache={type: float}'
+holds "$scratch/modelopt/hf_quant_config.json" "r['quantization']['kv_cache_quant_algo'] == 'FP8'"
+holds "$scratch/modelopt/config.json" "r['quantization_config']['kv_cache_scheme'] == {'num_bits': 8, 'type': 'float', 'dynamic': False}"
+"$QUANTIZE" inspect "$scratch/modelopt" >"$scratch/said"
+grep -qF 'KV cache: fp8 (e4m3) per tensor' "$scratch/said" || fail "inspect says nothing of modelopt's cache: $(tail -5 "$scratch/said")"
+"$QUANTIZE" convert --model "$scratch/modelopt" --to compressed-tensors --output "$scratch/there" --quiet
+"$QUANTIZE" convert --model "$scratch/there" --to modelopt --output "$scratch/back" --quiet
+for file in model.safetensors config.json hf_quant_config.json; do cmp "$scratch/modelopt/$file" "$scratch/back/$file" || fail "$file changed on the way"; done
+refuses 2 "modelopt's readers take a KV cache of type float only" quick recipes/fp8-static.yaml "$scratch/no" --set 'output.formats=[modelopt]' --set 'kv_cache={type: int}'
 refuses 2 'format gptq: has no place for the scales of a quantised KV cache' "$QUANTIZE" convert --model "$scratch/fp8" --to gptq --output "$scratch/no"
 plan() { "$QUANTIZE" --recipe recipes/kv-fp8.yaml --device cpu --dry-run --output "$scratch/no" "$@"; }
 refuses 2 'format awq: has no place' plan --set 'output.formats=[awq]'

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# FP8, NVFP4 and MXFP4 artefacts in their real consumer: transformers with compressed-tensors, which computes with the values that
+# FP8, NVFP4, MXFP4 and MXFP8 artefacts in their real consumer: transformers with compressed-tensors, which computes with the values that
 # Lathe says, activations included.     floats.sh LOGITS_PROGRAM     (QUANTIZE and PYTHON as in tests/e2e/lib.sh)
 . tests/e2e/lib.sh
 logits=$1
@@ -16,5 +16,9 @@ check fp8-tensor "" --set 'rules[0]={scheme: {type: fp8_e4m3, per: tensor}}'
 check fp8-static 0.05 --set 'rules[0]={scheme: {type: fp8_e4m3, per: tensor}, activations: {type: fp8_e4m3, dynamic: false}}'
 check fp8-dynamic 0.05
 check fp8-block 0.05 --set 'rules[0]={scheme: {type: fp8_e4m3, per: block}, activations: {type: fp8_e4m3, per: group}}'
-check nvfp4 "" --set 'rules[0]={scheme: {type: nvfp4}}'
-check mxfp4 "" --set 'rules[0]={scheme: {type: mxfp4}}'
+check nvfp4-weights "" --set 'rules[0]={scheme: {type: nvfp4}}'
+check mxfp4-weights "" --set 'rules[0]={scheme: {type: mxfp4}}'
+# Steps of MX are powers of two, which the last bit of an input seldom moves.
+for type in nvfp4:0.3 mxfp4:0.9 mxfp8:0.9; do
+  check "${type%:*}" "${type#*:}" --set "rules[0]={scheme: {type: ${type%:*}}, activations: {type: ${type%:*}}}"
+done

@@ -9,17 +9,13 @@ Lathe's forward pass on the file (max |difference| / max |logit| <= 1e-4). Print
 
 import json
 import pathlib
-import subprocess
 import sys
-import tempfile
 
-# compressed_tensors.py beside this file has the name of the library: its folder must not be searched first.
-sys.path[:] = [path for path in sys.path if pathlib.Path(path or ".").resolve() != pathlib.Path(__file__).resolve().parent]
-
-import gguf  # noqa: E402
-import numpy  # noqa: E402
-import torch  # noqa: E402
-import transformers  # noqa: E402
+import gguf
+import numpy
+import torch
+import transformers
+from our_logits import our_logits
 
 TOLERANCE = 1e-4
 
@@ -67,14 +63,6 @@ def fill(model, architecture, tensors):
     assert not tensors.keys() - used, f"tensors that nothing reads: {tensors.keys() - used}"
 
 
-def our_logits(program, model, ids):
-    with tempfile.TemporaryDirectory() as scratch:
-        rows, out = pathlib.Path(scratch) / "ids.json", pathlib.Path(scratch) / "logits.f32"
-        rows.write_text(json.dumps(ids.tolist()))
-        subprocess.run([program, str(model), str(rows), str(out)], check=True)
-        return torch.frombuffer(bytearray(out.read_bytes()), dtype=torch.float32).view(*ids.shape, -1)
-
-
 def main(reference, file, program):
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -87,8 +75,8 @@ def main(reference, file, program):
     ids = torch.randint(vocabulary, (3, 48), generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         theirs = model.eval()(input_ids=ids).logits
-    difference = float((our_logits(program, file, ids) - theirs).abs().max() / theirs.abs().max())
-    moved = float((our_logits(program, reference, ids) - theirs).abs().max() / theirs.abs().max())
+    difference = float((torch.from_numpy(our_logits(program, file, ids.tolist())) - theirs).abs().max() / theirs.abs().max())
+    moved = float((torch.from_numpy(our_logits(program, reference, ids.tolist())) - theirs).abs().max() / theirs.abs().max())
     print(json.dumps({"file": path.name, "types": types, "relative_difference": difference, "distance_to_reference": moved}))
     assert torch.isfinite(theirs).all() and difference <= TOLERANCE, f"logits differ by {difference}"
 

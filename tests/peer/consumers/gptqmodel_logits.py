@@ -10,17 +10,14 @@ Prints one JSON line each.
 import json
 import os
 import pathlib
-import subprocess
 import sys
-import tempfile
 
-# compressed_tensors.py beside this file has the name of the library: its folder must not be searched first.
-sys.path[:] = [path for path in sys.path if pathlib.Path(path or ".").resolve() != pathlib.Path(__file__).resolve().parent]
 os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # it wants two, and a small machine has fewer
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from gptqmodel import BACKEND, GPTQModel  # noqa: E402
+from our_logits import our_logits  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
 TOLERANCE = 1e-4
@@ -57,14 +54,6 @@ def logits_of(model, ids):
         return torch.nn.Module.float(model).eval()(input_ids=ids).logits  # transformers refuses model.float()
 
 
-def our_logits(program, folder, ids):
-    with tempfile.TemporaryDirectory() as scratch:
-        rows, out = pathlib.Path(scratch) / "ids.json", pathlib.Path(scratch) / "logits.f32"
-        rows.write_text(json.dumps(ids.tolist()))
-        subprocess.run([program, str(folder), str(rows), str(out)], check=True)
-        return torch.frombuffer(bytearray(out.read_bytes()), dtype=torch.float32).view(*ids.shape, -1)
-
-
 def check(consumer, folder, program, ids, original):
     model = load(consumer, folder)
     quantised = {name for name, module in model.named_modules() if hasattr(module, "qweight")}
@@ -72,7 +61,7 @@ def check(consumer, folder, program, ids, original):
     kernels = sorted({type(module).__name__ for module in model.modules() if hasattr(module, "qweight")})
     theirs = logits_of(model, ids)
     scale = theirs.abs().max()
-    difference = float((our_logits(program, folder, ids) - theirs).abs().max() / scale)
+    difference = float((torch.from_numpy(our_logits(program, folder, ids.tolist())) - theirs).abs().max() / scale)
     moved = float((theirs - original).abs().max() / scale)
     tolerance = TOLERANCE_AWQ if any("Awq" in kernel for kernel in kernels) else TOLERANCE
     print(json.dumps({"consumer": consumer, "folder": "/".join(pathlib.Path(folder).parts[-2:]), "quantised": len(quantised), "kernels": kernels,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# GGUF files of many types and of every family, made by the real binary, in llama.cpp.
+# GGUF files of every type and of every family, made by the real binary, in llama.cpp; and our importance matrix in its quantiser.
 #   llama_cpp.sh LOGITS_PROGRAM ENCODE_PROGRAM     (QUANTIZE and PYTHON as in tests/e2e/lib.sh)
 . tests/e2e/lib.sh
 logits=$1 encode=$2
@@ -7,7 +7,7 @@ peer=${LLAMA_CPP_PYTHON:-build/peers/llama_cpp/bin/python}
 if [[ -z ${LLAMA_CPP_PYTHON:-} ]]; then
   cmp -s tests/bench/quality/peers/llama_cpp.txt build/peers/llama_cpp/installed || skip "needs llama.cpp's environment: make test-peers"
 fi
-types=(F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K_M Q4_K_S Q4_K_M Q5_K_M Q6_K IQ4_NL IQ4_XS MXFP4)
+types=(F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q2_K_S Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K IQ4_NL IQ4_XS TQ1_0 TQ2_0 MXFP4)
 formats=$(printf ',"gguf:%s"' "${types[@]}")
 quick recipes/gguf.yaml "$scratch/tiny" --set evaluate=null --set "output.formats=[${formats:1}]"
 files=()
@@ -46,7 +46,7 @@ for family in mixtral qwen2_moe; do
   all=$(config_of "$family" | sed 's/}$/, "num_experts_per_tok": 6}/')
   "$PYTHON" tests/tools/make_checkpoint.py "$scratch/all-$family" --family "$family" --tokenizer "$MODEL" --config "$all" >/dev/null 2>&1 ||
     fail "no checkpoint of $family"
-  for type in F32 Q5_0; do
+  for type in F32 Q5_0 MXFP4_MOE; do
     quick recipes/gguf.yaml "$scratch/parts-$family-$type" --model "$scratch/all-$family" --set evaluate=null --set calibration.seq_len=64 \
       --set "output.formats=[\"gguf:$type\"]" --set output.gguf_shard_size=300KB
     parts=("$scratch/parts-$family-$type/all-$family-$type-"*.gguf)
@@ -66,3 +66,11 @@ END
 quick recipes/gguf.yaml "$scratch/out-spm" --model "$scratch/spm" --set evaluate=null --set calibration=null --set 'output.formats=["gguf:F32"]'
 files+=("$scratch/out-spm/spm-F32.gguf")
 "$peer" tests/peer/consumers/llama_cpp_logits.py "$logits" "$encode" "${files[@]}" 2>"$scratch/errors" || fail "$(tail -3 "$scratch/errors")"
+
+"$encode" "$MODEL" data/text/evaluation.txt | "$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)[:512])' >"$scratch/ids.json"
+own=()
+for type in Q2_K Q3_K_S Q4_K_S IQ4_XS; do own+=("$scratch/tiny/gguf-$type/lathe-tiny-$type.gguf"); done
+"$peer" tests/peer/consumers/llama_cpp_imatrix.py "$scratch/tiny/gguf-F32/imatrix.gguf" "${files[0]}" "$scratch/ids.json" "$scratch" "${own[@]}" \
+  >"$scratch/log" 2>"$scratch/errors" || { grep '^{' "$scratch/log" || true; fail "$(tail -3 "$scratch/errors")"; }
+grep '^{' "$scratch/log"
+(($(grep -c '^{' "$scratch/log") == 5)) || fail "not every type was checked"

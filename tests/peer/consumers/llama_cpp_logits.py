@@ -21,19 +21,12 @@ import tempfile
 
 import llama_cpp
 import numpy
+from our_logits import our_logits
 
 TOLERANCES = {"F32": 2e-4, "F16": 5e-3, "BF16": 3e-2}
 TOLERANCE_OF_BLOCKS = 6e-2
 TEXTS = ["Once upon a time, there was a 7-year-old girl.", "  two spaces\n\n\tand a tab", "don't we'll I'VE", "na\u00efve caf\u00e9 \u4f60\u597d \U0001F680",
          "3 33 333 3333", "def f(x):\n    return x**2  # squared\n", "<|endoftext|>after"]
-
-
-def our_logits(program, file, ids):
-    with tempfile.TemporaryDirectory() as scratch:
-        rows, out = pathlib.Path(scratch) / "ids.json", pathlib.Path(scratch) / "logits.f32"
-        rows.write_text(json.dumps([ids]))
-        subprocess.run([program, str(file), str(rows), str(out)], check=True)
-        return numpy.frombuffer(out.read_bytes(), dtype=numpy.float32).reshape(len(ids), -1)
 
 
 def our_ids(program, folder, text):
@@ -61,7 +54,7 @@ def check(file, logits, encode):
     vocabulary = llama_cpp.Llama(str(file), vocab_only=True, verbose=False).n_vocab()
     ids = [int(i) for i in numpy.random.default_rng(5).integers(3, vocabulary, 48)]
     model, theirs = their_logits(file, ids)
-    ours = our_logits(logits, file, ids)
+    ours = our_logits(logits, file, [ids])[0]
     scale = float(numpy.abs(theirs).max())
     difference = float(numpy.abs(ours - theirs).max()) / scale
     same_top = float((ours.argmax(1) == theirs.argmax(1)).mean())

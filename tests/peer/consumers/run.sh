@@ -7,7 +7,7 @@ share=
 check() {
   local name=$1; shift
   quick recipes/awq.yaml "$scratch/$name" "$@"
-  "$PYTHON" tests/peer/consumers/compressed_tensors.py "$MODEL" "$scratch/$name" "$logits" $share
+  "$PYTHON" tests/peer/consumers/compressed_tensors_logits.py "$MODEL" "$scratch/$name" "$logits" $share
 }
 check sym-g128
 check asym-g64-sharded --set 'rules[0].scheme.symmetric=false' --set 'rules[0].scheme.group_size=64' --set output.shard_size=1MB

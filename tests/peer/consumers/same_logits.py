@@ -8,8 +8,8 @@ pass (max |difference| / max |logit| <= 1e-4), and differ from the reference's. 
 Experts are stacked and dequantised by transformers while it loads, in the type of their scales (F16), whatever type the
 model was asked for: their products with the scales are rounded to 11 bits, which makes the bound 2e-3 there.
 
-FP4 weights are decoded by compressed-tensors to BF16, whatever type the model was asked for: rounded to 8 bits, which makes the bound
-5e-3 there.
+FP4 weights are decoded by compressed-tensors to BF16, whatever type the model was asked for, which would round NVFP4's products of
+scales to 8 bits and with them turn every activation's code: here its decoder runs in FP32.
 
 SHARE: of an artefact whose activations are rounded dynamically, the share of tokens that must agree. Two FP32 forward passes
 differ in the last bit, a value next to a tie then falls to the other side, and all that follows is rounded differently. (Ties
@@ -17,26 +17,31 @@ are no accident: under a symmetric grid a token's largest magnitude stands at 12
 a value agree as closely as without rounding; under another step or zero point none would.
 """
 
+import functools
 import json
 import pathlib
-import subprocess
 import sys
-import tempfile
 
-# compressed_tensors.py beside this file has the name of the library: its folder must not be searched first.
-sys.path[:] = [path for path in sys.path if pathlib.Path(path or ".").resolve() != pathlib.Path(__file__).resolve().parent]
-
-import torch  # noqa: E402
-import transformers  # noqa: E402
+import torch
+import transformers
+from our_logits import our_logits
 
 TOLERANCE = 1e-4
 TOLERANCE_OF_EXPERTS = 2e-3
-TOLERANCE_OF_FP4 = 5e-3
 
 
-def is_fp4(folder):
+def in_blocks(folder):
+    """NVFP4, MXFP4 or MXFP8."""
     config = json.loads((pathlib.Path(folder) / "config.json").read_text())
-    return "fp4" in config.get("quantization_config", {}).get("format", "")
+    return any(name in config.get("quantization_config", {}).get("format", "") for name in ("nvfp4", "mxfp4", "mxfp8"))
+
+
+def decode_in_fp32(model):
+    from compressed_tensors.compressors.nvfp4 import base
+    base.unpack_fp4_from_uint8 = functools.partial(base.unpack_fp4_from_uint8, dtype=torch.float32)
+    model.hf_quantizer.compressor.decompress_model(model)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.float()
 
 
 def load(folder):
@@ -49,22 +54,12 @@ def load(folder):
     if scale is not None:  # Gemma: rounded to the checkpoint's type
         config = json.loads((pathlib.Path(folder) / "config.json").read_text())
         scale.copy_(scale.to(getattr(torch, config["dtype"])))
-    if is_fp4(folder):
-        model.hf_quantizer.compressor.decompress_model(model)
-        for parameter in model.parameters():
-            parameter.data = parameter.data.float()
+    if in_blocks(folder):
+        decode_in_fp32(model)
     for parameter in model.parameters():  # router and experts keep the type that they were stored in
         if parameter.dtype == torch.float16:
             parameter.data = parameter.data.float()
     return model.eval()
-
-
-def our_logits(program, folder, ids):
-    with tempfile.TemporaryDirectory() as scratch:
-        rows, out = pathlib.Path(scratch) / "ids.json", pathlib.Path(scratch) / "logits.f32"
-        rows.write_text(json.dumps(ids.tolist()))
-        subprocess.run([program, str(folder), str(rows), str(out)], check=True)
-        return torch.frombuffer(bytearray(out.read_bytes()), dtype=torch.float32).view(*ids.shape, -1)
 
 
 def check_share(ours, theirs, original, share):
@@ -89,15 +84,13 @@ def main(reference_folder, artefact_folder, program, share=None):
         if "vision_tower" in name or "multi_modal_projector" in name:
             assert torch.equal(model.get_parameter(name), parameter), f"{name} has changed"
     scale = theirs.abs().max()
-    ours = our_logits(program, artefact_folder, ids)
+    ours = torch.from_numpy(our_logits(program, artefact_folder, ids.tolist()))
     if share is not None:
         return check_share(ours, theirs, original, float(share))
     difference = float((ours - theirs).abs().max() / scale)
     moved = float((theirs - original).abs().max() / scale)
     print(json.dumps({"family": reference.config.model_type, "relative_difference": difference, "distance_to_reference": moved}))
     tolerance = TOLERANCE_OF_EXPERTS if any("experts" in name for name, _ in model.named_parameters()) else TOLERANCE
-    if is_fp4(artefact_folder):
-        tolerance = TOLERANCE_OF_FP4
     assert difference <= tolerance, f"logits differ by {difference}"
     assert moved > 10 * tolerance, "the artefact computes what the reference does: nothing was quantised"
 

@@ -3,6 +3,7 @@
 # are refused.     vllm.sh LOGITS_PROGRAM     (QUANTIZE and PYTHON as in tests/e2e/lib.sh)
 . tests/e2e/lib.sh
 logits=$1
+export LATHE_BLAS=torch  # as in activations.sh
 cmp -s tests/bench/quality/peers/vllm.txt build/peers/vllm/installed || skip "needs vLLM's environment: make test-peers"
 make_artefact() { quick recipes/gptq.yaml "$scratch/$1" --set evaluate=null --set "output.formats=[$2]" "${@:3}"; }
 solve() { echo "rules=[{targets: [linear], scheme: {type: int, $1}, solver: {gptq: {act_order: desc, static_groups: ${2:-true}}}}]"; }
@@ -17,19 +18,20 @@ make_artefact desc_act gptq --set "$(solve 'bits: 4, group_size: 64, symmetric: 
 make_artefact bits3 gptq --set "$(solve 'bits: 3, group_size: 64, symmetric: true')"
 make_artefact zeros gptq-v2 --set "$(solve 'bits: 4, group_size: 64, symmetric: false')"
 make_artefact groups gptq --set "$(solve 'bits: 4, group_size: 16, symmetric: true')"
-# INT8 weights and activations; a KV cache in FP8.
+# INT8 and FP8 weights and activations; a KV cache in FP8.
 for kind in dynamic static; do
   quick recipes/smoothquant.yaml "$scratch/w8a8-$kind" --set evaluate=null --set "rules[0].activations={dynamic: $([[ $kind == dynamic ]] && echo true || echo false)}"
 done
+quick recipes/fp8-dynamic.yaml "$scratch/fp8-dynamic" --set evaluate=null --set 'output.formats=[compressed-tensors]'
 quick recipes/kv-fp8.yaml "$scratch/kv-fp8" --set evaluate=null
 for name in several/gptq several/awq part/gptq part/awq mixed asymmetric; do warned "$name" False; done
 for name in desc_act bits3 zeros groups; do warned "$name" True; done
 cases=()
 for name in several/compressed-tensors several/gptq several/gptq-v2 several/awq part/gptq part/awq mixed asymmetric; do cases+=("loads:$scratch/$name"); done
 for name in w8a8-dynamic w8a8-static; do cases+=("rounds:$scratch/$name"); done
-cases+=("cache:$scratch/kv-fp8")
+cases+=("agrees:$scratch/fp8-dynamic" "cache:$scratch/kv-fp8")
 for name in desc_act bits3 zeros groups; do cases+=("refuses:$scratch/$name"); done
 build/peers/vllm/bin/python tests/peer/consumers/vllm_logprobs.py "$logits" "$MODEL" "${cases[@]}" >"$scratch/log" 2>"$scratch/errors" ||
   { grep '^{' "$scratch/log" || true; fail "$(grep -vE '^$' "$scratch/errors" | tail -3)"; }
 grep '^{' "$scratch/log"  # the library prints much beside
-(($(grep -c '^{' "$scratch/log") == 15)) || fail "not every case was checked"
+(($(grep -c '^{' "$scratch/log") == 16)) || fail "not every case was checked"

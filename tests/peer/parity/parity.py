@@ -10,18 +10,17 @@ common; a control case, in which only our side's config.json is altered, proves 
 """
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "tests" / "tools"))
+sys.path[:0] = [str(ROOT / "tests" / "tools"), str(ROOT / "tests" / "peer" / "consumers")]
 
-import numpy as np
 import torch
 import transformers
 from make_checkpoint import make_checkpoint
+from our_logits import our_logits
 
 TOLERANCE = 1e-4
 LENGTH = 48  # tokens a row of the random cases
@@ -162,15 +161,6 @@ CASES = [
 ]
 
 
-def our_logits(program, folder, ids, scratch):
-    (scratch / "ids.json").write_text(json.dumps(ids.tolist()))
-    (scratch / "out.f32").unlink(missing_ok=True)
-    result = subprocess.run([program, folder, scratch / "ids.json", scratch / "out.f32"], capture_output=True, text=True)
-    if result.returncode != 0:
-        raise RuntimeError(result.stderr.strip() or f"exit code {result.returncode}")
-    return torch.from_numpy(np.fromfile(scratch / "out.f32", dtype=np.float32)).view(*ids.shape, -1)
-
-
 def their_logits(folder, ids):
     # eager: transformers' fused attention leaves out the soft cap on scores.
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
@@ -190,7 +180,7 @@ def control_case(program, scratch):
         theirs = their_logits(folder, ids)
         path = Path(folder) / "config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "sliding_window": 12}))
-        difference = relative_difference(our_logits(program, folder, ids, scratch), theirs)
+        difference = relative_difference(torch.from_numpy(our_logits(program, folder, ids.tolist())), theirs)
     seen = difference > 100 * TOLERANCE
     print(f"{'ok  ' if seen else 'FAIL'}  {difference:.2e}  control: a window of 12 is not one of 11", flush=True)
     return seen
@@ -200,13 +190,13 @@ def relative_difference(ours, theirs):
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
-def compare(program, name, folder, length, scratch):
+def compare(program, name, folder, length):
     """Prints the case's line; True where it passes."""
     config = json.loads((Path(folder) / "config.json").read_text())
     vocab = config.get("text_config", config)["vocab_size"]
     ids = torch.randint(0, vocab, (2, length), generator=torch.Generator().manual_seed(1))
     try:
-        ours, theirs = our_logits(program, folder, ids, scratch), their_logits(folder, ids)
+        ours, theirs = torch.from_numpy(our_logits(program, folder, ids.tolist())), their_logits(folder, ids)
         difference = relative_difference(ours, theirs)
         spread = float(theirs.std())
     except Exception as error:  # a case that can't run has failed; the others still count
@@ -226,7 +216,7 @@ def random_case(program, case, scratch):
         if callable(edit):
             path = Path(folder) / "config.json"
             path.write_text(json.dumps(edit(json.loads(path.read_text()))))
-        return compare(program, name, folder, LENGTH, scratch)
+        return compare(program, name, folder, LENGTH)
 
 
 def trained_models(extra):
@@ -255,7 +245,7 @@ def main():
                 results.append(random_case(arguments.program, case, Path(scratch)))
         for folder in trained_models(arguments.model):
             if arguments.only in folder.name:
-                results.append(compare(arguments.program, folder.name, folder, 256, Path(scratch)))
+                results.append(compare(arguments.program, folder.name, folder, 256))
     print(f"{sum(results)} of {len(results)} cases agree within {TOLERANCE:g}")
     return 0 if results and all(results) else 1
 

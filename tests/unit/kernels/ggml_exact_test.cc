@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "lib/kernels/ggml_quant.h"
 
 namespace lathe::kernels {
@@ -75,6 +77,20 @@ TEST(GgmlExact, RealZeroPointsFitBlocksWithMinimaOnly) {
   tensor.zero_points = tensor.zero_points.to(at::kFloat) + 0.25;
   expect_exact(tensor, Q4_1);
   EXPECT_THAT(reason(tensor, Q5_0), HasSubstr("is not a whole number"));
+}
+
+TEST(GgmlExact, MxCodesAreGgmlsOwn) {
+  QuantizedTensor tensor;
+  tensor.scheme = Scheme::of_floats("mxfp4");
+  tensor.scale_dtype = DType::F8_E8M0;
+  at::manual_seed(1);
+  tensor.codes = at::randint(0, 16, {5, 96}, at::kChar);
+  tensor.scales = at::exp2(at::randint(-20, 20, {5, 3}, at::kFloat));
+  tensor.scales[0][0] = std::ldexp(1.0f, -127);
+  tensor.scales[4][2] = std::ldexp(1.0f, 120);
+  expect_exact(tensor, MXFP4);
+  EXPECT_THAT(reason(tensor, Q4_0), HasSubstr("Q4_0 holds integers, not mxfp4 g32"));
+  EXPECT_THAT(reason(example(4, true, 32), MXFP4), HasSubstr("MXFP4 holds codes of scheme mxfp4, not int4"));
 }
 
 TEST(GgmlExact, SaysWhyGridsDontAgree) {

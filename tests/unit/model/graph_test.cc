@@ -172,6 +172,11 @@ TEST(ModelGraph, TheTextPartOfGemma3) {
   EXPECT_NO_THROW(check_tensors(graph, tensors, "m")) << "what is not of the graph is not its business";
   tensors["model.language_model.layers.2.input_layernorm.weight"] = {DType::F16, {32}};
   EXPECT_THAT(user_error_of([&] { check_tensors(graph, tensors, "m"); }), HasSubstr("num_hidden_layers 2"));
+  tensors["model.language_model.layers.2.eh_proj.weight"] = {DType::F16, {32, 64}};
+  EXPECT_NO_THROW(check_tensors(graph, tensors, "m"))
+      << "a head that predicts further tokens is no lost block";
+  tensors["model.language_model.layers.3.input_layernorm.weight"] = {DType::F16, {32}};
+  EXPECT_THAT(user_error_of([&] { check_tensors(graph, tensors, "m"); }), HasSubstr("layers.3'"));
 }
 
 TEST(ModelGraph, RoleTargets) {

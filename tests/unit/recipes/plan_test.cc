@@ -60,12 +60,24 @@ TEST(Plan, SaysWhatHappensToExperts) {
 TEST(Plan, ExpertsKeptBesideQuantisedLinearsAreWarnedAbout) {
   const Model model("mixtral");
   const std::string kept = std::string(kAll) + "ignore: [lm_head, expert]\n";
-  EXPECT_THAT(plan_of(model, kept).warnings,
+  EXPECT_THAT(plan_of(model, kept).output_warnings(),
               ElementsAre(AllOf(HasSubstr("experts.0.w1'"), HasSubstr("transformers"))));
   const std::string block = std::string(kAll) + "ignore: [lm_head, '/layers.1.block_sparse_moe/']\n";
-  EXPECT_THAT(plan_of(model, block).warnings,
+  EXPECT_THAT(plan_of(model, block).output_warnings(),
               ElementsAre(HasSubstr("layers.1.block_sparse_moe.experts.0.w1'")));
-  EXPECT_THAT(plan_of(model, std::string(kAll) + "ignore: [lm_head]\n").warnings, IsEmpty());
+  EXPECT_THAT(plan_of(model, std::string(kAll) + "ignore: [lm_head]\n").output_warnings(), IsEmpty());
+}
+
+TEST(Plan, WarningsStandWithTheFormatThatTheyAreAbout) {
+  Recipe recipe = recipe_of("rules: [{targets: [linear], scheme: {bits: 2, group_size: 16}}]\n");
+  recipe.output.formats = {"compressed-tensors", "gptq", "gguf:Q8_0"};
+  const Model model("llama");
+  const Plan plan = make_plan(recipe, model.graph, model.tensors);
+  EXPECT_THAT(plan.warnings, IsEmpty());
+  EXPECT_THAT(plan.outputs[0].warnings, IsEmpty());
+  EXPECT_THAT(plan.outputs[1].warnings, ElementsAre(HasSubstr("4 and 8 bits only")));
+  EXPECT_THAT(plan.outputs[2].warnings, testing::Not(testing::Contains(HasSubstr("4 and 8 bits"))));
+  EXPECT_THAT(plan.output_warnings(), testing::Contains(HasSubstr("4 and 8 bits only")));
 }
 
 TEST(Plan, ZeroPointsOfExpertsAreRefused) {
@@ -213,8 +225,9 @@ TEST(Plan, LinearsThatAreFusedNeedOneGridOfInputs) {
 
 TEST(Plan, WarnsOfExpertsWithQuantisedActivations) {
   const std::string text = std::string("ignore: [lm_head]\n") + kInt8 + "{}}]\n";
-  EXPECT_THAT(plan_of(Model("mixtral"), text).warnings, ElementsAre(HasSubstr("quantised activations")));
-  EXPECT_THAT(plan_of(Model("llama"), text).warnings, IsEmpty());
+  EXPECT_THAT(plan_of(Model("mixtral"), text).output_warnings(),
+              ElementsAre(HasSubstr("quantised activations")));
+  EXPECT_THAT(plan_of(Model("llama"), text).output_warnings(), IsEmpty());
 }
 
 }  // namespace

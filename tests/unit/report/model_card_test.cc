@@ -55,12 +55,26 @@ TEST(ModelCard, KeepsTheBaseModelsWordsAndItsLicence) {
 }
 
 TEST(ModelCard, OfAConversionKeepsTheFrontMatterInFront) {
-  const std::string card = converted_card("awq", "With AutoAWQ.\n", "---\nlicense: mit\n---\n# Tiny\n");
-  EXPECT_THAT(card, StartsWith("---\nlicense: mit\n---\n\n# Converted to awq"));
+  const Conversion awq{"awq", "With AutoAWQ.\n", {"vLLM: fine"}, {"awq", "gptq"}};
+  const std::string card = converted_card(awq, "---\nlicense: mit\n---\n# Tiny\n");
+  EXPECT_THAT(card, StartsWith("---\nlicense: mit\ntags:\n- lathe\n- awq\n---\n\n# Converted to awq"));
   EXPECT_THAT(card, HasSubstr("With AutoAWQ."));
+  EXPECT_THAT(card, HasSubstr("## What consumers make of it\n\n- vLLM: fine\n"));
   EXPECT_THAT(card, HasSubstr("(its format is another)\n\n# Tiny\n"));
-  EXPECT_THAT(converted_card("awq", "", ""), StartsWith("# Converted to awq"));
-  EXPECT_THAT(converted_card("awq", "", "---\nunfinished"), HasSubstr("---\nunfinished"));
+  EXPECT_THAT(converted_card(awq, ""), StartsWith("---\ntags:\n- lathe\n- awq\n---\n\n# Converted to awq"));
+  EXPECT_THAT(converted_card(awq, "---\nunfinished"), HasSubstr("\n\n---\nunfinished"));
+}
+
+TEST(ModelCard, OfAConversionIsTaggedWithTheNewFormatAlone) {
+  const Conversion awq{"awq", "", {}, {"awq", "gptq"}};
+  const std::string ours = model_card(small_report(), "gptq", "", {}, "---\nlicense: mit\n---\n");
+  EXPECT_THAT(converted_card(awq, ours), StartsWith("---\nbase_model: \"Tiny-1B\"\n"
+                                                    "base_model_relation: quantized\nlicense: mit\n"
+                                                    "tags:\n- lathe\n- awq\n---\n"));
+  EXPECT_THAT(converted_card(awq, "---\ntags:\n  - chat\n  - gptq\nlanguage:\n- gptq\n---\n"),
+              StartsWith("---\ntags:\n  - lathe\n  - awq\n  - chat\nlanguage:\n- gptq\n---\n"));
+  EXPECT_THAT(converted_card(awq, "---\ntags: [chat]\n---\n"),
+              StartsWith("---\ntags: [lathe, awq, chat]\n---\n"));
 }
 
 }  // namespace

@@ -105,7 +105,111 @@ TEST(Consumers, QuantisedInputsHaveAKernelOfTheirOwn) {
 }
 
 TEST(Consumers, EveryRuleHasItsSource) {
-  for (const KernelRule& rule : kernel_rules()) EXPECT_THAT(rule.source, HasSubstr("vllm")) << rule.kernel;
+  for (const KernelRule& rule : kernel_rules()) {
+    EXPECT_THAT(rule.source, testing::MatchesRegex("(vllm 0|TensorRT-LLM|gptqmodel 7|sglang).*: .*"))
+        << rule.kernel;
+  }
+  for (const Reader& reader : readers()) EXPECT_THAT(reader.source, HasSubstr(": ")) << reader.consumer;
+}
+
+std::string everything(const char* method, const std::vector<PlannedLinear>& linears,
+                       const HeadCounts& heads) {
+  std::string all;
+  for (const ConsumerVerdict& verdict : judge_consumers(method, linears, heads))
+    all += verdict.describe() + "\n";
+  return all;
+}
+
+TEST(Consumers, EverySchemeOfAMixedModelHasItsOwnKernel) {
+  auto mixed = block(4096, 1024, 14336, {"int", 4, 128, true});
+  for (PlannedLinear& planned : mixed) {
+    if (planned.role != LinearRole::down_proj) continue;
+    planned.scheme = {"int", 8, -1, true};
+    planned.activations = ActivationScheme{};
+  }
+  const std::string all = everything("compressed-tensors", mixed, {32, 8, 128});
+  EXPECT_THAT(all, HasSubstr("vLLM (int4 sym g128): Marlin, ok for TP 1, 2, 4, 8"));
+  EXPECT_THAT(all, HasSubstr("vLLM (int8 sym channel, input int8 sym dynamic per token): CUTLASS int8, ok"));
+  EXPECT_THAT(all, testing::Not(HasSubstr("not with")));
+  mixed.back().scheme = {"int", 3, 128, true};
+  mixed.back().activations = std::nullopt;
+  EXPECT_THAT(everything("compressed-tensors", mixed, {32, 8, 128}),
+              HasSubstr("vLLM (int3 sym g128): not with Marlin"));
+  mixed.back().scheme = Scheme::of_floats("fp8_e5m2");
+  EXPECT_THAT(
+      everything("compressed-tensors", mixed, {32, 8, 128}),
+      HasSubstr("vLLM (fp8_e5m2 channel): does not read it: model.layers.0.mlp.down_proj: no kernel"));
+}
+
+TEST(Consumers, BlocksOfRowsAreCutWithTheRows) {
+  auto linears = block(4096, 1024, 14336, Scheme::of_floats("fp8_e4m3", 128, 128));
+  for (PlannedLinear& planned : linears) {
+    planned.activations = ActivationScheme::of_floats("fp8_e4m3");
+    planned.activations->per = ActivationScheme::Per::group;
+    planned.activations->group_size = 128;
+  }
+  const auto wide = verdict("compressed-tensors", "vLLM", linears, {32, 8, 128});
+  EXPECT_THAT(wide.tensor_parallel, ElementsAre(1, 2, 4, 8)) << wide.describe();
+  for (PlannedLinear& planned : linears) {
+    if (planned.role == LinearRole::gate_proj || planned.role == LinearRole::up_proj)
+      planned.out = 14336 + 128;
+    if (planned.role == LinearRole::down_proj) planned.in = 14336 + 128;
+  }
+  const auto odd = verdict("compressed-tensors", "vLLM", linears, {32, 8, 128});
+  EXPECT_THAT(odd.tensor_parallel, ElementsAre(1));
+  EXPECT_THAT(odd.problem,
+              HasSubstr("TP 2 fails: model.layers.0.mlp.gate_proj: 14464 / 2 is not a multiple of "
+                        "128 (output features)"));
+  // Unsplit, the last part of a stack may end in the middle of a block.
+  linears = {linears[0], linears[1], linears[2]};
+  linears[2].out = 1000;
+  EXPECT_THAT(verdict("compressed-tensors", "vLLM", linears, {1, 1, 128}).tensor_parallel, ElementsAre(1));
+  linears[1].out = 1000;
+  EXPECT_THAT(verdict("compressed-tensors", "vLLM", linears, {1, 1, 128}).tensor_parallel, IsEmpty());
+}
+
+TEST(Consumers, ExpertsHaveKernelsAndReadersOfTheirOwn) {
+  auto linears = block(4096, 1024, 14336, {"int", 4, 128, true});
+  for (PlannedLinear& planned : linears) planned.expert = planned.name.find(".mlp.") != std::string::npos;
+  const std::string compressed = everything("compressed-tensors", linears, {32, 8, 128});
+  EXPECT_THAT(compressed, HasSubstr("vLLM (int4 sym g128, experts): Marlin MoE"));
+  EXPECT_THAT(compressed, testing::Not(HasSubstr("Hopper (int4 sym g128, experts)")));
+  EXPECT_THAT(compressed, HasSubstr("transformers: reads it through compressed-tensors"));
+  const std::string gptq = everything("gptq", linears, {32, 8, 128});
+  EXPECT_THAT(gptq, HasSubstr("transformers: does not read it: transformers 5.17 stacks experts"));
+  EXPECT_THAT(gptq, HasSubstr("GPTQModel: reads it through its own loader"));
+}
+
+TEST(Consumers, SglangTakesActivationOrderAndHasTiles) {
+  auto linears = block(4096, 1024, 14336, {"int", 4, 128, true});
+  for (PlannedLinear& planned : linears) planned.group_index = true;
+  EXPECT_THAT(verdict("gptq", "SGLang", linears, {32, 8, 128}).tensor_parallel, ElementsAre(1, 2, 4, 8));
+  EXPECT_THAT(verdict("gptq", "vLLM", linears, {32, 8, 128}).problem, HasSubstr("no activation order"));
+  EXPECT_THAT(verdict("awq", "SGLang", block(576, 192, 1536, {"int", 4, 64, false}), {9, 3, 64}).problem,
+              HasSubstr("576 is not a multiple of 128 (input features)"));
+}
+
+TEST(Consumers, GemvIsReadByTwo) {
+  const auto linears = block(4096, 1024, 14336, {"int", 4, 128, false});
+  const std::string all = everything("awq-gemv", linears, {32, 8, 128});
+  EXPECT_THAT(all, HasSubstr("AutoAWQ: reads it through WQLinear_GEMV"));
+  EXPECT_THAT(all, HasSubstr("GPTQModel: AwqGEMVLinear (CUDA), ok for TP 1;"));
+  EXPECT_THAT(all, HasSubstr("vLLM: does not read it"));
+  EXPECT_THAT(everything("awq-gemv", block(4096, 1024, 14336, {"int", 4, 32, false}), {32, 8, 128}),
+              HasSubstr("takes group_size 64, 128, not 32"));
+}
+
+TEST(Consumers, TensorRtTakesGroupsOf64And128) {
+  const auto said = [&](int64_t group) {
+    return verdict("modelopt", "TensorRT-LLM", block(4096, 1024, 14336, {"int", 4, group, true}),
+                   {32, 8, 128});
+  };
+  EXPECT_THAT(said(128).tensor_parallel, ElementsAre(1, 2, 4, 8));
+  EXPECT_THAT(said(32).problem, HasSubstr("takes group_size 64, 128, not 32"));
+  EXPECT_THAT(
+      everything("modelopt", block(4096, 1024, 14336, {"int", 4, 128, true}), {32, 8, 128}),
+      HasSubstr("vLLM: does not read it: model.layers.0.self_attn.q_proj: no kernel for int4 sym g128 "
+                "(vllm 0.32: quantization/modelopt.py, LINEAR_ALGOS)"));
 }
 
 TEST(Consumers, FloatingPointGridsHaveKernelsOfTheirOwn) {

@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "lib/kernels/code_layout.h"
+#include "tests/unit/formats/golden_file.h"
 #include "tests/unit/formats/layouts/layout_fixture.h"
-#include "tests/unit/formats/targets/artefact_fixture.h"
 
 namespace lathe {
 namespace {
@@ -14,9 +14,8 @@ using test::packed;
 using test::planned;
 
 const at::Tensor& golden(const std::string& name) {
-  static const std::map<std::string, at::Tensor> tensors =
-      test::read_safetensors(test::fs::path(LATHE_SOURCE_DIR) / "tests/golden/layouts/layouts.safetensors");
-  return tensors.at(name);
+  static const test::GoldenFile file("layouts/layouts.safetensors");
+  return file.at(name);
 }
 
 Scheme scheme(int bits, int64_t group, bool symmetric) { return {"int", bits, group, symmetric}; }
@@ -25,11 +24,22 @@ std::map<std::string, at::Tensor> packed_known(const std::string& layout, const 
   return packed(layout_named(layout), linear, known_tensor(linear));
 }
 
-/// Bit for bit, whatever the shape.
-void expect_same(const at::Tensor& ours, const std::string& name) {
-  const at::Tensor& theirs = golden(name);
+/// Made by the kernels' own loaders from scales and zero points alone (make_layout_parameters.py).
+const at::Tensor& loaded(const std::string& name) {
+  static const test::GoldenFile file("layouts/parameters.safetensors");
+  return file.at(name);
+}
+
+/// Bit for bit, whatever the shape; products of 0 have either sign.
+void expect_same(const at::Tensor& ours, const std::string& name, const at::Tensor& theirs) {
   EXPECT_EQ(ours.scalar_type(), theirs.scalar_type()) << name;
   EXPECT_TRUE(at::equal(ours.flatten(), theirs.flatten())) << name;
+}
+
+void expect_same(const at::Tensor& ours, const std::string& name) { expect_same(ours, name, golden(name)); }
+void expect_loaded(const at::Tensor& ours, const std::string& name) {
+  EXPECT_EQ(ours.sizes(), loaded(name).sizes()) << name;
+  expect_same(ours, name, loaded(name));
 }
 
 TEST(LayoutGolden, MarlinAsVllmMakesIt) {
@@ -38,8 +48,11 @@ TEST(LayoutGolden, MarlinAsVllmMakesIt) {
     expect_same(grouped.at("qweight"), fmt::format("marlin{}", bits));
     expect_same(grouped.at("scales"), "marlin_scales_g64");
   }
-  expect_same(packed_known("marlin", planned(128, 256, scheme(4, 64, false))).at("qzeros"),
-              "marlin4_zeros_g64");
+  // The kernel multiplies no 8-bit weights with zero points, but its packer has them.
+  for (const int bits : {4, 8}) {
+    expect_same(packed_known("marlin", planned(128, 256, scheme(bits, 64, false))).at("qzeros"),
+                fmt::format("marlin{}_zeros_g64", bits));
+  }
   expect_same(packed_known("marlin", planned(128, 256, scheme(4, -1, true))).at("scales"),
               "marlin_scales_channel");
 }
@@ -78,6 +91,38 @@ TEST(LayoutGolden, ExllamaAsExllamaV2ShufflesGptqsWords) {
   }
   const PlannedLinear three = planned(64, 96, scheme(3, 32, true));
   EXPECT_TRUE(at::equal(packed_known("exllama", three).at("qweight").slice(1, 0, 40), golden("exllama3")));
+}
+
+TEST(LayoutGolden, MacheteParametersAsVllmLoadsThem) {
+  for (const int bits : {4, 8}) {
+    const auto ours = packed_known("machete", planned(128, 256, scheme(bits, 64, false)));
+    expect_loaded(ours.at("weight_scale"), "machete_scales");
+    expect_loaded(ours.at("weight_zero_point"), fmt::format("machete{}_zeros", bits));
+  }
+}
+
+TEST(LayoutGolden, ExllamaParametersAsVllmLoadsThem) {
+  for (const int bits : {4, 8}) {
+    const auto ours = packed_known("exllama", planned(96, 256, scheme(bits, 64, true)));
+    expect_loaded(ours.at("scales"), "exllama_scales");
+    expect_loaded(ours.at("qzeros"), fmt::format("exllama{}_symmetric_zeros", bits));
+  }
+  for (const int bits : {2, 3, 4, 8}) {
+    const auto ours = packed_known("exllama", planned(96, 256, scheme(bits, 64, false)));
+    expect_loaded(ours.at("scales"), "exllama_scales");
+    expect_loaded(ours.at("qzeros"), fmt::format("exllama{}_zeros", bits));
+  }
+}
+
+TEST(LayoutGolden, TensorRtLlmParametersAsItConvertsThem) {
+  const auto four = packed_known("trtllm", planned(128, 256, scheme(4, 64, false)));
+  expect_loaded(four.at("weights_scaling_factor"), "trtllm_scales");
+  expect_loaded(four.at("zero"), "trtllm4_zeros");
+  // Its 8-bit conversion wraps beyond 127: zero points of 1 to 128 only.
+  const PlannedLinear linear = planned(128, 256, scheme(8, 64, false));
+  QuantizedTensor eight = known_tensor(linear);
+  eight.zero_points = (eight.zero_points.to(at::kShort) + 128).bitwise_and(127).sub(127).to(at::kChar);
+  expect_loaded(packed(layout_named("trtllm"), linear, eight).at("zero"), "trtllm8_small_zeros");
 }
 
 TEST(LayoutGolden, GemvAsAutoAwqPacksIt) {

@@ -24,7 +24,8 @@ using Per = ActivationScheme::Per;
 const Scheme kTensor = Scheme::of_floats("fp8_e4m3", -1, -1), kChannel = Scheme::of_floats("fp8_e4m3"),
              kBlocks = Scheme::of_floats("fp8_e4m3", 128, 128), kNvfp4 = Scheme::of_floats("nvfp4"),
              kMxfp4 = Scheme::of_floats("mxfp4"), kMxfp8 = Scheme::of_floats("mxfp8"),
-             kInt4{.type = "int", .bits = 4, .group_size = 32, .symmetric = true};
+             kInt4{.type = "int", .bits = 4, .group_size = 64, .symmetric = true},
+             kInt4Wide{.type = "int", .bits = 4, .group_size = 128, .symmetric = true};
 
 ActivationScheme fp8(bool dynamic, Per per) {
   ActivationScheme scheme = ActivationScheme::of_floats("fp8_e4m3");
@@ -57,7 +58,8 @@ std::vector<Case> cases() {
           {"modelopt", kBlocks, fp8(true, Per::group), "fp8_pb_wo"},
           {"modelopt", kNvfp4, nvfp4, "NVFP4"},
           {"modelopt", kNvfp4, std::nullopt, "W4A16_NVFP4"},
-          {"modelopt", kInt4, std::nullopt, "W4A16_AWQ"}};
+          {"modelopt", kInt4, std::nullopt, "W4A16_AWQ"},
+          {"modelopt", kInt4Wide, fp8(false, Per::tensor), "W4A8_AWQ"}};
 }
 
 std::optional<InputQuantizer> quantizer(const Case& test) {
@@ -216,6 +218,10 @@ TEST(FloatTargets, Refusals) {
   EXPECT_THAT(refusal("modelopt", kTensor, fp8(true, Per::token)),
               HasSubstr("per tensor with static activations"));
   EXPECT_THAT(refusal("modelopt", kInt4, std::nullopt, 9), HasSubstr("two rows share a byte"));
+  EXPECT_THAT(refusal("modelopt", Scheme{.bits = 4, .group_size = 32}),
+              HasSubstr("group_size 32: TensorRT-LLM's kernels for int4 take groups of 64 and 128"));
+  EXPECT_THAT(refusal("modelopt", kInt4, fp8(false, Per::tensor)),
+              HasSubstr("int4 sym g64, input fp8_e4m3 static per tensor can't be stored"));
   for (const char* format : {"gptq", "gptq-v2", "awq", "hqq", "spqr"})
     EXPECT_NE(refusal(format, kNvfp4), "") << format;
 
@@ -261,13 +267,67 @@ TEST(FloatTargets, Int4CodesArePairsOfRows) {
   EXPECT_TRUE(unpack_row_pairs(bytes).equal(codes));
 }
 
+TEST(FloatTargets, W4a8sRangeIsTheLargestWeightOverE4m3s) {
+  const Case test{"modelopt", kInt4Wide, fp8(false, Per::tensor), ""};
+  const Artefact artefact = artefact_of(test);
+  for (const auto& [name, tensor] : artefact.quantized) {
+    const at::Tensor largest = tensor.dequantize().abs().max();
+    EXPECT_EQ(artefact.tensors.at(name + ".weight_scale_2").item<float>(), (largest / 448).item<float>())
+        << name;
+  }
+  EXPECT_THAT(find_target("modelopt")
+                  .warnings({{"a", 128, 256, kInt4Wide, DType::F16, LinearRole::down_proj, false, false,
+                              false, 0, test.activations}},
+                            {}),
+              testing::ElementsAre(HasSubstr("it reads no W4A8_AWQ")));
+}
+
+TEST(FloatTargets, OlderArtefactsHaveModeloptsOwnFileAlone) {
+  for (const Case& test :
+       {Case{"modelopt", kTensor, fp8(false, Per::tensor), ""}, Case{"modelopt", kInt4, std::nullopt, ""}}) {
+    SCOPED_TRACE(test.scheme.describe());
+    Artefact artefact = artefact_of(test);
+    const auto& config = artefact.config.at("quantization_config");
+    const auto side = find_target("modelopt").side_files(config).front();
+    for (const bool today : {false, true}) {
+      const TemporaryFolder folder;
+      if (today) {
+        artefact.config["quantization_config"].erase("group_size");  // as modelopt writes it
+      } else {
+        artefact.config.erase("quantization_config");
+      }
+      artefact.write(folder.path());
+      write_file(folder.path() / side.first, side.second.dump());
+      const ModelFolder opened = open_model_folder(folder.path());
+      ASSERT_EQ(opened.schemes.size(), 14u) << today;
+      for (const auto& [name, expected] : artefact.quantized)
+        EXPECT_TRUE(opened.read_quantized(name).dequantize().equal(expected.dequantize())) << name;
+      artefact = artefact_of(test);
+    }
+    artefact.config.erase("quantization_config");
+    const TemporaryFolder folder;
+    artefact.write(folder.path());
+    auto broken = side.second;
+    broken["quantization"]["quant_algo"] = "FP9";
+    write_file(folder.path() / side.first, broken.dump());
+    try {
+      open_model_folder(folder.path());
+      ADD_FAILURE() << "an unknown algorithm was read";
+    } catch (const UserError& error) {
+      EXPECT_THAT(error.what(),
+                  HasSubstr("hf_quant_config.json: quantization.quant_algo: expected one of FP8"));
+    }
+  }
+}
+
 TEST(FloatTargets, DamagedArtefactsAreRefused) {
   const std::string linear = "model.layers.1.mlp.down_proj";  // [128, 256]
   const auto nvfp4 = ActivationScheme::of_floats("nvfp4");
   const Case ct{"compressed-tensors", kNvfp4, nvfp4, ""}, mo{"modelopt", kNvfp4, nvfp4, ""},
       channel{"modelopt", kChannel, fp8(true, Per::token), ""},
       fixed{"compressed-tensors", kTensor, fp8(false, Per::tensor), ""},
-      mx{"compressed-tensors", kMxfp4, std::nullopt, ""}, int4{"modelopt", kInt4, std::nullopt, ""};
+      mx{"compressed-tensors", kMxfp4, std::nullopt, ""}, int4{"modelopt", kInt4, std::nullopt, ""},
+      w4a8{"modelopt", kInt4Wide, fp8(false, Per::tensor), ""};
   struct Corruption {
     const Case& test;
     std::function<void(Artefact&)> apply;
@@ -328,12 +388,18 @@ TEST(FloatTargets, DamagedArtefactsAreRefused) {
       {mo, set("/quant_algo", "NVFP5"), "quant_algo: expected one of FP8, "},
       {mo, set("/quant_algo", 3), "quant_algo: expected"},
       {mo, set("/group_size", 32), "group_size: expected 16"},
-      {mo, set("/kv_cache_scheme", {{"type", "float"}}), "kv_cache_scheme"},
+      {mo, set("/kv_cache_scheme", {{"type", "float"}}), "kv_cache_scheme: expected {"},
+      {mo, set("/kv_cache_scheme", {{"type", "float"}, {"num_bits", 8}, {"dynamic", false}}),
+       "self_attn.k_proj.k_scale' is missing"},
       {mo, set("/ignore", {"lm_head", "model.layers.1.mlp.*"}), "leaves 'model.layers.1.mlp"},
       {channel, put(".weight_scale", at::ones({127})), "expected F32 [128], found F32 [127]"},
       {channel, spoil(".weight", 0x7f), "is NaN"},
       {channel, put(".input_scale", at::ones({})), "input_scale': not expected"},
       {int4, put(".pre_quant_scale", at::full({256}, 2, at::kHalf)), "the factor at [0] is not 1"},
+      {w4a8, erase(".weight_scale_2"), "down_proj.weight_scale_2' is missing"},
+      {w4a8, put(".weight_scale_2", at::zeros({})), "expected a positive number"},
+      {w4a8, erase(".input_scale"), "down_proj.input_scale' is missing"},
+      {int4, put(".weight_scale_2", at::ones({})), "weight_scale_2': not expected"},
       {int4, put(".weight", at::zeros({128, 256}, at::kByte)), "expected U8 [64, 256]"},
   };
   for (const Corruption& corruption : table) {

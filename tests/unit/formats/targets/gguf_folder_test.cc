@@ -95,6 +95,26 @@ struct ModelFile {
   }
 };
 
+/// Types whose blocks carry over to other formats; with the signs of their scales and every code in use.
+TEST(GgufFolder, CodesAndScalesMeanTheBlocksValues) {
+  using enum GgmlType;
+  const std::map<GgmlType, std::string> expected = {
+      {Q4_0, "int4 asym g32"}, {Q5_0, "int5 asym g32"}, {Q8_0, "int8 sym g32"}, {MXFP4, "mxfp4 g32"}};
+  for (const auto& [type, scheme] : expected) {
+    const TemporaryFolder folder;
+    const auto path = folder.path() / "m.gguf";
+    ModelFile("llama", type).write(path);
+    const ModelFolder model = open_model_folder(path);
+    ASSERT_FALSE(model.schemes.empty());
+    for (const auto& [linear, declared] : model.schemes) {
+      const QuantizedTensor tensor = model.read_quantized(linear);
+      EXPECT_EQ(tensor.scheme.describe(), scheme) << linear;
+      EXPECT_TRUE(tensor.dequantize().equal(model.weights->load(linear + ".weight"))) << linear;
+      EXPECT_TRUE(tensor.scales.gt(0).all().item<bool>());
+    }
+  }
+}
+
 class GgufFolderFamily : public testing::TestWithParam<std::string> {};
 
 TEST_P(GgufFolderFamily, WhatWasWrittenComesBack) {

@@ -211,7 +211,7 @@ TEST(IntQuantized, DamagedArtefactsAreRefused) {
       {"dynamic per tensor", set("/input_activations/dynamic", true), "dynamic activations per tensor"},
       {"unknown key", set("/input_activations/extra", 1), "input_activations: unknown key 'extra'"},
       {"no activations", set("/input_activations", nullptr), "input_activations: expected an object"},
-      {"weights of four bits", set("/weights/num_bits", 4), "weights: expected int8 sym channel"},
+      {"weights of four bits", set("/weights/num_bits", 4), ": expected -8 to 7"},
       {"format", set("/format", "pack-quantized"), "group_0.format: expected int-quantized"},
       {"mixed without a format of its own",
        [](Artefact& a) {

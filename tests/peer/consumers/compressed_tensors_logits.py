@@ -1,6 +1,6 @@
 """A compressed-tensors artefact in its real consumer: transformers with compressed-tensors, on the CPU, in FP32.
 
-    compressed_tensors.py REFERENCE_FOLDER ARTEFACT_FOLDER LOGITS_PROGRAM [SHARE]
+    compressed_tensors_logits.py REFERENCE_FOLDER ARTEFACT_FOLDER LOGITS_PROGRAM [SHARE]
 
 Checks that
   - the library's own QuantizationConfig accepts config.json and names the same linears as the stored tensors do,
@@ -19,12 +19,8 @@ import importlib.util
 import json
 import logging
 import pathlib
-import subprocess
 import sys
-import tempfile
 
-# This file has the name of the library that it tests: its folder must not be searched first.
-sys.path[:] = [path for path in sys.path if pathlib.Path(path or ".").resolve() != pathlib.Path(__file__).resolve().parent]
 for library in ("torch", "transformers", "safetensors", "compressed_tensors"):
     if importlib.util.find_spec(library) is None:
         print(f"skipped: {library} is not installed")
@@ -34,6 +30,7 @@ import torch  # noqa: E402
 from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32  # noqa: E402
 from compressed_tensors.quantization import QuantizationConfig  # noqa: E402
 from compressed_tensors.utils.match import is_match, match_targets  # noqa: E402
+from our_logits import our_logits  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
@@ -76,14 +73,6 @@ def scheme_by_module(config, model):
 def token_rows(vocabulary):
     generator = torch.Generator().manual_seed(5)
     return torch.randint(vocabulary, (ROWS, CTX), generator=generator)
-
-
-def our_logits(program, folder, ids):
-    with tempfile.TemporaryDirectory() as scratch:
-        rows, out = pathlib.Path(scratch) / "ids.json", pathlib.Path(scratch) / "logits.f32"
-        rows.write_text(json.dumps(ids.tolist()))
-        subprocess.run([program, str(folder), str(rows), str(out)], check=True)
-        return torch.frombuffer(bytearray(out.read_bytes()), dtype=torch.float32).view(*ids.shape, -1)
 
 
 def load(folder):
@@ -143,7 +132,7 @@ def main(reference_folder, artefact_folder, program, share=None):
         check_unpacked(artefact_folder, schemes)
         ids = token_rows(reference.config.vocab_size)
         theirs, original = model(input_ids=ids).logits, reference(input_ids=ids).logits
-    ours = our_logits(program, artefact_folder, ids)
+    ours = torch.from_numpy(our_logits(program, artefact_folder, ids.tolist()))
     scale = theirs.abs().max()
     difference = ((ours - theirs).abs().max() / scale).item()
     moved = ((theirs - original).abs().max() / scale).item()

@@ -1,0 +1,294 @@
+// The table of what kernels take, and of readers without such rules. Each row says where it was read.
+#include "formats/consumers/kernel_rules.h"
+
+namespace lathe {
+namespace {
+
+// --- integers, weights alone
+constexpr const char* kMachete = "vllm 0.32: utils/machete_utils.py, check_machete_supports_shape";
+constexpr const char* kPadded =
+    "vllm 0.32: utils/marlin_utils.py, check_marlin_supports_layer (tiles are padded)";
+constexpr const char* kTiles =
+    "vllm 0.11: utils/marlin_utils.py, verify_marlin_supports_shape (min_thread_k, min_thread_n)";
+constexpr const char* kSglang =
+    "sglang: srt/layers/quantization/marlin_utils.py, verify_marlin_supports_shape (min_thread_k, "
+    "min_thread_n)";
+constexpr const char* kExperts =
+    "vllm 0.32: utils/marlin_utils.py, check_moe_marlin_supports_config (else moe_wna16.py)";
+constexpr const char* kTensorRt =
+    "TensorRT-LLM: fpA_intB_gemm_template.h, generic_mixed_gemm_kernelLauncher (group_size, ThreadblockK)";
+constexpr const char* kGemv = "gptqmodel 7.7: nn_modules/qlinear/gemv_awq.py (SUPPORTS_...)";
+// --- integers with quantised inputs
+constexpr const char* kInt8 = "vllm 0.32: csrc/quantization/w8a8/cutlass/scaled_mm_entry.cu (strides % 16)";
+constexpr const char* kInt8Experts = "vllm 0.32: compressed_tensors_moe.py, get_moe_method";
+constexpr const char* kW4a8 = "vllm 0.32: kernels/linear/mixed_precision/cutlass.py, can_implement";
+// --- floating-point grids: what vLLM's scheme tables and its kernels' shape checks say
+constexpr const char* kFp8 = kInt8;
+constexpr const char* kFp8Blocks =
+    "vllm 0.32: utils/fp8_utils.py, validate_fp8_block_shape and ..._moe (block_n, block_k)";
+constexpr const char* kNvfp4 = "vllm 0.32: quantization/modelopt.py, KNvfp4Static (in features % 16)";
+constexpr const char* kMxfp4 = "vllm 0.32: compressed_tensors.py, _is_mxfp4";
+constexpr const char* kMxfp8 = "vllm 0.32: compressed_tensors.py, _is_mxfp8";
+
+const std::vector<std::string> kWithZeros = {"compressed-tensors", "awq"}, kGptq = {"gptq"},
+                               kCompressed = {"compressed-tensors"}, kModelopt = {"modelopt"},
+                               kWithFloats = {"compressed-tensors", "modelopt"};
+
+std::vector<KernelRule> integer_rules() {
+  const std::vector<int64_t> marlin = {-1, 32, 64, 128}, machete = {-1, 64, 128};
+  return {{.consumer = "vLLM on Hopper",
+           .kernel = "Machete",
+           .methods = kCompressed,
+           .symmetric_bits = {4, 8},
+           .asymmetric_bits = {4, 8},
+           .group_sizes = machete,
+           .in_multiple = 64,
+           .out_multiple = 128,
+           .source = kMachete},
+          {.consumer = "vLLM on Hopper",
+           .kernel = "Machete",
+           .methods = kGptq,
+           .symmetric_bits = {4, 8},
+           .group_sizes = machete,
+           .in_multiple = 64,
+           .out_multiple = 128,
+           .source = kMachete},
+          {.consumer = "vLLM",
+           .kernel = "Marlin",
+           .methods = kWithZeros,
+           .symmetric_bits = {4, 8},
+           .asymmetric_bits = {4},
+           .group_sizes = marlin,
+           .source = kPadded},
+          {.consumer = "vLLM",
+           .kernel = "gptq_marlin",
+           .methods = kGptq,
+           .symmetric_bits = {4, 8},
+           .group_sizes = marlin,
+           .source = kPadded},
+          {.consumer = "vLLM 0.11 and before",
+           .kernel = "Marlin",
+           .methods = kWithZeros,
+           .symmetric_bits = {4, 8},
+           .asymmetric_bits = {4},
+           .group_sizes = marlin,
+           .in_multiple = 128,
+           .out_multiple = 64,
+           .source = kTiles},
+          {.consumer = "vLLM 0.11 and before",
+           .kernel = "gptq_marlin",
+           .methods = kGptq,
+           .symmetric_bits = {4, 8},
+           .group_sizes = marlin,
+           .in_multiple = 128,
+           .out_multiple = 64,
+           .source = kTiles},
+          {.consumer = "SGLang",
+           .kernel = "Marlin",
+           .methods = kWithZeros,
+           .symmetric_bits = {4, 8},
+           .asymmetric_bits = {4},
+           .group_sizes = marlin,
+           .in_multiple = 128,
+           .out_multiple = 64,
+           .source = kSglang},
+          {.consumer = "SGLang",
+           .kernel = "gptq_marlin",
+           .methods = kGptq,
+           .symmetric_bits = {4, 8},
+           .group_sizes = marlin,
+           .in_multiple = 128,
+           .out_multiple = 64,
+           .group_index = true,
+           .source = kSglang},
+          {.consumer = "vLLM",
+           .kernel = "Marlin MoE, or Triton where hidden size % 128 is not 0",
+           .methods = kWithZeros,
+           .symmetric_bits = {4, 8},
+           .asymmetric_bits = {4},
+           .group_sizes = marlin,
+           .experts = true,
+           .source = kExperts},
+          {.consumer = "vLLM",
+           .kernel = "Marlin MoE, or Triton where hidden size % 128 is not 0",
+           .methods = kGptq,
+           .symmetric_bits = {4, 8},
+           .group_sizes = marlin,
+           .experts = true,
+           .source = kExperts},
+          {.consumer = "TensorRT-LLM",
+           .kernel = "CUTLASS mixed GEMM",
+           .methods = kModelopt,
+           .symmetric_bits = {4},
+           .group_sizes = {64, 128},
+           .in_multiple = 64,
+           .source = kTensorRt},
+          {.consumer = "TensorRT-LLM",
+           .kernel = "CUTLASS mixed GEMM (Ada and newer)",
+           .methods = kModelopt,
+           .symmetric_bits = {4},
+           .group_sizes = {128},
+           .in_multiple = 128,
+           .inputs = {"fp8_e4m3 static per tensor"},
+           .source = kTensorRt},
+          {.consumer = "GPTQModel",
+           .kernel = "AwqGEMVLinear (CUDA)",
+           .methods = {"awq-gemv"},
+           .symmetric_bits = {4},
+           .asymmetric_bits = {4},
+           .group_sizes = {64, 128},
+           .out_multiple = 64,
+           .parallel = false,
+           .source = kGemv},
+          {.consumer = "vLLM",
+           .kernel = "CUTLASS int8",
+           .methods = kCompressed,
+           .symmetric_bits = {8},
+           .group_sizes = {-1},
+           .in_multiple = 16,
+           .out_multiple = 16,
+           .inputs = {"int8 sym dynamic per token", "int8 sym static per tensor",
+                      "int8 asym static per tensor", "int8 asym dynamic per token"},
+           .source = kInt8},
+          {.consumer = "vLLM",
+           .kernel = "fused MoE int8",
+           .methods = kCompressed,
+           .symmetric_bits = {8},
+           .group_sizes = {-1},
+           .inputs = {"int8 sym dynamic per token"},
+           .experts = true,
+           .source = kInt8Experts},
+          {.consumer = "vLLM on Hopper",
+           .kernel = "CUTLASS W4A8 (bfloat16 models)",
+           .methods = kCompressed,
+           .symmetric_bits = {4},
+           .group_sizes = {128},
+           .in_multiple = 128,
+           .out_multiple = 128,
+           .inputs = {"fp8_e4m3 dynamic per token"},
+           .source = kW4a8}};
+}
+
+std::vector<KernelRule> float_rules() {
+  const std::vector<std::string> fp8 = {"fp8_e4m3 tensor, input fp8_e4m3 static per tensor",
+                                        "fp8_e4m3 tensor, input fp8_e4m3 dynamic per token",
+                                        "fp8_e4m3 channel, input fp8_e4m3 static per tensor",
+                                        "fp8_e4m3 channel, input fp8_e4m3 dynamic per token"};
+  const std::vector<std::string> blocks = {"fp8_e4m3 block 128x128, input fp8_e4m3 dynamic per group of 128"};
+  const std::string nvfp4 = "nvfp4 g16, input nvfp4 dynamic per group of 16";
+  return {{.consumer = "vLLM",
+           .kernel = "CUTLASS FP8 (Ada and newer)",
+           .methods = kWithFloats,
+           .in_multiple = 16,
+           .out_multiple = 16,
+           .schemes = fp8,
+           .source = kFp8},
+          {.consumer = "vLLM",
+           .kernel = "fused MoE FP8",
+           .methods = kWithFloats,
+           .schemes = fp8,
+           .experts = true,
+           .source = kInt8Experts},
+          {.consumer = "vLLM",
+           .kernel = "block FP8 (DeepGEMM, CUTLASS)",
+           .methods = kWithFloats,
+           .in_multiple = 128,
+           .part_multiple = 128,
+           .schemes = blocks,
+           .source = kFp8Blocks},
+          {.consumer = "vLLM",
+           .kernel = "fused MoE block FP8",
+           .methods = kWithFloats,
+           .in_multiple = 128,
+           .part_multiple = 128,
+           .schemes = blocks,
+           .experts = true,
+           .source = kFp8Blocks},
+          {.consumer = "vLLM",
+           .kernel = "Marlin FP8",
+           .methods = kCompressed,
+           .schemes = {"fp8_e4m3 tensor", "fp8_e4m3 channel"},
+           .source = kPadded},
+          {.consumer = "vLLM",
+           .kernel = "CUTLASS NVFP4 (Blackwell)",
+           .methods = kWithFloats,
+           .in_multiple = 16,
+           .schemes = {nvfp4},
+           .source = kNvfp4},
+          {.consumer = "vLLM",
+           .kernel = "Marlin NVFP4",
+           .methods = kWithFloats,
+           .in_multiple = 16,
+           .schemes = {"nvfp4 g16"},
+           .source = kNvfp4},
+          {.consumer = "vLLM",
+           .kernel = "fused MoE NVFP4",
+           .methods = kWithFloats,
+           .in_multiple = 16,
+           .schemes = {nvfp4, "nvfp4 g16"},
+           .experts = true,
+           .source = kInt8Experts},
+          {.consumer = "vLLM",
+           .kernel = "MXFP4 (Marlin; Blackwell's own)",
+           .methods = kCompressed,
+           .in_multiple = 32,
+           .schemes = {"mxfp4 g32", "mxfp4 g32, input mxfp4 dynamic per group of 32"},
+           .source = kMxfp4},
+          {.consumer = "vLLM",
+           .kernel = "fused MoE MXFP4",
+           .methods = kCompressed,
+           .in_multiple = 32,
+           .schemes = {"mxfp4 g32", "mxfp4 g32, input mxfp4 dynamic per group of 32"},
+           .experts = true,
+           .source = kInt8Experts},
+          {.consumer = "vLLM",
+           .kernel = "MXFP8 (Marlin; Blackwell's own)",
+           .methods = kCompressed,
+           .in_multiple = 32,
+           .schemes = {"mxfp8 g32", "mxfp8 g32, input mxfp8 dynamic per group of 32"},
+           .source = kMxfp8}};
+}
+
+}  // namespace
+
+const std::vector<KernelRule>& kernel_rules() {
+  static const std::vector<KernelRule> rules = [] {
+    std::vector<KernelRule> all = integer_rules();
+    for (KernelRule& rule : float_rules()) all.push_back(std::move(rule));
+    return all;
+  }();
+  return rules;
+}
+
+const std::vector<Reader>& readers() {
+  constexpr const char* kNoExperts =
+      "transformers 5.17 stacks experts, and only compressed-tensors' are unpacked for that";
+  static const std::vector<Reader> rows = {
+      {"transformers", "compressed-tensors", "compressed-tensors",
+       "transformers 5.17: quantizer_compressed_tensors.py"},
+      {"transformers", "gptq", "GPTQModel", "transformers 5.17: quantizer_gptq.py", kNoExperts},
+      {"GPTQModel", "gptq", "its own loader", "gptqmodel 7.7: models/loader.py"},
+      {"transformers", "awq", "GPTQModel", "transformers 5.17: quantizer_awq.py", kNoExperts},
+      {"transformers", "awq-gemv", "GPTQModel (CUDA)", "transformers 5.17: quantizer_awq.py", kNoExperts},
+      {"SGLang", "awq-gemv", nullptr, "sglang: srt/layers/quantization/awq.py takes GEMM's order alone"},
+      {"AutoAWQ", "awq-gemv", "WQLinear_GEMV", "autoawq 0.2.9: modules/linear/gemv.py"},
+      {"vLLM", "awq-gemv", nullptr, "vllm 0.32: auto_awq.py takes every artefact's order for GEMM's"},
+      {"TensorRT-LLM", "awq-gemv", nullptr, "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method"},
+      {"transformers", "spqr", "spqr_quant, with create_placeholder renamed",
+       "transformers 5.17: quantizer_spqr.py"},
+      {"hqq", "hqq", "HQQLinear", "hqq 0.2.8: core/quantize.py"},
+      {"TensorRT-LLM", "modelopt", "its own loader",
+       "TensorRT-LLM: llmapi/llm_utils.py, _torch/modules/linear.py"},
+      {"transformers", "modelopt", nullptr, "transformers 5.17: quantizers/auto.py has no such method"},
+      {"TensorRT-LLM", "gptq", nullptr, "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method"},
+      {"TensorRT-LLM", "awq", nullptr, "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method"},
+      {"llama.cpp", "gguf", "its CPU and GPU kernels", "llama.cpp: src/llama-model.cpp"},
+      {"transformers", "gguf", "gguf_file (with accelerate), dequantised",
+       "transformers 5.17: modeling_gguf_pytorch_utils.py"},
+      {"vLLM", "hqq", nullptr, "vllm 0.32: layers/quantization holds no such method"},
+      {"vLLM", "spqr", nullptr, "vllm 0.32: layers/quantization holds no such method"},
+  };
+  return rows;
+}
+
+}  // namespace lathe

@@ -1,0 +1,64 @@
+"""Cuts some of the peers' artefacts in ../shared/fixtures to what tests/golden/fixtures holds: those that no other golden stands for.
+
+    cut_fixtures.py FIXTURES OUT
+
+Matrices keep their first 32 output features, values that BF16 holds are stored so, and the arrays of numpy become safetensors.
+"""
+import json
+import pathlib
+import sys
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+ROWS = 32
+# Tensors with one row an output feature, and their rows for one of them where that isn't 1.
+BY_ROW = {
+    "ct/preset_w4a8": {"out.weight": 1, "out.weight_scale": 1, "dequant": 1},
+    "ct/preset_w4afp8": {"out.weight": 1, "out.weight_scale": 1, "dequant": 1},
+    "ct/preset_mxfp6a16": {"out.weight_packed": 1, "out.weight_scale": 1, "dequant": 1},
+    "modelopt/mxfp4": {"weight": 1, "weight_scale": 8, "dequant": 1},
+    "modelopt/mxfp8": {"weight": 1, "weight_scale": 1},
+    "awq/gemv_fast_g64": {"qweight": 0.25, "in.int_weight_OI": 1, "in.zeros_OG": 1, "in.scales_OG": 1},
+}
+BY_COLUMN = {"awq/gemv_fast_g64": ["scales", "qzeros"]}
+GGML_TYPES = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4"]
+
+
+def small(tensor):
+    narrow = tensor.bfloat16() if tensor.dtype == torch.float32 else tensor
+    return (narrow if narrow.dtype == tensor.dtype or narrow.float().equal(tensor) else tensor).contiguous()
+
+
+def cut(source, out):
+    for name, rows in BY_ROW.items():
+        tensors = load_file(source / f"{name}.safetensors")
+        kept = {key: small(tensors[key][: int(ROWS * each)]) for key, each in rows.items()}
+        kept |= {key: small(tensors[key][:, :ROWS]) for key in BY_COLUMN.get(name, [])}
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        save_file(kept, out / f"{name}.safetensors")
+    cases = json.loads((source / "ct/manifest.json").read_text())["cases"]
+    names = [name.removeprefix("ct/") for name in BY_ROW if name.startswith("ct/")]
+    (out / "ct/manifest.json").write_text(json.dumps({"cases": {name: {key: cases[name][key] for key in ("format", "scheme")}
+                                                                for name in names}}, indent=1) + "\n")
+
+
+def convert(source, out):
+    """What ggml makes of two rows, the pairs of a row permutation, and what a small file's tensors were."""
+    (out / "gguf").mkdir(parents=True, exist_ok=True)
+    blocks = np.load(source / "gguf/ggml_quants.npz")
+    kept = {f"{kind}.{how}": torch.from_numpy(blocks[f"{kind}.ggml.imat.{how}"][:2].copy()) for kind in GGML_TYPES for how in ("q", "dq")}
+    save_file(kept, out / "gguf/ggml_quants.safetensors")
+    rows = np.load(source / "gguf/llama_qk_permute.npz")
+    save_file({key: torch.from_numpy(rows[key].copy()) for key in ("x", "nh2", "nh4")}, out / "gguf/llama_qk_permute.safetensors")
+    inputs = np.load(source / "gguf/tiny_llama_inputs.npz")
+    save_file({key: torch.from_numpy(inputs[key].copy()) for key in ("token_embd.weight", "blk.0.attn_k.weight", "output_norm.weight")},
+              out / "gguf/tiny_llama_inputs.safetensors")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    cut(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
+    convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
