@@ -17,13 +17,18 @@
 namespace lathe {
 namespace {
 
-/// Blocks up to this size are factorised by LAPACK, whose factorisation of larger ones depends on the number
-/// of threads; products of matrices don't.
-constexpr int64_t kLeaf = 128;
+/// How the work is cut.
+struct Cut {
+  int64_t leaf;  // blocks up to this size are factorised by LAPACK or cuSOLVER
+  int64_t band;  // columns or rows of a triangular operand multiplied at once: half of a diagonal block's
+                 // work is wasted
+};
 
-/// Columns or rows of a triangular operand that are multiplied at once: half of a diagonal block's work is
-/// wasted.
-constexpr int64_t kBand = 256;
+/// LAPACK's factorisation of larger blocks depends on the number of threads; products of matrices don't.
+constexpr Cut kCpuCut{128, 256};
+
+/// Small blocks leave a GPU waiting for calls of its libraries.
+constexpr Cut kGpuCut{1024, 512};
 
 /// Factor and inverse of one block after the other, from the last to the first:
 ///
@@ -37,7 +42,9 @@ constexpr int64_t kBand = 256;
 class ReverseCholesky {
  public:
   explicit ReverseCholesky(at::Tensor a)
-      : pivots_(at::empty({a.size(0)}, a.options())), failures_(at::zeros({}, a.options().dtype(at::kInt))) {
+      : cut_(a.is_cpu() ? kCpuCut : kGpuCut),
+        pivots_(at::empty({a.size(0)}, a.options())),
+        failures_(at::zeros({}, a.options().dtype(at::kInt))) {
     const int64_t half = ceil_div(a.size(0), int64_t{2});
     scratch_ = at::empty({half, half}, a.options());
     invert(a, pivots_);
@@ -52,7 +59,7 @@ class ReverseCholesky {
   void invert(const at::Tensor& a, const at::Tensor& pivots) {
     throw_if_cancelled();
     const int64_t n = a.size(0);
-    if (n <= kLeaf) return invert_leaf(a, pivots);
+    if (n <= cut_.leaf) return invert_leaf(a, pivots);
     const int64_t half = n / 2;
     const at::Tensor a11 = a.slice(0, 0, half).slice(1, 0, half), a12 = a.slice(0, 0, half).slice(1, half),
                      a22 = a.slice(0, half).slice(1, half);
@@ -75,7 +82,7 @@ class ReverseCholesky {
   }
 
   /// out = b t^T, t upper triangular.
-  static void times_transposed_triangle(const at::Tensor& out, const at::Tensor& b, const at::Tensor& t) {
+  void times_transposed_triangle(const at::Tensor& out, const at::Tensor& b, const at::Tensor& t) const {
     for_bands(t.size(0), [&](int64_t first, int64_t end) {
       set_matrix_product(out.slice(1, first, end), b.slice(1, first),
                          t.slice(0, first, end).slice(1, first).t());
@@ -83,7 +90,7 @@ class ReverseCholesky {
   }
 
   /// out = b t.
-  static void times_triangle(const at::Tensor& out, const at::Tensor& b, const at::Tensor& t) {
+  void times_triangle(const at::Tensor& out, const at::Tensor& b, const at::Tensor& t) const {
     for_bands(t.size(0), [&](int64_t first, int64_t end) {
       set_matrix_product(out.slice(1, first, end), b.slice(1, 0, end),
                          t.slice(0, 0, end).slice(1, first, end));
@@ -91,7 +98,7 @@ class ReverseCholesky {
   }
 
   /// out = -t b.
-  static void minus_triangle_times(const at::Tensor& out, const at::Tensor& t, const at::Tensor& b) {
+  void minus_triangle_times(const at::Tensor& out, const at::Tensor& t, const at::Tensor& b) const {
     for_bands(t.size(0), [&](int64_t first, int64_t end) {
       set_matrix_product(out.slice(0, first, end), t.slice(0, first, end).slice(1, first), b.slice(0, first),
                          -1);
@@ -99,7 +106,7 @@ class ReverseCholesky {
   }
 
   /// a -= b b^T, on and above the diagonal (and in the bands' diagonal blocks).
-  static void subtract_square(const at::Tensor& a, const at::Tensor& b) {
+  void subtract_square(const at::Tensor& a, const at::Tensor& b) const {
     for_bands(a.size(0), [&](int64_t first, int64_t end) {
       add_matrix_product(a.slice(0, first, end).slice(1, first), b.slice(0, first, end),
                          b.slice(0, first).t(), -1);
@@ -107,10 +114,11 @@ class ReverseCholesky {
   }
 
   template <class F>
-  static void for_bands(int64_t size, F&& f) {
-    for (int64_t first = 0; first < size; first += kBand) f(first, std::min(size, first + kBand));
+  void for_bands(int64_t size, F&& f) const {
+    for (int64_t first = 0; first < size; first += cut_.band) f(first, std::min(size, first + cut_.band));
   }
 
+  Cut cut_;
   at::Tensor pivots_, failures_, scratch_;
 };
 

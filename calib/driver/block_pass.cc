@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "calib/driver/experts_pass.h"
+#include "calib/driver/fold.h"
 #include "calib/stats/stats_collector.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
@@ -129,7 +130,7 @@ void BlockPass::observe_lost(Slot slot, const std::vector<at::Tensor>& divisors,
   sweep([&](RowRange rows) {
     at::Tensor values = observed_.again(slot, rows);
     if (job_.propagate == Propagate::reference) {  // the unquantised model's weights are not folded
-      for (const at::Tensor& scales : divisors) values = values / scales;
+      values = after_folds(values, divisors);
     }
     collector.observe(values, counted(rows));
   });

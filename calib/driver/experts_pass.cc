@@ -1,4 +1,5 @@
 #include "calib/driver/experts_pass.h"
+#include "calib/driver/fold.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -186,11 +187,9 @@ void ExpertsPass::observe(Slot slot, Task& task, size_t chunk, const Chunk& obse
 /// so the folds into mlp_in have not reached them; its mlp_mid is the same with and without those folds.
 at::Tensor ExpertsPass::values(Slot slot, int64_t expert, const Chunk& chunk, const at::Tensor& tokens,
                                bool divide) const {
-  at::Tensor rows = chunk.mlp_in.index_select(0, tokens);
+  const at::Tensor rows = chunk.mlp_in.index_select(0, tokens);
   if (slot == Slot::mlp_mid) return chunk.stream->forward().expert_mid(expert, rows);
-  if (!divide) return rows;
-  for (const at::Tensor& scales : divisors_) rows = rows / scales;
-  return rows;
+  return divide ? after_folds(rows, divisors_) : rows;
 }
 
 InputStats ExpertsPass::statistics(Slot slot, Task& task, const InputStats& all_tokens) const {

@@ -83,6 +83,12 @@ void divide_rows(BlockState& state, const ScaleEdge& edge, const at::Tensor& sca
 
 }  // namespace
 
+at::Tensor after_folds(const at::Tensor& x, const std::vector<at::Tensor>& scales) {
+  at::Tensor values = x;
+  for (const at::Tensor& each : scales) values = values / each;  // in FP32, as scales are
+  return values.to(x.scalar_type());
+}
+
 at::Tensor producer_scales(const ScaleEdge& edge, const at::Tensor& scales) {
   if (edge.repeat == 1) return scales;
   return scales.view({-1, edge.repeat, edge.head_dim}).select(1, 0).reshape(-1);

@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "lib/model/forward.h"
 #include "lib/numeric/quantized_tensor.h"
@@ -34,6 +35,10 @@ struct BlockState {
 /// and rounded to their storage type again, so there the function changes by that rounding (2^-11 of a scale
 /// in F16).
 at::Tensor apply_fold(BlockState& state, const ScaleEdge& edge, const at::Tensor& scales);
+
+/// Values of an input as they are once its producer was folded: x / s for the scales of every fold, in x's
+/// dtype. For streams of the unquantised model, whose weights no fold has reached.
+at::Tensor after_folds(const at::Tensor& x, const std::vector<at::Tensor>& scales);
 
 /// [in] scales of consumer columns -> [producer rows]: takes one of the `repeat` equal heads under GQA.
 at::Tensor producer_scales(const ScaleEdge& edge, const at::Tensor& scales);

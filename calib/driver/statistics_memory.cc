@@ -28,7 +28,9 @@ uint64_t panel_of(uint64_t width, c10::Device device) {
 
 uint64_t collector_bytes(const StatSet& wanted, int64_t width, int64_t tokens, c10::Device device) {
   const auto w = static_cast<uint64_t>(width), all = static_cast<uint64_t>(tokens);
-  const auto buffered = static_cast<uint64_t>(std::min(tokens, StatsCollector::kChunkTokens));
+  auto buffered = static_cast<uint64_t>(std::min(tokens, StatsCollector::kChunkTokens));
+  if (!device.is_cpu() && (wanted.gram || wanted.cross_gram))
+    buffered += static_cast<uint64_t>(std::min(tokens, StatsCollector::kProductTokens));
   const auto sum = static_cast<uint64_t>(gram_sum_bytes(device));
   uint64_t bytes = (wanted.cross_gram ? 2 : 1) * buffered * w * kFloat;
   if (wanted.gram) bytes += w * (w + panel_of(w, device)) / 2 * sum;

@@ -33,8 +33,8 @@ ChannelSumsCollector::ChannelSumsCollector(StatSet wanted, int64_t width, c10::D
                                  .outliers = wanted.outliers},
                                 device)) {}
 
-void ChannelSumsCollector::observe(const at::Tensor& x) {
-  kernels::add_channel_moments(x, sums_, rows_);
+void ChannelSumsCollector::observe(const at::Tensor& x, const kernels::StepExtrema& step) {
+  kernels::add_channel_moments(x, sums_, rows_, step);
   rows_ += x.size(0);
 }
 

@@ -16,8 +16,8 @@ class ChannelSumsCollector {
  public:
   ChannelSumsCollector(StatSet wanted, int64_t width, c10::Device device);
 
-  /// x: contiguous [rows, width], a chunk at most.
-  void observe(const at::Tensor& x);
+  /// x: contiguous [rows, width], a chunk at most. step: where wanted, gets the range of these rows alone.
+  void observe(const at::Tensor& x, const kernels::StepExtrema& step = {});
   void merge(const ChannelSumsCollector& other);
 
   /// Long [1] on the device: the first element that is not finite or too large, counted over all rows

@@ -2,10 +2,10 @@
 //
 // Products are FP32, or FP16/BF16 with FP32 accumulation where x has that type (tensor cores, on a GPU); sums
 // over chunks are FP64, so X^T X takes as much memory as one full FP32 matrix, and X_ref^T X twice that. On a
-// GPU a few chunks are added in FP32 first, within the GEMM, because the FP64 sum would cost half as much as
-// the product of one chunk. Merging equals the whole but for FP64 rounding where the first part ends with a
-// chunk. Rows with weights are multiplied in FP32 whatever their type: a weight's root, rounded to 16 bits,
-// would be an error of the statistic.
+// GPU a few products are added in FP32 first, within the GEMM, because the FP64 sum would cost half as much
+// as one of them. Merging equals the whole but for FP64 rounding where the first part ends with a chunk. Rows
+// with weights are multiplied in FP32 whatever their type: a weight's root, rounded to 16 bits, would be an
+// error of the statistic.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -44,8 +44,8 @@ class GramBlock {
 
   int64_t row_, row_end_, column_, column_end_;
   at::Tensor sum_;      // FP64
-  at::Tensor partial_;  // FP32, CUDA only: chunks that are not yet in sum_
-  int64_t partial_chunks_ = 0;
+  at::Tensor partial_;  // FP32, CUDA only: what is not yet in sum_
+  int64_t partial_tokens_ = 0;
 };
 
 /// Rows [tokens, width] times the roots of their weights, Float: the product of two such rows carries the

@@ -3,23 +3,59 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
+#include <utility>
 
 #include "lib/base/error.h"
 
 namespace lathe {
 
-void EmaMinMaxCollector::observe(const MinMax& chunk) {
-  const at::Tensor low = chunk.low.to(at::kDouble), high = chunk.high.to(at::kDouble);
-  if (steps_ == 0) first_ = chunk;
-  low_sum_ = steps_ == 0 ? low : low_sum_ * kEmaDecay + low;
-  high_sum_ = steps_ == 0 ? high : high_sum_ * kEmaDecay + high;
-  ++steps_;
+namespace {
+
+constexpr size_t kMostWaiting = 16;
+
+/// sum of decay^(n-1-i) v_i over the rows of [n, width], FP64 [width].
+at::Tensor decayed_sum(const at::Tensor& steps) {
+  const int64_t last = steps.size(0) - 1;
+  const at::Tensor age = at::arange(last, -1, -1, steps.options().dtype(at::kDouble));
+  return (steps.to(at::kDouble) * at::pow(kEmaDecay, age).unsqueeze(1)).sum(0);
 }
 
-void EmaMinMaxCollector::merge(const EmaMinMaxCollector& other) {
+}  // namespace
+
+void EmaMinMaxCollector::observe(const MinMax& chunk) {
+  waiting_.push_back(chunk);
+  if (waiting_.size() == kMostWaiting) fold();
+}
+
+void EmaMinMaxCollector::fold() {
+  if (waiting_.empty()) return;
+  std::vector<at::Tensor> lows, highs;
+  for (const MinMax& step : waiting_) {
+    lows.push_back(step.low);
+    highs.push_back(step.high);
+  }
+  MinMax steps{at::stack(lows), at::stack(highs)};
+  if (whole_) steps = {steps.low.amin(1, /*keepdim=*/true), steps.high.amax(1, /*keepdim=*/true)};
+  const at::Tensor low = decayed_sum(steps.low), high = decayed_sum(steps.high);
+  if (steps_ == 0) {
+    first_ = {steps.low[0], steps.high[0]};
+    low_sum_ = low;
+    high_sum_ = high;
+  } else {
+    const double decay = std::pow(kEmaDecay, static_cast<double>(waiting_.size()));
+    low_sum_ = low_sum_ * decay + low;
+    high_sum_ = high_sum_ * decay + high;
+  }
+  steps_ += static_cast<int64_t>(waiting_.size());
+  waiting_.clear();
+}
+
+void EmaMinMaxCollector::merge(EmaMinMaxCollector other) {
+  fold();
+  other.fold();
   if (other.steps_ == 0) return;
   if (steps_ == 0) {
-    *this = other;
+    *this = std::move(other);
     return;
   }
   const double decay = std::pow(kEmaDecay, static_cast<double>(other.steps_));
@@ -28,7 +64,8 @@ void EmaMinMaxCollector::merge(const EmaMinMaxCollector& other) {
   steps_ += other.steps_;
 }
 
-MinMax EmaMinMaxCollector::finish() const {
+MinMax EmaMinMaxCollector::finish() {
+  fold();
   // The sum gives the first value the weight (1 - decay) decay^(n-1); as the start of the average it has
   // decay^(n-1), which is decay^n more.
   const double rest = std::pow(kEmaDecay, static_cast<double>(steps_));

@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 namespace lathe {
 
 /// low, high: Float [width] (or one value a group or token, where it says so).
@@ -21,15 +23,22 @@ constexpr double kEmaDecay = 0.99;
 /// are in order and the first ends with a chunk.
 class EmaMinMaxCollector {
  public:
+  /// whole: of the extremes of all channels together.
+  explicit EmaMinMaxCollector(bool whole) : whole_(whole) {}
+
   /// chunk: the channels' range over one step; kept, not copied.
   void observe(const MinMax& chunk);
-  void merge(const EmaMinMaxCollector& other);
-  MinMax finish() const;
+  void merge(EmaMinMaxCollector other);
+  MinMax finish();
 
  private:
-  int64_t steps_ = 0;
+  void fold();
+
+  bool whole_;
+  int64_t steps_ = 0;            // in the sums
+  std::vector<MinMax> waiting_;  // steps after them: many at a time cost a GPU no more than one
   MinMax first_;
-  at::Tensor low_sum_, high_sum_;  // FP64 [width]
+  at::Tensor low_sum_, high_sum_;  // FP64 [width], of the whole [1]
 };
 
 /// The ranges of groups of `group_size` consecutive channels (-1: of all, one group): Float [width /

@@ -70,6 +70,7 @@ void StatsCollector::observe_rows(const ObservedRows& rows) {
   // Counts are the same however they are cut: a GPU counts many rows at once faster.
   if (distribution_ && rows.count() > 0) distribution_->observe(rows.x);
   if (channel_distribution_ && rows.count() > 0) channel_distribution_->observe(rows.x);
+  if (multiplies_apart()) products_.push(rows, [this](const ObservedRows& part) { multiply(part); });
   chunker_.push(rows, [this](const ObservedRows& chunk) { take(chunk); });
 }
 
@@ -107,38 +108,46 @@ ObservedRows StatsCollector::counted_rows(const at::Tensor& x, const at::Tensor&
 }
 
 void StatsCollector::take(const ObservedRows& chunk) {
-  sums_.observe(chunk.x);
+  kernels::StepExtrema step;
+  if (wanted_.ema_min_max || wanted_.ema_tensor) {
+    const auto options = at::TensorOptions().dtype(at::kFloat).device(device_);
+    step = {at::empty({width_}, options), at::empty({width_}, options)};
+  }
+  sums_.observe(chunk.x, step);
   if (chunk.x.is_cpu()) check(sums_, chunk.x, kStream);
   if (reference_) {
     reference_->observe(chunk.reference);
     if (chunk.x.is_cpu()) check(*reference_, chunk.reference, kReferenceStream);
   }
-  if (wanted_.ema_min_max || wanted_.ema_tensor) {
-    ChannelSumsCollector step({}, width_, device_);
-    step.observe(chunk.x);
-    const MinMax range = step.range();
-    if (wanted_.ema_min_max) ema_.observe(range);
-    if (wanted_.ema_tensor) ema_tensor_.observe(grouped(range, -1));
-  }
+  if (wanted_.ema_min_max) ema_.observe({step.low, step.high});
+  if (wanted_.ema_tensor) ema_tensor_.observe({step.low, step.high});
   if (wanted_.token_min_max) {
     const kernels::RowExtent extent = kernels::row_extent(chunk.x);
     token_low_.push_back(extent.low);
     token_high_.push_back(extent.high);
   }
-  const bool here = !chunk.weights.defined() || !chunk.weights.is_cpu();
-  const at::Tensor weights = here ? chunk.weights : queued_copy(chunk.weights.contiguous(), device_);
-  if (gram_) gram_->observe(chunk.x, weights);
-  if (cross_gram_) cross_gram_->observe(chunk.x, chunk.reference, weights);
-  if (weights.defined() && wanted_.mean_square) {
+  if (!multiplies_apart()) multiply(chunk);
+  if (chunk.weights.defined() && wanted_.mean_square) {
     if (!weighted_) weighted_.emplace(StatSet{.mean_square = true}, width_, device_);
-    weighted_->observe(weighted_rows(chunk.x, weights).contiguous());
+    weighted_->observe(weighted_rows(chunk.x, on_device(chunk.weights)).contiguous());
   }
-  if (weights.defined()) {  // summed where they stand: on the CPU, of a GPU's run, too
+  if (chunk.weights.defined()) {  // summed where they stand: on the CPU, of a GPU's run, too
     const at::Tensor sum = chunk.weights.sum(at::kDouble);
     weight_sum_ = weight_sum_.defined() ? weight_sum_ + sum : sum;
     const at::Tensor low = chunk.weights.amin();
     lowest_weight_ = lowest_weight_.defined() ? at::minimum(lowest_weight_, low) : low;
   }
+}
+
+at::Tensor StatsCollector::on_device(const at::Tensor& weights) const {
+  const bool here = !weights.defined() || !weights.is_cpu();
+  return here ? weights : queued_copy(weights.contiguous(), device_);
+}
+
+void StatsCollector::multiply(const ObservedRows& rows) {
+  const at::Tensor weights = on_device(rows.weights);
+  if (gram_) gram_->observe(rows.x, weights);
+  if (cross_gram_) cross_gram_->observe(rows.x, rows.reference, weights);
 }
 
 void StatsCollector::check_weights(const at::Tensor& weights) const {
@@ -172,6 +181,9 @@ void StatsCollector::flush() {
   const ObservedRows rest = chunker_.pending();
   chunker_.clear();
   if (rest.count() > 0) take(rest);
+  const ObservedRows unmultiplied = products_.pending();
+  products_.clear();
+  if (unmultiplied.count() > 0) multiply(unmultiplied);
 }
 
 void StatsCollector::merge(StatsCollector& other) {
@@ -203,6 +215,9 @@ void StatsCollector::merge(StatsCollector& other) {
   seen_ += other.seen_;
   const ObservedRows rest = other.chunker_.pending();
   if (rest.count() > 0) chunker_.push(rest, [this](const ObservedRows& chunk) { take(chunk); });
+  const ObservedRows unmultiplied = other.products_.pending();
+  if (unmultiplied.count() > 0)
+    products_.push(unmultiplied, [this](const ObservedRows& part) { multiply(part); });
 }
 
 InputStats StatsCollector::finish(DeferredChecks* later) {

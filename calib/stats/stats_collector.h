@@ -30,6 +30,9 @@ using TokenNamer = std::function<std::string(int64_t token)>;
 class StatsCollector {
  public:
   static constexpr int64_t kChunkTokens = 2048;
+  /// Tokens of one product of a GPU: their sum's way to memory and back costs as much for fewer. On a CPU
+  /// products are of chunks.
+  static constexpr int64_t kProductTokens = 8192;
 
   /// `where` names the input in errors ("model.layers.3, input attention_in"); `name_token` names tokens
   /// there.
@@ -81,8 +84,11 @@ class StatsCollector {
 
   ObservedRows counted_rows(const at::Tensor& x, const at::Tensor& reference, const at::Tensor& mask,
                             const at::Tensor& weights);
+  bool multiplies_apart() const { return (gram_ || cross_gram_) && !device_.is_cpu(); }
   void observe_rows(const ObservedRows& rows);
   void take(const ObservedRows& chunk);
+  void multiply(const ObservedRows& rows);
+  at::Tensor on_device(const at::Tensor& weights) const;
   void check_weights(const at::Tensor& weights) const;
   void flush();
   /// Refuses what `sums` found bad in `rows`, the last ones it took.
@@ -95,7 +101,7 @@ class StatsCollector {
   c10::Device device_;
   Places places_;
 
-  RowChunker chunker_{kChunkTokens};
+  RowChunker chunker_{kChunkTokens}, products_{kProductTokens};
   int64_t seen_ = 0;          // tokens, masked ones included
   at::Tensor weight_sum_;     // Double [], where tokens have weights
   at::Tensor lowest_weight_;  // Float []
@@ -103,7 +109,7 @@ class StatsCollector {
   ChannelSumsCollector sums_;
   std::optional<ChannelSumsCollector> reference_;  // checks it
   std::optional<ChannelSumsCollector> weighted_;   // squares, where tokens have weights
-  EmaMinMaxCollector ema_, ema_tensor_;
+  EmaMinMaxCollector ema_{/*whole=*/false}, ema_tensor_{/*whole=*/true};
   std::optional<GramCollector> gram_;
   std::optional<CrossGramCollector> cross_gram_;
   std::optional<DistributionCollector> distribution_;

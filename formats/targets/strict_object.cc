@@ -48,7 +48,7 @@ void StrictObject::refuse(const std::string& key, const std::string& expected) c
 std::string StrictObject::word(const std::string& key, const std::vector<std::string>& choices) {
   const std::string expected = join_choices(choices);
   const json& value = need(key, expected.c_str());
-  if (!value.is_string() || std::find(choices.begin(), choices.end(), value) == choices.end())
+  if (!value.is_string() || std::ranges::find(choices, value.get_ref<const std::string&>()) == choices.end())
     refuse(key, expected);
   return value;
 }

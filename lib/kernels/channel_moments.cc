@@ -19,7 +19,7 @@ T* pointer(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.data_ptr<T>() : nullptr;
 }
 
-MomentOutputs outputs(const ChannelMoments& moments) {
+MomentOutputs outputs(const ChannelMoments& moments, const StepExtrema& step) {
   return {.low = pointer<float>(moments.low),
           .high = pointer<float>(moments.high),
           .magnitude = pointer<double>(moments.magnitude),
@@ -28,7 +28,9 @@ MomentOutputs outputs(const ChannelMoments& moments) {
           .third = pointer<double>(moments.third),
           .fourth = pointer<double>(moments.fourth),
           .outliers = pointer<int64_t>(moments.outliers),
-          .bad = pointer<int64_t>(moments.bad)};
+          .bad = pointer<int64_t>(moments.bad),
+          .step_low = pointer<float>(step.low),
+          .step_high = pointer<float>(step.high)};
 }
 
 }  // namespace
@@ -50,16 +52,17 @@ ChannelMoments no_moments(int64_t width, MomentsWanted wanted, c10::Device devic
           .bad = at::full({1}, kNoneBad, options.dtype(at::kLong))};
 }
 
-void add_channel_moments(const at::Tensor& x, const ChannelMoments& moments, int64_t first_row) {
+void add_channel_moments(const at::Tensor& x, const ChannelMoments& moments, int64_t first_row,
+                         const StepExtrema& step) {
   const MatrixLayout layout = matrix_layout(x, "channel moments");
   LATHE_ASSERT(layout.rows <= kMaxMomentRows && moments.low.size(0) == layout.width &&
                    moments.low.device() == x.device(),
                "channel moments of {} rows and {} columns", layout.rows, layout.width);
-  if (x.is_cpu()) return cpu::channel_moments(layout, x.const_data_ptr<float>(), first_row, outputs(moments));
+  const MomentOutputs out = outputs(moments, step);
+  if (x.is_cpu()) return cpu::channel_moments(layout, x.const_data_ptr<float>(), first_row, out);
   const c10::DeviceGuard guard(x.device());
   const CudaLibrary& cuda = cuda_library();
-  cuda.check(cuda.channel_moments(current_queue(x.device()), layout, x.const_data_ptr(), first_row,
-                                  outputs(moments)),
+  cuda.check(cuda.channel_moments(current_queue(x.device()), layout, x.const_data_ptr(), first_row, out),
              "channel_moments");
 }
 

@@ -28,6 +28,11 @@ struct ChannelMoments {
   at::Tensor bad;
 };
 
+/// Minimum and maximum of the rows of one call; undefined where not wanted.
+struct StepExtrema {
+  at::Tensor low, high;  // Float [width], written to
+};
+
 constexpr int64_t kNoneBad = INT64_MAX;
 /// Rows that one call takes at most.
 constexpr int64_t kMaxMomentRows = 2048;
@@ -40,6 +45,7 @@ ChannelMoments no_moments(int64_t width, MomentsWanted wanted, c10::Device devic
 /// Adds the rows of x, which is contiguous [rows, width] with at most kMaxMomentRows rows, Float, on CUDA
 /// Half or BFloat16, too. They are summed first, and the sum is added to `moments`. first_row: how many rows
 /// came before, for `bad`. One kernel, no wait for the device.
-void add_channel_moments(const at::Tensor& x, const ChannelMoments& moments, int64_t first_row);
+void add_channel_moments(const at::Tensor& x, const ChannelMoments& moments, int64_t first_row,
+                         const StepExtrema& step = {});
 
 }  // namespace lathe::kernels

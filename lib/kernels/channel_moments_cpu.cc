@@ -81,6 +81,22 @@ struct TileSums {
   double magnitude[kTile] = {}, square[kTile] = {}, first[kTile] = {}, third[kTile] = {}, fourth[kTile] = {};
 };
 
+/// The extent of one call's rows, of a tile of channels.
+struct TileExtent {
+  float low[kTile], high[kTile];
+};
+
+void add_extent(const TileExtent& extent, int64_t begin, int64_t channels, const MomentOutputs& out) {
+  for (int64_t c = 0; c < channels; ++c) {
+    const float low = extent.low[c], high = extent.high[c];
+    out.low[begin + c] = std::min(out.low[begin + c], low);
+    out.high[begin + c] = std::max(out.high[begin + c], high);
+    if (out.step_low == nullptr) continue;
+    out.step_low[begin + c] = low + 0.0f;
+    out.step_high[begin + c] = high + 0.0f;
+  }
+}
+
 void add_to(double* total, const double* sums, int64_t channels) {
   for (int64_t c = 0; total != nullptr && c < channels; ++c) total[c] += sums[c];
 }
@@ -89,16 +105,20 @@ void add_to(double* total, const double* sums, int64_t channels) {
 uint32_t do_tile(MatrixLayout layout, const float* x, MomentOutputs out, int64_t begin, int64_t channels) {
   uint32_t bits[kTile] = {};
   TileSums sums;
+  TileExtent extent;
+  std::copy_n(x + begin, channels, extent.low);
+  std::copy_n(x + begin, channels, extent.high);
   for (int64_t row = 0; row < layout.rows; row += kMomentRun) {
     const Run run{x + row * layout.width + begin, std::min(kMomentRun, layout.rows - row), layout.width,
                   channels};
-    extend(run, out.low + begin, out.high + begin, bits);
+    extend(run, extent.low, extent.high, bits);
     if (out.magnitude != nullptr) add_magnitudes(run, sums.magnitude);
     if (out.square != nullptr) add_squares(run, sums.square);
     if (out.first != nullptr) add_power_sums(run, sums.first, sums.third, sums.fourth);
     if (out.outliers != nullptr) count_outliers(run, out.outliers + begin);
   }
   const auto place = [&](double* total) { return total == nullptr ? nullptr : total + begin; };
+  add_extent(extent, begin, channels, out);
   add_to(place(out.magnitude), sums.magnitude, channels);
   add_to(place(out.square), sums.square, channels);
   add_to(place(out.first), sums.first, channels);

@@ -28,6 +28,8 @@ struct MomentOutputs {
   double* fourth = nullptr;
   int64_t* outliers = nullptr;
   int64_t* bad = nullptr;
+  float* step_low = nullptr;  // of this call's rows alone
+  float* step_high = nullptr;
 };
 
 namespace cpu {

@@ -13,7 +13,7 @@ skip() { echo "SKIP: $*"; exit 77; }
 # quick RECIPE OUTPUT [flags...]: a shipped recipe with little calibration data and evaluation, for tests of behaviour.
 quick() {
   local recipe=$1 output=$2; shift 2
-  "$QUANTIZE" --recipe "$recipe" --output "$output" --device cpu --quiet \
+  "$QUANTIZE" --recipe "$recipe" --output "$output" --device "${DEVICE:-cpu}" --quiet \
     --set calibration.samples=8 --set calibration.seq_len=256 --set evaluate.rows=4 "$@"
 }
 

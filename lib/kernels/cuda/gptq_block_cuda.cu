@@ -1,8 +1,12 @@
-// GPTQ's column loop on CUDA: a warp a row, the row's columns in its registers (lane l holds columns l, l +
-// 32, l + 64, l + 96). A column's weight goes to all lanes by a shuffle, all lanes round it to the same code,
-// and each lets its later columns make up for the error. U is read from the first-level cache, which holds a
-// whole block of it (64 KB in FP32), one coalesced row a column. No synchronisation but the warp's own.
+// GPTQ's column loop on CUDA: eight lanes a row, four rows a warp, the row's columns and their grids in its
+// lanes' registers (lane l holds columns l, l + 8, l + 16, ...). A column's weight and grid go to the row's
+// lanes by shuffles, all of them round it to the same code, and each lets its later columns make up for the
+// error. More lanes a row would round in vain, fewer would leave small matrices without enough warps. U is
+// read from the first-level cache, which holds a whole block of it (64 KB in FP32). No synchronisation but
+// the warp's own.
 #include <cuda_runtime.h>
+
+#include <utility>
 
 #include "lib/kernels/cuda/gptq_block_cuda.h"
 
@@ -12,24 +16,32 @@ using lathe::kernels::GptqBlock;
 using lathe::kernels::kGptqColumns;
 
 constexpr int kWarp = 32;
+constexpr int kLanes = 8;  // of a row
 constexpr int kThreads = 128;
-constexpr int kParts = static_cast<int>(kGptqColumns) / kWarp;
+constexpr int kParts = static_cast<int>(kGptqColumns) / kLanes;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int64_t kMaxBlocks = 1 << 20;
 
-/// Rounds the columns that `part` of every lane holds, for one row.
-template <int part, class T>
-__device__ void round_part(const GptqBlock<T>& block, int64_t row, int lane, T (&weight)[kParts]) {
-  const int64_t first = part * kWarp;
-  const int64_t end = block.columns - first < kWarp ? block.columns - first : kWarp;
+/// What a lane holds of its row.
+template <class T>
+struct Columns {
+  T weight[kParts], scale[kParts], zero[kParts];
+};
+
+/// Rounds the columns that `part` of every lane holds. `full`: the block has kGptqColumns columns.
+template <int part, bool full, class T>
+__device__ void round_part(const GptqBlock<T>& block, int64_t row, bool write, int lane, Columns<T>& held) {
+  const int first = part * kLanes, columns = full ? kParts * kLanes : static_cast<int>(block.columns);
+  if (first >= columns) return;
+  const int end = columns - first < kLanes ? columns - first : kLanes;
   T own_error = 0;
   int8_t own_code = 0;
   for (int source = 0; source < end; ++source) {
-    const int64_t j = first + source, place = row * block.groups + block.column_group[j];
+    const int j = first + source;
     const T* const factor = block.factor + j * block.factor_stride;
-    const T scale = static_cast<T>(block.scales[place]);
-    const T zero = block.zeros == nullptr ? T(0) : static_cast<T>(block.zeros[place]);
-    const T value = __shfl_sync(kAllLanes, weight[part], source);
+    const T scale = __shfl_sync(kAllLanes, held.scale[part], source, kLanes);
+    const T zero = __shfl_sync(kAllLanes, held.zero[part], source, kLanes);
+    const T value = __shfl_sync(kAllLanes, held.weight[part], source, kLanes);
     const auto rounded = lathe::device::round_weight(value, scale, zero, factor[j],
                                                      static_cast<T>(block.qmin), static_cast<T>(block.qmax));
     if (lane == source) {
@@ -38,34 +50,45 @@ __device__ void round_part(const GptqBlock<T>& block, int64_t row, int lane, T (
     }
 #pragma unroll
     for (int p = part; p < kParts; ++p) {
-      const int64_t k = p * kWarp + lane;
-      if (k > j && k < block.columns) {
-        weight[p] = lathe::device::compensate(weight[p], rounded.error, factor[k]);
+      const int k = p * kLanes + lane;
+      if ((p > part || lane > source) && (full || k < columns)) {
+        held.weight[p] = lathe::device::compensate(held.weight[p], rounded.error, factor[k]);
       }
     }
   }
-  if (lane >= end) return;
+  if (!write || lane >= end) return;
   block.codes[row * block.codes_stride + first + lane] = own_code;
   block.errors[row * block.errors_stride + first + lane] = own_error;
 }
 
-template <class T>
+template <bool full, class T, int... parts>
+__device__ void round_parts(const GptqBlock<T>& block, int64_t row, bool write, int lane, Columns<T>& held,
+                            std::integer_sequence<int, parts...>) {
+  (round_part<parts, full>(block, row, write, lane, held), ...);
+}
+
+template <bool full, class T>
 __global__ void round_rows(GptqBlock<T> block) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int64_t first = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x / kWarp;
-  for (int64_t row = first; row < block.rows; row += stride) {
-    T weight[kParts];
+  constexpr int kRows = kWarp / kLanes;  // of a warp
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp * kRows;
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x / kLanes;
+  for (int64_t start = first; start < block.rows;
+       start += stride) {  // the same number of times for a whole warp
+    const int64_t wanted = start + static_cast<int>(threadIdx.x) % kWarp / kLanes;
+    const bool write = wanted < block.rows;
+    const int64_t row = write ? wanted : block.rows - 1;
+    Columns<T> held;
 #pragma unroll
     for (int p = 0; p < kParts; ++p) {
-      const int64_t k = p * kWarp + lane;
-      weight[p] = k < block.columns ? block.weight[row * block.weight_stride + k] : T(0);
+      const int k = p * kLanes + lane;
+      const bool there = full || k < block.columns;
+      const int64_t place = there ? row * block.groups + block.column_group[k] : 0;
+      held.weight[p] = there ? block.weight[row * block.weight_stride + k] : T(0);
+      held.scale[p] = there ? static_cast<T>(block.scales[place]) : T(1);
+      held.zero[p] = there && block.zeros != nullptr ? static_cast<T>(block.zeros[place]) : T(0);
     }
-    static_assert(kParts == 4, "a call for each part");
-    round_part<0>(block, row, lane, weight);
-    round_part<1>(block, row, lane, weight);
-    round_part<2>(block, row, lane, weight);
-    round_part<3>(block, row, lane, weight);
+    round_parts<full>(block, row, write, lane, held, std::make_integer_sequence<int, kParts>());
   }
 }
 
@@ -73,9 +96,14 @@ template <class T>
 int launch(LatheCudaQueue queue, const GptqBlock<T>& block) {
   if (block.rows == 0) return cudaSuccess;
   if (const cudaError_t error = cudaSetDevice(queue.device); error != cudaSuccess) return error;
-  const int64_t wanted = (block.rows * kWarp + kThreads - 1) / kThreads;
+  const int64_t wanted = (block.rows * kLanes + kThreads - 1) / kThreads;
   const int blocks = static_cast<int>(wanted < kMaxBlocks ? wanted : kMaxBlocks);
-  round_rows<<<blocks, kThreads, 0, static_cast<cudaStream_t>(queue.stream)>>>(block);
+  const auto stream = static_cast<cudaStream_t>(queue.stream);
+  if (block.columns == kGptqColumns) {
+    round_rows<true><<<blocks, kThreads, 0, stream>>>(block);
+  } else {
+    round_rows<false><<<blocks, kThreads, 0, stream>>>(block);
+  }
   return cudaGetLastError();
 }
 

@@ -22,7 +22,8 @@ constexpr int32_t kPerChannel = lathe::device::bin_count(lathe::device::kChannel
 
 constexpr int32_t kWindow = lathe::device::kWindowBins;
 constexpr int kWindowBytes = 2 * kWindow * static_cast<int>(sizeof(uint32_t));  // both signs, 96 KiB
-constexpr int kWindowThreads = 512;
+constexpr int kWindowThreads = 1024;
+constexpr int kAhead = 8;  // values that a thread loads before it counts them
 /// Below this a table costs more to hand over than it saves.
 constexpr int64_t kWindowWorthwhile = int64_t{1} << 18;
 
@@ -64,13 +65,21 @@ __global__ void count_values_in_window(int64_t total, const T* x, unsigned long 
   __syncthreads();
   const int32_t begin = lathe::device::window_begin(top);
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = first; i < total; i += stride) {
-    const SignedBin at = signed_bin(x[i]);
-    const int32_t place = at.bin - begin;
-    if (place >= 0 && place < kWindow) {
-      atomicAdd(table + at.sign * kWindow + place, 1u);
-    } else {
-      count_global(at, counts);
+  for (int64_t i = first; i < total; i += kAhead * stride) {
+    T values[kAhead];
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k)
+      if (i + k * stride < total) values[k] = x[i + k * stride];
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      if (i + k * stride >= total) break;
+      const SignedBin at = signed_bin(values[k]);
+      const int32_t place = at.bin - begin;
+      if (place >= 0 && place < kWindow) {
+        atomicAdd(table + at.sign * kWindow + place, 1u);
+      } else {
+        count_global(at, counts);
+      }
     }
   }
   __syncthreads();
@@ -91,28 +100,47 @@ __global__ void count_channel_values(int64_t total, int64_t width, const T* x, i
   }
 }
 
+struct Extent {
+  float low, high;
+};
+
+__device__ Extent extended(Extent extent, float low, float high) {
+  return {low < extent.low ? low : extent.low, high > extent.high ? high : extent.high};
+}
+
+__device__ Extent extent_of_warp(Extent extent) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    const float low = __shfl_down_sync(kAllLanes, extent.low, offset);
+    const float high = __shfl_down_sync(kAllLanes, extent.high, offset);
+    extent = extended(extent, low, high);
+  }
+  return extent;
+}
+
+/// A block a row.
 template <class T>
 __global__ void extent_of_rows(MatrixLayout layout, const T* x, float* low_out, float* high_out) {
-  const int lane = threadIdx.x % kWarp;
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x / kWarp;
-  for (int64_t row = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp; row < layout.rows;
-       row += stride) {
-    float low = lathe::device::load_float(x[row * layout.width]), high = low;
-    for (int64_t i = lane; i < layout.width; i += kWarp) {
-      const float value = lathe::device::load_float(x[row * layout.width + i]);
-      low = value < low ? value : low;
-      high = value > high ? value : high;
+  __shared__ Extent of_warps[kThreads / kWarp];
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  for (int64_t row = blockIdx.x; row < layout.rows; row += gridDim.x) {
+    const T* const values = x + row * layout.width;
+    const float start = lathe::device::load_float(values[0]);
+    Extent extent{start, start};
+    for (int64_t i = threadIdx.x; i < layout.width; i += kThreads) {
+      const float value = lathe::device::load_float(values[i]);
+      extent = extended(extent, value, value);
     }
-    for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-      const float other_low = __shfl_down_sync(kAllLanes, low, offset);
-      const float other_high = __shfl_down_sync(kAllLanes, high, offset);
-      low = other_low < low ? other_low : low;
-      high = other_high > high ? other_high : high;
+    extent = extent_of_warp(extent);
+    if (lane == 0) of_warps[warp] = extent;
+    __syncthreads();
+    if (warp == 0) {
+      extent = extent_of_warp(of_warps[lane < kThreads / kWarp ? lane : 0]);
+      if (lane == 0) {
+        low_out[row] = extent.low + 0.0f;
+        high_out[row] = extent.high + 0.0f;
+      }
     }
-    if (lane == 0) {
-      low_out[row] = low + 0.0f;
-      high_out[row] = high + 0.0f;
-    }
+    __syncthreads();  // before the next row's extents take the place
   }
 }
 
@@ -177,7 +205,7 @@ int lathe_cuda_channel_value_counts(LatheCudaQueue queue, MatrixLayout layout, c
 
 int lathe_cuda_row_extent(LatheCudaQueue queue, MatrixLayout layout, const void* x, float* low, float* high) {
   return on_queue(queue, layout, x, [&](const auto* values, cudaStream_t stream) {
-    extent_of_rows<<<blocks_for(layout.rows * kWarp), kThreads, 0, stream>>>(layout, values, low, high);
+    extent_of_rows<<<blocks_for(layout.rows * kThreads), kThreads, 0, stream>>>(layout, values, low, high);
   });
 }
 }

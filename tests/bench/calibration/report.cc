@@ -239,7 +239,9 @@ uint64_t peak_bytes(c10::Device device) {
 }
 
 void reset_peak(c10::Device device) {
-  if (!device.is_cpu()) at::accelerator::resetPeakStats(device.index());
+  if (device.is_cpu()) return;
+  at::empty({1}, device);  // before its first allocation a device has no statistics
+  at::accelerator::resetPeakStats(device.index());
 }
 
 }  // namespace lathe::bench

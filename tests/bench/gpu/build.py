@@ -25,6 +25,7 @@ class Context:
         libraries = [str(carried / "lib" / "x86_64-linux-gnu"), str(pathlib.Path(here["torch"]) / "lib")]
         # Compilers, CMake and ninja of a Python environment stand beside its python.
         tools = [str(pathlib.Path(sys.executable).parent), "/usr/local/cuda/bin", os.environ.get("PATH", "")]
+        libraries += filter(None, [os.environ.get("LD_LIBRARY_PATH")])  # where some machines keep the driver
         self.environment = {"LD_LIBRARY_PATH": ":".join(libraries), "PATH": ":".join(tools)}
 
     def program(self, name):

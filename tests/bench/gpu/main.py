@@ -12,6 +12,7 @@ import gpu_tests
 import machine
 import pack
 import results
+import sanitizer
 import solvers
 from steps import Skipped, Step
 
@@ -30,6 +31,7 @@ def parse_arguments():
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "build" / "gpu", help="folder to build in (default: build/gpu)")
     parser.add_argument("--architectures", default="90", help="CUDA architectures to build for, as CMake spells them (default: 90)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="compilers at a time (default: one a core)")
+    parser.add_argument("--step", action="append", help="do these alone, after the build (a word of their names; default: all)")
     parser.add_argument("--minutes", type=float, default=MINUTES,
                         help=f"the limit of time for everything; those of the steps follow (default: {MINUTES})")
     arguments = parser.parse_args()
@@ -56,11 +58,13 @@ def main():
         ("build", 330, lambda context: build.run(context)),
         ("tests labelled gpu", 120, lambda context: gpu_tests.run(context)),
         ("logits, CPU and GPU", 90, lambda context: compare.logits(context)),
-        ("artefacts, CPU and GPU", 120, lambda context: compare.artefacts(context)),
+        ("artefacts, CPU and GPU", 180, lambda context: compare.artefacts(context)),
         ("solvers", 90, lambda context: solvers.run(context)),
         ("benchmarks", 300, lambda context: bench.run(context)),
+        ("compute-sanitizer", 150, lambda context: sanitizer.run(context)),
     ]
-    plan = [(name, limit * arguments.minutes / MINUTES, work) for name, limit, work in plan]
+    words = ["build", *arguments.step] if arguments.step else [""]
+    plan = [(name, limit * arguments.minutes / MINUTES, work) for name, limit, work in plan if any(word in name for word in words)]
     if arguments.dry_run:
         print(results.describe_plan(plan, arguments, here, ROOT))
         return 0

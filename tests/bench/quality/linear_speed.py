@@ -26,7 +26,7 @@ def ours(args, solver):
 
 
 def theirs(args, tool):
-    words = [environment(tool), HERE / "peers/linear.py", "--tool", tool, "--size", args.size, "--group", args.group]
+    words = [environment(tool), HERE / "peers/linear.py", "--tool", tool, "--shape", f"{args.size}x{args.size}", "--group", args.group]
     return json.loads(run_json(words, ROOT / "build/peers").strip().splitlines()[-1])
 
 

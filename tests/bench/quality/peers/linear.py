@@ -1,7 +1,8 @@
-"""What one linear costs a peer's own code: linear.py --tool llmc|gptqmodel|hqq [--size 4096] [--group 128] [--rounds 1]
+"""What one linear costs a peer's own code: linear.py --tool llmc|gptqmodel|hqq [--shape ROWSxSIZE]... [--device cpu|cuda]
 
 Runs in that peer's environment. The same work as `bench_algorithms --only gptq|hqq`: the solve alone, of a random weight
-with a Hessian that is there already. Last line: JSON with medians of wall and CPU seconds.
+[rows, size] with a Hessian that is there already. A line of JSON a shape, with medians of wall and CPU seconds over --rounds;
+on a GPU one more round goes before, which is not counted.
 """
 import argparse
 import json
@@ -11,65 +12,86 @@ import statistics
 os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
 import measure
 
+
+def shape(text):
+    rows, size = text.split("x")
+    return int(rows), int(size)
+
+
 parser = argparse.ArgumentParser()
 parser.add_argument("--tool", choices=("llmc", "gptqmodel", "hqq"), required=True)
-parser.add_argument("--size", type=int, default=4096)
+parser.add_argument("--shape", type=shape, action="append", help="default: 4096x4096")
 parser.add_argument("--group", type=int, default=128)
 parser.add_argument("--rounds", type=int, default=1)
+parser.add_argument("--device", default="cpu")
 args = parser.parse_args()
 
 import torch
 
-torch.manual_seed(17)
 torch.set_grad_enabled(False)
+torch.set_default_device(args.device)
 
 
-def inputs():
+def inputs(size):
     """[tokens, size] with correlated channels."""
-    return torch.randn(2 * args.size, args.size) + torch.randn(2 * args.size, 64) @ torch.randn(64, args.size) / 8
+    return torch.randn(2 * size, size) + torch.randn(2 * size, 64) @ torch.randn(64, size) / 8
 
 
-def weight():
-    return torch.randn(args.size, args.size) / args.size**0.5
+def weight(rows, size):
+    return torch.randn(rows, size) / size**0.5
 
 
-def llmc():
+def llmc(rows, size):
     from compressed_tensors.quantization import QuantizationArgs
     from llmcompressor.modifiers.gptq.gptq_quantize import quantize_weight
     how = QuantizationArgs(num_bits=4, type="int", symmetric=True, strategy="group", group_size=args.group)
-    x, w = inputs(), weight()
+    x, w = inputs(size), weight(rows, size)
     hessian = x.T @ x / len(x)
-    largest = w.view(args.size, -1, args.group).abs().amax(-1)
+    largest = w.view(rows, -1, args.group).abs().amax(-1)
     scale, zero = largest / 7.5, torch.zeros_like(largest)
     return lambda: quantize_weight(w[None].clone(), hessian[None].clone(), scale[None], zero[None], None, how)
 
 
-def gptqmodel():
+def gptqmodel(rows, size):
     from gptqmodel import QuantizeConfig
     from gptqmodel.quantization.gptq import GPTQ
-    x, linear = inputs(), torch.nn.Linear(args.size, args.size, bias=False)
-    linear.weight.data = weight()
-    linear.target_device = torch.device("cpu")
+    x, linear = inputs(size), torch.nn.Linear(size, rows, bias=False)
+    linear.weight.data = weight(rows, size)
+    linear.target_device = torch.device(args.device)
     task = GPTQ(linear, QuantizeConfig(bits=4, group_size=args.group, desc_act=False))
     task.quantizer.configure(perchannel=True)
-    for rows in x.split(2048):
-        task.add_batch(rows[None], None)
+    for part in x.split(2048):
+        task.add_batch(part[None], None)
     task.finalize_hessian()
     return task.quantize  # frees its Hessian: one round only
 
 
-def hqq():
+def hqq(rows, size):
     from hqq.core.quantize import Quantizer
-    w = weight()
+    w = weight(rows, size)
+    dtype = torch.float32 if args.device == "cpu" else torch.float16  # its default on a GPU
     return lambda: Quantizer.quantize(w, nbits=4, channel_wise=True, group_size=args.group, optimize=True, axis=1,
-                                      device="cpu", compute_dtype=torch.float32)
+                                      device=args.device, compute_dtype=dtype)
 
 
-work = {"llmc": llmc, "gptqmodel": gptqmodel, "hqq": hqq}[args.tool]()
-spans = []
-for _ in range(1 if args.tool == "gptqmodel" else args.rounds):
+def wait():
+    if args.device != "cpu":
+        torch.cuda.synchronize()
+
+
+def timed(work):
+    wait()
     with measure.span() as span:
         work()
-    spans.append(span)
-print(json.dumps({"tool": args.tool, "seconds": statistics.median(s.wall for s in spans),
-                  "cpu_seconds": statistics.median(s.cpu for s in spans)}), flush=True)
+        wait()
+    return span
+
+
+for rows, size in args.shape or [(4096, 4096)]:
+    torch.manual_seed(17)
+    work = {"llmc": llmc, "gptqmodel": gptqmodel, "hqq": hqq}[args.tool](rows, size)
+    once = args.tool == "gptqmodel"
+    spans = [timed(work) for _ in range(1 if once else args.rounds + (args.device != "cpu"))]
+    spans = spans[-args.rounds:]
+    print(json.dumps({"tool": args.tool, "rows": rows, "size": size, "seconds": statistics.median(s.wall for s in spans),
+                      "cpu_seconds": statistics.median(s.cpu for s in spans)}), flush=True)

@@ -146,7 +146,8 @@ TEST(DriverGpu, StatisticsAgreeWithTheCpu) {
 }
 
 TEST(DriverRehearsal, TheSameBitsWhereverActivationsStand) {
-  expect_same_bits_wherever_activations_stand(at::kCPU, DType::F32);
+  for (const DType compute : {DType::F32, DType::F16})
+    expect_same_bits_wherever_activations_stand(at::kCPU, compute);
 }
 
 TEST(DriverRehearsal, HalvesAgreeWithFp32) { expect_agreement(at::kCPU); }
