@@ -81,9 +81,7 @@ class Solver {
   /// Do its answers under this scheme come with QuantizedTensor::group_index?
   virtual bool reorders_groups(const Scheme&) const { return false; }
   virtual RangeOffers range_offers() const { return RangeOffers::taken; }
-  /// Why its options don't go with a scheme that it can round to otherwise; nothing if they do. For the plan.
-  virtual std::optional<std::string> refuses_scheme(const Scheme&) const { return std::nullopt; }
-  /// Why its options don't go with groups of this many weights; nothing if they do. For the plan.
+  /// Why its options don't go with this many weights under one scale; nothing if they do. For the plan.
   virtual std::optional<std::string> refuses_groups(int64_t /*length*/) const { return std::nullopt; }
 };
 

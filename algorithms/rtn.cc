@@ -8,7 +8,7 @@
 // themselves (NVFP4's E4M3, MX's E8M0) are searched among these codes by range mse and weighted, above the
 // spanning one as well as below: E2M1 has no number between 4 and 6, so a group may be better off with its
 // largest on 4. Linears that read one input share NVFP4's global scale, and FP8's scale of the tensor
-// (tensor_scale.h).
+// (tensor_scale.h). Where rows share scales, a range is chosen from all weights under one (shared_range.h).
 //
 // Numerics: FP32; the scale is rounded to its stored type before codes are chosen, so that codes fit the
 // scale that a consumer sees. Scales are stored in FP16 or BF16: a group of weights too large for its scale's
@@ -17,7 +17,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "algorithms/group_grids.h"
+#include "algorithms/shared_range.h"
 #include "algorithms/tensor_scale.h"
 #include "algorithms/weight_range.h"
 #include "lib/kernels/group_quant.h"
@@ -25,23 +29,56 @@
 namespace lathe {
 namespace {
 
+/// Of each per-tensor scheme among linears: the magnitude that its largest number stands for.
+class TensorRanges {
+ public:
+  TensorRanges(const SharedInputProblem& problem, const RangeChoice& choice)
+      : problem_(problem), choice_(choice), magnitude_(problem.linears) {}
+
+  /// Undefined where the scheme has no scale of the tensor; the largest magnitude where that isn't chosen.
+  at::Tensor of(const Scheme& scheme) {
+    const at::Tensor largest = magnitude_.of(scheme, {});
+    if (!scheme.per_tensor()) return largest;
+    const auto known = std::ranges::find(ranges_, scheme, &std::pair<Scheme, at::Tensor>::first);
+    if (known != ranges_.end()) return known->second;
+    const at::Tensor importance = importance_of(problem_, choice_);
+    ranges_.emplace_back(scheme, tensor_range(problem_.linears, scheme, choice_, importance, largest));
+    return ranges_.back().second;
+  }
+
+  static at::Tensor importance_of(const SharedInputProblem& problem, const RangeChoice& choice) {
+    return choice.method == RangeMethod::weighted ? problem.stats->mean_square : at::Tensor();
+  }
+
+ private:
+  const SharedInputProblem& problem_;
+  const RangeChoice& choice_;
+  TensorMagnitude magnitude_;
+  std::vector<std::pair<Scheme, at::Tensor>> ranges_;
+};
+
 /// A linear's weight, contiguous, its grids, and what the report should say of them.
 struct Prepared {
   at::Tensor weight;
   GroupGrids grids;
 };
 
-Prepared prepared(const LinearProblem& linear, const InputStats* stats, const RangeChoice& choice,
-                  const at::Tensor& largest) {
+/// end: TensorRanges::of().
+Prepared prepared(const LinearProblem& linear, const at::Tensor& importance, const RangeChoice& choice,
+                  const at::Tensor& end) {
   check_scheme(linear);
+  const Scheme& scheme = linear.scheme;
   const at::Tensor weight = linear.weight.contiguous();
-  if (linear.range) return {weight, grids_of(linear, offered_range(linear), largest)};
-  const at::Tensor importance = choice.method == RangeMethod::weighted ? stats->mean_square : at::Tensor();
-  const at::Tensor global = global_for(linear.scheme, largest);
-  return {weight, grids_of(linear,
-                           weight_range(weight, linear.scheme, linear.scale_dtype, choice, linear.name,
-                                        importance, global),
-                           largest)};
+  if (linear.range) return {weight, grids_of(linear, offered_range(linear), end)};
+  const auto with = [&](GroupRange range) {
+    return Prepared{weight, grids_of(linear, std::move(range), end)};
+  };
+  if (scheme.per_tensor() || choice.method == RangeMethod::minmax)
+    return with(kernels::group_min_max(weight, scheme));
+  if (scheme.shares_rows())
+    return with(block_range(weight, scheme, linear.scale_dtype, choice, linear.name, importance));
+  return with(weight_range(weight, scheme, linear.scale_dtype, choice, linear.name, importance,
+                           global_for(scheme, end)));
 }
 
 SolveResult encoded(const LinearProblem& linear, const at::Tensor& weight, const GroupGrids& grids) {
@@ -61,16 +98,14 @@ class Rtn final : public Solver {
   std::optional<std::string> refuses_groups(int64_t length) const override {
     return range_refuses(choice_, length);
   }
-  std::optional<std::string> refuses_scheme(const Scheme& scheme) const override {
-    return range_refuses(choice_, scheme);
-  }
 
   std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
     std::vector<at::Tensor> weights;
     std::vector<GroupGrids> grids;
-    const TensorMagnitude magnitude(problem.linears);
+    TensorRanges ranges(problem, choice_);
+    const at::Tensor importance = TensorRanges::importance_of(problem, choice_);
     for (const LinearProblem& linear : problem.linears) {
-      Prepared ready = prepared(linear, problem.stats, choice_, magnitude.of(linear.scheme, {}));
+      Prepared ready = prepared(linear, importance, choice_, ranges.of(linear.scheme));
       weights.push_back(std::move(ready.weight));
       grids.push_back(std::move(ready.grids));
     }

@@ -109,20 +109,14 @@ std::optional<std::string> range_refuses(const RangeChoice& choice, int64_t leng
       choice.percentile, length, largest);
 }
 
-std::optional<std::string> range_refuses(const RangeChoice& choice, const Scheme& scheme) {
-  if (choice.method == RangeMethod::minmax || !scheme.shares_rows()) return std::nullopt;
-  return fmt::format("{}: rows that share a scale get the range of all their weights; use range minmax",
-                     scheme.describe());
-}
-
 GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
                         const RangeChoice& choice, const std::string& name, const at::Tensor& importance,
                         const at::Tensor& global) {
   if (choice.method == RangeMethod::minmax) return kernels::group_min_max(weight, scheme);
   const int64_t in = weight.size(1), length = scheme.group_length(in), count = scheme.groups(in);
-  for (const auto& reason : {range_refuses(choice, length), range_refuses(choice, scheme)}) {
-    if (reason) user_error("{}: {}", name, *reason);
-  }
+  LATHE_ASSERT(!scheme.shares_rows(), "{}: {} has rows that share scales (shared_range.h)", name,
+               scheme.describe());
+  if (const auto reason = range_refuses(choice, length)) user_error("{}: {}", name, *reason);
   if (choice.method == RangeMethod::mse || choice.method == RangeMethod::weighted) {
     const bool weighted = choice.method == RangeMethod::weighted;
     LATHE_ASSERT(!weighted || importance.defined(), "{}: range weighted got no importance of columns", name);

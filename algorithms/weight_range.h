@@ -47,7 +47,8 @@ std::span<const RangeMethodRow> range_methods();
 /// minmax gives it. importance: Float [in] >= 0, for weighted: E[x^2] of the inputs, which makes the sum the
 /// output error of independent inputs (llama.cpp's imatrix), or diag(H). global: as in
 /// kernels::group_params(). Groups that hold a NaN or an infinity get a NaN range: the solver refuses them by
-/// name. UserError naming `name` where groups are too short: for kl's histogram, or so that the percentile
+/// name. Schemes whose rows share scales: shared_range.h; minmax gives each row's own here. UserError naming
+/// `name` where groups are too short: for kl's histogram, or so that the percentile
 /// leaves out less than one value, which would be minmax under another name.
 GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
                         const RangeChoice& choice, const std::string& name, const at::Tensor& importance = {},
@@ -56,9 +57,6 @@ GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType sc
 /// Why a range can't be chosen so in groups of this many weights; nothing if it can. weight_range() refuses
 /// the same.
 std::optional<std::string> range_refuses(const RangeChoice& choice, int64_t length);
-
-/// Why a scheme's groups get the range of all their values and no other; nothing if they may.
-std::optional<std::string> range_refuses(const RangeChoice& choice, const Scheme& scheme);
 
 /// The options of a solver that chooses ranges this way, and their values.
 const std::vector<OptionSpec>& range_options();

@@ -20,6 +20,15 @@ bool any_matches(const std::vector<std::string>& targets, const Linear& linear) 
                      [&](const std::string& target) { return target_matches(target, linear); });
 }
 
+/// The fewest weights that share a scale.
+int64_t weights_under_a_scale(const Scheme& scheme, const Linear& linear) {
+  const int64_t length = scheme.group_length(linear.out, linear.in);
+  if (scheme.per_tensor()) return length * linear.out;
+  if (!scheme.shares_rows()) return length;
+  const int64_t left = linear.out % scheme.rows;  // rows of the last block, if it is a smaller one
+  return length * (left > 0 ? left : scheme.rows);
+}
+
 LinearPlan plan_linear(const Recipe& recipe, const RecipeAlgorithms& algorithms, const Linear& linear) {
   LinearPlan plan;
   plan.linear = &linear;
@@ -40,9 +49,7 @@ LinearPlan plan_linear(const Recipe& recipe, const RecipeAlgorithms& algorithms,
     if (recipe.rules[i].activations) plan.activations = recipe.rules[i].activations->scheme;
     if (const Solver* solver = algorithms.solvers[i].get()) {
       plan.group_index = solver->reorders_groups(plan.scheme);
-      if (const auto reason = solver->refuses_scheme(plan.scheme))
-        user_error("{}: solver {}: {}", recipe.rules[i].where, recipe.rules[i].solver.name, *reason);
-      if (const auto reason = solver->refuses_groups(plan.scheme.group_length(linear.out, linear.in)))
+      if (const auto reason = solver->refuses_groups(weights_under_a_scale(plan.scheme, linear)))
         user_error("{}: {}: {}", recipe.rules[i].where, linear.name, *reason);
     }
     return plan;

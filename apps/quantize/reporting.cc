@@ -8,6 +8,7 @@
 
 #include "lib/base/file.h"
 #include "lib/base/process_memory.h"
+#include "lib/base/scratch_file.h"
 #include "lib/report/model_card.h"
 #include "lib/tensor/device.h"
 #include "lib/tensor/device_memory.h"
@@ -103,7 +104,8 @@ void RunReport::set_memory(const MemoryPlan& memory) {
                     .inner_values = storage.inner ? std::string(name_of(*storage.inner)) : "recomputed",
                     .evaluation_states = {},
                     .micro_batch = storage.micro_batch,
-                    .peak_vram = 0};
+                    .peak_vram = 0,
+                    .peak_disk = 0};
 }
 
 void RunReport::set_memory(const MemoryBytes& planned) {
@@ -237,6 +239,7 @@ Report RunReport::report_of(const ArtifactWriter& writer) const {
 void RunReport::write(const ArtifactWriter& writer) {
   report_.peak_rss = peak_rss_bytes();
   report_.memory.peak_vram = peak_device_memory(device_);
+  report_.memory.peak_disk = peak_scratch_bytes();
   const Report report = report_of(writer);
   const Target& target = writer.target();
   const std::filesystem::path& folder = writer.folder();

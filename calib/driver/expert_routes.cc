@@ -10,27 +10,28 @@ namespace lathe {
 
 ExpertRoutes::ExpertRoutes(const Block& block, const BlockStream& stream,
                            const std::vector<RowRange>& chunks) {
-  struct Queued {
-    at::Tensor tokens, weights, begins;
-  };
-  std::vector<Queued> queued;
-  int64_t first = 0;
+  std::vector<at::Tensor> tokens, weights, begins;
   for (const RowRange rows : chunks) {
     throw_if_cancelled();
     const Routing routing = stream.forward().route(stream.mlp_in_again(rows));
     const Routing::Order order = routing.order(block.experts->count);
-    queued.push_back({order.places.div(routing.experts.size(1), "floor").to(at::kInt),
-                      routing.weights.reshape({-1}).index_select(0, order.places), order.begins});
-    chunks_.push_back({.first = first, .tokens = {}, .weights = {}, .begin = {}});
-    first += routing.experts.size(0);
+    tokens.push_back(order.places.div(routing.experts.size(1), "floor").to(at::kInt));
+    weights.push_back(routing.weights.reshape({-1}).index_select(0, order.places));
+    begins.push_back(order.begins);
   }
-  for (size_t chunk = 0; chunk < queued.size(); ++chunk) {
-    const at::Tensor begins = queued[chunk].begins.cpu();
-    const int64_t* const begin = begins.const_data_ptr<int64_t>();
-    chunks_[chunk].begin.assign(begin, begin + begins.numel());
-    chunks_[chunk].tokens = queued[chunk].tokens.cpu();
-    chunks_[chunk].weights = queued[chunk].weights.cpu();
-    queued[chunk] = {};
+  const at::Tensor all_tokens = at::cat(tokens).cpu(), all_weights = at::cat(weights).cpu();
+  const at::Tensor all_begins = at::stack(begins).cpu();
+  int64_t place = 0, first = 0;
+  for (size_t chunk = 0; chunk < chunks.size(); ++chunk) {
+    const int64_t* const begin =
+        all_begins.const_data_ptr<int64_t>() + all_begins.stride(0) * static_cast<int64_t>(chunk);
+    const int64_t places = tokens[chunk].size(0);
+    chunks_.push_back({.first = first,
+                       .tokens = all_tokens.narrow(0, place, places),
+                       .weights = all_weights.narrow(0, place, places),
+                       .begin = {begin, begin + all_begins.size(1)}});
+    place += places;
+    first += places / block.experts->per_token;
   }
 }
 

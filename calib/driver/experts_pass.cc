@@ -1,5 +1,4 @@
 #include "calib/driver/experts_pass.h"
-#include "calib/driver/fold.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -8,6 +7,7 @@
 #include <utility>
 
 #include "calib/driver/expert_fallback.h"
+#include "calib/driver/fold.h"
 #include "calib/driver/statistics_memory.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"

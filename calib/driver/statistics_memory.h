@@ -10,7 +10,7 @@
 namespace lathe {
 
 /// Bytes at most that a collector holds while an input [tokens, width] is observed: sums, and the rows that
-/// wait for their chunk.
+/// wait for their chunk or product.
 uint64_t collector_bytes(const StatSet& wanted, int64_t width, int64_t tokens, c10::Device device);
 
 /// What it takes beside, for a moment: one product, or the finished matrix, which takes the place of the sums

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -17,6 +18,14 @@ namespace lathe {
 namespace {
 
 constexpr size_t kMaxTransfer = size_t{1} << 30;  // Linux moves at most 2 GiB - 4 KiB a call
+
+std::atomic<uint64_t> taken = 0, most_taken = 0;
+
+void take(uint64_t bytes) {
+  const uint64_t now = taken += bytes;
+  for (uint64_t most = most_taken; now > most && !most_taken.compare_exchange_weak(most, now);) {
+  }
+}
 
 /// O_TMPFILE makes a file without a name; file systems that lack it (NFS, some overlays) get one that is
 /// unlinked at once.
@@ -52,6 +61,7 @@ ScratchFile::ScratchFile(const std::filesystem::path& folder, uint64_t bytes)
     fd_ = -1;
     fail("given", bytes, error);
   }
+  take(size_);
 }
 
 ScratchFile::ScratchFile(ScratchFile&& other) noexcept
@@ -67,7 +77,9 @@ ScratchFile& ScratchFile::operator=(ScratchFile&& other) noexcept {
 }
 
 ScratchFile::~ScratchFile() {
-  if (fd_ >= 0) ::close(fd_);
+  if (fd_ < 0) return;
+  ::close(fd_);
+  taken -= size_;
 }
 
 void ScratchFile::fail(const char* action, uint64_t bytes, int error) const {
@@ -107,6 +119,8 @@ void ScratchFile::write(uint64_t offset, std::span<const std::byte> bytes) const
 void ScratchFile::will_read(uint64_t offset, uint64_t bytes) const {
   ::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
 }
+
+uint64_t peak_scratch_bytes() { return most_taken; }
 
 uint64_t free_disk_bytes(const std::filesystem::path& folder) {
   struct statvfs info {};

@@ -37,6 +37,9 @@ class ScratchFile {
   int fd_ = -1;
 };
 
+/// The most bytes that this process's scratch files have taken together.
+uint64_t peak_scratch_bytes();
+
 /// Bytes that an unprivileged process can still write to the folder's file system; the folder must exist
 /// (UserError).
 uint64_t free_disk_bytes(const std::filesystem::path& folder);

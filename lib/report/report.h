@@ -46,8 +46,8 @@ struct Report {
     std::optional<uint64_t> limit_ram, limit_vram, limit_disk;
     uint64_t planned_ram = 0, planned_vram = 0, planned_disk = 0;
     std::string hidden_states, inner_values, evaluation_states;
-    int64_t micro_batch = 0;  // samples computed together
-    uint64_t peak_vram = 0;   // measured
+    int64_t micro_batch = 0;                // samples computed together
+    uint64_t peak_vram = 0, peak_disk = 0;  // measured
   };
   /// One quantised linear.
   struct LinearRow {

@@ -73,7 +73,7 @@ json memory_json(const Report& report) {
             {"disk", bytes_or_null(memory.limit_disk)}}},
           {"planned",
            {{"ram", memory.planned_ram}, {"vram", memory.planned_vram}, {"disk", memory.planned_disk}}},
-          {"peak", {{"ram", report.peak_rss}, {"vram", memory.peak_vram}}},
+          {"peak", {{"ram", report.peak_rss}, {"vram", memory.peak_vram}, {"disk", memory.peak_disk}}},
           {"hidden_states", memory.hidden_states},
           {"inner_values", memory.inner_values},
           {"evaluation_states", memory.evaluation_states},

@@ -16,5 +16,5 @@ quick recipes/gptq.yaml "$scratch/again" --set evaluate=null --calib "$scratch/h
 cmp "$scratch/heavy/model.safetensors" "$scratch/again/model.safetensors" || fail "the fed-back weights give other bytes"
 [[ $(hash again) == $(hash heavy) ]] || fail "the fed-back weights have another hash"
 run none 2 --dry-run >"$scratch/plan"
-grep -q "^samples .*; weighted in Hessians" "$scratch/plan" || fail "the plan is silent about weights: $(cat "$scratch/plan")"
+grep -q "^samples .*; weighted in Hessians and mean squares" "$scratch/plan" || fail "the plan is silent about weights: $(cat "$scratch/plan")"
 refuses 2 "token_weight: expected" run none 0 --dry-run

@@ -8,4 +8,12 @@ limit=$(sed -n 's/^memory     at most \([0-9]*\).* MiB.*/\1/p' "$scratch/plan")
 refuses 2 "evaluation does not fit" quick recipes/awq.yaml "$scratch/out" --dry-run --max-ram $((limit + 8))MiB
 refuses 2 "evaluation does not fit" quick recipes/awq.yaml "$scratch/out" --max-ram $((limit + 8))MiB
 quick recipes/awq.yaml "$scratch/out" --dry-run --max-ram $((limit + 8))MiB --set evaluate=null >/dev/null
+# A limit on a GPU's memory says nothing of a run on the CPU: a recipe that has one runs there, and is told so.
+for flags in "--max-vram 8GB" "--set limits.vram=8GB"; do
+  quick recipes/awq.yaml "$scratch/out" --dry-run $flags >"$scratch/plan"
+  grep -q "^warning    --max-vram (limits.vram) limits nothing: the run is on the CPU" "$scratch/plan" ||
+    fail "a GPU's limit on the CPU goes without a word: $(cat "$scratch/plan")"
+done
+"$QUANTIZE" eval --model "$MODEL" --text data/text/evaluation.txt --ctx 64 --rows 1 --device cpu --max-vram 8GB >"$scratch/stdout" 2>"$scratch/stderr"
+grep -q "^warning: --max-vram" "$scratch/stderr" || fail "eval takes a GPU's limit without a word: $(cat "$scratch/stderr")"
 [[ ! -e $scratch/out ]] || fail "a dry run wrote $scratch/out"

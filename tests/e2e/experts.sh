@@ -46,6 +46,13 @@ plan() { "$QUANTIZE" --recipe recipes/rtn.yaml --model "$scratch/qwen" --output 
 plan --set calibration.experts.min_tokens=33 >"$scratch/plan"
 grep -q '^experts    5 in each of 3 blocks, 2 for a token; one that fewer than 33 tokens reach is measured on all tokens' "$scratch/plan" ||
   fail "the plan does not speak of experts: $(cat "$scratch/plan")"
+# Weight-only statistics have no ranges: refused before a token is read where the experts' inputs need one, no obstacle to a
+# transform that looks at ranges, which leaves such an expert alone.
+refuses 2 'calibration.experts.fallback weight_only' "$QUANTIZE" --recipe recipes/fp8-static.yaml --model "$scratch/qwen" \
+  --output "$scratch/none" --dry-run --set output.formats=[modelopt] --set calibration.experts.fallback=weight_only
+quick recipes/smoothquant.yaml "$scratch/smooth" --model "$scratch/qwen" --set calibration.experts.fallback=weight_only \
+  --set calibration.seq_len=64 --set calibration.samples=16 --set evaluate=null
+holds "$scratch/smooth/report.json" "all('weight-only' in l['events'][-1] for l in r['linears'] if 'experts.4.' in l['name'])"
 refuses 2 'zero points of experts' plan --set 'rules[0].scheme.symmetric=false'
 plan --set 'ignore=[lm_head, expert]' >"$scratch/plan"
 grep -q '^warning    experts stay in floating point' "$scratch/plan" || fail "no warning: $(cat "$scratch/plan")"

@@ -45,3 +45,33 @@ for name in plain:
     assert kl[name].shape == plain[name].shape and (kl[name] <= plain[name]).all(), name
 assert any((kl[name] < plain[name]).any() for name in plain), "nothing was clipped"
 END
+
+# One scale for the tensor: each method chooses it, for q, k and v together, and within the extent.
+for range in minmax percentile kl mse weighted; do
+  quick recipes/fp8-static.yaml "$scratch/tensor_$range" --set evaluate=null --set output.formats=[compressed-tensors] \
+    --set "rules[0].solver={rtn: {range: $range}}"
+done
+"$PYTHON" - "$scratch" <<'END' || fail "scales of the tensor"
+import json, sys
+from safetensors import safe_open
+def scales(folder):
+    with safe_open(f"{folder}/model.safetensors", "pt") as file:
+        return {name: file.get_tensor(name).float().item() for name in file.keys() if name.endswith(".weight_scale")}
+def errors(folder):
+    return {l["name"]: l["weight_error"] for l in json.load(open(f"{folder}/report.json"))["linears"]}
+plain, plain_error = scales(f"{sys.argv[1]}/tensor_minmax"), errors(f"{sys.argv[1]}/tensor_minmax")
+assert len(plain) == 42
+for method in ("percentile", "kl", "mse", "weighted"):
+    chosen = scales(f"{sys.argv[1]}/tensor_{method}")
+    assert chosen.keys() == plain.keys() and all(chosen[name] <= plain[name] for name in plain), method
+    assert any(chosen[name] < plain[name] for name in plain), method
+    for name in chosen:
+        if "q_proj" in name:
+            assert chosen[name] == chosen[name.replace("q_proj", "k_proj")] == chosen[name.replace("q_proj", "v_proj")], name
+searched = errors(f"{sys.argv[1]}/tensor_mse")
+assert sum(searched.values()) < sum(plain_error.values()), (sum(searched.values()), sum(plain_error.values()))
+assert all(searched[n] <= plain_error[n] for n in searched if n.endswith(("o_proj", "down_proj"))), "alone under its scale"
+END
+# The same of blocks of 128 x 128: longer than a group of kl has to be.
+quick recipes/fp8-dynamic.yaml "$scratch/none" --dry-run --set 'rules[0].scheme.per=block' --set 'rules[0].activations.per=group' \
+  --set 'rules[0].solver={rtn: {range: kl}}' >/dev/null

@@ -4,9 +4,9 @@
 . tests/e2e/lib.sh
 "$PYTHON" -c 'import transformers' 2>/dev/null || skip "needs transformers to make a checkpoint"
 vocabulary=$(value "$MODEL/config.json" "r['vocab_size']")
-hidden=512 experts=64 samples=64 length=256
+hidden=1024 width=128 experts=32 samples=32 length=256
 "$PYTHON" tests/tools/make_checkpoint.py "$scratch/model" --family qwen3_moe --tokenizer "$MODEL" --config \
-  "{\"num_hidden_layers\": 3, \"hidden_size\": $hidden, \"moe_intermediate_size\": $hidden, \"num_experts\": $experts,
+  "{\"num_hidden_layers\": 2, \"hidden_size\": $hidden, \"moe_intermediate_size\": $width, \"num_experts\": $experts,
     \"num_experts_per_tok\": 8, \"num_attention_heads\": 8, \"num_key_value_heads\": 2, \"head_dim\": 64,
     \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}" >"$scratch/log" 2>&1 || fail "no model: $(tail -3 "$scratch/log")"
 device=auto  # as users run it
@@ -16,8 +16,8 @@ run() {  # RECIPE OUTPUT [flags...]
   "$QUANTIZE" --recipe "recipes/$recipe.yaml" --model "$scratch/model" --output "$output" --device $device --quiet \
     --set evaluate=null --set calibration.samples=$samples --set calibration.seq_len=$length "$@"
 }
-block=$((4 * (2 * hidden * hidden + 2 * 128 * hidden + experts * hidden + 3 * experts * hidden * hidden + 2 * hidden + 128)))
-gram=$((4 * hidden * hidden * (2 + 2 * experts)))
+block=$((4 * (2 * 512 * hidden + 2 * 128 * hidden + experts * hidden + 3 * experts * width * hidden + 2 * hidden + 128)))
+gram=$((4 * (hidden * hidden + 512 * 512 + experts * (hidden * hidden + width * width))))
 bound=$((2 * block + gram + 4 * samples * length * hidden + 300000000))
 for recipe in rtn awq; do
   flags=(); [[ $recipe == awq ]] && flags=(--set 'transforms[0].awq.grid=2' --set 'transforms[0].awq.clip_grid=2')

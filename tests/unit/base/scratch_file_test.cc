@@ -36,6 +36,19 @@ class ScratchFileTest : public ::testing::Test {
   fs::path folder_;
 };
 
+TEST_F(ScratchFileTest, TheMostThatFilesTakeTogetherIsCounted) {
+  const uint64_t before = peak_scratch_bytes();
+  const uint64_t large = before + (2 << 20);
+  {
+    ScratchFile first(folder_, large);
+    EXPECT_EQ(peak_scratch_bytes(), large);
+    ScratchFile moved(std::move(first)), second(folder_, 1 << 20);
+    EXPECT_EQ(peak_scratch_bytes(), large + (1 << 20));
+  }
+  ScratchFile third(folder_, large);
+  EXPECT_EQ(peak_scratch_bytes(), large + (1 << 20)) << "what is gone counts no more";
+}
+
 TEST_F(ScratchFileTest, RangesComeBackAndNoNameIsLeft) {
   ScratchFile file(folder_, 1 << 20);
   EXPECT_TRUE(fs::is_empty(folder_));
