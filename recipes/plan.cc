@@ -6,11 +6,9 @@
 #include <set>
 
 #include "algorithms/algorithm.h"
-#include "formats/consumers/consumers.h"
 #include "lib/base/error.h"
-#include "lib/base/strings.h"
-#include "lib/model/forward.h"
 #include "recipes/algorithm_checks.h"
+#include "recipes/plan_outputs.h"
 
 namespace lathe {
 namespace {
@@ -176,7 +174,9 @@ void check_transforms(const Recipe& recipe, const ModelGraph& graph, const Plan&
       recipe.file, recipe.transforms.front().name);
 }
 
-PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
+}  // namespace
+
+PlannedLinear Plan::planned(const LinearPlan& plan) const {
   const Linear& linear = *plan.linear;
   return {linear.name,
           linear.out,
@@ -191,146 +191,11 @@ PlannedLinear planned(const LinearPlan& plan, DType scale_dtype) {
           plan.activations};
 }
 
-OutputPlan plan_gguf_output(const Plan& plan, const ModelGraph& graph, const Target& target,
-                            const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
-  GgufWeights weights{.solved = {}, .importances = sources.importances, .codes_only = !sources.weights};
-  for (const PlannedLinear& linear : plan.quantized()) {
-    if (linear.activations) {
-      user_error("{}: format {}: its input would be quantised, which llama.cpp does by rules of its own",
-                 linear.name, target.name);
-    }
-    weights.solved[linear.name] = {linear.scheme, linear.group_index};
-  }
-  OutputPlan output;
-  output.target = &target;
-  output.gguf = plan_gguf(*target.gguf, graph, tensors, weights);
-  output.bytes = output.gguf->bytes();
-  return output;
-}
-
-/// Scales of the block's keys and values.
-void plan_kv_cache(const Target& target, const Block& block, const std::map<std::string, TensorInfo>& tensors,
-                   OutputPlan& output) {
-  const std::string attention = attention_module(block);
-  if (attention.empty()) return;
-  for (PlannedTensor& scale : target.kv_cache->layout(attention)) {
-    if (tensors.contains(scale.name))
-      user_error("tensor '{}': stands in the checkpoint, and so would the scale that kv_cache gives",
-                 scale.name);
-    output.tensors.push_back(std::move(scale));
-  }
-}
-
-void check_kv_cache(const Plan& plan, const Target& target, std::vector<std::string>& warnings) {
-  if (!plan.kv_cache) return;
-  if (target.kv_cache == nullptr) {
-    user_error(
-        "format {}: has no place for the scales of a quantised KV cache (kv_cache); use compressed-tensors "
-        "or modelopt, or leave kv_cache out",
-        target.name);
-  }
-  if (target.kv_cache->refuses != nullptr) {
-    if (const auto reason = target.kv_cache->refuses(*plan.kv_cache))
-      user_error("format {}: kv_cache: {}", target.name, *reason);
-  }
-  if (const auto warning = target.kv_cache->warning(*plan.kv_cache)) warnings.push_back(*warning);
-}
-
-OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& target,
-                       const std::map<std::string, TensorInfo>& tensors) {
-  OutputPlan output;
-  output.target = &target;
-  std::set<std::string> replaced;
-  for (const PlannedLinear& linear : plan.quantized()) {
-    if (linear.scheme.floating()) {
-      user_error(
-          "{}: format {}: scheme type 'float' leaves weights to be rounded by the format, as gguf:... do",
-          linear.name, target.name);
-    }
-    if (const auto reason = target.refuses(linear))
-      user_error("{}: format {}: {}", linear.name, target.name, *reason);
-    replaced.insert(linear.name + ".weight");
-    const std::string prefix = linear.name + ".";
-    for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
-      if (it->first == prefix + "weight" || it->first == prefix + "bias") continue;
-      user_error(
-          "tensor '{}': beside a linear that is to be quantised, only a weight and a bias are expected; "
-          "remove it "
-          "from the checkpoint or add '{}' to `ignore`",
-          it->first, linear.name);
-    }
-  }
-  // Tensors outside the blocks come first: they can be written before anything is computed.
-  for (const std::string& name : names_outside_blocks(graph, tensors))
-    output.tensors.push_back({name, tensors.at(name)});
-  for (size_t b = 0; b < graph.blocks.size(); ++b) {
-    const std::string prefix = graph.blocks[b].prefix + ".";
-    for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
-      if (!replaced.contains(it->first)) output.tensors.push_back({it->first, it->second});
-    }
-    if (plan.kv_cache) plan_kv_cache(target, graph.blocks[b], tensors, output);
-    for (const LinearPlan& linear : plan.blocks[b]) {
-      if (!linear.quantized) continue;
-      for (PlannedTensor& tensor : target.layout(planned(linear, plan.scale_dtype))) {
-        output.tensors.push_back(std::move(tensor));
-      }
-    }
-  }
-  for (const PlannedTensor& tensor : output.tensors) {
-    if (tensor.open) {
-      output.open_tensors = true;
-    } else {
-      output.bytes += tensor.info.nbytes();
-    }
-  }
-  return output;
-}
-
-/// What a format can't hold of all linears together, and what not all its consumers read.
-void check_whole_model(const Plan& plan, const ModelGraph& graph, const Target& target,
-                       std::vector<std::string>& warnings) {
-  const std::vector<PlannedLinear> quantized = plan.quantized();
-  const std::vector<std::string> floating = plan.floating(graph);
-  if (target.refuses_model != nullptr) {
-    if (const auto reason = target.refuses_model(quantized, floating))
-      user_error("format {}: {}", target.name, *reason);
-  }
-  if (target.warnings == nullptr) return;
-  for (std::string& warning : target.warnings(quantized, floating)) warnings.push_back(std::move(warning));
-}
-
-}  // namespace
-
-/// Kernels' rules (bits, groups, divisibility) are checked here, before anything is computed.
-void add_layout(Plan& plan, const KernelLayout& layout) {
-  LayoutPlan planned;
-  planned.layout = &layout;
-  for (const PlannedLinear& linear : plan.quantized()) {
-    if (const auto reason = layout.refuses(linear))
-      user_error("{}: layout {}: {} ({})", linear.name, layout.name, *reason, layout.source);
-    for (PlannedTensor& tensor : layout.tensors(linear)) {
-      planned.bytes += tensor.info.nbytes();
-      planned.tensors.push_back(std::move(tensor));
-    }
-  }
-  plan.layouts.push_back(std::move(planned));
-}
-
-std::vector<std::string> consumer_lines(const Plan& plan, const OutputPlan& output, const ModelGraph& graph) {
-  std::string method = output.target->name == "gptq-v2" ? "gptq" : output.target->name;
-  if (output.gguf) method = "gguf";
-  std::vector<std::string> lines;
-  const HeadCounts heads{graph.config.num_heads, graph.config.num_kv_heads, graph.config.head_dim};
-  for (const ConsumerVerdict& verdict : judge_consumers(method, plan.quantized(), heads))
-    lines.push_back(verdict.describe());
-  return lines;
-}
-
 std::vector<PlannedLinear> Plan::quantized() const {
   std::vector<PlannedLinear> result;
   for (const auto& block : blocks) {
     for (const LinearPlan& plan : block) {
-      if (plan.quantized) result.push_back(planned(plan, scale_dtype));
+      if (plan.quantized) result.push_back(planned(plan));
     }
   }
   return result;
@@ -385,21 +250,6 @@ double Plan::bits_per_weight() const {
   return bits / weights;
 }
 
-void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
-                const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
-  plan.carried = carried_linears(plan, graph, tensors);
-  std::vector<std::string> warnings;
-  check_kv_cache(plan, target, warnings);
-  if (target.gguf != nullptr) {
-    plan.outputs.push_back(plan_gguf_output(plan, graph, target, tensors, sources));
-    plan.outputs.back().warnings = plan.outputs.back().gguf->warnings;
-    return;
-  }
-  plan.outputs.push_back(plan_output(plan, graph, target, tensors));
-  check_whole_model(plan, graph, target, warnings);
-  plan.outputs.back().warnings = std::move(warnings);
-}
-
 namespace {
 
 /// Scales are measured, so a cache can't be had without data.
@@ -408,34 +258,6 @@ void check_kv_cache_data(const Recipe& recipe) {
   user_error(
       "{}: kv_cache: its scales are measured in calibration, and there is none; give `calibration.data`",
       recipe.file);
-}
-
-/// Checkpoints straight into the output folder or, where there are several, in a folder each; layouts beside.
-void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
-                  const std::map<std::string, TensorInfo>& tensors) {
-  std::vector<std::string> checkpoints;
-  for (const std::string& format : recipe.output.formats) {
-    if (const KernelLayout* layout = find_kernel_layout(format)) {
-      add_layout(plan, *layout);
-    } else {
-      checkpoints.push_back(format);
-      const bool importances = !recipe.calibration.none || !recipe.output.imatrix.empty();
-      add_output(plan, graph, find_target(format), tensors, {.weights = true, .importances = importances});
-    }
-  }
-  if (checkpoints.empty()) {
-    user_error(
-        "{}: output.formats: {} is a kernel layout, which goes beside a checkpoint and holds the quantised "
-        "linears "
-        "only; name a checkpoint format, too (compressed-tensors)",
-        recipe.file, recipe.output.formats.front());
-  }
-  if (checkpoints.size() == 1) return;
-  for (size_t i = 0; i < checkpoints.size(); ++i) {
-    std::string folder = checkpoints[i];
-    std::ranges::replace(folder, ':', '-');  // gguf:Q4_K_M
-    plan.outputs[i].subfolder = folder;
-  }
 }
 
 /// Measured on SmolLM2-135M's inputs of down_proj, in ours and in NVIDIA's code.
@@ -452,10 +274,6 @@ void warn_entropy(const Recipe& recipe, std::vector<std::string>& warnings) {
       "(several "
       "times the squared error of observer mse there); take mse unless a consumer's recipe asks for kl");
 }
-
-}  // namespace
-
-namespace {
 
 /// The model's floating type, or FP32 where all that is written has it: linears on floating-point grids for
 /// formats that store their scales so.
@@ -506,101 +324,6 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
       output.warnings.insert(output.warnings.end(), about_experts.begin(), about_experts.end());
   }
   return plan;
-}
-
-namespace {
-
-std::string describe_experts(const ExpertsConfig& experts, const ExpertPolicy& policy) {
-  const auto sparse = std::ranges::count(experts.layers, true);
-  const char* fallback =
-      policy.fallback == ExpertFallback::all_tokens ? "measured on all tokens" : "rounded without statistics";
-  return fmt::format(
-      "experts    {} in each of {} blocks, {} for a token; one that fewer than {} tokens reach is {} ({})\n",
-      experts.count, sparse, experts.per_token, policy.min_tokens, fallback, name_of(policy.fallback));
-}
-
-/// The grids of a rule's weights and inputs, and how a static one of inputs is found.
-std::string describe_rule(const Rule& rule) {
-  if (!rule.activations) return rule.scheme.describe();
-  const std::string text = with_input(rule.scheme.describe(), rule.activations->scheme);
-  if (!rule.activations->scheme.calibrated()) return text;
-  return fmt::format("{} ({})", text, name_of(rule.activations->observer.method));
-}
-
-std::string describe_calibration(const Recipe& recipe, const ModelGraph& graph) {
-  const Recipe::Calibration& calibration = recipe.calibration;
-  std::string text = fmt::format("calibrate  {} samples of {}{} tokens, seed {}\n", calibration.samples,
-                                 calibration.packing == Packing::document ? "up to " : "",
-                                 calibration.seq_len, calibration.seed);
-  text += fmt::format("propagate  {}: a block is calibrated on what the {} blocks before it give\n",
-                      name_of(calibration.propagate),
-                      calibration.propagate == Propagate::quantised ? "quantised" : "floating-point");
-  if (graph.config.experts) text += describe_experts(*graph.config.experts, calibration.experts);
-  return text;
-}
-
-}  // namespace
-
-std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGraph& graph) {
-  const std::vector<PlannedLinear> quantized = plan.quantized();
-  double weights = 0;
-  for (const PlannedLinear& linear : quantized)
-    weights += static_cast<double>(linear.out) * static_cast<double>(linear.in);
-  std::string text = fmt::format("model      {} ({} blocks, hidden {}, {})\n", recipe.model.string(),
-                                 graph.blocks.size(), graph.config.hidden_size, graph.config.model_type);
-  if (graph.config.hidden_size == 0) {
-    text = fmt::format("model      {} ({} matrices of an unknown family, {})\n", recipe.model.string(),
-                       graph.blocks.size(), graph.config.model_type);
-  }
-  for (size_t i = 0; i < recipe.rules.size(); ++i) {
-    size_t count = 0;
-    for (const auto& block : plan.blocks) {
-      count += static_cast<size_t>(std::count_if(
-          block.begin(), block.end(), [&](const LinearPlan& p) { return p.quantized && p.rule == i; }));
-    }
-    const Rule& rule = recipe.rules[i];
-    text += fmt::format("rule {}     {} -> {} linears, {}, solver {}\n", i, join_words(rule.targets), count,
-                        describe_rule(rule), rule.solver.name);
-  }
-  for (const AlgorithmChoice& transform : recipe.transforms) {
-    text += fmt::format("transform  {} over {} edges a block\n", transform.name,
-                        graph.blocks.front().edges.size());
-  }
-  std::map<std::string, std::vector<std::string>> reasons;
-  for (const auto& block : plan.blocks) {
-    for (const LinearPlan& p : block) {
-      if (!p.quantized) reasons[p.reason].push_back(p.linear->name);
-    }
-  }
-  if (!plan.lm_head.quantized) reasons[plan.lm_head.reason].push_back(plan.lm_head.linear->name);
-  for (const auto& [reason, names] : reasons) {
-    text += fmt::format("kept       {}{} ({})\n", names.front(),
-                        names.size() > 1 ? fmt::format(" and {} more", names.size() - 1) : "", reason);
-  }
-  if (plan.kv_cache)
-    text +=
-        fmt::format("kv cache   {}, scales of each layer from the calibration\n", plan.kv_cache->describe());
-  if (recipe.calibration.none) {
-    text += "calibrate  no data: each weight is quantised by itself, one at a time\n";
-  } else {
-    text += describe_calibration(recipe, graph);
-  }
-  text += fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights,
-                      plan.bits_per_weight());
-  for (const OutputPlan& output : plan.outputs) {
-    text +=
-        fmt::format("output     {}: {} -> {}{}\n", output.target->name, human_bytes(plan.input_bytes),
-                    human_bytes(output.bytes), output.open_tensors ? " and 4 bytes for each outlier" : "");
-  }
-  for (const OutputPlan& output : plan.outputs) {
-    for (const std::string& line : consumer_lines(plan, output, graph))
-      text += fmt::format("consumer   {}\n", line);
-  }
-  for (const LayoutPlan& layout : plan.layouts) {
-    text += fmt::format("layout     {}: {} for {} ({})\n", layout.layout->name, human_bytes(layout.bytes),
-                        layout.layout->kernel, layout.layout->gpus);
-  }
-  return text;
 }
 
 }  // namespace lathe

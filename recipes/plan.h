@@ -70,7 +70,9 @@ struct Plan {
   std::vector<std::string> output_warnings() const;
   /// Of the quantised linears, with scales, as they stand in the first output.
   double bits_per_weight() const;
-  /// The quantised linears in forward order, as targets want them.
+  /// A quantised linear as targets want it.
+  PlannedLinear planned(const LinearPlan& linear) const;
+  /// The quantised linears in forward order.
   std::vector<PlannedLinear> quantized() const;
   /// Names of linears left in floating point, in forward order.
   std::vector<std::string> kept() const;

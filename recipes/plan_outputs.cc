@@ -1,0 +1,190 @@
+#include "recipes/plan_outputs.h"
+
+#include <algorithm>
+#include <set>
+
+#include "formats/consumers/consumers.h"
+#include "lib/base/error.h"
+#include "lib/model/forward.h"
+
+namespace lathe {
+namespace {
+
+OutputPlan plan_gguf_output(const Plan& plan, const ModelGraph& graph, const Target& target,
+                            const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
+  GgufWeights weights{.solved = {}, .importances = sources.importances, .codes_only = !sources.weights};
+  for (const PlannedLinear& linear : plan.quantized()) {
+    if (linear.activations) {
+      user_error("{}: format {}: its input would be quantised, which llama.cpp does by rules of its own",
+                 linear.name, target.name);
+    }
+    weights.solved[linear.name] = {linear.scheme, linear.group_index};
+  }
+  OutputPlan output;
+  output.target = &target;
+  output.gguf = plan_gguf(*target.gguf, graph, tensors, weights);
+  output.bytes = output.gguf->bytes();
+  return output;
+}
+
+/// Scales of the block's keys and values.
+void plan_kv_cache(const Target& target, const Block& block, const std::map<std::string, TensorInfo>& tensors,
+                   OutputPlan& output) {
+  const std::string attention = attention_module(block);
+  if (attention.empty()) return;
+  for (PlannedTensor& scale : target.kv_cache->layout(attention)) {
+    if (tensors.contains(scale.name))
+      user_error("tensor '{}': stands in the checkpoint, and so would the scale that kv_cache gives",
+                 scale.name);
+    output.tensors.push_back(std::move(scale));
+  }
+}
+
+void check_kv_cache(const Plan& plan, const Target& target, std::vector<std::string>& warnings) {
+  if (!plan.kv_cache) return;
+  if (target.kv_cache == nullptr) {
+    user_error(
+        "format {}: has no place for the scales of a quantised KV cache (kv_cache); use compressed-tensors "
+        "or modelopt, or leave kv_cache out",
+        target.name);
+  }
+  if (target.kv_cache->refuses != nullptr) {
+    if (const auto reason = target.kv_cache->refuses(*plan.kv_cache))
+      user_error("format {}: kv_cache: {}", target.name, *reason);
+  }
+  if (const auto warning = target.kv_cache->warning(*plan.kv_cache)) warnings.push_back(*warning);
+}
+
+OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& target,
+                       const std::map<std::string, TensorInfo>& tensors) {
+  OutputPlan output;
+  output.target = &target;
+  std::set<std::string> replaced;
+  for (const PlannedLinear& linear : plan.quantized()) {
+    if (linear.scheme.floating()) {
+      user_error(
+          "{}: format {}: scheme type 'float' leaves weights to be rounded by the format, as gguf:... do",
+          linear.name, target.name);
+    }
+    if (const auto reason = target.refuses(linear))
+      user_error("{}: format {}: {}", linear.name, target.name, *reason);
+    replaced.insert(linear.name + ".weight");
+    const std::string prefix = linear.name + ".";
+    for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
+      if (it->first == prefix + "weight" || it->first == prefix + "bias") continue;
+      user_error(
+          "tensor '{}': beside a linear that is to be quantised, only a weight and a bias are expected; "
+          "remove it "
+          "from the checkpoint or add '{}' to `ignore`",
+          it->first, linear.name);
+    }
+  }
+  // Tensors outside the blocks come first: they can be written before anything is computed.
+  for (const std::string& name : names_outside_blocks(graph, tensors))
+    output.tensors.push_back({name, tensors.at(name)});
+  for (size_t b = 0; b < graph.blocks.size(); ++b) {
+    const std::string prefix = graph.blocks[b].prefix + ".";
+    for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
+      if (!replaced.contains(it->first)) output.tensors.push_back({it->first, it->second});
+    }
+    if (plan.kv_cache) plan_kv_cache(target, graph.blocks[b], tensors, output);
+    for (const LinearPlan& linear : plan.blocks[b]) {
+      if (!linear.quantized) continue;
+      for (PlannedTensor& tensor : target.layout(plan.planned(linear))) {
+        output.tensors.push_back(std::move(tensor));
+      }
+    }
+  }
+  for (const PlannedTensor& tensor : output.tensors) {
+    if (tensor.open) {
+      output.open_tensors = true;
+    } else {
+      output.bytes += tensor.info.nbytes();
+    }
+  }
+  return output;
+}
+
+/// What a format can't hold of all linears together, and what not all its consumers read.
+void check_whole_model(const Plan& plan, const ModelGraph& graph, const Target& target,
+                       std::vector<std::string>& warnings) {
+  const std::vector<PlannedLinear> quantized = plan.quantized();
+  const std::vector<std::string> floating = plan.floating(graph);
+  if (target.refuses_model != nullptr) {
+    if (const auto reason = target.refuses_model(quantized, floating))
+      user_error("format {}: {}", target.name, *reason);
+  }
+  if (target.warnings == nullptr) return;
+  for (std::string& warning : target.warnings(quantized, floating)) warnings.push_back(std::move(warning));
+}
+
+}  // namespace
+
+/// Kernels' rules (bits, groups, divisibility) are checked here, before anything is computed.
+void add_layout(Plan& plan, const KernelLayout& layout) {
+  LayoutPlan planned;
+  planned.layout = &layout;
+  for (const PlannedLinear& linear : plan.quantized()) {
+    if (const auto reason = layout.refuses(linear))
+      user_error("{}: layout {}: {} ({})", linear.name, layout.name, *reason, layout.source);
+    for (PlannedTensor& tensor : layout.tensors(linear)) {
+      planned.bytes += tensor.info.nbytes();
+      planned.tensors.push_back(std::move(tensor));
+    }
+  }
+  plan.layouts.push_back(std::move(planned));
+}
+
+std::vector<std::string> consumer_lines(const Plan& plan, const OutputPlan& output, const ModelGraph& graph) {
+  std::string method = output.target->name == "gptq-v2" ? "gptq" : output.target->name;
+  if (output.gguf) method = "gguf";
+  std::vector<std::string> lines;
+  const HeadCounts heads{graph.config.num_heads, graph.config.num_kv_heads, graph.config.head_dim};
+  for (const ConsumerVerdict& verdict : judge_consumers(method, plan.quantized(), heads))
+    lines.push_back(verdict.describe());
+  return lines;
+}
+
+void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
+                const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
+  plan.carried = carried_linears(plan, graph, tensors);
+  std::vector<std::string> warnings;
+  check_kv_cache(plan, target, warnings);
+  if (target.gguf != nullptr) {
+    plan.outputs.push_back(plan_gguf_output(plan, graph, target, tensors, sources));
+    plan.outputs.back().warnings = plan.outputs.back().gguf->warnings;
+    return;
+  }
+  plan.outputs.push_back(plan_output(plan, graph, target, tensors));
+  check_whole_model(plan, graph, target, warnings);
+  plan.outputs.back().warnings = std::move(warnings);
+}
+
+void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
+                  const std::map<std::string, TensorInfo>& tensors) {
+  std::vector<std::string> checkpoints;
+  for (const std::string& format : recipe.output.formats) {
+    if (const KernelLayout* layout = find_kernel_layout(format)) {
+      add_layout(plan, *layout);
+    } else {
+      checkpoints.push_back(format);
+      const bool importances = !recipe.calibration.none || !recipe.output.imatrix.empty();
+      add_output(plan, graph, find_target(format), tensors, {.weights = true, .importances = importances});
+    }
+  }
+  if (checkpoints.empty()) {
+    user_error(
+        "{}: output.formats: {} is a kernel layout, which goes beside a checkpoint and holds the quantised "
+        "linears "
+        "only; name a checkpoint format, too (compressed-tensors)",
+        recipe.file, recipe.output.formats.front());
+  }
+  if (checkpoints.size() == 1) return;
+  for (size_t i = 0; i < checkpoints.size(); ++i) {
+    std::string folder = checkpoints[i];
+    std::ranges::replace(folder, ':', '-');  // gguf:Q4_K_M
+    plan.outputs[i].subfolder = folder;
+  }
+}
+
+}  // namespace lathe

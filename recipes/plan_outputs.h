@@ -1,0 +1,13 @@
+// What a plan writes: tensors and bytes of each output format and kernel layout.
+#pragma once
+
+#include "recipes/plan.h"
+
+namespace lathe {
+
+/// Those of the recipe, for a plan whose linears are decided: checkpoints straight into the output folder or,
+/// where there are several, in a folder each; layouts beside. UserError as of add_output() and add_layout().
+void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
+                  const std::map<std::string, TensorInfo>& tensors);
+
+}  // namespace lathe

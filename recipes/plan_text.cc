@@ -1,0 +1,105 @@
+// The plan for people.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "lib/base/strings.h"
+#include "recipes/plan.h"
+
+namespace lathe {
+namespace {
+
+std::string describe_experts(const ExpertsConfig& experts, const ExpertPolicy& policy) {
+  const auto sparse = std::ranges::count(experts.layers, true);
+  const char* fallback =
+      policy.fallback == ExpertFallback::all_tokens ? "measured on all tokens" : "rounded without statistics";
+  return fmt::format(
+      "experts    {} in each of {} blocks, {} for a token; one that fewer than {} tokens reach is {} ({})\n",
+      experts.count, sparse, experts.per_token, policy.min_tokens, fallback, name_of(policy.fallback));
+}
+
+/// The grids of a rule's weights and inputs, and how a static one of inputs is found.
+std::string describe_rule(const Rule& rule) {
+  if (!rule.activations) return rule.scheme.describe();
+  const std::string text = with_input(rule.scheme.describe(), rule.activations->scheme);
+  if (!rule.activations->scheme.calibrated()) return text;
+  return fmt::format("{} ({})", text, name_of(rule.activations->observer.method));
+}
+
+std::string describe_calibration(const Recipe& recipe, const ModelGraph& graph) {
+  const Recipe::Calibration& calibration = recipe.calibration;
+  std::string text = fmt::format("calibrate  {} samples of {}{} tokens, seed {}\n", calibration.samples,
+                                 calibration.packing == Packing::document ? "up to " : "",
+                                 calibration.seq_len, calibration.seed);
+  text += fmt::format("propagate  {}: a block is calibrated on what the {} blocks before it give\n",
+                      name_of(calibration.propagate),
+                      calibration.propagate == Propagate::quantised ? "quantised" : "floating-point");
+  if (graph.config.experts) text += describe_experts(*graph.config.experts, calibration.experts);
+  return text;
+}
+
+}  // namespace
+
+std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGraph& graph) {
+  const std::vector<PlannedLinear> quantized = plan.quantized();
+  double weights = 0;
+  for (const PlannedLinear& linear : quantized)
+    weights += static_cast<double>(linear.out) * static_cast<double>(linear.in);
+  std::string text = fmt::format("model      {} ({} blocks, hidden {}, {})\n", recipe.model.string(),
+                                 graph.blocks.size(), graph.config.hidden_size, graph.config.model_type);
+  if (graph.config.hidden_size == 0) {
+    text = fmt::format("model      {} ({} matrices of an unknown family, {})\n", recipe.model.string(),
+                       graph.blocks.size(), graph.config.model_type);
+  }
+  for (size_t i = 0; i < recipe.rules.size(); ++i) {
+    size_t count = 0;
+    for (const auto& block : plan.blocks) {
+      count += static_cast<size_t>(std::count_if(
+          block.begin(), block.end(), [&](const LinearPlan& p) { return p.quantized && p.rule == i; }));
+    }
+    const Rule& rule = recipe.rules[i];
+    text += fmt::format("rule {}     {} -> {} linears, {}, solver {}\n", i, join_words(rule.targets), count,
+                        describe_rule(rule), rule.solver.name);
+  }
+  for (const AlgorithmChoice& transform : recipe.transforms) {
+    text += fmt::format("transform  {} over {} edges a block\n", transform.name,
+                        graph.blocks.front().edges.size());
+  }
+  std::map<std::string, std::vector<std::string>> reasons;
+  for (const auto& block : plan.blocks) {
+    for (const LinearPlan& p : block) {
+      if (!p.quantized) reasons[p.reason].push_back(p.linear->name);
+    }
+  }
+  if (!plan.lm_head.quantized) reasons[plan.lm_head.reason].push_back(plan.lm_head.linear->name);
+  for (const auto& [reason, names] : reasons) {
+    text += fmt::format("kept       {}{} ({})\n", names.front(),
+                        names.size() > 1 ? fmt::format(" and {} more", names.size() - 1) : "", reason);
+  }
+  if (plan.kv_cache)
+    text +=
+        fmt::format("kv cache   {}, scales of each layer from the calibration\n", plan.kv_cache->describe());
+  if (recipe.calibration.none) {
+    text += "calibrate  no data: each weight is quantised by itself, one at a time\n";
+  } else {
+    text += describe_calibration(recipe, graph);
+  }
+  text += fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights,
+                      plan.bits_per_weight());
+  for (const OutputPlan& output : plan.outputs) {
+    text +=
+        fmt::format("output     {}: {} -> {}{}\n", output.target->name, human_bytes(plan.input_bytes),
+                    human_bytes(output.bytes), output.open_tensors ? " and 4 bytes for each outlier" : "");
+  }
+  for (const OutputPlan& output : plan.outputs) {
+    for (const std::string& line : consumer_lines(plan, output, graph))
+      text += fmt::format("consumer   {}\n", line);
+  }
+  for (const LayoutPlan& layout : plan.layouts) {
+    text += fmt::format("layout     {}: {} for {} ({})\n", layout.layout->name, human_bytes(layout.bytes),
+                        layout.layout->kernel, layout.layout->gpus);
+  }
+  return text;
+}
+
+}  // namespace lathe
