@@ -82,6 +82,20 @@ TEST(ChannelMoments, AddUpOverCallsAndKeepTheFirstBadElement) {
   EXPECT_EQ(running.bad.item<int64_t>(), 120 * 70 + 69);
 }
 
+TEST(ChannelMoments, GiveACallsOwnExtremaBesideTheRunningOnes) {
+  at::manual_seed(4);
+  const at::Tensor x = at::randn({200, 130});
+  ChannelMoments running = no_moments(130, {}, c10::kCPU);
+  const StepExtrema first{at::empty({130}), at::empty({130})}, second{at::empty({130}), at::empty({130})};
+  add_channel_moments(x.slice(0, 0, 120), running, 0, first);
+  add_channel_moments(x.slice(0, 120), running, 120, second);
+  EXPECT_TRUE(at::equal(first.low, x.slice(0, 0, 120).amin(0)));
+  EXPECT_TRUE(at::equal(first.high, x.slice(0, 0, 120).amax(0)));
+  EXPECT_TRUE(at::equal(second.low, x.slice(0, 120).amin(0)));
+  EXPECT_TRUE(at::equal(second.high, x.slice(0, 120).amax(0)));
+  EXPECT_TRUE(at::equal(running.low, x.amin(0)) && at::equal(running.high, x.amax(0)));
+}
+
 TEST(ChannelMoments, RefuseWhatTheyCannotRead) {
   EXPECT_THROW(channel_moments(at::ones({kMaxMomentRows + 1, 2}), {}), InternalError);
   EXPECT_THROW(channel_moments(at::ones({4, 6}).t(), {}), InternalError);

@@ -38,6 +38,11 @@ TEST(StatisticsGpu, EqualTheCpuBitForBit) {
       const at::Tensor moved = (at::randn({rows, width}) * 3 + 0.3).to(type).to(device);
       const at::Tensor x = moved.cpu().to(at::kFloat);
       expect_same_moments(channel_moments(x, kAll), channel_moments(moved, kAll));
+      const StepExtrema step{at::empty({width}), at::empty({width})},
+          other_step{step.low.to(device), step.high.to(device)};
+      add_channel_moments(x, no_moments(width, {}, x.device()), 0, step);
+      add_channel_moments(moved, no_moments(width, {}, device), 0, other_step);
+      EXPECT_TRUE(at::equal(step.low, other_step.low.cpu()) && at::equal(step.high, other_step.high.cpu()));
       at::Tensor counts = at::zeros({2, value_bin_count()}, at::kLong), other = counts.to(device);
       add_value_counts(x, counts);
       add_value_counts(moved, other);
