@@ -86,7 +86,10 @@ quick recipes/nvfp4.yaml "$scratch/again" --set 'rules[0].activations={type: nvf
 cmp "$scratch/w4a4/modelopt/model.safetensors" "$scratch/again/modelopt/model.safetensors"
 refuses 2 "rounds to integers" quick recipes/nvfp4.yaml "$scratch/no" --set 'rules[0].solver={gptq: {}}'
 refuses 2 "can't be stored" quick recipes/nvfp4.yaml "$scratch/no" --set 'output.formats=[gptq]'
-refuses 2 "use range minmax" quick recipes/fp8-static.yaml "$scratch/no" --set 'rules[0].solver={rtn: {range: mse}}'
+# A tensor's one scale is searched, too.
+quick recipes/fp8-static.yaml "$scratch/mse" --set 'output.formats=[compressed-tensors]' --set 'rules[0].solver={rtn: {range: mse}}' >/dev/null
+errors() { value "$1/report.json" "sum(l['weight_error'] for l in r['linears'])"; }
+holds "$scratch/mse/report.json" "$(errors "$scratch/mse") < $(errors "$scratch/static/compressed-tensors")"
 refuses 2 "use \`clip: false\`" quick recipes/fp8-static.yaml "$scratch/no" --set 'transforms=[{awq: {}}]'
 refuses 2 "by two rules" quick recipes/nvfp4.yaml "$scratch/no" --set 'rules=[{targets: [q_proj], scheme: {type: nvfp4}}, {scheme: {type: nvfp4}}]'
 refuses 2 "128" quick recipes/fp8-static.yaml "$scratch/no" --set 'rules[0]={scheme: {type: fp8_e4m3, per: block}}' --set 'output.formats=[modelopt]'
