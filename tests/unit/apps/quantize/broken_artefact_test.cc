@@ -77,6 +77,7 @@ std::vector<Kind> kinds() {
       {"modelopt-channel", "modelopt", floats("fp8_e4m3"), input("fp8_e4m3", true, Per::token)},
       {"modelopt-nvfp4", "modelopt", floats("nvfp4"), ActivationScheme::of_floats("nvfp4")},
       {"modelopt-int4", "modelopt", four},
+      {"modelopt-w4a8", "modelopt", {"int", 4, 128, true}, input("fp8_e4m3", false, Per::tensor)},
       {"hqq", "hqq", {.bits = 4, .group_size = 32, .symmetric = false, .real_zero = true}},
       {"spqr", "spqr", {.bits = 3, .group_size = 16, .symmetric = false, .scale_grid = ScaleGrid{3, 16}}}};
 }
