@@ -307,6 +307,54 @@ INSTANTIATE_TEST_SUITE_P(EachFormat, BrokenArtefact, ::testing::ValuesIn(kinds()
   return name;
 });
 
+/// modelopt's older exports say in this file alone how they are quantised.
+class BrokenSideFile : public ::testing::TestWithParam<Kind> {};
+
+TEST_P(BrokenSideFile, GivesASoundAnswerOrOneLine) {
+  at::manual_seed(3);
+  Artefact artefact = artefact_of(GetParam());
+  const auto [name, whole] =
+      find_target(GetParam().format).side_files(artefact.config.at("quantization_config")).front();
+  artefact.config.erase("quantization_config");
+  const test::TemporaryFolder folder;
+  artefact.write(folder.path());
+  Trial trial{.folder = folder.path()};
+  const auto put = [&, file = folder.path() / name](const Json& content) {
+    std::ofstream(file) << content.dump();
+  };
+  put(whole);
+  ASSERT_FALSE(trial.refuses("whole")) << "the whole artefact is refused";
+  for (const auto& place : test::places_in(whole)) {
+    put(test::without(whole, place));
+    trial.refuses(place.to_string() + " removed");
+    int refused = 0, wrong = 0;
+    for (const Json& value : test::wrong_values()) {
+      if (value == whole[place]) continue;
+      put(test::with(whole, place, value));
+      ++wrong;
+      refused += trial.refuses(fmt::format("{} = {}", place.to_string(), short_text(value)));
+    }
+    if (place.to_string().starts_with("/quantization/quant_algo")) {
+      EXPECT_GE(refused * 2, wrong) << place.to_string() << " may be anything";
+    }
+  }
+  EXPECT_EQ(trial.failed, 0);
+  EXPECT_GT(trial.refused, 0);
+}
+
+std::vector<Kind> modelopt_kinds() {
+  std::vector<Kind> kept = kinds();
+  std::erase_if(kept, [](const Kind& kind) { return std::string_view(kind.format) != "modelopt"; });
+  return kept;
+}
+
+INSTANTIATE_TEST_SUITE_P(EachScheme, BrokenSideFile, ::testing::ValuesIn(modelopt_kinds()),
+                         [](const auto& info) {
+                           std::string name = info.param.name;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
 /// The index of two shards, and what stands beside a configuration.
 TEST(BrokenIndex, GivesASoundAnswerOrOneLine) {
   const Artefact artefact = artefact_of(kinds().front());
