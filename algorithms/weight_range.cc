@@ -58,6 +58,9 @@ GroupRange kl_range(const Groups& groups) {
       ends.data_ptr<float>()[row] = static_cast<float>(entropy_clip(histogram, grid).magnitude);
     }
   });
+  // A clip stands for the largest level, qmax; the symmetric grid of a range ends half a step beyond it.
+  if (floats == nullptr && groups.scheme.symmetric)
+    ends = ends * ((groups.scheme.qmax() + 0.5f) / static_cast<float>(groups.scheme.qmax()));
   ends = ends.to(groups.values.device());
   return within(groups.full, -ends, ends);
 }

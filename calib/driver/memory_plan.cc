@@ -191,25 +191,31 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
 }
 
 /// The first way within `lean` bytes of RAM. Peaks are upper bounds, an eighth above what is measured: where
-/// there is no such way, one that much larger; at last the one that takes least.
-size_t lean_way(const std::vector<MemoryBytes>& peaks, MemoryLimits limits, uint64_t lean) {
+/// there is no such way, one that much larger. Solvers that need more than the aim allows at any rate don't
+/// send the hidden states, which the aim allows, to a file: at last one that holds them beside the least.
+size_t lean_way(const std::vector<MemoryBytes>& peaks, MemoryLimits limits, uint64_t lean, uint64_t hidden) {
   const uint64_t most = limits.ram.value_or(UINT64_MAX);
-  for (const uint64_t ram : {lean, lean + lean / 8}) {
+  uint64_t least = most;
+  for (const MemoryBytes& peak : peaks) {
+    if (peak.disk <= limits.disk.value_or(UINT64_MAX)) least = std::min(least, peak.ram);
+  }
+  const uint64_t beside = least + hidden;
+  for (const uint64_t ram : {lean, lean + lean / 8, beside + beside / 8}) {
     limits.ram = std::min(ram, most);
     if (const auto first = first_way(peaks, limits)) return *first;
   }
   limits.ram = most;
-  for (const MemoryBytes& peak : peaks) {
-    if (peak.disk <= limits.disk.value_or(UINT64_MAX)) limits.ram = std::min(*limits.ram, peak.ram);
-  }
   return choose_way(peaks, limits, "calibration");
 }
 
-uint64_t lean_ram(const MemoryRequest& request, const BlockMemories& blocks) {
-  const CalibrationJob& job = *request.job;
+uint64_t hidden_bytes(const MemoryRequest& request) {
   const auto tokens = static_cast<uint64_t>(request.samples) * static_cast<uint64_t>(request.length);
-  return 2 * largest_block_bytes(*job.graph) + blocks.gram_bytes() +
-         tokens * static_cast<uint64_t>(job.graph->config.hidden_size) * 4 + kLeanSlack;
+  return tokens * static_cast<uint64_t>(request.job->graph->config.hidden_size) * 4;
+}
+
+uint64_t lean_ram(const MemoryRequest& request, const BlockMemories& blocks) {
+  return 2 * largest_block_bytes(*request.job->graph) + blocks.gram_bytes() + hidden_bytes(request) +
+         kLeanSlack;
 }
 
 }  // namespace
@@ -233,7 +239,7 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
   const MemoryLimits limits = effective_limits(request.limits, request.machine);
   size_t chosen = choose_way(peaks, limits, "calibration");
   if (!request.limits.ram && request.job->device.is_cpu())
-    chosen = lean_way(peaks, limits, lean_ram(request, blocks));
+    chosen = lean_way(peaks, limits, lean_ram(request, blocks), hidden_bytes(request));
   Way& way = ways[chosen];
   const bool smaller = way.storage.micro_batch < chunk_rows(request.length, request.job->device);
   return {.storage = std::move(way.storage),

@@ -33,6 +33,7 @@ for range in minmax kl; do
   quick recipes/rtn.yaml "$scratch/wide_$range" --set evaluate=null \
     --set "rules=[{targets: [down_proj], scheme: {type: int, bits: 8, group_size: -1, symmetric: true}, solver: {rtn: {range: $range}}}]"
 done
+holds "$scratch/wide_kl/report.json" "any('range kl looks at how' in w for w in r['warnings'])"
 "$PYTHON" - "$scratch" <<'END' || fail "scales of range kl"
 import sys
 from safetensors import safe_open

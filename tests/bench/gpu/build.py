@@ -93,5 +93,7 @@ def run(context):
         context.tests = json.loads((carried / "tests.json").read_text())
     else:
         raise Failed(f"{problem}, and no programs are carried (tests/bench/gpu.sh --pack)")
+    if problem and not context.arguments.prebuilt:
+        raise Failed(f"{problem}; the carried programs do the other steps")
     if context.gpu and not (context.programs / "liblathe_cuda.so").exists():
         raise Failed("the build has no CUDA kernels: no nvcc was found")

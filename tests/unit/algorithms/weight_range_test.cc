@@ -153,6 +153,7 @@ TEST(WeightRange, MethodsAreThoseThatTheOptionTakes) {
   EXPECT_EQ(range_options().front().choices, names);
 }
 
+/// The symmetric grid's largest level stands where the clip is, or the grid spans all values.
 TEST(WeightRange, KlIsTheEntropyClipOfEachRow) {
   at::manual_seed(6);
   at::Tensor weight = at::randn({7, 4096});
@@ -163,8 +164,12 @@ TEST(WeightRange, KlIsTheEntropyClipOfEachRow) {
       const at::Tensor values = weight[row];
       const Histogram histogram = magnitude_histogram(values.const_data_ptr<float>(), 4096);
       const auto clip = static_cast<float>(entropy_clip(histogram, integer_levels(8)).magnitude);
-      EXPECT_EQ(range.hi[row][0].item<float>(), std::min(clip, values.max().item<float>()));
-      EXPECT_EQ(range.lo[row][0].item<float>(), std::max(-clip, values.min().item<float>()));
+      const float end = symmetric ? clip * (127.5f / 127) : clip;
+      EXPECT_FLOAT_EQ(range.hi[row][0].item<float>(), std::min(end, values.max().item<float>()));
+      EXPECT_FLOAT_EQ(range.lo[row][0].item<float>(), std::max(-end, values.min().item<float>()));
+      if (!symmetric || end >= values.abs().max().item<float>()) continue;
+      const kernels::GroupParams grid = kernels::group_params(range, {"int", 8, -1, true}, DType::F32);
+      EXPECT_NEAR(grid.scales[row][0].item<float>() * 127, clip, clip * 1e-5);
     }
   }
 }

@@ -60,6 +60,21 @@ class MemoryPlanTest : public ::testing::Test {
   static constexpr uint64_t kHidden = 20'000ull * 512 * 64 * 4, kInner = 20'000ull * 512 * 96 * 4;
 };
 
+/// One that takes more than the aim has room for, wherever the hidden states stand.
+class HungrySolver final : public testing::RecordingSolver {
+ public:
+  HungrySolver() : RecordingSolver(/*pair=*/false) {}
+  uint64_t scratch_bytes(int64_t, int64_t) const override { return 4'000'000'000; }
+};
+
+TEST_F(MemoryPlanTest, ASolverBeyondTheAimLeavesHiddenStatesInMemory) {
+  const HungrySolver hungry;
+  for (auto& block : job_.tasks) block.front().solver = &hungry;
+  const MemoryPlan result = plan({});
+  EXPECT_EQ(result.storage.hidden.placement, Placement::device);
+  EXPECT_NE(result.storage.inner, Placement::device) << "the aim has no room for values inside a block";
+}
+
 TEST_F(MemoryPlanTest, TheFastestPlacementThatFits) {
   using P = Placement;
   const struct {
