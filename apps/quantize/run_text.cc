@@ -11,11 +11,18 @@
 namespace lathe {
 namespace {
 
-/// The widest linear that is to be quantised: the size of the largest statistic.
-int64_t widest_input(const Plan& plan) {
-  int64_t widest = 0;
-  for (const PlannedLinear& linear : plan.quantized()) widest = std::max(widest, linear.in);
-  return widest;
+/// The widest linears that are to be quantised: the sizes of the largest statistics.
+ModelNeeds needs_of(const Plan& plan, const ModelConfig& config) {
+  ModelNeeds needs{.max_position = config.max_position};
+  for (const PlannedLinear& linear : plan.quantized()) {
+    int64_t& widest = linear.expert ? needs.widest_expert_input : needs.widest_input;
+    widest = std::max(widest, linear.in);
+  }
+  if (config.experts) {
+    needs.expert_share =
+        static_cast<double>(config.experts->per_token) / static_cast<double>(config.experts->count);
+  }
+  return needs;
 }
 
 }  // namespace
@@ -33,17 +40,17 @@ at::Tensor read_evaluation(const std::filesystem::path& text, const ModelText& r
 
 RunText read_run_text(const Recipe& recipe, const Plan& plan, const ModelFolder& model) {
   const ModelText reader = open_model_text(model);
-  const int64_t max_position = model.graph.config.max_position;
+  ModelNeeds needs = needs_of(plan, model.graph.config);
+  needs.vocabulary = reader.vocabulary_scripts();
   RunText text;
   text.calibration = read_calibration(recipe.calibration, reader);
   text.warnings = plan.warnings;
-  const auto about_data =
-      data_warnings(text.calibration, {widest_input(plan), max_position, reader.vocabulary_scripts()});
+  const auto about_data = data_warnings(text.calibration, needs);
   text.warnings.insert(text.warnings.end(), about_data.begin(), about_data.end());
   if (recipe.evaluate) {
     const auto& asked = *recipe.evaluate;
     text.evaluation = read_evaluation(asked.text, reader, asked.ctx, asked.rows);
-    warn_length("evaluate.ctx", asked.ctx, max_position, text.warnings);
+    warn_length("evaluate.ctx", asked.ctx, needs.max_position, text.warnings);
   }
   return text;
 }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace lathe {
 namespace {
@@ -17,11 +18,21 @@ double percent(double share) { return 100 * share; }
 
 void warn_few_tokens(const CalibrationSet& set, const ModelNeeds& needs, std::vector<std::string>& warnings) {
   const int64_t wanted = kTokensPerColumn * needs.widest_input;
-  if (set.tokens() >= wanted) return;
-  warnings.push_back(fmt::format(
-      "few calibration tokens: {} for inputs up to {} wide; {} (16 for each column) or more give reliable "
-      "statistics",
-      set.tokens(), needs.widest_input, wanted));
+  if (set.tokens() < wanted) {
+    warnings.push_back(fmt::format(
+        "few calibration tokens: {} for inputs up to {} wide; {} (16 for each column) or more give reliable "
+        "statistics",
+        set.tokens(), needs.widest_input, wanted));
+  }
+  const auto sent = static_cast<int64_t>(static_cast<double>(set.tokens()) * needs.expert_share);
+  const int64_t wanted_sent = kTokensPerColumn * needs.widest_expert_input;
+  if (sent >= wanted_sent) return;
+  warnings.push_back(
+      fmt::format("few calibration tokens for an expert: {} of {} where all get as many, for inputs up to {} "
+                  "wide; {} in all "
+                  "would give each 16 for a column",
+                  sent, set.tokens(), needs.widest_expert_input,
+                  static_cast<int64_t>(std::ceil(static_cast<double>(wanted_sent) / needs.expert_share))));
 }
 
 void warn_one_script(const CalibrationSet& set, const ModelNeeds& needs, std::vector<std::string>& warnings) {

@@ -13,13 +13,16 @@ namespace lathe {
 /// What the data is held against.
 struct ModelNeeds {
   int64_t widest_input = 0;            // columns of the widest linear that is to be quantised
+  int64_t widest_expert_input = 0;     // of an expert's
+  double expert_share = 1;             // part of all tokens that reach an expert, if all get as many
   int64_t max_position = 0;            // tokens that it was made for; 0: unknown
   text::ScriptCounts vocabulary = {};  // letters of the tokenizer's vocabulary; empty: not compared
 };
 
 /// One line each:
 /// - fewer than 16 tokens for each column of the widest input: H = X^T X is estimated badly (its rank is at
-///   most the number of tokens, and its noise falls with tokens per column);
+///   most the number of tokens, and its noise falls with tokens per column), or as few of an expert's share
+///   of the tokens for its widest input;
 /// - at least 99 % of the letters are of one script, while at least 5 % of the letters of the tokenizer's
 ///   vocabulary are of others: the model was made for more languages than the text shows. Scripts are
 ///   Unicode's Script property; languages that share one (English, French) are not told apart;

@@ -35,6 +35,12 @@ class DataWarnings : public test::DataFiles {
 TEST_F(DataWarnings, FewTokensForTheWidestInput) {
   CalibrationSet set = documents_set({words(30, "word")});
   set.ids = at::zeros({10, 16}, at::kLong);
+  // 160 tokens, of which an expert gets a quarter: 40, enough for 2 columns.
+  EXPECT_THAT(data_warnings(set, {.widest_input = 10, .widest_expert_input = 2, .expert_share = 0.25}),
+              IsEmpty());
+  EXPECT_THAT(
+      data_warnings(set, {.widest_input = 10, .widest_expert_input = 3, .expert_share = 0.25}),
+      ElementsAre(AllOf(HasSubstr("for an expert: 40 of 160"), HasSubstr("up to 3 wide; 192 in all"))));
   EXPECT_THAT(data_warnings(set, {.widest_input = 10}), IsEmpty());
   EXPECT_THAT(data_warnings(set, {.widest_input = 11}),
               ElementsAre(AllOf(HasSubstr("few calibration tokens: 160 for inputs up to 11 wide"),
