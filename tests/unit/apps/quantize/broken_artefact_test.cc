@@ -200,27 +200,33 @@ bool tells_nothing(const std::string& format, const std::string& place) {
 
 std::string short_text(const Json& value) { return value.dump().substr(0, 40); }
 
+/// Each key removed, and given wrong values. Half of those at least must be refused where the key `decides`.
+void break_places(Trial& trial, const Json& whole, const std::function<void(const Json&)>& put,
+                  const std::function<bool(const std::string& place)>& decides) {
+  for (const auto& place : test::places_in(whole)) {
+    put(test::without(whole, place));
+    trial.refuses(place.to_string() + " removed");
+    int refused = 0, wrong = 0;
+    for (const Json& value : test::wrong_values()) {
+      if (value == whole[place]) continue;
+      put(test::with(whole, place, value));
+      ++wrong;
+      refused += trial.refuses(fmt::format("{} = {}", place.to_string(), short_text(value)));
+    }
+    if (decides(place.to_string())) {
+      EXPECT_GE(refused * 2, wrong) << place.to_string() << " may be anything";
+    }
+  }
+}
+
 void break_config(Trial& trial, const Json& config, const std::string& format) {
-  const Json& quantization = config.at("quantization_config");
   const auto put = [&](const Json& changed) {
     Json whole = config;
     whole["quantization_config"] = changed;
     std::ofstream(trial.folder / "config.json") << whole.dump();
   };
-  for (const auto& place : test::places_in(quantization)) {
-    put(test::without(quantization, place));
-    trial.refuses(place.to_string() + " removed");
-    int refused = 0, wrong = 0;
-    for (const Json& value : test::wrong_values()) {
-      if (value == quantization[place]) continue;
-      put(test::with(quantization, place, value));
-      ++wrong;
-      refused += trial.refuses(fmt::format("{} = {}", place.to_string(), short_text(value)));
-    }
-    if (!tells_nothing(format, place.to_string())) {
-      EXPECT_GE(refused * 2, wrong) << place.to_string() << " may be anything";
-    }
-  }
+  break_places(trial, config.at("quantization_config"), put,
+               [&](const std::string& place) { return !tells_nothing(format, place); });
   std::ofstream(trial.folder / "config.json") << config.dump();
 }
 
@@ -324,20 +330,8 @@ TEST_P(BrokenSideFile, GivesASoundAnswerOrOneLine) {
   };
   put(whole);
   ASSERT_FALSE(trial.refuses("whole")) << "the whole artefact is refused";
-  for (const auto& place : test::places_in(whole)) {
-    put(test::without(whole, place));
-    trial.refuses(place.to_string() + " removed");
-    int refused = 0, wrong = 0;
-    for (const Json& value : test::wrong_values()) {
-      if (value == whole[place]) continue;
-      put(test::with(whole, place, value));
-      ++wrong;
-      refused += trial.refuses(fmt::format("{} = {}", place.to_string(), short_text(value)));
-    }
-    if (place.to_string().starts_with("/quantization/quant_algo")) {
-      EXPECT_GE(refused * 2, wrong) << place.to_string() << " may be anything";
-    }
-  }
+  break_places(trial, whole, put,
+               [](const std::string& place) { return place.starts_with("/quantization/quant_algo"); });
   EXPECT_EQ(trial.failed, 0);
   EXPECT_GT(trial.refused, 0);
 }
@@ -369,15 +363,8 @@ TEST(BrokenIndex, GivesASoundAnswerOrOneLine) {
   const Json index = Json::parse(read_text_file(file, 1 << 24));
   Trial trial{.folder = folder.path()};
   ASSERT_FALSE(trial.refuses("whole"));
-  for (const auto& place : test::places_in(index)) {
-    const auto attempt = [&](const Json& changed, const std::string& what) {
-      std::ofstream(file) << changed.dump();
-      trial.refuses(place.to_string() + " " + what);
-    };
-    attempt(test::without(index, place), "removed");
-    for (const Json& value : test::wrong_values())
-      attempt(test::with(index, place, value), short_text(value));
-  }
+  const auto put = [&](const Json& changed) { std::ofstream(file) << changed.dump(); };
+  break_places(trial, index, put, [](const std::string&) { return false; });
   EXPECT_EQ(trial.failed, 0);
   EXPECT_GT(trial.refused, trial.tried / 2);
 }
