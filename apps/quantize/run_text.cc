@@ -1,15 +1,22 @@
 #include "apps/quantize/run_text.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "calib/data/data_warnings.h"
 #include "calib/data/token_rows.h"
+#include "calib/stats/min_max.h"
+#include "calib/stats/stats_collector.h"
+#include "lib/base/checked.h"
 #include "lib/base/error.h"
 
 namespace lathe {
 namespace {
+
+constexpr double kLargestFirstShare = 0.05;
 
 /// The widest linears that are to be quantised: the sizes of the largest statistics.
 ModelNeeds needs_of(const Plan& plan, const ModelConfig& config) {
@@ -23,6 +30,24 @@ ModelNeeds needs_of(const Plan& plan, const ModelConfig& config) {
         static_cast<double>(config.experts->per_token) / static_cast<double>(config.experts->count);
   }
   return needs;
+}
+
+/// The average starts at the first chunk, as PyTorch's does, and takes 300 of them to leave it.
+void warn_moving_average(const Recipe& recipe, int64_t tokens, std::vector<std::string>& warnings) {
+  const auto averaged = [](const Rule& rule) {
+    return rule.activations && !rule.activations->scheme.dynamic &&
+           rule.activations->observer.method == ActivationObserver::ema;
+  };
+  const auto rule = std::ranges::find_if(recipe.rules, averaged);
+  if (rule == recipe.rules.end()) return;
+  const int64_t steps = ceil_div(tokens, StatsCollector::kChunkTokens);
+  const double first = std::pow(kEmaDecay, static_cast<double>(steps - 1));
+  if (first < kLargestFirstShare) return;
+  warnings.push_back(
+      fmt::format("{}: observer ema averages over steps of {} tokens; of {} tokens the first step makes "
+                  "{:.0f} % of the range; "
+                  "take minmax or percentile, or more data",
+                  rule->where, StatsCollector::kChunkTokens, tokens, 100 * first));
 }
 
 }  // namespace
@@ -47,6 +72,7 @@ RunText read_run_text(const Recipe& recipe, const Plan& plan, const ModelFolder&
   text.warnings = plan.warnings;
   const auto about_data = data_warnings(text.calibration, needs);
   text.warnings.insert(text.warnings.end(), about_data.begin(), about_data.end());
+  warn_moving_average(recipe, text.calibration.tokens(), text.warnings);
   if (recipe.evaluate) {
     const auto& asked = *recipe.evaluate;
     text.evaluation = read_evaluation(asked.text, reader, asked.ctx, asked.rows);

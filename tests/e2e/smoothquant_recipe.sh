@@ -26,6 +26,8 @@ for observer in minmax ema; do
   quick recipes/smoothquant.yaml "$scratch/$observer-40" --set calibration.samples=40 --set "rules[0].activations={dynamic: false, observer: $observer}"
 done
 ! cmp -s "$scratch/minmax-40/model.safetensors" "$scratch/ema-40/model.safetensors" || fail "ema makes no difference"
+holds "$scratch/ema-40/report.json" "any('observer ema averages over steps of 2048 tokens' in w for w in r['warnings'])"
+holds "$scratch/minmax-40/report.json" "not any('observer' in w for w in r['warnings'])"
 quick recipes/smoothquant.yaml "$scratch/asym" --set 'rules[0].activations={dynamic: false, symmetric: false}'
 kl() { value "$scratch/$1/report.json" "r['evaluation']['kl_mean']"; }
 echo "mean KL: weights $(kl weights), dynamic $(kl dynamic), static: minmax $(kl minmax), percentile $(kl percentile), mse $(kl mse), kl $(kl kl), asymmetric $(kl asym)"
