@@ -62,7 +62,7 @@ void calibrate(const CalibrationJob& job, const DriverEvents& events) {
   const c10::NoGradGuard no_grad;
   check_job(job);
   check_expert_fallback(job);
-  BlockLoader blocks(*job.graph, *job.weights, job.device, job.compute);
+  BlockLoader blocks(*job.graph, *job.weights, job.device, job.compute, job.storage.read_ahead);
   Streams streams(job);
   embed_samples(*job.graph, *job.weights, job.ids, job.device, streams.observed.hidden);
   if (streams.reference) {

@@ -68,6 +68,9 @@ struct StreamStorage {
   /// Bytes of statistics of a block's experts that are collected at a time, unless one expert's alone are
   /// more. What is left is collected in further sweeps, each with a norm of all tokens.
   uint64_t expert_statistics = kMostExpertStatistics;
+  /// Is the next block read while one is worked on? Else when its turn comes, which on a CPU costs the wait
+  /// for the file, and a block's memory less.
+  bool read_ahead = true;
 };
 
 struct CalibrationJob {

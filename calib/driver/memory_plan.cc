@@ -100,12 +100,16 @@ std::vector<StreamStorage> shared_placements(const MemoryRequest& request) {
 }
 
 /// The placements with each micro-batch. A smaller one costs next to nothing on a CPU, less than to keep
-/// activations elsewhere. Where it may change the last bits of a result, it is the last resort.
+/// activations elsewhere. Where it may change the last bits of a result, it is the last resort. To read no
+/// block ahead costs a CPU less still.
 std::vector<StreamStorage> storages(const MemoryRequest& request) {
   const std::vector<int64_t> sizes = micro_batches(request.length, request.job->device);
   std::vector<StreamStorage> result;
   const auto add = [&](StreamStorage storage, int64_t size) {
     storage.micro_batch = size;
+    result.push_back(storage);
+    if (!request.job->device.is_cpu()) return;
+    storage.read_ahead = false;
     result.push_back(storage);
   };
   const std::vector<StreamStorage> places = shared_placements(request);
@@ -169,17 +173,19 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
     inner =
         times(store_bytes(request, storage, *storage.inner, inner_width(*job.graph), job.compute), streams);
   }
-  const uint64_t blocks = block.next + block.weights + block.originals;  // the next one is read meanwhile
+  // The next one is read meanwhile, or when the work on this one is done and its weights are gone.
+  const uint64_t next = storage.read_ahead ? block.next : 0;
+  const uint64_t blocks = next + block.weights + block.originals;
   const uint64_t work = block.codes + block.statistics + block.scratch;
   const MemoryBytes program = program_memory(request.base_ram, job.device);
   const MemoryBytes computing = cpu ? MemoryBytes{blocks + work, 0, 0}
                                     // Beside the device's: the pinned copy on the way there, and the codes.
-                                    : MemoryBytes{block.next + block.codes, blocks + work, 0};
+                                    : MemoryBytes{next + block.codes, blocks + work, 0};
   Way way{storage, program + hidden + inner + computing, {}};
   const auto all = [](const MemoryBytes& bytes) { return bytes.ram + bytes.vram + bytes.disk; };
   way.parts = {{"program and text", all(program)},
                {"hidden states " + where_text(storage.hidden.placement, cpu), all(hidden)},
-               {"two blocks' weights", blocks},
+               {storage.read_ahead ? "two blocks' weights" : "a block's weights", blocks},
                {"statistics of an input", block.statistics},
                {"quantised block", block.codes},
                {"work on a chunk or an input", block.scratch}};
@@ -255,6 +261,7 @@ std::string describe_memory(const MemoryPlan& plan) {
   text += "\n";
   for (const auto& [name, bytes] : plan.parts)
     text += fmt::format("           {:>9}  {}\n", human_bytes(bytes), name);
+  if (!plan.storage.read_ahead) text += "           no block is read ahead\n";
   if (!plan.storage.inner) text += "           values inside a block are computed twice\n";
   text += fmt::format("           {} sample{} computed together", plan.storage.micro_batch,
                       plan.storage.micro_batch == 1 ? "" : "s");

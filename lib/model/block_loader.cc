@@ -48,10 +48,10 @@ class BlockLoader::Source : public WeightSource {
 };
 
 BlockLoader::BlockLoader(const ModelGraph& graph, const WeightSource& source, c10::Device device,
-                         DType compute)
-    : graph_(graph), source_(source), device_(device), compute_(compute) {
+                         DType compute, bool ahead)
+    : graph_(graph), source_(source), device_(device), compute_(compute), ahead_(ahead) {
   if (!device.is_cpu()) copies_ = std::make_unique<const CopyStream>(device);
-  start(0);
+  if (ahead_) start(0);
 }
 
 BlockLoader::~BlockLoader() {
@@ -60,6 +60,7 @@ BlockLoader::~BlockLoader() {
 }
 
 BlockWeights BlockLoader::next() {
+  if (!ahead_) start(next_);
   LATHE_ASSERT(pending_.valid(), "block {} of a model of {}", next_, graph_.blocks.size());
   Loaded loaded = pending_.get();
   if (loaded.copied) {
@@ -69,7 +70,8 @@ BlockWeights BlockLoader::next() {
       return tensor;
     });
   }
-  start(++next_);
+  ++next_;
+  if (ahead_) start(next_);
   return std::move(loaded.weights);
 }
 

@@ -138,6 +138,19 @@ TEST(BlockLoader, HoldsTwoBlocksAtMost) {
   EXPECT_EQ(model.weights.most_alive(), 2 * model.bytes_of_block());
 }
 
+TEST(BlockLoader, ReadsNothingAheadWhereItIsToldSo) {
+  const Model model;
+  BlockLoader loader(model.graph, model.weights, at::kCPU, DType::F32, /*ahead=*/false);
+  for (size_t b = 0; b < model.graph.blocks.size(); ++b) {
+    EXPECT_FALSE(model.weights.asked_for(b, 1, 50ms));
+    const BlockWeights weights = loader.next();
+    EXPECT_TRUE(same_weights(model.graph.blocks[b], weights,
+                             BlockWeights(model.graph.blocks[b], model.random, at::kCPU)));
+  }
+  EXPECT_EQ(model.weights.most_alive(), model.bytes_of_block());
+  EXPECT_THROW(loader.next(), InternalError);
+}
+
 TEST(BlockLoader, RethrowsTheSourcesErrorWhereTheBlockIsAskedFor) {
   Model model;
   model.weights.damaged = "model.layers.1.mlp.up_proj.weight";

@@ -75,6 +75,16 @@ TEST_F(MemoryPlanTest, ASolverBeyondTheAimLeavesHiddenStatesInMemory) {
   EXPECT_NE(result.storage.inner, Placement::device) << "the aim has no room for values inside a block";
 }
 
+TEST_F(MemoryPlanTest, ABlockLessIsHeldBeforeAnythingElseIsGivenUp) {
+  const MemoryPlan all = plan({100 * kGB, {}, {}});
+  EXPECT_TRUE(all.storage.read_ahead);
+  const MemoryPlan less = plan({all.peak.ram - 1, {}, {}});
+  EXPECT_FALSE(less.storage.read_ahead);
+  EXPECT_EQ(less.peak.ram, all.peak.ram - largest_block_bytes(graph_));
+  EXPECT_EQ(less.storage.inner, all.storage.inner);
+  EXPECT_EQ(less.storage.micro_batch, all.storage.micro_batch);
+}
+
 TEST_F(MemoryPlanTest, TheFastestPlacementThatFits) {
   using P = Placement;
   const struct {
@@ -115,7 +125,8 @@ TEST_F(MemoryPlanTest, TheMicroBatchFollowsTheLimits) {
   const c10::Device cpu(c10::kCPU), gpu(c10::kCUDA, 0);
   const MemoryPlan free = planned({}, cpu);
   EXPECT_EQ(free.storage.micro_batch, 16);
-  const MemoryPlan tight = planned({.ram = free.peak.ram - 1, .vram = {}, .disk = {}}, cpu);
+  const uint64_t unread = free.peak.ram - largest_block_bytes(graph_);  // no block is read ahead
+  const MemoryPlan tight = planned({.ram = unread - 1, .vram = {}, .disk = {}}, cpu);
   EXPECT_EQ(tight.storage.micro_batch, 8);
   EXPECT_EQ(tight.storage.hidden.placement, free.storage.hidden.placement) << "before anything is moved";
   EXPECT_EQ(tight.storage.inner, free.storage.inner);
