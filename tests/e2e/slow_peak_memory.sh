@@ -16,7 +16,7 @@ run() {  # RECIPE OUTPUT [flags...]
 block=$((4 * (2 * 1536 * 1536 + 2 * 512 * 1536 + 3 * 1536 * 4096 + 2 * 1536)))
 gram=$((4 * (3 * 1536 * 1536 + 4096 * 4096)))
 bound=$((2 * block + gram + 4 * samples * length * 1536 + 300000000))
-for recipe in rtn awq; do
+for recipe in rtn awq gptq; do
   flags=(); [[ $recipe == awq ]] && flags=(--set 'transforms[0].awq.grid=4')
   run $recipe "$scratch/$recipe" "${flags[@]}" >/dev/null
   peak=$(value "$scratch/$recipe/report.json" "r['memory']['peak']['ram']")
