@@ -10,6 +10,7 @@
 #include "calib/stats/distribution.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
+#include "lib/kernels/device/group_search.cuh"
 #include "lib/kernels/group_quant.h"
 #include "lib/numeric/quadratic_form.h"
 
@@ -64,8 +65,7 @@ at::Tensor searched(const std::vector<LinearProblem>& linears, const Scheme& sch
   const Scheme rows_alone = one_scale_a_row(scheme);
   std::vector<at::Tensor> ends;
   for (int64_t step = 0; step <= choice.steps; ++step) {
-    const double given_up = choice.max_shrink * static_cast<double>(step) / static_cast<double>(choice.steps);
-    ends.push_back(largest * static_cast<float>(1 - given_up));
+    ends.push_back(largest * device::shrink_factor(step, choice.steps, choice.max_shrink));
   }
   const at::Tensor errors = at::zeros({choice.steps + 1}, largest.options().dtype(at::kDouble));
   for_each_rows(linears, scheme, [&](const LinearProblem& linear, const at::Tensor& rows) {

@@ -55,12 +55,11 @@ GroupRange kl_range(const Groups& groups) {
     for (int64_t row = begin; row < end; ++row) {
       if (!finite.const_data_ptr<bool>()[row]) continue;
       const Histogram histogram = magnitude_histogram(values.const_data_ptr<float>() + row * length, length);
-      ends.data_ptr<float>()[row] = static_cast<float>(entropy_clip(histogram, grid).magnitude);
+      const Clip clip = entropy_clip(histogram, grid);
+      ends.data_ptr<float>()[row] =
+          static_cast<float>(groups.scheme.symmetric ? range_end(clip, grid) : clip.magnitude);
     }
   });
-  // A clip stands for the largest level, qmax; the symmetric grid of a range ends half a step beyond it.
-  if (floats == nullptr && groups.scheme.symmetric)
-    ends = ends * ((groups.scheme.qmax() + 0.5f) / static_cast<float>(groups.scheme.qmax()));
   ends = ends.to(groups.values.device());
   return within(groups.full, -ends, ends);
 }

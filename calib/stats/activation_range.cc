@@ -30,17 +30,15 @@ Range observed_range(const ActivationTask& task, const InputStats& stats) {
   const double q = task.observer.percentile / 100;
   if (task.observer.method == ActivationObserver::percentile && !task.scheme.symmetric)
     return {values.quantile(1 - q), values.quantile(q)};
-  // Clips stand for the largest level, qmax; the grid of a range ends half a step beyond it.
   const FloatGridType* const floats = task.scheme.float_grid();
-  const double beyond = floats == nullptr ? (task.scheme.qmax() + 0.5) / task.scheme.qmax() : 1;
   const LevelGrid grid = floats == nullptr ? integer_levels(task.scheme.bits) : float_levels(floats->number);
   double end = 0;
   switch (task.observer.method) {
     case ActivationObserver::mse:
-      end = mse_clip(magnitude_histogram(values), grid).magnitude * beyond;
+      end = range_end(mse_clip(magnitude_histogram(values), grid), grid);
       break;
     case ActivationObserver::kl:
-      end = entropy_clip(magnitude_histogram(values), grid).magnitude * beyond;
+      end = range_end(entropy_clip(magnitude_histogram(values), grid), grid);
       break;
     default:
       end = values.magnitude_quantile(q);

@@ -147,4 +147,8 @@ Clip entropy_clip(const Histogram& given, const LevelGrid& grid) {
   return best_clip(histogram, [&](int64_t bins) { return divergence(histogram, prefix, grid, bins); });
 }
 
+double range_end(const Clip& clip, const LevelGrid& grid) {
+  return grid.uniform ? clip.magnitude * (grid.largest() + 0.5) / grid.largest() : clip.magnitude;
+}
+
 }  // namespace lathe

@@ -42,4 +42,8 @@ Clip mse_clip(const Histogram& histogram, const LevelGrid& grid);
 /// and in NVIDIA's code alike.
 Clip entropy_clip(const Histogram& histogram, const LevelGrid& grid);
 
+/// The end of the symmetric range whose grid has its largest level where the clip is: integers' ranges end
+/// half a step beyond it (kernels::group_params), those of floating-point formats there.
+double range_end(const Clip& clip, const LevelGrid& grid);
+
 }  // namespace lathe

@@ -18,6 +18,16 @@ from steps import Skipped, Step
 
 MINUTES = 9.5
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+# One row a step: its name, its longest time in seconds, what it does.
+STEPS = [
+    ("build", 330, build.run),
+    ("tests labelled gpu", 120, gpu_tests.run),
+    ("logits, CPU and GPU", 90, compare.logits),
+    ("artefacts, CPU and GPU", 180, compare.artefacts),
+    ("solvers", 90, solvers.run),
+    ("benchmarks", 300, bench.run),
+    ("compute-sanitizer", 150, sanitizer.run),
+]
 
 
 def parse_arguments():
@@ -37,6 +47,9 @@ def parse_arguments():
     arguments = parser.parse_args()
     if arguments.jobs < 1 or arguments.minutes <= 0:
         parser.error("--jobs and --minutes must be positive")
+    unknown = [word for word in arguments.step or () if not any(word in name for name, _, _ in STEPS)]
+    if unknown:
+        parser.error(f"--step {unknown[0]}: expected a word of {', '.join(name for name, _, _ in STEPS)}")
     arguments.out = arguments.out or pathlib.Path(os.environ.get("OUT") or ROOT / "build" / "gpu")
     return arguments
 
@@ -53,18 +66,8 @@ def main():
     if not here["gpu"] and not arguments.no_gpu:
         print(f"gpu.sh: no GPU: {here['no_gpu']} (--no-gpu rehearses on the CPU)", file=sys.stderr)
         return 2
-    # One row a step: its name, its longest time in seconds, what it does.
-    plan = [
-        ("build", 330, lambda context: build.run(context)),
-        ("tests labelled gpu", 120, lambda context: gpu_tests.run(context)),
-        ("logits, CPU and GPU", 90, lambda context: compare.logits(context)),
-        ("artefacts, CPU and GPU", 180, lambda context: compare.artefacts(context)),
-        ("solvers", 90, lambda context: solvers.run(context)),
-        ("benchmarks", 300, lambda context: bench.run(context)),
-        ("compute-sanitizer", 150, lambda context: sanitizer.run(context)),
-    ]
     words = ["build", *arguments.step] if arguments.step else [""]
-    plan = [(name, limit * arguments.minutes / MINUTES, work) for name, limit, work in plan if any(word in name for word in words)]
+    plan = [(name, limit * arguments.minutes / MINUTES, work) for name, limit, work in STEPS if any(word in name for word in words)]
     if arguments.dry_run:
         print(results.describe_plan(plan, arguments, here, ROOT))
         return 0
