@@ -11,6 +11,7 @@ fail() { echo "FAIL: $*" >&2; exit 1; }
 skip() { echo "SKIP: $*"; exit 77; }
 
 # quick RECIPE OUTPUT [flags...]: a shipped recipe with little calibration data and evaluation, for tests of behaviour.
+# quick RECIPE OUTPUT [flags...]: a short run, on $DEVICE if set, else on the CPU.
 quick() {
   local recipe=$1 output=$2; shift 2
   "$QUANTIZE" --recipe "$recipe" --output "$output" --device "${DEVICE:-cpu}" --quiet \
@@ -32,3 +33,10 @@ holds() { [[ $(value "$1" "bool($2)") == True ]] || fail "$1: not true: $2"; }
 
 # copy_model FOLDER: a writable copy of the embedded model.
 copy_model() { mkdir -p "$1"; cp "$MODEL"/* "$1"/; chmod -R u+w "$1"; }
+
+# checkpoint FOLDER FAMILY '{"key": value}' [flags...]: a model of random weights, with the embedded model's tokenizer.
+checkpoint() {
+  local folder=$1 family=$2 config=$3; shift 3
+  "$PYTHON" tests/tools/make_checkpoint.py "$folder" --family "$family" --tokenizer "$MODEL" --config "$config" "$@" \
+    >"$scratch/log" 2>&1 || fail "no model: $(tail -3 "$scratch/log")"
+}

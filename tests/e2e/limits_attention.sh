@@ -4,10 +4,10 @@ vocabulary=$(value "$MODEL/config.json" "r['vocab_size']")
 for case in "mistral 8192 4096 8" "gemma2 2048 512 32"; do
   read -r family length window heads <<<"$case"
   model=$scratch/$family
-  "$PYTHON" tests/tools/make_checkpoint.py "$model" --family "$family" --tokenizer "$MODEL" --config \
+  checkpoint "$model" "$family" \
     "{\"num_hidden_layers\": 2, \"hidden_size\": 64, \"intermediate_size\": 128, \"num_attention_heads\": $heads,
       \"num_key_value_heads\": 2, \"head_dim\": 16, \"vocab_size\": $vocabulary, \"sliding_window\": $window,
-      \"max_position_embeddings\": $length}" >"$scratch/log" 2>&1 || fail "no model: $(tail -3 "$scratch/log")"
+      \"max_position_embeddings\": $length}"
   run() {  # OUTPUT [flags...]
     local output=$1; shift
     "$QUANTIZE" --recipe recipes/rtn.yaml --model "$model" --output "$output" --device cpu --quiet --overwrite \

@@ -5,10 +5,10 @@
 "$PYTHON" -c 'import transformers' 2>/dev/null || skip "needs transformers to make a checkpoint"
 vocabulary=$(value "$MODEL/config.json" "r['vocab_size']")
 hidden=1024 width=128 experts=32 samples=32 length=256
-"$PYTHON" tests/tools/make_checkpoint.py "$scratch/model" --family qwen3_moe --tokenizer "$MODEL" --config \
+checkpoint "$scratch/model" qwen3_moe \
   "{\"num_hidden_layers\": 2, \"hidden_size\": $hidden, \"moe_intermediate_size\": $width, \"num_experts\": $experts,
     \"num_experts_per_tok\": 8, \"num_attention_heads\": 8, \"num_key_value_heads\": 2, \"head_dim\": 64,
-    \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}" >"$scratch/log" 2>&1 || fail "no model: $(tail -3 "$scratch/log")"
+    \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}"
 device=auto  # as users run it
 [[ -e /dev/nvidiactl ]] && device=cpu
 run() {  # RECIPE OUTPUT [flags...]

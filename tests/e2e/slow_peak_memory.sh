@@ -1,10 +1,9 @@
 # A CPU run takes at most two blocks, the Gram matrices of one, the hidden states and 300 MB; and never more than a limit.
 . tests/e2e/lib.sh
 vocabulary=$(value "$MODEL/config.json" "r['vocab_size']")
-"$PYTHON" tests/tools/make_checkpoint.py "$scratch/model" --family llama --tokenizer "$MODEL" --config \
+checkpoint "$scratch/model" llama \
   "{\"num_hidden_layers\": 3, \"hidden_size\": 1536, \"intermediate_size\": 4096, \"num_attention_heads\": 12,
-    \"num_key_value_heads\": 4, \"head_dim\": 128, \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}" \
-  >"$scratch/log" 2>&1 || fail "no model: $(tail -3 "$scratch/log")"
+    \"num_key_value_heads\": 4, \"head_dim\": 128, \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}"
 samples=24 length=256
 device=auto  # as users run it
 [[ -e /dev/nvidiactl ]] && device=cpu

@@ -3,10 +3,9 @@
 . tests/e2e/lib.sh
 vocabulary=$(value "$MODEL/config.json" "r['vocab_size']")
 hidden=4096 inner=14336 samples=4 length=512
-"$PYTHON" tests/tools/make_checkpoint.py "$scratch/model" --family llama --tokenizer "$MODEL" --config \
+checkpoint "$scratch/model" llama \
   "{\"num_hidden_layers\": 2, \"hidden_size\": $hidden, \"intermediate_size\": $inner, \"num_attention_heads\": 32,
-    \"num_key_value_heads\": 8, \"head_dim\": 128, \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}" \
-  >"$scratch/log" 2>&1 || fail "no model: $(tail -3 "$scratch/log")"
+    \"num_key_value_heads\": 8, \"head_dim\": 128, \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}"
 block=$((4 * (2 * hidden * hidden + 2 * 1024 * hidden + 3 * hidden * inner + 2 * hidden)))
 gram=$((4 * (3 * hidden * hidden + inner * inner)))
 bound=$((2 * block + gram + 4 * samples * length * hidden + 300000000))

@@ -2,10 +2,9 @@
 # that is the smallest that the refusal names. 30 blocks.
 . tests/e2e/lib.sh
 vocabulary=$(value "$MODEL/config.json" "r['vocab_size']")
-"$PYTHON" tests/tools/make_checkpoint.py "$scratch/model" --family llama --tokenizer "$MODEL" --config \
+checkpoint "$scratch/model" llama \
   "{\"num_hidden_layers\": 30, \"hidden_size\": 128, \"intermediate_size\": 256, \"num_attention_heads\": 4,
-    \"num_key_value_heads\": 2, \"head_dim\": 32, \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}" \
-  >"$scratch/log" 2>&1 || fail "no model: $(tail -3 "$scratch/log")"
+    \"num_key_value_heads\": 2, \"head_dim\": 32, \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}"
 run() {  # OUTPUT [flags...]
   local output=$1; shift
   "$QUANTIZE" --recipe recipes/awq.yaml --model "$scratch/model" --output "$output" --device cpu --quiet \
