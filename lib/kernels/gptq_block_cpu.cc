@@ -61,6 +61,7 @@ inline __attribute__((always_inline)) void round_tile(const GptqBlock<T>& block,
       tile.error[lane] = rounded.error;
     }
     for (int64_t k = j + 1; k < block.columns; ++k) {
+#pragma omp simd  // else it is unrolled, and columns are vectorised, whose values lie apart
       for (int lane = 0; lane < kLanes; ++lane) {
         tile.weight[k][lane] = device::compensate(tile.weight[k][lane], tile.error[lane], factor[k]);
       }

@@ -1,7 +1,8 @@
 // bench_algorithms [--size N] [--rows N] [--bits B] [--group G] [--asymmetric] [--only NAME]... [--rounds N]
-//                  [--device cpu|cuda] [--json FILE|-]
+//                  [--range NAME] [--device cpu|cuda] [--json FILE|-]
 //
-// What one linear costs each solver and transform of the registry, at its default options: medians of wall
+// What one linear costs each solver and transform of the registry, at its default options, but for the range
+// that --range names: medians of wall
 // and CPU seconds beside this machine's rate of FP32 matrix products, measured in between. Where a cost
 // formula is known (costs.cc), also the ratio to the time that its operations take at that rate. The weights
 // and inputs are seeded; how long an algorithm takes depends on the shapes alone, but for early stops.
@@ -31,7 +32,7 @@ struct Arguments {
   int bits = 4;
   bool asymmetric = false;
   std::vector<std::string> only;
-  std::string device = "cpu", json;
+  std::string range, device = "cpu", json;
 };
 
 Arguments parse(int argc, char** argv) {
@@ -45,6 +46,7 @@ Arguments parse(int argc, char** argv) {
   app.add_flag("--asymmetric", arguments.asymmetric);
   app.add_option("--only", arguments.only, "names of solvers and transforms; default: all");
   app.add_option("--rounds", arguments.rounds)->check(CLI::Range(1, 100));
+  app.add_option("--range", arguments.range, "how solvers choose groups' ranges; default: each its own");
   app.add_option("--device", arguments.device);
   app.add_option("--json", arguments.json, "also write the figures here; - is stdout");
   try {
@@ -112,6 +114,12 @@ Scheme scheme_for(const std::string& solver, Scheme scheme) {
   return scheme;
 }
 
+Options options_of(const SolverEntry& entry, const Arguments& arguments) {
+  Options options(entry.options);
+  if (!arguments.range.empty() && options.all().contains("range")) options.set("range", arguments.range);
+  return options;
+}
+
 std::vector<Row> measure_all(const Arguments& arguments) {
   const c10::Device device = resolve_device(arguments.device);
   const Scheme scheme{.type = "int",
@@ -130,7 +138,7 @@ std::vector<Row> measure_all(const Arguments& arguments) {
   }
   for (const SolverEntry& entry : solvers()) {
     if (!wanted(arguments, entry.name)) continue;
-    const auto solver = entry.make(Options(entry.options));
+    const auto solver = entry.make(options_of(entry, arguments));
     SharedInputProblem shared = problem.shared();
     shared.linears.front().scheme = scheme_for(entry.name, scheme);
     rows.push_back(measure_row(entry.name, problem, arguments, device, [&] { solver->solve(shared); }));
