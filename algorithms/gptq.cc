@@ -245,13 +245,13 @@ class Gptq final : public Solver {
 
   StatSet needs() const override { return {.gram = true}; }
 
-  /// While the factor is made; and while columns are rounded: H and U, the weights stacked and reordered,
-  /// codes in both orders, a block's errors.
+  /// While the factor is made; and while columns are rounded: U (its squares before, where importance asks
+  /// for them), the weights stacked and reordered, codes in both orders, a block's errors.
   uint64_t scratch_bytes(int64_t rows, int64_t width) const override {
     const auto n = static_cast<uint64_t>(width), r = static_cast<uint64_t>(rows);
     const uint64_t block = std::min(n, static_cast<uint64_t>(options_.block_size));
-    return std::max(Hessian::factor_bytes(width),
-                    n * n * (4 + 4) + r * n * (4 + 4 + 1 + 1 + 1) + r * block * (4 + 8));
+    return std::max(Hessian::factor_bytes(width), n * n * (options_.inverse_importance ? 4 + 4 : 4) +
+                                                      r * n * (4 + 4 + 1 + 1 + 1) + r * block * (4 + 8));
   }
 
   bool reorders_groups(const Scheme& scheme) const override {

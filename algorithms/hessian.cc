@@ -22,7 +22,8 @@ Hessian::Hessian(const std::string& linear, const at::Tensor& gram, double dampi
 const DampedFactor& Hessian::factor(int64_t key, const at::Tensor& order) {
   const auto found = factors_.find(key);
   if (found != factors_.end()) return found->second;
-  return factors_.emplace(key, damped_inverse_factor(gram_, order, damping_)).first->second;
+  const Uncorrelated uncorrelated = dead_count_ > 0 ? Uncorrelated{dead_, diagonal_} : Uncorrelated{};
+  return factors_.emplace(key, damped_inverse_factor(gram_, order, damping_, uncorrelated)).first->second;
 }
 
 std::vector<std::string> Hessian::events(const DampedFactor& factor) const {
@@ -40,9 +41,6 @@ void Hessian::revive() {
   const int64_t count = diagonal_.numel() - dead_count_;
   const double mean = count == 0 ? 1 : live.sum(at::kDouble).item<double>() / static_cast<double>(count);
   diagonal_ = live.masked_fill_(dead_, mean);
-  gram_ = gram_.clone();
-  gram_.masked_fill_(dead_.unsqueeze(0).logical_or(dead_.unsqueeze(1)), 0);
-  gram_.diagonal().copy_(diagonal_);
 }
 
 }  // namespace lathe

@@ -26,12 +26,8 @@ class Hessian {
 
   /// What its making means for the weights: the factor's own events, and channels without signal.
   std::vector<std::string> events(const DampedFactor& factor) const;
-  /// What is taken while a factor is made, beside the Gram matrix: H without dead channels, and in the worst
-  /// case permuted in FP32 and turned into FP64. (Its inverse, a quarter more beside FP64, and then FP32
-  /// again take no more.)
-  static uint64_t factor_bytes(int64_t width) {
-    return static_cast<uint64_t>(width) * static_cast<uint64_t>(width) * (4 + 4 + 8);
-  }
+  /// What is taken while a factor is made, beside the Gram matrix.
+  static uint64_t factor_bytes(int64_t width) { return damped_inverse_factor_bytes(width); }
 
   /// The factor for columns in this order (Long [in]); orders of one key are the same.
   const DampedFactor& factor(int64_t key, const at::Tensor& order);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "algorithms/packed_inverse_factor.h"
 #include "lib/base/cancel.h"
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
@@ -130,12 +131,47 @@ bool well_above_rounding(const at::Tensor& pivots, const at::Tensor& diagonal) {
   return (pivots.square() > diagonal * (2 * epsilon)).all().item<bool>();  // false for a NaN, too
 }
 
-at::Tensor damped(const at::Tensor& gram, const at::Tensor& order, double damping, at::ScalarType type) {
-  at::Tensor matrix = kernels::permuted_both_ways(gram, order).to(type);
-  at::Tensor diagonal = matrix.diagonal();
-  diagonal.add_(diagonal.to(at::kDouble).mean().item<double>() * damping);
-  return matrix;
-}
+/// A Gram matrix with its rows and columns in an order, some of them uncorrelated, and its diagonal damped.
+class DampedMatrix {
+ public:
+  DampedMatrix(const at::Tensor& gram, const at::Tensor& order, const Uncorrelated& uncorrelated)
+      : gram_(gram), order_(order), diagonal_(gram.diagonal().index_select(0, order)) {
+    if (!uncorrelated.channels.defined()) return;
+    apart_ = uncorrelated.channels.index_select(0, order);
+    diagonal_ = at::where(apart_, uncorrelated.diagonal.index_select(0, order), diagonal_);
+  }
+
+  at::Tensor in_fp32(double damping) const {
+    at::Tensor matrix = kernels::permuted_both_ways(gram_, order_);
+    separate(matrix, apart_, apart_);
+    at::Tensor diagonal = matrix.diagonal();
+    diagonal.copy_(diagonal_).add_(mean() * damping);
+    return matrix;
+  }
+
+  /// Double [n].
+  at::Tensor diagonal(double damping) const { return diagonal_.to(at::kDouble).add_(mean() * damping); }
+
+  TriangleRows in_fp64(double damping) const {
+    return [this, diagonal = diagonal(damping)](int64_t first, int64_t end) {
+      const at::Tensor rows = order_.slice(0, first, end), columns = order_.slice(0, first);
+      at::Tensor part = gram_.index_select(0, rows).index_select(1, columns).to(at::kDouble);
+      if (apart_.defined()) separate(part, apart_.slice(0, first, end), apart_.slice(0, first));
+      part.slice(1, 0, end - first).diagonal().copy_(diagonal.slice(0, first, end));
+      return part;
+    };
+  }
+
+ private:
+  double mean() const { return diagonal_.to(at::kDouble).mean().item<double>(); }
+  static void separate(at::Tensor& matrix, const at::Tensor& rows, const at::Tensor& columns) {
+    if (!rows.defined()) return;
+    matrix.masked_fill_(rows.unsqueeze(1), 0).masked_fill_(columns.unsqueeze(0), 0);
+  }
+
+  const at::Tensor &gram_, &order_;
+  at::Tensor diagonal_, apart_;
+};
 
 }  // namespace
 
@@ -149,12 +185,14 @@ std::optional<at::Tensor> inverse_factor(at::Tensor matrix) {
   return matrix;
 }
 
-DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& order, double damping) {
+DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& order, double damping,
+                                   const Uncorrelated& uncorrelated) {
+  const DampedMatrix damped(gram, order, uncorrelated);
   DampedFactor result{.upper = {}, .damping = damping, .diagonal = false, .events = {}};
   double tried = damping;
   std::vector<std::string> failed;
   for (int step = 0; step <= kDampingSteps; ++step) {
-    if (const auto upper = inverse_factor(damped(gram, order, tried, at::kFloat))) {
+    if (const auto upper = inverse_factor(damped.in_fp32(tried))) {
       result.upper = *upper;
       result.damping = tried;
       if (step > 0) {
@@ -167,14 +205,14 @@ DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& ord
     failed.push_back(fmt::format("{:g}", tried));
     tried = std::max(2 * tried, 0.001);
   }
-  if (const auto upper = inverse_factor(damped(gram, order, damping, at::kDouble))) {
-    result.upper = upper->to(at::kFloat);
+  if (const auto upper = packed_inverse_factor(gram.size(0), damped.in_fp64(damping))) {
+    result.upper = *upper;
     result.events.push_back(fmt::format(
         "the Hessian could not be factorised in FP32 with damping {}: factorised in FP64 with {:g}",
         join_words(failed), damping));
     return result;
   }
-  result.upper = at::diag(damped(gram, order, damping, at::kDouble).diagonal().rsqrt()).to(at::kFloat);
+  result.upper = at::diag(damped.diagonal(damping).rsqrt_().to(at::kFloat));
   result.diagonal = true;
   result.events.push_back(
       fmt::format("the Hessian could not be factorised with damping {} in FP32, nor with {:g} in FP64: only "
@@ -182,6 +220,11 @@ DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& ord
                   "used, so that weights were rounded without making up for each other's errors",
                   join_words(failed), damping));
   return result;
+}
+
+uint64_t damped_inverse_factor_bytes(int64_t width) {
+  const auto n = static_cast<uint64_t>(width), half = (n + 1) / 2;
+  return std::max((n * n + half * half) * sizeof(float), packed_inverse_factor_bytes(width));
 }
 
 }  // namespace lathe

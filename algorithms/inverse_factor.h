@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,11 +28,21 @@ struct DampedFactor {
   std::vector<std::string> events;  // what was not done as asked, for the report
 };
 
+/// Channels of a Gram matrix that count as if they had a diagonal element of their own and no correlation.
+struct Uncorrelated {
+  at::Tensor channels;  // Bool [n]; undefined: none
+  at::Tensor diagonal;  // Float [n], read where `channels` is true
+};
+
 /// Of gram + damping * mean(diagonal) * I. Where that fails: twice, four, ... times the damping (a tenth of a
 /// percent at least), up to kDampingSteps times; then the damping that was asked for, in FP64; then its
-/// diagonal alone. The event names each step. gram: Float [n, n], symmetric, finite, its diagonal > 0; order:
-/// Long [n], of its rows and columns in the factor.
-DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& order, double damping);
+/// diagonal alone. The event names each step. gram: Float [n, n], symmetric, finite, its diagonal > 0 but for
+/// the `uncorrelated`; order: Long [n], of its rows and columns in the factor.
+DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& order, double damping,
+                                   const Uncorrelated& uncorrelated = {});
+
+/// Bytes at most that it takes beside the Gram matrix, the factor included, whichever step gives it.
+uint64_t damped_inverse_factor_bytes(int64_t width);
 
 constexpr int kDampingSteps = 4;
 

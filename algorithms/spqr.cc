@@ -61,6 +61,8 @@
 #include "algorithms/spqr_columns.h"
 #include "lib/base/error.h"
 #include "lib/kernels/device/spqr_group.cuh"
+#include "lib/kernels/permute.h"
+#include "lib/tensor/aten.h"
 
 namespace lathe {
 namespace {
@@ -88,9 +90,8 @@ void check_linear(const LinearProblem& linear, const InputStats& stats) {
     user_error("{}: scale_group {} does not divide its {} rows; use a divisor, or add it to `ignore`",
                linear.name, linear.scheme.scale_grid->rows, linear.weight.size(0));
   }
-  const at::Tensor bad = at::isfinite(linear.weight).logical_not_();
-  if (!bad.any().item<bool>()) return;
-  const at::Tensor first = bad.nonzero()[0].cpu();
+  if (all_finite(linear.weight)) return;
+  const at::Tensor first = at::isfinite(linear.weight).logical_not_().nonzero()[0].cpu();
   user_error("{}: row {}, column {} of the weight is a NaN or an infinity; the checkpoint is damaged",
              linear.name, first[0].item<int64_t>(), first[1].item<int64_t>());
 }
@@ -107,18 +108,20 @@ class SpqrStack {
         factor_(hessian.factor(0, order_)) {}
 
   std::vector<SolveResult> solve() {
-    std::vector<at::Tensor> weights, thresholds;
+    at::Tensor weight = stacked_weights();
+    const at::Tensor thresholds = at::empty({weight.size(0)}, weight.options());
+    int64_t row = 0;
     for (const LinearProblem* linear : linears_) {
-      weights.push_back(permuted(*linear));
-      thresholds.push_back(
-          at::full({linear->weight.size(0)}, threshold(weights.back()), linear->weight.options()));
+      const int64_t end = row + linear->weight.size(0);
+      thresholds.slice(0, row, end).fill_(threshold(weight.slice(0, row, end)));
+      row = end;
     }
-    return results(spqr_columns(problem(at::cat(weights), at::cat(thresholds))));
+    return results(spqr_columns(problem(std::move(weight), thresholds)));
   }
 
  private:
-  SpqrProblem problem(const at::Tensor& weight, const at::Tensor& thresholds) const {
-    return {.weight = weight.contiguous(),
+  SpqrProblem problem(at::Tensor weight, const at::Tensor& thresholds) const {
+    return {.weight = std::move(weight),
             .factor = factor_.upper,
             .scheme = scheme_,
             .rule = options_.rule,
@@ -126,8 +129,17 @@ class SpqrStack {
             .block_size = options_.block_size};
   }
 
-  at::Tensor permuted(const LinearProblem& linear) const {
-    at::Tensor weight = linear.weight.index_select(1, order_);
+  /// A copy of all rows, columns in the order of rounding.
+  at::Tensor stacked_weights() const {
+    int64_t rows = 0;
+    for (const LinearProblem* linear : linears_) rows += linear->weight.size(0);
+    at::Tensor weight = at::empty({rows, order_.numel()}, linears_.front()->weight.options());
+    rows = 0;
+    for (const LinearProblem* linear : linears_) {
+      weight.slice(0, rows, rows + linear->weight.size(0)).copy_(linear->weight);
+      rows += linear->weight.size(0);
+    }
+    kernels::permute_columns(weight, order_);
     if (hessian_.dead_count() > 0) weight.masked_fill_(hessian_.dead().index_select(0, order_), 0);
     return weight;
   }
@@ -135,9 +147,7 @@ class SpqrStack {
   double threshold(const at::Tensor& weight) const {
     if (!options_.by_density) return options_.threshold * spqr_loss_scale(weight, factor_.upper);
     if (options_.density == 0) return HUGE_VAL;
-    const double start =
-        spqr_threshold_of(spqr_sensitivities(weight, factor_.upper, scheme_), options_.density);
-    return threshold_for_density(weight, start);
+    return threshold_for_density(weight, spqr_threshold(weight, factor_.upper, scheme_, options_.density));
   }
 
   /// Bisects for the threshold on a sample of rows, in ratios, from where the leave-one-out gains before any
@@ -173,7 +183,8 @@ class SpqrStack {
     const at::Tensor sound = at::isfinite(rounded.loss)
                                  .logical_and(at::isfinite(rounded.scales).all(1))
                                  .logical_and(at::isfinite(rounded.zeros).all(1))
-                                 .logical_and(rounded.kept.abs().amax(1) < kLargestHalf)
+                                 .logical_and(rounded.kept.amax(1) < kLargestHalf)
+                                 .logical_and(rounded.kept.amin(1) > -kLargestHalf)
                                  .cpu();
     if (sound.all().item<bool>()) return;
     const auto [linear, row] = row_of(linears_, sound.logical_not().nonzero()[0].item<int64_t>());
@@ -186,7 +197,10 @@ class SpqrStack {
 
   std::vector<SolveResult> results(const SpqrColumns& rounded) const {
     check(rounded);
-    const at::Tensor place = inverse_order(order_);
+    const at::Tensor place = inverse_order(order_), codes = rounded.codes.view(at::kChar);
+    kernels::permute_columns(codes, place);
+    kernels::permute_columns(rounded.kept, place);
+    codes.add_(scheme_.qmin());  // in 8 bits, where those beyond 127 come back
     std::vector<SolveResult> results;
     int64_t row = 0;
     for (const LinearProblem* linear : linears_) {
@@ -197,14 +211,13 @@ class SpqrStack {
       };
       SolveResult result{QuantizedTensor{scheme_, DType::F16, {}, {}, {}}, hessian_.events(factor_)};
       QuantizedTensor& tensor = result.quantized;
-      tensor.codes =
-          (rows(rounded.codes).index_select(1, place).to(at::kShort) + scheme_.qmin()).to(at::kChar);
+      tensor.codes = rows(codes);
       tensor.scales = rows(rounded.scales);
       tensor.zero_points = rows(rounded.zeros).add_(scheme_.qmin());
       const SecondLevel& level = rounded.level;
       tensor.second_level = {rows(level.scale_codes),   rows(level.zero_codes),    blocks(level.scale_scales),
                              blocks(level.scale_zeros), blocks(level.zero_scales), blocks(level.zero_zeros)};
-      tensor.outliers = outliers_of(rows(rounded.kept).index_select(1, place));
+      tensor.outliers = outliers_of(rounded.kept.slice(0, row, end));
       if (regrouped()) tensor.group_index = place.div(scheme_.group_size, "floor").to(at::kInt);
       results.push_back(std::move(result));
       row = end;
@@ -244,14 +257,14 @@ class Spqr final : public Solver {
 
   StatSet needs() const override { return {.gram = true}; }
 
-  /// While the factor is made; and while columns are rounded: H and U, each linear's reordered weights and
-  /// all of them, codes in both orders, what is kept in both, a block's errors. Before, the gains of a linear
-  /// and their order take no more.
+  /// While the factor is made; and while columns are rounded: U, the weights stacked and reordered (what is
+  /// kept takes their place), codes and their copies by linear, both of grids (less than a byte a weight in
+  /// groups of 16), a block's errors and their squares.
   uint64_t scratch_bytes(int64_t rows, int64_t width) const override {
     const auto n = static_cast<uint64_t>(width), r = static_cast<uint64_t>(rows);
     const uint64_t block = std::min(n, static_cast<uint64_t>(options_.block_size));
     return std::max(Hessian::factor_bytes(width),
-                    n * n * (4 + 4) + r * n * (4 + 4 + 1 + 1 + 4 + 4 + 4) + r * block * (4 + 8));
+                    n * n * 4 + r * n * (4 + 1 + 1 + 1 + 1) + r * block * (4 + 8));
   }
 
   RangeOffers range_offers() const override { return RangeOffers::unused; }  // it fits its own grids

@@ -33,7 +33,7 @@ class GroupLoop {
     const at::TensorOptions on = p_.weight.options();
     const int64_t groups = in_ / length_;
     result_ = {at::empty({rows_, in_}, on.dtype(at::kByte)),
-               at::empty({rows_, in_}, on),
+               p_.weight,  // whose columns are read no more once they are rounded
                at::empty({rows_, groups}, on.dtype(at::kFloat)),
                at::empty({rows_, groups}, on.dtype(at::kFloat)),
                empty_level(rows_, groups, *p_.scheme.scale_grid, on),
@@ -51,7 +51,8 @@ class GroupLoop {
       for (int64_t column = first; column < end; column += length_) round_group(first, column, end);
       const at::Tensor errors = errors_.slice(1, 0, end - first);
       if (end < in_) add_matrix_product(columns(end, in_), errors, factor(first, end, end, in_), -1);
-      result_.loss += errors.to(at::kDouble).square().sum(1);
+      at::Tensor squares = errors.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true).square_();
+      result_.loss += squares.sum(1);
     }
     return std::move(result_);
   }
@@ -99,6 +100,35 @@ class GroupLoop {
   SpqrColumns result_;
 };
 
+/// The `count` largest of all values, which are looked at a few at a time: to order them all would take three
+/// times their memory.
+class Largest {
+ public:
+  explicit Largest(int64_t count) : count_(count) {}
+  void add(const at::Tensor& values) {
+    waiting_.push_back(values.flatten());
+    size_ += values.numel();
+    if (size_ >= 2 * count_ + kValues) select();
+  }
+  double least() {
+    select();
+    return std::get<0>(waiting_.front().kthvalue(1)).item<double>();
+  }
+
+ private:
+  static constexpr int64_t kValues = 1 << 20;
+
+  void select() {
+    at::Tensor all = at::cat(waiting_);
+    if (all.numel() > count_) all = std::get<0>(all.topk(count_, 0, /*largest=*/true, /*sorted=*/false));
+    waiting_ = {all};
+    size_ = all.numel();
+  }
+
+  int64_t count_, size_ = 0;
+  std::vector<at::Tensor> waiting_;
+};
+
 }  // namespace
 
 SpqrColumns spqr_columns(SpqrProblem problem) {
@@ -110,19 +140,6 @@ SpqrColumns spqr_columns(SpqrProblem problem) {
   return GroupLoop(std::move(problem)).run();
 }
 
-at::Tensor spqr_sensitivities(const at::Tensor& weight, const at::Tensor& factor, const Scheme& scheme) {
-  const int64_t in = weight.size(1), length = scheme.group_length(in);
-  const at::Tensor inverse_pivots = factor.diagonal().reciprocal();
-  at::Tensor result = at::empty_like(weight);
-  for (int64_t first = 0; first < in; first += length) {
-    throw_if_cancelled();
-    result.slice(1, first, first + length)
-        .copy_(spqr_leave_one_out(weight.slice(1, first, first + length).contiguous(),
-                                  inverse_pivots.slice(0, first, first + length), scheme.bits));
-  }
-  return result;
-}
-
 double spqr_loss_scale(const at::Tensor& weight, const at::Tensor& factor) {
   // One row has no variance: its squares stand in.
   const at::Tensor spread =
@@ -130,12 +147,19 @@ double spqr_loss_scale(const at::Tensor& weight, const at::Tensor& factor) {
   return (spread / factor.diagonal().to(at::kDouble).square()).mean().item<double>();
 }
 
-double spqr_threshold_of(const at::Tensor& sensitivities, double density) {
-  const int64_t count = sensitivities.numel();
-  const auto above = static_cast<int64_t>(std::llround(density * static_cast<double>(count)));
+double spqr_threshold(const at::Tensor& weight, const at::Tensor& factor, const Scheme& scheme,
+                      double density) {
+  const int64_t in = weight.size(1), length = scheme.group_length(in);
+  const auto above = static_cast<int64_t>(std::llround(density * static_cast<double>(weight.numel())));
   if (above < 1) return HUGE_VAL;
-  const int64_t rank = std::max<int64_t>(count - above, 1);  // the largest that is not kept
-  return std::get<0>(sensitivities.flatten().kthvalue(rank)).item<double>();
+  const at::Tensor inverse_pivots = factor.diagonal().reciprocal();
+  Largest gains(std::min(above + 1, weight.numel()));  // the least of these is the largest that is not kept
+  for (int64_t first = 0; first < in; first += length) {
+    throw_if_cancelled();
+    gains.add(spqr_leave_one_out(weight.slice(1, first, first + length).contiguous(),
+                                 inverse_pivots.slice(0, first, first + length), scheme.bits));
+  }
+  return gains.least();
 }
 
 }  // namespace lathe

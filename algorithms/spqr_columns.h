@@ -21,7 +21,8 @@ struct SpqrProblem {
 
 struct SpqrColumns {
   at::Tensor codes;          // Byte [rows, in], 0 .. 2^bits - 1
-  at::Tensor kept;           // [rows, in]: what the code's value lacks of a weight that is kept, else 0
+  at::Tensor kept;           // [rows, in]: what the code's value lacks of a weight that is kept, else 0; in
+                             // the problem's weight's place
   at::Tensor scales, zeros;  // Float [rows, groups]
   SecondLevel level;
   at::Tensor loss;  // Double [rows]: each row's d H d^T, but for the rounding of what is kept to FP16
@@ -30,14 +31,13 @@ struct SpqrColumns {
 /// Deterministic, whatever the number of threads; block_size changes results by rounding only.
 SpqrColumns spqr_columns(SpqrProblem problem);
 
-/// The leave-one-out gain of every weight as it stands before any is rounded, [rows, in].
-at::Tensor spqr_sensitivities(const at::Tensor& weight, const at::Tensor& factor, const Scheme& scheme);
-
 /// What a relative threshold is relative to: the mean over columns of var(W_j) / U_jj^2, the loss of setting
 /// a weight to its mean.
 double spqr_loss_scale(const at::Tensor& weight, const at::Tensor& factor);
 
-/// The threshold that a share of the weights lies above. density: above 0.
-double spqr_threshold_of(const at::Tensor& sensitivities, double density);
+/// The threshold that a share of the weights lies above with their leave-one-out gains, as they stand before
+/// any is rounded. density: above 0.
+double spqr_threshold(const at::Tensor& weight, const at::Tensor& factor, const Scheme& scheme,
+                      double density);
 
 }  // namespace lathe

@@ -2,14 +2,24 @@
 
 #include <ATen/ATen.h>
 
+#include <vector>
+
+#include "lib/numeric/quadratic_form.h"
+
 namespace lathe {
 
 Outliers outliers_of(const at::Tensor& values) {
-  const at::Tensor rounded = values.to(at::kHalf).to(at::kFloat), kept = rounded.ne(0);
-  const at::Tensor places = kept.nonzero();  // row by row, columns ascending
   at::Tensor offsets = at::zeros({values.size(0) + 1}, values.options().dtype(at::kInt));
-  offsets.slice(0, 1).copy_(kept.sum(1).cumsum(0));
-  return {offsets, places.select(1, 1).to(at::kInt).contiguous(), rounded.masked_select(kept)};
+  std::vector<at::Tensor> columns, kept;
+  const int64_t step = rows_per_chunk(values);
+  for (int64_t row = 0; row < values.size(0); row += step) {
+    const at::Tensor some = values.slice(0, row, row + step).to(at::kHalf), held = some.ne(0);
+    offsets.slice(0, row + 1, row + 1 + some.size(0)).copy_(held.sum(1));
+    // Row by row, columns ascending.
+    columns.push_back(held.nonzero().select(1, 1).to(at::kInt));
+    kept.push_back(some.masked_select(held).to(at::kFloat));
+  }
+  return {offsets.cumsum(0, at::kInt), at::cat(columns), at::cat(kept)};
 }
 
 Outliers Outliers::rows(int64_t begin, int64_t end) const {

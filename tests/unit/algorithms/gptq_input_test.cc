@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 
 #include "algorithms/gptq.h"
 #include "algorithms/inverse_factor.h"
 #include "lib/base/error.h"
+#include "lib/base/process_memory.h"
 #include "tests/unit/algorithms/problems.h"
 
 namespace lathe {
@@ -223,6 +225,55 @@ TEST(InverseFactor, TheLaddersStepsAreTakenInOrderAndSaid) {
   damped.diagonal().add_(0.05 * damped.diagonal().mean());
   const at::Tensor upper = wide.upper.to(at::kDouble);
   EXPECT_LT((upper.t().mm(upper).mm(damped) - at::eye(8, at::kDouble)).abs().max().item<double>(), 1e-5);
+}
+
+/// Beyond FP32 with any damping, but sound in FP64.
+at::Tensor too_large_for_fp32(int64_t size) {
+  at::manual_seed(10);
+  const at::Tensor x = at::randn({2 * size, size});
+  at::Tensor matrix = x.t().mm(x).div_(2 * size).mul_(1e38);
+  matrix.diagonal().add_(2.2e38);
+  return matrix;
+}
+
+TEST(InverseFactor, InFp64ItIsThatOfTheReorderedMatrixWithChannelsApart) {
+  for (const int64_t n : {3, 256, 300, 700}) {
+    const at::Tensor matrix = too_large_for_fp32(n), order = at::randperm(n, at::kLong);
+    const at::Tensor channels = at::zeros({n}, at::kBool);
+    channels[1].fill_(true);
+    const Uncorrelated apart{channels, at::full({n}, 3.1e38f)};
+    const DampedFactor found = damped_inverse_factor(matrix, order, 0.2, apart);
+    ASSERT_EQ(found.events.size(), 1u) << n;
+    EXPECT_THAT(found.events.front(), testing::HasSubstr("factorised in FP64 with 0.2"));
+    at::Tensor whole = matrix.to(at::kDouble);
+    whole[1].zero_();
+    whole.select(1, 1).zero_();
+    whole[1][1] = static_cast<double>(3.1e38f);
+    whole = whole.index_select(0, order).index_select(1, order);
+    whole.diagonal().add_(0.2 * whole.diagonal().mean());
+    EXPECT_TRUE(at::equal(found.upper, found.upper.triu())) << n;
+    const at::Tensor expected = inverse_factor(whole.contiguous()).value();
+    EXPECT_LT((found.upper.to(at::kDouble) - expected).abs().max().item<double>(),
+              1e-6 * expected.abs().max().item<double>())
+        << n;
+  }
+}
+
+TEST(InverseFactor, InFp64ItTakesNoMoreThanIsPlanned) {
+  map_large_blocks();
+  damped_inverse_factor(too_large_for_fp32(600), at::arange(600, at::kLong), 0.2);  // libraries' own buffers
+  const int64_t n = 2400;
+  const at::Tensor matrix = too_large_for_fp32(n), order = at::arange(n, at::kLong);
+  // A process's peak starts anew where the kernel lets it.
+  if (!(std::ofstream("/proc/self/clear_refs") << "5" << std::flush)) GTEST_SKIP() << "no peak to measure";
+  release_free_memory();
+  const uint64_t before = resident_bytes();
+  if (peak_rss_bytes() > before + (8 << 20)) GTEST_SKIP() << "the peak can't be set back";
+  const DampedFactor found = damped_inverse_factor(matrix, order, 0.2);
+  ASSERT_THAT(found.events, testing::ElementsAre(testing::HasSubstr("factorised in FP64")));
+  const uint64_t taken = peak_rss_bytes() - before;
+  EXPECT_LE(taken, damped_inverse_factor_bytes(n) + (8 << 20));
+  EXPECT_LE(damped_inverse_factor_bytes(n), uint64_t{2} * 4 * n * n) << "two FP32 matrices";
 }
 
 }  // namespace
