@@ -30,7 +30,8 @@ at::Tensor not_finite(const GroupGrids& grids) {
 [[noreturn]] void refuse_scale(const LinearProblem& linear, const GroupGrids& grids) {
   const auto [row, group] = first_group(at::isfinite(grids.params.scales).logical_not_());
   user_error(
-      "{}: row {}, group {}: weights from {:g} to {:g} need a scale beyond {}; use more bits or BF16 scales",
+      "{}: row {}, group {}: weights from {:g} to {:g} need a scale beyond {}; use more bits or "
+      "output.scale_dtype BF16",
       linear.name, row, group, grids.range.lo[row][group].item<float>(),
       grids.range.hi[row][group].item<float>(), name_of(linear.scale_dtype));
 }

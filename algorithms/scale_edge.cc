@@ -36,10 +36,19 @@ SharedInputProblem prepared(const SharedInputProblem& problem) {
 
 void check_unscaled_loss(double loss, const SharedInputProblem& problem) {
   if (std::isfinite(loss)) return;
+  const auto largest = [](const LinearProblem& linear) {
+    return linear.weight.abs().max().item<float>();  // NaN where there is one
+  };
+  const LinearProblem* worst = &problem.linears.front();
+  for (const LinearProblem& linear : problem.linears) {
+    if (!(largest(linear) <= largest(*worst))) worst = &linear;
+  }
+  const at::Tensor rows = worst->weight.abs().amax(1);
+  const int64_t row = rows.argmax().item<int64_t>();  // a NaN comes first
   user_error(
-      "{}: rounding gives an error that is not finite: the weights hold a NaN or an infinity, or need "
-      "scales beyond {}",
-      problem.linears.front().name, name_of(problem.linears.front().scale_dtype));
+      "{}: row {}: weights up to {:g} give a rounding error that is not finite: they hold a NaN or an "
+      "infinity, or need a scale beyond {} (output.scale_dtype BF16 reaches further)",
+      worst->name, row, rows[row].item<float>(), name_of(worst->scale_dtype));
 }
 
 }  // namespace lathe

@@ -26,8 +26,9 @@
 //     and one that feedback has pushed off the grid is found;
 //   - error: the same with grids that span all weights (simplified_outliers in the paper's code).
 // tau is given as a share of weights (`density`: for each linear from the quantile of the leave-one-out gains
-// before anything is rounded, bisected until a sample of rows keeps the share to a tenth), or as in the
-// paper's code in parts of mean_j(var(W_j) / U_jj^2) (`threshold`).
+// before anything is rounded, bisected until a sample of rows keeps the share to a tenth), as the share that
+// costs so much at the most (`cost`), or as in the paper's code in parts of
+// mean_j(var(W_j) / U_jj^2) (`threshold`).
 //
 // What differs from the paper and its code:
 //   - leaving out a weight changes a grid only where it is the least or the largest of its group: three fits
@@ -69,8 +70,8 @@ namespace {
 
 struct SpqrOptions {
   OutlierRule rule;
-  bool by_density;
-  double density, threshold, damping;
+  std::string select;  // which of the next three decides
+  double cost, density, threshold, damping;
   ActOrder order;
   int64_t block_size;
 };
@@ -94,6 +95,16 @@ void check_linear(const LinearProblem& linear, const InputStats& stats) {
   const at::Tensor first = at::isfinite(linear.weight).logical_not_().nonzero()[0].cpu();
   user_error("{}: row {}, column {} of the weight is a NaN or an infinity; the checkpoint is damaged",
              linear.name, first[0].item<int64_t>(), first[1].item<int64_t>());
+}
+
+/// Thresholds are looked for until the share of outliers is as near to the one wanted.
+constexpr double kDensityTolerance = 0.1;
+
+/// The share of a linear's weights that can be outliers for `cost` times what it takes without them: 32 bits
+/// each, and 32 a row for the offsets, which is much of a narrow one. 0 where the offsets alone cost more.
+double affordable_density(double cost, const Scheme& scheme, int64_t rows, int64_t width) {
+  const double bits = cost * scheme.bits_per_weight(rows, width) - 32.0 / static_cast<double>(width);
+  return std::max(bits / 32 / (1 + kDensityTolerance), 0.0);
 }
 
 /// Linears of one input and one scheme, rounded as one matrix.
@@ -145,20 +156,25 @@ class SpqrStack {
   }
 
   double threshold(const at::Tensor& weight) const {
-    if (!options_.by_density) return options_.threshold * spqr_loss_scale(weight, factor_.upper);
-    if (options_.density == 0) return HUGE_VAL;
-    return threshold_for_density(weight, spqr_threshold(weight, factor_.upper, scheme_, options_.density));
+    if (options_.select == "threshold")
+      return options_.threshold * spqr_loss_scale(weight, factor_.upper);
+    const double density = options_.select == "density"
+                               ? options_.density
+                               : affordable_density(options_.cost, scheme_, weight.size(0), weight.size(1));
+    if (density == 0) return HUGE_VAL;
+    return threshold_for_density(weight, density);
   }
 
   /// Bisects for the threshold on a sample of rows, in ratios, from where the leave-one-out gains before any
   /// rounding put it.
-  double threshold_for_density(const at::Tensor& weight, double threshold) const {
+  double threshold_for_density(const at::Tensor& weight, double density) const {
+    double threshold = spqr_threshold(weight, factor_.upper, scheme_, density);
     double low = 0, high = HUGE_VAL, best = threshold, best_off = HUGE_VAL;
     for (int step = 0; step < kDensitySteps && std::isfinite(threshold) && threshold > 0; ++step) {
-      const double kept = sampled_density(weight, threshold), off = std::abs(kept / options_.density - 1);
+      const double kept = sampled_density(weight, threshold), off = std::abs(kept / density - 1);
       if (off < best_off) best = threshold, best_off = off;
       if (off <= kDensityTolerance) break;
-      (kept > options_.density ? low : high) = threshold;
+      (kept > density ? low : high) = threshold;
       if (low > 0 && std::isfinite(high)) {
         threshold = std::sqrt(low * high);
       } else {
@@ -233,7 +249,6 @@ class SpqrStack {
 
   static constexpr int64_t kSampledBlocks = 8;
   static constexpr int kDensitySteps = 8;
-  static constexpr double kDensityTolerance = 0.1;
   static constexpr float kLargestHalf = 65504;
 
   LinearStack linears_;
@@ -248,7 +263,8 @@ class Spqr final : public Solver {
  public:
   explicit Spqr(const Options& options)
       : options_{.rule = rule_of(options.word("outliers")),
-                 .by_density = options.word("select") == "density",
+                 .select = options.word("select"),
+                 .cost = options.number("cost"),
                  .density = options.number("density"),
                  .threshold = options.number("threshold"),
                  .damping = options.number("damping"),
@@ -311,11 +327,19 @@ const std::vector<OptionSpec>& spqr_options() {
        0,
        {"leave_one_out", "refined", "error"}},
       {"select",
-       std::string("density"),
-       "how many: a share of each linear's weights, or all that lose more than a threshold",
+       std::string("cost"),
+       "how many: what a share of each linear's size pays for, a share of its weights, or all that lose more "
+       "than a threshold",
        0,
        0,
-       {"density", "threshold"}},
+       {"cost", "density", "threshold"}},
+      {"cost",
+       0.05,
+       "select cost: as many as take this share of what each linear takes without them, row offsets counted",
+       0,
+       1,
+       {},
+       {"select", "cost"}},
       {"density",
        0.0035,
        "select density: about this share of each linear's weights",

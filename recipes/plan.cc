@@ -164,6 +164,7 @@ void check_transforms(const Recipe& recipe, const ModelGraph& graph, const Plan&
   for (const PlannedLinear& linear : plan.quantized()) quantized.insert(linear.name);
   for (const Block& block : graph.blocks) {
     for (const ScaleEdge& edge : block.edges) {
+      if (!edge.closed.empty()) continue;
       const auto consumers = block.consumers(edge);
       if (std::ranges::any_of(consumers, [&](const Linear* l) { return quantized.contains(l->name); }))
         return;
@@ -286,9 +287,10 @@ void warn_entropy(const Recipe& recipe, std::vector<std::string>& warnings) {
       "times the squared error of observer mse there); take mse unless a consumer's recipe asks for kl");
 }
 
-/// The model's floating type, or FP32 where all that is written has it: linears on floating-point grids for
-/// formats that store their scales so.
+/// The recipe's choice; else the model's floating type, or FP32 where all that is written has it: linears on
+/// floating-point grids for formats that store their scales so.
 DType scale_type_for(const Recipe& recipe, const ModelGraph& graph) {
+  if (recipe.output.scale_dtype) return *recipe.output.scale_dtype;
   const bool floats =
       std::ranges::all_of(recipe.rules, [](const Rule& rule) { return rule.scheme.float_grid() != nullptr; });
   const bool full = std::ranges::all_of(recipe.output.formats, [](const std::string& format) {

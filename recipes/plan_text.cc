@@ -62,8 +62,14 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
                         describe_rule(rule), rule.solver.name);
   }
   for (const AlgorithmChoice& transform : recipe.transforms) {
-    text += fmt::format("transform  {} over {} edges a block\n", transform.name,
-                        graph.blocks.front().edges.size());
+    const std::vector<ScaleEdge>& edges = graph.blocks.front().edges;
+    const auto closed = std::ranges::find_if(edges, [](const ScaleEdge& e) { return !e.closed.empty(); });
+    const std::string not_through =
+        closed == edges.end()
+            ? ""
+            : fmt::format(", but through {}: {}", closed->producer.substr(closed->producer.rfind('.') + 1), closed->closed);
+    text += fmt::format("transform  {} over {} edges a block{}\n", transform.name,
+                        std::ranges::count(edges, "", &ScaleEdge::closed), not_through);
   }
   std::map<std::string, std::vector<std::string>> reasons;
   for (const auto& block : plan.blocks) {

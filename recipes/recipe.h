@@ -48,6 +48,8 @@ struct Recipe {
     uint64_t shard_size = 5'000'000'000;
     uint64_t gguf_shard_size = 0;    // of gguf:...; 0: one file
     std::string gguf_pre_tokenizer;  // its tokenizer.ggml.pre; empty: found out
+    /// Of the scales of integer grids; none: the model's type, FP16 for an FP32 model.
+    std::optional<DType> scale_dtype = std::nullopt;
     std::filesystem::path imatrix;   // importances for gguf:..., in place of those measured; empty: none
   } output;
   struct Calibration {

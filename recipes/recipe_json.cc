@@ -92,6 +92,7 @@ nlohmann::json Recipe::to_json() const {
        {{"path", path_or_null(output.path)},
         {"formats", output.formats},
         {"shard_size", output.shard_size},
+        {"scale_dtype", output.scale_dtype ? json(name_of(*output.scale_dtype)) : json(nullptr)},
         {"gguf_shard_size", output.gguf_shard_size == 0 ? json(nullptr) : json(output.gguf_shard_size)},
         {"gguf_pre_tokenizer",
          output.gguf_pre_tokenizer.empty() ? json(nullptr) : json(output.gguf_pre_tokenizer)},

@@ -158,6 +158,7 @@ void RunReport::add_block(const BlockOutcome& outcome) {
     if (fold.applied) ratios[fold.edge->input] = fold.ratio;
   }
   for (const LinearOutcome& result : outcome.linears) {
+    note_loss(result);
     const Linear& linear = *result.linear;
     Report::LinearRow row{.name = linear.name,
                           .role = std::string(name_of(linear.role)),
@@ -176,6 +177,38 @@ void RunReport::add_block(const BlockOutcome& outcome) {
     }
     report_.linears.push_back(std::move(row));
   }
+}
+
+/// A linear that kept less than half of what it did is named, whatever the model makes of it.
+void RunReport::note_loss(const LinearOutcome& outcome) {
+  constexpr double kLost = 0.5;  // of the squared output, or of the squared weights where none was measured
+  const Distortion& distortion = outcome.distortion;
+  const double loss = distortion.output_relative_error.value_or(distortion.weight_relative_mse);
+  if (loss <= kLost) return;
+  const QuantizedTensor& tensor = outcome.quantized;
+  lost_.count += 1;
+  const double least_normal = tensor.scale_dtype == DType::F16 ? 0x1p-14 : 0x1p-126;
+  const bool small = tensor.scales.defined() && tensor.scales.max().item<double>() <= least_normal;
+  if (small) lost_.small_scales.push_back(outcome.linear->name);
+  if (loss <= lost_.worst_loss) return;
+  lost_.worst_loss = loss;
+  lost_.worst = outcome.linear->name;
+}
+
+std::vector<std::string> RunReport::loss_warnings() const {
+  std::vector<std::string> warnings;
+  if (lost_.count == 0) return warnings;
+  warnings.push_back(
+      fmt::format("{} of {} linears lost more than half of what they put out to rounding, {} {:.3g} of it: "
+                  "give them more bits, smaller groups or another solver",
+                  lost_.count, report_.linears.size(), lost_.worst, lost_.worst_loss));
+  if (!lost_.small_scales.empty()) {
+    warnings.push_back(fmt::format(
+        "{} of them have weights too small for scales in {} ({}{}): output.scale_dtype BF16 reaches further",
+        lost_.small_scales.size(), name_of(plan_.scale_dtype), lost_.small_scales.front(),
+        lost_.small_scales.size() > 1 ? " first" : ""));
+  }
+  return warnings;
 }
 
 /// The plan's numbers are those of the schemes; what a solver kept beside them is known now.
@@ -227,6 +260,8 @@ Report RunReport::report_of(const ArtifactWriter& writer) const {
   report.tensors = writer.tensor_rows();
   const std::vector<std::string>& about_output = writer.output().warnings;
   report.warnings.insert(report.warnings.begin(), about_output.begin(), about_output.end());
+  const std::vector<std::string> about_loss = loss_warnings();
+  report.warnings.insert(report.warnings.end(), about_loss.begin(), about_loss.end());
   for (Report::LinearRow& row : report.linears) {
     const auto rounding = writer.roundings().find(row.name);
     if (rounding != writer.roundings().end()) take_over(rounding->second, row);

@@ -85,6 +85,10 @@ void InputSolver::fold(const Input& input, InputStats& stats,
     if ((stats.lost & job_.transforms[t]->needs()) != StatSet{}) observe_again(stats);
     for (const ScaleEdge& edge : block_.edges) {
       if (edge.input != input) continue;
+      if (!edge.closed.empty()) {
+        outcome_.folds.push_back({.edge = &edge, .transform = t, .note = edge.closed});
+        continue;
+      }
       const auto producer = state_.solved.find(edge.producer);
       if (producer != state_.solved.end() && !producer->second.can_scale_rows()) {
         outcome_.folds.push_back(

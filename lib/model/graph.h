@@ -100,6 +100,7 @@ struct ScaleEdge {
   int64_t repeat = 1;
   int64_t head_dim = 0;   // only where repeat > 1
   int64_t first_row = 0;  // of the producer, where it is a linear
+  std::string closed = {};  // why no scale can pass, which a report says; empty: it can
 };
 
 /// A block's sparse MLP (mixture of experts): the router's logits become probabilities over all experts by a

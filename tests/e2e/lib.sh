@@ -10,8 +10,8 @@ trap 'rm -rf "$scratch"' EXIT
 fail() { echo "FAIL: $*" >&2; exit 1; }
 skip() { echo "SKIP: $*"; exit 77; }
 
-# quick RECIPE OUTPUT [flags...]: a shipped recipe with little calibration data and evaluation, for tests of behaviour.
-# quick RECIPE OUTPUT [flags...]: a short run, on $DEVICE if set, else on the CPU.
+# quick RECIPE OUTPUT [flags...]: a shipped recipe with little calibration data and evaluation, on $DEVICE if set, else on
+# the CPU.
 quick() {
   local recipe=$1 output=$2; shift 2
   "$QUANTIZE" --recipe "$recipe" --output "$output" --device "${DEVICE:-cpu}" --quiet \

@@ -5,8 +5,8 @@ quick recipes/spqr.yaml "$scratch/out"
 report=$scratch/out/report.json
 holds "$report" "len(r['linears']) == 42 and all(0 < l['output_error'] < 0.05 for l in r['linears'])"
 holds "$report" "r['evaluation']['kl_mean'] < 0.5"
-holds "$report" "abs(r['totals']['outliers'] / r['totals']['quantized_weights'] - 0.0035) < 0.001"
-holds "$report" "8 * r['totals']['outlier_bytes'] / r['totals']['quantized_weights'] < 0.05 * 3.625 + 32 / 256"
+holds "$report" "r['totals']['outliers'] / r['totals']['quantized_weights'] > 0.0015"
+holds "$report" "0.03 < 8 * r['totals']['outlier_bytes'] / r['totals']['quantized_weights'] / 3.625 < 0.05"
 grep -q '^| outliers | ' "$scratch/out/report.md" || fail "report.md doesn't show the outliers"
 "$PYTHON" - "$scratch/out" <<'END'
 import json, pathlib, sys
@@ -35,7 +35,7 @@ grep -q 'scheme: int3 asym g16, scales int3 r16: 42 linears' "$scratch/inspect" 
 "$QUANTIZE" list >"$scratch/list"
 (($(grep -c '^  spqr ' "$scratch/list") == 2)) || fail "list doesn't name spqr as a solver and as a format"
 
-quick recipes/spqr.yaml "$scratch/more" --set 'rules[0].solver.spqr.density=0.02'
+quick recipes/spqr.yaml "$scratch/more" --set 'rules[0].solver.spqr={select: density, density: 0.02}'
 holds "$scratch/more/report.json" "abs(r['totals']['outliers'] / r['totals']['quantized_weights'] - 0.02) < 0.005"
 "$PYTHON" -c "import sys; sys.exit(not $(value "$scratch/more/report.json" "r['evaluation']['kl_mean']") < $(value "$report" "r['evaluation']['kl_mean']"))" \
   || fail "more outliers don't lower the KL"

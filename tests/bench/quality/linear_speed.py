@@ -2,7 +2,7 @@
 
 Each round runs every program once, one after the other; ratios are of neighbours in time (medians over the rounds), in wall
 time and in CPU time. Peers run in the environments of side_by_side.py. The peers' GPTQ takes each group's extremes for its range,
-as ours does with `range: min_max`; ours by default searches it, which the second rows count in.
+as ours does with `range: minmax`; ours by default searches it, which the second rows count in.
 """
 import argparse
 import json
@@ -12,7 +12,7 @@ import subprocess
 
 from side_by_side import HERE, ROOT, environment
 
-CASES = [("gptq", ["--range", "min_max"], "llmc"), ("gptq", ["--range", "min_max"], "gptqmodel"), ("gptq", [], "llmc"),
+CASES = [("gptq", ["--range", "minmax"], "llmc"), ("gptq", ["--range", "minmax"], "gptqmodel"), ("gptq", [], "llmc"),
          ("gptq", [], "gptqmodel"), ("hqq", [], "hqq")]
 
 

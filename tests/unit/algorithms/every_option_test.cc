@@ -2,6 +2,9 @@
 // statistics that the algorithm asks for, and no others.
 #include <gtest/gtest.h>
 
+#include <set>
+#include <string>
+
 #include "algorithms/algorithm.h"
 #include "lib/base/error.h"
 #include "tests/unit/algorithms/problems.h"
@@ -23,15 +26,21 @@ std::vector<OptionValue> values_of(const OptionSpec& spec) {
   return values;
 }
 
+/// Defaults, and what this option's condition asks for.
+Options where_read(const OptionSpec& spec, const std::vector<OptionSpec>& specs) {
+  Options options(specs);
+  const auto& [other, word, or_word] = spec.only_where;
+  if (!other.empty() && !std::holds_alternative<bool>(options.all().at(other))) options.set(other, word);
+  return options;
+}
+
 /// Calls `visit` with the options for each value of each option, and where the option has a condition, with
 /// that fulfilled.
 template <class Visit>
 void for_each_value(const std::vector<OptionSpec>& specs, const Visit& visit) {
   for (const OptionSpec& spec : specs) {
     for (const OptionValue& value : values_of(spec)) {
-      Options options(specs);
-      const auto& [other, word, or_word] = spec.only_where;
-      if (!other.empty() && !std::holds_alternative<bool>(options.all().at(other))) options.set(other, word);
+      Options options = where_read(spec, specs);
       options.set(spec.name, value);
       SCOPED_TRACE(spec.name + " " + std::visit([](const auto& v) { return fmt::format("{}", v); }, value));
       visit(options);
@@ -44,7 +53,7 @@ struct Problem {
   InputStats stats;
   SharedInputProblem shared;
 
-  Problem(StatSet needs, const Scheme& scheme, bool activations) {
+  Problem(StatSet needs, const Scheme& scheme, bool activations, double spread = 0.05) {
     at::manual_seed(4);
     if (needs != StatSet{}) {
       StatsCollector collector(needs, kIn, c10::kCPU, "test input");
@@ -53,7 +62,7 @@ struct Problem {
       shared.stats = &stats;
     }
     shared.linears = {
-        testing_problems::linear("l", LinearRole::up_proj, at::randn({kOut, kIn}) * 0.05, scheme)};
+        testing_problems::linear("l", LinearRole::up_proj, at::randn({kOut, kIn}) * spread, scheme)};
     if (activations) shared.linears.front().activations = ActivationScheme{};
   }
 };
@@ -79,6 +88,45 @@ TEST(EveryOption, OfASolverRoundsOrIsRefused) {
       const QuantizedTensor found = solver->solve(problem.shared).front().quantized;
       EXPECT_TRUE(at::isfinite(found.dequantize()).all().item<bool>());
     });
+  }
+}
+
+/// The solver's answer, or nothing where it refuses.
+at::Tensor answer(const SolverEntry& entry, const Options& options, const Scheme& scheme, double spread) {
+  const auto solver = entry.make(options);
+  if (solver->refuses_groups(scheme.group_length(kOut, kIn))) return {};
+  const Problem problem(solver->needs(), scheme, false, spread);
+  return solver->solve(problem.shared).front().quantized.dequantize();
+}
+
+/// Does any value of the option, on any of the problems, give another answer than its default?
+bool acts(const SolverEntry& entry, const OptionSpec& spec) {
+  Scheme two_levels{"int", 3, 16, false};
+  two_levels.scale_grid.emplace().bits = 3;
+  const std::vector<Scheme> schemes = {{"int", 4, -1, false}, {"int", 2, 64, false}, two_levels};
+  for (const Scheme& scheme : schemes) {
+    if (entry.refuses(scheme)) continue;
+    for (const double spread : {0.05, 2.0}) {
+      const Options defaults = where_read(spec, entry.options);
+      const at::Tensor plain = answer(entry, defaults, scheme, spread);
+      for (const OptionValue& value : values_of(spec)) {
+        Options options = defaults;
+        options.set(spec.name, value);
+        const at::Tensor found = answer(entry, options, scheme, spread);
+        if (plain.defined() && found.defined() && !at::equal(plain, found)) return true;
+      }
+    }
+  }
+  return false;
+}
+
+TEST(EveryOption, OfASolverChangesAnAnswer) {
+  // block_size cuts the work; offered_range looks at what a transform offers, and none is here.
+  const std::set<std::string> elsewhere = {"block_size", "offered_range"};
+  for (const SolverEntry& entry : solvers()) {
+    for (const OptionSpec& spec : entry.options) {
+      EXPECT_TRUE(elsewhere.contains(spec.name) || acts(entry, spec)) << entry.name << ": " << spec.name;
+    }
   }
 }
 

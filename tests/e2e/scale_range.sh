@@ -1,0 +1,22 @@
+# Weights below and beyond what scales in FP16 hold: said or refused, with the linear's name and what helps; and it does help.
+. tests/e2e/lib.sh
+"$PYTHON" -c 'import torch, safetensors' 2>/dev/null || skip "needs torch and safetensors in Python"
+inject() { "$PYTHON" tests/tools/inject_outliers.py "$MODEL" "$scratch/$1" --channels 0 --up-exponent "$2"; }
+inject small -20
+inject large 24
+
+for recipe in rtn gptq; do
+  quick recipes/$recipe.yaml "$scratch/$recipe" --model "$scratch/small"
+  holds "$scratch/$recipe/report.json" "any('lost more than half' in w and 'up_proj' in w for w in r['warnings'])"
+  holds "$scratch/$recipe/report.json" "any('too small for scales in F16' in w for w in r['warnings'])"
+  quick recipes/$recipe.yaml "$scratch/$recipe-bf16" --model "$scratch/small" --set output.scale_dtype=BF16
+  holds "$scratch/$recipe-bf16/report.json" "not any('lost' in w or 'too small' in w for w in r['warnings'])"
+  holds "$scratch/$recipe-bf16/report.json" "r['evaluation']['kl_mean'] < 0.1"
+done
+
+for recipe in rtn awq gptq awq-gptq; do
+  refuses 2 "layers.0.mlp.up_proj" "$QUANTIZE" --recipe recipes/$recipe.yaml --model "$scratch/large" --output "$scratch/refused" --quiet \
+    --device cpu --set calibration.samples=2 --set calibration.seq_len=64
+done
+quick recipes/awq.yaml "$scratch/awq-bf16" --model "$scratch/large" --set output.scale_dtype=BF16
+holds "$scratch/awq-bf16/report.json" "r['evaluation']['kl_mean'] < 0.1"
