@@ -320,7 +320,8 @@ TEST_P(BrokenArtefact, GivesASoundAnswerOrOneLine) {
   break_header(trial, shard);
   ASSERT_FALSE(trial.refuses("whole again")) << "something is still broken";
   EXPECT_EQ(trial.failed, 0);
-  EXPECT_GT(trial.refused * 4, trial.tried * 3);
+  // Of several algorithms config.json says everything twice, and one of the two decides.
+  EXPECT_GT(trial.refused * 4, trial.tried * (GetParam().mlp ? 2 : 3));
 }
 
 INSTANTIATE_TEST_SUITE_P(EachFormat, BrokenArtefact, ::testing::ValuesIn(kinds()), [](const auto& info) {
