@@ -6,7 +6,7 @@ TARGETS = quantize
 SMOLLM2 = build/models/smollm2-135m
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: deps build demo test test-peers bench bench-quality
+.PHONY: deps build demo test test-peers test-sanitized bench bench-quality
 deps:
 	@.ci/deps
 
@@ -28,6 +28,10 @@ test-peers: TARGETS = all
 test-peers: build
 	for peer in gptqmodel hqq llmc vllm llama_cpp; do tests/peer/environment.sh $$peer || exit 1; done
 	ctest --test-dir build --output-on-failure -L peer
+
+# Readers and writers of artefacts under AddressSanitizer and UndefinedBehaviorSanitizer, while tests break what they read.
+test-sanitized: build
+	ctest --test-dir build --output-on-failure -R "^sanitized_"
 
 # What each statistic costs beside the forward pass, and the forward pass beside the machine's matrix products, with
 # SmolLM2-135M's weights where they can be made (tests/tools/make_smollm2.py), else weights of its shape from a seed.

@@ -7,7 +7,9 @@
 
 #include "algorithms/algorithm.h"
 #include "lib/base/error.h"
+#include "lib/model/weights_graph.h"
 #include "recipes/algorithm_checks.h"
+#include "recipes/fused_by_name.h"
 #include "recipes/plan_outputs.h"
 
 namespace lathe {
@@ -321,6 +323,7 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
     for (const Linear& linear : block.linears) linears.push_back(plan_linear(recipe, algorithms, linear));
     check_fused(block, linears);
   }
+  if (!is_known_family(graph.config.model_type)) check_fused_by_name(plan);
   plan.lm_head = plan_linear(recipe, algorithms, graph.lm_head);
   plan.kv_cache = recipe.kv_cache;
   if (plan.quantized().empty()) user_error("{}: the recipe quantises no linear of this model", recipe.file);

@@ -18,6 +18,10 @@ OutputPlan plan_gguf_output(const Plan& plan, const ModelGraph& graph, const Tar
       user_error("{}: format {}: its input would be quantised, which llama.cpp does by rules of its own",
                  linear.name, target.name);
     }
+    if (!linear.scheme.floating() && linear.scheme.axis == 1 && !linear.scheme.divides(linear.in)) {
+      user_error("{}: format {}: {}: groups of {} do not divide the {} input features", linear.name,
+                 target.name, linear.scheme.describe(), linear.scheme.group_size, linear.in);
+    }
     weights.solved[linear.name] = {linear.scheme, linear.group_index};
   }
   OutputPlan output;

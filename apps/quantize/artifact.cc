@@ -42,7 +42,10 @@ void ArtifactWriter::write_linear(const LinearOutcome& linear) {
 void ArtifactWriter::finish() {
   finish_weights();
   for (const auto& file : model_.checkpoint->side_files()) {
-    if (!is_about_an_artefact(file.filename().string())) copy_file_durably(file, folder_ / file.filename());
+    const std::filesystem::path place = file.lexically_relative(model_.checkpoint->folder());
+    if (is_about_an_artefact(place.string())) continue;
+    if (place.has_parent_path()) std::filesystem::create_directories(folder_ / place.parent_path());
+    copy_file_durably(file, folder_ / place);
   }
   if (model_.gguf != nullptr) write_gguf_tokenizer();
   for (LayoutWriter& layout : layouts_) layout.finish();

@@ -16,6 +16,7 @@
 #include "apps/quantize/request_checks.h"
 #include "formats/layouts/layout.h"
 #include "formats/safetensors/json_text.h"
+#include "formats/targets/gguf_reader.h"
 #include "formats/targets/packed_reader.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
@@ -70,16 +71,18 @@ LinearPlan plan_linear(const ModelFolder& model, const Linear& linear, std::opti
   if (!model.schemes.contains(linear.name)) return plan;
   throw_if_cancelled();
   const QuantizedTensor tensor = model.read_quantized(linear.name);
+  plan.quantized = true;
+  plan.scheme = tensor.scheme;
+  plan.group_index = tensor.group_index.defined();
+  if (tensor.input) plan.activations = tensor.input->scheme;
+  // Block scales are what their grid has them be; other scales have one type in all of an artefact.
+  if (plan.scheme.scale_type(DType::F16) != DType::F16) return plan;
   if (scale_dtype && *scale_dtype != tensor.scale_dtype) {
     user_error("{}: the scales of '{}' are {}, those before it {}: expected one type for all",
                model.checkpoint->folder().string(), linear.name, name_of(tensor.scale_dtype),
                name_of(*scale_dtype));
   }
   scale_dtype = tensor.scale_dtype;
-  plan.quantized = true;
-  plan.scheme = tensor.scheme;
-  plan.group_index = tensor.group_index.defined();
-  if (tensor.input) plan.activations = tensor.input->scheme;
   return plan;
 }
 
@@ -97,8 +100,8 @@ Plan plan_artefact(const ModelFolder& model) {
   }
   unify_zero_points(model, plan);
   plan.lm_head.linear = &model.graph.lm_head;
-  if (!scale_dtype) user_error("{}: no linear is quantised", model.checkpoint->folder().string());
-  plan.scale_dtype = *scale_dtype;
+  if (plan.quantized().empty()) user_error("{}: no linear is quantised", model.checkpoint->folder().string());
+  plan.scale_dtype = scale_dtype.value_or(DType::F16);
   plan.kv_cache = model.packed->kv_cache_scheme();
   for (const auto& [name, info] : model.checkpoint->tensors()) plan.input_bytes += info.nbytes();
   return plan;
@@ -188,11 +191,8 @@ void check_known(const std::string& name) {
 
 ModelFolder open_artefact(const ConvertRequest& request) {
   ModelFolder model = open_model_folder(request.model);
+  if (model.gguf != nullptr) check_carried(*model.gguf, model.graph);
   if (model.schemes.empty()) {
-    if (model.gguf != nullptr) {
-      user_error("{}: holds no linear in blocks whose codes could be carried over (Q4_0, Q5_0, Q8_0, MXFP4)",
-                 request.model.string());
-    }
     user_error("{}: is in floating point: `quantize --recipe FILE --model DIR` quantises it",
                request.model.string());
   }

@@ -176,9 +176,9 @@ void GgufArtifact::pack(const LinearOutcome& linear) {
   const RoundingSums sums = losses_.add(tensor, blocks, weight, weights, at::arange(blocks.size(0)));
   Rounding& rounding = roundings_[linear.linear->name];
   rounding.importance_weighted_error = sums.weighted();
+  rounding.bits_per_weight = bits_per_weight(tensor.type);
   if (!exact.exact()) {
     rounding.type = traits(tensor.type).name;
-    rounding.bits_per_weight = bits_per_weight(tensor.type);
     rounding.weight_relative_mse = sums.relative();
     if (!exact.reason.empty())
       rounding.note = fmt::format("rounded anew: its codes don't go into the blocks: {}", exact.reason);

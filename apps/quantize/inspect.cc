@@ -101,7 +101,16 @@ std::vector<ConsumerVerdict> judge_folder(const ModelFolder& model) {
     }
   }
   const auto& heads = model.graph.config;
-  return judge_consumers(format_of(*found), linears, {heads.num_heads, heads.num_kv_heads, heads.head_dim});
+  auto verdicts =
+      judge_consumers(format_of(*found), linears, {heads.num_heads, heads.num_kv_heads, heads.head_dim});
+  if (!model.checkpoint->quantization_place().ends_with("quantization_config")) {  // an older export
+    for (ConsumerVerdict& verdict : verdicts) {
+      if (verdict.consumer != "transformers") continue;
+      verdict.kernel.clear();
+      verdict.problem = "it looks in config.json alone, which says nothing of a quantisation";
+    }
+  }
+  return verdicts;
 }
 
 /// The linear that a tensor is a part of, if that linear is quantised.

@@ -41,9 +41,9 @@ std::string scheme_of(const QuantizedTensor& tensor) {
 /// What the format made of the solver's result.
 void take_over(const Rounding& rounding, Report::LinearRow& row) {
   row.importance_weighted_error = rounding.importance_weighted_error;
+  row.bits_per_weight = rounding.bits_per_weight;  // codes that went in as they are take a scale a block, too
   if (rounding.type.empty()) return;
   row.scheme = rounding.type;
-  row.bits_per_weight = rounding.bits_per_weight;
   row.weight_relative_mse = rounding.weight_relative_mse;
   row.output_relative_error.reset();
   if (!rounding.note.empty()) row.events.push_back(rounding.note);

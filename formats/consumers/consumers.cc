@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 #include "formats/consumers/tensor_parallel.h"
@@ -72,14 +73,11 @@ std::optional<std::string> scheme_problem(const KernelRule& rule, const Kind& ki
   return std::nullopt;
 }
 
-ConsumerVerdict judge(const KernelRule& rule, const Kind& kind, const HeadCounts& heads) {
+ConsumerVerdict judge(const KernelRule& rule, const std::string& method, const Kind& kind,
+                      const HeadCounts& heads) {
   ConsumerVerdict verdict{rule.consumer, rule.kernel, "", {}, "", rule.source};
-  if (const auto problem = scheme_problem(rule, kind)) {
-    verdict.problem = *problem;
-    return verdict;
-  }
   for (const int degree : kDegrees) {
-    if (const auto problem = degree_problem(rule, kind.linears, degree, heads)) {
+    if (const auto problem = degree_problem(rule, method, kind.linears, degree, heads)) {
       if (verdict.problem.empty()) verdict.problem = fmt::format("TP {} fails: {}", degree, *problem);
     } else {
       verdict.tensor_parallel.push_back(degree);
@@ -88,34 +86,53 @@ ConsumerVerdict judge(const KernelRule& rule, const Kind& kind, const HeadCounts
   return verdict;
 }
 
-/// The method is read, but not what stands in it.
-ConsumerVerdict no_kernel(const std::string& method, const Kind& kind) {
-  return {"vLLM",
-          "",
-          "",
-          {},
-          fmt::format("{}: no kernel for {}{}", kind.first().name, kind.scheme,
-                      kind.experts ? " in experts" : ""),
-          fmt::format("vllm 0.32: {}", method == "modelopt" ? "quantization/modelopt.py, LINEAR_ALGOS"
-                                       : method == "gptq"   ? "auto_gptq.py, TYPE_MAP"
-                                       : method == "awq"    ? "auto_awq.py, TYPE_MAP"
-                                                         : "compressed_tensors.py, _get_scheme_from_parts")};
-}
+/// Servers that have rules, the methods that they read, and where they say which schemes of them.
+struct Server {
+  const char *consumer, *method, *source;
+  bool all = true;  // do its rules know all schemes that it reads?
+};
+constexpr Server kServers[] = {
+    {"TensorRT-LLM", "modelopt", "TensorRT-LLM: _torch/modules/linear.py", false},
+    {"GPTQModel", "awq-gemv", "gptqmodel 7.7: nn_modules/qlinear/gemv_awq.py (SUPPORTS_...)"},
+    {"vLLM", "modelopt", "vllm 0.32: quantization/modelopt.py, LINEAR_ALGOS"},
+    {"vLLM", "gptq", "vllm 0.32: auto_gptq.py, TYPE_MAP"},
+    {"vLLM", "awq", "vllm 0.32: auto_awq.py, TYPE_MAP"},
+    {"vLLM", "compressed-tensors", "vllm 0.32: compressed_tensors.py, _get_scheme_from_parts"},
+    {"SGLang", "modelopt", "sglang 0.5.23: srt/layers/quantization/modelopt_quant.py"},
+    {"SGLang", "gptq", "sglang 0.5.23: srt/layers/quantization/gptq/gptq.py, TYPE_MAP"},
+    {"SGLang", "awq", "sglang 0.5.23: srt/layers/quantization/awq/awq.py"},
+    {"SGLang", "compressed-tensors",
+     "sglang 0.5.23: srt/layers/quantization/compressed_tensors.py, _get_scheme_from_parts"}};
 
-bool vllm_reads(const std::string& method) {
-  constexpr const char* kMethods[] = {"compressed-tensors", "gptq", "awq", "modelopt"};
-  return std::ranges::find(kMethods, method) != std::end(kMethods);
+/// The method is read, but not what stands in it; `why`: what a kernel of its doesn't take.
+ConsumerVerdict no_kernel(const Server& server, const Kind& kind, const std::string& why) {
+  const std::string none = fmt::format("{}: no kernel for {}{}", kind.first().name, kind.scheme,
+                                       kind.experts ? " in experts" : "");
+  return {server.consumer, "", "", {}, why.empty() ? none : why, server.source};
 }
 
 std::vector<ConsumerVerdict> judge_kind(const std::string& method, const Kind& kind,
                                         const HeadCounts& heads) {
   std::vector<ConsumerVerdict> verdicts;
+  std::map<std::string, std::string> unfit;  // consumer: why its first kernel of another kind isn't for these
   for (const KernelRule& rule : kernel_rules()) {
-    if (concerns(rule, method, kind)) verdicts.push_back(judge(rule, kind, heads));
+    if (!concerns(rule, method, kind)) continue;
+    if (const auto problem = scheme_problem(rule, kind)) {
+      unfit.emplace(rule.consumer, *problem);
+    } else {
+      verdicts.push_back(judge(rule, method, kind, heads));
+    }
   }
-  const bool vllm = std::ranges::any_of(
-      verdicts, [](const ConsumerVerdict& verdict) { return verdict.consumer.starts_with("vLLM"); });
-  if (!vllm && vllm_reads(method)) verdicts.push_back(no_kernel(method, kind));
+  for (const Server& server : kServers) {
+    const bool ruled = std::ranges::any_of(verdicts, [&](const ConsumerVerdict& verdict) {
+      const std::string& who = verdict.consumer;  // "vLLM on Hopper", "vLLM with humming"
+      const std::string name = server.consumer;
+      return who == name || who.starts_with(name + " on ") || who.starts_with(name + " with ");
+    });
+    const std::string& why = unfit[server.consumer];
+    if (!ruled && method == server.method && (server.all || !why.empty()))
+      verdicts.push_back(no_kernel(server, kind, why));
+  }
   return verdicts;
 }
 

@@ -11,8 +11,14 @@ constexpr const char* kPadded =
 constexpr const char* kTiles =
     "vllm 0.11: utils/marlin_utils.py, verify_marlin_supports_shape (min_thread_k, min_thread_n)";
 constexpr const char* kSglang =
-    "sglang: srt/layers/quantization/marlin_utils.py, verify_marlin_supports_shape (min_thread_k, "
+    "sglang 0.5.23: srt/layers/quantization/marlin_utils.py, verify_marlin_supports_shape (min_thread_k, "
     "min_thread_n)";
+constexpr const char* kSglangExperts =
+    "sglang 0.5.23: srt/layers/quantization/marlin_utils.py, check_moe_marlin_supports_layer";
+constexpr const char* kSglangGptq =
+    "sglang 0.5.23: srt/layers/quantization/gptq/gptq.py, GPTQConfig (2, 3, 4, 8 bits)";
+constexpr const char* kHumming =
+    "vllm 0.32: kernels/linear/mixed_precision/humming.py (where humming is installed)";
 constexpr const char* kExperts =
     "vllm 0.32: utils/marlin_utils.py, check_moe_marlin_supports_config (else moe_wna16.py)";
 constexpr const char* kTensorRt =
@@ -29,6 +35,16 @@ constexpr const char* kFp8Blocks =
 constexpr const char* kNvfp4 = "vllm 0.32: quantization/modelopt.py, KNvfp4Static (in features % 16)";
 constexpr const char* kMxfp4 = "vllm 0.32: compressed_tensors.py, _is_mxfp4";
 constexpr const char* kMxfp8 = "vllm 0.32: compressed_tensors.py, _is_mxfp8";
+constexpr const char* kSglangInt8 =
+    "sglang: sgl-kernel/csrc/gemm/int8_gemm_kernel.cu, int8_scaled_mm (multiples of 16 and 8)";
+constexpr const char* kSglangFp8 =
+    "sglang 0.5.23: srt/layers/quantization/fp8_utils.py, cutlass_compatible_b (multiples of 16)";
+constexpr const char* kSglangBlocks =
+    "sglang 0.5.23: srt/layers/quantization/fp8_utils.py, validate_fp8_block_shape";
+constexpr const char* kSglangSchemes =
+    "sglang 0.5.23: srt/layers/quantization/compressed_tensors.py, _get_scheme_from_parts and get_moe_scheme";
+constexpr const char* kSglangModelopt =
+    "sglang 0.5.23: srt/layers/quantization/modelopt_quant.py (in features % 16)";
 
 const std::vector<std::string> kWithZeros = {"compressed-tensors", "awq"}, kGptq = {"gptq"},
                                kCompressed = {"compressed-tensors"}, kModelopt = {"modelopt"},
@@ -82,6 +98,7 @@ std::vector<KernelRule> integer_rules() {
            .group_sizes = marlin,
            .in_multiple = 128,
            .out_multiple = 64,
+           .group_index = true,
            .source = kTiles},
           {.consumer = "SGLang",
            .kernel = "Marlin",
@@ -93,6 +110,14 @@ std::vector<KernelRule> integer_rules() {
            .out_multiple = 64,
            .source = kSglang},
           {.consumer = "SGLang",
+           .kernel = "GPTQ (ExLlama's kernels)",
+           .methods = kGptq,
+           .symmetric_bits = {2, 3},
+           .asymmetric_bits = {2, 3, 4, 8},
+           .group_sizes = {-1, 16, 32, 64, 128},
+           .group_index = true,
+           .source = kSglangGptq},
+          {.consumer = "SGLang",
            .kernel = "gptq_marlin",
            .methods = kGptq,
            .symmetric_bits = {4, 8},
@@ -101,6 +126,42 @@ std::vector<KernelRule> integer_rules() {
            .out_multiple = 64,
            .group_index = true,
            .source = kSglang},
+          {.consumer = "SGLang",
+           .kernel = "Marlin MoE",
+           .methods = {"awq"},
+           .symmetric_bits = {4},
+           .asymmetric_bits = {4},
+           .group_sizes = marlin,
+           .in_multiple = 64,
+           .out_multiple = 128,
+           .experts = true,
+           .source = kSglangExperts},
+          {.consumer = "SGLang",
+           .kernel = "Marlin MoE",
+           .methods = {"compressed-tensors", "gptq"},
+           .symmetric_bits = {4, 8},
+           .group_sizes = marlin,
+           .in_multiple = 64,
+           .out_multiple = 128,
+           .experts = true,
+           .source = kSglangExperts},
+          {.consumer = "SGLang",
+           .kernel = "CUTLASS int8",
+           .methods = kCompressed,
+           .symmetric_bits = {8},
+           .group_sizes = {-1},
+           .in_multiple = 16,
+           .out_multiple = 8,
+           .inputs = {"int8 sym dynamic per token", "int8 sym static per tensor",
+                      "int8 asym static per tensor", "int8 asym dynamic per token"},
+           .source = kSglangInt8},
+          {.consumer = "vLLM with humming",
+           .kernel = "Humming",
+           .methods = kCompressed,
+           .symmetric_bits = {2, 3, 5, 6, 7},
+           .asymmetric_bits = {2, 3, 5, 6, 7, 8},
+           .group_sizes = marlin,
+           .source = kHumming},
           {.consumer = "vLLM",
            .kernel = "Marlin MoE, or Triton where hidden size % 128 is not 0",
            .methods = kWithZeros,
@@ -249,12 +310,92 @@ std::vector<KernelRule> float_rules() {
            .source = kMxfp8}};
 }
 
+std::vector<KernelRule> sglang_float_rules() {
+  const std::string tensors = "fp8_e4m3 tensor, input fp8_e4m3 static per tensor",
+                    nvfp4 = "nvfp4 g16, input nvfp4 dynamic per group of 16";
+  const std::vector<std::string> dynamic = {"fp8_e4m3 tensor, input fp8_e4m3 dynamic per token",
+                                            "fp8_e4m3 channel, input fp8_e4m3 dynamic per token",
+                                            "fp8_e4m3 channel, input fp8_e4m3 static per tensor"};
+  const std::vector<std::string> blocks = {"fp8_e4m3 block 128x128, input fp8_e4m3 dynamic per group of 128"};
+  std::vector<std::string> fp8 = dynamic;
+  fp8.push_back(tensors);
+  return {{.consumer = "SGLang",
+           .kernel = "CUTLASS FP8 (Ada and newer)",
+           .methods = kCompressed,
+           .in_multiple = 16,
+           .out_multiple = 16,
+           .schemes = fp8,
+           .source = kSglangFp8},
+          {.consumer = "SGLang",
+           .kernel = "CUTLASS FP8 (Ada and newer)",
+           .methods = kModelopt,
+           .in_multiple = 16,
+           .out_multiple = 16,
+           .schemes = {tensors},
+           .source = kSglangFp8},
+          {.consumer = "SGLang",
+           .kernel = "block FP8",
+           .methods = kCompressed,
+           .in_multiple = 128,
+           .part_multiple = 128,
+           .schemes = blocks,
+           .source = kSglangBlocks},
+          {.consumer = "SGLang",
+           .kernel = "Marlin FP8",
+           .methods = kCompressed,
+           .in_multiple = 128,
+           .out_multiple = 64,
+           .schemes = {"fp8_e4m3 tensor", "fp8_e4m3 channel"},
+           .source = kSglang},
+          {.consumer = "SGLang",
+           .kernel = "fused MoE FP8",
+           .methods = kCompressed,
+           .schemes = {"fp8_e4m3 channel, input fp8_e4m3 dynamic per token", tensors},
+           .experts = true,
+           .source = kSglangSchemes},
+          {.consumer = "SGLang",
+           .kernel = "fused MoE FP8",
+           .methods = kModelopt,
+           .schemes = {tensors},
+           .experts = true,
+           .source = kSglangModelopt},
+          {.consumer = "SGLang",
+           .kernel = "fused MoE block FP8",
+           .methods = kCompressed,
+           .in_multiple = 128,
+           .part_multiple = 128,
+           .schemes = blocks,
+           .experts = true,
+           .source = kSglangBlocks},
+          {.consumer = "SGLang",
+           .kernel = "NVFP4 (Blackwell; Marlin before, with inputs as they are)",
+           .methods = kWithFloats,
+           .in_multiple = 16,
+           .schemes = {nvfp4, "nvfp4 g16"},
+           .source = kSglangModelopt},
+          {.consumer = "SGLang",
+           .kernel = "fused MoE NVFP4",
+           .methods = kWithFloats,
+           .in_multiple = 16,
+           .schemes = {nvfp4, "nvfp4 g16"},
+           .experts = true,
+           .source = kSglangSchemes},
+          {.consumer = "SGLang",
+           .kernel = "fused MoE MXFP4",
+           .methods = kCompressed,
+           .in_multiple = 32,
+           .schemes = {"mxfp4 g32"},
+           .experts = true,
+           .source = kSglangSchemes}};
+}
+
 }  // namespace
 
 const std::vector<KernelRule>& kernel_rules() {
   static const std::vector<KernelRule> rules = [] {
     std::vector<KernelRule> all = integer_rules();
     for (KernelRule& rule : float_rules()) all.push_back(std::move(rule));
+    for (KernelRule& rule : sglang_float_rules()) all.push_back(std::move(rule));
     return all;
   }();
   return rules;
@@ -270,7 +411,7 @@ const std::vector<Reader>& readers() {
       {"GPTQModel", "gptq", "its own loader", "gptqmodel 7.7: models/loader.py"},
       {"transformers", "awq", "GPTQModel", "transformers 5.17: quantizer_awq.py", kNoExperts},
       {"transformers", "awq-gemv", "GPTQModel (CUDA)", "transformers 5.17: quantizer_awq.py", kNoExperts},
-      {"SGLang", "awq-gemv", nullptr, "sglang: srt/layers/quantization/awq.py takes GEMM's order alone"},
+      {"SGLang", "awq-gemv", nullptr, "sglang 0.5.23: srt/layers/quantization/awq takes GEMM's order alone"},
       {"AutoAWQ", "awq-gemv", "WQLinear_GEMV", "autoawq 0.2.9: modules/linear/gemv.py"},
       {"vLLM", "awq-gemv", nullptr, "vllm 0.32: auto_awq.py takes every artefact's order for GEMM's"},
       {"TensorRT-LLM", "awq-gemv", nullptr, "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method"},

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 namespace lathe {
 namespace {
@@ -60,10 +61,34 @@ std::optional<std::string> part_problem(const KernelRule& rule, const PlannedLin
   return not_multiple(linear.name, linear.out, degree, rule.part_multiple, "output features");
 }
 
+/// Words of 32 bits hold several codes along a row or, as zero points, along a column: loaders cut between
+/// words only (vllm 0.32: model_executor/parameter.py, packed_factor). Bytes of modelopt's INT4 hold two
+/// rows.
+std::optional<std::string> word_problem(const std::string& method, const PlannedLinear& linear, int degree,
+                                        const HeadCounts& heads) {
+  const Scheme& scheme = linear.scheme;
+  const bool bytes = scheme.bits == 8 && linear.activations;
+  if (scheme.float_grid() != nullptr || bytes || degree == 1) return std::nullopt;
+  const int64_t codes = method == "modelopt" ? 2 : 32 / std::gcd(32, scheme.bits);
+  const bool along_rows = method == "compressed-tensors" || method == "gptq";
+  const bool along_columns = method != "compressed-tensors" || !scheme.symmetric;
+  const Split split = split_of(linear.role);
+  if (split == Split::rows && method == "awq" && scheme.group_size == -1) {
+    return fmt::format("{}: its one group a row is not cut (vllm 0.32: auto_awq.py, num_groups)",
+                       linear.name);
+  }
+  if (split == Split::rows && along_rows && linear.in / degree % codes != 0)
+    return not_multiple(linear.name, linear.in, degree, codes, "codes in a word");
+  if (split == Split::columns && along_columns && part_out(linear, degree, heads) % codes != 0)
+    return not_multiple(linear.name, linear.out, degree, codes, "codes in a word");
+  return std::nullopt;
+}
+
 }  // namespace
 
-std::optional<std::string> degree_problem(const KernelRule& rule, const std::vector<PlannedLinear>& linears,
-                                          int degree, const HeadCounts& heads) {
+std::optional<std::string> degree_problem(const KernelRule& rule, const std::string& method,
+                                          const std::vector<PlannedLinear>& linears, int degree,
+                                          const HeadCounts& heads) {
   if (degree > 1 && !rule.parallel) return fmt::format("{} runs on one GPU", rule.consumer);
   if (heads.heads % degree != 0) return fmt::format("{} heads / {}", heads.heads, degree);
   if (heads.kv_heads % degree != 0 && degree % std::max<int64_t>(1, heads.kv_heads) != 0)
@@ -80,6 +105,7 @@ std::optional<std::string> degree_problem(const KernelRule& rule, const std::vec
         part_out(linear, degree, heads) != heads.head_dim)
       return not_multiple(linear.name, linear.out, degree, 1, "output features");
     if (auto problem = part_problem(rule, linear, degree, heads)) return problem;
+    if (auto problem = word_problem(method, linear, degree, heads)) return problem;
     auto& [part, all] = stacked[fused_name(rule, linear)];
     part += split == Split::columns ? part_out(linear, degree, heads) : linear.out;
     all += linear.out;

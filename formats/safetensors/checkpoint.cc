@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <regex>
 #include <set>
 #include <utility>
 
 #include "formats/safetensors/json_text.h"
+#include "formats/safetensors/quantization_file.h"
 #include "formats/safetensors/safetensors_header.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
@@ -19,9 +21,9 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr const char* kConfigFile = "config.json";
-constexpr const char* kModeloptFile = "hf_quant_config.json";
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
+constexpr std::string_view kIndexEnding = ".index.json";
 constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
 constexpr uint64_t kMaxIndexBytes = uint64_t{100} << 20;
 
@@ -84,6 +86,19 @@ WeightMap read_index(const fs::path& path) {
              kSingleFile, kIndexFile);
 }
 
+/// The one file, or the one index, that AutoGPTQ named by bits and group (gptq_model-4bit-128g.safetensors),
+/// which GPTQModel looks for still (models/loader.py, possible_model_basenames). Empty: there is none.
+std::string autogptq_file(const fs::path& folder) {
+  static const std::regex kName("gptq_model-[0-9]+bit-(-1|[0-9]+)g[.]safetensors([.]index[.]json)?");
+  std::error_code ignored;
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (std::regex_match(name, kName)) names.insert(name);
+  }
+  return names.size() == 1 ? *names.begin() : "";
+}
+
 json read_config(const fs::path& folder) {
   std::error_code ignored;
   const fs::path path = folder / kConfigFile;
@@ -95,24 +110,6 @@ json read_config(const fs::path& folder) {
     user_error("{}: missing; expected a Hugging Face model folder", path.string());
   }
   return read_json_object(path, kMaxConfigBytes);
-}
-
-/// modelopt's exports say how they are quantised in hf_quant_config.json; older ones there alone, today's in
-/// config.json, too, but for the size of AWQ's groups.
-void add_modelopt_config(const fs::path& folder, json& config) {
-  const fs::path path = folder / kModeloptFile;
-  if (!present(path)) return;
-  const json file = read_json_object(path, kMaxConfigBytes);
-  const auto described = file.find("quantization");
-  if (described == file.end() || !described->is_object()) return;
-  const auto own = config.find("quantization_config");
-  if (own == config.end() || own->is_null()) {
-    if (described->value("quant_algo", json()).is_null()) return;  // nothing is quantised
-    config["quantization_config"] = {{"quant_method", "modelopt"}, {"quantization", *described}};
-  } else if (own->is_object() && own->value("quant_method", json()) == "modelopt" &&
-             !own->contains("group_size") && described->contains("group_size")) {
-    (*own)["group_size"] = described->at("group_size");
-  }
 }
 
 bool holds_weights(const std::string& name) {
@@ -139,6 +136,8 @@ struct Checkpoint::State {
 
   fs::path folder;
   json config;
+  std::string quantization_file;  // where its quantization_config came from
+  std::string index_file = kIndexFile;
   std::vector<Shard> shards;
   std::map<std::string, TensorInfo> tensors;
   std::map<std::string, Place> places;
@@ -152,9 +151,15 @@ struct Checkpoint::State {
       user_error("{}: holds both {} and {}; remove the one that doesn't belong to this model",
                  folder.string(), kSingleFile, kIndexFile);
     }
-    if (!single && !sharded) no_weights(folder);
-    if (single) return add_shard(kSingleFile, nullptr);
-    const WeightMap map = read_index(folder / kIndexFile);
+    std::string file = single ? kSingleFile : kIndexFile;
+    if (!single && !sharded && (file = autogptq_file(folder)).empty()) no_weights(folder);
+    if (!file.ends_with(kIndexEnding)) return add_shard(file, nullptr);
+    index_file = file;
+    open_indexed();
+  }
+
+  void open_indexed() {
+    const WeightMap map = read_index(folder / index_file);
     std::set<std::string> files;
     for (const auto& [name, file] : map) files.insert(file);
     check_shards_exist(map);
@@ -190,10 +195,10 @@ struct Checkpoint::State {
     const std::string path = (folder / file).string();
     if (listed == map.end()) {
       user_error("{}: holds tensor {}, which {} doesn't list; index and shards belong to different models",
-                 path, quote_text(name), kIndexFile);
+                 path, quote_text(name), index_file);
     }
     if (listed->second != file) {
-      user_error("{}: holds tensor {}, which {} assigns to {}", path, quote_text(name), kIndexFile,
+      user_error("{}: holds tensor {}, which {} assigns to {}", path, quote_text(name), index_file,
                  quote_text(listed->second));
     }
   }
@@ -207,7 +212,7 @@ struct Checkpoint::State {
     }
   }
 
-  std::string index_path() const { return (folder / kIndexFile).string(); }
+  std::string index_path() const { return (folder / index_file).string(); }
 
   const Place& place(const std::string& name) const {
     const auto found = places.find(name);
@@ -227,8 +232,10 @@ Checkpoint Checkpoint::open(const fs::path& folder) {
   auto state = std::make_unique<State>();
   state->folder = folder;
   state->config = read_config(folder);
-  add_modelopt_config(folder, state->config);
   state->open_shards();
+  const bool packed = std::ranges::any_of(
+      state->tensors, [](const auto& tensor) { return tensor.first.ends_with(".qweight"); });
+  state->quantization_file = add_quantization_file(folder, packed, state->config);
   return Checkpoint(std::move(state));
 }
 
@@ -245,6 +252,10 @@ Checkpoint Checkpoint::made(const fs::path& place, json config, std::map<std::st
 
 const fs::path& Checkpoint::folder() const { return state_->folder; }
 const json& Checkpoint::config() const { return state_->config; }
+std::string Checkpoint::quantization_place() const {
+  const std::string& file = state_->quantization_file;
+  return (state_->folder / file).string() + (file == kConfigFile ? ": quantization_config" : "");
+}
 const std::map<std::string, TensorInfo>& Checkpoint::tensors() const { return state_->tensors; }
 bool Checkpoint::contains(const std::string& name) const { return state_->tensors.contains(name); }
 uint64_t Checkpoint::total_bytes() const { return state_->total_bytes; }
@@ -305,18 +316,37 @@ void Checkpoint::split(const std::string& name, const std::vector<Part>& parts) 
   state_->places.erase(name);
 }
 
-std::vector<fs::path> Checkpoint::side_files() const {
-  std::vector<fs::path> files;
-  if (state_->make) return files;
+namespace {
+
+/// A subfolder that is a model of its own, or kernels' layouts of this one.
+bool stands_for_itself(const fs::path& folder) {
+  return folder.filename() == "layouts" || present(folder / kConfigFile);
+}
+
+void add_side_files(const fs::path& folder, int depth, std::vector<fs::path>& files) {
   std::error_code code;
-  for (fs::directory_iterator entry(state_->folder, code), end; !code && entry != end;
-       entry.increment(code)) {
+  for (fs::directory_iterator entry(folder, code), end; !code && entry != end; entry.increment(code)) {
     const std::string name = entry->path().filename().string();
     std::error_code ignored;  // a dangling link is no regular file
-    if (name.starts_with('.') || name == kConfigFile || holds_weights(name)) continue;
-    if (entry->is_regular_file(ignored)) files.push_back(entry->path());
+    if (name.starts_with('.') || holds_weights(name)) continue;
+    if (entry->is_regular_file(ignored)) {
+      files.push_back(entry->path());
+    } else if (depth > 0 && !entry->is_symlink(ignored) && entry->is_directory(ignored) &&
+               !stands_for_itself(entry->path())) {
+      add_side_files(entry->path(), depth - 1, files);
+    }
   }
-  if (code) user_error("{}: can't be listed: {}", state_->folder.string(), code.message());
+  if (code) user_error("{}: can't be listed: {}", folder.string(), code.message());
+}
+
+}  // namespace
+
+std::vector<fs::path> Checkpoint::side_files() const {
+  constexpr int kDepth = 4;
+  std::vector<fs::path> files;
+  if (state_->make) return files;
+  add_side_files(state_->folder, kDepth, files);
+  std::erase(files, state_->folder / kConfigFile);
   std::sort(files.begin(), files.end());
   return files;
 }

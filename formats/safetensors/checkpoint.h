@@ -31,9 +31,12 @@ class Checkpoint {
   ~Checkpoint();
 
   const std::filesystem::path& folder() const;
-  /// config.json. Where that says nothing of a quantisation and modelopt's hf_quant_config.json does, with a
-  /// quantization_config that holds the latter's "quantization".
+  /// config.json. Where that says nothing of a quantisation and a file beside it does, with a
+  /// quantization_config that holds what the file says (quantization_file.h).
   const nlohmann::json& config() const;
+  /// Where the quantization_config stands, for errors: "<folder>/config.json: quantization_config", or
+  /// "<folder>/quantize_config.json". Of a checkpoint with a folder.
+  std::string quantization_place() const;
   const std::map<std::string, TensorInfo>& tensors() const;  // all, by name
   bool contains(const std::string& name) const;
   TensorView view(const std::string& name) const;  // UserError for an unknown name
@@ -43,8 +46,8 @@ class Checkpoint {
   const std::string& file_of(const std::string& name) const;  // "model-00001-of-00002.safetensors"
   uint64_t total_bytes() const;
   /// Files of the folder that hold no weights (tokenizer, generation config, licence, README, chat template,
-  /// ...), for copying along. No config.json, no index, no shard, no .bin/.pt/.gguf weights, no subfolder,
-  /// nothing hidden.
+  /// ...), and of its subfolders (additional_chat_templates), for copying along. No config.json, no index, no
+  /// shard, no .bin/.pt/.gguf weights, nothing hidden, no subfolder that is a model of its own or `layouts`.
   std::vector<std::filesystem::path> side_files() const;
 
   /// From then on the tensor `from` is called `to`. UserError where there is one of that name.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <set>
 
 #include "formats/targets/bitpack.h"
 #include "formats/targets/code_words.h"
@@ -27,6 +28,14 @@ std::vector<std::string> int_quantized_names(const ActivationScheme& activations
   if (!activations.dynamic) names.push_back("input_scale");
   if (!activations.dynamic && !activations.symmetric) names.push_back("input_zero_point");
   return names;
+}
+
+/// One of the tensors that stand for some scheme's weight.
+bool is_of_the_format(const std::string& suffix) {
+  static const std::set<std::string> names = {
+      "weight_packed", "weight_scale",     "weight_zero_point",   "weight_shape",      "weight_g_idx",
+      "input_scale",   "input_zero_point", "weight_global_scale", "input_global_scale"};
+  return names.contains(suffix);
 }
 
 }  // namespace
@@ -99,6 +108,7 @@ void CompressedTensorsReader::check_names(const Linear& linear, const Scheme* sc
   for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
     const std::string suffix = it->first.substr(prefix.size());
     if (std::find(known.begin(), known.end(), suffix) != known.end()) continue;
+    if (scheme == nullptr && !is_of_the_format(suffix)) continue;  // the model's own
     user_error("{}: not expected beside a linear stored as {}{}", describe_tensor(*checkpoint_, it->first),
                scheme != nullptr ? scheme->describe() : "floating point",
                suffix == "weight_g_idx"

@@ -1,6 +1,7 @@
 #include "formats/targets/gguf_reader.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <cmath>
 #include <optional>
@@ -23,6 +24,9 @@ std::optional<Scheme> grid_of(GgmlType type) {
       return integers(5);
     case GgmlType::Q8_0:
       return integers(8);
+    case GgmlType::TQ1_0:
+    case GgmlType::TQ2_0:
+      return integers(2);  // -1, 0 and 1
     case GgmlType::MXFP4:
       return Scheme::of_floats("mxfp4");
     default:
@@ -71,9 +75,10 @@ class Unpacked {
     if (!std::isfinite(d)) return false;
     *scale = d == 0 ? 1.0f : std::abs(d);  // a block of zeros: any scale is right
     if (d < 0) tensor_.zero_points.data_ptr<int8_t>()[index] = -1;
+    const int largest = tensor_.scheme.qmax();
     for (int64_t i = 0; i < format.length; ++i) {
       const int stored = block_.codes[static_cast<size_t>(i)];
-      needs_zeros_ = needs_zeros_ || (d < 0 && stored == 0);
+      needs_zeros_ = needs_zeros_ || (d < 0 && format.offset - stored > largest);
       const int level = d == 0 ? 0 : d < 0 ? format.offset - stored - 1 : stored - format.offset;
       code[i] = static_cast<int8_t>(level);
     }
@@ -94,7 +99,46 @@ class Unpacked {
   GgmlBlock block_;
 };
 
+constexpr const char* kReals =
+    "adds a real minimum to each block, where other formats have integer zero points";
+constexpr const char* kTwoLevels =
+    "scales each group by an integer times an FP16 number, which has more digits than a scale elsewhere";
+
 }  // namespace
+
+std::optional<std::string> gguf_not_carried(GgmlType type) {
+  using enum GgmlType;
+  switch (type) {
+    case Q4_1:
+    case Q5_1:
+      return kReals;
+    case Q2_K:
+    case Q4_K:
+    case Q5_K:
+      return fmt::format("{}, and so its minimum", kTwoLevels);
+    case Q3_K:
+    case Q6_K:
+      return kTwoLevels;
+    case IQ4_NL:
+    case IQ4_XS:
+      return "has 16 uneven levels, which no integer codes stand for";
+    default:
+      return std::nullopt;
+  }
+}
+
+void check_carried(const GgufFile& file, const ModelGraph& graph) {
+  for (const GgufTensorRule& rule : gguf_tensors(graph)) {
+    if (rule.linear.empty() || !rule.is_matrix() || rule.linear == graph.lm_head.name) continue;
+    const GgmlType type = file.tensor(rule.gguf)->type;
+    const auto reason = gguf_not_carried(type);
+    if (!reason) continue;
+    user_error(
+        "{}: tensor '{}' is {}, which {}: its codes can't be carried over; quantise the file's weights anew "
+        "with --recipe, or take the original model",
+        file.path().string(), rule.gguf, traits(type).name, *reason);
+  }
+}
 
 GgufReader::GgufReader(std::shared_ptr<const GgufFile> file, const ModelGraph& graph,
                        std::map<std::string, TensorInfo> tensors)

@@ -198,6 +198,8 @@ GptqConfig parse_gptq_config(const json& value, const std::string& where) {
   if (by_gptqmodel(config)) result.borrow = GptqBorrow::whole_words;
   config.optional_word("pack_dtype", {"int32"});
   if (config.find("lm_head") != nullptr) result.lm_head = config.truth("lm_head");
+  const json* marlin = config.find("is_marlin_format");  // AutoGPTQ's word before checkpoint_format
+  if (marlin != nullptr && *marlin != false) config.refuse("is_marlin_format", "false");
   config.unused("rotation", "rotated weights");
   config.unused("adapter", "an adapter");
   result.rules = parse_rules(config, result.scheme);

@@ -21,9 +21,7 @@ std::vector<Linear> stored_linears(const ModelGraph& graph) {
 LayoutReader::LayoutReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph)
     : checkpoint_(std::move(checkpoint)), float_dtype_(graph.config.dtype) {}
 
-std::string LayoutReader::where() const {
-  return (checkpoint_->folder() / "config.json").string() + ": quantization_config";
-}
+std::string LayoutReader::where() const { return checkpoint_->quantization_place(); }
 
 PlannedLinear LayoutReader::planned(const Linear& linear, const Scheme& scheme) const {
   PlannedLinear result{.name = linear.name,

@@ -35,7 +35,7 @@ class LayoutReader : public PackedReader {
 
   const PlannedLinear& linear(const std::string& name) const;
   const Checkpoint& checkpoint() const { return *checkpoint_; }
-  /// "<folder>/config.json: quantization_config".
+  /// Checkpoint::quantization_place().
   std::string where() const;
   /// Contents, shared with the mapped file: release() when they have been used.
   at::Tensor words(const std::string& name) const;

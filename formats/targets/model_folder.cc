@@ -101,11 +101,10 @@ bool is_quantized(const Checkpoint& checkpoint) {
   const auto& config = checkpoint.config();
   const auto entry = config.find("quantization_config");
   if (entry == config.end() || entry->is_null()) return false;
-  const std::string where = (checkpoint.folder() / "config.json").string();
   const auto method = entry->is_object() ? entry->find("quant_method") : entry->end();
   if (!entry->is_object() || method == entry->end()) {
-    user_error("{}: quantization_config: expected an object with the key 'quant_method', found {}", where,
-               quote_text(entry->dump()));
+    user_error("{}: expected an object with the key 'quant_method', found {}",
+               checkpoint.quantization_place(), quote_text(entry->dump()));
   }
   return true;
 }
@@ -129,11 +128,9 @@ std::shared_ptr<const PackedReader> open_packed(const std::shared_ptr<const Chec
   if (method == "hqq") return std::make_shared<const HqqReader>(checkpoint, graph);
   if (method == "spqr") return std::make_shared<const SpqrReader>(checkpoint, graph);
   user_error(
-      "{}: quantization_config.quant_method: expected compressed-tensors, gptq, awq, modelopt, hqq or spqr, "
-      "found {}; "
-      "use an "
+      "{}.quant_method: expected compressed-tensors, gptq, awq, modelopt, hqq or spqr, found {}; use an "
       "artefact of that kind, or the original floating-point model",
-      (checkpoint->folder() / "config.json").string(),
+      checkpoint->quantization_place(),
       quote_text(method.is_string() ? method.get<std::string>() : method.dump()));
 }
 

@@ -52,12 +52,6 @@ const Algorithm* find(const Scheme& scheme, const std::optional<ActivationScheme
   return row == algorithms().end() ? nullptr : &*row;
 }
 
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-  return std::ranges::equal(a, b, [](char x, char y) {
-    return std::tolower(static_cast<unsigned char>(x)) == std::tolower(static_cast<unsigned char>(y));
-  });
-}
-
 bool is_int4(const Scheme& scheme) { return scheme.type == "int"; }
 
 /// Does it have a weight_scale_2 that its codes know nothing of?
@@ -189,6 +183,12 @@ With vLLM (FP8 and NVFP4; it finds the method in config.json):
 )";
 
 }  // namespace
+
+bool equal_ignoring_case(std::string_view a, std::string_view b) {
+  return std::ranges::equal(a, b, [](char x, char y) {
+    return std::tolower(static_cast<unsigned char>(x)) == std::tolower(static_cast<unsigned char>(y));
+  });
+}
 
 const char* modelopt_algorithm(const Scheme& scheme, const std::optional<ActivationScheme>& activations) {
   const Algorithm* const row = find(scheme, activations);

@@ -21,6 +21,11 @@
 // is 1; but TensorRT-LLM's loader (linear.py, W4A16_AWQ_LinearMethod.load_weights_vanilla) asks for it on
 // o_proj and down_proj, which modelopt can't fold.
 //
+// Several of them in one model are MIXED_PRECISION, with "quantized_layers": {module: {quant_algo,
+// group_size,
+// ...}} in either configuration; servers stack q/k/v, gate/up and experts, which have one algorithm (the plan
+// sees to that).
+//
 // Sources: modelopt 0.47, torch/export/{quant_utils,convert_hf_config}.py; vllm 0.32,
 // quantization/modelopt.py; TensorRT-LLM, _torch/modules/linear.py and llmapi/llm_utils.py.
 #pragma once
@@ -43,6 +48,7 @@ struct ModeloptGrid {
   std::optional<ActivationScheme> activations;
 };
 std::optional<ModeloptGrid> modelopt_grid(std::string_view algorithm, int64_t group_size);
+bool equal_ignoring_case(std::string_view a, std::string_view b);
 /// The algorithms' names, for errors.
 std::vector<std::string> modelopt_algorithms();
 

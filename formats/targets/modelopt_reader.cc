@@ -12,13 +12,14 @@ namespace lathe {
 
 ModeloptReader::ModeloptReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph)
     : LayoutReader(checkpoint, graph),
-      config_(parse_modelopt_config(checkpoint->config().at("quantization_config"), config_place())) {
+      config_(parse_modelopt_config(checkpoint->config().at("quantization_config"), where())) {
   for (const Linear& linear : stored_linears(graph)) {
-    if (config_.excludes(linear.name)) {
+    const ModeloptGrid* grid = config_.grid_of(linear.name);
+    if (grid == nullptr) {
       check_floating(linear, {".weight_scale", ".weight_scale_2", ".input_scale", ".pre_quant_scale"});
       continue;
     }
-    const PlannedLinear found = stored(linear);
+    const PlannedLinear found = stored(linear, *grid);
     if (found.out < 1 || !found.scheme.divides(found.in) ||
         (found.scheme.type == "int" && found.out % 2 != 0)) {
       user_error("{}: '{}' of shape [{}, {}] can't be stored as {}", checkpoint->folder().string(),
@@ -34,22 +35,16 @@ ModeloptReader::ModeloptReader(std::shared_ptr<const Checkpoint> checkpoint, con
   }
 }
 
-/// The form that only hf_quant_config.json has came from there (Checkpoint::open).
-std::string ModeloptReader::config_place() const {
-  if (!checkpoint().config().at("quantization_config").contains("quantization")) return where();
-  return (checkpoint().folder() / "hf_quant_config.json").string();
-}
-
 /// As the target would plan it, with the type of INT4's scales as it stands in the file.
-PlannedLinear ModeloptReader::stored(const Linear& linear) const {
+PlannedLinear ModeloptReader::stored(const Linear& linear, const ModeloptGrid& grid) const {
   PlannedLinear result{.name = linear.name,
                        .out = linear.out,
                        .in = linear.in,
-                       .scheme = config_.grid.scheme,
+                       .scheme = grid.scheme,
                        .scale_dtype = DType::F32,
                        .role = linear.role,
                        .expert = linear.input.expert.has_value(),
-                       .activations = config_.grid.activations};
+                       .activations = grid.activations};
   const auto scales = checkpoint().tensors().find(linear.name + ".weight_scale");
   if (scales == checkpoint().tensors().end()) return result;
   if (scales->second.dtype == DType::F16 || scales->second.dtype == DType::BF16)
@@ -100,16 +95,17 @@ std::vector<PlannedTensor> ModeloptReader::stored_layout(const PlannedLinear& li
 
 std::map<std::string, ActivationScheme> ModeloptReader::activations() const {
   std::map<std::string, ActivationScheme> result;
-  if (!config_.grid.activations) return result;
-  for (const auto& [name, scheme] : schemes()) result.emplace(name, *config_.grid.activations);
+  for (const auto& [name, scheme] : schemes()) {
+    if (const auto& activations = linear(name).activations) result.emplace(name, *activations);
+  }
   return result;
 }
 
 at::Tensor ModeloptReader::scalar(const std::string& name) const { return positive_scales(name).reshape({}); }
 
 std::optional<InputQuantizer> ModeloptReader::input_quantizer(const std::string& name) const {
-  if (!config_.grid.activations || !schemes().contains(name)) return std::nullopt;
-  InputQuantizer quantizer{.scheme = *config_.grid.activations};
+  if (!schemes().contains(name) || !linear(name).activations) return std::nullopt;
+  InputQuantizer quantizer{.scheme = *linear(name).activations};
   if (quantizer.scheme.calibrated()) quantizer.scale = scalar(name + ".input_scale").item<float>();
   return quantizer;
 }

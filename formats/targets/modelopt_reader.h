@@ -13,8 +13,8 @@ namespace lathe {
 
 class ModeloptReader final : public LayoutReader {
  public:
-  /// A linear is packed unless the configuration excludes it. UserError naming file, tensor or key. Reads
-  /// nothing but headers.
+  /// A linear is packed where the configuration has a grid for it. UserError naming file, tensor or key.
+  /// Reads nothing but headers.
   ModeloptReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph);
 
   std::optional<KvCacheScheme> kv_cache_scheme() const override { return config_.kv_cache; }
@@ -28,9 +28,8 @@ class ModeloptReader final : public LayoutReader {
   std::map<std::string, TensorInfo> unpacked_tensors() const override;
 
  private:
-  std::string config_place() const;
   std::optional<PlannedTensor> stored_cache_scale(const std::string& linear) const;
-  PlannedLinear stored(const Linear& linear) const;
+  PlannedLinear stored(const Linear& linear, const ModeloptGrid& grid) const;
   std::vector<PlannedTensor> stored_layout(const PlannedLinear& linear) const;
   void check_pre_quant_scale(const std::string& linear) const;
   at::Tensor scalar(const std::string& name) const;

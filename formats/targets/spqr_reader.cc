@@ -51,7 +51,7 @@ bool left_out(const json& config, const std::string& linear) {
 SpqrReader::SpqrReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph)
     : checkpoint_(std::move(checkpoint)), float_dtype_(graph.config.dtype) {
   const json& config = checkpoint_->config().at("quantization_config");
-  const std::string where = (checkpoint_->folder() / "config.json").string() + ": quantization_config";
+  const std::string where = checkpoint_->quantization_place();
   check_config(config, where);
   for (const Block& block : graph.blocks) {
     for (const Linear& linear : block.linears) {
@@ -76,7 +76,9 @@ void SpqrReader::check_names(const Linear& linear, bool packed) const {
   const std::string prefix = linear.name + ".";
   const auto& tensors = checkpoint_->tensors();
   for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
-    if (std::ranges::find(known, it->first.substr(prefix.size())) != known.end()) continue;
+    const std::string suffix = it->first.substr(prefix.size());
+    if (std::ranges::find(known, suffix) != known.end()) continue;
+    if (!packed && std::ranges::find(kParts, suffix) == kParts.end()) continue;  // the model's own
     user_error("{}: not expected beside a linear stored as {}", describe_tensor(*checkpoint_, it->first),
                packed ? "SpQR" : "floating point");
   }

@@ -5,6 +5,8 @@ copy_model "$scratch/model"
 printf -- '---\nlicense: apache-2.0\n---\n# Tiny\n' >"$scratch/model/README.md"
 echo 'The licence.' >"$scratch/model/LICENSE"
 echo '{{ messages }}' >"$scratch/model/chat_template.jinja"
+mkdir "$scratch/model/additional_chat_templates"
+echo '{{ tools }}' >"$scratch/model/additional_chat_templates/tool_use.jinja"
 "$PYTHON" - "$scratch/model" <<'PY'
 import sys
 import torch
@@ -49,13 +51,30 @@ assert all(manifest[name]["bytes"] == there[name] and manifest[name]["hash"].sta
 layout = json.load(open(after / "layouts/marlin/layout.json"))["files"]
 assert all(manifest["layouts/marlin/" + name] == entry for name, entry in layout.items()) and layout
 PY
-for file in LICENSE chat_template.jinja tokenizer.json generation_config.json; do
+for file in LICENSE chat_template.jinja additional_chat_templates/tool_use.jinja tokenizer.json generation_config.json; do
   cmp "$scratch/model/$file" "$scratch/out/$file" || fail "$file was not copied"
 done
 for text in 'license: apache-2.0' '# model, quantised' '| int4 sym g128 | rtn | 42 |' '| perplexity |' 'KL divergence' 'With vLLM' \
   '- vLLM: Marlin, ok for TP 1, 2' '# Tiny' '"solver"'; do
   grep -qF -- "$text" "$scratch/out/README.md" || fail "the model card lacks '$text': $(cat "$scratch/out/README.md")"
 done
+
+# What stands beside a linear that isn't quantised goes along, in every format, and back through a conversion.
+"$PYTHON" - "$scratch/model" <<'PY'
+import sys
+import torch
+from safetensors.torch import load_file, save_file
+tensors = load_file(sys.argv[1] + "/model.safetensors")
+tensors["model.layers.5.mlp.down_proj.input_quant_amax"] = torch.tensor([3.0])
+save_file(tensors, sys.argv[1] + "/model.safetensors", {"format": "pt"})
+PY
+beside() { "$PYTHON" -c 'import sys; from safetensors import safe_open; print(safe_open(sys.argv[1] + "/model.safetensors", "pt").get_tensor("model.layers.5.mlp.down_proj.input_quant_amax").item())' "$1"; }
+kept() { quick "$1" "$2" --model "$scratch/model" --set evaluate=null --set calibration=null --set 'ignore=[lm_head, "/layers.5.mlp/"]' "${@:3}"; }
+kept recipes/rtn.yaml "$scratch/beside" --set 'output.formats=[compressed-tensors, gptq, awq]'
+for format in compressed-tensors gptq awq; do [[ $(beside "$scratch/beside/$format") == 3.0 ]] || fail "$format lost what stands beside a kept linear"; done
+"$QUANTIZE" convert --model "$scratch/beside/gptq" --to compressed-tensors --output "$scratch/beside/again" --quiet
+[[ $(beside "$scratch/beside/again") == 3.0 ]] || fail "convert lost what stands beside a kept linear"
+kept recipes/hqq.yaml "$scratch/hqq" && [[ $(beside "$scratch/hqq") == 3.0 ]] || fail "hqq lost what stands beside a kept linear"
 
 # What the card says of consumers, inspect and the plan say, too.
 "$QUANTIZE" inspect "$scratch/out" >"$scratch/artefact"

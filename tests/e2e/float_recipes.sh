@@ -72,6 +72,16 @@ grep -q 'consumer: TensorRT-LLM: CUTLASS mixed GEMM (Ada and newer), ok for TP 1
 for file in model.safetensors config.json hf_quant_config.json; do cmp "$scratch/w4a8/$file" "$scratch/w4a8_again/$file" || fail "$file of an older export differs"; done
 refuses 2 "group_size 32: TensorRT-LLM" quick recipes/awq.yaml "$scratch/no" --set 'output.formats=[modelopt]' --set 'rules[0].scheme.group_size=32'
 
+# Two algorithms in one modelopt folder: MIXED_PRECISION, in both of its files; read back, and as an older export.
+two='rules=[{targets: [attention], scheme: {type: fp8_e4m3, per: tensor}, activations: {type: fp8_e4m3, dynamic: false, per: tensor}}, {targets: [mlp], scheme: {type: nvfp4}, activations: {type: nvfp4}}]'
+quick recipes/fp8-static.yaml "$scratch/mixed" --set 'output.formats=[modelopt]' --set "$two"
+same_eval mixed mixed
+holds "$scratch/mixed/config.json" "r['quantization_config']['quant_algo'] == 'MIXED_PRECISION'"
+holds "$scratch/mixed/hf_quant_config.json" "r['quantization']['quantized_layers']['model.layers.0.mlp.up_proj'] == {'quant_algo': 'NVFP4', 'group_size': 16}"
+"$QUANTIZE" convert --model "$scratch/mixed" --to compressed-tensors --output "$scratch/mixed_ct" --quiet
+"$QUANTIZE" convert --model "$scratch/mixed_ct" --to modelopt --output "$scratch/mixed_back" --quiet
+for file in model.safetensors config.json hf_quant_config.json; do cmp "$scratch/mixed/$file" "$scratch/mixed_back/$file" || fail "$file of a mixed model differs after a way round"; done
+
 # Without calibration: the same weights where nothing needs activations, fused linears sharing NVFP4's global scale; and the
 # layout of Blackwell's tensor cores.
 quick recipes/fp8-dynamic.yaml "$scratch/alone" --set calibration=null --set evaluate=null

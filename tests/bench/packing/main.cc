@@ -1,9 +1,12 @@
-// bench_packing [--size N] [--rows N] [--rounds N] [--threads N] [--json FILE|-]
+// bench_packing [--size N] [--rows N] [--rounds N] [--threads N] [--folder DIR] [--write-mb N] [--json
+// FILE|-]
 //
 // How fast one linear's codes become the tensors that a target writes: codes, scales and zero points
 // together, as a run does it. Figures are medians, in GB (10^9 bytes) of codes a second, one byte each, on
 // one thread unless --threads says otherwise; beside them the same in bytes of the tensors written, and a
-// copy of the codes (memcpy) in the same minute, which is what the machine's memory gives.
+// copy of the codes (memcpy) in the same minute, which is what the machine's memory gives. At last a
+// checkpoint is written to --folder (where artefacts would go; the temporary folder), and as many bytes
+// plainly: writing.h.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
@@ -12,12 +15,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 
 #include "formats/targets/code_words.h"
 #include "formats/targets/target.h"
 #include "lib/tensor/aten.h"
+#include "tests/bench/packing/writing.h"
 
 namespace lathe::bench {
 namespace {
@@ -25,6 +30,8 @@ namespace {
 struct Arguments {
   int64_t size = 4096, rows = 4096, rounds = 9;
   int threads = 1;
+  std::string folder = std::filesystem::temp_directory_path().string();
+  int64_t write_mb = 512;
   std::string json;
 };
 
@@ -35,6 +42,8 @@ Arguments parse(int argc, char** argv) {
   app.add_option("--rows", arguments.rows, "outputs of the linear")->check(CLI::Range(64, 262144));
   app.add_option("--rounds", arguments.rounds)->check(CLI::Range(1, 1000));
   app.add_option("--threads", arguments.threads)->check(CLI::Range(1, 1024));
+  app.add_option("--folder", arguments.folder, "on the disk that is measured")->check(CLI::ExistingDirectory);
+  app.add_option("--write-mb", arguments.write_mb, "how much is written")->check(CLI::Range(8, 1 << 20));
   app.add_option("--json", arguments.json, "also write the figures here; - is stdout");
   try {
     app.parse(argc, argv);
@@ -125,6 +134,10 @@ int run(int argc, char** argv) {
   }
   for (const int bits : {2, 3, 4, 8}) result["unpacking"].push_back(measure_unpacking(bits, arguments));
   fmt::print("unpacking: {}\n", result["unpacking"].dump());
+  const nlohmann::json writing = measure_writing(arguments.folder, arguments.write_mb);
+  fmt::print("safetensors: {:.2f} GB/s to the medium; the disk takes {:.2f} GB/s of plain bytes\n",
+             writing["write_gb_per_second"].get<double>(), writing["disk_gb_per_second"].get<double>());
+  result["writing"] = writing;
   if (arguments.json == "-") {
     fmt::print("{}\n", result.dump(2));
   } else if (!arguments.json.empty()) {

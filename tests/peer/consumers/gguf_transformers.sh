@@ -4,7 +4,7 @@
 . tests/e2e/lib.sh
 logits=$1
 cmp -s tests/bench/quality/peers/llmc.txt build/peers/llmc/installed || skip "needs LLM Compressor's environment (accelerate): make test-peers"
-types=(F32 F16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K_M Q4_K_M Q5_K_M Q6_K IQ4_NL IQ4_XS TQ1_0 TQ2_0)
+types=(F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K_M Q4_K_M Q5_K_M Q6_K IQ4_NL IQ4_XS TQ1_0 TQ2_0 MXFP4)
 formats=$(printf ',"gguf:%s"' "${types[@]}")
 quick recipes/gguf.yaml "$scratch/tiny" --set evaluate=null --set "output.formats=[${formats:1}]"
 build/peers/llmc/bin/python tests/peer/consumers/gguf_transformers.py "$logits" "$MODEL" "$scratch"/tiny/gguf-*/lathe-tiny-*.gguf \

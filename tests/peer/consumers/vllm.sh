@@ -13,7 +13,7 @@ make_artefact several 'compressed-tensors, gptq, gptq-v2, awq'
 make_artefact part 'gptq, awq' --set "$kept"
 make_artefact mixed gptq --set "$kept" \
   --set 'rules=[{targets: [mlp], scheme: {bits: 4, group_size: 64}, solver: {rtn: {}}}, {targets: [attention], scheme: {bits: 4, group_size: 32}, solver: {rtn: {}}}]'
-make_artefact asymmetric awq --set "$(solve 'bits: 4, group_size: 64, symmetric: false')"
+make_artefact asymmetric 'awq, compressed-tensors' --set "$(solve 'bits: 4, group_size: 64, symmetric: false')"
 make_artefact desc_act gptq --set "$(solve 'bits: 4, group_size: 64, symmetric: true' false)"
 make_artefact bits3 gptq --set "$(solve 'bits: 3, group_size: 64, symmetric: true')"
 make_artefact zeros gptq-v2 --set "$(solve 'bits: 4, group_size: 64, symmetric: false')"
@@ -22,16 +22,16 @@ make_artefact groups gptq --set "$(solve 'bits: 4, group_size: 16, symmetric: tr
 for kind in dynamic static; do
   quick recipes/smoothquant.yaml "$scratch/w8a8-$kind" --set evaluate=null --set "rules[0].activations={dynamic: $([[ $kind == dynamic ]] && echo true || echo false)}"
 done
-quick recipes/fp8-dynamic.yaml "$scratch/fp8-dynamic" --set evaluate=null --set 'output.formats=[compressed-tensors]'
+quick recipes/fp8-dynamic.yaml "$scratch/fp8-dynamic" --set evaluate=null --set 'output.formats=[compressed-tensors, modelopt]'
 quick recipes/kv-fp8.yaml "$scratch/kv-fp8" --set evaluate=null
-for name in several/gptq several/awq part/gptq part/awq mixed asymmetric; do warned "$name" False; done
+for name in several/gptq several/awq part/gptq part/awq mixed asymmetric/awq; do warned "$name" False; done
 for name in desc_act bits3 zeros groups; do warned "$name" True; done
 cases=()
-for name in several/compressed-tensors several/gptq several/gptq-v2 several/awq part/gptq part/awq mixed asymmetric; do cases+=("loads:$scratch/$name"); done
+for name in several/compressed-tensors several/gptq several/gptq-v2 several/awq part/gptq part/awq mixed asymmetric/awq asymmetric/compressed-tensors; do cases+=("loads:$scratch/$name"); done
 for name in w8a8-dynamic w8a8-static; do cases+=("rounds:$scratch/$name"); done
-cases+=("agrees:$scratch/fp8-dynamic" "cache:$scratch/kv-fp8")
+cases+=("agrees:$scratch/fp8-dynamic/compressed-tensors" "agrees:$scratch/fp8-dynamic/modelopt" "cache:$scratch/kv-fp8")
 for name in desc_act bits3 zeros groups; do cases+=("refuses:$scratch/$name"); done
 build/peers/vllm/bin/python tests/peer/consumers/vllm_logprobs.py "$logits" "$MODEL" "${cases[@]}" >"$scratch/log" 2>"$scratch/errors" ||
   { grep '^{' "$scratch/log" || true; fail "$(grep -vE '^$' "$scratch/errors" | tail -3)"; }
 grep '^{' "$scratch/log"  # the library prints much beside
-(($(grep -c '^{' "$scratch/log") == 16)) || fail "not every case was checked"
+(($(grep -c '^{' "$scratch/log") == 18)) || fail "not every case was checked"

@@ -50,6 +50,8 @@ struct Kind {
   Scheme scheme;
   std::optional<ActivationScheme> activations = {};
   bool kv_cache = false;
+  std::optional<Scheme> mlp = {};  // of the linears there, with activations of their own
+  std::optional<ActivationScheme> mlp_activations = {};
 };
 
 void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
@@ -79,6 +81,8 @@ std::vector<Kind> kinds() {
       {"modelopt-nvfp4", "modelopt", floats("nvfp4"), ActivationScheme::of_floats("nvfp4")},
       {"modelopt-int4", "modelopt", four},
       {"modelopt-w4a8", "modelopt", {"int", 4, 128, true}, input("fp8_e4m3", false, Per::tensor)},
+      {"modelopt-mixed", "modelopt", Scheme::of_floats("fp8_e4m3", -1, -1),
+       input("fp8_e4m3", false, Per::tensor), false, floats("nvfp4"), ActivationScheme::of_floats("nvfp4")},
       {"hqq", "hqq", {.bits = 4, .group_size = 32, .symmetric = false, .real_zero = true}},
       {"spqr", "spqr", {.bits = 3, .group_size = 16, .symmetric = false, .scale_grid = ScaleGrid{3, 16}}}};
 }
@@ -106,14 +110,20 @@ QuantizedTensor any_tensor(const Scheme& scheme, int64_t out, int64_t in) {
   return tensor;
 }
 
+std::optional<InputQuantizer> quantizer_of(const std::optional<ActivationScheme>& scheme) {
+  if (!scheme) return std::nullopt;
+  InputQuantizer quantizer{.scheme = *scheme};
+  if (scheme->calibrated()) quantizer.scale = kernels::global_scale(at::full({}, 84.f)).item<float>();
+  return quantizer;
+}
+
 Artefact artefact_of(const Kind& kind) {
   Artefact artefact(small_config());
   artefact.format = kind.format;
   if (kind.format == std::string("modelopt") && kind.scheme.type != "int") artefact.scale_dtype = DType::F32;
-  std::optional<InputQuantizer> quantizer;
-  if (kind.activations) quantizer = InputQuantizer{.scheme = *kind.activations};
-  if (quantizer && quantizer->scheme.calibrated())
-    quantizer->scale = kernels::global_scale(at::full({}, 84.f)).item<float>();
+  const auto in_mlp = [&](const Linear& linear) {
+    return kind.mlp && linear.name.find(".mlp.") != std::string::npos;
+  };
   if (kind.scheme.real_zero || kind.scheme.scale_grid) {
     std::vector<PlannedLinear> planned;
     for (const Linear& linear : artefact.graph.blocks[0].linears) {
@@ -127,7 +137,10 @@ Artefact artefact_of(const Kind& kind) {
     artefact.config["quantization_config"] =
         find_target(kind.format).quantization_config(planned, {"lm_head"});
   } else {
-    artefact.pack([&](const Linear&) { return kind.scheme; }, [&](const Linear&) { return quantizer; });
+    artefact.pack([&](const Linear& linear) { return in_mlp(linear) ? *kind.mlp : kind.scheme; },
+                  [&](const Linear& linear) {
+                    return quantizer_of(in_mlp(linear) ? kind.mlp_activations : kind.activations);
+                  });
   }
   if (kind.kv_cache) {
     compressed_tensors_kv_cache().describe({}, artefact.config["quantization_config"]);
@@ -183,7 +196,7 @@ struct Trial {
 };
 
 /// Places that say how a file was made or what others do with it: with anything there it reads as before.
-bool tells_nothing(const std::string& format, const std::string& place) {
+bool tells_nothing(const Kind& kind, const std::string& place) {
   static const std::map<std::string, std::vector<std::string>> places = {
       {"compressed-tensors", {"/version", "/global_compression_ratio"}},
       {"gptq", {"/meta"}},
@@ -196,7 +209,9 @@ bool tells_nothing(const std::string& format, const std::string& place) {
         "/config_groups/group_0/input_activations/dynamic"}},
       {"hqq", {"/quant_config", "/skip_modules"}},  // the tensors say it
       {"spqr", {"/modules_to_not_convert"}}};
-  return std::ranges::any_of(places.at(format), [&](const auto& start) { return place.starts_with(start); });
+  if (kind.mlp && place.starts_with("/config_groups")) return true;  // quantized_layers says it
+  return std::ranges::any_of(places.at(kind.format),
+                             [&](const auto& start) { return place.starts_with(start); });
 }
 
 std::string short_text(const Json& value) { return value.dump().substr(0, 40); }
@@ -220,14 +235,14 @@ void break_places(Trial& trial, const Json& whole, const std::function<void(cons
   }
 }
 
-void break_config(Trial& trial, const Json& config, const std::string& format) {
+void break_config(Trial& trial, const Json& config, const Kind& kind) {
   const auto put = [&](const Json& changed) {
     Json whole = config;
     whole["quantization_config"] = changed;
     std::ofstream(trial.folder / "config.json") << whole.dump();
   };
   break_places(trial, config.at("quantization_config"), put,
-               [&](const std::string& place) { return !tells_nothing(format, place); });
+               [&](const std::string& place) { return !tells_nothing(kind, place); });
   std::ofstream(trial.folder / "config.json") << config.dump();
 }
 
@@ -301,11 +316,12 @@ TEST_P(BrokenArtefact, GivesASoundAnswerOrOneLine) {
   const BreakableShard shard(folder.path() / "model.safetensors");
   Trial trial{.folder = folder.path()};
   ASSERT_FALSE(trial.refuses("whole")) << "the whole artefact is refused";
-  break_config(trial, artefact.config, GetParam().format);
+  break_config(trial, artefact.config, GetParam());
   break_header(trial, shard);
   ASSERT_FALSE(trial.refuses("whole again")) << "something is still broken";
   EXPECT_EQ(trial.failed, 0);
-  EXPECT_GT(trial.refused * 4, trial.tried * 3);
+  // Of several algorithms config.json says everything twice, and one of the two decides.
+  EXPECT_GT(trial.refused * 4, trial.tried * (GetParam().mlp ? 2 : 3));
 }
 
 INSTANTIATE_TEST_SUITE_P(EachFormat, BrokenArtefact, ::testing::ValuesIn(kinds()), [](const auto& info) {
@@ -314,41 +330,59 @@ INSTANTIATE_TEST_SUITE_P(EachFormat, BrokenArtefact, ::testing::ValuesIn(kinds()
   return name;
 });
 
-/// modelopt's older exports say in this file alone how they are quantised.
-class BrokenSideFile : public ::testing::TestWithParam<Kind> {};
+/// Older exports say in a file of their own alone how they are quantised.
+struct SideFile {
+  Kind kind;
+  const char* name;
+};
+void PrintTo(const SideFile& file, std::ostream* out) { *out << file.kind.name << " " << file.name; }
+
+class BrokenSideFile : public ::testing::TestWithParam<SideFile> {};
+
+/// Does the key decide what the tensors mean? modelopt's other keys are all about what is left out.
+bool decides(const Kind& kind, const std::string& place) {
+  if (kind.format == std::string("modelopt")) return place.starts_with("/quantization/quant_algo");
+  return place != "/quant_method" && !tells_nothing(kind, place);
+}
 
 TEST_P(BrokenSideFile, GivesASoundAnswerOrOneLine) {
   at::manual_seed(3);
-  Artefact artefact = artefact_of(GetParam());
-  const auto [name, whole] =
-      find_target(GetParam().format).side_files(artefact.config.at("quantization_config")).front();
+  const std::string format = GetParam().kind.format;
+  Artefact artefact = artefact_of(GetParam().kind);
+  Json whole;
+  for (const auto& [name, content] :
+       find_target(format).side_files(artefact.config.at("quantization_config")))
+    if (name == GetParam().name) whole = content;
   artefact.config.erase("quantization_config");
   const test::TemporaryFolder folder;
   artefact.write(folder.path());
   Trial trial{.folder = folder.path()};
-  const auto put = [&, file = folder.path() / name](const Json& content) {
+  const auto put = [&, file = folder.path() / GetParam().name](const Json& content) {
     std::ofstream(file) << content.dump();
   };
   put(whole);
   ASSERT_FALSE(trial.refuses("whole")) << "the whole artefact is refused";
-  break_places(trial, whole, put,
-               [](const std::string& place) { return place.starts_with("/quantization/quant_algo"); });
+  break_places(trial, whole, put, [&](const std::string& place) { return decides(GetParam().kind, place); });
   EXPECT_EQ(trial.failed, 0);
   EXPECT_GT(trial.refused, 0);
 }
 
-std::vector<Kind> modelopt_kinds() {
-  std::vector<Kind> kept = kinds();
-  std::erase_if(kept, [](const Kind& kind) { return std::string_view(kind.format) != "modelopt"; });
-  return kept;
+std::vector<SideFile> side_files() {
+  std::vector<SideFile> files;
+  for (const Kind& kind : kinds()) {
+    const std::string_view format = kind.format;
+    if (format == "modelopt") files.push_back({kind, "hf_quant_config.json"});
+    if (format.starts_with("gptq") || format == "awq") files.push_back({kind, "quantize_config.json"});
+    if (format.starts_with("awq")) files.push_back({kind, "quant_config.json"});
+  }
+  return files;
 }
 
-INSTANTIATE_TEST_SUITE_P(EachScheme, BrokenSideFile, ::testing::ValuesIn(modelopt_kinds()),
-                         [](const auto& info) {
-                           std::string name = info.param.name;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(EachFormat, BrokenSideFile, ::testing::ValuesIn(side_files()), [](const auto& info) {
+  std::string name = info.param.kind.name + std::string("_") + info.param.name;
+  std::ranges::replace(name, '-', '_');
+  return name.substr(0, name.find('.'));
+});
 
 /// The index of two shards, and what stands beside a configuration.
 TEST(BrokenIndex, GivesASoundAnswerOrOneLine) {

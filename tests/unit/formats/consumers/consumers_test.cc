@@ -73,17 +73,18 @@ TEST(Consumers, HeadsDecideTheDegreesAndFewKeyValueHeadsAreRepeated) {
   const Scheme channel{"int", 4, -1, true};
   EXPECT_THAT(verdict("awq", "vLLM", block(576, 192, 1536, channel), {9, 3, 64}).problem,
               HasSubstr("9 heads / 2"));
-  EXPECT_THAT(verdict("awq", "vLLM", block(4096, 256, 8192, channel), {32, 2, 128}).tensor_parallel,
-              ElementsAre(1, 2, 4, 8));
+  EXPECT_THAT(
+      verdict("compressed-tensors", "vLLM", block(4096, 256, 8192, channel), {32, 2, 128}).tensor_parallel,
+      ElementsAre(1, 2, 4, 8));
 }
 
 TEST(Consumers, SchemesWithoutAKernelAreNamed) {
-  const auto three = block(4096, 1024, 14336, {"int", 3, 128, true});
-  const auto none = verdict("compressed-tensors", "vLLM", three, {32, 8, 128});
+  const auto none = verdict("gptq", "vLLM", block(4096, 1024, 14336, {"int", 3, 128, true}), {32, 8, 128});
   EXPECT_THAT(none.tensor_parallel, IsEmpty());
   EXPECT_THAT(
       none.describe(),
-      HasSubstr("vLLM: not with Marlin: model.layers.0.self_attn.q_proj: Marlin has no kernel for int3"));
+      HasSubstr("vLLM: does not read it: model.layers.0.self_attn.q_proj: gptq_marlin has no kernel for "
+                "int3 sym g128 (vllm 0.32: auto_gptq.py, TYPE_MAP)"));
   EXPECT_THAT(verdict("gptq", "vLLM", block(4096, 1024, 14336, {"int", 4, 128, false}), {32, 8, 128}).problem,
               HasSubstr("no kernel for int4 asym"));
   EXPECT_THAT(verdict("gptq", "vLLM", block(4096, 1024, 14336, {"int", 4, 16, true}), {32, 8, 128}).problem,
@@ -134,7 +135,7 @@ TEST(Consumers, EverySchemeOfAMixedModelHasItsOwnKernel) {
   mixed.back().scheme = {"int", 3, 128, true};
   mixed.back().activations = std::nullopt;
   EXPECT_THAT(everything("compressed-tensors", mixed, {32, 8, 128}),
-              HasSubstr("vLLM (int3 sym g128): not with Marlin"));
+              HasSubstr("vLLM with humming (int3 sym g128): Humming, ok for TP 1, 2"));
   mixed.back().scheme = Scheme::of_floats("fp8_e5m2");
   EXPECT_THAT(
       everything("compressed-tensors", mixed, {32, 8, 128}),
@@ -231,6 +232,60 @@ TEST(Consumers, FloatingPointGridsHaveKernelsOfTheirOwn) {
   linear.activations = ActivationScheme::of_floats("fp8_e4m3");
   linear.in = 24;
   EXPECT_THAT(text("modelopt"), testing::HasSubstr("24 is not a multiple of 16"));
+}
+
+TEST(Consumers, AShareIsOfWholeWords) {
+  // 176 / 4 = 44 codes of 4 bits don't fill words of 8; of 8 bits they fill words of 4.
+  const auto narrow = [](int bits, bool symmetric) {
+    return block(176, 176, 704, {"int", bits, -1, symmetric});
+  };
+  const HeadCounts heads{4, 4, 44};
+  EXPECT_THAT(verdict("awq", "vLLM", narrow(4, false), heads).tensor_parallel, ElementsAre(1));
+  EXPECT_THAT(verdict("awq", "vLLM", narrow(4, false), heads).problem,
+              HasSubstr("its one group a row is not cut"));
+  EXPECT_THAT(verdict("gptq", "vLLM", narrow(4, true), heads).problem,
+              HasSubstr("176 / 4 is not a multiple of 8 (codes in a word)"));
+  EXPECT_THAT(verdict("gptq", "vLLM", narrow(4, true), heads).tensor_parallel, ElementsAre(1, 2));
+  EXPECT_THAT(verdict("gptq", "vLLM", narrow(8, true), heads).tensor_parallel, ElementsAre(1, 2, 4));
+  EXPECT_THAT(verdict("compressed-tensors", "vLLM", narrow(4, true), heads).problem,
+              HasSubstr("o_proj: 176 / 4 is not a multiple of 8"));
+}
+
+TEST(Consumers, SglangsOwnTable) {
+  const HeadCounts heads{32, 8, 128};
+  const auto floats = [&](const char* type, const std::optional<ActivationScheme>& input) {
+    auto linears = block(4096, 1024, 14336, Scheme::of_floats(type));
+    for (PlannedLinear& planned : linears) planned.activations = input;
+    return linears;
+  };
+  const auto nvfp4 = ActivationScheme::of_floats("nvfp4");
+  EXPECT_EQ(verdict("modelopt", "SGLang", floats("nvfp4", nvfp4), heads).tensor_parallel.size(), 4u);
+  EXPECT_EQ(
+      verdict("compressed-tensors", "SGLang", floats("nvfp4", std::nullopt), heads).tensor_parallel.size(),
+      4u);
+  EXPECT_THAT(verdict("compressed-tensors", "SGLang", floats("mxfp4", std::nullopt), heads).describe(),
+              HasSubstr("no kernel for mxfp4 g32"));
+  EXPECT_THAT(
+      verdict("compressed-tensors", "SGLang", floats("mxfp8", ActivationScheme::of_floats("mxfp8")), heads)
+          .describe(),
+      HasSubstr("no kernel for mxfp8 g32"));
+  ActivationScheme token = ActivationScheme::of_floats("fp8_e4m3");
+  token.dynamic = true;
+  token.per = ActivationScheme::Per::token;
+  EXPECT_EQ(verdict("compressed-tensors", "SGLang", floats("fp8_e4m3", token), heads).kernel,
+            "CUTLASS FP8 (Ada and newer)");
+  EXPECT_THAT(verdict("modelopt", "SGLang", floats("fp8_e4m3", token), heads).describe(),
+              HasSubstr("no kernel for fp8_e4m3 channel"));
+}
+
+TEST(Consumers, UnusualBitsNeedHumming) {
+  const auto three = block(4096, 1024, 14336, {"int", 3, 128, true});
+  const HeadCounts heads{32, 8, 128};
+  EXPECT_THAT(verdict("compressed-tensors", "vLLM with humming", three, heads).tensor_parallel,
+              ElementsAre(1, 2, 4, 8));
+  EXPECT_EQ(verdict("compressed-tensors", "vLLM", three, heads).consumer, "");  // not without it
+  EXPECT_THAT(verdict("compressed-tensors", "SGLang", three, heads).describe(),
+              HasSubstr("SGLang: does not read it: model.layers.0.self_attn.q_proj: Marlin has no kernel"));
 }
 
 }  // namespace

@@ -101,17 +101,27 @@ TEST(Checkpoint, SideFilesAreThoseWithoutWeights) {
   }
   fs::create_directory(folder / "original");
   put(folder / "original" / "params.json", "{}");
+  put(folder / "original" / "consolidated.00.pth", "x");
+  fs::create_directories(folder / "additional_chat_templates" / ".hidden");
+  put(folder / "additional_chat_templates" / "tool_use.jinja", "x");
+  put(folder / "additional_chat_templates" / ".hidden" / "x", "x");
+  for (const char* another : {"awq", "layouts"}) {  // a model of its own; kernels' layouts
+    fs::create_directory(folder / another);
+    put(folder / another / "config.json", "{}");
+    put(folder / another / "layout.json", "{}");
+  }
+  fs::create_directory_symlink(folder / "original", folder / "linked");
   fs::create_symlink("tokenizer.json", folder / "vocab.json");  // as in the hub's cache
   fs::create_symlink("nowhere", folder / "dangling.json");
 
   std::vector<std::string> names;
   for (const fs::path& path : Checkpoint::open(folder.path()).side_files()) {
-    EXPECT_EQ(path.parent_path(), folder.path());
-    names.push_back(path.filename().string());
+    names.push_back(path.lexically_relative(folder.path()).string());
   }
-  EXPECT_THAT(names, ElementsAre("LICENSE", "README.md", "chat_template.jinja", "generation_config.json",
-                                 "merges.txt", "special_tokens_map.json", "tokenizer.json", "tokenizer.model",
-                                 "vocab.json"));
+  EXPECT_THAT(names, ElementsAre("LICENSE", "README.md", "additional_chat_templates/tool_use.jinja",
+                                 "chat_template.jinja", "generation_config.json", "merges.txt",
+                                 "original/params.json", "special_tokens_map.json", "tokenizer.json",
+                                 "tokenizer.model", "vocab.json"));
 }
 
 // ---- A folder as large as a 70B Llama: real headers, holes for data.

@@ -166,10 +166,101 @@ TEST(FloatTargets, ModeloptsConfigsAreItsOwn) {
     EXPECT_EQ(config, entry->at("config.json/quantization_config"));
     for (const char* form : {"hf_quant_config.json", "config.json/quantization_config"}) {
       const ModeloptConfig parsed = parse_modelopt_config(entry->at(form), "file");
-      EXPECT_EQ(parsed.grid.scheme, scheme);
-      EXPECT_EQ(parsed.grid.activations, test.activations);
+      EXPECT_EQ(parsed.grid->scheme, scheme);
+      EXPECT_EQ(parsed.grid->activations, test.activations);
       EXPECT_TRUE(parsed.excludes("lm_head"));
       EXPECT_FALSE(parsed.excludes("model.layers.0.mlp.down_proj"));
+    }
+  }
+}
+
+/// A linear of a mixed model, as modelopt names its algorithm.
+PlannedLinear mixed_linear(const std::string& name, const char* algorithm, LinearRole role) {
+  const ModeloptGrid grid = *modelopt_grid(algorithm, 128);
+  PlannedLinear linear{"model.layers.0." + name, 128, 256, grid.scheme, DType::F16, role};
+  linear.activations = grid.activations;
+  return linear;
+}
+
+TEST(FloatTargets, MixedAlgorithmsAreModelopts) {
+  // tests/golden/floats/modelopt_mixed.json: process_layer_quant_config() and
+  // convert_hf_quant_config_format() of modelopt 0.47.
+  using enum LinearRole;
+  const std::vector<std::vector<PlannedLinear>> models = {
+      {mixed_linear("self_attn.q_proj", "FP8", q_proj), mixed_linear("self_attn.k_proj", "FP8", k_proj),
+       mixed_linear("self_attn.v_proj", "FP8", v_proj),
+       mixed_linear("self_attn.o_proj", "FP8_PER_CHANNEL_PER_TOKEN", o_proj),
+       mixed_linear("mlp.gate_proj", "NVFP4", gate_proj), mixed_linear("mlp.up_proj", "NVFP4", up_proj),
+       mixed_linear("mlp.down_proj", "W4A16_NVFP4", down_proj)},
+      {mixed_linear("self_attn.o_proj", "W4A16_AWQ", o_proj),
+       mixed_linear("mlp.gate_proj", "W4A8_AWQ", gate_proj), mixed_linear("mlp.up_proj", "W4A8_AWQ", up_proj),
+       mixed_linear("mlp.down_proj", "NVFP4", down_proj)}};
+  const auto golden = nlohmann::json::parse(
+      read_text_file(test::fs::path(LATHE_SOURCE_DIR) / "tests/golden/floats/modelopt_mixed.json"));
+  ASSERT_EQ(golden.size(), models.size());
+  for (size_t i = 0; i < models.size(); ++i) {
+    const nlohmann::json config = find_target("modelopt").quantization_config(models[i], {"lm_head"});
+    EXPECT_EQ(config, golden[i].at("config.json/quantization_config"));
+    EXPECT_EQ(find_target("modelopt").side_files(config).front().second,
+              golden[i].at("hf_quant_config.json"));
+    for (const auto& [form, content] : golden[i].items()) {
+      const ModeloptConfig parsed = parse_modelopt_config(content, "file");
+      for (const PlannedLinear& linear : models[i]) {
+        ASSERT_NE(parsed.grid_of(linear.name), nullptr) << form << linear.name;
+        EXPECT_EQ(parsed.grid_of(linear.name)->scheme, linear.scheme);
+        EXPECT_EQ(parsed.grid_of(linear.name)->activations, linear.activations);
+      }
+      EXPECT_EQ(parsed.grid_of("model.layers.1.mlp.down_proj"), nullptr);
+      EXPECT_EQ(parsed.grid_of("lm_head"), nullptr);
+    }
+  }
+}
+
+TEST(FloatTargets, WhoReadsMixedAlgorithms) {
+  using enum LinearRole;
+  const Target& target = find_target("modelopt");
+  const PlannedLinear fp8 = mixed_linear("self_attn.o_proj", "FP8", o_proj),
+                      blocks = mixed_linear("mlp.up_proj", "fp8_pb_wo", up_proj),
+                      awq = mixed_linear("mlp.down_proj", "W4A16_AWQ", down_proj);
+  EXPECT_TRUE(target.warnings({fp8, mixed_linear("mlp.down_proj", "NVFP4", down_proj)}, {}).empty());
+  EXPECT_THAT(target.warnings({fp8, awq}, {}), testing::ElementsAre(HasSubstr("vLLM (0.32) won't load it")));
+  EXPECT_THAT(target.warnings({fp8, blocks}, {}),
+              testing::ElementsAre(HasSubstr("TensorRT-LLM won't load it")));
+  EXPECT_TRUE(target.warnings({blocks}, {}).empty());
+  EXPECT_EQ(target.refuses_model({fp8, awq}, {}), std::nullopt);
+  EXPECT_THAT(target.refuses_model({fp8, blocks, awq}, {}).value_or(""), HasSubstr("no consumer loads both"));
+}
+
+TEST(FloatTargets, MixedModelsAreReadBack) {
+  Artefact artefact(wide_config());
+  artefact.format = "modelopt";
+  artefact.scale_dtype = DType::F32;
+  const auto attention = [](const Linear& linear) {
+    return linear.name.find("self_attn") != std::string::npos;
+  };
+  const Case first{"modelopt", kTensor, fp8(false, Per::tensor), ""},
+      second{"modelopt", kNvfp4, ActivationScheme::of_floats("nvfp4"), ""};
+  artefact.pack(
+      [&](const Linear& linear) -> std::optional<Scheme> {
+        if (linear.role == LinearRole::down_proj) return std::nullopt;
+        return attention(linear) ? kTensor : kNvfp4;
+      },
+      [&](const Linear& linear) { return quantizer(attention(linear) ? first : second); });
+  EXPECT_EQ(artefact.config.at("quantization_config").at("quant_algo"), "MIXED_PRECISION");
+  const auto side = find_target("modelopt").side_files(artefact.config.at("quantization_config")).front();
+  for (const bool older : {false, true}) {
+    const TemporaryFolder folder;
+    if (older) artefact.config.erase("quantization_config");
+    artefact.write(folder.path());
+    if (older) write_file(folder.path() / side.first, side.second.dump());
+    const ModelFolder opened = open_model_folder(folder.path());
+    ASSERT_EQ(opened.schemes.size(), 12u);
+    for (const auto& [name, expected] : artefact.quantized) {
+      const QuantizedTensor read = opened.read_quantized(name);
+      EXPECT_EQ(read.scheme, expected.scheme) << name;
+      EXPECT_EQ(read.input->scheme, expected.input->scheme) << name;
+      EXPECT_EQ(opened.activations.at(name), expected.input->scheme) << name;
+      EXPECT_TRUE(read.dequantize().equal(expected.dequantize())) << name;
     }
   }
 }
@@ -231,13 +322,10 @@ TEST(FloatTargets, Refusals) {
   EXPECT_THAT(find_target("compressed-tensors").refuses(router).value_or(""), HasSubstr("add"));
 }
 
-TEST(FloatTargets, ModeloptHoldsOneAlgorithmAndNamesThatDontHideOthers) {
+TEST(FloatTargets, ModeloptsNamesDontHideOthers) {
   const PlannedLinear down{"model.layers.0.mlp.down_proj", 128, 256, kChannel, DType::F16,
                            LinearRole::down_proj};
-  PlannedLinear other = down;
-  other.scheme = kNvfp4;
   const Target& target = find_target("modelopt");
-  EXPECT_THAT(target.refuses_model({down, other}, {}).value_or(""), HasSubstr("one algorithm"));
   PlannedLinear gate{"model.layers.0.mlp.gate_proj", 128, 256, kNvfp4, DType::F16, LinearRole::gate_proj};
   EXPECT_THAT(target.refuses_model({gate}, {"model.layers.0.mlp.gate"}).value_or(""), HasSubstr("a part of"));
   EXPECT_EQ(target.refuses_model({gate}, {"lm_head", "model.layers.0.mlp.down_proj"}), std::nullopt);

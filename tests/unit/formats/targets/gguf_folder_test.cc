@@ -1,6 +1,8 @@
 // A GGUF file as a model: what was written comes back, and every field of the header broken in turn.
 #include "formats/targets/gguf_folder.h"
 
+#include "formats/targets/gguf_reader.h"
+
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -111,6 +113,35 @@ TEST(GgufFolder, CodesAndScalesMeanTheBlocksValues) {
       EXPECT_EQ(tensor.scheme.describe(), scheme) << linear;
       EXPECT_TRUE(tensor.dequantize().equal(model.weights->load(linear + ".weight"))) << linear;
       EXPECT_TRUE(tensor.scales.gt(0).all().item<bool>());
+    }
+  }
+}
+
+/// The others' line says which tensor, which type and why.
+TEST(GgufFolder, BlocksThatMeanMoreAreRefused) {
+  using enum GgmlType;
+  const std::map<GgmlType, std::string> reasons = {
+      {Q4_1, "real minimum"},       {Q5_1, "real minimum"},       {Q2_K, "and so its minimum"},
+      {Q4_K, "and so its minimum"}, {Q5_K, "and so its minimum"}, {Q3_K, "more digits than"},
+      {Q6_K, "more digits than"},   {IQ4_NL, "uneven levels"},    {IQ4_XS, "uneven levels"}};
+  for (const auto& [type, reason] : reasons)
+    EXPECT_THAT(gguf_not_carried(type).value_or(""), HasSubstr(reason)) << traits(type).name;
+  for (const GgmlType type : {F32, F16, BF16, Q4_0, Q5_0, Q8_0, TQ1_0, TQ2_0, MXFP4})
+    EXPECT_EQ(gguf_not_carried(type), std::nullopt) << traits(type).name;
+  for (const GgmlType type : {Q4_1, Q5_1, IQ4_NL}) {
+    const TemporaryFolder folder;
+    const auto path = folder.path() / "m.gguf";
+    ModelFile("llama", type).write(path);
+    const ModelFolder model = open_model_folder(path);
+    EXPECT_TRUE(model.schemes.empty());
+    try {
+      check_carried(*model.gguf, model.graph);
+      ADD_FAILURE() << traits(type).name;
+    } catch (const UserError& error) {
+      EXPECT_THAT(error.what(), HasSubstr(fmt::format("{}: tensor 'blk.0.attn_q.weight' is {}, which ",
+                                                      path.string(), traits(type).name)));
+      EXPECT_THAT(error.what(), HasSubstr(reasons.at(type)));
+      EXPECT_EQ(std::string_view(error.what()).find('\n'), std::string_view::npos);
     }
   }
 }

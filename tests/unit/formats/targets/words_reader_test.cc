@@ -129,6 +129,77 @@ TEST(WordsReader, GptqMayLackGroupIndices) {
 }
 
 /// GPTQModel's way to say that weights are symmetric.
+/// A folder as its tool wrote it before config.json told: weights and the quantisation in files of their own.
+test::fs::path write_older(const Artefact& artefact, const test::fs::path& folder, const char* side_file,
+                           const Json& described, const std::string& weights) {
+  Artefact bare = artefact;
+  bare.config.erase("quantization_config");
+  bare.write(folder);
+  std::ofstream(folder / side_file) << described.dump();
+  test::fs::rename(folder / "model.safetensors", folder / weights);
+  return folder;
+}
+
+TEST(WordsReader, OlderFoldersSayItBesideTheirConfig) {
+  const Scheme scheme{"int", 4, 32, true};
+  // AutoGPTQ 0.4 to 0.7; AutoAWQ 0.1.
+  const Json autogptq = {{"bits", 4},
+                         {"group_size", 32},
+                         {"damp_percent", 0.01},
+                         {"desc_act", false},
+                         {"static_groups", false},
+                         {"sym", true},
+                         {"true_sequential", true},
+                         {"model_name_or_path", nullptr},
+                         {"model_file_base_name", "gptq_model-4bit-32g"}};
+  const Json autoawq = {{"zero_point", true}, {"q_group_size", 32}, {"w_bit", 4}, {"version", "GEMM"}};
+  const std::string plain = "model.safetensors";
+  Artefact gptq, awq;
+  gptq.format = "gptq";
+  gptq.pack([&](const Linear&) { return scheme; });
+  awq.format = "awq";
+  awq.pack([&](const Linear&) { return Scheme{"int", 4, 32, false}; });
+  struct Older {
+    const Artefact& artefact;
+    const char* file;
+    Json described;
+    std::string weights;
+  };
+  for (const Older& older : {Older{gptq, "quantize_config.json", autogptq, plain},
+                             Older{gptq, "quantize_config.json", autogptq, "gptq_model-4bit-32g.safetensors"},
+                             Older{awq, "quant_config.json", autoawq, plain}}) {
+    const test::TemporaryFolder folder;
+    write_older(older.artefact, folder.path(), older.file, older.described, older.weights);
+    const ModelFolder model = open_model_folder(folder.path());
+    ASSERT_EQ(model.schemes.size(), older.artefact.quantized.size()) << older.file << older.weights;
+    for (const auto& [name, tensor] : older.artefact.quantized)
+      EXPECT_TRUE(model.weights->load(name + ".weight").equal(tensor.dequantize())) << name;
+    Json wrong = older.described;
+    wrong[older.file == std::string("quant_config.json") ? "w_bit" : "bits"] = 5;
+    std::ofstream(folder.path() / older.file) << wrong.dump();
+    try {
+      open_model_folder(folder.path());
+      ADD_FAILURE() << "5 bits were read";
+    } catch (const UserError& error) {
+      EXPECT_THAT(error.what(), HasSubstr((folder.path() / older.file).string() + "."))
+          << "no such file named";
+      EXPECT_THAT(error.what(), HasSubstr("found '5'"));
+    }
+  }
+  const test::TemporaryFolder marlin;
+  Json described = autogptq;
+  described["is_marlin_format"] = true;
+  write_older(gptq, marlin.path(), "quantize_config.json", described, plain);
+  EXPECT_THROW(open_model_folder(marlin.path()), UserError);
+}
+
+TEST(WordsReader, AConfigBesideFloatingPointWeightsSaysNothing) {
+  const test::TemporaryFolder folder;
+  Artefact{}.write(folder.path());
+  std::ofstream(folder.path() / "quantize_config.json") << R"({"bits": 4, "group_size": 32, "sym": true})";
+  EXPECT_FALSE(open_model_folder(folder.path()).quantized);
+}
+
 TEST(WordsReader, AwqMaySayThatThereAreNoZeroPoints) {
   Artefact artefact = artefact_in("awq", kSymmetric);
   artefact.config["quantization_config"].erase("meta");
