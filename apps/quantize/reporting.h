@@ -63,6 +63,7 @@ class RunReport {
 
   Report report_of(const ArtifactWriter& writer) const;
   void add_experts(const BlockOutcome& outcome);
+  void add_inputs(const BlockOutcome& outcome);
   void count_bits(const BlockOutcome& outcome);
 
   const Recipe& recipe_;

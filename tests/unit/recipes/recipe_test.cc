@@ -243,7 +243,8 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
                "activations": null, "solver": {"rtn": {}}}],
     "ignore": ["lm_head"], "kv_cache": null,
     "evaluate": null,
-    "limits": {"ram": null, "vram": null, "disk": null}})"));
+    "limits": {"ram": null, "vram": null, "disk": null},
+    "report": {"activations": false}})"));
 }
 
 TEST(TargetMatches, WordsAndExpressions) {
