@@ -90,6 +90,7 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
   } else {
     text += describe_calibration(recipe, graph);
   }
+  if (recipe.report.activations) text += "report     what the inputs of quantised linears look like, too\n";
   text += fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights,
                       plan.bits_per_weight());
   for (const OutputPlan& output : plan.outputs) {

@@ -281,10 +281,15 @@ MemoryLimits read_limits(const YamlField& field) {
   return {read("ram", 1), read("vram", 1), read("disk", 0)};
 }
 
+Recipe::ReportDetail read_report(const YamlField& field) {
+  field.expect_map({"activations"});
+  return {.activations = field.has("activations") && field.at("activations").truth()};
+}
+
 Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
   Recipe recipe;
-  root.expect_map(
-      {"model", "output", "calibration", "transforms", "rules", "ignore", "kv_cache", "evaluate", "limits"});
+  root.expect_map({"model", "output", "calibration", "transforms", "rules", "ignore", "kv_cache", "evaluate",
+                   "limits", "report"});
   if (root.has("model") && !root.at("model").is_null())
     recipe.model = read_path(root.at("model"), "a folder");
   if (root.has("output")) read_output(root.at("output"), vocabulary.formats, recipe.output);
@@ -306,6 +311,7 @@ Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
   if (root.has("evaluate") && !root.at("evaluate").is_null())
     recipe.evaluate = read_evaluate(root.at("evaluate"));
   if (root.has("limits") && !root.at("limits").is_null()) recipe.limits = read_limits(root.at("limits"));
+  if (root.has("report") && !root.at("report").is_null()) recipe.report = read_report(root.at("report"));
   return recipe;
 }
 

@@ -75,6 +75,9 @@ struct Recipe {
   };
   std::optional<Evaluate> evaluate;
   MemoryLimits limits;  // on the run; results don't depend on them
+  struct ReportDetail {
+    bool activations = false;  // describe the inputs of the quantised linears
+  } report;
 
   /// The recipe with every default filled in, as JSON for report and manifest. It is itself a valid recipe
   /// (JSON is YAML): reading it back gives the same run. `file` and `where` are not part of it.

@@ -116,7 +116,8 @@ nlohmann::json Recipe::to_json() const {
       {"kv_cache", kv_cache ? json{{"type", kv_cache->type}, {"bits", kv_cache->bits}} : json()},
       {"evaluate", nullptr},
       {"limits",
-       {{"ram", or_null(limits.ram)}, {"vram", or_null(limits.vram)}, {"disk", or_null(limits.disk)}}}};
+       {{"ram", or_null(limits.ram)}, {"vram", or_null(limits.vram)}, {"disk", or_null(limits.disk)}}},
+      {"report", {{"activations", report.activations}}}};
   if (calibration.none) result["calibration"] = nullptr;
   for (const DataSource& source : calibration.data) result["calibration"]["data"].push_back(describe(source));
   for (const AlgorithmChoice& transform : transforms) result["transforms"].push_back(describe(transform));

@@ -39,6 +39,7 @@ CalibrationJob make_job(const Recipe& recipe, const Plan& plan, const ModelFolde
                      .compute = compute,
                      .kv_cache = plan.kv_cache,
                      .hand_over_weights = plan.rounds_weights(),
+                     .describe_inputs = recipe.report.activations,
                      .storage = {}};
   for (const auto& transform : algorithms.transforms) job.transforms.push_back(transform.get());
   for (const auto& block : plan.blocks) {

@@ -145,6 +145,7 @@ void RunReport::set_text(const RunText& text) {
 
 void RunReport::add_block(const BlockOutcome& outcome) {
   add_experts(outcome);
+  add_inputs(outcome);
   count_bits(outcome);
   if (outcome.kv_cache) {
     report_.kv_cache.push_back({static_cast<int64_t>(outcome.index), outcome.kv_cache->scheme.describe(),
@@ -167,6 +168,8 @@ void RunReport::add_block(const BlockOutcome& outcome) {
                           .bits_per_weight = result.quantized.bits_per_weight(),
                           .weight_relative_mse = result.distortion.weight_relative_mse,
                           .output_relative_error = result.distortion.output_relative_error,
+                          .output_tokens = result.output_tokens,
+                          .tokens = result.tokens,
                           .ratio = {},
                           .clipped = result.clipped,
                           .seconds = result.seconds,
@@ -238,6 +241,26 @@ void RunReport::add_experts(const BlockOutcome& outcome) {
   const auto below = std::count_if(outcome.expert_tokens.begin(), outcome.expert_tokens.end(),
                                    [&](int64_t tokens) { return tokens < floor; });
   report_.experts.push_back({static_cast<int64_t>(outcome.index), outcome.expert_tokens, below});
+}
+
+void RunReport::add_inputs(const BlockOutcome& outcome) {
+  for (const auto& [input, seen] : outcome.inputs) {
+    report_.activations.push_back({.block = static_cast<int64_t>(outcome.index),
+                                   .input = std::string(name_of(input)),
+                                   .tokens = seen.tokens,
+                                   .width = seen.width,
+                                   .abs_max = seen.abs_max,
+                                   .abs_max_mean = seen.abs_max_mean,
+                                   .abs_p9999 = seen.abs_p9999,
+                                   .mean_abs = seen.mean_abs,
+                                   .kurtosis = seen.kurtosis,
+                                   .outlier_channels = seen.outlier_channels,
+                                   .outlier_share = seen.outlier_share,
+                                   .channel_kurtosis = seen.channel_kurtosis,
+                                   .channel_spread = seen.channel_spread,
+                                   .token_abs_max = seen.token_abs_max,
+                                   .token_spread = seen.token_spread});
+  }
 }
 
 void RunReport::set_evaluation(const EvalResult& result) {

@@ -63,6 +63,7 @@ class RunReport {
 
   Report report_of(const ArtifactWriter& writer) const;
   void add_experts(const BlockOutcome& outcome);
+  void add_inputs(const BlockOutcome& outcome);
   void count_bits(const BlockOutcome& outcome);
   void note_loss(const LinearOutcome& outcome);
   std::vector<std::string> loss_warnings() const;

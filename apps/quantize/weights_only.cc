@@ -42,6 +42,7 @@ std::string model_type_of(const Checkpoint& checkpoint) {
 std::string needs_data(const Recipe& recipe) {
   const Algorithms algorithms = make_algorithms(recipe);
   if (recipe.kv_cache) return "kv_cache";
+  if (recipe.report.activations) return "report.activations";
   // A transform moves scales between linears, which only a model that is known can tell.
   if (!recipe.transforms.empty()) return "transform " + recipe.transforms.front().name;
   for (size_t i = 0; i < algorithms.solvers.size(); ++i) {

@@ -102,10 +102,12 @@ void BlockPass::calibrate(Slot slot, const Produce& produce) {
   const StatSet wanted = solver_.needs(followers);
   std::optional<StatsCollector> collector =
       collector_for(wanted, block_.linears[followers.front()].in, name_of(slot));
+  collector->limit_gram(solver_.gram_tokens(followers));
   sweep([&](RowRange rows) { observe(*collector, wanted.cross_gram, produce, rows); });
   drop_used_weights(slot);
   InputStats stats = collector->finish(&solver_.checks());
   collector.reset();  // its sums are as large as the statistics
+  solver_.describe(input, stats);
   const bool before_experts = block_.experts && slot == Slot::mlp_in;
   std::vector<at::Tensor> divisors;
   solver_.fold(

@@ -46,6 +46,18 @@ bool micro_batch_rounds(const CalibrationJob& job) {
          std::any_of(blocks.begin(), blocks.end(), [](const Block& b) { return b.experts.has_value(); });
 }
 
+InputNeeds with_report(const CalibrationJob& job, const StatSet& asked) {
+  InputNeeds needs{asked | StatSet{.gram = true}, asked.gram};
+  for (const Transform* transform : job.transforms) {
+    needs.wanted = needs.wanted | transform->needs();
+    needs.whole_gram = needs.whole_gram || transform->needs().gram;
+  }
+  // Formats that round by E[x^2] get that of all tokens; a whole Gram matrix has it on its diagonal.
+  if (job.hand_over_weights && !needs.whole_gram) needs.wanted.mean_square = true;
+  if (job.describe_inputs) needs.wanted = needs.wanted | kDescription;
+  return needs;
+}
+
 bool carries_two_streams(const CalibrationJob& job) {
   if (job.propagate == Propagate::reference) return false;  // one stream is its own reference
   const auto wants = [](const auto* algorithm) {

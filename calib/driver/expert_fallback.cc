@@ -8,7 +8,7 @@ namespace lathe {
 
 InputStats weight_only_statistics(const StatSet& wanted, int64_t width, c10::Device device) {
   InputStats stats;
-  stats.tokens = width;  // each channel once
+  stats.tokens = stats.gram_tokens = width;  // each channel once
   const at::Tensor gram = at::eye(width, at::TensorOptions().dtype(at::kFloat).device(device)).div_(width);
   const at::Tensor channels = gram.diagonal().contiguous();
   if (wanted.gram) stats.gram = gram;

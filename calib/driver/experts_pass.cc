@@ -92,6 +92,7 @@ void ExpertsPass::calibrate(Slot slot, const std::vector<int64_t>& experts, cons
   std::vector<InputStats> stats;
   for (Task& task : tasks) {
     stats.push_back(statistics(slot, task, all_tokens));
+    if (task.collector) solver_.describe({slot, task.expert}, stats.back());
     task.collector.reset();  // its sums are larger than the statistics
   }
   std::vector<std::pair<const Task*, InputStats*>> unknown;
@@ -148,6 +149,7 @@ ExpertsPass::Task ExpertsPass::task(const Input& input, const StatSet& wanted) c
         const int64_t place = all ? shown : routes->token(expert, shown);
         return fmt::format("sample {}, token {}", place / length, place % length);
       });
+  task.collector->limit_gram(solver_.gram_tokens(task.readers));
   return task;
 }
 

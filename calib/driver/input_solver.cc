@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <limits>
 #include <utility>
 
 #include "lib/base/clock.h"
@@ -10,12 +11,6 @@
 #include "lib/numeric/distortion.h"
 
 namespace lathe {
-namespace {
-
-/// What every linear's report needs (output error), whatever the algorithms ask for.
-constexpr StatSet kReportNeeds{.gram = true, .mean_abs = false};
-
-}  // namespace
 
 InputSolver::InputSolver(const CalibrationJob& job, size_t block_index, BlockWeights& weights)
     : job_(job), block_(job.graph->blocks[block_index]), tasks_(job.tasks[block_index]), weights_(weights) {
@@ -48,9 +43,16 @@ std::vector<size_t> InputSolver::followers(const Input& input) const {
 }
 
 StatSet InputSolver::needs(const std::vector<size_t>& readers) const {
-  StatSet set = kReportNeeds | solvers_need(readers);
-  for (const Transform* transform : job_.transforms) set = set | transform->needs();
-  return set;
+  return with_report(job_, solvers_need(readers)).wanted;
+}
+
+int64_t InputSolver::gram_tokens(const std::vector<size_t>& readers) const {
+  const bool whole = with_report(job_, solvers_need(readers)).whole_gram;
+  return whole ? std::numeric_limits<int64_t>::max() : kReportTokens;
+}
+
+void InputSolver::describe(const Input& input, const InputStats& stats) {
+  if (job_.describe_inputs) outcome_.inputs.push_back({input, describe_input(stats)});
 }
 
 StatSet InputSolver::solvers_need(const std::vector<size_t>& readers) const {
@@ -173,6 +175,8 @@ void InputSolver::keep(const Linear& linear, LinearProblem& solved, SolveResult 
   outcome_.linears.push_back({.linear = &linear,
                               .quantized = {},
                               .distortion = {},
+                              .output_tokens = stats.gram_tokens,
+                              .tokens = stats.tokens,
                               .clipped = solved.range.has_value(),
                               .seconds = 0,
                               .events = std::move(result.events)});

@@ -26,6 +26,10 @@ class InputSolver {
   std::vector<size_t> followers(const Input& input) const;
   /// What transforms, these linears' solvers and the report ask for.
   StatSet needs(const std::vector<size_t>& readers) const;
+  /// Tokens that their Gram matrix is of at least: kReportTokens where it is the report's alone.
+  int64_t gram_tokens(const std::vector<size_t>& readers) const;
+  /// Keeps what the report tells of an input, where the job asks for it; `stats` before any fold.
+  void describe(const Input& input, const InputStats& stats);
   /// What their solvers and their inputs' grids ask for: what solve() reads.
   StatSet solvers_need(const std::vector<size_t>& readers) const;
   /// Folds along the edges into this input; `stats` are its statistics and become those after the folds.

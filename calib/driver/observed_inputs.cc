@@ -36,8 +36,7 @@ BlockInputs observed_inputs(const CalibrationJob& job, size_t block) {
   BlockInputs slots;
   for (auto& [key, found] : inputs) {
     ObservedInput& input = found.input;
-    input.wanted.gram = true;  // the report's
-    for (const Transform* transform : job.transforms) input.wanted = input.wanted | transform->needs();
+    input.wanted = with_report(job, input.wanted).wanted;
     for (const auto& [solver, count] : found.rows)
       input.scratch = std::max(input.scratch, solver->scratch_bytes(count, input.width));
     SlotInputs& slot = slots[key.slot];

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "calib/stats/clip.h"
+#include "calib/stats/clip_range.h"
 #include "lib/base/error.h"
 #include "lib/kernels/group_quant.h"
 
@@ -30,6 +31,11 @@ Range observed_range(const ActivationTask& task, const InputStats& stats) {
   const double q = task.observer.percentile / 100;
   if (task.observer.method == ActivationObserver::percentile && !task.scheme.symmetric)
     return {values.quantile(1 - q), values.quantile(q)};
+  if (!task.scheme.symmetric) {
+    const auto search = task.observer.method == ActivationObserver::mse ? mse_clip_range : entropy_clip_range;
+    const ClipRange clip = search(signed_histogram(values), int64_t{1} << task.scheme.bits);
+    return {clip.low, clip.high};
+  }
   const FloatGridType* const floats = task.scheme.float_grid();
   const LevelGrid grid = floats == nullptr ? integer_levels(task.scheme.bits) : float_levels(floats->number);
   double end = 0;
@@ -55,15 +61,10 @@ const char* name_of(ActivationObserver observer) {
 
 std::optional<std::string> ActivationTask::problem() const {
   if (const auto reason = scheme.problem()) return reason;
-  const bool magnitudes =
-      observer.method == ActivationObserver::mse || observer.method == ActivationObserver::kl;
-  if (scheme.dynamic && scheme.calibrated() && magnitudes) {
+  const bool clips = observer.method == ActivationObserver::mse || observer.method == ActivationObserver::kl;
+  if (scheme.dynamic && scheme.calibrated() && clips) {
     return std::string("observer ") + name_of(observer.method) + " clips a tensor, but " + scheme.type +
            " scales each group to its own largest value; use observer minmax or percentile";
-  }
-  if (!scheme.dynamic && !scheme.symmetric && magnitudes) {
-    return std::string("observer ") + name_of(observer.method) +
-           " looks at magnitudes: use symmetric: true, or observer minmax, ema or percentile";
   }
   return std::nullopt;
 }

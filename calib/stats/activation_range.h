@@ -28,7 +28,7 @@ struct ActivationTask {
   ActivationScheme scheme;
   ObserverChoice observer;
 
-  /// Why the two don't go together (mse and kl look at magnitudes, and clip a tensor); nothing if they do.
+  /// Why the two don't go together (mse and kl clip a tensor, no group of it); nothing if they do.
   std::optional<std::string> problem() const;
   /// The statistics that quantizer_for() reads: none where the grid is dynamic.
   StatSet needs() const;

@@ -40,6 +40,7 @@ InputStats InputStats::with_inputs_divided(const at::Tensor& scales) && {
   const at::Tensor inverse = scales.to(at::kFloat).reciprocal();
   InputStats result;
   result.tokens = tokens;
+  result.gram_tokens = gram_tokens;
   result.gram = gram_divided(gram, inverse);
   result.cross_gram = gram_divided(cross_gram, inverse);
   result.mean_abs = times(mean_abs, inverse);

@@ -17,7 +17,8 @@ namespace lathe {
 /// those of products and squares (Gram matrices, mean_square) over their weights, where tokens had any.
 struct InputStats {
   int64_t tokens = 0;
-  at::Tensor gram;                     // FP32 [in, in], X^T X / tokens
+  int64_t gram_tokens = 0;             // that `gram` is of: the first of them, or all
+  at::Tensor gram;                     // FP32 [in, in], X^T X / gram_tokens
   at::Tensor cross_gram;               // FP32 [in, in], X_ref^T X / tokens
   at::Tensor mean_abs;                 // FP32 [in], E|x|
   at::Tensor mean_square;              // FP32 [in], E[x^2]; llama.cpp's imatrix is this times tokens

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -145,9 +146,20 @@ at::Tensor StatsCollector::on_device(const at::Tensor& weights) const {
 }
 
 void StatsCollector::multiply(const ObservedRows& rows) {
+  if (multiplied_ >= gram_limit_) return;
+  multiplied_ += rows.count();
+  if (rows.weights.defined() && gram_limit_ < std::numeric_limits<int64_t>::max()) {
+    const at::Tensor sum = rows.weights.sum(at::kDouble);
+    multiplied_sum_ = multiplied_sum_.defined() ? multiplied_sum_ + sum : sum;
+  }
   const at::Tensor weights = on_device(rows.weights);
   if (gram_) gram_->observe(rows.x, weights);
   if (cross_gram_) cross_gram_->observe(rows.x, rows.reference, weights);
+}
+
+double StatsCollector::gram_weight(double all) const {
+  if (multiplied_ == tokens()) return all;
+  return multiplied_sum_.defined() ? multiplied_sum_.item<double>() : static_cast<double>(multiplied_);
 }
 
 void StatsCollector::check_weights(const at::Tensor& weights) const {
@@ -189,6 +201,9 @@ void StatsCollector::flush() {
 void StatsCollector::merge(StatsCollector& other) {
   LATHE_ASSERT(width_ == other.width_ && wanted_ == other.wanted_, "{} and {} collect different statistics",
                places_.where, other.places_.where);
+  LATHE_ASSERT(std::max(multiplied_, other.multiplied_) < std::min(gram_limit_, other.gram_limit_),
+               "{}: Gram matrices of the first tokens alone don't merge", places_.where);
+  multiplied_ += other.multiplied_;
   flush();
   ema_.merge(other.ema_);
   ema_tensor_.merge(other.ema_tensor_);
@@ -238,8 +253,9 @@ InputStats StatsCollector::finish(DeferredChecks* later) {
                weight);
   InputStats result;
   result.tokens = tokens();
-  if (gram_) result.gram = gram_->finish(1.0 / weight);
-  if (cross_gram_) result.cross_gram = cross_gram_->finish(1.0 / weight);
+  result.gram_tokens = multiplied_;
+  if (gram_) result.gram = gram_->finish(1.0 / gram_weight(weight));
+  if (cross_gram_) result.cross_gram = cross_gram_->finish(1.0 / gram_weight(weight));
   result.mean_abs = sums_.mean_abs();
   result.mean_square = weighted_ ? (weighted_->square_sum() / weight).to(at::kFloat) : sums_.mean_square();
   result.outliers = sums_.outliers();

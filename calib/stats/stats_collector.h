@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -56,6 +57,11 @@ class StatsCollector {
   void observe_pair(const at::Tensor& x, const at::Tensor& reference, const at::Tensor& mask = {},
                     const at::Tensor& weights = {});
 
+  /// Gram matrices are of the first tokens alone: as many products as hold `tokens`, so that they are the
+  /// same for every batch size (InputStats::gram_tokens). Before anything is observed; no such collector is
+  /// merged.
+  void limit_gram(int64_t tokens) { gram_limit_ = tokens; }
+
   /// Adds what `other` was shown after this one. Ends the chunk that was begun here. `other` stays as it is
   /// (but not const: waiting sums are completed).
   void merge(StatsCollector& other);
@@ -88,6 +94,8 @@ class StatsCollector {
   void observe_rows(const ObservedRows& rows);
   void take(const ObservedRows& chunk);
   void multiply(const ObservedRows& rows);
+  /// What a token's share of the Gram matrix is one part of; `all` where all tokens are in it.
+  double gram_weight(double all) const;
   at::Tensor on_device(const at::Tensor& weights) const;
   void check_weights(const at::Tensor& weights) const;
   void flush();
@@ -102,9 +110,12 @@ class StatsCollector {
   Places places_;
 
   RowChunker chunker_{kChunkTokens}, products_{kProductTokens};
-  int64_t seen_ = 0;          // tokens, masked ones included
-  at::Tensor weight_sum_;     // Double [], where tokens have weights
-  at::Tensor lowest_weight_;  // Float []
+  int64_t seen_ = 0;  // tokens, masked ones included
+  int64_t gram_limit_ = std::numeric_limits<int64_t>::max();
+  int64_t multiplied_ = 0;     // tokens in Gram matrices,
+  at::Tensor multiplied_sum_;  // and the sum of their weights: Double [], where there is a limit
+  at::Tensor weight_sum_;      // Double [], where tokens have weights
+  at::Tensor lowest_weight_;   // Float []
 
   ChannelSumsCollector sums_;
   std::optional<ChannelSumsCollector> reference_;  // checks it

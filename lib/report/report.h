@@ -58,6 +58,7 @@ struct Report {
     double bits_per_weight = 0;
     double weight_relative_mse = 0;               // |W - Q|^2 / |W|^2, W with folds applied
     std::optional<double> output_relative_error;  // tr(dW H dW^T) / tr(W H W^T)
+    int64_t output_tokens = 0, tokens = 0;        // that H is of: the first ones of those that were measured
     /// The same with H's diagonal, E[x^2]: sum_j h_j dW_j^2 / sum_j h_j W_j^2, of formats that round by it
     std::optional<double> importance_weighted_error = std::nullopt;
     std::optional<double> ratio;  // AWQ's exponent, where a fold was applied
@@ -97,6 +98,17 @@ struct Report {
     std::string scheme;  // "fp8 (e4m3) per tensor"
     double k_scale = 0, v_scale = 0;
   };
+  /// An input of quantised linears, as calibration saw it (calib/stats/input_description.h says what each
+  /// number is).
+  struct InputRow {
+    int64_t block = 0;
+    std::string input;  // "mlp_in", "expert 3, mlp_mid"
+    int64_t tokens = 0, width = 0;
+    double abs_max = 0, abs_max_mean = 0, abs_p9999 = 0, mean_abs = 0, kurtosis = 0;
+    int64_t outlier_channels = 0;
+    double outlier_share = 0, channel_kurtosis = 0, channel_spread = 0;
+    double token_abs_max = 0, token_spread = 0;
+  };
   struct Evaluation {
     std::string text;
     int64_t ctx = 0, tokens = 0;
@@ -115,8 +127,9 @@ struct Report {
   std::vector<KeptRow> kept;
   std::vector<TensorRow> tensors;  // all were read back; empty: the format takes the solvers' codes
   std::vector<FoldRow> folds;
-  std::vector<ExpertsRow> experts;   // empty: a dense model
-  std::vector<KvCacheRow> kv_cache;  // empty: in floating point
+  std::vector<ExpertsRow> experts;    // empty: a dense model
+  std::vector<KvCacheRow> kv_cache;   // empty: in floating point
+  std::vector<InputRow> activations;  // empty: the recipe doesn't ask for them
   std::optional<Evaluation> evaluation;
   std::vector<std::pair<std::string, double>> stages;  // name and wall seconds
   uint64_t peak_rss = 0;                               // bytes

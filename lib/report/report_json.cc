@@ -19,6 +19,8 @@ json linear_json(const Report::LinearRow& row) {
           {"bits_per_weight", row.bits_per_weight},
           {"weight_error", row.weight_relative_mse},
           {"output_error", or_null(row.output_relative_error)},
+          {"output_error_tokens", row.output_tokens},
+          {"tokens", row.tokens},
           {"importance_weighted_error", or_null(row.importance_weighted_error)},
           {"ratio", or_null(row.ratio)},
           {"clipped", row.clipped},
@@ -47,6 +49,24 @@ json experts_json(const Report::ExpertsRow& row) {
 
 json kv_cache_json(const Report::KvCacheRow& row) {
   return {{"block", row.block}, {"scheme", row.scheme}, {"k_scale", row.k_scale}, {"v_scale", row.v_scale}};
+}
+
+json input_json(const Report::InputRow& row) {
+  return {{"block", row.block},
+          {"input", row.input},
+          {"tokens", row.tokens},
+          {"width", row.width},
+          {"abs_max", row.abs_max},
+          {"abs_max_mean", row.abs_max_mean},
+          {"abs_p9999", row.abs_p9999},
+          {"mean_abs", row.mean_abs},
+          {"kurtosis", row.kurtosis},
+          {"outlier_channels", row.outlier_channels},
+          {"outlier_share", row.outlier_share},
+          {"channel_kurtosis", row.channel_kurtosis},
+          {"channel_spread", row.channel_spread},
+          {"token_abs_max", row.token_abs_max},
+          {"token_spread", row.token_spread}};
 }
 
 json kept_json(const Report::KeptRow& row) { return {{"name", row.name}, {"reason", row.reason}}; }
@@ -166,6 +186,7 @@ json to_json(const Report& report) {
                  {"folds", rows_json(report.folds, fold_json)},
                  {"experts", rows_json(report.experts, experts_json)},
                  {"kept", rows_json(report.kept, kept_json)},
+                 {"activations", rows_json(report.activations, input_json)},
                  {"kv_cache", rows_json(report.kv_cache, kv_cache_json)},
                  {"tensors", rows_json(report.tensors, tensor_json)},
                  {"stages", rows_json(report.stages, stage_json)}};

@@ -120,6 +120,57 @@ std::string experts_table(const std::vector<Report::ExpertsRow>& rows) {
   return text;
 }
 
+/// The row with the most of something.
+const Report::InputRow& most(const std::vector<Report::InputRow>& rows, double Report::InputRow::*of) {
+  return *std::ranges::max_element(rows, {}, [of](const auto& row) { return row.*of; });
+}
+
+/// "|x| up to 812 (block 3, mlp_mid); outlier channels in 2 of 24 inputs; ..."
+std::string inputs_summary(const std::vector<Report::InputRow>& rows) {
+  const auto& largest = most(rows, &Report::InputRow::abs_max);
+  const auto& uneven = most(rows, &Report::InputRow::token_spread);
+  const auto with_outliers =
+      std::ranges::count_if(rows, [](const auto& row) { return row.outlier_channels > 0; });
+  return fmt::format(
+      "|x| up to {} (block {}, {}); outlier channels in {} of {} inputs; a token's largest up to {} x the "
+      "median "
+      "token's (block {}, {})",
+      short_number(largest.abs_max), largest.block, largest.input, with_outliers, rows.size(),
+      short_number(uneven.token_spread), uneven.block, uneven.input);
+}
+
+std::string inputs_table(const std::vector<Report::InputRow>& rows) {
+  std::string text =
+      "Of all calibration tokens, before a transform moved scales. Mean of largest: of each 2,048 tokens. "
+      "Outlier "
+      "channels: |x| ≥ 6 in 6 % of the tokens or more. Channel spread: the largest channel's 99.9th "
+      "percentile over "
+      "the median one's; where it is large, SmoothQuant or AWQ help. Token spread: the largest |x| of a "
+      "token, the "
+      "most over the median; near 1 a static range does as well as a dynamic one.\n\n"
+      "| block | input | largest | mean of largest | 99.99 % | mean | kurtosis | channels' median kurtosis | "
+      "outlier channels | values ≥ 6 | channel spread | token median | token spread |\n"
+      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+  for (const Report::InputRow& row : rows) {
+    text += fmt::format("| {} | {} | {} | {} | {} | {} | {} | {} | {} of {} | {:.4f} % | {} | {} | {} |\n",
+                        row.block, row.input, short_number(row.abs_max), short_number(row.abs_max_mean),
+                        short_number(row.abs_p9999), short_number(row.mean_abs), short_number(row.kurtosis),
+                        short_number(row.channel_kurtosis), row.outlier_channels, row.width,
+                        100 * row.outlier_share, short_number(row.channel_spread),
+                        short_number(row.token_abs_max), short_number(row.token_spread));
+  }
+  return text;
+}
+
+/// Where output errors are of fewer tokens than were measured: of how many at most.
+std::string output_tokens_text(const Report& report) {
+  int64_t most = 0;
+  for (const Report::LinearRow& row : report.linears) {
+    if (row.output_relative_error && row.output_tokens < row.tokens) most = std::max(most, row.output_tokens);
+  }
+  return most == 0 ? "" : fmt::format(", of the first {} tokens where no algorithm looks at more", most);
+}
+
 /// What stands behind the measured peak.
 std::string memory_text(const Report::Memory& memory) {
   std::string text;
@@ -165,6 +216,7 @@ std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
   }
   if (t.outliers > 0) lines.insert(lines.begin() + 3, {"outliers", outliers_text(t)});
   if (!report.experts.empty()) lines.emplace_back("experts", experts_summary(report.experts));
+  if (!report.activations.empty()) lines.emplace_back("activations", inputs_summary(report.activations));
   if (!report.kv_cache.empty())
     lines.emplace_back("KV cache",
                        fmt::format("{}, {} layers", report.kv_cache.front().scheme, report.kv_cache.size()));
@@ -234,12 +286,13 @@ std::string to_markdown(const Report& report, const std::string& how_to_load) {
     text += "\n## Warnings\n\n";
     for (const std::string& warning : warnings) text += fmt::format("- {}\n", cell(warning));
   }
-  text +=
+  text += fmt::format(
       "\nErrors are relative and squared: weight error `‖W − Q‖² / ‖W‖²`, output error `tr(ΔW H ΔWᵀ) / tr(W "
       "H Wᵀ)` on the "
-      "calibration inputs that the layer really gets, importance-weighted error the same with the diagonal "
+      "calibration inputs that the layer really gets{}, importance-weighted error the same with the diagonal "
       "of "
-      "H alone, E[x²] of each input channel (the imatrix).\n";
+      "H alone, E[x²] of each input channel (the imatrix).\n",
+      output_tokens_text(report));
   text += "\n## Layers that lost most\n\n" + linear_table(worst_layers(report));
   const std::string kind = loss_name(report);
   text += fmt::format("\n## Mean {0} by role\n\n| role | {0} |\n| --- | --- |\n", kind);
@@ -254,6 +307,8 @@ std::string to_markdown(const Report& report, const std::string& how_to_load) {
       text += fmt::format("| {} | {} |\n", cell(row.name), cell(row.reason));
   }
   if (!report.tensors.empty()) text += "\n## Every tensor of the file\n\n" + tensor_table(report);
+  if (!report.activations.empty())
+    text += "\n## Inputs of quantised linears\n\n" + inputs_table(report.activations);
   if (!report.experts.empty()) text += "\n## Experts\n\n" + experts_table(report.experts);
   if (!report.folds.empty()) text += "\n## Folds\n\n" + fold_table(report);
   text += "\n## Time\n\n| stage | seconds |\n| --- | --- |\n";
@@ -264,7 +319,8 @@ std::string to_markdown(const Report& report, const std::string& how_to_load) {
 std::string to_terminal(const Report& report) {
   std::string text;
   for (const auto& [label, value] : summary(report)) text += fmt::format("{:<13} {}\n", label, value);
-  text += fmt::format("\n{} by role, and the layers that lost most\n", loss_name(report));
+  text += fmt::format("\n{} by role, and the layers that lost most{}\n", loss_name(report),
+                      output_tokens_text(report));
   for (const auto& [role, error] : by_role(report))
     text += fmt::format("  {:<12} {}\n", role, short_number(error));
   for (const auto* row : worst_layers(report))

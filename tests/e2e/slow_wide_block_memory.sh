@@ -9,7 +9,7 @@ checkpoint "$scratch/model" llama \
 block=$((4 * (2 * hidden * hidden + 2 * 1024 * hidden + 3 * hidden * inner + 2 * hidden)))
 gram=$((4 * (3 * hidden * hidden + inner * inner)))
 bound=$((2 * block + gram + 4 * samples * length * hidden + 300000000))
-for recipe in rtn awq gptq spqr; do
+for recipe in rtn awq gptq; do
   flags=()
   [[ $recipe == awq ]] && flags=(--set 'transforms[0].awq.grid=2' --set 'transforms[0].awq.clip_grid=2')
   "$QUANTIZE" --recipe "recipes/$recipe.yaml" --model "$scratch/model" --output "$scratch/out" --device cpu --quiet --overwrite \

@@ -29,10 +29,13 @@ done
 holds "$scratch/ema-40/report.json" "any('observer ema averages over steps of 2048 tokens' in w for w in r['warnings'])"
 holds "$scratch/minmax-40/report.json" "not any('observer' in w for w in r['warnings'])"
 quick recipes/smoothquant.yaml "$scratch/asym" --set 'rules[0].activations={dynamic: false, symmetric: false}'
+for observer in mse kl; do
+  quick recipes/smoothquant.yaml "$scratch/asym-$observer" --set "rules[0].activations={dynamic: false, symmetric: false, observer: $observer}"
+done
 kl() { value "$scratch/$1/report.json" "r['evaluation']['kl_mean']"; }
-echo "mean KL: weights $(kl weights), dynamic $(kl dynamic), static: minmax $(kl minmax), percentile $(kl percentile), mse $(kl mse), kl $(kl kl), asymmetric $(kl asym)"
-"$PYTHON" -c "import sys; sys.exit(not $(kl weights) < $(kl dynamic) < min($(kl minmax), $(kl asym)) < 0.1)" || fail "activations don't count, or static grids are broken"
-"$PYTHON" -c "import sys; sys.exit(not len({$(kl minmax), $(kl percentile), $(kl mse), $(kl kl), $(kl asym)}) == 5)" || fail "observers make no difference"
+echo "mean KL: weights $(kl weights), dynamic $(kl dynamic), static: minmax $(kl minmax), percentile $(kl percentile), mse $(kl mse), kl $(kl kl), asymmetric $(kl asym), mse $(kl asym-mse), kl $(kl asym-kl)"
+"$PYTHON" -c "import sys; sys.exit(not $(kl weights) < $(kl dynamic) < min($(kl minmax), $(kl asym), $(kl asym-mse)) < 0.1)" || fail "activations don't count, or static grids are broken"
+"$PYTHON" -c "import sys; sys.exit(not len({$(kl minmax), $(kl percentile), $(kl mse), $(kl kl), $(kl asym), $(kl asym-mse), $(kl asym-kl)}) == 7)" || fail "observers make no difference"
 
 # The same bytes twice; and refusals by their key.
 quick recipes/smoothquant.yaml "$scratch/again"
@@ -40,4 +43,4 @@ cmp "$scratch/dynamic/model.safetensors" "$scratch/again/model.safetensors"
 refuses 2 "rules[0].activations.per" quick recipes/smoothquant.yaml "$scratch/no" --set 'rules[0].activations.per=row'
 refuses 2 "static activations per token" quick recipes/smoothquant.yaml "$scratch/no" --set 'rules[0].activations.dynamic=false'
 refuses 2 "needs bits: 8, group_size: -1" quick recipes/smoothquant.yaml "$scratch/no" --set 'rules[0].scheme.bits=4'
-refuses 2 "symmetric: true" quick recipes/smoothquant.yaml "$scratch/no" --set 'rules[0].activations={dynamic: false, symmetric: false, observer: kl}'
+refuses 2 "clips a tensor" quick recipes/smoothquant.yaml "$scratch/no" --set 'rules[0].activations={type: nvfp4, observer: kl}'

@@ -110,6 +110,7 @@ TEST(Recipe, ActivationsHaveDefaultsThatFitTogether) {
   EXPECT_EQ(read("{dynamic: false}")->observer, ObserverChoice{});
   EXPECT_EQ(read("{dynamic: false, observer: ema}")->observer.method, ActivationObserver::ema);
   EXPECT_EQ(read("{dynamic: false, observer: kl}")->observer.method, ActivationObserver::kl);
+  EXPECT_FALSE(read("{dynamic: false, symmetric: false, observer: mse}")->scheme.symmetric);
   EXPECT_EQ(read("{dynamic: false, observer: percentile, percentile: 99.5}")->observer,
             (ObserverChoice{ActivationObserver::percentile, 99.5}));
 }
@@ -243,7 +244,8 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
                "activations": null, "solver": {"rtn": {}}}],
     "ignore": ["lm_head"], "kv_cache": null,
     "evaluate": null,
-    "limits": {"ram": null, "vram": null, "disk": null}})"));
+    "limits": {"ram": null, "vram": null, "disk": null},
+    "report": {"activations": false}})"));
 }
 
 TEST(TargetMatches, WordsAndExpressions) {

@@ -80,6 +80,44 @@ TEST(Report, TensorsOfAFileThatRounds) {
   EXPECT_THAT(to_terminal(report), HasSubstr("\nweight error by role"));
 }
 
+TEST(Report, SaysHowInputsLookWhereAskedAndOfHowManyTokensErrorsAre) {
+  Report report = small_report();
+  EXPECT_THAT(to_markdown(report, ""), testing::Not(HasSubstr("Inputs of quantised linears")));
+  EXPECT_THAT(to_terminal(report), testing::Not(HasSubstr("of the first")));
+  EXPECT_TRUE(to_json(report)["activations"].empty());
+  report.activations = {{.block = 0,
+                         .input = "mlp_in",
+                         .tokens = 4096,
+                         .width = 64,
+                         .abs_max = 8,
+                         .outlier_channels = 0,
+                         .token_spread = 40},
+                        {.block = 1,
+                         .input = "expert 3, mlp_mid",
+                         .tokens = 300,
+                         .width = 128,
+                         .abs_max = 812.5,
+                         .kurtosis = 900,
+                         .outlier_channels = 2,
+                         .outlier_share = 0.0125,
+                         .token_spread = 3}};
+  for (Report::LinearRow& row : report.linears) row.tokens = 65536, row.output_tokens = 65536;
+  report.linears[2].output_tokens = 8192;
+  const nlohmann::json json = to_json(report);
+  EXPECT_EQ(json["activations"][1]["kurtosis"], 900);
+  EXPECT_EQ(json["activations"][1]["input"], "expert 3, mlp_mid");
+  EXPECT_EQ(json["linears"][2]["output_error_tokens"], 8192);
+  EXPECT_EQ(json["linears"][2]["tokens"], 65536);
+  EXPECT_THAT(to_markdown(report, ""),
+              AllOf(HasSubstr("## Inputs of quantised linears"), HasSubstr("| 2 of 128 | 1.2500 % |"),
+                    HasSubstr("of the first 8192 tokens where no algorithm looks at more")));
+  EXPECT_THAT(
+      to_terminal(report),
+      AllOf(HasSubstr("|x| up to 812.5 (block 1, expert 3, mlp_mid); outlier channels in 1 of 2 inputs"),
+            HasSubstr("up to 40 x the median token's (block 0, mlp_in)"),
+            HasSubstr("of the first 8192 tokens")));
+}
+
 TEST(ReportJson, HoldsEveryFigureUnderItsKey) {
   const nlohmann::json json = to_json(small_report());
   EXPECT_EQ(json["schema"], 1);

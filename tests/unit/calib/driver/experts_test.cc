@@ -297,6 +297,38 @@ TEST(Experts, TheRouterIsAskedOnceForEachChunkOfAStream) {
   }
 }
 
+/// An expert's rows are multiplied together, those of all samples at hand: the last bits may follow
+/// (micro_batch_rounds), who is sent where may not.
+TEST(Experts, HoweverManySamplesAreComputedTogetherOnlyRoundingDiffers) {
+  for (const std::string family : {"mixtral", "qwen3_moe"}) {
+    ExpertsRun all(family);
+    all.go();
+    for (const int64_t together : {1, 7, 30}) {
+      ExpertsRun run(family);
+      run.job.storage.micro_batch = together;
+      run.go();
+      int64_t codes = 0, other = 0;
+      for (size_t b = 0; b < run.outcomes.size(); ++b) {
+        EXPECT_EQ(run.outcomes[b].expert_tokens, all.outcomes[b].expert_tokens) << family << " " << together;
+        ASSERT_EQ(run.outcomes[b].linears.size(), all.outcomes[b].linears.size());
+        for (size_t i = 0; i < run.outcomes[b].linears.size(); ++i) {
+          const LinearOutcome &found = run.outcomes[b].linears[i], &expected = all.outcomes[b].linears[i];
+          EXPECT_EQ(found.linear->name, expected.linear->name);
+          EXPECT_EQ(found.tokens, expected.tokens);
+          codes += found.quantized.codes.numel();
+          other += found.quantized.codes.ne(expected.quantized.codes).sum().item<int64_t>();
+        }
+      }
+      EXPECT_EQ(other, 0) << family << ": of " << codes << " codes, which follow from the weights alone";
+      for (const auto& [name, stats] : all.solver.seen) {
+        const InputStats& found = run.solver.seen.at(name);
+        EXPECT_EQ(found.tokens, stats.tokens) << name;
+        expect_near(found.gram, stats.gram.to(at::kDouble), 1e-5, name);
+      }
+    }
+  }
+}
+
 TEST(Experts, TheFloorDecidesWhoFallsBack) {
   ExpertsRun run("mixtral");
   run.go();

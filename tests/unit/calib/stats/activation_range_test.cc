@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "calib/stats/clip.h"
+#include "calib/stats/clip_range.h"
 #include "lib/base/error.h"
 #include "tests/unit/calib/stats/collect.h"
 
@@ -100,10 +101,27 @@ TEST(ActivationRange, DynamicGridsNeedNothing) {
   EXPECT_EQ(quantizer_for(dynamic, InputStats{}, DType::F16, "linear").scheme, ActivationScheme{});
 }
 
-TEST(ActivationRange, SearchesLookAtMagnitudesOnly) {
-  EXPECT_THAT(task(ActivationObserver::kl, false).problem().value_or(""),
-              testing::HasSubstr("symmetric: true"));
-  EXPECT_EQ(task(ActivationObserver::percentile, false).problem(), std::nullopt);
+TEST(ActivationRange, AsymmetricSearchesClipEachEndByItself) {
+  at::manual_seed(9);
+  at::Tensor x = at::silu(3 * at::randn({500, 20}));
+  x[7][3] = 90;
+  const InputStats stats = collect(x, 100, {.distribution = true});
+  const Histogram histogram = signed_histogram(*stats.distribution);
+  for (const auto method : {ActivationObserver::mse, ActivationObserver::kl}) {
+    EXPECT_EQ(task(method, false).problem(), std::nullopt);
+    const ClipRange clip = method == ActivationObserver::mse ? mse_clip_range(histogram, 256)
+                                                             : entropy_clip_range(histogram, 256);
+    const InputQuantizer result = found(task(method, false), x);
+    EXPECT_FLOAT_EQ(result.scale, (clip.high - clip.low) / 255);
+    EXPECT_EQ(result.zero_point, static_cast<int>(std::nearbyint(-128 - clip.low / result.scale)));
+    EXPECT_LT(result.scale, 1.01 * found(task(ActivationObserver::minmax, false), x).scale);
+  }
+  const auto error = [&](bool symmetric) {
+    const InputQuantizer q = found(task(ActivationObserver::mse, symmetric), x);
+    const at::Tensor code = (x / q.scale + q.zero_point).round().clamp(-128, 127);
+    return ((code - q.zero_point) * q.scale - x).square().mean().item<double>();
+  };
+  EXPECT_LT(error(false), 0.5 * error(true)) << "half of a symmetric grid is of no use here";
 }
 
 TEST(RecoveredStatistics, TakeThePlaceOfThoseThatADivisionLost) {

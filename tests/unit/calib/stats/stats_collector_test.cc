@@ -54,6 +54,32 @@ TEST(StatsCollector, EqualsTheDefinition) {
   }
 }
 
+TEST(StatsCollector, ALimitedGramMatrixIsOfTheFirstChunksAlone) {
+  at::manual_seed(20);
+  const at::Tensor x = at::randn({3 * kChunk + 100, 24}), weights = at::rand({x.size(0)}) + 0.5;
+  const auto limited = [&](int64_t tokens, int64_t batch, const at::Tensor& weight) {
+    StatsCollector stats = collector(24, {.gram = true, .mean_square = true});
+    stats.limit_gram(tokens);
+    for (int64_t token = 0; token < x.size(0); token += batch) {
+      stats.observe(x.slice(0, token, token + batch), {},
+                    weight.defined() ? weight.slice(0, token, token + batch) : weight);
+    }
+    return stats.finish();
+  };
+  const at::Tensor head = x.slice(0, 0, 2 * kChunk);
+  const InputStats some = limited(kChunk + 1, 512, {});
+  EXPECT_EQ(some.tokens, x.size(0));
+  EXPECT_EQ(some.gram_tokens, 2 * kChunk);
+  EXPECT_TRUE(same_bits(some.gram, collect(head, 512, kBoth).gram));
+  EXPECT_LT(relative_error(some.mean_square, x.to(at::kDouble).square().mean(0)), 1e-6) << "of all tokens";
+  for (const int64_t batch : {1000, 7000}) expect_same_bits(limited(kChunk + 1, batch, {}), some);
+  EXPECT_TRUE(same_bits(limited(1 << 20, 512, {}).gram, collect(x, 512, kBoth).gram));
+  EXPECT_EQ(limited(1 << 20, 512, {}).gram_tokens, x.size(0));
+  StatsCollector weighted = collector(24, kBoth);
+  weighted.observe(head, {}, weights.slice(0, 0, 2 * kChunk));
+  EXPECT_LT(gram_error(limited(2 * kChunk, 300, weights).gram, weighted.finish().gram), 1e-6);
+}
+
 TEST(StatsCollector, SameBitsForEveryBatchSizeAndNumberOfThreads) {
   at::manual_seed(2);
   const at::Tensor x = awkward_tokens(2 * kChunk + 905, 96);
