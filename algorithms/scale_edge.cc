@@ -36,12 +36,12 @@ SharedInputProblem prepared(const SharedInputProblem& problem) {
 
 void check_unscaled_loss(double loss, const SharedInputProblem& problem) {
   if (std::isfinite(loss)) return;
-  const auto largest = [](const LinearProblem& linear) {
-    return linear.weight.abs().max().item<float>();  // NaN where there is one
-  };
-  const LinearProblem* worst = &problem.linears.front();
+  const LinearProblem* worst = nullptr;
+  double most = 0;
   for (const LinearProblem& linear : problem.linears) {
-    if (!(largest(linear) <= largest(*worst))) worst = &linear;
+    const double largest = linear.weight.abs().max().item<double>();  // NaN where there is one
+    if (worst == nullptr || std::isnan(largest) || largest > most) worst = &linear, most = largest;
+    if (std::isnan(largest)) break;
   }
   const at::Tensor rows = worst->weight.abs().amax(1);
   const int64_t row = rows.argmax().item<int64_t>();  // a NaN comes first

@@ -156,8 +156,7 @@ class SpqrStack {
   }
 
   double threshold(const at::Tensor& weight) const {
-    if (options_.select == "threshold")
-      return options_.threshold * spqr_loss_scale(weight, factor_.upper);
+    if (options_.select == "threshold") return options_.threshold * spqr_loss_scale(weight, factor_.upper);
     const double density = options_.select == "density"
                                ? options_.density
                                : affordable_density(options_.cost, scheme_, weight.size(0), weight.size(1));

@@ -67,7 +67,8 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
     const std::string not_through =
         closed == edges.end()
             ? ""
-            : fmt::format(", but through {}: {}", closed->producer.substr(closed->producer.rfind('.') + 1), closed->closed);
+            : fmt::format(", but through {}: {}", closed->producer.substr(closed->producer.rfind('.') + 1),
+                          closed->closed);
     text += fmt::format("transform  {} over {} edges a block{}\n", transform.name,
                         std::ranges::count(edges, "", &ScaleEdge::closed), not_through);
   }

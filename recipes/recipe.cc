@@ -61,7 +61,8 @@ void read_gguf_output(const YamlField& field, Recipe::Output& output) {
 }
 
 void read_output(const YamlField& field, const std::vector<std::string>& formats, Recipe::Output& output) {
-  field.expect_map({"path", "formats", "shard_size", "scale_dtype", "gguf_shard_size", "gguf_pre_tokenizer", "imatrix"});
+  field.expect_map(
+      {"path", "formats", "shard_size", "scale_dtype", "gguf_shard_size", "gguf_pre_tokenizer", "imatrix"});
   if (field.has("scale_dtype") && !field.at("scale_dtype").is_null())
     output.scale_dtype = field.at("scale_dtype").one_of({DType::F16, DType::BF16});
   if (field.has("path") && !field.at("path").is_null()) output.path = read_path(field.at("path"), "a folder");

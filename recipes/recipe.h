@@ -50,7 +50,7 @@ struct Recipe {
     std::string gguf_pre_tokenizer;  // its tokenizer.ggml.pre; empty: found out
     /// Of the scales of integer grids; none: the model's type, FP16 for an FP32 model.
     std::optional<DType> scale_dtype = std::nullopt;
-    std::filesystem::path imatrix;   // importances for gguf:..., in place of those measured; empty: none
+    std::filesystem::path imatrix;  // importances for gguf:..., in place of those measured; empty: none
   } output;
   struct Calibration {
     bool none = false;  // `calibration: null`: nothing is run; each weight is quantised by itself

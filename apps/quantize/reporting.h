@@ -77,7 +77,8 @@ class RunReport {
     int64_t count = 0;
     std::string worst;
     double worst_loss = 0;
-    std::vector<std::string> small_scales;  // of them, those whose scales are below their type's normal numbers
+    std::vector<std::string>
+        small_scales;  // of them, those whose scales are below their type's normal numbers
   } lost_;
 };
 

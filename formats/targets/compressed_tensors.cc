@@ -23,11 +23,12 @@ constexpr const char* kLibraryVersion = "0.19.0";
 /// All routed experts of a model, as a target.
 constexpr const char* kExperts = "re:.*\\.experts\\.\\d+\\..*";
 
-/// The largest group size below `wanted` that divides a row of `in` values.
-int64_t largest_divisor(int64_t in, int64_t wanted) {
-  int64_t divisor = std::min(in, wanted);
-  while (in % divisor != 0) --divisor;
-  return divisor;
+/// In words: the largest group size below `wanted` that a recipe takes and that divides a row of `in` values.
+std::string nearest_group(int64_t in, int64_t wanted) {
+  constexpr int64_t kStep = 8;  // recipes take multiples of it
+  int64_t group = std::min(in, wanted) / kStep * kStep;
+  while (group > 0 && in % group != 0) group -= kStep;
+  return group > 0 ? fmt::format("use {}, ", group) : "no multiple of 8 below does: use ";
 }
 
 /// What consumers can't load of a mixture of experts. transformers (5.17, DecompressExperts) and vLLM
@@ -78,9 +79,9 @@ std::optional<std::string> refuses(const PlannedLinear& linear) {
   if (linear.out < 1 || linear.in < 1) return fmt::format("shape [{}, {}] is empty", linear.out, linear.in);
   if (!scheme.divides(linear.in)) {
     return fmt::format(
-        "group_size {} does not divide the {} input features; use a group_size that does (such as {}), "
-        "-1 for one group a row, or leave this linear out with `ignore`",
-        scheme.group_size, linear.in, largest_divisor(linear.in, scheme.group_size));
+        "group_size {} does not divide the {} input features; {}-1 for one group a row, or leave this linear "
+        "out with `ignore`",
+        scheme.group_size, linear.in, nearest_group(linear.in, scheme.group_size));
   }
   if (linear.scale_dtype != DType::F16 && linear.scale_dtype != DType::BF16 &&
       linear.scale_dtype != DType::F32) {

@@ -98,8 +98,8 @@ struct ScaleEdge {
   std::string producer;  // norm or linear name
   Input input;           // what the consumers read; a norm before experts feeds all of them
   int64_t repeat = 1;
-  int64_t head_dim = 0;   // only where repeat > 1
-  int64_t first_row = 0;  // of the producer, where it is a linear
+  int64_t head_dim = 0;     // only where repeat > 1
+  int64_t first_row = 0;    // of the producer, where it is a linear
   std::string closed = {};  // why no scale can pass, which a report says; empty: it can
 };
 

@@ -5,7 +5,7 @@ refuses 2 "output" quick recipes/rtn.yaml /proc/lathe-out
 (ulimit -f 2000; trap '' XFSZ; refuses 2 "safetensors" quick recipes/rtn.yaml "$scratch/parent/out")
 [[ -z $(ls -A "$scratch/parent" 2>/dev/null) ]] || fail "left behind: $(ls -A "$scratch/parent")"
 # The same half way through a conversion, with an artefact of several shards of which the first are whole.
-quick recipes/rtn.yaml "$scratch/made" --set evaluate=null --set calibration=null --set output.shard_size=1MB
+quick recipes/rtn.yaml "$scratch/made" "${symmetric[@]}" --set evaluate=null --set calibration=null --set output.shard_size=1MB
 convert() { "$QUANTIZE" convert --model "$scratch/made" --to gptq --output "$1" --shard-size 1MB --quiet; }
 (ulimit -f 1000; trap '' XFSZ; refuses 2 "safetensors" convert "$scratch/parent/converted")
 [[ -z $(ls -A "$scratch/parent" 2>/dev/null) ]] || fail "left behind by convert: $(ls -A "$scratch/parent")"

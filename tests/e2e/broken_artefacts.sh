@@ -3,7 +3,7 @@
 # in process (tests/unit/apps/quantize/broken_artefact_test.cc, broken_gguf_test.cc); here is a random sample, the same each time.
 # BREAKS=40 takes a larger one.
 . tests/e2e/lib.sh
-one() { "$QUANTIZE" --recipe recipes/rtn.yaml --output "$scratch/$1" --device cpu --quiet --set evaluate=null --set calibration=null "${@:2}"; }
+one() { "$QUANTIZE" --recipe recipes/rtn.yaml --output "$scratch/$1" --device cpu --quiet --set evaluate=null --set calibration=null "${symmetric[@]}" "${@:2}"; }
 one words --set 'output.formats=[compressed-tensors, gptq, awq, awq-gemv]'
 one hqq --set 'output.formats=[hqq]' --set 'rules[0].solver={hqq: {}}' \
   --set 'rules[0].scheme={bits: 4, group_size: 64, symmetric: false, zero_point: real}'

@@ -20,7 +20,7 @@ tensors["mtp.layers.0.self_attn.q_proj.weight"] = torch.randn(256, 256).half()
 tensors["vision.unknown_table"] = torch.arange(7, dtype=torch.int64)
 save_file(tensors, sys.argv[1] + "/model.safetensors", {"format": "pt"})
 PY
-quick recipes/rtn.yaml "$scratch/out" --model "$scratch/model" --set output.shard_size=1MB --set 'output.formats=[compressed-tensors, marlin]'
+quick recipes/rtn.yaml "$scratch/out" "${symmetric[@]}" --model "$scratch/model" --set output.shard_size=1MB --set 'output.formats=[compressed-tensors, marlin]'
 "$PYTHON" - "$scratch/model" "$scratch/out" <<'PY' || fail "tensors were not carried through"
 import json, pathlib, sys
 import torch
@@ -70,7 +70,7 @@ save_file(tensors, sys.argv[1] + "/model.safetensors", {"format": "pt"})
 PY
 beside() { "$PYTHON" -c 'import sys; from safetensors import safe_open; print(safe_open(sys.argv[1] + "/model.safetensors", "pt").get_tensor("model.layers.5.mlp.down_proj.input_quant_amax").item())' "$1"; }
 kept() { quick "$1" "$2" --model "$scratch/model" --set evaluate=null --set calibration=null --set 'ignore=[lm_head, "/layers.5.mlp/"]' "${@:3}"; }
-kept recipes/rtn.yaml "$scratch/beside" --set 'output.formats=[compressed-tensors, gptq, awq]'
+kept recipes/rtn.yaml "$scratch/beside" "${symmetric[@]}" --set 'output.formats=[compressed-tensors, gptq, awq]'
 for format in compressed-tensors gptq awq; do [[ $(beside "$scratch/beside/$format") == 3.0 ]] || fail "$format lost what stands beside a kept linear"; done
 "$QUANTIZE" convert --model "$scratch/beside/gptq" --to compressed-tensors --output "$scratch/beside/again" --quiet
 [[ $(beside "$scratch/beside/again") == 3.0 ]] || fail "convert lost what stands beside a kept linear"

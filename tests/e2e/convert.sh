@@ -17,7 +17,7 @@ every() {  # every RUN FORMAT...: each format of a run from each other one
     done
   done
 }
-rtn() { quick recipes/rtn.yaml "$@" --set evaluate=null; }
+rtn() { quick recipes/rtn.yaml "$1" --set evaluate=null "${symmetric[@]}" "${@:2}"; }
 rtn "$scratch/sym" --set 'output.formats=[compressed-tensors, gptq, gptq-v2, awq, awq-gemv]'
 every "$scratch/sym" compressed-tensors gptq gptq-v2 awq awq-gemv
 rtn "$scratch/asym" --set 'output.formats=[compressed-tensors, gptq-v2, awq]' --set 'rules[0].scheme.symmetric=false' --set 'rules[0].scheme.group_size=64'

@@ -10,7 +10,7 @@ make() {
   "$PYTHON" tests/tools/make_checkpoint.py "$scratch/$name" --family "$family" --tokenizer "$MODEL" --idle-expert "$@" \
     >/dev/null 2>&1 || fail "no checkpoint of $family"
 }
-small=(--set 'rules[0].scheme.group_size=16' --set calibration.seq_len=64 --set calibration.samples=16 --set evaluate.ctx=64
+small=("${symmetric[@]}" --set 'rules[0].scheme.group_size=16' --set calibration.seq_len=64 --set calibration.samples=16 --set evaluate.ctx=64
        --set evaluate.rows=8)
 
 make mixtral mixtral --stacked-experts --config "{\"vocab_size\": $vocab, \"num_local_experts\": 5, \"intermediate_size\": 48}"
@@ -36,13 +36,13 @@ grep -q 'took the fall-back' "$scratch/awq/report.md" || fail "report.md does no
 
 # A recipe may quantise experts and nothing else; half of the experts is refused, since consumers stack them.
 "$QUANTIZE" --recipe recipes/rtn.yaml --model "$scratch/qwen" --output "$scratch/none" --dry-run --set 'rules[0].targets=[expert]' \
-  --set 'rules[0].scheme.group_size=16' >"$scratch/plan"
+  "${symmetric[@]}" --set 'rules[0].scheme.group_size=16' >"$scratch/plan"
 grep -q 'expert -> 45 linears' "$scratch/plan" || fail "45 linears of experts expected: $(cat "$scratch/plan")"
 refuses 2 'the experts of a block' "$QUANTIZE" --recipe recipes/rtn.yaml --model "$scratch/qwen" --output "$scratch/none" \
-  --set 'rules[0].scheme.group_size=16' --set 'ignore=[lm_head, "/experts.0/"]'
+  "${symmetric[@]}" --set 'rules[0].scheme.group_size=16' --set 'ignore=[lm_head, "/experts.0/"]'
 
 # What happens to rarely chosen experts is said beforehand, and so is what a consumer would not load.
-plan() { "$QUANTIZE" --recipe recipes/rtn.yaml --model "$scratch/qwen" --output "$scratch/none" --dry-run --set 'rules[0].scheme.group_size=16' "$@"; }
+plan() { "$QUANTIZE" --recipe recipes/rtn.yaml --model "$scratch/qwen" --output "$scratch/none" --dry-run --set 'rules[0].scheme.group_size=16' "${symmetric[@]}" "$@"; }
 plan --set calibration.experts.min_tokens=33 >"$scratch/plan"
 grep -q '^experts    5 in each of 3 blocks, 2 for a token; one that fewer than 33 tokens reach is measured on all tokens' "$scratch/plan" ||
   fail "the plan does not speak of experts: $(cat "$scratch/plan")"

@@ -44,13 +44,13 @@ refuses 2 "can't be stored" "$QUANTIZE" convert --model "$scratch/nvfp4/modelopt
 # Folds in front: AWQ before NVFP4 lowers its own loss, and before INT4 for TensorRT-LLM leaves factors of 1.
 quick recipes/nvfp4.yaml "$scratch/awq" --set 'transforms=[{awq: {clip: false}}]' --set 'output.formats=[modelopt]'
 holds "$scratch/awq/report.json" "sum(f['applied'] for f in r['folds']) >= 10"
-quick recipes/awq.yaml "$scratch/int4" --set 'output.formats=[modelopt]' --set 'rules[0].scheme.group_size=64'
+quick recipes/awq.yaml "$scratch/int4" "${symmetric[@]}" --set 'output.formats=[modelopt]' --set 'rules[0].scheme.group_size=64'
 same_eval int4 int4
 holds "$scratch/int4/report.json" "any('vLLM (0.32) won' in w for w in r['warnings'])"
 
 # W4A8: INT4 weights under FP8 inputs, whose range TensorRT-LLM wants to be one for linears that it stacks; read back, and as
 # modelopt's older exports have it, without a word in config.json.
-quick recipes/awq.yaml "$scratch/w4a8" --set 'output.formats=[modelopt]' --set 'rules[0].scheme.group_size=128' --set 'rules[0].activations={type: fp8_e4m3, dynamic: false}'
+quick recipes/awq.yaml "$scratch/w4a8" "${symmetric[@]}" --set 'output.formats=[modelopt]' --set 'rules[0].scheme.group_size=128' --set 'rules[0].activations={type: fp8_e4m3, dynamic: false}'
 same_eval w4a8 w4a8
 holds "$scratch/w4a8/hf_quant_config.json" "r['quantization']['quant_algo'] == 'W4A8_AWQ' and r['quantization']['group_size'] == 128"
 "$PYTHON" - "$scratch/w4a8/model.safetensors" <<'PY' || fail "weight_scale_2 or input_scale differ between stacked linears"
@@ -70,7 +70,7 @@ grep -q 'scheme: int4 sym g128, input fp8_e4m3 static per tensor: 42 linears' "$
 grep -q 'consumer: TensorRT-LLM: CUTLASS mixed GEMM (Ada and newer), ok for TP 1' "$scratch/said" || fail "no word on TensorRT-LLM: $(grep consumer "$scratch/said")"
 "$QUANTIZE" convert --model "$scratch/older" --to modelopt --output "$scratch/w4a8_again" --quiet
 for file in model.safetensors config.json hf_quant_config.json; do cmp "$scratch/w4a8/$file" "$scratch/w4a8_again/$file" || fail "$file of an older export differs"; done
-refuses 2 "group_size 32: TensorRT-LLM" quick recipes/awq.yaml "$scratch/no" --set 'output.formats=[modelopt]' --set 'rules[0].scheme.group_size=32'
+refuses 2 "group_size 32: TensorRT-LLM" quick recipes/awq.yaml "$scratch/no" "${symmetric[@]}" --set 'output.formats=[modelopt]' --set 'rules[0].scheme.group_size=32'
 
 # Two algorithms in one modelopt folder: MIXED_PRECISION, in both of its files; read back, and as an older export.
 two='rules=[{targets: [attention], scheme: {type: fp8_e4m3, per: tensor}, activations: {type: fp8_e4m3, dynamic: false, per: tensor}}, {targets: [mlp], scheme: {type: nvfp4}, activations: {type: nvfp4}}]'

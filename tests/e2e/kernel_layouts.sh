@@ -1,7 +1,7 @@
 # Kernel layouts stand beside the checkpoint, with a JSON that says what they are; words that can't be are refused.
 . tests/e2e/lib.sh
 layouts='[compressed-tensors, marlin, machete, trtllm, trtllm-sm90, trtllm-sm100, exllama]'
-quick recipes/rtn.yaml "$scratch/out" --set evaluate=null --set "output.formats=$layouts" --set output.shard_size=1MB
+quick recipes/rtn.yaml "$scratch/out" "${symmetric[@]}" --set evaluate=null --set "output.formats=$layouts" --set output.shard_size=1MB
 [[ -s $scratch/out/config.json && ! -e $scratch/out/compressed-tensors ]] || fail "the checkpoint stands in the output folder itself"
 for layout in marlin machete trtllm trtllm-sm90 trtllm-sm100 exllama; do
   folder=$scratch/out/layouts/$layout
@@ -39,7 +39,7 @@ back = back.reshape(k // 16, n // 16, 16, 16).transpose(1, 2).reshape(k, n)
 sys.exit(not torch.equal(back, codes))
 PY
 
-refuse() { refuses 2 "$2" "$QUANTIZE" --recipe recipes/rtn.yaml --output "$scratch/no" --device cpu --quiet --dry-run --set "output.formats=$1" "${@:3}"; }
+refuse() { refuses 2 "$2" "$QUANTIZE" --recipe recipes/rtn.yaml --output "$scratch/no" --device cpu --quiet --dry-run --set "output.formats=$1" "${symmetric[@]}" "${@:3}"; }
 refuse '[marlin]' 'goes beside a checkpoint'
 refuse '[compressed-tensors, nvfp4-swizzled]' 'layout nvfp4-swizzled: NVFP4 and MX scale tiles hold E4M3 or E8M0 scales'
 refuse '[compressed-tensors, awq-gemv-layout]' 'takes no bits without zero points'

@@ -2,7 +2,7 @@
 # is, and holds the same bytes as a run into that format alone. Who can't load what is said before anything is done.
 . tests/e2e/lib.sh
 all='output.formats=[compressed-tensors, gptq, gptq-v2, awq, awq-gemv]'
-quick recipes/gptq.yaml "$scratch/all" --set "$all"
+quick recipes/gptq.yaml "$scratch/all" "${symmetric[@]}" --set "$all"
 for format in compressed-tensors gptq gptq-v2 awq awq-gemv; do
   "$QUANTIZE" eval --model "$scratch/all/$format" --text data/text/evaluation.txt --rows 4 --device cpu --json >"$scratch/eval.json" 2>"$scratch/progress"
   value "$scratch/eval.json" "r['perplexity']" >>"$scratch/perplexities"
@@ -10,7 +10,7 @@ for format in compressed-tensors gptq gptq-v2 awq awq-gemv; do
   holds "$scratch/inspect.json" "[s['scheme'] for s in r['schemes']] == ['int4 sym g128']"
 done
 [[ $(sort -u "$scratch/perplexities" | wc -l) == 1 ]] || fail "formats differ: $(cat "$scratch/perplexities")"
-quick recipes/gptq.yaml "$scratch/one" --set 'output.formats=[gptq]'
+quick recipes/gptq.yaml "$scratch/one" "${symmetric[@]}" --set 'output.formats=[gptq]'
 cmp "$scratch/one/model.safetensors" "$scratch/all/gptq/model.safetensors" || fail "a folder of its own has other bytes"
 
 # Configurations: every consumer finds the file that it looks for.
@@ -47,14 +47,14 @@ refuses 2 'format awq: bits 3' plan --set 'output.formats=[awq]' --set "$(rule "
 refuses 2 'AWQ has no group indices' plan --set 'output.formats=[awq]' --set "$(rule '4, group_size: 64, symmetric: true')"
 refuses 2 'one scheme for all linears' plan --set 'output.formats=[awq]' \
   --set 'rules=[{targets: [mlp], scheme: {bits: 4, group_size: 64}, solver: {rtn: {}}}, {targets: [attention], scheme: {bits: 4, group_size: 128}, solver: {rtn: {}}}]'
-refuses 2 'bits 6 can' plan --set 'output.formats=[gptq]' --set 'rules[0].scheme.bits=6'
+refuses 2 'bits 6 can' plan "${symmetric[@]}" --set 'output.formats=[gptq]' --set 'rules[0].scheme.bits=6'
 plan --set 'output.formats=[gptq]' --set "$(rule '4, group_size: 64, symmetric: true')" >"$scratch/plan"
 grep -q 'warning .*desc_act.*static_groups' "$scratch/plan" || fail "the plan is silent about desc_act: $(cat "$scratch/plan")"
-plan --set 'output.formats=[gptq]' --set 'rules[0].scheme.bits=3' >"$scratch/plan"
+plan "${symmetric[@]}" --set 'output.formats=[gptq]' --set 'rules[0].scheme.bits=3' >"$scratch/plan"
 grep -q 'warning .*vLLM.*4 and 8 bits' "$scratch/plan" || fail "the plan is silent about vLLM"
 
 # Two schemes and linears in floating point are rules of `dynamic`, and read back as such.
-quick recipes/rtn.yaml "$scratch/mixed" --set 'output.formats=[gptq]' --set evaluate=null --set "ignore=[lm_head, '/layers\.5\.mlp/']" \
+quick recipes/rtn.yaml "$scratch/mixed" "${symmetric[@]}" --set 'output.formats=[gptq]' --set evaluate=null --set "ignore=[lm_head, '/layers\.5\.mlp/']" \
   --set 'rules=[{targets: [mlp], scheme: {bits: 4, group_size: 64}, solver: {rtn: {}}}, {targets: [attention], scheme: {bits: 8, group_size: -1}, solver: {rtn: {}}}]'
 holds "$scratch/mixed/config.json" "sorted(k[:2] for k in r['quantization_config']['dynamic']) == ['+:'] * 5 + ['-:']"
 "$QUANTIZE" inspect "$scratch/mixed" --json >"$scratch/inspect.json"

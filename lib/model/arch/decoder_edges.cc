@@ -17,13 +17,14 @@ ScaleEdge norm_edge(const Norm& norm, Slot slot) {
 ScaleEdge value_edge(const ModelConfig& config, const Block& block) {
   const int64_t repeat = config.num_heads / config.num_kv_heads;
   const Linear* fused = block.find(LinearRole::qkv_proj);
-  return {.producer_kind = Producer::linear,
-          .producer = fused != nullptr ? fused->name : block.find(LinearRole::v_proj)->name,
-          .input = {Slot::attention_out, std::nullopt},
-          .repeat = repeat,
-          .head_dim = repeat > 1 ? config.head_dim : 0,
-          .first_row = fused != nullptr ? (config.num_heads + config.num_kv_heads) * config.head_dim : 0,
-          .closed = block.qkv_clip ? "clip_qkv clamps the values, and would clamp scaled ones elsewhere" : ""};
+  return {
+      .producer_kind = Producer::linear,
+      .producer = fused != nullptr ? fused->name : block.find(LinearRole::v_proj)->name,
+      .input = {Slot::attention_out, std::nullopt},
+      .repeat = repeat,
+      .head_dim = repeat > 1 ? config.head_dim : 0,
+      .first_row = fused != nullptr ? (config.num_heads + config.num_kv_heads) * config.head_dim : 0,
+      .closed = block.qkv_clip ? "clip_qkv clamps the values, and would clamp scaled ones elsewhere" : ""};
 }
 
 /// From up's rows to down's columns, of the dense MLP, the shared expert or a routed one.
@@ -40,8 +41,8 @@ ScaleEdge mid_edge(const Block& block, const Linear& down) {
 }  // namespace
 
 std::vector<ScaleEdge> decoder_edges(const ModelConfig& config, const Block& block) {
-  std::vector<ScaleEdge> edges = {norm_edge(block.attention_norm, Slot::attention_in), value_edge(config, block),
-                                  norm_edge(block.mlp_norm, Slot::mlp_in)};
+  std::vector<ScaleEdge> edges = {norm_edge(block.attention_norm, Slot::attention_in),
+                                  value_edge(config, block), norm_edge(block.mlp_norm, Slot::mlp_in)};
   for (const Linear& linear : block.linears) {
     if (linear.role == LinearRole::down_proj) edges.push_back(mid_edge(block, linear));
   }

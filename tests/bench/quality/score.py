@@ -30,7 +30,9 @@ def read_rows(model: pathlib.Path, text: pathlib.Path, rows: int, ctx: int) -> t
 
 
 def load(folder: pathlib.Path):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    """A Hugging Face folder, or one with a GGUF file, which transformers dequantises."""
+    gguf = [] if (folder / "config.json").is_file() else [f.name for f in folder.glob("*.gguf") if f.name != "imatrix.gguf"]
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **({"gguf_file": gguf[0]} if gguf else {})).eval()
 
 
 def log_probabilities(model, row: torch.Tensor) -> torch.Tensor:

@@ -48,12 +48,14 @@ def fewer(case, samples=32):
     return dataclasses.replace(case, name=f"{case.name}-{samples}", samples=samples)
 
 
+GGUF_TYPES = ("Q4_0", "Q4_1")
 SYM, ASYM = "rules[0].scheme.symmetric=true", "rules[0].scheme.symmetric=false"
 CASES = [
     lathe("rtn", "rtn", SYM), peer("llmc", "rtn"),
     lathe("rtn-asym", "rtn", ASYM), peer("llmc", "rtn-asym"),
     lathe("rtn-weighted", "rtn", SYM, "rules[0].solver.rtn.range=weighted"),
     lathe("rtn-weighted-asym", "rtn", ASYM, "rules[0].solver.rtn.range=weighted"),
+    *(Case(f"plain-{dtype}-division", "plain", ["--division", dtype]) for dtype in ("float32", "float16")),
     lathe("gptq", "gptq", SYM), peer("llmc", "gptq"), peer("llmc", "gptq-actorder"), peer("gptqmodel", "gptq"),
     lathe("gptq-asym", "gptq", ASYM), peer("llmc", "gptq-asym"), peer("llmc", "gptq-actorder-asym"),
     lathe("awq", "awq", SYM), fewer(lathe("awq", "awq", SYM)), fewer(peer("llmc", "awq")), fewer(peer("gptqmodel", "awq")),
@@ -62,12 +64,17 @@ CASES = [
     lathe("hqq", "hqq"), Case("hqq-asym", "hqq", []),
     lathe("smoothquant-w8a8", "smoothquant"), peer("llmc", "smoothquant-w8a8"), peer("llmc", "smoothquant-gptq-w8a8"),
     lathe("spqr", "spqr"),
+    *(fewer(case) for case in (lathe("gptq", "gptq", SYM), peer("llmc", "gptq-actorder"), peer("gptqmodel", "gptq"))),
+    *(lathe(f"gguf-{kind}", "gguf", f'output.formats=["gguf:{kind}"]') for kind in GGUF_TYPES),
+    *(Case(f"llama_cpp-{kind}", "llama_cpp", ["--type", kind]) for kind in GGUF_TYPES),
 ]
-SCRIPTS = {"llmc": "llmc.py", "hqq": "hqq_library.py", "gptqmodel": "gptqmodel_library.py"}
+SCRIPTS = {"llama_cpp": "llama_cpp_quantize.py", "plain": "plain_rounding.py", "llmc": "llmc.py", "hqq": "hqq_library.py", "gptqmodel": "gptqmodel_library.py"}
 
 
 def environment(tool):
-    """The python of a peer's environment, made where it is missing."""
+    """The python of a peer's environment, made where it is missing; this one's for what is no package."""
+    if tool == "plain":
+        return pathlib.Path(sys.executable)
     folder = ROOT / "build/peers" / tool
     wanted = (HERE / "peers" / f"{tool}.txt").read_text()
     installed = folder / "installed"
@@ -89,7 +96,7 @@ def command(case, args, out):
                 "--ids", calibration]
     recipe, *sets = case.options
     sets.append("evaluate=null")
-    if case.name not in ("lathe-smoothquant-w8a8", "lathe-spqr"):
+    if not case.name.startswith(("lathe-smoothquant", "lathe-spqr", "lathe-gguf")):
         sets.append(f"rules[0].scheme.group_size={args.group}")
     words = [args.quantize, "--recipe", recipe, "--model", args.model, "--output", out, "--quiet", "--overwrite"]
     if case.name != "lathe-hqq":  # its recipe has no calibration

@@ -7,7 +7,7 @@ logits=$1
 "$PYTHON" -c 'import transformers, compressed_tensors' 2>/dev/null || skip "needs transformers and compressed-tensors"
 vocab=$(value "$MODEL/config.json" "r['vocab_size']")
 
-rules=(--set 'rules[0].scheme.group_size=16')
+rules=(--set 'rules[0].scheme.group_size=16' "${symmetric[@]}")
 # check FAMILY [flags of make_checkpoint.py...]
 check() {
   local family=$1; shift

@@ -5,7 +5,7 @@
 logits=$(realpath "$1")
 cmp -s tests/bench/quality/peers/gptqmodel.txt build/peers/gptqmodel/installed || skip "needs GPTQModel's environment: make test-peers"
 root=$PWD
-make_artefact() { quick recipes/gptq.yaml "$scratch/$1" --set evaluate=null --set "output.formats=[$2]" "${@:3}"; }
+make_artefact() { quick recipes/gptq.yaml "$scratch/$1" --set evaluate=null "${symmetric[@]}" --set "output.formats=[$2]" "${@:3}"; }
 solve() { echo "rules=[{targets: [linear], scheme: {type: int, $1}, solver: {gptq: {act_order: desc, static_groups: ${2:-true}}}}]"; }
 kept="ignore=[lm_head, '/layers\\.5\\.mlp/']"
 make_artefact several 'gptq, gptq-v2, awq'
@@ -20,7 +20,7 @@ make_artefact mixed gptq --set "$kept" \
 # A mixture of experts, of its own reference.
 "$PYTHON" tests/tools/make_checkpoint.py "$scratch/moe" --family qwen3_moe --tokenizer "$MODEL" --config "{\"vocab_size\": 4096}" >/dev/null 2>&1 ||
   fail "no checkpoint of qwen3_moe"
-quick recipes/rtn.yaml "$scratch/experts" --model "$scratch/moe" --set calibration=null --set evaluate=null --set 'output.formats=[gptq]' \
+quick recipes/rtn.yaml "$scratch/experts" "${symmetric[@]}" --model "$scratch/moe" --set calibration=null --set evaluate=null --set 'output.formats=[gptq]' \
   --set 'rules[0].scheme.group_size=16'
 cases=()
 for folder in several/gptq several/gptq-v2 several/awq asymmetric/gptq-v2 asymmetric/awq bits3-desc_act bits2 bits8-desc_act part/gptq part/awq converted; do

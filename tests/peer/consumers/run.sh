@@ -9,12 +9,12 @@ check() {
   quick recipes/awq.yaml "$scratch/$name" "$@"
   "$PYTHON" tests/peer/consumers/compressed_tensors_logits.py "$MODEL" "$scratch/$name" "$logits" $share
 }
-check sym-g128
+check sym-g128 "${symmetric[@]}"
 check asym-g64-sharded --set 'rules[0].scheme.symmetric=false' --set 'rules[0].scheme.group_size=64' --set output.shard_size=1MB
 check bits3-channel --set 'rules[0].scheme.bits=3' --set 'rules[0].scheme.group_size=-1'
 check two-groups --set 'rules=[{targets: [mlp], scheme: {bits: 4, group_size: 64}}, {targets: [attention], scheme: {bits: 8, group_size: -1, symmetric: false}}]'
-share=0.3
+share=0.3  # a value of the cache beside the middle of two codes, rounded the other way, is seen by all later tokens
 check kv-fp8 --set 'kv_cache={type: float}'
-share=
 check kv-int8 --set 'kv_cache={type: int}'
+share=
 check bits8-part --set 'rules[0].scheme.bits=8' --set 'ignore=[lm_head, attention]'

@@ -5,7 +5,7 @@
 logits=$1
 export LATHE_BLAS=torch  # as in activations.sh
 cmp -s tests/bench/quality/peers/vllm.txt build/peers/vllm/installed || skip "needs vLLM's environment: make test-peers"
-make_artefact() { quick recipes/gptq.yaml "$scratch/$1" --set evaluate=null --set "output.formats=[$2]" "${@:3}"; }
+make_artefact() { quick recipes/gptq.yaml "$scratch/$1" --set evaluate=null "${symmetric[@]}" --set "output.formats=[$2]" "${@:3}"; }
 solve() { echo "rules=[{targets: [linear], scheme: {type: int, $1}, solver: {gptq: {act_order: desc, static_groups: ${2:-true}}}}]"; }
 warned() { holds "$scratch/$1/report.json" "any('vLLM (0.32) won' in w for w in r['warnings']) == $2"; }
 kept="ignore=[lm_head, '/layers\\.5\\.mlp/']"

@@ -212,6 +212,19 @@ TEST(AwqFold, IsDeterministic) {
   EXPECT_EQ(first.loss_after, second.loss_after);
 }
 
+TEST(AwqFold, LeavesTheEdgesThatAreSwitchedOff) {
+  const Mlp mlp;
+  ScaleEdge edge = kNormEdge;
+  for (const auto& [slot, option] :
+       {std::pair{Slot::mlp_mid, "mlp_mid"}, std::pair{Slot::attention_out, "attention_out"}}) {
+    edge.input.slot = slot;
+    EXPECT_TRUE(awq()->fold(edge, mlp.problem).scales.defined());
+    const FoldDecision off = awq({{option, false}})->fold(edge, mlp.problem);
+    EXPECT_FALSE(off.scales.defined());
+    EXPECT_EQ(off.note, fmt::format("awq's option {} is off", option));
+  }
+}
+
 TEST(AwqRange, LeavesQueriesAndKeysAlone) {
   const Mlp mlp;
   LinearProblem problem = mlp.problem.linears[0];

@@ -19,9 +19,9 @@ std::vector<OptionValue> values_of(const OptionSpec& spec) {
   for (const std::string& choice : spec.choices) values.emplace_back(choice);
   if (std::holds_alternative<bool>(spec.default_value)) return {true, false};
   if (spec.minimum == spec.maximum) return values;
-  for (const double bound : {spec.minimum, spec.maximum}) {
-    if (std::holds_alternative<int64_t>(spec.default_value)) values.emplace_back(static_cast<int64_t>(bound));
-    if (std::holds_alternative<double>(spec.default_value)) values.emplace_back(bound);
+  for (const double value : {spec.minimum, (spec.minimum + spec.maximum) / 2, spec.maximum}) {
+    if (std::holds_alternative<int64_t>(spec.default_value)) values.emplace_back(static_cast<int64_t>(value));
+    if (std::holds_alternative<double>(spec.default_value)) values.emplace_back(value);
   }
   return values;
 }
@@ -99,21 +99,23 @@ at::Tensor answer(const SolverEntry& entry, const Options& options, const Scheme
   return solver->solve(problem.shared).front().quantized.dequantize();
 }
 
-/// Does any value of the option, on any of the problems, give another answer than its default?
+/// Do two values of the option give different answers to any of the problems?
 bool acts(const SolverEntry& entry, const OptionSpec& spec) {
   Scheme two_levels{"int", 3, 16, false};
   two_levels.scale_grid.emplace().bits = 3;
-  const std::vector<Scheme> schemes = {{"int", 4, -1, false}, {"int", 2, 64, false}, two_levels};
+  Scheme real{"int", 4, -1, false};
+  real.real_zero = true;
+  const std::vector<Scheme> schemes = {{"int", 4, -1, false}, {"int", 2, 64, false}, two_levels, real};
   for (const Scheme& scheme : schemes) {
     if (entry.refuses(scheme)) continue;
     for (const double spread : {0.05, 2.0}) {
-      const Options defaults = where_read(spec, entry.options);
-      const at::Tensor plain = answer(entry, defaults, scheme, spread);
+      Options options = where_read(spec, entry.options);
+      at::Tensor first = answer(entry, options, scheme, spread);
       for (const OptionValue& value : values_of(spec)) {
-        Options options = defaults;
         options.set(spec.name, value);
         const at::Tensor found = answer(entry, options, scheme, spread);
-        if (plain.defined() && found.defined() && !at::equal(plain, found)) return true;
+        if (first.defined() && found.defined() && !at::equal(first, found)) return true;
+        if (!first.defined()) first = found;
       }
     }
   }

@@ -83,12 +83,17 @@ TEST(SpqrColumns, LossIsThatOfTheWeightsInFp32) {
   at::manual_seed(2);
   const at::Tensor x = at::randn({400, 96}).mm(at::randn({96, 96}));
   const at::Tensor weight = at::randn({32, 96}), gram = gram_of(x);
-  const QuantizedTensor tensor = solve_one(weight, gram, {{"damping", 0.0}, {"select", std::string("density")}, {"density", 0.01}});
+  const QuantizedTensor tensor =
+      solve_one(weight, gram, {{"damping", 0.0}, {"select", std::string("density")}, {"density", 0.01}});
   const double loss = token_loss(weight, tensor.dequantize(), x);
   at::Tensor delta = (tensor.dequantize() - weight).to(at::kDouble);
   EXPECT_NEAR(delta.mm(gram.to(at::kDouble)).mul(delta).sum().item<double>(), loss, 1e-3 * loss);
-  EXPECT_LT(loss, token_loss(weight,
-                             solve_one(weight, gram, {{"damping", 0.0}, {"select", std::string("density")}, {"density", 0.0}}).dequantize(), x));
+  EXPECT_LT(loss,
+            token_loss(weight,
+                       solve_one(weight, gram,
+                                 {{"damping", 0.0}, {"select", std::string("density")}, {"density", 0.0}})
+                           .dequantize(),
+                       x));
 }
 
 TEST(Spqr, KeepsAboutTheShareThatWasAsked) {
@@ -97,8 +102,9 @@ TEST(Spqr, KeepsAboutTheShareThatWasAsked) {
                    gram = gram_of(at::randn({600, 192}).mm(at::randn({192, 192})));
   for (const char* rule : {"leave_one_out", "refined", "error"}) {
     for (const double density : {0.0, 0.004, 0.01, 0.05}) {
-      const QuantizedTensor tensor =
-          solve_one(weight, gram, {{"outliers", std::string(rule)}, {"select", std::string("density")}, {"density", density}});
+      const QuantizedTensor tensor = solve_one(
+          weight, gram,
+          {{"outliers", std::string(rule)}, {"select", std::string("density")}, {"density", density}});
       const double share =
           static_cast<double>(tensor.outliers->count()) / static_cast<double>(weight.numel());
       EXPECT_NEAR(share, density, 0.25 * density) << rule;

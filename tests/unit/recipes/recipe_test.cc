@@ -234,7 +234,7 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
   EXPECT_EQ(json, nlohmann::json::parse(R"({
     "model": null,
     "output": {"path": null, "formats": ["compressed-tensors"], "shard_size": 5000000000,
-               "gguf_shard_size": null, "gguf_pre_tokenizer": null, "imatrix": null},
+               "scale_dtype": null, "gguf_shard_size": null, "gguf_pre_tokenizer": null, "imatrix": null},
     "calibration": {"data": [], "samples": 128, "seq_len": 512, "seed": 0, "packing": "pack",
                     "min_tokens": 1, "special_tokens": false, "bos": "auto", "propagate": "quantised",
                     "experts": {"min_tokens": 256, "fallback": "all_tokens"}},

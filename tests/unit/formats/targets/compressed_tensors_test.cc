@@ -172,9 +172,10 @@ TEST(CompressedTensors, Refusals) {
       {{"m", 64, 172, {"int", 4, -1, false}, DType::BF16}, ""},
       {{"m", 3, 5, {"int", 2, 5, false}, DType::F32}, ""},
       {{"m", 64, 172, {"int", 4, 128, true}, DType::F16},
-       "group_size 128 does not divide the 172 input features; use a group_size that does (such as 86), -1 "
-       "for one group "
-       "a row, or leave this linear out with `ignore`"},
+       "group_size 128 does not divide the 172 input features; no multiple of 8 below does: use -1 for one "
+       "group a row, or leave this linear out with `ignore`"},
+      {{"m", 64, 192, {"int", 4, 128, true}, DType::F16},
+       "192 input features; use 96, -1 for one group a row"},
       {{"m", 64, 256, {"int", 9, 128, true}, DType::F16}, "bits 9 can't be stored"},
       {{"m", 64, 256, {"int", 1, 128, true}, DType::F16}, "bits 1 can't be stored"},
       {{"m", 64, 256, {"float", 4, 128, true}, DType::F16}, "scheme type 'float' can't be stored"},
