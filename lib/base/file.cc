@@ -22,6 +22,7 @@ namespace fs = std::filesystem;
 /// What marks a folder as one that may be overwritten: a run's, or a kernel layout by itself.
 constexpr const char* kOwnFile = "report.json";
 constexpr const char* kLayoutFile = "layout.json";
+constexpr const char* kManifestFile = "manifest.json";
 
 /// Owns a descriptor for the length of one function.
 class Descriptor {
@@ -75,6 +76,20 @@ void remove_abandoned(const fs::path& target) {
     if (::kill(std::stoi(digits), 0) != 0 && errno == ESRCH) abandoned.push_back(entry.path());
   }
   for (const fs::path& path : abandoned) fs::remove_all(path, ignored);
+}
+
+/// Did a run write this folder: an artefact, a kernel layout, or nothing but folders of them (several
+/// formats), and what hashes them?
+bool is_own(const fs::path& folder) {
+  std::error_code ignored;
+  if (fs::exists(folder / kOwnFile, ignored) || fs::exists(folder / kLayoutFile, ignored)) return true;
+  bool any = false;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (entry.is_regular_file() && entry.path().filename() == kManifestFile) continue;
+    if (entry.is_symlink() || !entry.is_directory() || !is_own(entry.path())) return false;
+    any = true;
+  }
+  return any;
 }
 
 }  // namespace
@@ -153,8 +168,7 @@ OutputFolder::OutputFolder(fs::path target, bool overwrite)
   if (fs::exists(target_, code) && !fs::is_directory(target_, code)) {
     user_error("output {}: exists and is not a folder", target_.string());
   }
-  const bool own = fs::exists(target_ / kOwnFile, code) || fs::exists(target_ / kLayoutFile, code);
-  if (fs::exists(target_, code) && !fs::is_empty(target_, code) && !own) {
+  if (fs::exists(target_, code) && !fs::is_empty(target_, code) && !is_own(target_)) {
     user_error(
         "output {}: --overwrite replaces only what Lathe wrote, and this folder has no {}; remove it "
         "yourself",
