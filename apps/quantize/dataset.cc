@@ -31,7 +31,8 @@ nlohmann::json source_json(const SourceCounts& source) {
 }  // namespace
 
 Encoder ModelText::encoder() const {
-  return {.tokenizer = tokenizer.get(), .templates = &templates, .vocab_size = vocab_size};
+  return {
+      .tokenizer = tokenizer.get(), .templates = &templates, .vocab_size = vocab_size, .max_ram = max_ram};
 }
 
 text::ScriptCounts ModelText::vocabulary_scripts() const {

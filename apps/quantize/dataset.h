@@ -20,6 +20,7 @@ struct ModelText {
   int64_t vocab_size = 0;  // of the model
   text::BosToken bos = {};
   std::string name = {};  // of the folder or file, for errors
+  uint64_t max_ram = 0;   // bytes, while text is read; 0: any
 
   /// Refers to this.
   Encoder encoder() const;

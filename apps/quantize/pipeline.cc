@@ -137,7 +137,8 @@ void run_eval(const EvalRequest& request) {
   std::optional<ModelFolder> reference;
   if (request.reference) reference = open_model_folder(*request.reference);
   const c10::Device device = resolve_device(request.device);
-  const ModelText reader = open_model_text(model);
+  ModelText reader = open_model_text(model);
+  reader.max_ram = request.memory.ram.value_or(0);
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
   const at::Tensor rows = read_evaluation(request.text, reader, request.ctx, request.rows);
 

@@ -55,16 +55,17 @@ void warn_moving_average(const Recipe& recipe, int64_t tokens, std::vector<std::
 at::Tensor read_evaluation(const std::filesystem::path& text, const ModelText& reader, int64_t ctx,
                            int64_t count) {
   RowCounts counts;
-  const at::Tensor rows = token_rows({{.path = text}}, reader.encoder(), ctx, counts);
+  const at::Tensor rows = token_rows({{.path = text}}, reader.encoder(), ctx, counts, count);
   if (rows.size(0) == 0) {
     user_error("{}: too short to score: not one row of {} tokens; use more text or a smaller ctx",
                text.string(), ctx);
   }
-  return count == 0 || count >= rows.size(0) ? rows : rows.narrow(0, 0, count);
+  return rows;
 }
 
 RunText read_run_text(const Recipe& recipe, const Plan& plan, const ModelFolder& model) {
-  const ModelText reader = open_model_text(model);
+  ModelText reader = open_model_text(model);
+  reader.max_ram = recipe.limits.ram.value_or(0);
   ModelNeeds needs = needs_of(plan, model.graph.config);
   needs.vocabulary = reader.vocabulary_scripts();
   RunText text;

@@ -209,7 +209,8 @@ at::Tensor read_evaluation_of(const Recipe& recipe, const WeightsModel& model,
                               std::vector<std::string>& warnings) {
   if (!recipe.evaluate || !model.known) return {};
   const ModelConfig& config = model.folder.graph.config;
-  const ModelText reader = open_model_text(model.folder);
+  ModelText reader = open_model_text(model.folder);
+  reader.max_ram = recipe.limits.ram.value_or(0);
   const auto& asked = *recipe.evaluate;
   warn_length("evaluate.ctx", asked.ctx, config.max_position, warnings);
   return read_evaluation(asked.text, reader, asked.ctx, asked.rows);

@@ -11,7 +11,6 @@
 #include "calib/data/packing.h"
 #include "calib/data/sampler.h"
 #include "lib/base/error.h"
-#include "lib/base/file.h"
 #include "lib/base/hash.h"
 #include "lib/tensor/aten.h"
 
@@ -72,7 +71,7 @@ SourceCounts read_source(const DataSource& source, size_t number, const SampleOp
   counts.dropped = read.dropped;
   counts.tokens = read.tokens;
   if (options.packing == Packing::pack && read.row_length != options.seq_len) counts.recut = read.row_length;
-  counts.file_hash = content_hash(MappedFile::open(source.path).bytes());
+  counts.file_hash = content_hash_of_file(source.path);
   return counts;
 }
 
@@ -111,14 +110,26 @@ void check_enough(const Group& group, const std::vector<DataSource>& sources, in
       fewer);
 }
 
-/// One chosen sample; points into its group's stream.
+/// One chosen sample, in its group's stream.
 struct Chosen {
-  const int64_t* ids;
-  const float* weights;  // null: each token counts once
-  int64_t length;
+  const TokenStream* stream;
+  int64_t begin, length;
   bool bos;
   int64_t tokens() const { return length + (bos ? 1 : 0); }
+  bool weighted() const { return !stream->weights.empty(); }
 };
+
+/// Where samples are the first ones, ids behind them are counted only.
+TokenStream stream_for(const Group& group, const SampleOptions& options) {
+  TokenStream stream;
+  stream.mark = options.bos;
+  if (options.seed != 0) return stream;
+  if (options.packing == Packing::pack)
+    stream.most_ids = group.samples * options.seq_len;
+  else
+    stream.most_documents = group.samples;
+  return stream;
+}
 
 /// Counts the sample's tokens for the sources that they come from. `document`: one that does not begin behind
 /// the sample; moved on to the sample's last.
@@ -139,8 +150,7 @@ void choose(const Group& group, const Cut& cut, uint64_t seed, const TokenStream
   auto document = stream.documents.begin();
   for (const int64_t index : choose_samples(static_cast<int64_t>(cut.samples.size()), group.samples, seed)) {
     const Cut::Sample& sample = cut.samples[static_cast<size_t>(index)];
-    const float* const weights = stream.weights.empty() ? nullptr : stream.weights.data() + sample.begin;
-    chosen.push_back({stream.ids.data() + sample.begin, weights, sample.length, sample.bos});
+    chosen.push_back({&stream, sample.begin, sample.length, sample.bos});
     set.with_bos += sample.bos ? 1 : 0;
     ++set.sources[sample.source].taken;
     count_tokens(sample, document, set);
@@ -172,7 +182,7 @@ void fill(const std::vector<Chosen>& chosen, int64_t bos, CalibrationSet& set) {
   int64_t* row = set.ids.data_ptr<int64_t>();
   for (const Chosen& sample : chosen) {
     if (sample.bos) row[0] = bos;
-    std::copy_n(sample.ids, sample.length, row + (sample.bos ? 1 : 0));
+    std::copy_n(sample.stream->ids.begin() + sample.begin, sample.length, row + (sample.bos ? 1 : 0));
     row += width;
     if (ragged) set.lengths.push_back(sample.tokens());
   }
@@ -180,14 +190,14 @@ void fill(const std::vector<Chosen>& chosen, int64_t bos, CalibrationSet& set) {
 
 /// BOS weighs as much as what it stands in front of.
 void fill_weights(const std::vector<Chosen>& chosen, CalibrationSet& set) {
-  const auto weighted = [](const Chosen& sample) { return sample.weights != nullptr; };
-  if (std::none_of(chosen.begin(), chosen.end(), weighted)) return;
+  if (std::ranges::none_of(chosen, &Chosen::weighted)) return;
   set.token_weights = at::ones_like(set.ids, at::kFloat);
   float* row = set.token_weights.data_ptr<float>();
   for (const Chosen& sample : chosen) {
-    if (sample.weights != nullptr) {
-      row[0] = sample.weights[0];
-      std::copy_n(sample.weights, sample.length, row + (sample.bos ? 1 : 0));
+    if (sample.weighted()) {
+      const auto weights = sample.stream->weights.begin() + sample.begin;
+      row[0] = *weights;
+      std::copy_n(weights, sample.length, row + (sample.bos ? 1 : 0));
     }
     row += set.ids.size(1);
   }
@@ -211,13 +221,14 @@ CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, con
   std::vector<Chosen> chosen;
   set.sources.resize(sources.size());
   const std::vector<Group> groups = group_sources(sources, options.samples);
+  streams.reserve(groups.size());  // `chosen` points to them
   for (size_t g = 0; g < groups.size(); ++g) {
-    TokenStream& stream = streams.emplace_back();
+    TokenStream& stream = streams.emplace_back(stream_for(groups[g], options));
     for (const size_t i : groups[g].sources) {
       check_rows_stay_whole(sources[i], options.packing);
       set.sources[i] = read_source(sources[i], i, options, encoder, stream, set.census);
     }
-    const Cut cut = cut_samples(stream, options.packing, options.seq_len, options.bos);
+    const Cut cut = cut_samples(stream, options.packing, options.seq_len);
     check_enough(groups[g], sources, static_cast<int64_t>(cut.samples.size()), options);
     choose(groups[g], cut, seed_of_source(options.seed, g), stream, set, chosen);
   }

@@ -1,7 +1,6 @@
 // Cutting a stream of documents into samples.
 #pragma once
 
-#include <optional>
 #include <vector>
 
 #include "calib/data/calibration_set.h"
@@ -21,9 +20,9 @@ struct Cut {
   int64_t unused_tokens = 0;      // pack: after the last full sample
 };
 
-/// Samples of `length` tokens (document: at most), BOS included where they get one: where `bos` is given and
-/// what begins the sample is neither BOS itself, nor an id of a file of ids, nor the beginning of a
-/// conversation, whose template says what stands there.
-Cut cut_samples(const TokenStream& stream, Packing packing, int64_t length, std::optional<int64_t> bos = {});
+/// Samples of `length` tokens (document: at most), BOS included where they get one: where it is given, as the
+/// stream's mark, and what begins the sample is neither BOS itself, nor an id of a file of ids, nor the
+/// beginning of a conversation, whose template says what stands there.
+Cut cut_samples(const TokenStream& stream, Packing packing, int64_t length);
 
 }  // namespace lathe

@@ -16,12 +16,23 @@ bool is_blank(std::string_view text) {
   return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos;
 }
 
-void check_utf8(std::string_view text, const DataSource& source) {
-  const auto offset = invalid_utf8_offset(text);
-  if (!offset) return;
-  const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(*offset), '\n');
-  user_error("{}:{}: invalid UTF-8 at byte offset {} (0x{:02x}); convert the file to UTF-8",
-             source.path.string(), line, *offset, static_cast<unsigned char>(text[*offset]));
+/// Bytes of a file after which the pages before are let go.
+constexpr size_t kPiece = size_t{4} << 20;
+
+void check_utf8(const MappedFile& file, std::string_view text, const DataSource& source) {
+  for (size_t begin = 0, end = 0; begin < text.size(); begin = end) {
+    end = std::min(begin + kPiece, text.size());
+    for (int i = 0; i < 3 && end < text.size() && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80; ++i)
+      --end;  // a whole character
+    if (const auto in_piece = invalid_utf8_offset(text.substr(begin, end - begin))) {
+      const size_t offset = begin + *in_piece;
+      const auto line =
+          1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(offset), '\n');
+      user_error("{}:{}: invalid UTF-8 at byte offset {} (0x{:02x}); convert the file to UTF-8",
+                 source.path.string(), line, offset, static_cast<unsigned char>(text[offset]));
+    }
+    file.release(file.bytes().subspan(begin, end - begin));
+  }
 }
 
 /// Without a byte order mark at its start, which RFC 8259 (section 8.1) lets readers of JSON skip and no
@@ -29,7 +40,7 @@ void check_utf8(std::string_view text, const DataSource& source) {
 std::string_view text_of(const MappedFile& file, const DataSource& source) {
   constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
   std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  check_utf8(text, source);
+  check_utf8(file, text, source);
   if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   if (is_blank(text)) user_error("{}: the file is empty; expected text", source.path.string());
   return text;
@@ -71,8 +82,13 @@ void read_json_lines(const DataSource& source, const text::ChatTemplates* templa
                      const DocumentVisit& visit) {
   const MappedFile file = MappedFile::open(source.path);
   const std::string_view text = text_of(file, source);
+  const auto first = static_cast<size_t>(text.data() - reinterpret_cast<const char*>(file.bytes().data()));
   int64_t number = 0;
-  for (size_t start = 0; start < text.size();) {
+  for (size_t start = 0, held = 0; start < text.size();) {
+    if (start - held > kPiece) {
+      file.release(file.bytes().subspan(first + held, start - held));
+      held = start;
+    }
     const size_t end = std::min(text.find('\n', start), text.size());
     const std::string_view line = text.substr(start, end - start);
     start = end + 1;

@@ -2,25 +2,31 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "lib/base/error.h"
 
 namespace lathe {
 
 at::Tensor token_rows(const std::vector<DataSource>& sources, const Encoder& encoder, int64_t length,
-                      RowCounts& counts) {
-  LATHE_ASSERT(length >= 1, "rows of {} tokens", length);
+                      RowCounts& counts, int64_t most) {
+  LATHE_ASSERT(length >= 1 && most >= 0, "{} rows of {} tokens", most, length);
   if (sources.empty()) user_error("no text to read; name at least one file");
   for (const DataSource& source : sources) kind_of(source);  // a bad name is known before anything is read
   counts = {};
   TokenStream stream;
+  if (most > 0) stream.most_ids = most * length;
   for (size_t i = 0; i < sources.size(); ++i)
     counts.documents += append(sources[i], i, encoder, stream, nullptr).documents;
-  if (stream.ids.empty())
+  if (stream.size == 0)
     user_error("{}: the text gives no tokens; expected text", sources.front().path.string());
-  counts.tokens = static_cast<int64_t>(stream.ids.size());
+  counts.tokens = stream.size;
   counts.rows = counts.tokens / length;
   counts.unused_tokens = counts.tokens % length;
-  return at::from_blob(stream.ids.data(), {counts.rows, length}, at::kLong).clone();
+  const int64_t taken = most > 0 ? std::min(most, counts.rows) : counts.rows;
+  at::Tensor rows = at::empty({taken, length}, at::kLong);
+  std::copy_n(stream.ids.begin(), rows.numel(), rows.data_ptr<int64_t>());
+  return rows;
 }
 
 }  // namespace lathe

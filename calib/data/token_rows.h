@@ -14,9 +14,10 @@ struct RowCounts {
 };
 
 /// Joins the ids of all documents of all sources in order and cuts them into rows of `length` >= 1. Tokens
-/// after the last full row are dropped and counted. Long [rows, length]; `rows` may be 0. UserError as
+/// after the last full row are dropped and counted. Long [rows, length], the first `most` rows where that is
+/// not 0 (`counts` are of all); there may be none. UserError as
 /// append() in token_stream.h, and for data without a single token.
 at::Tensor token_rows(const std::vector<DataSource>& sources, const Encoder& encoder, int64_t length,
-                      RowCounts& counts);
+                      RowCounts& counts, int64_t most = 0);
 
 }  // namespace lathe

@@ -1,17 +1,20 @@
 #include "calib/data/token_stream.h"
 
 #include <algorithm>
+#include <limits>
 #include <set>
 
+#include "calib/data/reading_limit.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 
 namespace lathe {
 namespace {
 
-void check_ids(std::span<const int64_t> ids, int64_t vocab_size, const Document& document) {
-  const auto bad = std::find_if(ids.begin(), ids.end(),
-                                [&](int64_t id) { return id < 0 || (vocab_size > 0 && id >= vocab_size); });
+/// `ids` begin at the document's element `first`.
+void check_ids(std::span<const int64_t> ids, int64_t first, int64_t vocab_size, const Document& document) {
+  const int64_t end = vocab_size > 0 ? vocab_size : int64_t{std::numeric_limits<int32_t>::max()} + 1;
+  const auto bad = std::find_if(ids.begin(), ids.end(), [&](int64_t id) { return id < 0 || id >= end; });
   if (bad == ids.end()) return;
   if (document.form != Document::Form::ids) {
     user_error(
@@ -21,58 +24,100 @@ void check_ids(std::span<const int64_t> ids, int64_t vocab_size, const Document&
   }
   const std::string expected =
       vocab_size > 0 ? fmt::format("0 to {} (the model's vocab_size is {})", vocab_size - 1, vocab_size)
-                     : std::string("0 or more");
+      : *bad < 0     ? std::string("0 or more")
+                     : fmt::format("0 to {}", end - 1);
   user_error("{}: element {}: expected token ids from {}, found {}; was the file made for another model?",
-             document.place, bad - ids.begin(), expected, *bad);
+             document.place, first + (bad - ids.begin()), expected, *bad);
 }
 
-/// The text's ids; a template wrote the special tokens of a conversation already.
-std::vector<int64_t> encode(const Document& document, const Encoder& encoder) {
-  const bool special = document.form == Document::Form::text && encoder.special_tokens;
-  return encoder.tokenizer->encode(document.text, special);
-}
-
-/// Follows the ids: nothing where every token counts once.
-void append_weights(const Document& document, double factor, int64_t length, TokenStream& stream) {
-  if (document.weights.empty() && factor == 1 && stream.weights.empty()) return;
-  stream.weights.resize(stream.ids.size() - static_cast<size_t>(length), 1.0F);  // of documents before
-  for (int64_t i = 0; i < length; ++i) {
-    const double own = document.weights.empty() ? 1.0 : document.weights[static_cast<size_t>(i)];
-    const auto weight = static_cast<float>(own * factor);
-    if (!(weight >= kLeastTokenWeight && weight <= 1 / kLeastTokenWeight)) {
-      user_error(
-          "{}: token_weight {:g} times the file's own {:g} is {:g}, and a token's weight lies between 1e-6 "
-          "and 1e6",
-          document.place, factor, own, weight);
-    }
-    stream.weights.push_back(weight);
+/// One document at the end of a stream, while its ids come.
+class OpenDocument {
+ public:
+  OpenDocument(TokenStream& stream, const Document& document)
+      : stream_(stream), document_(document), begin_(stream.size) {
+    if (static_cast<int64_t>(stream.documents.size()) == stream.most_documents)
+      stream.most_ids = static_cast<int64_t>(stream.ids.size());
   }
-}
+
+  void add(std::span<const int64_t> ids, int64_t vocab_size) {
+    check_ids(ids, length(), vocab_size, document_);
+    for (const int64_t id : ids) {
+      if (stream_.size < stream_.most_ids)
+        stream_.ids.push_back(static_cast<int32_t>(id));
+      else if (id == stream_.mark)
+        stream_.marks.push_back(stream_.size);
+      ++stream_.size;
+    }
+  }
+  int64_t length() const { return stream_.size - begin_; }
+
+  /// As if it had not been there.
+  void drop() {
+    stream_.size = begin_;
+    stream_.ids.resize(static_cast<size_t>(std::min(begin_, stream_.most_ids)));
+    while (!stream_.marks.empty() && stream_.marks.back() >= begin_) stream_.marks.pop_back();
+  }
+  void keep(size_t source, double token_weight) {
+    stream_.documents.push_back({source, begin_, length(), document_.form});
+    append_weights(token_weight);
+  }
+
+ private:
+  /// Follows the ids: nothing where every token counts once.
+  void append_weights(double factor) {
+    if (document_.weights.empty() && factor == 1 && stream_.weights.empty()) return;
+    stream_.weights.resize(static_cast<size_t>(std::min(begin_, stream_.most_ids)), 1.0F);  // of those before
+    for (int64_t i = 0; i < length(); ++i) {
+      const double own = document_.weights.empty() ? 1.0 : document_.weights[static_cast<size_t>(i)];
+      const auto weight = static_cast<float>(own * factor);
+      if (!(weight >= kLeastTokenWeight && weight <= 1 / kLeastTokenWeight)) {
+        user_error(
+            "{}: token_weight {:g} times the file's own {:g} is {:g}, and a token's weight lies between 1e-6 "
+            "and 1e6",
+            document_.place, factor, own, weight);
+      }
+      if (begin_ + i < stream_.most_ids) stream_.weights.push_back(weight);
+    }
+  }
+
+  TokenStream& stream_;
+  const Document& document_;
+  int64_t begin_;
+};
 
 }  // namespace
+
+bool TokenStream::is_mark(int64_t place) const {
+  if (!mark) return false;
+  if (place < static_cast<int64_t>(ids.size())) return ids[static_cast<size_t>(place)] == *mark;
+  return std::binary_search(marks.begin(), marks.end(), place);
+}
 
 StreamCounts append(const DataSource& source, size_t number, const Encoder& encoder, TokenStream& stream,
                     DocumentCensus* census) {
   StreamCounts counts;
   std::set<int64_t> row_lengths;
+  const ReadingLimit limit(encoder.max_ram, source.path);
   for_each_document(source, encoder.templates, [&](const Document& document) {
-    throw_if_cancelled();
-    std::vector<int64_t> encoded;
-    if (document.form != Document::Form::ids) encoded = encode(document, encoder);
-    const std::span<const int64_t> ids = document.form == Document::Form::ids ? document.ids : encoded;
-    check_ids(ids, encoder.vocab_size, document);
+    OpenDocument open(stream, document);
+    const auto take = [&](std::span<const int64_t> ids) {
+      throw_if_cancelled();
+      limit.check();
+      open.add(ids, encoder.vocab_size);
+    };
+    const bool are_ids = document.form == Document::Form::ids;
+    // A template wrote the special tokens of a conversation already.
+    const bool special = document.form == Document::Form::text && encoder.special_tokens;
+    are_ids ? take(document.ids) : encoder.tokenizer->encode_in_blocks(document.text, special, take);
     ++counts.documents;
-    const auto length = static_cast<int64_t>(ids.size());
-    row_lengths.insert(document.form == Document::Form::ids ? length : 0);
-    if (length < encoder.min_tokens) {
+    row_lengths.insert(are_ids ? open.length() : 0);
+    if (open.length() < encoder.min_tokens) {
       ++counts.dropped;
-      return;
+      return open.drop();
     }
-    if (census != nullptr) census->observe(document, length);
-    stream.documents.push_back({number, static_cast<int64_t>(stream.ids.size()), length, document.form});
-    stream.ids.insert(stream.ids.end(), ids.begin(), ids.end());
-    append_weights(document, source.token_weight, length, stream);
-    counts.tokens += length;
+    if (census != nullptr) census->observe(document, open.length());
+    counts.tokens += open.length();
+    open.keep(number, source.token_weight);
   });
   if (counts.documents > 1 && row_lengths.size() == 1) counts.row_length = *row_lengths.begin();
   return counts;

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <climits>
+#include <mutex>
+#include <unordered_set>
 
 #include "lib/base/error.h"
 #include "lib/text/unicode.h"
@@ -22,7 +24,23 @@ struct Bpe::Workspace {
   }
 };
 
-Bpe::Bpe(const JsonValue& json) {
+/// The pairs of characters that stand side by side in an entry of the vocabulary.
+struct Bpe::Neighbours {
+  std::once_flag once;
+  std::unordered_set<uint64_t> pairs;
+
+  static uint64_t key(char32_t left, char32_t right) { return uint64_t{left} << 32 | uint64_t{right}; }
+  void find(const Vocabulary& vocabulary) {
+    for (const auto& [entry, id] : vocabulary) {
+      for (size_t at = 0, next = 0; at < entry.size(); at = next) {
+        next = at + char_length(entry, at);
+        if (next < entry.size()) pairs.insert(key(decode_char(entry, at), decode_char(entry, next)));
+      }
+    }
+  }
+};
+
+Bpe::Bpe(const JsonValue& json) : neighbours_(std::make_shared<Neighbours>()) {
   const std::string type = json.text_or_empty("type");
   if (!type.empty() && type != "BPE") json.at("type").unsupported(type, "BPE");
   read_vocabulary(json.at("vocab"));
@@ -180,6 +198,21 @@ void Bpe::merge_symbols(Workspace& workspace) const {
     if (left.previous >= 0) consider(workspace, left.previous);
     if (left.next >= 0) consider(workspace, top.position);
   }
+}
+
+std::string_view Bpe::independent_start(std::string_view piece) const {
+  constexpr size_t kLeast = size_t{64} << 10;
+  if (piece.size() <= 2 * kLeast) return piece;
+  std::call_once(neighbours_->once, [&] { neighbours_->find(vocabulary_); });
+  size_t left = previous_char(piece, kLeast);
+  for (size_t at = left + char_length(piece, left); at < piece.size();
+       left = at, at += char_length(piece, at)) {
+    const auto pair = Neighbours::key(decode_char(piece, left), decode_char(piece, at));
+    if (neighbours_->pairs.contains(pair)) continue;
+    if (find(piece.substr(left, at - left)) && find(piece.substr(at, char_length(piece, at))))
+      return piece.substr(0, at);
+  }
+  return piece;
 }
 
 void Bpe::encode(std::string_view piece, std::vector<int64_t>& ids) const {

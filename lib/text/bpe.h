@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -31,6 +32,12 @@ class Bpe {
   /// there.
   void encode(std::string_view piece, std::vector<int64_t>& ids) const;
 
+  /// The first part of `piece`, 64 KiB or more of it, that encode() gives the same ids by itself, as it does
+  /// the rest; all of it where it is shorter or there is no such part. It ends between two characters that
+  /// are entries of the vocabulary, each by itself, and side by side in none: any merge across them would
+  /// make an entry that holds both. What encode() needs beside a piece is dozens of times the piece.
+  std::string_view independent_start(std::string_view piece) const;
+
   std::optional<int32_t> find(std::string_view token) const;
   const Vocabulary& vocabulary() const { return vocabulary_; }
   size_t size() const { return vocabulary_.size(); }
@@ -52,6 +59,7 @@ class Bpe {
     int32_t id;
   };
   struct Workspace;
+  struct Neighbours;
 
   void read_vocabulary(const JsonValue& json);
   void read_options(const JsonValue& json);
@@ -65,6 +73,7 @@ class Bpe {
   void merge_symbols(Workspace& workspace) const;
   void consider(Workspace& workspace, int32_t position) const;
 
+  std::shared_ptr<Neighbours> neighbours_;  ///< found when a long piece comes
   Vocabulary vocabulary_;
   std::unordered_map<uint64_t, Merge> merges_;
   std::vector<int32_t> byte_tokens_;  ///< ids of <0x00> ... <0xFF>, -1 where missing

@@ -51,32 +51,52 @@ std::vector<std::string> JsonTokenizer::pieces() const {
   return pieces;
 }
 
+void JsonTokenizer::Output::flush(size_t least) {
+  if (sink == nullptr || ids.size() < least) return;
+  (*sink)(ids);
+  ids.clear();
+}
+
 std::vector<int64_t> JsonTokenizer::encode(std::string_view text, bool add_special_tokens) const {
+  Output output;
+  encode_text(text, output);
+  return post_processor_.apply(std::move(output.ids), add_special_tokens);
+}
+
+void JsonTokenizer::encode_in_blocks(std::string_view text, bool add_special_tokens,
+                                     const IdSink& sink) const {
+  const auto around = post_processor_.around(add_special_tokens);
+  if (!around) return sink(encode(text, add_special_tokens));
+  Output output{around->before, &sink};
+  encode_text(text, output);
+  output.ids.insert(output.ids.end(), around->after.begin(), around->after.end());
+  output.flush(0);
+}
+
+void JsonTokenizer::encode_text(std::string_view text, Output& output) const {
   if (const auto offset = invalid_utf8_offset(text)) {
     user_error("the text is not UTF-8: byte {} (0x{:02X}) is out of place; convert the text to UTF-8 first",
                *offset, static_cast<unsigned char>(text[*offset]));
   }
-  std::vector<int64_t> ids;
   for (const auto& part : added_tokens_.split(text, false)) {
     if (part.id >= 0) {
-      ids.push_back(part.id);
+      output.ids.push_back(part.id);
     } else {
-      encode_stretch(part.text, part.text.data() == text.data(), ids);
+      encode_stretch(part.text, part.text.data() == text.data(), output);
     }
   }
-  return post_processor_.apply(std::move(ids), add_special_tokens);
 }
 
-void JsonTokenizer::encode_stretch(std::string_view text, bool at_start, std::vector<int64_t>& ids) const {
+void JsonTokenizer::encode_stretch(std::string_view text, bool at_start, Output& output) const {
   std::string normalized;
   if (normalizer_ != nullptr) {
     normalized = normalizer_->normalize(std::string(text), at_start);
     text = normalized;
   }
-  const auto take = [&](Piece piece) { model_.encode(piece.text, ids); };
+  const auto take = [&](Piece piece) { encode_piece(piece.text, output); };
   for (const auto& part : added_tokens_.split(text, true)) {
     if (part.id >= 0) {
-      ids.push_back(part.id);
+      output.ids.push_back(part.id);
       continue;
     }
     const Piece piece{part.text, at_start && part.text.data() == text.data()};
@@ -85,6 +105,16 @@ void JsonTokenizer::encode_stretch(std::string_view text, bool at_start, std::ve
     } else {
       take(piece);
     }
+  }
+}
+
+void JsonTokenizer::encode_piece(std::string_view piece, Output& output) const {
+  constexpr size_t kBlock = size_t{1} << 14;
+  while (!piece.empty()) {
+    const std::string_view part = model_.independent_start(piece);
+    model_.encode(part, output.ids);
+    output.flush(kBlock);
+    piece.remove_prefix(part.size());
   }
 }
 

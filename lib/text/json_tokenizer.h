@@ -27,11 +27,21 @@ class JsonTokenizer : public Tokenizer {
   explicit JsonTokenizer(const JsonValue& json);
 
   std::vector<int64_t> encode(std::string_view text, bool add_special_tokens) const override;
+  /// Blocks of a few thousand ids, unless the post-processor repeats or drops the text.
+  void encode_in_blocks(std::string_view text, bool add_special_tokens, const IdSink& sink) const override;
   std::vector<std::string> pieces() const override;
   int64_t vocab_size() const override;
 
  private:
-  void encode_stretch(std::string_view text, bool at_start, std::vector<int64_t>& ids) const;
+  /// Ids on their way out: passed on when there are many; kept where there is no sink.
+  struct Output {
+    std::vector<int64_t> ids = {};
+    const IdSink* sink = nullptr;
+    void flush(size_t least);
+  };
+  void encode_text(std::string_view text, Output& output) const;
+  void encode_stretch(std::string_view text, bool at_start, Output& output) const;
+  void encode_piece(std::string_view piece, Output& output) const;
 
   Bpe model_;
   std::unique_ptr<Normalizer> normalizer_;

@@ -50,11 +50,12 @@ class Replace : public Normalizer {
   std::string normalize(std::string text, bool& at_start) const override {
     std::string result;
     result.reserve(text.size());
-    for (const Span& span : pattern_.find_matches(text)) {
+    const auto take = [&](const Span& span) {
       if (span.is_match && span.begin == 0 && span.end > 0 && content_.empty()) at_start = false;
       result += span.is_match ? std::string_view(content_)
                               : std::string_view(text).substr(span.begin, span.end - span.begin);
-    }
+    };
+    pattern_.find_matches(text, SpanSink(take));
     return result;
   }
 

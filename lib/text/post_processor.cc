@@ -52,4 +52,19 @@ std::vector<int64_t> PostProcessor::apply(std::vector<int64_t> ids, bool add_spe
   return result;
 }
 
+std::optional<PostProcessor::Around> PostProcessor::around(bool add_special_tokens) const {
+  Around around;
+  if (!has_template_) return around;
+  int sequences = 0;
+  for (const Part& part : template_) {
+    if (part.is_sequence) {
+      ++sequences;
+    } else if (add_special_tokens) {
+      auto& side = sequences == 0 ? around.before : around.after;
+      side.insert(side.end(), part.special.begin(), part.special.end());
+    }
+  }
+  return sequences == 1 ? std::optional(std::move(around)) : std::nullopt;
+}
+
 }  // namespace lathe::text

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "lib/text/json_reader.h"
@@ -16,6 +17,12 @@ class PostProcessor {
 
   /// Without special tokens a template still repeats the sequence as often as it names it.
   std::vector<int64_t> apply(std::vector<int64_t> ids, bool add_special_tokens) const;
+
+  struct Around {
+    std::vector<int64_t> before, after;
+  };
+  /// What apply() puts around the ids; nothing where it repeats or drops them.
+  std::optional<Around> around(bool add_special_tokens) const;
 
  private:
   struct Part {

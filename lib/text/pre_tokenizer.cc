@@ -13,11 +13,10 @@ namespace {
 constexpr std::string_view kSupported =
     "Sequence, ByteLevel, Split, Digits, Metaspace, Punctuation, Whitespace, WhitespaceSplit";
 
-void pass_on(Piece piece, const std::vector<Span>& spans, const PieceSink& sink) {
-  for (const Span& span : spans) {
-    if (span.begin == span.end) continue;
-    sink({piece.text.substr(span.begin, span.end - span.begin), piece.at_start && span.begin == 0});
-  }
+/// Passes `span` of `piece` on; nothing where it is empty.
+void pass_on(Piece piece, const Span& span, const PieceSink& sink) {
+  if (span.begin == span.end) return;
+  sink({piece.text.substr(span.begin, span.end - span.begin), piece.at_start && span.begin == 0});
 }
 
 class Sequence : public PreTokenizer {
@@ -50,7 +49,8 @@ class ByteLevel : public PreTokenizer {
       sink({encoded, part.at_start});
     };
     if (use_regex_) {
-      pass_on(piece, gpt2_words().find_matches(piece.text), PieceSink(encode));
+      const auto take = [&](const Span& span) { pass_on(piece, span, PieceSink(encode)); };
+      gpt2_words().find_matches(piece.text, SpanSink(take));
     } else {
       encode(piece);
     }
@@ -72,11 +72,11 @@ class RegexSplit : public PreTokenizer {
   RegexSplit(Regex regex, SplitBehavior behavior, bool invert)
       : regex_(std::move(regex)), behavior_(behavior), invert_(invert) {}
   void split(Piece piece, const PieceSink& sink) const override {
-    std::vector<Span> spans = regex_.find_matches(piece.text);
-    if (invert_) {
-      for (Span& span : spans) span.is_match = !span.is_match;
-    }
-    pass_on(piece, apply_behavior(std::move(spans), behavior_), sink);
+    const auto take = [&](const Span& span) { pass_on(piece, span, sink); };
+    SpanJoiner joiner(behavior_, SpanSink(take));
+    const auto add = [&](const Span& span) { joiner.add({span.begin, span.end, span.is_match != invert_}); };
+    regex_.find_matches(piece.text, SpanSink(add));
+    joiner.finish();
   }
 
  private:
@@ -91,7 +91,11 @@ class CharSplit : public PreTokenizer {
   CharSplit(bool (*predicate)(char32_t), SplitBehavior behavior)
       : predicate_(predicate), behavior_(behavior) {}
   void split(Piece piece, const PieceSink& sink) const override {
-    pass_on(piece, apply_behavior(find_matches(piece.text, predicate_), behavior_), sink);
+    const auto take = [&](const Span& span) { pass_on(piece, span, sink); };
+    SpanJoiner joiner(behavior_, SpanSink(take));
+    const auto add = [&](const Span& span) { joiner.add(span); };
+    find_matches(piece.text, predicate_, SpanSink(add));
+    joiner.finish();
   }
 
  private:

@@ -73,12 +73,11 @@ Regex regex_of(const JsonValue& json) {
   json.expected(R"({"String": ...} or {"Regex": ...})");
 }
 
-std::vector<Span> Regex::find_matches(std::string_view text) const {
-  if (text.empty()) return {{0, 0, false}};
+void Regex::find_matches(std::string_view text, const SpanSink& sink) const {
+  if (text.empty()) return sink({0, 0, false});
   thread_local const Workspace workspace;
   const auto* code = static_cast<const pcre2_code*>(code_.get());
   const PCRE2_SIZE* found = pcre2_get_ovector_pointer(workspace.match);
-  std::vector<Span> spans;
   size_t previous = 0;
   size_t search_from = 0;
   bool matched_before = false;
@@ -94,62 +93,70 @@ std::vector<Span> Regex::find_matches(std::string_view text) const {
           "shorter pieces",
           search_from, pcre2_message(result));
     }
-    const size_t begin = found[0];
+    const size_t begin = found[0];  // copied: what takes the span may match others in this workspace
     const size_t end = found[1];
     if (begin == end && matched_before && begin == previous) {
       search_from += search_from < text.size() ? char_length(text, search_from) : 1;
       continue;
     }
-    if (previous != begin) spans.push_back({previous, begin, false});
-    spans.push_back({begin, end, true});
+    if (previous != begin) sink({previous, begin, false});
+    sink({begin, end, true});
     previous = search_from = end;
     matched_before = true;
   }
-  if (previous != text.size()) spans.push_back({previous, text.size(), false});
+  if (previous != text.size()) sink({previous, text.size(), false});
+}
+
+std::vector<Span> Regex::find_matches(std::string_view text) const {
+  std::vector<Span> spans;
+  const auto keep = [&](const Span& span) { spans.push_back(span); };
+  find_matches(text, SpanSink(keep));
   return spans;
 }
 
-std::vector<Span> find_matches(std::string_view text, bool (*predicate)(char32_t)) {
-  if (text.empty()) return {{0, 0, false}};
-  std::vector<Span> spans;
+void find_matches(std::string_view text, bool (*predicate)(char32_t), const SpanSink& sink) {
+  if (text.empty()) return sink({0, 0, false});
   size_t gap = 0;
   for (size_t at = 0; at < text.size();) {
     const size_t next = at + char_length(text, at);
     if (predicate(decode_char(text, at))) {
-      if (gap < at) spans.push_back({gap, at, false});
-      spans.push_back({at, next, true});
+      if (gap < at) sink({gap, at, false});
+      sink({at, next, true});
       gap = next;
     }
     at = next;
   }
-  if (gap < text.size()) spans.push_back({gap, text.size(), false});
-  return spans;
+  if (gap < text.size()) sink({gap, text.size(), false});
 }
 
-std::vector<Span> apply_behavior(std::vector<Span> spans, SplitBehavior behavior) {
-  if (behavior == SplitBehavior::isolated) return spans;
-  if (behavior == SplitBehavior::removed) {
-    std::erase_if(spans, [](const Span& span) { return span.is_match; });
-    return spans;
+/// Whether `span` becomes one with what waits.
+bool SpanJoiner::joins(const Span& span) const {
+  switch (behavior_) {
+    case SplitBehavior::merged_with_previous:
+      return span.is_match && !previous_match_;
+    case SplitBehavior::merged_with_next:  // a match that waits has not been joined with anything yet
+      return !span.is_match && previous_match_;
+    case SplitBehavior::contiguous:
+      return span.is_match == previous_match_;
+    default:
+      return false;
   }
-  const bool backwards = behavior == SplitBehavior::merged_with_next;
-  if (backwards) std::reverse(spans.begin(), spans.end());
-  std::vector<Span> joined;
-  bool previous_match = false;
-  for (const Span& span : spans) {
-    const bool join = behavior == SplitBehavior::contiguous ? span.is_match == previous_match
-                                                            : span.is_match && !previous_match;
-    previous_match = span.is_match;
-    if (!join || joined.empty()) {
-      joined.push_back(span);
-    } else if (backwards) {
-      joined.back().begin = span.begin;
-    } else {
-      joined.back().end = span.end;
-    }
+}
+
+void SpanJoiner::add(const Span& span) {
+  if (behavior_ == SplitBehavior::removed && span.is_match) return;
+  if (waiting_ && joins(span)) {
+    waiting_->end = span.end;
+  } else {
+    finish();
+    waiting_ = span;
   }
-  if (backwards) std::reverse(joined.begin(), joined.end());
-  return joined;
+  previous_match_ = span.is_match;
+}
+
+void SpanJoiner::finish() {
+  if (waiting_) sink_(*waiting_);
+  waiting_.reset();
 }
 
 }  // namespace lathe::text

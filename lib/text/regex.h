@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,20 @@ struct Span {
   bool is_match;
 };
 
+/// What takes spans in order: a borrowed callable. A list of the spans of a text is several times its size.
+class SpanSink {
+ public:
+  template <class Callable>
+  explicit SpanSink(const Callable& callable)
+      : callable_(&callable),
+        call_([](const void* c, const Span& span) { (*static_cast<const Callable*>(c))(span); }) {}
+  void operator()(const Span& span) const { call_(callable_, span); }
+
+ private:
+  const void* callable_;
+  void (*call_)(const void*, const Span&);
+};
+
 class Regex {
  public:
   /// `where` names the file and component in errors. UserError where the pattern is malformed or can't be
@@ -33,7 +48,9 @@ class Regex {
 
   /// The whole of `text` (valid UTF-8) as contiguous spans, matches and gaps, as `tokenizers`'
   /// Pattern::find_matches: an empty match gives an empty span, except right after the previous match. One
-  /// span (0, 0) for an empty text.
+  /// span (0, 0) for an empty text. `sink` may use this and other expressions.
+  void find_matches(std::string_view text, const SpanSink& sink) const;
+  /// The same as a list.
   std::vector<Span> find_matches(std::string_view text) const;
 
  private:
@@ -45,13 +62,27 @@ class Regex {
 Regex regex_of(const JsonValue& json);
 
 /// The spans of single code points for which `predicate` holds, and the gaps between them.
-std::vector<Span> find_matches(std::string_view text, bool (*predicate)(char32_t));
+void find_matches(std::string_view text, bool (*predicate)(char32_t), const SpanSink& sink);
 
 enum class SplitBehavior { removed, isolated, merged_with_previous, merged_with_next, contiguous };
 
-/// Joins or drops spans as `tokenizers`' SplitDelimiterBehavior does. `is_match` has no meaning in the
-/// result, which may hold empty spans.
-std::vector<Span> apply_behavior(std::vector<Span> spans, SplitBehavior behavior);
+/// Joins or drops contiguous spans as `tokenizers`' SplitDelimiterBehavior does, while they come. `is_match`
+/// has no meaning in the result, which may hold empty spans.
+class SpanJoiner {
+ public:
+  SpanJoiner(SplitBehavior behavior, const SpanSink& sink) : behavior_(behavior), sink_(sink) {}
+  void add(const Span& span);
+  /// Passes on what waits for a span that it could be joined with; to be called after the last one.
+  void finish();
+
+ private:
+  bool joins(const Span& span) const;
+
+  SplitBehavior behavior_;
+  SpanSink sink_;
+  std::optional<Span> waiting_;
+  bool previous_match_ = false;  // of the last span added
+};
 
 /// The PCRE2 form of an Oniguruma pattern (exposed for tests). UserError where there is none.
 std::string pcre2_from_oniguruma(std::string_view pattern, const std::string& where);

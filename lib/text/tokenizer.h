@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,6 +18,12 @@ class Tokenizer {
   /// `text` is valid UTF-8 (checked; UserError otherwise). Special tokens that stand in the text become their
   /// ids. `add_special_tokens` adds what the post-processor adds (BOS, ...).
   virtual std::vector<int64_t> encode(std::string_view text, bool add_special_tokens) const = 0;
+  using IdSink = std::function<void(std::span<const int64_t>)>;
+  /// Passes what encode() returns to `sink`, in order and in blocks of any size: the ids of a long text are
+  /// several times as large as the text. The default makes one block.
+  virtual void encode_in_blocks(std::string_view text, bool add_special_tokens, const IdSink& sink) const {
+    sink(encode(text, add_special_tokens));
+  }
   /// The vocabulary as text, in no particular order: entries of a byte-level vocabulary as the bytes that
   /// they stand for, those that are not whole characters left out.
   virtual std::vector<std::string> pieces() const = 0;

@@ -73,6 +73,62 @@ TEST(Bpe, MegabyteWithoutSplitIsFast) {
   EXPECT_EQ(ids, Ids(256, 12));
 }
 
+// Characters that no entry holds side by side part a text: what lies between them is encoded by itself.
+TEST(Bpe, LongPiecesGiveTheIdsOfTheirIndependentParts) {
+  json document =
+      bpe_document({"<unk>", "a", "b", "c", "é", "ab", "bc", "abc", "éa", "cc", "bb", "abb", "<0x0A>"},
+                   {"b b", "a b", "b c", "c c", "a bc", "é a", "a bb"});
+  document["model"]["unk_token"] = "<unk>";
+  document["model"]["fuse_unk"] = true;
+  document["model"]["byte_fallback"] = true;
+  const auto tokenizer = open_document(document);
+  const std::vector<std::string> letters = {"a", "b", "c", "é", "x", "\n", "b", "c"};
+  uint32_t state = 1;
+  std::string text;
+  while (text.size() < 400'000) text += letters[(state = state * 1664525 + 1013904223) >> 29];
+  Ids expected;
+  for (size_t begin = 0; begin < text.size();) {  // "ca" stands in no entry
+    const size_t found = text.find("ca", begin);
+    const size_t end = found == std::string::npos ? text.size() : found + 1;
+    const Ids part = tokenizer->encode(text.substr(begin, end - begin), false);
+    expected.insert(expected.end(), part.begin(), part.end());
+    begin = end;
+  }
+  EXPECT_EQ(tokenizer->encode(text, false), expected);
+}
+
+TEST(Tokenizer, BlocksJoinToTheIdsOfTheText) {
+  json document = bpe_document({"a", "b", "ab", "<s>"}, {"a b"});
+  std::string text;
+  for (int i = 0; i < 100'000; ++i) text += i % 3 == 0 ? "ab" : i % 7 == 0 ? "b" : "aa";
+  const auto sequence = json{{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+  const auto special = json{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}};
+  const auto specials = json{{"<s>", {{"id", "<s>"}, {"ids", {3}}, {"tokens", {"<s>"}}}}};
+  document["post_processor"] = {{"type", "TemplateProcessing"},
+                                {"single", {special, sequence, special}},
+                                {"pair", json::array()},
+                                {"special_tokens", specials}};
+  json twice = document;
+  twice["post_processor"]["single"] = {sequence, special, sequence};
+  json split = document;
+  split["pre_tokenizer"] = {
+      {"type", "Split"}, {"pattern", {{"String", "b"}}}, {"behavior", "MergedWithNext"}, {"invert", false}};
+  for (const auto& [which, least_blocks] :
+       {std::pair(document, 3), std::pair(twice, 1), std::pair(split, 5)}) {
+    const auto tokenizer = open_document(which);
+    for (const bool with_special : {false, true}) {
+      Ids joined;
+      int blocks = 0;
+      tokenizer->encode_in_blocks(text, with_special, [&](std::span<const int64_t> ids) {
+        joined.insert(joined.end(), ids.begin(), ids.end());
+        ++blocks;
+      });
+      EXPECT_EQ(joined, tokenizer->encode(text, with_special));
+      EXPECT_GE(blocks, least_blocks);
+    }
+  }
+}
+
 TEST(Tokenizer, InvalidUtf8IsRefused) {
   const auto tokenizer = open_document(bpe_document({"a"}, {}));
   for (const char* text : {"a\xff", "\xc3", "\xed\xa0\x80", "\xc0\xaf"}) {

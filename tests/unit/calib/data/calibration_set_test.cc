@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 
 #include "calib/data/ids_file.h"
+#include "calib/data/reading_limit.h"
 #include "calib/data/token_rows.h"
 #include "tests/unit/calib/data/data_files.h"
 
@@ -16,6 +17,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::StartsWith;
 
 class CalibrationSets : public test::DataFiles {
  protected:
@@ -230,6 +232,63 @@ TEST_F(CalibrationSets, TokensHaveTheWeightOfTheirSource) {
   EXPECT_THAT(error_of([&] { build({dump}, pack(3, 4)); }),
               HasSubstr("token_weight 1e+06 times the file's own 2.5"));
   EXPECT_THAT(error_of([&] { write_ids_file(folder_ / "d.npy", set); }), HasSubstr("their tokens' weights"));
+}
+
+// What is behind the samples is not kept, but counted: also where BOS begins a sample or lacks there.
+TEST_F(CalibrationSets, CountsAreOfAllTheData) {
+  std::string lines;
+  for (int i = 0; i < 40; ++i)
+    lines += fmt::format("{{\"text\": \"{}\"}}\n",
+                         std::string(static_cast<size_t>(i % 7), static_cast<char>('a' + i % 26)));
+  std::vector<DataSource> sources = {file("a.jsonl", lines), file("b.jsonl", lines + lines)};
+  encoder_.special_tokens = true;
+  encoder_.min_tokens = 4;
+  for (const bool document : {false, true}) {
+    SampleOptions options = document ? by_document(2, 6) : pack(2, 6);
+    options.bos = 1;
+    const CalibrationSet few = build(sources, options);
+    options.samples = few.usable;
+    const CalibrationSet all = build(sources, options);
+    EXPECT_GT(few.usable, 60);
+    EXPECT_EQ(few.usable, all.usable);
+    EXPECT_EQ(few.unused_tokens, all.unused_tokens);
+    for (size_t i = 0; i < 2; ++i) {
+      const SourceCounts &a = few.sources[i], &b = all.sources[i];
+      EXPECT_EQ(std::tie(a.documents, a.dropped, a.truncated, a.tokens, a.usable),
+                std::tie(b.documents, b.dropped, b.truncated, b.tokens, b.usable));
+    }
+    for (size_t i = 0; i < 2; ++i) EXPECT_THAT(samples(all)[i], StartsWith(samples(few)[i]));
+  }
+}
+
+TEST_F(CalibrationSets, KeepNoIdsBehindThoseAskedFor) {
+  const DataSource source = file("a.jsonl", "{\"text\": \"abcd\"}\n{\"text\": \"x\"}\n{\"text\": \"efg\"}\n");
+  encoder_.special_tokens = true;
+  TokenStream stream;
+  stream.mark = 1;
+  stream.most_ids = 5;
+  encoder_.min_tokens = 4;
+  append(source, 0, encoder_, stream, nullptr);
+  EXPECT_THAT(stream.ids, ElementsAre(1, 'a', 'b', 'c', 'd'));
+  EXPECT_EQ(stream.size, 11);
+  EXPECT_TRUE(stream.is_mark(0) && stream.is_mark(6));
+  EXPECT_FALSE(stream.is_mark(1) || stream.is_mark(5) || stream.is_mark(7));
+  TokenStream documents;
+  documents.most_documents = 1;
+  append(source, 0, encoder_, documents, nullptr);
+  EXPECT_EQ(documents.ids.size(), 6u);
+  EXPECT_EQ(documents.documents.size(), 2u);
+}
+
+TEST(ReadingLimit, BlamesTheFileForWhatItAdded) {
+  const std::filesystem::path file = "a.txt";
+  const ReadingLimit small(1, file), none(0, file);
+  EXPECT_NO_THROW(small.check()) << "nothing was read yet";
+  std::vector<char> text(size_t{128} << 20, 'x');
+  EXPECT_NO_THROW(none.check());
+  EXPECT_THAT(test::DataFiles::error_of([&] { small.check(); }),
+              AllOf(HasSubstr("a.txt: --max-ram (limits.ram) is"), HasSubstr("raise the limit")));
+  EXPECT_EQ(text.back(), 'x');
 }
 
 TEST_F(CalibrationSets, DumpsReadBackAsTheSameSet) {

@@ -58,6 +58,14 @@ class DataFiles : public ::testing::Test {
       result.emplace_back(stream.ids.begin() + piece.begin, stream.ids.begin() + piece.begin + piece.length);
     return result;
   }
+  /// The same of a file of ids, of any size.
+  static std::vector<Ids> raw_documents(const DataSource& source) {
+    std::vector<Ids> result;
+    for_each_document(source, nullptr, [&](const Document& document) {
+      result.emplace_back(document.ids.begin(), document.ids.end());
+    });
+    return result;
+  }
   /// Each document as text, of ids that are bytes.
   std::vector<std::string> texts(const DataSource& source) const {
     std::vector<std::string> result;
@@ -65,6 +73,7 @@ class DataFiles : public ::testing::Test {
     return result;
   }
 
+ public:
   template <class Work>
   static std::string error_of(Work&& work) {
     try {
@@ -75,6 +84,8 @@ class DataFiles : public ::testing::Test {
     }
     return "no error";
   }
+
+ protected:
   std::string error(const DataSource& source) const {
     return error_of([&] { documents(source); });
   }

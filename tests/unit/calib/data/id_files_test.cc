@@ -42,6 +42,9 @@ class IdFiles : public test::DataFiles {
   std::vector<Ids> read(const std::string& descr, const std::string& shape, const std::string& data) const {
     return documents(array(npy(dict_of(descr, shape), data)));
   }
+  std::vector<Ids> raw(const std::string& descr, const std::string& shape, const std::string& data) const {
+    return raw_documents(array(npy(dict_of(descr, shape), data)));
+  }
   /// A safetensors file of one header and data.
   DataSource tensors(const std::string& header, const std::string& data, std::string field = "") const {
     std::string contents = bytes<uint64_t>({header.size()});
@@ -50,14 +53,14 @@ class IdFiles : public test::DataFiles {
 };
 
 TEST_F(IdFiles, ReadsEveryIntegerType) {
-  EXPECT_THAT(read("'<i4'", "(3,)", bytes<int32_t>({5, 6, 70000})), ElementsAre(Ids{5, 6, 70000}));
-  EXPECT_THAT(read("'<i8'", "(1,)", bytes<int64_t>({1LL << 40})), ElementsAre(Ids{1LL << 40}));
-  EXPECT_THAT(read("'<u2'", "(2,)", bytes<uint16_t>({1, 65535})), ElementsAre(Ids{1, 65535}));
-  EXPECT_THAT(read("'<u4'", "(1,)", bytes<uint32_t>({4000000000u})), ElementsAre(Ids{4000000000}));
-  EXPECT_THAT(read("'|u1'", "(2,)", bytes<uint8_t>({1, 255})), ElementsAre(Ids{1, 255}));
-  EXPECT_THAT(read("'|i1'", "(1,)", bytes<int8_t>({127})), ElementsAre(Ids{127}));
-  EXPECT_THAT(read("'<i2'", "(1,)", bytes<int16_t>({300})), ElementsAre(Ids{300}));
-  EXPECT_THAT(read("'<u8'", "(1,)", bytes<uint64_t>({9})), ElementsAre(Ids{9}));
+  EXPECT_THAT(raw("'<i4'", "(3,)", bytes<int32_t>({5, 6, 70000})), ElementsAre(Ids{5, 6, 70000}));
+  EXPECT_THAT(raw("'<i8'", "(1,)", bytes<int64_t>({1LL << 40})), ElementsAre(Ids{1LL << 40}));
+  EXPECT_THAT(raw("'<u2'", "(2,)", bytes<uint16_t>({1, 65535})), ElementsAre(Ids{1, 65535}));
+  EXPECT_THAT(raw("'<u4'", "(1,)", bytes<uint32_t>({4000000000u})), ElementsAre(Ids{4000000000}));
+  EXPECT_THAT(raw("'|u1'", "(2,)", bytes<uint8_t>({1, 255})), ElementsAre(Ids{1, 255}));
+  EXPECT_THAT(raw("'|i1'", "(1,)", bytes<int8_t>({127})), ElementsAre(Ids{127}));
+  EXPECT_THAT(raw("'<i2'", "(1,)", bytes<int16_t>({300})), ElementsAre(Ids{300}));
+  EXPECT_THAT(raw("'<u8'", "(1,)", bytes<uint64_t>({9})), ElementsAre(Ids{9}));
 }
 
 TEST_F(IdFiles, ARowOfAMatrixIsADocument) {
@@ -200,7 +203,7 @@ TEST_F(IdFiles, WeightsOfTokensAreChecked) {
   };
   TokenStream stream;
   append(weighted("[2,2]", {1, 0.5F, 2, 3}), 0, encoder_, stream, nullptr);
-  EXPECT_EQ(stream.weights, (std::vector<float>{1, 0.5F, 2, 3}));
+  EXPECT_EQ(stream.weights, (std::deque<float>{1, 0.5F, 2, 3}));
   EXPECT_THAT(error(weighted("[4]", {1, 1, 1, 1})),
               HasSubstr("token_weights: expected F32 of the token ids' shape, [2, 2], found"));
   for (const float bad : {0.0F, -1.0F, std::numeric_limits<float>::quiet_NaN(), 1e7F})
