@@ -76,8 +76,10 @@ MemoryBytes plan_weights_memory(const MemoryLimits& limits, int64_t weights, c10
 
 EvalMemory plan_eval_memory(const ModelFolder& model, const ModelFolder* reference, const at::Tensor& rows,
                             const MemoryLimits& limits, c10::Device device, const fs::path& work) {
-  EvalMemory memory = plan_eval_memory({.model = &model.graph,
-                                        .reference = reference == nullptr ? nullptr : &reference->graph,
+  std::optional<EvalInput> against;
+  if (reference != nullptr) against = EvalInput{&reference->graph, reference->weights.get()};
+  EvalMemory memory = plan_eval_memory({.model = {&model.graph, model.weights.get()},
+                                        .reference = against,
                                         .rows = rows.size(0),
                                         .ctx = rows.size(1),
                                         .device = device,

@@ -88,6 +88,8 @@ class GgufSource : public WeightSource {
     return values;
   }
 
+  bool looks_rows_up(const std::string&) const override { return true; }
+
  private:
   std::shared_ptr<const MappedModel> model_;
 };

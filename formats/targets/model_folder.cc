@@ -58,6 +58,8 @@ class FolderWeights : public WeightSource {
     return read_float_rows(*checkpoint_, name, rows);
   }
 
+  bool looks_rows_up(const std::string& name) const override { return !is_packed(name); }
+
  private:
   static std::string linear_of(const std::string& name) {
     return name.substr(0, name.size() - kWeight.size());

@@ -58,7 +58,8 @@ std::optional<size_t> first_way(const std::vector<MemoryBytes>& ways, const Memo
   return std::nullopt;
 }
 
-size_t choose_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limits, const std::string& what) {
+size_t choose_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limits, const std::string& what,
+                  const std::string& instead) {
   LATHE_ASSERT(!ways.empty(), "{}: no way to run", what);
   if (const auto first = first_way(ways, limits)) return *first;
   std::vector<std::string> ways_out;
@@ -79,15 +80,13 @@ size_t choose_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limi
                                        human_bytes(*(limits.*kind.limit))));
       }
     }
-    user_error("{} does not fit in the memory it may take; it needs {} together, or fewer or shorter samples",
-               what, join_words(ways_out));
+    user_error("{} does not fit in the memory it may take; it needs {} together; or {}", what,
+               join_words(ways_out), instead);
   }
   std::string choice = ways_out.front();
   for (size_t i = 1; i < ways_out.size(); ++i) choice += ", or " + ways_out[i];
-  user_error(
-      "{} does not fit in the memory it may take; the smallest limit that would do is {}; or take fewer or "
-      "shorter samples",
-      what, choice);
+  user_error("{} does not fit in the memory it may take; the smallest limit that would do is {}; or {}", what,
+             choice, instead);
 }
 
 MemoryLimits effective_limits(const MemoryLimits& limits, const MachineMemory& machine) {

@@ -37,8 +37,9 @@ std::optional<size_t> first_way(const std::vector<MemoryBytes>& ways, const Memo
 
 /// The same of a list that is not empty. Where there is none, a UserError that names the limit to raise and
 /// the smallest value that would do (the other limits kept); kinds for which no value would do are not
-/// offered. `what`: "calibration", for the error.
-size_t choose_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limits, const std::string& what);
+/// offered. `what`: "calibration", and what may be done `instead` of raising limits, for the error.
+size_t choose_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limits, const std::string& what,
+                  const std::string& instead = "take fewer or shorter samples");
 
 /// The limits with the machine's own where the user gave none: nine tenths of what is free now.
 MemoryLimits effective_limits(const MemoryLimits& limits, const MachineMemory& machine);

@@ -8,17 +8,47 @@
 #include "lib/activations/block_size.h"
 #include "lib/activations/program_memory.h"
 #include "lib/base/strings.h"
-#include "lib/eval/logit_slice.h"
+#include "lib/eval/head_pieces.h"
 
 namespace lathe {
 namespace {
 
-/// Tensors of a slice's logits that are alive at a time: each model's logits, their logarithms, and what the
-/// divergence is made of.
-constexpr uint64_t kSliceCopies = 5;
+/// Tensors of a piece's logits that are alive at a time: each model's, their exponentials, what the
+/// divergence is made of, and a cap's.
+constexpr uint64_t kLogitCopies = 5;
+/// Of a piece's hidden states: as they stand, and normed, with what the norm is made of.
+constexpr uint64_t kStateCopies = 3;
+/// Of a position: two models' sums, and at the end the divergence, its terms and their order.
+constexpr uint64_t kPositionBytes = 160;
 
-uint64_t head_bytes(const ModelGraph& graph) {
-  return static_cast<uint64_t>(graph.config.vocab_size) * static_cast<uint64_t>(graph.config.hidden_size) * 4;
+uint64_t fp32_bytes(int64_t rows, int64_t columns) {
+  return static_cast<uint64_t>(rows) * static_cast<uint64_t>(columns) * 4;
+}
+
+struct ScoringBytes {
+  uint64_t loading = 0;  // in host memory: the rows of a head as they stand in the file, or packed, and FP32
+  uint64_t computing = 0;  // where the logits are made
+};
+
+ScoringBytes scoring_bytes(const EvalMemoryRequest& request, const std::vector<EvalInput>& models) {
+  const HeadPieces pieces = eval_head_pieces(request.model, request.reference, request.device);
+  ScoringBytes bytes;
+  uint64_t heads = 0, states = 0, whole_heads = 0;
+  for (const auto& [graph, weights] : models) {
+    const int64_t width = graph->config.hidden_size;
+    const uint64_t piece = fp32_bytes(pieces.tokens, width);
+    heads += piece;
+    states = std::max(states, kStateCopies * fp32_bytes(pieces.positions, width));
+    bytes.loading = std::max(bytes.loading, 2 * piece);
+    if (weights == nullptr || weights->looks_rows_up(head_weight(*graph))) continue;
+    whole_heads += fp32_bytes(graph->config.vocab_size, width);
+    bytes.loading = std::max(bytes.loading, 2 * fp32_bytes(graph->config.vocab_size, width));
+  }
+  bytes.loading += heads + whole_heads;
+  const auto positions = static_cast<uint64_t>(request.rows) * static_cast<uint64_t>(request.ctx);
+  bytes.computing = heads + whole_heads + states +
+                    kLogitCopies * fp32_bytes(pieces.positions, pieces.tokens) + kPositionBytes * positions;
+  return bytes;
 }
 
 uint64_t chunk_bytes(const ModelGraph& graph, int64_t tokens) {
@@ -30,28 +60,30 @@ uint64_t chunk_bytes(const ModelGraph& graph, int64_t tokens) {
 MemoryBytes assess(const EvalMemoryRequest& request, const HiddenStorage& storage) {
   const int64_t tokens = request.ctx * std::min(request.rows, chunk_rows(request.ctx, request.device));
   MemoryBytes stores;
-  uint64_t blocks = 0, heads = 0, chunk = 0;
-  for (const ModelGraph* graph : {request.model, request.reference}) {
-    if (graph == nullptr) continue;
+  uint64_t blocks = 0, chunk = 0;
+  std::vector<EvalInput> models = {request.model};
+  if (request.reference) models.push_back(*request.reference);
+  for (const auto& [graph, weights] : models) {
     stores = stores + bytes_of_store(store_spec(storage, request.rows, request.ctx, graph->config.hidden_size,
                                                 request.device));
     // One that computes, the next one on its way; one model after the other.
     blocks = std::max(blocks, 2 * largest_block_bytes(*graph));
-    heads += head_bytes(*graph);
     chunk = std::max(chunk, chunk_bytes(*graph, tokens));
   }
-  const uint64_t scoring = heads + kSliceCopies * 4 * static_cast<uint64_t>(kLogitValues);
-  const uint64_t computing = std::max(blocks + chunk, scoring);
+  const ScoringBytes scoring = scoring_bytes(request, models);
+  const uint64_t running = blocks + chunk;
   const MemoryBytes program = program_memory(request.base_ram, request.device);
-  if (request.device.is_cpu()) return program + stores + MemoryBytes{computing, 0, 0};
-  return program + stores + MemoryBytes{std::max(blocks, heads), computing, 0};
+  if (request.device.is_cpu())
+    return program + stores + MemoryBytes{std::max({running, scoring.loading, scoring.computing}), 0, 0};
+  return program + stores +
+         MemoryBytes{std::max(blocks, scoring.loading), std::max(running, scoring.computing), 0};
 }
 
 }  // namespace
 
 EvalMemory plan_eval_memory(const EvalMemoryRequest& request) {
   const MemoryLimits limits = effective_limits(request.limits, request.machine);
-  const int64_t width = request.model->config.hidden_size;
+  const int64_t width = request.model.graph->config.hidden_size;
   std::vector<HiddenStorage> ways = {{.placement = Placement::device, .transfer_rows = 0, .work = {}}};
   if (!request.device.is_cpu())
     ways.push_back({.placement = Placement::host, .transfer_rows = 0, .work = {}});
@@ -61,7 +93,8 @@ EvalMemory plan_eval_memory(const EvalMemoryRequest& request) {
   ways.push_back({.placement = Placement::disk, .transfer_rows = 0, .work = {}});
   std::vector<MemoryBytes> peaks;
   for (const HiddenStorage& way : ways) peaks.push_back(assess(request, way));
-  const size_t chosen = choose_way(peaks, limits, "evaluation");
+  const size_t chosen = choose_way(peaks, limits, "evaluation",
+                                   "score fewer or shorter rows, or none (evaluate: null in a recipe)");
   return {ways[chosen], peaks[chosen]};
 }
 

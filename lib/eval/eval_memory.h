@@ -6,13 +6,13 @@
 
 #include "lib/activations/activation_store.h"
 #include "lib/activations/memory_budget.h"
-#include "lib/model/graph.h"
+#include "lib/eval/evaluate.h"
 
 namespace lathe {
 
 struct EvalMemoryRequest {
-  const ModelGraph* model = nullptr;
-  const ModelGraph* reference = nullptr;  // null: none
+  EvalInput model;  // without weights: such as look rows of the head up
+  std::optional<EvalInput> reference;
   int64_t rows = 0, ctx = 0;
   c10::Device device = c10::Device(c10::kCPU);
   MemoryLimits limits;    // what the user said

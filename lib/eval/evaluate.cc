@@ -3,14 +3,16 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
-#include <algorithm>
+#include <cmath>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include "lib/activations/embed_samples.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
-#include "lib/eval/logit_slice.h"
+#include "lib/base/process_memory.h"
+#include "lib/eval/logit_sums.h"
 #include "lib/eval/quantile.h"
 #include "lib/model/block_loader.h"
 #include "lib/model/forward.h"
@@ -41,6 +43,7 @@ class Stream {
   }
 
   size_t blocks() const { return graph_.blocks.size(); }
+  int64_t vocabulary() const { return graph_.config.vocab_size; }
 
   /// Once: moves the hidden states through all blocks. `done` is called after each.
   void run_blocks(const std::vector<RowRange>& chunks, const std::function<void()>& done) {
@@ -51,17 +54,33 @@ class Stream {
     }
   }
 
-  void load_head() {
+  /// Before the first piece of it.
+  void open_head() {
     norm_ = load(graph_.final_norm.name + ".weight");
-    head_ = load((graph_.config.tie_word_embeddings ? graph_.embedding : graph_.lm_head.name) + ".weight");
     if (graph_.lm_head.bias) bias_ = load(graph_.lm_head.name + ".bias");
+    // Rows of a packed head would each time be cut from all of it.
+    const std::string name = head_weight(graph_);
+    if (!weights_.looks_rows_up(name)) whole_head_ = load(name);
   }
 
-  /// Log-probabilities [count, vocab] of `count` positions of a chunk, counted through its rows.
-  at::Tensor log_probabilities(RowRange rows, int64_t first, int64_t count) {
-    const at::Tensor flat = hidden_.read(rows).reshape({1, -1, hidden_.width()});
-    at::Tensor values =
-        at::log_softmax(head(graph_, norm_, head_, bias_, flat.narrow(1, first, count))[0], -1);
+  void drop_head() { head_ = at::Tensor(); }
+
+  /// Some rows of the head, the only ones that are in memory then.
+  void load_head(RowRange tokens) {
+    head_ =
+        whole_head_.defined()
+            ? whole_head_.narrow(0, tokens.first, tokens.count)
+            : weights_.load_rows(head_weight(graph_), at::arange(tokens.first, tokens.first + tokens.count))
+                  .to(device_);
+    if (bias_.defined()) head_bias_ = bias_.narrow(0, tokens.first, tokens.count);
+  }
+
+  /// The final hidden states of a chunk: [1, positions, width], until the next call.
+  at::Tensor final_states(RowRange rows) { return hidden_.read(rows).reshape({1, -1, hidden_.width()}); }
+
+  /// Logits [positions, tokens] of the head's rows that are loaded.
+  at::Tensor logits(const at::Tensor& states) const {
+    at::Tensor values = head(graph_, norm_, head_, head_bias_, states)[0];
     if (!all_finite(values)) {
       throw CheckFailed(
           fmt::format("the {}'s logits are not finite; its weights overflow or are damaged", role_));
@@ -87,53 +106,27 @@ class Stream {
   DType compute_;
   RopeTables rope_;
   ActivationStore hidden_;
-  at::Tensor norm_, head_, bias_;
+  at::Tensor norm_, bias_, whole_head_;
+  at::Tensor head_, head_bias_;  // the rows that are loaded
 };
 
-/// -log p of the token that follows each position, summed; a target of -1 (last of a row) does not count.
-double negative_log_likelihood(const at::Tensor& log_p, const at::Tensor& targets) {
-  const at::Tensor picked = log_p.gather(1, targets.clamp_min(0).unsqueeze(1)).squeeze(1).to(at::kDouble);
-  return -picked.masked_select(targets.ge(0)).sum().item<double>();
+EvalResult result_of(const LogitSums& model, int64_t tokens) {
+  const double bits = model.negative_log_likelihood() / static_cast<double>(tokens) / std::log(2.0);
+  return {
+      .tokens = tokens, .perplexity = std::exp2(bits), .bits_per_token = bits, .divergence = std::nullopt};
 }
 
-/// What accumulates over positions, in double.
-class Score {
- public:
-  void add(const at::Tensor& model, const at::Tensor& targets) {
-    model_nll_ += negative_log_likelihood(model, targets);
-  }
-
-  void compare(const at::Tensor& model, const at::Tensor& reference, const at::Tensor& targets) {
-    reference_nll_ += negative_log_likelihood(reference, targets);
-    same_ += model.argmax(-1).eq(reference.argmax(-1)).sum().item<int64_t>();
-    const at::Tensor kl =
-        (reference - model).mul_(reference.exp()).sum(-1, /*keepdim=*/false, at::kDouble).cpu();
-    const double* values = kl.const_data_ptr<double>();
-    kl_.insert(kl_.end(), values, values + kl.numel());
-  }
-
-  EvalResult result(int64_t tokens) {
-    const auto count = static_cast<double>(tokens);
-    EvalResult result{.tokens = tokens,
-                      .perplexity = std::exp(model_nll_ / count),
-                      .bits_per_token = model_nll_ / count / std::log(2.0),
-                      .divergence = std::nullopt};
-    if (kl_.empty()) return result;
-    const auto positions = static_cast<double>(kl_.size());
-    std::sort(kl_.begin(), kl_.end());
-    result.divergence = {.mean = std::accumulate(kl_.begin(), kl_.end(), 0.0) / positions,
-                         .median = sorted_quantile(kl_, 0.5),
-                         .p99 = sorted_quantile(kl_, 0.99),
-                         .same_top = static_cast<double>(same_) / positions,
-                         .reference_perplexity = std::exp(reference_nll_ / count)};
-    return result;
-  }
-
- private:
-  double model_nll_ = 0, reference_nll_ = 0;
-  int64_t same_ = 0;
-  std::vector<double> kl_;
-};
+EvalResult::Divergence divergence_of(const DivergenceSums& sums, int64_t tokens) {
+  const at::Tensor kl = std::get<0>(sums.divergence().cpu().sort());
+  const std::span<const double> values(kl.const_data_ptr<double>(), static_cast<size_t>(kl.numel()));
+  const auto positions = static_cast<double>(values.size());
+  const auto same = sums.model().best().eq(sums.reference().best()).sum().item<int64_t>();
+  return {.mean = std::accumulate(values.begin(), values.end(), 0.0) / positions,
+          .median = sorted_quantile(values, 0.5),
+          .p99 = sorted_quantile(values, 0.99),
+          .same_top = static_cast<double>(same) / positions,
+          .reference_perplexity = result_of(sums.reference(), tokens).perplexity};
+}
 
 /// The token after each position of each row, -1 after the last: [rows * ctx].
 at::Tensor next_tokens(const at::Tensor& ids) {
@@ -142,23 +135,54 @@ at::Tensor next_tokens(const at::Tensor& ids) {
   return targets.flatten();
 }
 
-void score_logits(Stream& model, Stream* reference, const at::Tensor& ids,
-                  const std::vector<RowRange>& chunks, int64_t vocabulary, c10::Device device, Score& score) {
-  model.load_head();
-  if (reference != nullptr) reference->load_head();
-  const int64_t slice = std::max<int64_t>(1, kLogitValues / vocabulary);
-  for (const RowRange rows : chunks) {
-    const at::Tensor targets = next_tokens(ids.narrow(0, rows.first, rows.count)).to(device);
-    for (int64_t first = 0; first < targets.numel(); first += slice) {
-      throw_if_cancelled();
-      const int64_t count = std::min(slice, targets.numel() - first);
-      const at::Tensor wanted = targets.narrow(0, first, count);
-      const at::Tensor log_p = model.log_probabilities(rows, first, count);
-      score.add(log_p, wanted);
-      if (reference != nullptr)
-        score.compare(log_p, reference->log_probabilities(rows, first, count), wanted);
+/// One pass over the vocabulary: each piece of the head is read once, and all positions pass by it.
+template <class AddLogits>
+void for_each_piece(Stream& model, Stream* reference, const std::vector<RowRange>& chunks, int64_t ctx,
+                    const HeadPieces& pieces, const AddLogits& add) {
+  for (Stream* stream : {&model, reference}) {
+    if (stream != nullptr) stream->open_head();
+  }
+  for (const RowRange tokens : cut_rows(model.vocabulary(), pieces.tokens)) {
+    // The last pieces' memory: rows and logits differ in size, and would be laid beside what is free of them.
+    model.drop_head();
+    if (reference != nullptr) reference->drop_head();
+    release_free_memory();
+    model.load_head(tokens);
+    if (reference != nullptr) reference->load_head(tokens);
+    for (const RowRange rows : chunks) {
+      const at::Tensor states = model.final_states(rows);
+      const at::Tensor others = reference != nullptr ? reference->final_states(rows) : at::Tensor();
+      for (const RowRange slice : cut_rows(rows.count * ctx, pieces.positions)) {
+        throw_if_cancelled();
+        const at::Tensor logits = model.logits(states.narrow(1, slice.first, slice.count));
+        const LogitPlace place{rows.first * ctx + slice.first, tokens.first};
+        add(logits,
+            reference != nullptr ? reference->logits(others.narrow(1, slice.first, slice.count)) : others,
+            place);
+      }
     }
   }
+}
+
+EvalResult score_logits(Stream& model, Stream* reference, const at::Tensor& ids,
+                        const std::vector<RowRange>& chunks, const HeadPieces& pieces, c10::Device device) {
+  const int64_t ctx = ids.size(1), tokens = ids.size(0) * (ctx - 1);
+  const at::Tensor targets = next_tokens(ids).to(device);
+  if (reference == nullptr) {
+    LogitSums sums(targets);
+    for_each_piece(
+        model, nullptr, chunks, ctx, pieces,
+        [&](const at::Tensor& logits, const at::Tensor&, LogitPlace place) { sums.add(logits, place); });
+    return result_of(sums, tokens);
+  }
+  DivergenceSums sums(targets);
+  for_each_piece(model, reference, chunks, ctx, pieces,
+                 [&](const at::Tensor& logits, const at::Tensor& others, LogitPlace place) {
+                   sums.add(logits, others, place);
+                 });
+  EvalResult result = result_of(sums.model(), tokens);
+  result.divergence = divergence_of(sums, tokens);
+  return result;
 }
 
 void check_input(const EvalInput& model, const std::optional<EvalInput>& reference, const at::Tensor& ids) {
@@ -176,6 +200,17 @@ void check_input(const EvalInput& model, const std::optional<EvalInput>& referen
 }
 
 }  // namespace
+
+std::string head_weight(const ModelGraph& graph) {
+  return (graph.config.tie_word_embeddings ? graph.embedding : graph.lm_head.name) + ".weight";
+}
+
+HeadPieces eval_head_pieces(const EvalInput& model, const std::optional<EvalInput>& reference,
+                            c10::Device device) {
+  const ModelConfig& config = model.graph->config;
+  const int64_t other = reference ? reference->graph->config.hidden_size : 0;
+  return head_pieces(config.vocab_size, std::max(config.hidden_size, other), device);
+}
 
 EvalResult evaluate(const EvalInput& model, const std::optional<EvalInput>& reference, const at::Tensor& ids,
                     c10::Device device, const std::function<void(int64_t, int64_t)>& progress,
@@ -196,10 +231,10 @@ EvalResult evaluate(const EvalInput& model, const std::optional<EvalInput>& refe
   // One after the other: two models' blocks at a time would take more than all else in a run.
   stream.run_blocks(chunks, step);
   if (other) other->run_blocks(chunks, step);
-  Score score;
-  score_logits(stream, other ? &*other : nullptr, ids, chunks, model.graph->config.vocab_size, device, score);
+  const EvalResult result = score_logits(stream, other ? &*other : nullptr, ids, chunks,
+                                         eval_head_pieces(model, reference, device), device);
   step();
-  return score.result(ids.size(0) * (ids.size(1) - 1));
+  return result;
 }
 
 }  // namespace lathe

@@ -1,14 +1,16 @@
 // Perplexity of one model, and the KL divergence of a second one to it, on the same token rows. Streams block
-// by block: memory is one block of a model at a time, and each model's hidden states of all rows, which stand
-// where the caller says.
+// by block, and the heads by pieces of the vocabulary: memory is one block of a model at a time, and each
+// model's hidden states of all rows, which stand where the caller says.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <optional>
+#include <string>
 
 #include "lib/activations/activation_store.h"
+#include "lib/eval/head_pieces.h"
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
 
@@ -30,6 +32,13 @@ struct EvalInput {
   const ModelGraph* graph = nullptr;
   const WeightSource* weights = nullptr;
 };
+
+/// The name of the head's weight.
+std::string head_weight(const ModelGraph& graph);
+
+/// The pieces in which the heads of a model and its reference pass by.
+HeadPieces eval_head_pieces(const EvalInput& model, const std::optional<EvalInput>& reference,
+                            c10::Device device);
 
 /// ids: Long [rows, ctx]. `reference` may be empty, and may differ from the model in anything but its
 /// vocabulary. `progress(done, total)` counts blocks of work, the heads as one; it may be empty. Looks for

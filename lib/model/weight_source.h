@@ -23,6 +23,8 @@ class WeightSource {
   /// The same for some rows of a matrix: `rows` is Long [n], CPU; [n, width]. Sources that can look rows up
   /// without loading the matrix (an embedding's is often larger than a block) do.
   virtual at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const;
+  /// Does load_rows() of that matrix cost no more than the rows?
+  virtual bool looks_rows_up(const std::string&) const { return false; }
   /// What the input of a linear ("model.layers.0.mlp.up_proj") passes through before the product; nothing
   /// where it stays in floating point.
   virtual std::optional<InputQuantizer> input_quantizer(const std::string&) const { return std::nullopt; }

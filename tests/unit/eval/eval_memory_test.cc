@@ -1,4 +1,4 @@
-// Hidden states of an evaluation go to a file when memory is short; heads have to fit.
+// Hidden states of an evaluation go to a file when memory is short; of heads a piece stands in memory.
 #include "lib/eval/eval_memory.h"
 
 #include <gmock/gmock.h>
@@ -30,8 +30,9 @@ ModelGraph graph_of(int64_t vocabulary) {
 }
 
 EvalMemory plan(const ModelGraph& graph, bool reference, uint64_t ram) {
-  return plan_eval_memory({.model = &graph,
-                           .reference = reference ? &graph : nullptr,
+  const EvalInput input{&graph, nullptr};
+  return plan_eval_memory({.model = input,
+                           .reference = reference ? std::optional(input) : std::nullopt,
                            .rows = 20'000,
                            .ctx = 512,
                            .limits = {.ram = ram, .vram = {}, .disk = {}},
@@ -40,11 +41,11 @@ EvalMemory plan(const ModelGraph& graph, bool reference, uint64_t ram) {
 }
 
 TEST(EvalMemory, HiddenStatesGoToDiskWhenMemoryIsShort) {
-  const ModelGraph graph = graph_of(100);  // 2.6 GB of hidden states
-  EXPECT_EQ(plan(graph, false, 3 * kGB).storage.placement, Placement::device);
-  EXPECT_EQ(plan(graph, true, 3 * kGB).storage.placement, Placement::disk) << "two models";
-  EXPECT_EQ(plan(graph, true, 6 * kGB).storage.placement, Placement::device);
-  EXPECT_EQ(plan(graph, true, 3 * kGB).peak.disk, 2 * 20'000ull * 512 * 64 * 4);
+  const ModelGraph graph = graph_of(100);  // 2.6 GB of hidden states, 1.6 of sums
+  EXPECT_EQ(plan(graph, false, 5 * kGB).storage.placement, Placement::device);
+  EXPECT_EQ(plan(graph, true, 5 * kGB).storage.placement, Placement::disk) << "two models";
+  EXPECT_EQ(plan(graph, true, 8 * kGB).storage.placement, Placement::device);
+  EXPECT_EQ(plan(graph, true, 5 * kGB).peak.disk, 2 * 20'000ull * 512 * 64 * 4);
 }
 
 /// The models run one after the other.
@@ -55,15 +56,41 @@ TEST(EvalMemory, AReferenceAddsNoBlocks) {
   EXPECT_LT(peak(true) - peak(false) - hidden, 1'000'000u) << "but its hidden states and head";
 }
 
-TEST(EvalMemory, HeadsThatDoNotFitAreRefused) {
-  const ModelGraph graph = graph_of(4'000'000);  // a head of 1 GB
-  EXPECT_NO_THROW(plan(graph, false, 3 * kGB / 2));
+/// A source that can't look rows of a head up: a packed one's.
+class Packed : public WeightSource {
+ public:
+  bool contains(const std::string&) const override { return true; }
+  at::Tensor load(const std::string&) const override { return {}; }
+};
+
+TEST(EvalMemory, AVocabularyCostsNothing) {
+  const ModelGraph small = graph_of(100'000), large = graph_of(4'000'000);  // a head of 1 GB
+  for (const bool reference : {false, true}) {
+    const uint64_t peak = plan(large, reference, 100 * kGB).peak.ram;
+    EXPECT_EQ(peak, plan(small, reference, 100 * kGB).peak.ram);
+  }
+}
+
+TEST(EvalMemory, PackedHeadsThatDoNotFitAreRefused) {
+  const ModelGraph graph = graph_of(4'000'000);
+  const Packed packed;
+  const auto planned = [&](uint64_t ram) {
+    return plan_eval_memory({.model = {&graph, &packed},
+                             .reference = EvalInput{&graph, nullptr},
+                             .rows = 2,
+                             .ctx = 512,
+                             .limits = {.ram = ram, .vram = {}, .disk = {}},
+                             .machine = {},
+                             .base_ram = 0});
+  };
+  EXPECT_NO_THROW(planned(4 * kGB));
   try {
-    plan(graph, true, 3 * kGB / 2);
-    FAIL() << "two heads fitted";
+    planned(kGB);
+    FAIL() << "the head fitted";
   } catch (const UserError& error) {
     EXPECT_THAT(error.what(), ::testing::HasSubstr("evaluation does not fit"));
     EXPECT_THAT(error.what(), ::testing::HasSubstr("--max-ram"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("evaluate: null"));
   }
 }
 

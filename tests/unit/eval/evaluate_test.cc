@@ -162,13 +162,42 @@ TEST(Evaluate, TheSameNumbersWhereverHiddenStatesStand) {
   }
 }
 
-TEST(Evaluate, LogitsInSlicesThatCutRows) {
-  // A vocabulary so large that a slice holds 41 positions: the second row of 30 is cut.
-  const ModelGraph graph = tiny_graph(true, 1, 200'000);
+/// A head of two pieces, and pieces of logits that end within a row and within a chunk.
+TEST(Evaluate, PiecesCutTheVocabularyAndTheRows) {
+  const ModelGraph graph = tiny_graph(true, 1, 9000);
   const Weights model(graph, 3, 0.1), reference(graph, 4, 0.1);
-  const at::Tensor ids = at::randint(200'000, {2, 30}, at::kLong);
+  const HeadPieces pieces = head_pieces(9000, 32, at::kCPU);
+  EXPECT_LT(pieces.tokens, 9000);
+  EXPECT_LT(pieces.positions, 600);
+  EXPECT_NE(pieces.positions % 300, 0);
+  const at::Tensor ids = at::randint(9000, {2, 300}, at::kLong);
   expect_same(evaluate({&graph, &model}, EvalInput{&graph, &reference}, ids, at::kCPU, {}),
               direct(graph, model, reference, ids));
+}
+
+/// Rows of a head are looked up, or cut from all of it where that costs as much: the same values.
+TEST(Evaluate, HeadsThatLookRowsUpAreTheSameInPieces) {
+  class LookedUp : public Weights {
+   public:
+    using Weights::Weights;
+    bool looks_rows_up(const std::string&) const override { return true; }
+    at::Tensor load(const std::string& name) const override {
+      EXPECT_NE(name, "lm_head.weight") << "a whole head is in memory";
+      return Weights::load(name);
+    }
+    at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const override {
+      most = std::max(most, rows.numel());
+      return tensors.at(name).index_select(0, rows);
+    }
+    mutable int64_t most = 0;
+  };
+  const ModelGraph graph = tiny_graph(false, 1, 9000);
+  const Weights whole(graph, 3, 0.1);
+  const LookedUp pieces(graph, 3, 0.1);
+  const at::Tensor ids = at::randint(9000, {2, 30}, at::kLong);
+  const EvalResult found = evaluate({&graph, &pieces}, std::nullopt, ids, at::kCPU, {});
+  EXPECT_EQ(found.perplexity, evaluate({&graph, &whole}, std::nullopt, ids, at::kCPU, {}).perplexity);
+  EXPECT_EQ(pieces.most, head_pieces(9000, 32, at::kCPU).tokens);
 }
 
 TEST(Evaluate, AModelAgainstItselfDivergesNowhere) {
