@@ -99,6 +99,11 @@ StreamCounts append(const DataSource& source, size_t number, const Encoder& enco
   std::set<int64_t> row_lengths;
   const ReadingLimit limit(encoder.max_ram, source.path);
   for_each_document(source, encoder.templates, [&](const Document& document) {
+    ++counts.documents;
+    if (document.form == Document::Form::absent) {
+      ++counts.absent;
+      return;
+    }
     OpenDocument open(stream, document);
     const auto take = [&](std::span<const int64_t> ids) {
       throw_if_cancelled();
@@ -109,7 +114,6 @@ StreamCounts append(const DataSource& source, size_t number, const Encoder& enco
     // A template wrote the special tokens of a conversation already.
     const bool special = document.form == Document::Form::text && encoder.special_tokens;
     are_ids ? take(document.ids) : encoder.tokenizer->encode_in_blocks(document.text, special, take);
-    ++counts.documents;
     row_lengths.insert(are_ids ? open.length() : 0);
     if (open.length() < encoder.min_tokens) {
       ++counts.dropped;

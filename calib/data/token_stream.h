@@ -49,6 +49,7 @@ struct TokenStream {
 struct StreamCounts {
   int64_t documents = 0;  // that the file holds
   int64_t dropped = 0;    // of these, shorter than min_tokens
+  int64_t absent = 0;     // of these, without a value: null or without the field
   int64_t tokens = 0;     // of those kept
   /// Ids in each document of a file of ids where all have as many and there are two or more: it looks like a
   /// table of samples that were cut before. Else 0.
