@@ -50,6 +50,8 @@ class OpenDocument {
     }
   }
   int64_t length() const { return stream_.size - begin_; }
+  /// Whether its first ids may come into a sample.
+  bool is_kept() const { return begin_ < stream_.most_ids; }
 
   /// As if it had not been there.
   void drop() {
@@ -119,7 +121,7 @@ StreamCounts append(const DataSource& source, size_t number, const Encoder& enco
       ++counts.dropped;
       return open.drop();
     }
-    if (census != nullptr) census->observe(document, open.length());
+    if (census != nullptr && open.is_kept()) census->observe(document, open.length());
     counts.tokens += open.length();
     open.keep(number, source.token_weight);
   });

@@ -56,7 +56,8 @@ struct StreamCounts {
   int64_t row_length = 0;
 };
 
-/// Appends the source's documents to `stream`; `census` (may be null) sees those kept. Looks for
+/// Appends the source's documents to `stream`; `census` (may be null) sees those whose ids are
+/// kept. Looks for
 /// cancellation. UserError as for_each_document(), for an id that is negative or beyond vocab_size (it would
 /// index past the embedding), and where this source took the process over encoder.max_ram.
 StreamCounts append(const DataSource& source, size_t number, const Encoder& encoder, TokenStream& stream,

@@ -29,6 +29,9 @@ plan --calib "$scratch/chat.jsonl" --set calibration.packing=document --set cali
 says "41 documents"
 says "documents truncated; 1 document dropped"
 says "warning    all calibration documents are very short"
+silent "repeated calibration documents"  # among the 8 that are taken
+plan --calib "$scratch/chat.jsonl" --set calibration.packing=document --set calibration.seq_len=5 \
+  --set calibration.min_tokens=3 --set calibration.samples=40
 says "warning    repeated calibration documents: 20 of 40"
 printf '{"text": null}\n{"url": "a"}\n' >>"$scratch/chat.jsonl"
 plan --calib "$scratch/chat.jsonl" --set calibration.packing=document --set calibration.seq_len=5 --set calibration.min_tokens=3
