@@ -17,15 +17,22 @@ std::string describe_source(const SourceCounts& source) {
                   documents(source.documents), source.tokens, source.usable, source.taken);
   if (source.truncated > 0) text += fmt::format("; {} truncated", documents(source.truncated));
   if (source.dropped > 0) text += fmt::format("; {} dropped as too short", documents(source.dropped));
+  if (source.absent > 0) text += fmt::format("; {} without a value", documents(source.absent));
   return text;
 }
 
 nlohmann::json source_json(const SourceCounts& source) {
-  return {{"path", source.path},           {"kind", source.kind},
-          {"file_hash", source.file_hash}, {"documents", source.documents},
-          {"dropped", source.dropped},     {"truncated", source.truncated},
-          {"tokens", source.tokens},       {"usable_samples", source.usable},
-          {"samples", source.taken},       {"sample_tokens", source.taken_tokens}};
+  return {{"path", source.path},
+          {"kind", source.kind},
+          {"file_hash", source.file_hash},
+          {"documents", source.documents},
+          {"dropped", source.dropped},
+          {"truncated", source.truncated},
+          {"without_value", source.absent},
+          {"tokens", source.tokens},
+          {"usable_samples", source.usable},
+          {"samples", source.taken},
+          {"sample_tokens", source.taken_tokens}};
 }
 
 }  // namespace

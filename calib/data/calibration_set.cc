@@ -69,6 +69,7 @@ SourceCounts read_source(const DataSource& source, size_t number, const SampleOp
   const StreamCounts read = append(source, number, encoder, stream, &census);
   counts.documents = read.documents;
   counts.dropped = read.dropped;
+  counts.absent = read.absent;
   counts.tokens = read.tokens;
   if (options.packing == Packing::pack && read.row_length != options.seq_len) counts.recut = read.row_length;
   counts.file_hash = content_hash_of_file(source.path);

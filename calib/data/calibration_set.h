@@ -38,6 +38,7 @@ struct SourceCounts {
   std::string file_hash;          // content_hash() of the whole file
   int64_t documents = 0;          // in the file
   int64_t dropped = 0;            // documents shorter than min_tokens
+  int64_t absent = 0;             // documents without a value: null or without the field
   int64_t truncated = 0;          // documents that were cut off at seq_len
   int64_t tokens = 0;             // of the documents that are kept, before cutting
   int64_t usable = 0, taken = 0;  // samples; one that spans two sources belongs to that of its first token

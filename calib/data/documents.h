@@ -29,8 +29,9 @@ namespace lathe {
 inline constexpr float kLeastTokenWeight = 1e-6F;
 
 struct Document {
-  /// chat: text that a chat template wrote, its special tokens included.
-  enum class Form { text, chat, ids };
+  /// chat: text that a chat template wrote, its special tokens included. absent: the document has no value,
+  /// its field being null or missing.
+  enum class Form { text, chat, ids, absent };
   Form form = Form::text;
   std::string_view text;                // valid during the call only
   std::span<const int64_t> ids;         // likewise
@@ -43,8 +44,8 @@ using DocumentVisit = std::function<void(const Document&)>;
 /// no chat template; conversations are refused then.
 ///
 /// UserError for a file that is missing, empty or malformed, text that is not UTF-8, a line, row or tensor of
-/// another form than the above, a field that is missing (listing those that exist) or null. Token ids are not
-/// compared with a vocabulary here.
+/// another form than the above, and a field that is missing (listing those that exist) or null in all
+/// documents; one that is so in some makes these `absent`. Token ids are not compared with a vocabulary here.
 void for_each_document(const DataSource& source, const text::ChatTemplates* templates,
                        const DocumentVisit& visit);
 

@@ -93,18 +93,21 @@ const std::vector<std::string>& default_fields() {
   return fields;
 }
 
+std::optional<std::string> find_field(const DataSource& source, const std::vector<std::string>& existing) {
+  const auto has = [&](const std::string& name) {
+    return std::ranges::find(existing, name) != existing.end();
+  };
+  if (!source.field.empty()) return has(source.field) ? std::optional(source.field) : std::nullopt;
+  const auto found = std::ranges::find_if(default_fields(), has);
+  return found != default_fields().end() ? std::optional(*found) : std::nullopt;
+}
+
 std::string choose_field(const DataSource& source, const std::vector<std::string>& existing,
                          std::string_view what, const std::string& place) {
-  const auto has = [&](const std::string& name) {
-    return std::find(existing.begin(), existing.end(), name) != existing.end();
-  };
+  if (const auto found = find_field(source, existing)) return *found;
   if (!source.field.empty()) {
-    if (has(source.field)) return source.field;
     user_error("{}: {} has no field '{}'; its fields are {}", place, what, source.field,
                quoted_list(existing));
-  }
-  for (const std::string& name : default_fields()) {
-    if (has(name)) return name;
   }
   user_error("{}: {} has no field {}; its fields are {}; name one with `field:`", place, what,
              "'text', 'messages' or 'input_ids'", quoted_list(existing));

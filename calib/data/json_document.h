@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,9 @@ namespace lathe {
 
 /// The fields that are looked for, in this order, where a source names none.
 const std::vector<std::string>& default_fields();
+
+/// The field to read, as choose_field() says it; nothing where there is none.
+std::optional<std::string> find_field(const DataSource& source, const std::vector<std::string>& existing);
 
 /// The field to read: source.field, or the first default one among `existing`. `what`: "the object",
 /// "the file". UserError "`place`: `what` has no field ..., its fields are ..." where there is none.

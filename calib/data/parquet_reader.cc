@@ -91,6 +91,8 @@ struct Reading {
   const DocumentVisit& visit;
   std::vector<std::string> columns;
   std::exception_ptr failure;
+  bool any = false;               // a document with a value
+  std::string first_absent = {};  // the place of the first one without
 
   std::string_view bytes_of(const LatheParquetCell& cell, size_t column, const std::string& place) const {
     const std::string_view bytes(cell.data, cell.size);
@@ -105,8 +107,13 @@ struct Reading {
     const std::string_view bytes = bytes_of(cell, column, place);
     return cell.kind == kLatheParquetText ? ordered_json(bytes) : ordered_json::parse(bytes);
   }
-  void row(int64_t row, const LatheParquetCell* cells) const {
+  void row(int64_t row, const LatheParquetCell* cells) {
     const std::string place = fmt::format("{}: row {}", source.path.string(), row);
+    if (cells[0].kind == kLatheParquetNull) {
+      if (first_absent.empty()) first_absent = place;
+      return visit({.form = Document::Form::absent, .text = {}, .ids = {}, .place = place});
+    }
+    any = true;
     if (cells[0].kind == kLatheParquetText) {
       return visit(
           {.form = Document::Form::text, .text = bytes_of(cells[0], 0, place), .ids = {}, .place = place});
@@ -143,6 +150,8 @@ void read_parquet(const DataSource& source, const text::ChatTemplates* templates
                                   reason.data(), reason.size());
   if (reading.failure) std::rethrow_exception(reading.failure);
   if (code != 0) refuse(source, reason);
+  if (!reading.any && !reading.first_absent.empty())  // an error, that of the first
+    visit_value(nullptr, reading.columns[0], {}, templates, reading.first_absent, visit);
 }
 
 }  // namespace lathe

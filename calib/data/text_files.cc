@@ -57,14 +57,23 @@ ordered_json parse_line(std::string_view line, const std::string& place) {
   }
 }
 
-void visit_line(std::string_view line, const DataSource& source, const text::ChatTemplates* templates,
+std::vector<std::string> names_of(const ordered_json& object) {
+  std::vector<std::string> names;
+  for (const auto& item : object.items()) names.push_back(item.key());
+  return names;
+}
+
+bool is_absent(const ordered_json& value, const DataSource& source) {
+  if (!value.is_object()) return false;
+  const auto field = find_field(source, names_of(value));
+  return !field || value[*field].is_null();
+}
+
+void visit_line(const ordered_json& value, const DataSource& source, const text::ChatTemplates* templates,
                 const std::string& place, const DocumentVisit& visit) {
-  const ordered_json value = parse_line(line, place);
   if (value.is_array() && source.field.empty()) return visit_value(value, "", {}, templates, place, visit);
   if (!value.is_object()) user_error("{}: expected a JSON object, found {}", place, value.type_name());
-  std::vector<std::string> names;
-  for (const auto& item : value.items()) names.push_back(item.key());
-  const std::string field = choose_field(source, names, "the object", place);
+  const std::string field = choose_field(source, names_of(value), "the object", place);
   const CompanionFields beside{value.value(kTools, ordered_json()),
                                value.value(kAttentionMask, ordered_json())};
   visit_value(value[field], field, beside, templates, place, visit);
@@ -84,6 +93,9 @@ void read_json_lines(const DataSource& source, const text::ChatTemplates* templa
   const std::string_view text = text_of(file, source);
   const auto first = static_cast<size_t>(text.data() - reinterpret_cast<const char*>(file.bytes().data()));
   int64_t number = 0;
+  bool any = false;
+  std::string_view first_absent;
+  std::string absent_place;
   for (size_t start = 0, held = 0; start < text.size();) {
     if (start - held > kPiece) {
       file.release(file.bytes().subspan(first + held, start - held));
@@ -94,8 +106,18 @@ void read_json_lines(const DataSource& source, const text::ChatTemplates* templa
     start = end + 1;
     ++number;
     if (is_blank(line)) continue;
-    visit_line(line, source, templates, fmt::format("{}:{}", source.path.string(), number), visit);
+    const std::string place = fmt::format("{}:{}", source.path.string(), number);
+    const ordered_json value = parse_line(line, place);
+    if (is_absent(value, source)) {
+      if (first_absent.empty()) first_absent = line, absent_place = place;
+      visit({.form = Document::Form::absent, .text = {}, .ids = {}, .place = place});
+      continue;
+    }
+    any = true;
+    visit_line(value, source, templates, place, visit);
   }
+  if (!any && !first_absent.empty())  // an error, that of the first
+    visit_line(parse_line(first_absent, absent_place), source, templates, absent_place, visit);
 }
 
 }  // namespace lathe

@@ -50,6 +50,8 @@ class OpenDocument {
     }
   }
   int64_t length() const { return stream_.size - begin_; }
+  /// Whether its first ids may come into a sample.
+  bool is_kept() const { return begin_ < stream_.most_ids; }
 
   /// As if it had not been there.
   void drop() {
@@ -99,6 +101,11 @@ StreamCounts append(const DataSource& source, size_t number, const Encoder& enco
   std::set<int64_t> row_lengths;
   const ReadingLimit limit(encoder.max_ram, source.path);
   for_each_document(source, encoder.templates, [&](const Document& document) {
+    ++counts.documents;
+    if (document.form == Document::Form::absent) {
+      ++counts.absent;
+      return;
+    }
     OpenDocument open(stream, document);
     const auto take = [&](std::span<const int64_t> ids) {
       throw_if_cancelled();
@@ -109,13 +116,12 @@ StreamCounts append(const DataSource& source, size_t number, const Encoder& enco
     // A template wrote the special tokens of a conversation already.
     const bool special = document.form == Document::Form::text && encoder.special_tokens;
     are_ids ? take(document.ids) : encoder.tokenizer->encode_in_blocks(document.text, special, take);
-    ++counts.documents;
     row_lengths.insert(are_ids ? open.length() : 0);
     if (open.length() < encoder.min_tokens) {
       ++counts.dropped;
       return open.drop();
     }
-    if (census != nullptr) census->observe(document, open.length());
+    if (census != nullptr && open.is_kept()) census->observe(document, open.length());
     counts.tokens += open.length();
     open.keep(number, source.token_weight);
   });

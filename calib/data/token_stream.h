@@ -49,13 +49,15 @@ struct TokenStream {
 struct StreamCounts {
   int64_t documents = 0;  // that the file holds
   int64_t dropped = 0;    // of these, shorter than min_tokens
+  int64_t absent = 0;     // of these, without a value: null or without the field
   int64_t tokens = 0;     // of those kept
   /// Ids in each document of a file of ids where all have as many and there are two or more: it looks like a
   /// table of samples that were cut before. Else 0.
   int64_t row_length = 0;
 };
 
-/// Appends the source's documents to `stream`; `census` (may be null) sees those kept. Looks for
+/// Appends the source's documents to `stream`; `census` (may be null) sees those whose ids are
+/// kept. Looks for
 /// cancellation. UserError as for_each_document(), for an id that is negative or beyond vocab_size (it would
 /// index past the embedding), and where this source took the process over encoder.max_ram.
 StreamCounts append(const DataSource& source, size_t number, const Encoder& encoder, TokenStream& stream,

@@ -29,7 +29,14 @@ plan --calib "$scratch/chat.jsonl" --set calibration.packing=document --set cali
 says "41 documents"
 says "documents truncated; 1 document dropped"
 says "warning    all calibration documents are very short"
+silent "repeated calibration documents"  # among the 8 that are taken
+plan --calib "$scratch/chat.jsonl" --set calibration.packing=document --set calibration.seq_len=5 \
+  --set calibration.min_tokens=3 --set calibration.samples=40
 says "warning    repeated calibration documents: 20 of 40"
+printf '{"text": null}\n{"url": "a"}\n' >>"$scratch/chat.jsonl"
+plan --calib "$scratch/chat.jsonl" --set calibration.packing=document --set calibration.seq_len=5 --set calibration.min_tokens=3
+says "43 documents"
+says "1 document dropped as too short; 2 documents without a value"
 refuses 2 "too little text" quick recipes/awq.yaml "$scratch/out" --dry-run --calib "$scratch/chat.jsonl"
 
 # A run puts the warnings into its report.

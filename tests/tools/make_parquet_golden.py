@@ -20,6 +20,8 @@ write("ids.parquet", pa.table({"input_ids": pa.array([[1, 2, 3], [], [4]], pa.li
 msg = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 write("messages.parquet", pa.table({"messages": pa.array([[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], [{"role": "user", "content": None}]], msg)}))
 write("null_row.parquet", pa.table({"text": pa.array(["a", None], pa.string())}))
+write("only_nulls.parquet", pa.table({"text": pa.array([None, None], pa.string())}))
+write("string_view.parquet", pa.table({"text": pa.array(["a", None, "longer than the twelve bytes of a view"], pa.string_view())}))
 write("null_id.parquet", pa.table({"input_ids": pa.array([[1, None]], pa.list_(pa.int64()))}))
 write("null_role.parquet", pa.table({"messages": pa.array([[{"role": None, "content": "x"}]], msg)}))
 write("numbers.parquet", pa.table({"text": pa.array([1.5])}))

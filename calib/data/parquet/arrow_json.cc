@@ -1,5 +1,6 @@
 #include "calib/data/parquet/arrow_json.h"
 
+#include <arrow/array/array_binary.h>
 #include <arrow/array/array_dict.h>
 #include <arrow/array/array_nested.h>
 #include <arrow/array/array_primitive.h>
@@ -78,6 +79,9 @@ ordered_json json_of(const arrow::Array& array, int64_t index) {
     case arrow::Type::LARGE_STRING:
     case arrow::Type::LARGE_BINARY:
       return text_of<arrow::LargeBinaryArray>(array, index);
+    case arrow::Type::STRING_VIEW:
+    case arrow::Type::BINARY_VIEW:
+      return text_of<arrow::BinaryViewArray>(array, index);
     case arrow::Type::LIST:
       return list_of<arrow::ListArray>(array, index);
     case arrow::Type::LARGE_LIST:

@@ -19,7 +19,10 @@ class DataWarnings : public test::DataFiles {
   CalibrationSet documents_set(const std::vector<std::string>& texts) const {
     std::string lines;
     for (const std::string& text : texts) lines += nlohmann::json({{"text", text}}).dump() + "\n";
-    return build_calibration_set({file("a.jsonl", lines)}, {.samples = 1, .seq_len = 1}, encoder_);
+    return build_calibration_set(
+        {file("a.jsonl", lines)},
+        {.samples = static_cast<int64_t>(texts.size()), .seq_len = 1, .packing = Packing::document},
+        encoder_);
   }
   static std::vector<std::string> warnings(const CalibrationSet& set,
                                            const text::ScriptCounts& vocabulary = {}) {
@@ -70,6 +73,21 @@ TEST_F(DataWarnings, DocumentsAllVeryShort) {
       ElementsAre(HasSubstr("all calibration documents are very short: the longest of 2 has 64 tokens")));
   EXPECT_THAT(warnings(documents_set({"a", longer})), IsEmpty());
   EXPECT_THAT(warnings(documents_set({"a"})), IsEmpty()) << "one text is one document, whatever it holds";
+}
+
+TEST_F(DataWarnings, DocumentsThatAreNotTakenDoNotCount) {
+  const std::string lines =
+      "{\"text\": \"ab\"}\n{\"text\": \"cd\"}\n{\"text\": \"" + std::string(100, 'x') + "\"}\n";
+  const DataSource source = file("a.jsonl", lines);
+  const auto very_short = HasSubstr("the longest of 2 has 2 tokens");
+  for (const Packing packing : {Packing::pack, Packing::document}) {
+    EXPECT_THAT(
+        warnings(build_calibration_set({source}, {.samples = 2, .seq_len = 2, .packing = packing}, encoder_)),
+        ElementsAre(very_short));
+    EXPECT_THAT(
+        warnings(build_calibration_set({source}, {.samples = 3, .seq_len = 2, .packing = packing}, encoder_)),
+        IsEmpty());
+  }
 }
 
 TEST_F(DataWarnings, DocumentsThatRepeatOthers) {
@@ -135,7 +153,8 @@ TEST_F(DataWarnings, RowsOfIdsThatAreCutAnew) {
 
 TEST_F(DataWarnings, IdsAreComparedAsIds) {
   const DataSource source = file("a.jsonl", words(0, "") + "[1, 2]\n[1, 2]\n[1, 2]\n[2, 1]\n");
-  const CalibrationSet set = build_calibration_set({source}, {.samples = 1, .seq_len = 1}, encoder_);
+  const CalibrationSet set =
+      build_calibration_set({source}, {.samples = 4, .seq_len = 1, .packing = Packing::document}, encoder_);
   EXPECT_EQ(set.census.repeated(), 2);
   EXPECT_EQ(set.census.documents(), 4);
 }

@@ -107,10 +107,19 @@ TEST_F(Documents, SaysWhyATemplateThatIsThereDoesNotServe) {
                                   HasSubstr("add tokenizer.json, or give the text itself")));
 }
 
+TEST_F(Documents, WithoutAValueAreCountedWhereOthersHaveOne) {
+  const DataSource source =
+      file("a.jsonl", "{\"text\": null}\n{\"text\": \"a\"}\n{\"url\": 5}\n{\"text\": \"b\"}\n");
+  EXPECT_THAT(texts(source), ElementsAre("a", "b"));
+  TokenStream stream;
+  const StreamCounts counts = append(source, 0, encoder_, stream, nullptr);
+  EXPECT_EQ(std::tie(counts.documents, counts.absent, counts.dropped), std::make_tuple(4, 2, 0));
+}
+
 TEST_F(Documents, NamesTheLineOfABadObject) {
   const std::pair<const char*, const char*> table[] = {
       {"{\"text\": \"a\"}\n\n{\"text\": oops}\n", ":3:10: not valid JSON"},
-      {"{\"text\": \"a\"}\n{\"content\": \"a\", \"id\": 1}\n",
+      {"\n{\"content\": \"a\", \"id\": 1}\n{\"text\": null}\n",
        ":2: the object has no field 'text'; its fields are 'content' and 'id'"},
       {"{}", ":1: the object has no field 'text'; its fields are none"},
       {"{\"text\": 5}\n",

@@ -28,6 +28,17 @@ TEST_F(Parquet, ReadsText) {
   EXPECT_THAT(texts(golden("large_string", "body")), ElementsAre("x", "yz"));
 }
 
+TEST_F(Parquet, NullsAreCountedWhereOthersHaveAValue) {
+  EXPECT_THAT(texts(golden("null_row")), ElementsAre("a"));
+  EXPECT_THAT(texts(golden("string_view")), ElementsAre("a", "longer than the twelve bytes of a view"));
+  TokenStream stream;
+  const StreamCounts counts = append(golden("string_view"), 0, encoder_, stream, nullptr);
+  EXPECT_EQ(std::tie(counts.documents, counts.absent), std::make_tuple(3, 1));
+  EXPECT_THAT(error(golden("only_nulls")),
+              HasSubstr("only_nulls.parquet: row 0: field 'text': expected a string, a list of messages or a "
+                        "list of token ids, found null"));
+}
+
 TEST_F(Parquet, ReadsIds) { EXPECT_THAT(documents(golden("ids")), ElementsAre(Ids{1, 2, 3}, Ids{}, Ids{4})); }
 
 TEST_F(Parquet, AMaskBesideIdsCutsTheirPaddingOff) {
@@ -73,10 +84,6 @@ TEST_F(Parquet, ReadsConversations) {
 TEST_F(Parquet, NamesRowAndColumn) {
   EXPECT_THAT(error(golden("messages")),
               HasSubstr("messages.parquet: row 0: field 'messages': a list of messages"));
-  EXPECT_THAT(
-      error(golden("null_row")),
-      HasSubstr("null_row.parquet: row 1: field 'text': expected a string, a list of messages or a list "
-                "of token ids, found null"));
   EXPECT_THAT(error(golden("null_id")),
               HasSubstr("row 0: field 'input_ids': element 1: expected a token id, found null"));
   EXPECT_THAT(error(golden("bad_utf8")),
