@@ -12,6 +12,7 @@
 #include "formats/targets/gguf_folder.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
+#include "lib/base/process_memory.h"
 #include "lib/kernels/ggml_exact.h"
 #include "lib/kernels/ggml_quant.h"
 #include "lib/tensor/aten.h"
@@ -20,7 +21,7 @@ namespace lathe {
 namespace {
 
 /// Values of a large matrix that stand in memory in FP32 at a time.
-constexpr int64_t kPieceValues = int64_t{1} << 24;
+constexpr int64_t kPieceValues = int64_t{1} << 20;
 
 /// The last part of the model's path; what a hub calls it. "model-F16.gguf" is the model's F16 form, and
 /// "model-F16-00001-of-00003.gguf" the first part of that.
@@ -210,6 +211,7 @@ void GgufArtifact::write_matrix(const GgufOutputTensor& tensor) {
     const at::Tensor blocks = kernels::quantize_ggml(tensor.rule.hf, part, tensor.type, {});
     losses_.add(tensor, blocks, part, {}, which);
     write_blocks(tensor, blocks, first);
+    release_free_memory();  // else what rounding took is laid anew beside what is free of it
   }
 }
 

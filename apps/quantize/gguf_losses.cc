@@ -9,6 +9,7 @@
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
+#include "lib/base/process_memory.h"
 #include "lib/kernels/ggml_quant.h"
 #include "lib/tensor/aten.h"
 
@@ -16,7 +17,7 @@ namespace lathe {
 namespace {
 
 /// Values of a large matrix that stand in memory in FP32 at a time.
-constexpr int64_t kPieceValues = int64_t{1} << 24;
+constexpr int64_t kPieceValues = int64_t{1} << 20;
 
 std::string hash_of_values(const at::Tensor& values) { return content_hash(bytes_of(values.contiguous())); }
 
@@ -82,7 +83,9 @@ void GgufLosses::compare(const ModelFolder& stored) const {
       throw_if_cancelled();
       const at::Tensor values =
           piece.rows.defined() ? stored.weights->load_rows(name, piece.rows) : stored.weights->load(name);
-      if (hash_of_values(values) == piece.hash) continue;
+      const bool same = hash_of_values(values) == piece.hash;
+      release_free_memory();
+      if (same) continue;
       throw CheckFailed(fmt::format("{}: tensor '{}' on disk differs from what was meant",
                                     stored.gguf->path().string(), place.first));
     }

@@ -15,7 +15,8 @@ namespace {
 
 /// Tensors of a piece's logits that are alive at a time: each model's, their exponentials, what the
 /// divergence is made of, and a cap's.
-constexpr uint64_t kLogitCopies = 5;
+/// Three more for what the allocator holds of the last ones while it lays the next ones elsewhere.
+constexpr uint64_t kLogitCopies = 8;
 /// Of a piece's hidden states: as they stand, and normed, with what the norm is made of.
 constexpr uint64_t kStateCopies = 3;
 /// Of a position: two models' sums, and at the end the divergence, its terms and their order.

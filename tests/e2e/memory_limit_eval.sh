@@ -1,30 +1,31 @@
 # A limit on memory is kept by a run that scores its artefact, too, where the vocabulary is larger than all else: the smallest
 # limit that the refusal names does, the measured peak is within it, and no head stands in memory as a whole, still less two.
+# A GGUF file's embedding and head are rounded and read back by pieces, too.
 . tests/e2e/lib.sh
-vocabulary=160000 width=320
+vocabulary=200000 width=256
 checkpoint "$scratch/model" llama \
-  "{\"num_hidden_layers\": 1, \"hidden_size\": $width, \"intermediate_size\": 320, \"num_attention_heads\": 5,
-    \"num_key_value_heads\": 1, \"head_dim\": 64, \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512,
+  "{\"num_hidden_layers\": 1, \"hidden_size\": $width, \"intermediate_size\": 512, \"num_attention_heads\": 4,
+    \"num_key_value_heads\": 2, \"head_dim\": 64, \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512,
     \"tie_word_embeddings\": true}" --dtype bfloat16
-run() {  # OUTPUT [flags...]
-  local output=$1; shift
-  "$QUANTIZE" --recipe recipes/rtn.yaml --model "$scratch/model" --output "$output" --device cpu --quiet \
-    --set calibration.samples=4 --set calibration.seq_len=64 --set rules[0].scheme.group_size=64 "$@"
+run() {  # RECIPE OUTPUT [flags...]
+  local recipe=$1 output=$2; shift 2
+  "$QUANTIZE" --recipe "recipes/$recipe.yaml" --model "$scratch/model" --output "$output" --device cpu --quiet \
+    --set calibration.samples=4 --set calibration.seq_len=64 "$@"
 }
-run "$scratch/none" --set evaluate=null >/dev/null
-bare=$(value "$scratch/none/report.json" "r['memory']['planned']['ram'] + (1 << 20) - 1 >> 20")
 head=$((vocabulary * width * 4 >> 20))
-for rows in "128 2" "512 3"; do
-  read -r ctx count <<<"$rows"
+for case in "rtn 128 2" "rtn 512 3" "gguf 128 2"; do
+  read -r recipe ctx count <<<"$case"
   scored=(--set "evaluate.ctx=$ctx" --set "evaluate.rows=$count")
-  refuses 2 "evaluation does not fit" run "$scratch/refused" "${scored[@]}" --max-ram "${bare}MiB"
+  bare=$(run "$recipe" "$scratch/none" --set evaluate=null --dry-run | sed -n 's/^memory     at most \([0-9]*\).* MiB.*/\1/p')
+  refuses 2 "evaluation does not fit" run "$recipe" "$scratch/refused" "${scored[@]}" --max-ram "$((bare + 8))MiB"
   grep -qF "evaluate: null" "$scratch/stderr" || fail "no way out is named: $(cat "$scratch/stderr")"
   least=$(grep -oE -- '--max-ram [0-9]+MiB' "$scratch/stderr" | grep -oE '[0-9]+')
-  refuses 2 "--max-ram" run "$scratch/refused" "${scored[@]}" --max-ram "$((least - 1))MiB"
-  run "$scratch/scored-$ctx" "${scored[@]}" --max-ram "${least}MiB" >/dev/null
-  report=$scratch/scored-$ctx/report.json
+  refuses 2 "--max-ram" run "$recipe" "$scratch/refused" "${scored[@]}" --max-ram "$((least - 1))MiB"
+  run "$recipe" "$scratch/$recipe-$ctx" "${scored[@]}" --max-ram "${least}MiB" >/dev/null
+  report=$scratch/$recipe-$ctx/report.json
+  peak=$(value "$report" "r['memory']['peak']['ram'] >> 20")
   holds "$report" "r['memory']['peak']['ram'] <= r['memory']['limits']['ram']"
   holds "$report" "r['evaluation']['tokens'] == $count * ($ctx - 1)"
   ((least < bare + head)) || fail "$least MiB hold a head of $head MiB beside $bare MiB"
-  echo "ctx $ctx: least $least MiB with peak $(value "$report" "r['memory']['peak']['ram'] >> 20") MiB, $bare MiB planned unscored"
+  echo "$recipe, ctx $ctx: least $least MiB with peak $peak MiB, $bare MiB planned unscored"
 done
