@@ -46,7 +46,6 @@
 #include "algorithms/awq.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -119,8 +118,7 @@ class Awq final : public Transform {
         clip_(options.flag("clip")),
         clip_qk_(options.flag("clip_qk")),
         clip_grid_{options.integer("clip_grid"), options.number("max_shrink")},
-        attention_out_(options.flag("attention_out")),
-        mlp_mid_(options.flag("mlp_mid")) {}
+        inner_edges_(options) {}
 
   StatSet needs() const override { return {.gram = true, .mean_abs = true}; }
   FoldDecision fold(const ScaleEdge& edge, const SharedInputProblem& problem) const override;
@@ -129,14 +127,11 @@ class Awq final : public Transform {
 
  private:
   void refine(const RoundingLoss& loss, const ScaleFamily& family, FoldDecision& decision) const;
-  bool leaves(Slot slot) const {
-    return (slot == Slot::attention_out && !attention_out_) || (slot == Slot::mlp_mid && !mlp_mid_);
-  }
 
   int64_t grid_, refine_;
   bool duo_scaling_, clip_, clip_qk_;
   ClipGrid clip_grid_;
-  bool attention_out_, mlp_mid_;
+  InnerEdges inner_edges_;
 };
 
 /// What the search needs to know on the host.
@@ -186,8 +181,7 @@ FoldDecision Awq::fold(const ScaleEdge& edge, const SharedInputProblem& problem)
   LATHE_ASSERT(problem.stats != nullptr && problem.stats->mean_abs.defined(), "AWQ got no statistics for {}",
                edge.producer);
   FoldDecision decision;
-  if (leaves(edge.input.slot))
-    decision.note = fmt::format("awq's option {} is off", name_of(edge.input.slot));
+  decision.note = inner_edges_.left_out(edge.input.slot, "awq");
   if (problem.linears.empty()) decision.note = "no linear that reads this input is quantised";
   if (!decision.note.empty()) return decision;
   const SharedInputProblem ready = prepared(problem);
@@ -258,9 +252,9 @@ const std::vector<OptionSpec>& awq_options() {
        0.95,
        {},
        {"clip", "true"}},
+      {"clip_qk", false, "clip q_proj and k_proj (or qkv_proj), too", 0, 0, {}, {"clip", "true"}},
       {"attention_out", true, "scale o_proj's input, too (v_proj -> o_proj)", 0, 0, {}},
       {"mlp_mid", true, "scale down_proj's input, too (up_proj -> down_proj)", 0, 0, {}},
-      {"clip_qk", false, "clip q_proj and k_proj (or qkv_proj), too", 0, 0, {}, {"clip", "true"}},
   };
   return options;
 }

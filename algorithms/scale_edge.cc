@@ -1,6 +1,7 @@
 #include "algorithms/scale_edge.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <cmath>
 
@@ -32,6 +33,11 @@ SharedInputProblem prepared(const SharedInputProblem& problem) {
     linear.weight = linear.weight.contiguous();
   }
   return result;
+}
+
+std::string InnerEdges::left_out(Slot slot, std::string_view transform) const {
+  const bool off = (slot == Slot::attention_out && !attention_out_) || (slot == Slot::mlp_mid && !mlp_mid_);
+  return off ? fmt::format("{}'s option {} is off", transform, name_of(slot)) : "";
 }
 
 void check_unscaled_loss(double loss, const SharedInputProblem& problem) {

@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "algorithms/algorithm.h"
@@ -21,7 +23,20 @@ SharedInputProblem prepared(const SharedInputProblem& problem);
 /// The same checks for one linear.
 void check_problem(const LinearProblem& linear, const InputStats& stats);
 
-/// UserError, naming the first linear: `loss`, of rounding without scales, is not finite.
+/// The edges within attention and MLP that a transform's options attention_out and mlp_mid switch.
+class InnerEdges {
+ public:
+  explicit InnerEdges(const Options& options)
+      : attention_out_(options.flag("attention_out")), mlp_mid_(options.flag("mlp_mid")) {}
+  /// Why an edge of this input is left, for the report; empty where it isn't.
+  std::string left_out(Slot slot, std::string_view transform) const;
+
+ private:
+  bool attention_out_, mlp_mid_;
+};
+
+/// UserError: `loss`, of rounding without scales, is not finite. Names the linear and row with the largest
+/// weight, or with a NaN.
 void check_unscaled_loss(double loss, const SharedInputProblem& problem);
 
 }  // namespace lathe

@@ -138,8 +138,7 @@ Losses losses_of(const Loss& loss, const Migration& migration, const std::vector
 
 class SmoothQuant final : public Transform {
  public:
-  explicit SmoothQuant(const Options& options)
-      : attention_out_(options.flag("attention_out")), mlp_mid_(options.flag("mlp_mid")) {
+  explicit SmoothQuant(const Options& options) : inner_edges_(options) {
     search_ = options.is_word("alpha");
     if (!search_) alphas_ = {options.number("alpha")};
     const int64_t grid = options.integer("grid");
@@ -155,16 +154,10 @@ class SmoothQuant final : public Transform {
   }
 
  private:
-  /// Why the edge is not smoothed; empty where it is.
-  std::string leaves(Slot slot) const {
-    if ((slot == Slot::attention_out && !attention_out_) || (slot == Slot::mlp_mid && !mlp_mid_)) {
-      return fmt::format("smoothquant's option {} is off", name_of(slot));
-    }
-    return "";
-  }
   void choose(const Losses& losses, FoldDecision& decision) const;
 
-  bool attention_out_, mlp_mid_, search_ = false;
+  InnerEdges inner_edges_;
+  bool search_ = false;
   std::vector<double> alphas_;
 };
 
@@ -190,7 +183,7 @@ FoldDecision SmoothQuant::fold(const ScaleEdge& edge, const SharedInputProblem& 
   LATHE_ASSERT(problem.stats != nullptr && problem.stats->min_max.defined(),
                "SmoothQuant got no statistics for {}", edge.producer);
   FoldDecision decision;
-  decision.note = leaves(edge.input.slot);
+  decision.note = inner_edges_.left_out(edge.input.slot, "smoothquant");
   if (problem.linears.empty()) decision.note = "no linear that reads this input is quantised";
   if (!decision.note.empty()) return decision;
   const SharedInputProblem ready = prepared(problem);

@@ -60,10 +60,8 @@ void check_fused_by_name(const Plan& plan) {
       if (linear.quantized && (linear.scheme.per_tensor() || linear.scheme.has_global_scale())) {
         user_error(
             "'{}' and '{}' would be {} with a scale of the tensor each; by their names they are fused by "
-            "vLLM and "
-            "SGLang, which take one scale for both, and Lathe doesn't know this family to find it; use "
-            "groups "
-            "or channels (fp8_e4m3 per channel, mxfp4, int)",
+            "vLLM and SGLang, which take one scale for both, and Lathe doesn't know this family to find it; "
+            "use groups or channels (fp8_e4m3 per channel, mxfp4, int)",
             other.linear->name, linear.linear->name, linear.describe());
       }
     }

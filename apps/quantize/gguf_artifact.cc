@@ -20,9 +20,6 @@
 namespace lathe {
 namespace {
 
-/// Values of a large matrix that stand in memory in FP32 at a time.
-constexpr int64_t kPieceValues = int64_t{1} << 20;
-
 /// The last part of the model's path; what a hub calls it. "model-F16.gguf" is the model's F16 form, and
 /// "model-F16-00001-of-00003.gguf" the first part of that.
 std::string model_name(const std::filesystem::path& model) {
@@ -201,7 +198,7 @@ at::Tensor GgufArtifact::rounded(const GgufOutputTensor& tensor, const LinearOut
 /// A matrix that no rule quantises: embeddings, the head, linears that were left out.
 void GgufArtifact::write_matrix(const GgufOutputTensor& tensor) {
   const int64_t rows = tensor.rule.shape[0], columns = tensor.rule.shape[1];
-  const int64_t step = std::max<int64_t>(1, kPieceValues / columns);
+  const int64_t step = std::max<int64_t>(1, kGgufPieceValues / columns);
   at::Tensor order = at::arange(rows);
   if (tensor.rule.heads > 0) order = interleaved_rows(rows, tensor.rule.heads);
   for (int64_t first = 0; first < rows; first += step) {

@@ -16,9 +16,6 @@
 namespace lathe {
 namespace {
 
-/// Values of a large matrix that stand in memory in FP32 at a time.
-constexpr int64_t kPieceValues = int64_t{1} << 20;
-
 std::string hash_of_values(const at::Tensor& values) { return content_hash(bytes_of(values.contiguous())); }
 
 /// `difference` and `weight`: FP32 [rows, columns].
@@ -51,7 +48,7 @@ std::optional<double> RoundingSums::weighted() const {
 RoundingSums GgufLosses::add(const GgufOutputTensor& tensor, const at::Tensor& blocks,
                              const at::Tensor& weight, const at::Tensor& importance, const at::Tensor& rows) {
   const int64_t columns = tensor.rule.shape[1];
-  const int64_t step = std::max<int64_t>(1, kPieceValues / columns);
+  const int64_t step = std::max<int64_t>(1, kGgufPieceValues / columns);
   RoundingSums sums;
   for (int64_t first = 0; first < blocks.size(0); first += step) {
     throw_if_cancelled();

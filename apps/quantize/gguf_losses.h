@@ -16,6 +16,9 @@
 
 namespace lathe {
 
+/// Values of a large matrix that stand in memory in FP32 at a time.
+inline constexpr int64_t kGgufPieceValues = int64_t{1} << 20;
+
 /// Sums for |W - Q|^2 / |W|^2, and the same with each input channel's E[x^2].
 struct RoundingSums {
   double error = 0, reference = 0, weighted_error = 0, weighted_reference = 0;

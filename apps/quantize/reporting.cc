@@ -38,6 +38,12 @@ std::string scheme_of(const QuantizedTensor& tensor) {
                     tensor.input ? std::optional(tensor.input->scheme) : std::nullopt);
 }
 
+/// Are all of its scales below the least normal number of their type, or at it, as those are that would be 0?
+bool has_small_scales(const QuantizedTensor& tensor) {
+  const double least_normal = tensor.scale_dtype == DType::F16 ? 0x1p-14 : 0x1p-126;
+  return tensor.scales.defined() && tensor.scales.max().item<double>() <= least_normal;
+}
+
 /// What the format made of the solver's result.
 void take_over(const Rounding& rounding, Report::LinearRow& row) {
   row.importance_weighted_error = rounding.importance_weighted_error;
@@ -159,8 +165,8 @@ void RunReport::add_block(const BlockOutcome& outcome) {
     if (fold.applied) ratios[fold.edge->input] = fold.ratio;
   }
   for (const LinearOutcome& result : outcome.linears) {
-    note_loss(result);
     const Linear& linear = *result.linear;
+    if (has_small_scales(result.quantized)) small_scales_.insert(linear.name);
     Report::LinearRow row{.name = linear.name,
                           .role = std::string(name_of(linear.role)),
                           .scheme = scheme_of(result.quantized),
@@ -182,35 +188,29 @@ void RunReport::add_block(const BlockOutcome& outcome) {
   }
 }
 
-/// A linear that kept less than half of what it did is named, whatever the model makes of it.
-void RunReport::note_loss(const LinearOutcome& outcome) {
-  constexpr double kLost = 0.5;  // of the squared output, or of the squared weights where none was measured
-  const Distortion& distortion = outcome.distortion;
-  const double loss = distortion.output_relative_error.value_or(distortion.weight_relative_mse);
-  if (loss <= kLost) return;
-  const QuantizedTensor& tensor = outcome.quantized;
-  lost_.count += 1;
-  const double least_normal = tensor.scale_dtype == DType::F16 ? 0x1p-14 : 0x1p-126;
-  const bool small = tensor.scales.defined() && tensor.scales.max().item<double>() <= least_normal;
-  if (small) lost_.small_scales.push_back(outcome.linear->name);
-  if (loss <= lost_.worst_loss) return;
-  lost_.worst_loss = loss;
-  lost_.worst = outcome.linear->name;
-}
-
+/// Linears that kept less than half of what they did are named, whatever the model makes of it.
 std::vector<std::string> RunReport::loss_warnings() const {
+  constexpr double kLost = 0.5;  // of the squared output, or of the squared weights where none was measured
+  const auto loss = [](const Report::LinearRow& row) {
+    return row.output_relative_error.value_or(row.weight_relative_mse);
+  };
+  std::vector<const Report::LinearRow*> lost, small;
+  for (const Report::LinearRow& row : report_.linears) {
+    if (loss(row) <= kLost) continue;
+    lost.push_back(&row);
+    if (small_scales_.contains(row.name)) small.push_back(&row);
+  }
   std::vector<std::string> warnings;
-  if (lost_.count == 0) return warnings;
+  if (lost.empty()) return warnings;
+  const auto worst = std::ranges::max_element(lost, {}, [&](const auto* row) { return loss(*row); });
   warnings.push_back(
       fmt::format("{} of {} linears lost more than half of what they put out to rounding, {} {:.3g} of it: "
                   "give them more bits, smaller groups or another solver",
-                  lost_.count, report_.linears.size(), lost_.worst, lost_.worst_loss));
-  if (!lost_.small_scales.empty()) {
-    warnings.push_back(fmt::format(
-        "{} of them have weights too small for scales in {} ({}{}): output.scale_dtype BF16 reaches further",
-        lost_.small_scales.size(), name_of(plan_.scale_dtype), lost_.small_scales.front(),
-        lost_.small_scales.size() > 1 ? " first" : ""));
-  }
+                  lost.size(), report_.linears.size(), (*worst)->name, loss(**worst)));
+  if (small.empty()) return warnings;
+  warnings.push_back(fmt::format(
+      "{} of them have weights too small for scales in {} ({}{}): output.scale_dtype BF16 reaches further",
+      small.size(), name_of(plan_.scale_dtype), small.front()->name, small.size() > 1 ? " first" : ""));
   return warnings;
 }
 

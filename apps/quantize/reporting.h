@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -65,21 +66,13 @@ class RunReport {
   void add_experts(const BlockOutcome& outcome);
   void add_inputs(const BlockOutcome& outcome);
   void count_bits(const BlockOutcome& outcome);
-  void note_loss(const LinearOutcome& outcome);
   std::vector<std::string> loss_warnings() const;
 
   const Recipe& recipe_;
   const Plan& plan_;
   c10::Device device_;
   Report report_;
-  /// Linears that kept less than half of what they put out.
-  struct Lost {
-    int64_t count = 0;
-    std::string worst;
-    double worst_loss = 0;
-    std::vector<std::string>
-        small_scales;  // of them, those whose scales are below their type's normal numbers
-  } lost_;
+  std::set<std::string> small_scales_;  // linears whose scales are below their type's normal numbers
 };
 
 /// `quantize eval`: for machines and for people.

@@ -49,6 +49,9 @@ constexpr const char* kSglangModelopt =
 const std::vector<std::string> kWithZeros = {"compressed-tensors", "awq"}, kGptq = {"gptq"},
                                kCompressed = {"compressed-tensors"}, kModelopt = {"modelopt"},
                                kWithFloats = {"compressed-tensors", "modelopt"};
+/// What kernels with INT8 weights take beside them.
+const std::vector<std::string> kInt8Inputs = {"int8 sym dynamic per token", "int8 sym static per tensor",
+                                              "int8 asym static per tensor", "int8 asym dynamic per token"};
 
 std::vector<KernelRule> integer_rules() {
   const std::vector<int64_t> marlin = {-1, 32, 64, 128}, machete = {-1, 64, 128};
@@ -152,8 +155,7 @@ std::vector<KernelRule> integer_rules() {
            .group_sizes = {-1},
            .in_multiple = 16,
            .out_multiple = 8,
-           .inputs = {"int8 sym dynamic per token", "int8 sym static per tensor",
-                      "int8 asym static per tensor", "int8 asym dynamic per token"},
+           .inputs = kInt8Inputs,
            .source = kSglangInt8},
           {.consumer = "vLLM with humming",
            .kernel = "Humming",
@@ -208,8 +210,7 @@ std::vector<KernelRule> integer_rules() {
            .group_sizes = {-1},
            .in_multiple = 16,
            .out_multiple = 16,
-           .inputs = {"int8 sym dynamic per token", "int8 sym static per tensor",
-                      "int8 asym static per tensor", "int8 asym dynamic per token"},
+           .inputs = kInt8Inputs,
            .source = kInt8},
           {.consumer = "vLLM",
            .kernel = "fused MoE int8",

@@ -56,6 +56,7 @@ CASES = [
     lathe("rtn-weighted", "rtn", SYM, "rules[0].solver.rtn.range=weighted"),
     lathe("rtn-weighted-asym", "rtn", ASYM, "rules[0].solver.rtn.range=weighted"),
     *(Case(f"plain-{dtype}-division", "plain", ["--division", dtype]) for dtype in ("float32", "float16")),
+    Case("plain-steps-7", "plain", ["--steps", "7"]), Case("plain-steps-7-or-7.5", "plain", ["--steps", "7", "7.5"]),
     lathe("gptq", "gptq", SYM), peer("llmc", "gptq"), peer("llmc", "gptq-actorder"), peer("gptqmodel", "gptq"),
     lathe("gptq-asym", "gptq", ASYM), peer("llmc", "gptq-asym"), peer("llmc", "gptq-actorder-asym"),
     lathe("awq", "awq", SYM), fewer(lathe("awq", "awq", SYM)), fewer(peer("llmc", "awq")), fewer(peer("gptqmodel", "awq")),
