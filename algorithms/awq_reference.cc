@@ -147,22 +147,21 @@ AwqReferenceChoice awq_reference(const at::Tensor& x, const std::vector<AwqRefer
   return choice;
 }
 
-at::Tensor awq_clip_reference(const at::Tensor& x, const AwqReferenceLinear& linear, int64_t steps,
-                              double max_shrink) {
+at::Tensor awq_clip_reference(const at::Tensor& x, const AwqReferenceLinear& linear,
+                              const std::vector<double>& factors) {
   const int64_t in = x.size(1), length = linear.scheme.group_length(in);
-  at::Tensor chosen = at::zeros({linear.weight.size(0), in / length}, at::kLong);
+  at::Tensor chosen = at::ones({linear.weight.size(0), in / length}, at::kDouble);
   for (int64_t row = 0; row < linear.weight.size(0); ++row) {
     const Values w = values_of(linear.weight[row]);
     for (int64_t group = 0; group < in / length; ++group) {
       double best = INFINITY;
-      for (int64_t step = 0; step <= steps; ++step) {
-        const double factor = 1 - max_shrink * static_cast<double>(step) / static_cast<double>(steps);
+      for (const double factor : factors) {
         const int64_t first = group * length;
         const double loss =
             squared_output(x, rounding_errors(linear, w.data() + first, length, factor), first);
         if (!(loss < best)) continue;
         best = loss;
-        chosen[row][group] = step;
+        chosen[row][group] = factor;
       }
     }
   }

@@ -31,9 +31,9 @@ struct AwqReferenceChoice {
 AwqReferenceChoice awq_reference(const at::Tensor& x, const std::vector<AwqReferenceLinear>& linears,
                                  int64_t grid, bool duo_scaling, int64_t repeat = 1, int64_t head_dim = 0);
 
-/// The number of the first shrink factor, 1 - max_shrink * i / steps, i = 0 .. steps, with the least mean
-/// over tokens of (d x)^2 for each row and group, d the group's rounding errors: Long [out, groups].
-at::Tensor awq_clip_reference(const at::Tensor& x, const AwqReferenceLinear& linear, int64_t steps,
-                              double max_shrink);
+/// The first of the factors of a group's [min, max] with the least mean over tokens of (d x)^2 for each row
+/// and group, d the group's rounding errors: Double [out, groups].
+at::Tensor awq_clip_reference(const at::Tensor& x, const AwqReferenceLinear& linear,
+                              const std::vector<double>& factors);
 
 }  // namespace lathe

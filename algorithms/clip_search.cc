@@ -5,6 +5,8 @@
 #include "algorithms/tensor_scale.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
+#include "lib/kernels/device/group_search.cuh"
+#include "lib/kernels/group_grid.h"
 #include "lib/kernels/group_quant.h"
 #include "lib/numeric/quadratic_form.h"
 
@@ -31,12 +33,13 @@ class ChunkSearch {
     scheme_.group_size = blocks.size(1);
     values_ = rows.view({rows_, groups_, -1}).transpose(0, 1).contiguous().view({groups_ * rows_, -1});
     full_ = kernels::group_min_max(values_, scheme_);
+    widest_ = device::widest_factor(kernels::grid_of(scheme_, scale_dtype_));
   }
 
   GroupRange best(const ClipGrid& grid) const {
     at::Tensor best = losses(full_), shrink = at::ones_like(full_.lo);
-    for (int64_t step = 1; step <= grid.steps; ++step) {
-      const double factor = 1 - grid.max_shrink * static_cast<double>(step) / static_cast<double>(grid.steps);
+    for (int64_t step = -device::steps_up(widest_, grid.steps, grid.max_shrink); step <= grid.steps; ++step) {
+      const double factor = device::range_factor(step, grid.steps, grid.max_shrink, widest_);
       const at::Tensor found = losses({full_.lo * factor, full_.hi * factor});
       const at::Tensor better = found < best;
       best = at::where(better, found, best);
@@ -63,6 +66,7 @@ class ChunkSearch {
   int64_t groups_, rows_;
   at::Tensor values_;
   GroupRange full_;
+  double widest_ = 1;
 };
 
 }  // namespace

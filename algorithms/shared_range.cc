@@ -65,7 +65,7 @@ at::Tensor searched(const std::vector<LinearProblem>& linears, const Scheme& sch
   const Scheme rows_alone = one_scale_a_row(scheme);
   std::vector<at::Tensor> ends;
   for (int64_t step = 0; step <= choice.steps; ++step) {
-    ends.push_back(largest * device::shrink_factor(step, choice.steps, choice.max_shrink));
+    ends.push_back(largest * device::range_factor(step, choice.steps, choice.max_shrink));
   }
   const at::Tensor errors = at::zeros({choice.steps + 1}, largest.options().dtype(at::kDouble));
   for_each_rows(linears, scheme, [&](const LinearProblem& linear, const at::Tensor& rows) {

@@ -24,8 +24,7 @@ struct RangeChoice {
   RangeMethod method = RangeMethod::minmax;
   /// percentile: of |w| where the grid is symmetric; else the upper end, and 100 minus it the lower one.
   double percentile = 99.9;
-  /// mse, weighted: shrink factors 1 - max_shrink * i / steps, i = 0 .. steps, for both ends of [min, max]
-  /// together.
+  /// mse, weighted: the factors of kernels::search_range() for both ends of [min, max] together.
   int64_t steps = 40;
   double max_shrink = 0.5;
 };

@@ -6,9 +6,10 @@
 namespace lathe::kernels {
 
 /// Both ends of each group's [min, max] times the factor 1 - max_shrink * i / steps, i = 0 .. steps, whose
-/// grid gives the least sum of importance * (w - rounded w)^2, the scale rounded to its type. Wider ranges
-/// win ties; a group that holds a NaN or an infinity keeps a NaN range. One pass over the weights. Equal bits
-/// on CPU and CUDA.
+/// grid gives the least sum of importance * (w - rounded w)^2, the scale rounded to its type. Symmetric
+/// integer grids: factors above 1 too, up to the one that holds the largest weight on either side
+/// (device::widest_factor()). The full range wins ties, then wider ones; a group that holds a NaN or an
+/// infinity keeps a NaN range. One pass over the weights. Equal bits on CPU and CUDA.
 ///
 /// Where scales are codes themselves (NVFP4, MX) the candidates are these, around the one that spans the
 /// group: see device/group_search.cuh; `steps` plays no part. Not for rows that share scales.

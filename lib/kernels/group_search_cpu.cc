@@ -85,16 +85,20 @@ void search_group(const GroupSearch& search, int64_t index) {
     search.lo[index] = -search.hi[index];
     return;
   }
-  float best = 0, best_factor = 1;
-  for (int64_t step = 0; step <= search.steps; ++step) {
-    const float factor = device::shrink_factor(step, search.steps, search.max_shrink);
+  const auto error = [&](float factor) {
     const ScaleZero group = device::choose_scale_zero(lo * factor, hi * factor, search.grid);
-    const float error =
-        search.grid.floats()
-            ? number_error(weight, importance, length, group.scale, search.grid.number)
-            : group_error(weight, importance, length, group, search.grid.qmin, search.grid.qmax);
-    if (step > 0 && !(error < best)) continue;
-    best = error;
+    return search.grid.floats()
+               ? number_error(weight, importance, length, group.scale, search.grid.number)
+               : group_error(weight, importance, length, group, search.grid.qmin, search.grid.qmax);
+  };
+  const double widest = device::widest_factor(search.grid);
+  float best = error(1), best_factor = 1;
+  for (int64_t step = -device::steps_up(widest, search.steps, search.max_shrink); step <= search.steps;
+       ++step) {
+    const float factor = device::range_factor(step, search.steps, search.max_shrink, widest);
+    const float found = error(factor);
+    if (!(found < best)) continue;
+    best = found;
     best_factor = factor;
   }
   search.lo[index] = lo * best_factor;

@@ -69,13 +69,18 @@ __global__ void search_groups(GroupSearch search) {
       search.hi[index] = hi == hi ? magnitude : hi;
       continue;
     }
-    float best = 0, best_factor = 1;
-    for (int64_t step = 0; step <= search.steps; ++step) {
-      const float factor = lathe::device::shrink_factor(step, search.steps, search.max_shrink);
+    const auto error = [&](float factor) {
       const ScaleZero group = lathe::device::choose_scale_zero(lo * factor, hi * factor, search.grid);
-      const float error = group_error(search, weight, importance, group, lane);
-      if (step > 0 && !(error < best)) continue;
-      best = error;
+      return group_error(search, weight, importance, group, lane);
+    };
+    const double widest = lathe::device::widest_factor(search.grid);
+    float best = error(1), best_factor = 1;
+    for (int64_t step = -lathe::device::steps_up(widest, search.steps, search.max_shrink);
+         step <= search.steps; ++step) {
+      const float factor = lathe::device::range_factor(step, search.steps, search.max_shrink, widest);
+      const float found = error(factor);
+      if (!(found < best)) continue;
+      best = found;
       best_factor = factor;
     }
     __syncwarp();  // all lanes have read the ends

@@ -9,9 +9,23 @@ namespace lathe::device {
 
 constexpr int kSearchLanes = 32;
 
-/// Step i's factor of both ends of a range, i = 0 .. steps.
-LATHE_HOST_DEVICE float shrink_factor(int64_t step, int64_t steps, double max_shrink) {
-  return static_cast<float>(1.0 - max_shrink * static_cast<double>(step) / static_cast<double>(steps));
+/// What the range is multiplied by so that the shorter side of a symmetric integer grid reaches its largest
+/// magnitude: 7.5 / 7 with codes from -8 to 7, whose full range is 7.5 steps to each side. 1 for other grids.
+LATHE_HOST_DEVICE double widest_factor(const Grid& grid) {
+  if (grid.floats() || !grid.symmetric) return 1;
+  return 0.5 * (static_cast<double>(grid.qmax) - grid.qmin) / grid.qmax;
+}
+
+/// Steps above the full range: as far apart as those below it, the last one at widest_factor().
+LATHE_HOST_DEVICE int64_t steps_up(double widest, int64_t steps, double max_shrink) {
+  if (max_shrink == 0) return 0;
+  return static_cast<int64_t>(ceil((widest - 1) * static_cast<double>(steps) / max_shrink));
+}
+
+/// Step i's factor of both ends of a range, i = -steps_up() .. steps; 1 at 0.
+LATHE_HOST_DEVICE float range_factor(int64_t step, int64_t steps, double max_shrink, double widest = 1) {
+  const double factor = 1.0 - max_shrink * static_cast<double>(step) / static_cast<double>(steps);
+  return static_cast<float>(factor < widest ? factor : widest);
 }
 
 /// One weight's squared rounding error, weighted.

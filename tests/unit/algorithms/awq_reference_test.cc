@@ -73,19 +73,28 @@ TEST(AwqReference, TheSearchTakesTheBestOfAllItsExponents) {
 
 TEST(AwqReference, TheClipIsTheOneWithTheLeastErrorOnTheTokens) {
   at::manual_seed(32);
+  int64_t wider = 0;
   for (const Scheme& scheme : {Scheme{"int", 4, 16, true}, Scheme{"int", 3, 32, false},
                                Scheme{"int", 2, -1, true}, Scheme{"int", 2, 16, false}}) {
     const at::Tensor x = testing_problems::tokens_with_outliers(40, 64, 8), weight = at::randn({12, 64});
-    const at::Tensor steps = awq_clip_reference(x, {weight, scheme}, 10, 0.6);
+    // The full range, wider ones of a symmetric grid, narrower ones.
+    std::vector<double> factors = {1};
+    const double top = std::pow(2, scheme.bits), widest = scheme.symmetric ? (top - 1) / (top - 2) : 1;
+    for (int step = 10; step > 0; --step) {
+      if (1 + 0.06 * (step - 1) < widest) factors.push_back(std::min(1 + 0.06 * step, widest));
+    }
+    for (int step = 1; step <= 10; ++step) factors.push_back(1 - 0.06 * step);
+    const at::Tensor factor = awq_clip_reference(x, {weight, scheme}, factors).to(at::kFloat);
     const GroupRange found = search_clip(weight, scheme, DType::F16, stats_of(x).gram, {10, 0.6});
     const GroupRange full = kernels::group_min_max(weight, scheme);
-    const at::Tensor factor = 1 - 0.06 * steps.to(at::kFloat);
     const at::Tensor same = at::isclose(found.hi, full.hi * factor, 1e-5, 1e-7)
                                 .logical_and(at::isclose(found.lo, full.lo * factor, 1e-5, 1e-7));
     EXPECT_TRUE(same.all().item<bool>())
         << scheme.describe() << ": " << same.sum().item<int64_t>() << " of " << same.numel();
-    EXPECT_TRUE(steps.gt(0).any().item<bool>());
+    EXPECT_TRUE(factor.lt(1).any().item<bool>());
+    wider += factor.gt(1).sum().item<int64_t>();
   }
+  EXPECT_GT(wider, 0);
 }
 
 }  // namespace

@@ -9,14 +9,28 @@
 namespace lathe {
 namespace {
 
+/// The factors that are tried, the full range first: down to 1 - max_shrink, and for a symmetric grid up to
+/// the one that gives the largest weight the largest code on either side.
+std::vector<float> factors_of(const Scheme& scheme, int64_t steps, double max_shrink) {
+  std::vector<float> factors = {1};
+  const double spacing = max_shrink / double(steps), top = std::pow(2, scheme.bits);
+  const double widest = scheme.symmetric ? (top - 1) / (top - 2) : 1;
+  std::vector<float> wider;
+  for (int64_t step = 1; 1 + spacing * double(step - 1) < widest; ++step)
+    wider.insert(wider.begin(), static_cast<float>(std::min(1 + spacing * double(step), widest)));
+  factors.insert(factors.end(), wider.begin(), wider.end());
+  for (int64_t step = 1; step <= steps; ++step)
+    factors.push_back(static_cast<float>(1 - max_shrink * double(step) / double(steps)));
+  return factors;
+}
+
 /// The same search by whole-matrix passes, its errors in FP64.
 GroupRange slow_search(const at::Tensor& weight, const at::Tensor& importance, const Scheme& scheme,
                        int64_t steps, double max_shrink) {
   const int64_t groups = scheme.groups(weight.size(1));
   const GroupRange full = kernels::group_min_max(weight, scheme);
   at::Tensor best = at::full(full.lo.sizes(), INFINITY, at::kDouble), factors = at::ones_like(full.lo);
-  for (int64_t step = 0; step <= steps; ++step) {
-    const float factor = static_cast<float>(1 - max_shrink * double(step) / double(steps));
+  for (const float factor : factors_of(scheme, steps, max_shrink)) {
     const auto params = kernels::group_params({full.lo * factor, full.hi * factor}, scheme, DType::F16);
     const at::Tensor delta = (kernels::group_fake_quantize(weight, params, scheme) - weight).to(at::kDouble);
     const at::Tensor error = (delta.square() * importance).view({weight.size(0), groups, -1}).sum(2);
@@ -43,6 +57,17 @@ TEST(GroupSearch, TakesTheBestOfTheFactors) {
   }
 }
 
+// The full range puts the largest weight 7.5 steps from 0, and on the upper side there are 7.
+TEST(GroupSearch, ASymmetricGridGetsAStepForItsLargestWeight) {
+  const at::Tensor weight = at::tensor({7.0f, -2.0f, 3.0f, 5.0f, -6.0f, 1.0f, 4.0f, 0.0f}).view({1, 8});
+  const Scheme scheme{"int", 4, 8, true};
+  const GroupRange found = kernels::search_range(weight, {}, scheme, DType::F16, 20, 0.5);
+  const auto params = kernels::group_params(found, scheme, DType::F16);
+  EXPECT_TRUE(at::equal(kernels::group_fake_quantize(weight, params, scheme), weight));
+  const auto full = kernels::group_params(kernels::group_min_max(weight, scheme), scheme, DType::F16);
+  EXPECT_FALSE(at::allclose(kernels::group_fake_quantize(weight, full, scheme), weight, 0, 0.1));
+}
+
 TEST(GroupSearch, GroupsWithoutImportanceKeepTheirExtent) {
   at::manual_seed(2);
   const Scheme scheme{"int", 4, 32, false};
@@ -63,16 +88,15 @@ TEST(GroupSearch, SumsInTheOrderOfAWarp) {
   const GroupRange full = kernels::group_min_max(weight, scheme);
   const float lo = full.lo.item<float>(), hi = full.hi.item<float>();
   const device::Grid grid{-8, 7, true, device::ScaleType::f16};
-  float best = 0, best_factor = 1;
-  for (int64_t step = 0; step <= 40; ++step) {
-    const float factor = device::shrink_factor(step, 40, 0.8);
+  float best = INFINITY, best_factor = 1;
+  for (const float factor : factors_of(scheme, 40, 0.8)) {
     const device::ScaleZero group = device::choose_scale_zero(lo * factor, hi * factor, grid);
     float lanes[32] = {};
     for (int i = 0; i < 77; ++i) lanes[i % 32] += device::weighted_error(w[i], 1, group, -8, 7);
     for (int half = 16; half > 0; half /= 2) {
       for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
     }
-    if (step > 0 && !(lanes[0] < best)) continue;
+    if (!(lanes[0] < best)) continue;
     best = lanes[0];
     best_factor = factor;
   }
