@@ -71,6 +71,19 @@ std::vector<std::string> check_range_offers(const Recipe& recipe, const RecipeAl
   return warnings;
 }
 
+void check_streams(const Recipe& recipe, const RecipeAlgorithms& algorithms) {
+  if (recipe.calibration.propagate != Propagate::reference) return;
+  for (size_t i = 0; i < recipe.rules.size(); ++i) {
+    if (algorithms.solvers[i] == nullptr || !algorithms.solvers[i]->needs().cross_gram) continue;
+    user_error(
+        "{}: solver {}: match_reference looks at what quantised layers leave beside the unquantised model, "
+        "and "
+        "calibration.propagate: reference runs the unquantised model alone; use propagate: quantised, or "
+        "match_reference: 0",
+        recipe.rules[i].where, recipe.rules[i].solver.name);
+  }
+}
+
 void check_words_decide(const Recipe& recipe, const Plan& plan) {
   const std::vector<const LinearPlan*> linears = all_linears(plan);
   for (size_t i = 0; i < recipe.rules.size(); ++i) {

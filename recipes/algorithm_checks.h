@@ -22,6 +22,9 @@ RecipeAlgorithms recipe_algorithms(const Recipe& recipe);
 /// for each solver that takes none of those that are.
 std::vector<std::string> check_range_offers(const Recipe& recipe, const RecipeAlgorithms& algorithms);
 
+/// UserError where a solver compares two streams of activations, and the recipe calibrates on one.
+void check_streams(const Recipe& recipe, const RecipeAlgorithms& algorithms);
+
 /// UserError for a rule's target that decides about no linear: what it matches is ignored, or an earlier
 /// rule's. Patterns that match nothing at all are refused before.
 void check_words_decide(const Recipe& recipe, const Plan& plan);

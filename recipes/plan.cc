@@ -331,6 +331,7 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
   check_transforms(recipe, graph, plan);
   const std::vector<std::string> about_experts = check_experts(plan);
   warn_entropy(recipe, plan.warnings);
+  check_streams(recipe, algorithms);
   for (std::string& warning : check_range_offers(recipe, algorithms))
     plan.warnings.push_back(std::move(warning));
   for (const auto& [name, info] : tensors) plan.input_bytes += info.nbytes();

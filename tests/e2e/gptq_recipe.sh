@@ -10,6 +10,13 @@ echo "mean KL: RTN $(kl rtn), GPTQ $(kl gptq), AWQ + GPTQ $(kl awq-gptq)"
 holds "$scratch/awq-gptq/report.json" "any(f['applied'] for f in r['folds'])"
 [[ $(stat -c %s "$scratch/rtn/model.safetensors") == $(stat -c %s "$scratch/gptq/model.safetensors") ]] || fail "sizes differ"
 
+# Weights that first move towards the unquantised model's outputs are nearer to it than plain GPTQ's.
+"$QUANTIZE" --recipe recipes/gptq.yaml --output "$scratch/plain" --device cpu --quiet --set calibration.samples=32 --set rules[0].solver.gptq.match_reference=0
+echo "mean KL without match_reference: $(kl plain)"
+"$PYTHON" -c "import sys; sys.exit(not $(kl gptq) < 0.95 * $(kl plain))" || fail "match_reference gains nothing"
+refuses 2 "match_reference looks at what quantised layers leave" "$QUANTIZE" --recipe recipes/gptq.yaml --output "$scratch/streams" --device cpu --quiet --dry-run \
+  --set calibration.propagate=reference
+
 rule() { echo "rules=[{targets: [linear], scheme: {type: int, bits: 3, group_size: 64, symmetric: false}, solver: {gptq: {$1}}}]"; }
 refuses 2 "static_groups" "$QUANTIZE" --recipe recipes/gptq.yaml --output "$scratch/gidx" --device cpu --quiet --dry-run \
   --set "$(rule 'act_order: desc, static_groups: false')"

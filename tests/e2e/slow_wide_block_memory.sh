@@ -11,6 +11,7 @@ gram=$((4 * (3 * hidden * hidden + inner * inner)))
 bound=$((2 * block + gram + 4 * samples * length * hidden + 300000000))
 for recipe in rtn awq gptq; do
   flags=()
+  [[ $recipe == gptq ]] && flags=(--set 'rules[0].solver.gptq.match_reference=0')  # one stream
   [[ $recipe == awq ]] && flags=(--set 'transforms[0].awq.grid=2' --set 'transforms[0].awq.clip_grid=2')
   "$QUANTIZE" --recipe "recipes/$recipe.yaml" --model "$scratch/model" --output "$scratch/out" --device cpu --quiet --overwrite \
     --set evaluate.rows=2 --set calibration.samples=$samples --set calibration.seq_len=$length "${flags[@]}" >/dev/null

@@ -105,6 +105,7 @@ def score(folders: list, ids: torch.Tensor) -> list:
         error = None if i == 0 else (block_errors[i][:, 0] / block_errors[i][:, 1]).mean().item()
         results.append({"model": str(folder), "perplexity": math.exp(losses[i] / predicted), "kl_mean": kl.mean().item(),
                         "kl_median": kl.median().item(), "kl_p99": kl.quantile(0.99).item(),
+                        "kl_rows": [row.mean().item() for row in divergences[i]],
                         "same_top": same[i] / ids.numel(), "block_error": error, **own_figures(folder, *ids.shape)})
     return results
 

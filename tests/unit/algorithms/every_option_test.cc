@@ -57,7 +57,8 @@ struct Problem {
     at::manual_seed(4);
     if (needs != StatSet{}) {
       StatsCollector collector(needs, kIn, c10::kCPU, "test input");
-      collector.observe(testing_problems::tokens_with_outliers(600, kIn, 20));
+      const at::Tensor x = testing_problems::tokens_with_outliers(600, kIn, 20);
+      needs.cross_gram ? collector.observe_pair(x, x + at::randn_like(x)) : collector.observe(x);
       stats = collector.finish();
       shared.stats = &stats;
     }

@@ -307,6 +307,75 @@ TEST(Gptq, IsBetterThanRoundToNearestInOutputError) {
   }
 }
 
+/// Of inputs beside what the unquantised model would have given.
+InputStats stats_of_pair(const at::Tensor& x, const at::Tensor& reference) {
+  StatsCollector collector({.gram = true, .cross_gram = true}, x.size(1), c10::kCPU, "test input");
+  collector.observe_pair(x, reference);
+  return collector.finish();
+}
+
+TEST(Gptq, MatchingTheReferenceRoundsTheWeightsThatGiveItsOutputs) {
+  at::manual_seed(13);
+  const int64_t in = 96;
+  const at::Tensor reference = correlated_tokens(500, in), weight = at::randn({24, in});
+  at::Tensor x = reference + 0.3 * at::randn({500, in}) * reference.std(0);
+  for (const int64_t dead : {5, 40}) x.select(1, dead).zero_();
+  const InputStats stats = stats_of_pair(x, reference);
+  // min over W* of |W* X^T - W X_ref^T|^2 + damping * mean(diag H) * tokens * |W* - W|^2, in FP64; dead
+  // weights are 0.
+  const at::Tensor dead = stats.gram.diagonal() <= 0, live = at::nonzero(dead.logical_not()).view({-1});
+  const at::Tensor a = x.index_select(1, live).to(at::kDouble),
+                   start = weight.masked_fill(dead, 0).to(at::kDouble);
+  const at::Tensor gap = (reference - x).to(at::kDouble).mm(start.t());  // [tokens, out]
+  const at::Tensor gram = a.t().mm(a) / 500;
+  const at::Tensor damped = gram + 0.02 * gram.diagonal().mean() * at::eye(live.numel(), at::kDouble);
+  const at::Tensor full_move = at::zeros_like(start);
+  full_move.index_copy_(1, live, at::linalg_solve(damped, a.t().mm(gap) / 500).t());
+  const auto outputs_missed = [&](const at::Tensor& found) {
+    const at::Tensor missed = x.to(at::kDouble).mm(found.to(at::kDouble).t()) -
+                              reference.to(at::kDouble).mm(weight.to(at::kDouble).t());
+    return missed.square().sum().item<double>();
+  };
+  const Scheme scheme{"int", 4, 32, false};
+  double before =
+      outputs_missed(solve({linear("l", LinearRole::up_proj, weight, scheme)}, stats, {{"damping", 0.02}})
+                         .front()
+                         .quantized.dequantize());
+  for (const double share : {0.5, 1.0}) {
+    for (const std::string order : {"none", "desc", "gar"}) {
+      const QuantizedTensor found =
+          solve({linear("l", LinearRole::up_proj, weight, scheme)}, stats,
+                {{"damping", 0.02}, {"match_reference", share}, {"act_order", order}})
+              .front()
+              .quantized;
+      const at::Tensor target = (start + share * full_move).to(at::kFloat);
+      const QuantizedTensor expected = solve({linear("l", LinearRole::up_proj, target, scheme)}, stats,
+                                             {{"damping", 0.02}, {"act_order", order}})
+                                           .front()
+                                           .quantized;
+      const double same = (found.codes == expected.codes).to(at::kDouble).mean().item<double>();
+      EXPECT_GT(same, 0.98) << order << share;
+      EXPECT_TRUE(at::allclose(found.scales, expected.scales, 1e-2)) << order << share;
+    }
+    const double after = outputs_missed(solve({linear("l", LinearRole::up_proj, weight, scheme)}, stats,
+                                              {{"damping", 0.02}, {"match_reference", share}})
+                                            .front()
+                                            .quantized.dequantize());
+    EXPECT_LT(after, 0.95 * before) << share;
+    before = after;
+  }
+}
+
+TEST(Gptq, MatchingAReferenceThatIsTheSameChangesNothing) {
+  at::manual_seed(14);
+  const at::Tensor x = correlated_tokens(300, 64);
+  const LinearProblem problem = linear("l", LinearRole::up_proj, at::randn({16, 64}), {"int", 4, 32, true});
+  const QuantizedTensor plain = solve({problem}, stats_of_pair(x, x)).front().quantized;
+  const QuantizedTensor matched =
+      solve({problem}, stats_of_pair(x, x), {{"match_reference", 1.0}}).front().quantized;
+  EXPECT_GT((plain.codes == matched.codes).to(at::kDouble).mean().item<double>(), 0.99);
+}
+
 TEST(Gptq, LinearsOfOneInputAreSolvedAsIfAlone) {
   at::manual_seed(7);
   const InputStats stats = testing_problems::stats_of(correlated_tokens(300, 64));

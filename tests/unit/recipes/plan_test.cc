@@ -169,6 +169,18 @@ TEST(Plan, RangesThatGroupsAreTooShortForAreRefused) {
               AllOf(HasSubstr("q_proj"), HasSubstr("group of 8 weights")));
 }
 
+TEST(Plan, ComparingStreamsNeedsTwo) {
+  const std::string rules =
+      "rules: [{scheme: {bits: 4, group_size: 8}, solver: {gptq: {match_reference: 0.5}}}]\n";
+  EXPECT_THAT(
+      registered_refusal("calibration: {data: t.txt, propagate: reference}\n" + rules),
+      AllOf(HasSubstr("solver gptq"), HasSubstr("match_reference"), HasSubstr("propagate: quantised")));
+  const Model model("llama");
+  const auto recipe = parse_recipe("model: m\noutput: {path: o}\nignore: [lm_head]\n" + rules, "r.yaml", {},
+                                   registered_vocabulary());
+  EXPECT_NO_THROW(make_plan(recipe, model.graph, model.tensors));
+}
+
 TEST(Plan, RangesThatNobodyTakesOrOffersAreSaid) {
   const auto rules = [](const std::string& solver) {
     return "rules: [{scheme: {bits: 4, group_size: 8}, solver: {" + solver + "}}]\n";
