@@ -29,6 +29,14 @@ int64_t weights_under_a_scale(const Scheme& scheme, const Linear& linear) {
   return length * (left > 0 ? left : scheme.rows);
 }
 
+/// Does a format that the codes go to have no number for a zero point at the lowest code? Then no grid has
+/// one, whatever else is written from it.
+bool zeros_above_lowest(const Recipe& recipe) {
+  return std::ranges::any_of(recipe.output.formats, [](const std::string& format) {
+    return find_kernel_layout(format) == nullptr && find_target(format).zero_above_lowest;
+  });
+}
+
 LinearPlan plan_linear(const Recipe& recipe, const RecipeAlgorithms& algorithms, const Linear& linear) {
   LinearPlan plan;
   plan.linear = &linear;
@@ -46,6 +54,7 @@ LinearPlan plan_linear(const Recipe& recipe, const RecipeAlgorithms& algorithms,
     plan.quantized = true;
     plan.rule = i;
     plan.scheme = recipe.rules[i].scheme;
+    if (plan.scheme.has_integer_zeros()) plan.scheme.zero_above_lowest = zeros_above_lowest(recipe);
     if (recipe.rules[i].activations) plan.activations = recipe.rules[i].activations->scheme;
     if (const Solver* solver = algorithms.solvers[i].get()) {
       plan.group_index = solver->reorders_groups(plan.scheme);

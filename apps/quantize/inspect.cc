@@ -67,12 +67,17 @@ void add_schemes(const ModelFolder& model, ModelFacts& facts) {
   }
 }
 
-/// What the plan calls the format: GEMV's order of codes has AWQ's quant_method, and other readers.
+/// What the plan calls the format: GEMV's order of codes has AWQ's quant_method, and other readers; so has
+/// the second version of GPTQ's zero points.
 std::string format_of(const nlohmann::json& quantization) {
   const auto method = quantization.at("quant_method").get<std::string>();
-  const auto version = quantization.find("version");
-  if (method != "awq" || version == quantization.end() || !version->is_string()) return method;
-  return version->get<std::string>() == "gemv" || version->get<std::string>() == "GEMV" ? "awq-gemv" : method;
+  const auto is = [&](const char* key, std::initializer_list<const char*> words) {
+    const auto value = quantization.find(key);
+    return value != quantization.end() && std::ranges::find(words, *value) != words.end();
+  };
+  if (method == "awq" && is("version", {"gemv", "GEMV"})) return "awq-gemv";
+  const bool second = is("format", {"gptq_v2"}) || is("checkpoint_format", {"gptq_v2"});
+  return method == "gptq" && second ? "gptq-v2" : method;
 }
 
 /// What the servers make of it.

@@ -72,6 +72,9 @@ struct Target {
                                        const std::vector<std::string>& ignored) = nullptr;
   /// How it holds the scales of a quantised KV cache; null: not at all.
   const KvCacheFormat* kv_cache = nullptr;
+  /// It has no number for a zero point at the lowest code: a run's grids keep theirs above it
+  /// (Scheme::zero_above_lowest), pack() refuses others.
+  bool zero_above_lowest = false;
   /// Plain scales of floating-point grids are stored in FP32, whatever the model's type.
   bool full_scales = false;
   /// Ending of a scalar's name that is one for linears of one input, which servers stack: the largest of what

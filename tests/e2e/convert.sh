@@ -92,7 +92,20 @@ refuses 2 'is IQ4_XS, which has 16 uneven levels' convert "$(block IQ4_XS)" gptq
 refuses 2 'is Q4_1, which adds a real minimum' convert "$(block Q4_1)" marlin "$scratch/no"
 
 # What would not be exact, or makes no sense, is refused before anything is written.
-refuses 2 'format gptq: asymmetric weights' convert "$scratch/asym/awq" gptq "$scratch/no"
+convert "$scratch/asym/awq" gptq "$scratch/first"
+convert "$scratch/first" awq "$scratch/converted" --overwrite
+same "$scratch/asym/awq" "$scratch/converted"
+cp -r "$scratch/asym/gptq-v2" "$scratch/zero"
+"$PYTHON" - "$scratch/zero/model.safetensors" <<'PY'
+import sys
+from safetensors import safe_open
+from safetensors.torch import save_file
+with safe_open(sys.argv[1], "pt") as file:
+    tensors = {name: file.get_tensor(name) for name in file.keys()}
+tensors["model.layers.3.mlp.up_proj.qzeros"][2, 1] &= ~0xf0  # group 2 of output 9
+save_file(tensors, sys.argv[1], metadata={"format": "pt"})
+PY
+refuses 2 'model.layers.3.mlp.up_proj: the zero point at [9, 2] (output, group) is 0' convert "$scratch/zero" gptq "$scratch/no"
 refuses 2 'format awq: bits' convert "$scratch/mixed/gptq" awq "$scratch/no"
 refuses 2 'format hqq' convert "$scratch/asym/awq" hqq "$scratch/no"
 refuses 2 'format spqr' convert "$scratch/asym/awq" spqr "$scratch/no"
