@@ -55,6 +55,25 @@ for from in compressed-tensors gptq awq; do
     diff -r "$scratch/layouts/layouts/$layout" "$scratch/layout" || fail "$layout of $from differs from the run's"
   done
 done
+# And back: a layout holds the linears, the artefact beside it the rest.
+for layout in marlin exllama; do
+  for to in compressed-tensors gptq awq; do
+    convert "$scratch/layouts/layouts/$layout" $to "$scratch/back" --overwrite
+    same "$scratch/layouts/$to" "$scratch/back"
+  done
+done
+holds "$scratch/back/manifest.json" "r['converted']['from'] == 'exllama' and r['converted']['to'] == 'awq' and r['recipe']['rules']"
+convert "$scratch/layouts/layouts/marlin" exllama "$scratch/layout" --overwrite
+diff -r "$scratch/layouts/layouts/exllama" "$scratch/layout" || fail "exllama out of marlin differs from the run's"
+for layout in awq-gemv-layout awq-gemv-fast-layout trtllm machete exllama; do
+  convert "$scratch/asym/awq" $layout "$scratch/asym/awq/layouts/$layout"
+  convert "$scratch/asym/awq/layouts/$layout" awq "$scratch/back" --overwrite
+  same "$scratch/asym/awq" "$scratch/back"
+done
+refuses 2 "is the model's own folder" convert "$scratch/layouts/layouts/marlin" gptq "$scratch/layouts/awq" --overwrite
+refuses 2 'layout awq-gemv-layout: AWQ-GEMV' convert "$scratch/layouts/layouts/marlin" awq-gemv-layout "$scratch/no"
+cp -r "$scratch/layouts/layouts/marlin" "$scratch/alone"
+refuses 2 'a kernel layout holds quantised linears alone' convert "$scratch/alone" gptq "$scratch/no"
 convert "$scratch/asym/awq" marlin "$scratch/asym/awq/layouts/marlin"  # beside the artefact itself, which stays one
 "$QUANTIZE" inspect "$scratch/asym/awq" >"$scratch/inspect"
 grep -q 'int4 asym g64: 42 linears' "$scratch/inspect" || fail "layouts beside it broke the artefact: $(tail -5 "$scratch/inspect")"
