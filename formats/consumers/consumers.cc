@@ -93,7 +93,10 @@ struct Server {
 };
 constexpr Server kServers[] = {
     {"TensorRT-LLM", "modelopt", "TensorRT-LLM: _torch/modules/linear.py", false},
+    {"TensorRT-LLM", "compressed-tensors",
+     "TensorRT-LLM (2026): models/quant_config_utils.py, _quant_config_from_config_group"},
     {"GPTQModel", "awq-gemv", "gptqmodel 7.7: nn_modules/qlinear/gemv_awq.py (SUPPORTS_...)"},
+    {"GPTQModel", "awq", "gptqmodel 7.7: nn_modules/qlinear/torch_awq.py (SUPPORTS_...)"},
     {"vLLM", "modelopt", "vllm 0.32: quantization/modelopt.py, LINEAR_ALGOS"},
     {"vLLM", "gptq", "vllm 0.32: auto_gptq.py, TYPE_MAP"},
     {"vLLM", "awq", "vllm 0.32: auto_awq.py, TYPE_MAP"},
