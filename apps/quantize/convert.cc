@@ -182,16 +182,18 @@ void write_report(const Artefact& artefact, const Plan& plan, const Target& targ
   write_about(artefact, target, folder, "manifest.json", kManifestSchema);
 }
 
-/// UserError listing formats and layouts.
-void check_known(const std::string& name) {
+/// The request with the format's own name. UserError listing formats and layouts for an unknown one.
+ConvertRequest with_known_format(ConvertRequest request) {
+  request.to = canonical_format(request.to);
+  const std::string& name = request.to;
   std::vector<std::string> formats, layouts;
   for (const Target& target : targets()) formats.push_back(target.name);
   for (const KernelLayout& layout : kernel_layouts()) layouts.push_back(layout.name);
   std::vector<std::string> all = formats;
   all.insert(all.end(), layouts.begin(), layouts.end());
-  if (std::ranges::find(all, name) != all.end()) return;
+  if (std::ranges::find(all, name) != all.end()) return request;
   user_error("unknown output format '{}'; known: {}; kernel layouts: {}{}", name, join_words(formats),
-             join_words(layouts), did_you_mean(name, all));
+             join_words(layouts), suggested_format(name, all));
 }
 
 Artefact open_artefact(const ConvertRequest& request) {
@@ -245,8 +247,8 @@ void convert_to_layout(const ConvertRequest& request, const KernelLayout& layout
 
 }  // namespace
 
-void run_convert(const ConvertRequest& request) {
-  check_known(request.to);
+void run_convert(const ConvertRequest& asked) {
+  const ConvertRequest request = with_known_format(asked);
   if (!request.gguf_pre_tokenizer.empty() && !request.to.starts_with("gguf:")) {
     user_error("--pre-tokenizer {}: is for the formats gguf:... alone, and --to is {}: leave it out",
                quote_text(request.gguf_pre_tokenizer), request.to);

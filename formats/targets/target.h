@@ -89,6 +89,11 @@ struct Target {
 std::vector<Target> gguf_targets();
 
 const std::vector<Target>& targets();
+/// "gguf:Q4_K_M" for "gguf:q4_k" and "gguf:Q4_K", as llama.cpp's tools take a type's name; other names as
+/// they are.
+std::string canonical_format(const std::string& name);
+/// "; did you mean 'gguf:Q4_K_M'?" for "gguf:q4km" and "Q4_K_M"; empty where nothing known is near.
+std::string suggested_format(const std::string& name, const std::vector<std::string>& known);
 /// UserError listing the known ones (with the nearest) for an unknown name.
 const Target& find_target(const std::string& name);
 

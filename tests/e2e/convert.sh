@@ -130,6 +130,8 @@ refuses 2 'format hqq' convert "$scratch/asym/awq" hqq "$scratch/no"
 refuses 2 'format spqr' convert "$scratch/asym/awq" spqr "$scratch/no"
 refuses 2 'is in floating point' convert "$MODEL" awq "$scratch/no"
 refuses 2 "unknown output format 'gtpq'" convert "$scratch/asym/awq" gtpq "$scratch/no"
+refuses 2 "did you mean 'gguf:Q4_0'?" convert "$scratch/asym/awq" gguf:q40 "$scratch/no"
+refuses 2 'format gguf:Q4_0' convert "$scratch/asym/awq" gguf:q4_0 "$scratch/no"
 refuses 2 '--pre-tokenizer' convert "$scratch/asym/awq" gptq-v2 "$scratch/no" --pre-tokenizer qwen2
 refuses 2 'exists' convert "$scratch/asym/awq" gptq-v2 "$scratch/whole"
 refuses 2 "is the model's own folder" convert "$scratch/asym/awq" gptq-v2 "$scratch/asym/awq" --overwrite
