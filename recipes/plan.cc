@@ -29,6 +29,14 @@ int64_t weights_under_a_scale(const Scheme& scheme, const Linear& linear) {
   return length * (left > 0 ? left : scheme.rows);
 }
 
+/// Does a format that the codes go to have no number for a zero point at the lowest code? Then no grid has
+/// one, whatever else is written from it.
+bool zeros_above_lowest(const Recipe& recipe) {
+  return std::ranges::any_of(recipe.output.formats, [](const std::string& format) {
+    return find_kernel_layout(format) == nullptr && find_target(format).zero_above_lowest;
+  });
+}
+
 LinearPlan plan_linear(const Recipe& recipe, const RecipeAlgorithms& algorithms, const Linear& linear) {
   LinearPlan plan;
   plan.linear = &linear;
@@ -46,6 +54,7 @@ LinearPlan plan_linear(const Recipe& recipe, const RecipeAlgorithms& algorithms,
     plan.quantized = true;
     plan.rule = i;
     plan.scheme = recipe.rules[i].scheme;
+    if (plan.scheme.has_integer_zeros()) plan.scheme.zero_above_lowest = zeros_above_lowest(recipe);
     if (recipe.rules[i].activations) plan.activations = recipe.rules[i].activations->scheme;
     if (const Solver* solver = algorithms.solvers[i].get()) {
       plan.group_index = solver->reorders_groups(plan.scheme);
@@ -236,19 +245,27 @@ std::vector<std::string> Plan::output_warnings() const {
   return all;
 }
 
-double Plan::bits_per_weight() const {
+std::optional<double> OutputPlan::stored_bits(const PlannedLinear& linear) const {
+  if (gguf || open_tensors) return std::nullopt;
+  uint64_t stored = 0;
+  for (const PlannedTensor& tensor : target->layout(linear)) stored += tensor.info.nbytes();
+  return 8 * static_cast<double>(stored) / static_cast<double>(linear.out * linear.in);
+}
+
+double Plan::bits_per_weight(const OutputPlan& output) const {
   std::map<std::string, GgmlType> blocks;
-  if (!outputs.empty() && outputs.front().gguf) {
-    for (const GgufOutputTensor& tensor : outputs.front().gguf->tensors)
-      blocks[tensor.rule.linear] = tensor.type;
+  if (output.gguf) {
+    for (const GgufOutputTensor& tensor : output.gguf->tensors) blocks[tensor.rule.linear] = tensor.type;
   }
   double bits = 0, weights = 0;
   for (const PlannedLinear& linear : quantized()) {
     const double count = static_cast<double>(linear.out) * static_cast<double>(linear.in);
     const auto type = blocks.find(linear.name);
     weights += count;
-    bits += count * (type == blocks.end() ? linear.scheme.bits_per_weight(linear.out, linear.in)
-                                          : lathe::bits_per_weight(type->second));
+    bits += count *
+            (type != blocks.end()
+                 ? lathe::bits_per_weight(type->second)
+                 : output.stored_bits(linear).value_or(linear.scheme.bits_per_weight(linear.out, linear.in)));
   }
   return bits / weights;
 }

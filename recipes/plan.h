@@ -43,6 +43,11 @@ struct OutputPlan {
   uint64_t bytes = 0;                      // but for tensors whose length is known when they are written
   bool open_tensors = false;               // are there such?
   std::vector<std::string> warnings = {};  // what of it not every consumer can load
+
+  /// Bits for one weight of a linear as it stands in the files: codes, scales, zero points and whatever else
+  /// the format stores beside them. Nothing where that is known only when it is written (GGUF's blocks,
+  /// outliers).
+  std::optional<double> stored_bits(const PlannedLinear& linear) const;
 };
 
 /// A kernel layout beside the checkpoints, in layouts/<name>.
@@ -68,8 +73,8 @@ struct Plan {
   bool rounds_weights() const;
   /// What the outputs' consumers can't load, each once.
   std::vector<std::string> output_warnings() const;
-  /// Of the quantised linears, with scales, as they stand in the first output.
-  double bits_per_weight() const;
+  /// Of the quantised linears, as they stand in one of its outputs; outliers come on top.
+  double bits_per_weight(const OutputPlan& output) const;
   /// A quantised linear as targets want it.
   PlannedLinear planned(const LinearPlan& linear) const;
   /// The quantised linears in forward order.

@@ -140,11 +140,10 @@ void add_layout(Plan& plan, const KernelLayout& layout) {
 }
 
 std::vector<std::string> consumer_lines(const Plan& plan, const OutputPlan& output, const ModelGraph& graph) {
-  std::string method = output.target->name == "gptq-v2" ? "gptq" : output.target->name;
-  if (output.gguf) method = "gguf";
+  const std::string format = output.gguf ? "gguf" : output.target->name;
   std::vector<std::string> lines;
   const HeadCounts heads{graph.config.num_heads, graph.config.num_kv_heads, graph.config.head_dim};
-  for (const ConsumerVerdict& verdict : judge_consumers(method, plan.quantized(), heads))
+  for (const ConsumerVerdict& verdict : judge_consumers(format, plan.quantized(), heads))
     lines.push_back(verdict.describe());
   return lines;
 }

@@ -42,6 +42,7 @@ std::string describe_calibration(const Recipe& recipe, const ModelGraph& graph) 
 
 std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGraph& graph) {
   const std::vector<PlannedLinear> quantized = plan.quantized();
+  const bool several = plan.outputs.size() > 1;
   double weights = 0;
   for (const PlannedLinear& linear : quantized)
     weights += static_cast<double>(linear.out) * static_cast<double>(linear.in);
@@ -93,15 +94,18 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
   }
   if (recipe.report.activations) text += "report     what the inputs of quantised linears look like, too\n";
   text += fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights,
-                      plan.bits_per_weight());
+                      plan.bits_per_weight(plan.outputs.front()));
   for (const OutputPlan& output : plan.outputs) {
-    text +=
-        fmt::format("output     {}: {} -> {}{}\n", output.target->name, human_bytes(plan.input_bytes),
-                    human_bytes(output.bytes), output.open_tensors ? " and 4 bytes for each outlier" : "");
+    const std::string bits =
+        several ? fmt::format(", {:.3f} bits a quantised weight", plan.bits_per_weight(output)) : "";
+    text += fmt::format("output     {}: {} -> {}{}{}\n", output.target->name, human_bytes(plan.input_bytes),
+                        human_bytes(output.bytes), output.open_tensors ? " and 4 bytes for each outlier" : "",
+                        bits);
   }
   for (const OutputPlan& output : plan.outputs) {
+    const std::string format = several ? output.target->name + ": " : std::string();
     for (const std::string& line : consumer_lines(plan, output, graph))
-      text += fmt::format("consumer   {}\n", line);
+      text += fmt::format("consumer   {}{}\n", format, line);
   }
   for (const LayoutPlan& layout : plan.layouts) {
     text += fmt::format("layout     {}: {} for {} ({})\n", layout.layout->name, human_bytes(layout.bytes),

@@ -72,9 +72,9 @@ void read_output(const YamlField& field, const std::vector<std::string>& formats
     if (items.empty()) field.at("formats").refuse("at least one format");
     for (const YamlField& item : items) {
       const std::string expected = fmt::format("a known format ({})", join_words(formats));
-      const std::string name = item.text(expected);
+      const std::string name = canonical_format(item.text(expected));
       if (std::find(formats.begin(), formats.end(), name) == formats.end())
-        item.refuse(expected, did_you_mean(name, formats));
+        item.refuse(expected, suggested_format(name, formats));
       if (std::find(output.formats.begin(), output.formats.end(), name) != output.formats.end()) {
         item.refuse("each format once");
       }

@@ -14,7 +14,8 @@
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
 #include "apps/quantize/request_checks.h"
-#include "formats/layouts/layout.h"
+#include "formats/layouts/layout_folder.h"
+#include "formats/layouts/layout_model.h"
 #include "formats/safetensors/json_text.h"
 #include "formats/targets/gguf_reader.h"
 #include "formats/targets/packed_reader.h"
@@ -33,6 +34,12 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t kMaxReportBytes = uint64_t{1} << 30;
+
+/// What is converted, and what to call its format.
+struct Artefact {
+  ModelFolder model;
+  std::string format;  // "gguf", config.json's quant_method, or a layout's name
+};
 
 /// A linear's codes as the plan has them: where others need zero points, with those that symmetric codes
 /// have.
@@ -135,21 +142,18 @@ void write_tensors(const ModelFolder& model, const Plan& plan, ArtifactWriter& w
 
 /// One of the artefact's own files about itself with a word about the conversion, or, where it came without,
 /// that word.
-void write_about(const ModelFolder& model, const Target& target, const std::filesystem::path& folder,
+void write_about(const Artefact& artefact, const Target& target, const std::filesystem::path& folder,
                  const char* file, int schema) {
-  const auto from = model.tokenizer_folder() / file;
+  const auto from = artefact.model.tokenizer_folder() / file;
   std::error_code ignored;
   json content = {{"schema", schema}, {"lathe", LATHE_VERSION}};
   if (std::filesystem::is_regular_file(from, ignored)) content = read_json_object(from, kMaxReportBytes);
-  const json method = model.gguf != nullptr
-                          ? json("gguf")
-                          : model.checkpoint->config().at("quantization_config").at("quant_method");
   if (file == std::string_view("manifest.json")) {
     const FileHashes hashes = hash_files(folder);
     content["files"] = hashes.files;
     content["reports"] = hashes.reports;
   }
-  content["converted"] = {{"from", method}, {"to", target.name}, {"lathe", LATHE_VERSION}};
+  content["converted"] = {{"from", artefact.format}, {"to", target.name}, {"lathe", LATHE_VERSION}};
   write_file(folder / file, content.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
@@ -160,9 +164,9 @@ std::vector<std::string> format_names() {
   return names;
 }
 
-void write_report(const ModelFolder& model, const Plan& plan, const Target& target,
+void write_report(const Artefact& artefact, const Plan& plan, const Target& target,
                   const std::filesystem::path& folder) {
-  write_about(model, target, folder, "report.json", Report::kSchema);
+  write_about(artefact, target, folder, "report.json", Report::kSchema);
   std::string text = fmt::format(
       "# Converted to {}\n\nEvery code, scale and zero point is that of the artefact that this one was made "
       "from; report.json is that artefact's, where it had one.\n\n",
@@ -171,33 +175,44 @@ void write_report(const ModelFolder& model, const Plan& plan, const Target& targ
   write_file(folder / "report.md", text + "\n## How to load\n\n" + target.how_to_load);
   const std::filesystem::path card = folder / "README.md";
   const std::string base = std::filesystem::exists(card) ? read_text_file(card) : std::string();
-  write_file(card, converted_card({target.name, target.how_to_load,
-                                   consumer_lines(plan, plan.outputs.front(), model.graph), format_names()},
-                                  base));
-  write_about(model, target, folder, "manifest.json", kManifestSchema);
+  write_file(
+      card, converted_card({target.name, target.how_to_load,
+                            consumer_lines(plan, plan.outputs.front(), artefact.model.graph), format_names()},
+                           base));
+  write_about(artefact, target, folder, "manifest.json", kManifestSchema);
 }
 
-/// UserError listing formats and layouts.
-void check_known(const std::string& name) {
+/// The request with the format's own name. UserError listing formats and layouts for an unknown one.
+ConvertRequest with_known_format(ConvertRequest request) {
+  request.to = canonical_format(request.to);
+  const std::string& name = request.to;
   std::vector<std::string> formats, layouts;
   for (const Target& target : targets()) formats.push_back(target.name);
   for (const KernelLayout& layout : kernel_layouts()) layouts.push_back(layout.name);
   std::vector<std::string> all = formats;
   all.insert(all.end(), layouts.begin(), layouts.end());
-  if (std::ranges::find(all, name) != all.end()) return;
+  if (std::ranges::find(all, name) != all.end()) return request;
   user_error("unknown output format '{}'; known: {}; kernel layouts: {}{}", name, join_words(formats),
-             join_words(layouts), did_you_mean(name, all));
+             join_words(layouts), suggested_format(name, all));
 }
 
-ModelFolder open_artefact(const ConvertRequest& request) {
-  ModelFolder model = open_model_folder(request.model);
+Artefact open_artefact(const ConvertRequest& request) {
+  check_output_apart(request.model, request.output);
+  if (LayoutFolder::is_one(request.model)) {
+    Artefact artefact{open_layout_model(request.model), LayoutFolder::open(request.model).layout().name};
+    check_output_apart(artefact.model.checkpoint->folder(), request.output);
+    return artefact;
+  }
+  Artefact artefact{open_model_folder(request.model), "gguf"};
+  const ModelFolder& model = artefact.model;
   if (model.gguf != nullptr) check_carried(*model.gguf, model.graph);
   if (model.schemes.empty()) {
     user_error("{}: is in floating point: `quantize --recipe FILE --model DIR` quantises it",
                request.model.string());
   }
-  check_output_apart(request.model, request.output);
-  return model;
+  if (model.gguf == nullptr)
+    artefact.format = model.checkpoint->config().at("quantization_config").at("quant_method");
+  return artefact;
 }
 
 void say_converted(const ConvertRequest& request, uint64_t before, uint64_t after) {
@@ -208,7 +223,7 @@ void say_converted(const ConvertRequest& request, uint64_t before, uint64_t afte
 
 /// The artefact's linears alone, as a kernel reads them: the folder is what a run writes to layouts/<name>.
 void convert_to_layout(const ConvertRequest& request, const KernelLayout& layout) {
-  const ModelFolder model = open_artefact(request);
+  const ModelFolder model = open_artefact(request).model;
   Plan plan = plan_artefact(model);
   add_layout(plan, layout);
   Progress progress(request.quiet);
@@ -232,15 +247,16 @@ void convert_to_layout(const ConvertRequest& request, const KernelLayout& layout
 
 }  // namespace
 
-void run_convert(const ConvertRequest& request) {
-  check_known(request.to);
+void run_convert(const ConvertRequest& asked) {
+  const ConvertRequest request = with_known_format(asked);
   if (!request.gguf_pre_tokenizer.empty() && !request.to.starts_with("gguf:")) {
     user_error("--pre-tokenizer {}: is for the formats gguf:... alone, and --to is {}: leave it out",
                quote_text(request.gguf_pre_tokenizer), request.to);
   }
   if (const KernelLayout* layout = find_kernel_layout(request.to)) return convert_to_layout(request, *layout);
   const Target& target = find_target(request.to);
-  const ModelFolder model = open_artefact(request);
+  const Artefact artefact = open_artefact(request);
+  const ModelFolder& model = artefact.model;
   const std::map<std::string, TensorInfo> tensors = model.packed->unpacked_tensors();
   Plan plan = plan_artefact(model);
   add_output(plan, model.graph, target, tensors, {.weights = false});
@@ -258,7 +274,7 @@ void run_convert(const ConvertRequest& request) {
     write_tensors(model, plan, *writer, written, progress);
     writer->verify(written);
   }
-  write_report(model, plan, target, output.path());
+  write_report(artefact, plan, target, output.path());
   output.commit();
   say_converted(request, plan.input_bytes, plan.outputs.front().bytes);
 }

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "apps/quantize/inspect_gguf.h"
 #include "formats/consumers/consumers.h"
+#include "formats/layouts/layout_folder.h"
 #include "formats/safetensors/safetensors_header.h"
 #include "formats/targets/gguf_folder.h"
 #include "formats/targets/model_folder.h"
@@ -67,12 +69,17 @@ void add_schemes(const ModelFolder& model, ModelFacts& facts) {
   }
 }
 
-/// What the plan calls the format: GEMV's order of codes has AWQ's quant_method, and other readers.
+/// What the plan calls the format: GEMV's order of codes has AWQ's quant_method, and other readers; so has
+/// the second version of GPTQ's zero points.
 std::string format_of(const nlohmann::json& quantization) {
   const auto method = quantization.at("quant_method").get<std::string>();
-  const auto version = quantization.find("version");
-  if (method != "awq" || version == quantization.end() || !version->is_string()) return method;
-  return version->get<std::string>() == "gemv" || version->get<std::string>() == "GEMV" ? "awq-gemv" : method;
+  const auto is = [&](const char* key, std::initializer_list<const char*> words) {
+    const auto value = quantization.find(key);
+    return value != quantization.end() && std::ranges::find(words, *value) != words.end();
+  };
+  if (method == "awq" && is("version", {"gemv", "GEMV"})) return "awq-gemv";
+  const bool second = is("format", {"gptq_v2"}) || is("checkpoint_format", {"gptq_v2"});
+  return method == "gptq" && second ? "gptq-v2" : method;
 }
 
 /// What the servers make of it.
@@ -239,21 +246,103 @@ std::string describe_text(const ordered_json& facts) {
   return text;
 }
 
-/// A safetensors file by itself: its tensors.
+/// The schemes of a model folder's linears, by linear; nothing where it isn't one that Lathe reads.
+std::map<std::string, std::string> schemes_beside(const std::filesystem::path& file) {
+  const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(folder / "config.json", ignored)) return {};
+  try {
+    return gather_facts(folder, Checkpoint::open(folder)).scheme_of;
+  } catch (const UserError&) {  // the file may be sound in a folder that isn't
+    return {};
+  }
+}
+
+/// Of each scheme, what the listed tensors hold of it.
+void count_schemes(ordered_json& described) {
+  std::map<std::string, std::pair<std::set<std::string>, uint64_t>> schemes;  // linears, bytes
+  for (const ordered_json& row : described["tensors"]) {
+    if (!row.contains("scheme")) continue;
+    auto& [linears, bytes] = schemes[row["scheme"].get<std::string>()];
+    const std::string& name = row["name"].get_ref<const std::string&>();
+    linears.insert(name.substr(0, name.rfind('.')));
+    bytes += row["bytes"].get<uint64_t>();
+  }
+  described["schemes"] = ordered_json::array();
+  for (const auto& [scheme, parts] : schemes)
+    described["schemes"].push_back(
+        {{"scheme", scheme}, {"linears", parts.first.size()}, {"bytes", parts.second}});
+}
+
+std::string scheme_lines(const ordered_json& described) {
+  std::string text;
+  for (const ordered_json& row : described["schemes"])
+    text += fmt::format("scheme: {}: {} linears, {} here\n", row["scheme"].get<std::string>(),
+                        row["linears"].get<size_t>(), human_bytes(row["bytes"].get<uint64_t>()));
+  return text;
+}
+
+void add_tensor(const std::string& name, const TensorInfo& info, ordered_json& described) {
+  described["tensors"].push_back(
+      {{"name", name}, {"dtype", name_of(info.dtype)}, {"shape", info.shape}, {"bytes", info.nbytes()}});
+  described["tensor_count"] = described["tensors"].size();
+  described["bytes"] = described["bytes"].get<uint64_t>() + info.nbytes();
+}
+
+/// A safetensors file by itself: its tensors, with their schemes where it is a shard of a model's folder.
 ordered_json describe_file(const std::filesystem::path& path) {
   const MappedFile file = MappedFile::open(path);
-  ordered_json result = {{"folder", path.string()}, {"tensors", ordered_json::array()}};
-  uint64_t bytes = 0;
+  ordered_json result = {
+      {"folder", path.string()}, {"tensors", ordered_json::array()}, {"tensor_count", 0}, {"bytes", 0}};
+  ModelFacts facts;
+  facts.scheme_of = schemes_beside(path);
   for (const StoredTensor& tensor : parse_safetensors_header(file.bytes(), path.string()).tensors) {
-    result["tensors"].push_back({{"name", tensor.name},
-                                 {"dtype", name_of(tensor.info.dtype)},
-                                 {"shape", tensor.info.shape},
-                                 {"bytes", tensor.info.nbytes()}});
-    bytes += tensor.info.nbytes();
+    add_tensor(tensor.name, tensor.info, result);
+    const std::string linear = owner_of(facts, tensor.name);
+    if (!linear.empty()) result["tensors"].back()["scheme"] = facts.scheme_of.at(linear);
   }
-  result["tensor_count"] = result["tensors"].size();
-  result["bytes"] = bytes;
+  count_schemes(result);
   return result;
+}
+
+/// A kernel layout: its tensors, and what layout.json says they are.
+ordered_json describe_layout(const std::filesystem::path& folder) {
+  const LayoutFolder stored = LayoutFolder::open(folder);
+  const KernelLayout& layout = stored.layout();
+  ordered_json result = {{"folder", folder.string()},
+                         {"layout", layout.name},
+                         {"kernel", layout.kernel},
+                         {"gpus", layout.gpus},
+                         {"permutation", layout.permutation},
+                         {"source", layout.source},
+                         {"tensors", ordered_json::array()},
+                         {"tensor_count", 0},
+                         {"bytes", 0}};
+  int64_t weights = 0;
+  for (const auto& [name, linear] : stored.linears()) weights += linear.out * linear.in;
+  for (const auto& [name, info] : stored.tensors()) {
+    add_tensor(name, info, result);
+    result["tensors"].back()["file"] = stored.file_of(name);
+    const auto linear = stored.linears().find(name.substr(0, name.rfind('.')));
+    if (linear != stored.linears().end()) result["tensors"].back()["scheme"] = linear->second.scheme;
+  }
+  count_schemes(result);
+  result["weights"] = weights;
+  result["bits_per_weight"] = bits_each(result["bytes"].get<uint64_t>(), weights);
+  return result;
+}
+
+std::string layout_lines(const ordered_json& described) {
+  return fmt::format("layout: {} for {} ({})\norder: {}\n{}in all: {} weights, {:.3f} bits/weight\n",
+                     described["layout"].get<std::string>(), described["kernel"].get<std::string>(),
+                     described["gpus"].get<std::string>(), described["permutation"].get<std::string>(),
+                     scheme_lines(described), described["weights"].get<int64_t>(),
+                     described["bits_per_weight"].get<double>());
+}
+
+/// Names in a file may be any bytes: replaced rather than refused, so that the rest can be seen.
+std::string dumped(const ordered_json& described) {
+  return described.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace
@@ -261,20 +350,20 @@ ordered_json describe_file(const std::filesystem::path& path) {
 std::string inspect_folder(const InspectRequest& request) {
   if (const auto file = find_gguf_model(request.folder)) {
     const ordered_json described = describe_gguf(*file);
-    if (request.json) return described.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
-    return tensor_table(described) + gguf_lines(described);
+    return request.json ? dumped(described) : tensor_table(described) + gguf_lines(described);
   }
   if (std::filesystem::is_regular_file(request.folder)) {
     const ordered_json described = describe_file(request.folder);
-    if (request.json) return described.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
-    return tensor_table(described);
+    return request.json ? dumped(described) : tensor_table(described) + scheme_lines(described);
+  }
+  if (LayoutFolder::is_one(request.folder)) {
+    const ordered_json described = describe_layout(request.folder);
+    return request.json ? dumped(described) : tensor_table(described) + layout_lines(described);
   }
   const Checkpoint checkpoint = Checkpoint::open(request.folder);
   const ModelFacts facts = gather_facts(request.folder, checkpoint);
   const ordered_json described = describe_json(request.folder, checkpoint, facts);
-  // Names in a file may be any bytes: replaced rather than refused, so that the rest can be seen.
-  if (request.json) return described.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
-  return describe_text(described);
+  return request.json ? dumped(described) : describe_text(described);
 }
 
 }  // namespace lathe

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include "apps/quantize/read_back.h"
-#include "formats/safetensors/safetensors_header.h"
+#include "formats/layouts/layout_folder.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
@@ -16,37 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-/// Tensors of all safetensors files of a folder, mapped.
-class LayoutFolder {
- public:
-  explicit LayoutFolder(const fs::path& folder) : folder_(folder) {
-    for (const auto& entry : fs::directory_iterator(folder)) {
-      if (entry.path().extension() != ".safetensors") continue;
-      files_.push_back(MappedFile::open(entry.path()));
-      const auto bytes = files_.back().bytes();
-      for (StoredTensor& stored : parse_safetensors_header(bytes, entry.path().string()).tensors) {
-        const auto part = bytes.subspan(stored.begin, stored.end - stored.begin);
-        tensors_[stored.name] = {std::move(stored.info), part};
-      }
-    }
-  }
-
-  /// UserError where it is missing or not as planned.
-  at::Tensor read(const PlannedTensor& planned) const {
-    const auto found = tensors_.find(planned.name);
-    if (found == tensors_.end()) user_error("{}: tensor '{}' is missing", folder_.string(), planned.name);
-    const TensorInfo& info = found->second.info;
-    if (info.dtype != planned.info.dtype || info.shape != planned.info.shape)
-      user_error("{}: tensor '{}' is not of the layout's type and shape", folder_.string(), planned.name);
-    return borrow(found->second);
-  }
-
- private:
-  fs::path folder_;
-  std::vector<MappedFile> files_;
-  std::map<std::string, TensorView> tensors_;
-};
 
 json describe_linear(const KernelLayout& layout, const PlannedLinear& linear) {
   json row = layout.notes(linear);
@@ -113,13 +82,11 @@ void LayoutWriter::finish() {
 }
 
 void LayoutWriter::verify() const {
-  const LayoutFolder stored(folder_);
+  const LayoutFolder stored = LayoutFolder::open(folder_);
   for (const auto& [name, hash] : hashes_) {
     throw_if_cancelled();
     const PlannedLinear& linear = linears_.at(name);
-    std::vector<at::Tensor> contents;
-    for (const PlannedTensor& tensor : layout_->tensors(linear)) contents.push_back(stored.read(tensor));
-    if (hash_of(layout_->unpack(linear, contents)) != hash) {
+    if (hash_of(layout_->unpack(linear, stored.read(linear))) != hash) {
       throw CheckFailed(
           fmt::format("{}: layout {} on disk differs from what the solver meant", name, layout_->name));
     }

@@ -1,5 +1,6 @@
 // A folder of one kernel layout: safetensors with the quantised linears as the kernel reads them, and
 // layout.json, which says for each what it is: scheme, shape, tensors, order, kernel, GPU generation.
+// formats/layouts/layout_folder.h reads it.
 #pragma once
 
 #include <filesystem>
@@ -10,9 +11,6 @@
 #include "recipes/plan.h"
 
 namespace lathe {
-
-/// Of layout.json; raised when a key changes its meaning or goes away, not when one is added.
-inline constexpr int kLayoutSchema = 1;
 
 class LayoutWriter {
  public:

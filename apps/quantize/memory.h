@@ -27,8 +27,8 @@ void warn_limits(const MemoryLimits& limits, c10::Device device, std::vector<std
 MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job,
                            const std::filesystem::path& work);
 
-/// What a run takes that holds one weight at a time, the largest of `weights` values. UserError where the
-/// limits can't be kept.
+/// What a run takes that holds one weight at a time, or those that share a scale, `weights` values at most.
+/// UserError where the limits can't be kept.
 MemoryBytes plan_weights_memory(const MemoryLimits& limits, int64_t weights, c10::Device device);
 
 /// What an evaluation of rows [rows, ctx] will take.

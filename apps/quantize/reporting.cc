@@ -28,7 +28,7 @@ Report::Totals totals_of(const Plan& plan, int64_t parameters) {
   totals.bytes_before = plan.input_bytes;
   totals.bytes_after = plan.outputs.front().bytes;
   for (const PlannedLinear& linear : plan.quantized()) totals.quantized_weights += linear.out * linear.in;
-  totals.bits_per_quantized_weight = plan.bits_per_weight();
+  totals.bits_per_quantized_weight = plan.bits_per_weight(plan.outputs.front());
   totals.bits_per_parameter = 8.0 * static_cast<double>(totals.bytes_after) / static_cast<double>(parameters);
   return totals;
 }
@@ -285,12 +285,18 @@ Report RunReport::report_of(const ArtifactWriter& writer) const {
   report.warnings.insert(report.warnings.begin(), about_output.begin(), about_output.end());
   const std::vector<std::string> about_loss = loss_warnings();
   report.warnings.insert(report.warnings.end(), about_loss.begin(), about_loss.end());
+  const std::vector<PlannedLinear> quantized = plan_.quantized();
+  std::map<std::string, double> stored;
+  for (const PlannedLinear& linear : quantized) {
+    if (const auto bits = writer.output().stored_bits(linear)) stored[linear.name] = *bits;
+  }
   for (Report::LinearRow& row : report.linears) {
+    if (const auto bits = stored.find(row.name); bits != stored.end()) row.bits_per_weight = bits->second;
     const auto rounding = writer.roundings().find(row.name);
     if (rounding != writer.roundings().end()) take_over(rounding->second, row);
   }
-  if (!writer.roundings().empty())
-    report.totals.bits_per_quantized_weight = mean_bits(report.linears, plan_.quantized());
+  if (!writer.roundings().empty() || !stored.empty())
+    report.totals.bits_per_quantized_weight = mean_bits(report.linears, quantized);
   return report;
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 
 #include "apps/quantize/artifact.h"
 #include "apps/quantize/finish.h"
@@ -26,6 +27,7 @@
 #include "lib/model/compute_dtype.h"
 #include "lib/model/weights_graph.h"
 #include "lib/tensor/device.h"
+#include "recipes/fused_by_name.h"
 #include "recipes/plan.h"
 
 namespace lathe {
@@ -115,34 +117,30 @@ WeightsModel open_weights(const Recipe& recipe) {
   return model;
 }
 
-/// q/k/v and gate/up of one module, which consumers stack. By names: an unknown model's linears have no
-/// inputs.
-bool are_fused(const Linear& a, const Linear& b) {
-  using enum LinearRole;
-  const auto among = [&](std::initializer_list<LinearRole> roles) {
-    return std::ranges::count(roles, a.role) > 0 && std::ranges::count(roles, b.role) > 0;
-  };
-  const auto module = [](const Linear& linear) { return linear.name.substr(0, linear.name.rfind('.')); };
-  return a.in == b.in && module(a) == module(b) &&
-         (among({q_proj, k_proj, v_proj}) || among({gate_proj, up_proj}));
-}
+/// A linear, and the block that it stands in.
+struct PlacedLinear {
+  size_t block = 0;
+  const LinearPlan* plan = nullptr;
+};
+/// Linears that are solved at a time: one by one, but for fused ones that share the scale of the tensor. By
+/// names: an unknown model's linears have no inputs, and each has a block of its own.
+using Together = std::vector<PlacedLinear>;
 
-/// Linears that are solved at a time: one by one, but for fused ones that share the scale of the tensor.
-using Together = std::vector<const LinearPlan*>;
-
-std::vector<Together> solved_together(const std::vector<LinearPlan>& linears) {
+/// In the order of their first ones.
+std::vector<Together> solved_together(const Plan& plan) {
   std::vector<Together> all;
-  for (const LinearPlan& plan : linears) {
-    if (!plan.quantized) continue;
-    const bool shares = plan.scheme.per_tensor() || plan.scheme.has_global_scale();
-    const auto same = std::ranges::find_if(all, [&](const Together& together) {
-      const LinearPlan& first = *together.front();
-      return first.rule == plan.rule && are_fused(*first.linear, *plan.linear);
-    });
-    if (shares && same != all.end()) {
-      same->push_back(&plan);
-    } else {
-      all.push_back({&plan});
+  std::map<std::string, size_t> sharing;  // where those that share by this name stand
+  for (size_t b = 0; b < plan.blocks.size(); ++b) {
+    for (const LinearPlan& linear : plan.blocks[b]) {
+      if (!linear.quantized) continue;
+      const bool shares = linear.scheme.per_tensor() || linear.scheme.has_global_scale();
+      const std::string name = shares ? sharing_by_name(*linear.linear) : "";
+      const auto [place, is_first] = sharing.emplace(name, all.size());
+      if (name.empty() || is_first) {
+        all.push_back({{b, &linear}});
+      } else {
+        all[place->second].push_back({b, &linear});
+      }
     }
   }
   return all;
@@ -153,20 +151,22 @@ std::vector<LinearOutcome> solve(const ModelFolder& model, const Together& plans
                                  DType scale_dtype, c10::Device device, bool hand_over) {
   const Stopwatch watch;
   SharedInputProblem problem;
-  for (const LinearPlan* plan : plans) {
-    const Linear& linear = *plan->linear;
+  for (const PlacedLinear& placed : plans) {
+    const Linear& linear = *placed.plan->linear;
     const at::Tensor weight = model.weights->load(linear.name + ".weight").to(device);
-    problem.linears.push_back({linear.name, linear.role, weight, plan->scheme, scale_dtype, std::nullopt});
+    problem.linears.push_back(
+        {linear.name, linear.role, weight, placed.plan->scheme, scale_dtype, std::nullopt});
   }
   std::vector<SolveResult> solved = solver.solve(problem);
   std::vector<LinearOutcome> outcomes;
   for (size_t k = 0; k < plans.size(); ++k) {
     LinearOutcome& outcome = outcomes.emplace_back();
     const at::Tensor& weight = problem.linears[k].weight;
-    outcome.linear = plans[k]->linear;
+    const LinearPlan& plan = *plans[k].plan;
+    outcome.linear = plan.linear;
     outcome.distortion = measure_distortion(weight, solved[k].quantized, {});
     outcome.quantized = solved[k].quantized.cpu();
-    if (plans[k]->activations) outcome.quantized.input = InputQuantizer{.scheme = *plans[k]->activations};
+    if (plan.activations) outcome.quantized.input = InputQuantizer{.scheme = *plan.activations};
     outcome.seconds = watch.seconds() / static_cast<double>(plans.size());
     outcome.events = std::move(solved[k].events);
     if (hand_over) outcome.given = GivenWeight{weight.cpu(), {}, 0};
@@ -178,18 +178,22 @@ std::vector<LinearOutcome> solve(const ModelFolder& model, const Together& plans
 void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& algorithms, c10::Device device,
               ArtifactWriters& writers, RunReport& report, WrittenTensors& written, Progress& progress) {
   progress.begin("quantise", static_cast<int64_t>(plan.blocks.size()));
+  const std::vector<Together> all = solved_together(plan);
+  auto next = all.begin();
   for (size_t b = 0; b < plan.blocks.size(); ++b) {
-    for (const Together& linears : solved_together(plan.blocks[b])) {
+    for (; next != all.end() && next->front().block == b; ++next) {
       throw_if_cancelled();
-      BlockOutcome outcome;
-      outcome.index = b;
-      outcome.linears = solve(model.folder, linears, *algorithms.solvers[linears.front()->rule],
-                              plan.scale_dtype, device, plan.rounds_weights());
-      for (auto& writer : writers) {
-        for (const LinearOutcome& linear : outcome.linears) writer->write_linear(linear);
+      std::vector<LinearOutcome> solved =
+          solve(model.folder, *next, *algorithms.solvers[next->front().plan->rule], plan.scale_dtype, device,
+                plan.rounds_weights());
+      for (size_t k = 0; k < solved.size(); ++k) {
+        BlockOutcome outcome;
+        outcome.index = (*next)[k].block;
+        outcome.linears.push_back(std::move(solved[k]));
+        for (auto& writer : writers) writer->write_linear(outcome.linears.front());
+        report.add_block(outcome);
+        written.note(model.folder.graph, outcome);
       }
-      report.add_block(outcome);
-      written.note(model.folder.graph, outcome);
     }
     for (auto& writer : writers) writer->write_rest(b, {});
     progress.advance(static_cast<int64_t>(b) + 1, 0, "");
@@ -198,10 +202,15 @@ void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& alg
   progress.end();
 }
 
-int64_t largest_weight(const Plan& plan) {
-  int64_t largest = 0;
-  for (const PlannedLinear& linear : plan.quantized()) largest = std::max(largest, linear.out * linear.in);
-  return largest;
+/// Of weights that stand in memory together.
+int64_t most_weights(const Plan& plan) {
+  int64_t most = 0;
+  for (const Together& linears : solved_together(plan)) {
+    int64_t weights = 0;
+    for (const PlacedLinear& placed : linears) weights += placed.plan->linear->out * placed.plan->linear->in;
+    most = std::max(most, weights);
+  }
+  return most;
 }
 
 /// The evaluation's text as ids, where there is one and the model can be run.
@@ -240,7 +249,7 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.folder.graph.config.dtype);
   if (model.known) check_texts_exist(recipe);
   const Algorithms algorithms = make_algorithms(recipe);
-  const MemoryBytes memory = plan_weights_memory(recipe.limits, largest_weight(plan), device);
+  const MemoryBytes memory = plan_weights_memory(recipe.limits, most_weights(plan), device);
   std::vector<std::string> warnings = model.warnings;
   warnings.insert(warnings.end(), plan.warnings.begin(), plan.warnings.end());
   const at::Tensor rows = read_evaluation_of(recipe, model, warnings);

@@ -93,7 +93,10 @@ struct Server {
 };
 constexpr Server kServers[] = {
     {"TensorRT-LLM", "modelopt", "TensorRT-LLM: _torch/modules/linear.py", false},
+    {"TensorRT-LLM", "compressed-tensors",
+     "TensorRT-LLM (2026): models/quant_config_utils.py, _quant_config_from_config_group"},
     {"GPTQModel", "awq-gemv", "gptqmodel 7.7: nn_modules/qlinear/gemv_awq.py (SUPPORTS_...)"},
+    {"GPTQModel", "awq", "gptqmodel 7.7: nn_modules/qlinear/torch_awq.py (SUPPORTS_...)"},
     {"vLLM", "modelopt", "vllm 0.32: quantization/modelopt.py, LINEAR_ALGOS"},
     {"vLLM", "gptq", "vllm 0.32: auto_gptq.py, TYPE_MAP"},
     {"vLLM", "awq", "vllm 0.32: auto_awq.py, TYPE_MAP"},
@@ -136,13 +139,18 @@ std::vector<ConsumerVerdict> judge_kind(const std::string& method, const Kind& k
   return verdicts;
 }
 
-ConsumerVerdict read_by(const Reader& reader, const std::vector<Kind>& kinds) {
+/// `format`: as the plan calls it; the reader's method is its quant_method.
+ConsumerVerdict read_by(const Reader& reader, const std::string& format, const std::vector<Kind>& kinds) {
   ConsumerVerdict verdict{reader.consumer, reader.through == nullptr ? "" : reader.through, "", {}, "",
                           reader.source};
-  if (reader.no_experts != nullptr && std::ranges::any_of(kinds, &Kind::experts)) {
+  const auto refuse = [&](const char* reason) {
     verdict.kernel.clear();
-    verdict.problem = reader.no_experts;
-  }
+    verdict.problem = reason;
+  };
+  const auto with_zeros = [](const Kind& kind) { return !kind.first().scheme.symmetric; };
+  if (reader.no_experts != nullptr && std::ranges::any_of(kinds, &Kind::experts)) refuse(reader.no_experts);
+  if (reader.no_zero_points != nullptr && format == reader.method && std::ranges::any_of(kinds, with_zeros))
+    refuse(reader.no_zero_points);
   return verdict;
 }
 
@@ -159,9 +167,10 @@ std::string ConsumerVerdict::describe() const {
                      problem.empty() ? "" : "; ", problem, source);
 }
 
-std::vector<ConsumerVerdict> judge_consumers(const std::string& method,
+std::vector<ConsumerVerdict> judge_consumers(const std::string& format,
                                              const std::vector<PlannedLinear>& linears,
                                              const HeadCounts& heads) {
+  const std::string method = format == "gptq-v2" ? "gptq" : format;
   std::vector<ConsumerVerdict> verdicts;
   const std::vector<Kind> kinds = kinds_of(linears);
   for (const Kind& kind : kinds) {
@@ -174,7 +183,7 @@ std::vector<ConsumerVerdict> judge_consumers(const std::string& method,
   for (const Reader& reader : readers()) {
     const bool ruled = std::ranges::any_of(
         verdicts, [&](const ConsumerVerdict& verdict) { return verdict.consumer == reader.consumer; });
-    if (method == reader.method && !ruled) verdicts.push_back(read_by(reader, kinds));
+    if (method == reader.method && !ruled) verdicts.push_back(read_by(reader, format, kinds));
   }
   return verdicts;
 }

@@ -27,10 +27,10 @@ struct ConsumerVerdict {
   std::string describe() const;
 };
 
-/// `method`: config.json's quant_method, or "awq-gemv". Linears of different schemes are run by different
-/// kernels, and a router's experts by others than the rest: where a model has several such kinds, each has
-/// verdicts of its own, and a server loads the model where it has a kernel for each.
-std::vector<ConsumerVerdict> judge_consumers(const std::string& method,
+/// `format`: config.json's quant_method, or "awq-gemv" or "gptq-v2". Linears of different schemes are run by
+/// different kernels, and a router's experts by others than the rest: where a model has several such kinds,
+/// each has verdicts of its own, and a server loads the model where it has a kernel for each.
+std::vector<ConsumerVerdict> judge_consumers(const std::string& format,
                                              const std::vector<PlannedLinear>& linears,
                                              const HeadCounts& heads);
 

@@ -23,7 +23,10 @@ constexpr const char* kExperts =
     "vllm 0.32: utils/marlin_utils.py, check_moe_marlin_supports_config (else moe_wna16.py)";
 constexpr const char* kTensorRt =
     "TensorRT-LLM: fpA_intB_gemm_template.h, generic_mixed_gemm_kernelLauncher (group_size, ThreadblockK)";
+constexpr const char* kTensorRtCompressed =
+    "TensorRT-LLM (2026): models/quant_config_utils.py, _quant_config_from_config_group";
 constexpr const char* kGemv = "gptqmodel 7.7: nn_modules/qlinear/gemv_awq.py (SUPPORTS_...)";
+constexpr const char* kAwqTorch = "gptqmodel 7.7: nn_modules/qlinear/torch_awq.py (SUPPORTS_...)";
 // --- integers with quantised inputs
 constexpr const char* kInt8 = "vllm 0.32: csrc/quantization/w8a8/cutlass/scaled_mm_entry.cu (strides % 16)";
 constexpr const char* kInt8Experts = "vllm 0.32: compressed_tensors_moe.py, get_moe_method";
@@ -390,13 +393,52 @@ std::vector<KernelRule> sglang_float_rules() {
            .source = kSglangSchemes}};
 }
 
+/// AWQ in GPTQModel, experts and the rest alike.
+std::vector<KernelRule> gptqmodel_rules() {
+  std::vector<KernelRule> rules;
+  for (const bool experts : {false, true}) {
+    rules.push_back({.consumer = "GPTQModel",
+                     .kernel = "AwqTorchLinear (others on GPUs)",
+                     .methods = {"awq"},
+                     .symmetric_bits = {4},
+                     .asymmetric_bits = {4},
+                     .group_sizes = {-1, 16, 32, 64, 128},
+                     .out_multiple = 8,
+                     .experts = experts,
+                     .parallel = false,
+                     .source = kAwqTorch});
+  }
+  return rules;
+}
+
+/// What TensorRT-LLM makes of llm-compressor's exports; it names no rules on shapes there.
+std::vector<KernelRule> tensorrt_float_rules() {
+  const std::vector<std::pair<const char*, const char*>> algorithms = {
+      {"FP8_PER_CHANNEL_PER_TOKEN", "fp8_e4m3 channel, input fp8_e4m3 dynamic per token"},
+      {"FP8_BLOCK_SCALES", "fp8_e4m3 block 128x128, input fp8_e4m3 dynamic per group of 128"},
+      {"NVFP4 (Blackwell)", "nvfp4 g16, input nvfp4 dynamic per group of 16"},
+      {"W4A16_MXFP4", "mxfp4 g32"}};
+  std::vector<KernelRule> rules;
+  for (const auto& [algorithm, scheme] : algorithms) {
+    for (const bool experts : {false, true}) {
+      rules.push_back({.consumer = "TensorRT-LLM",
+                       .kernel = algorithm,
+                       .methods = kCompressed,
+                       .schemes = {scheme},
+                       .experts = experts,
+                       .source = kTensorRtCompressed});
+    }
+  }
+  return rules;
+}
+
 }  // namespace
 
 const std::vector<KernelRule>& kernel_rules() {
   static const std::vector<KernelRule> rules = [] {
     std::vector<KernelRule> all = integer_rules();
-    for (KernelRule& rule : float_rules()) all.push_back(std::move(rule));
-    for (KernelRule& rule : sglang_float_rules()) all.push_back(std::move(rule));
+    for (const auto& more : {gptqmodel_rules(), float_rules(), sglang_float_rules(), tensorrt_float_rules()})
+      all.insert(all.end(), more.begin(), more.end());
     return all;
   }();
   return rules;
@@ -409,7 +451,8 @@ const std::vector<Reader>& readers() {
       {"transformers", "compressed-tensors", "compressed-tensors",
        "transformers 5.17: quantizer_compressed_tensors.py"},
       {"transformers", "gptq", "GPTQModel", "transformers 5.17: quantizer_gptq.py", kNoExperts},
-      {"GPTQModel", "gptq", "its own loader", "gptqmodel 7.7: models/loader.py"},
+      {"GPTQModel", "gptq", "its own loader", "gptqmodel 7.7: models/loader.py", nullptr,
+       "it takes zero points of version 1 only from files that it wrote itself; gptq-v2 it reads"},
       {"transformers", "awq", "GPTQModel", "transformers 5.17: quantizer_awq.py", kNoExperts},
       {"transformers", "awq-gemv", "GPTQModel (CUDA)", "transformers 5.17: quantizer_awq.py", kNoExperts},
       {"SGLang", "awq-gemv", nullptr, "sglang 0.5.23: srt/layers/quantization/awq takes GEMM's order alone"},
@@ -419,6 +462,8 @@ const std::vector<Reader>& readers() {
       {"transformers", "spqr", "spqr_quant, with create_placeholder renamed",
        "transformers 5.17: quantizer_spqr.py"},
       {"hqq", "hqq", "HQQLinear", "hqq 0.2.8: core/quantize.py"},
+      {"transformers", "hqq", nullptr,
+       "transformers 5.17: quantizers/quantizer_hqq.py makes no HQQLinear of a stored one"},
       {"TensorRT-LLM", "modelopt", "its own loader",
        "TensorRT-LLM: llmapi/llm_utils.py, _torch/modules/linear.py"},
       {"transformers", "modelopt", nullptr, "transformers 5.17: quantizers/auto.py has no such method"},

@@ -29,6 +29,7 @@ const std::vector<KernelRule>& kernel_rules();
 struct Reader {
   const char *consumer, *method, *through, *source;  // through: null where it doesn't read the method
   const char* no_experts = nullptr;                  // why it reads no experts; null where it does
+  const char* no_zero_points = nullptr;              // ... no asymmetric weights
 };
 const std::vector<Reader>& readers();
 

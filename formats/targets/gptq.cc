@@ -5,6 +5,7 @@
 
 #include "formats/targets/bitpack.h"
 #include "formats/targets/code_words.h"
+#include "formats/targets/float_reader.h"
 #include "formats/targets/gptq_config.h"
 #include "formats/targets/group_rules.h"
 #include "formats/targets/stored_scales.h"
@@ -32,13 +33,8 @@ at::Tensor add_to_words(const at::Tensor& words, int bits) {
   return sum.to(at::kInt).contiguous();  // the low 32 bits
 }
 
-template <GptqVersion kVersion>
 std::optional<std::string> refuses(const PlannedLinear& linear) {
   if (const auto reason = gptq_layout_refuses(linear)) return reason;
-  if (kVersion == GptqVersion::v1 && !linear.scheme.symmetric) {
-    return "asymmetric weights can't be stored: version 1 has no zero point of 0, and GPTQModel refuses "
-           "asymmetric files of version 1 from other tools; use output format gptq-v2, or `symmetric: true`";
-  }
   // GPTQModel's TorchLinear, the reader of most sizes.
   return refuses_group_size(linear, {16, 32, 64, 128, 256, 512, 1024}, "GPTQModel reads groups of");
 }
@@ -46,6 +42,16 @@ std::optional<std::string> refuses(const PlannedLinear& linear) {
 at::Tensor group_indices(const QuantizedTensor& tensor) {
   if (tensor.group_index.defined()) return tensor.group_index.cpu().contiguous();
   return at::arange(tensor.cols(), at::kInt).div_(tensor.scheme.group_length(tensor.cols()), "floor");
+}
+
+/// Of codes that come from elsewhere: a run's own grids have no such zero point.
+void check_version_1(const std::string& name, const at::Tensor& zeros, const Scheme& scheme) {
+  const at::Tensor lowest = zeros.eq(scheme.qmin());
+  if (!lowest.any().item<bool>()) return;
+  user_error(
+      "{}: the zero point at {} (output, group) is 0, for which version 1 of GPTQ's files has no number; use "
+      "output format gptq-v2",
+      name, first_index(lowest));
 }
 
 template <GptqVersion kVersion>
@@ -56,6 +62,7 @@ std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, co
   const at::Tensor scales = tensor.scales.cpu();
   const at::Tensor zeros =
       tensor.scheme.symmetric ? at::zeros_like(scales, at::kChar) : tensor.zero_points.cpu();
+  if (kVersion == GptqVersion::v1) check_version_1(name, zeros, tensor.scheme);
   return {{name + ".qweight", pack_gptq_words(tensor.codes.cpu().contiguous(), bits)},
           {name + ".qzeros", pack_gptq_zeros(zeros, bits, kVersion)},
           {name + ".g_idx", group_indices(tensor)},
@@ -67,7 +74,14 @@ json quantization_config(const std::vector<PlannedLinear>& linears, const std::v
   return gptq_quantization_config(linears, ignored, kVersion);
 }
 
-constexpr const char* kHowToLoad = R"(With GPTQModel, on any device:
+template <GptqVersion kVersion>
+std::vector<std::string> warnings(const std::vector<PlannedLinear>& linears,
+                                  const std::vector<std::string>&) {
+  return gptq_warnings(linears, kVersion);
+}
+
+constexpr const char* kHowToLoad =
+    R"(With GPTQModel, on any device (asymmetric weights in format gptq-v2 only):
 
     from gptqmodel import GPTQModel
     model = GPTQModel.load("this/folder")
@@ -87,13 +101,14 @@ Target target(const char* name, const char* summary) {
   return {.name = name,
           .summary = summary,
           .how_to_load = kHowToLoad,
-          .refuses = refuses<kVersion>,
+          .refuses = refuses,
           .layout = gptq_layout,
           .pack = pack<kVersion>,
           .quantization_config = quantization_config<kVersion>,
           .side_files = gptq_side_files,
           .refuses_model = nullptr,
-          .warnings = gptq_warnings};
+          .warnings = warnings<kVersion>,
+          .zero_above_lowest = kVersion == GptqVersion::v1};
 }
 
 }  // namespace
@@ -105,14 +120,13 @@ const char* checkpoint_format_of(GptqVersion version) {
 Target gptq_target() {
   return target<GptqVersion::v1>(
       "gptq",
-      "safetensors, GPTQ's packed integers of 2, 3, 4 or 8 bits, symmetric (GPTQModel, "
-      "transformers, vLLM, SGLang, ExLlama)");
+      "safetensors, GPTQ's packed integers of 2, 3, 4 or 8 bits (transformers, SGLang, ExLlama; symmetric: "
+      "GPTQModel, vLLM, too)");
 }
 
 Target gptq_v2_target() {
   return target<GptqVersion::v2>(
-      "gptq-v2",
-      "the same with zero points as they are, so also asymmetric (GPTQModel, transformers, SGLang)");
+      "gptq-v2", "the same with zero points as they are, so that 0 is one (GPTQModel, transformers, SGLang)");
 }
 
 std::optional<std::string> gptq_layout_refuses(const PlannedLinear& linear) {

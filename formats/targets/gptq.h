@@ -10,8 +10,9 @@
 // Version 1 (checkpoint_format "gptq") stores zero - 1, version 2 ("gptq_v2") stores zero. A zero of 0 is
 // beyond version 1: GPTQModel subtracts 1 from each field of a whole word, so that 0 borrows from the next
 // field, and adds it again when it loads; kernels that add 1 to each field by itself read something else. So
-// asymmetric weights are written as version 2 only (GPTQModel also refuses asymmetric files of version 1 that
-// it hasn't written itself, models/loader.py), and read from version 1 where they mean one thing.
+// grids whose codes go into version 1 keep their zero points above 0 (Target::zero_above_lowest), other zero
+// points are refused, and version 1 is read where it means one thing. GPTQModel's own loader refuses
+// asymmetric files of version 1 that it hasn't written itself (models/loader.py); transformers doesn't.
 // Groups in an order of their own (g_idx not rising; desc_act) leave the codes in their natural order.
 // Sources: GPTQModel 7.7 (nn_modules/qlinear, utils/model.py), vLLM 0.32 (quantization/auto_gptq.py).
 #pragma once

@@ -148,15 +148,23 @@ std::vector<std::pair<std::string, json>> gptq_side_files(const json& config) {
   return {{"quantize_config.json", config}};
 }
 
-std::vector<std::string> gptq_warnings(const std::vector<PlannedLinear>& linears,
-                                       const std::vector<std::string>&) {
+std::vector<std::string> gptq_warnings(const std::vector<PlannedLinear>& linears, GptqVersion version) {
   std::vector<std::string> warnings;
+  const auto with_zeros =
+      std::ranges::find_if(linears, [](const PlannedLinear& linear) { return !linear.scheme.symmetric; });
+  const bool foreign = version == GptqVersion::v1 && with_zeros != linears.end();
   for (const PlannedLinear& linear : linears) {
     const std::string reason = vllm_refuses(linear);
     if (reason.empty()) continue;
-    warnings.push_back(fmt::format("vLLM (0.32) won't load '{}', {}: {}; GPTQModel reads it", linear.name,
-                                   linear.scheme.describe(), reason));
+    warnings.push_back(fmt::format("vLLM (0.32) won't load '{}', {}: {}; {} reads it", linear.name,
+                                   linear.scheme.describe(), reason, foreign ? "transformers" : "GPTQModel"));
     break;
+  }
+  if (foreign) {
+    warnings.push_back(fmt::format(
+        "GPTQModel (7.7) won't load '{}', {}: its loader takes zero points of version 1 only from files that "
+        "it wrote itself; output format gptq-v2 it reads",
+        with_zeros->name, with_zeros->scheme.describe()));
   }
   if (groups_of(linears).size() > 1) {
     warnings.push_back(

@@ -19,9 +19,8 @@ nlohmann::json gptq_quantization_config(const std::vector<PlannedLinear>& linear
                                         const std::vector<std::string>& ignored, GptqVersion version);
 /// quantize_config.json.
 std::vector<std::pair<std::string, nlohmann::json>> gptq_side_files(const nlohmann::json& config);
-/// What vLLM and transformers won't load.
-std::vector<std::string> gptq_warnings(const std::vector<PlannedLinear>& linears,
-                                       const std::vector<std::string>& ignored);
+/// What vLLM, transformers and, of version 1, GPTQModel won't load.
+std::vector<std::string> gptq_warnings(const std::vector<PlannedLinear>& linears, GptqVersion version);
 
 /// As it is read, from anyone's file.
 struct GptqConfig {

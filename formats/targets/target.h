@@ -72,6 +72,9 @@ struct Target {
                                        const std::vector<std::string>& ignored) = nullptr;
   /// How it holds the scales of a quantised KV cache; null: not at all.
   const KvCacheFormat* kv_cache = nullptr;
+  /// It has no number for a zero point at the lowest code: a run's grids keep theirs above it
+  /// (Scheme::zero_above_lowest), pack() refuses others.
+  bool zero_above_lowest = false;
   /// Plain scales of floating-point grids are stored in FP32, whatever the model's type.
   bool full_scales = false;
   /// Ending of a scalar's name that is one for linears of one input, which servers stack: the largest of what
@@ -86,6 +89,11 @@ struct Target {
 std::vector<Target> gguf_targets();
 
 const std::vector<Target>& targets();
+/// "gguf:Q4_K_M" for "gguf:q4_k" and "gguf:Q4_K", as llama.cpp's tools take a type's name; other names as
+/// they are.
+std::string canonical_format(const std::string& name);
+/// "; did you mean 'gguf:Q4_K_M'?" for "gguf:q4km" and "Q4_K_M"; empty where nothing known is near.
+std::string suggested_format(const std::string& name, const std::vector<std::string>& known);
 /// UserError listing the known ones (with the nearest) for an unknown name.
 const Target& find_target(const std::string& name);
 

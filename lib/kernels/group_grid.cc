@@ -12,6 +12,7 @@ device::Minifloat minifloat_of(const FloatFormat& format) {
 device::Grid grid_of(const Scheme& scheme, DType scale_dtype) {
   device::Grid grid{static_cast<float>(scheme.qmin()), static_cast<float>(scheme.qmax()), scheme.symmetric,
                     device::ScaleType::f32};
+  grid.zero_margin = static_cast<float>(scheme.lowest_zero() - scheme.qmin());
   if (const FloatGridType* const floats = scheme.float_grid()) grid.number = minifloat_of(floats->number);
   switch (scheme.scale_type(scale_dtype)) {
     case DType::F32:

@@ -14,6 +14,7 @@ GroupRange group_min_max(const at::Tensor& weight, const Scheme& scheme);
 /// Scales and zero points for given ranges.
 /// Symmetric: scale = max(|lo|, |hi|) / ((qmax - qmin) / 2) as compressed-tensors does; asymmetric: lo =
 /// min(lo, 0), hi = max(hi, 0), scale = (hi - lo) / (qmax - qmin), zero = clamp(round(qmin - lo / scale)).
+/// With Scheme::zero_above_lowest the scale is at least hi / (qmax - qmin - 1), and zero qmin + 1.
 /// The scale is rounded to scale_dtype before the zero point is chosen; one that rounds to zero becomes the
 /// smallest normal. A NaN range gives a NaN scale, a range beyond scale_dtype an infinite one: callers check
 /// (rtn.cc does). Floating-point grids: max(|lo|, |hi|) / the largest number; NVFP4's that over `global`,

@@ -27,6 +27,7 @@ device::HqqSettings settings_of(const Scheme& scheme, DType scale_dtype, const H
                choice.iterations);
   device::HqqSettings settings;
   settings.qmin = static_cast<float>(scheme.qmin());
+  settings.zero_margin = static_cast<float>(scheme.lowest_zero() - scheme.qmin());
   settings.qmax = static_cast<float>(scheme.qmax());
   settings.type = scale_type(scale_dtype);
   settings.real_zero = scheme.real_zero;

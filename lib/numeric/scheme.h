@@ -58,9 +58,15 @@ struct Scheme {
   /// with group_size -1: one scale for the tensor. Other than 1 on floating-point grids with plain scales
   /// only.
   int64_t rows = 1;
+  /// Zero points stay above the lowest code: GPTQ's version 1 has no number for one there. A wish of whoever
+  /// chooses grids, not of readers; of integer zero points.
+  bool zero_above_lowest = false;
 
   int qmin() const { return -(1 << (bits - 1)); }
   int qmax() const { return (1 << (bits - 1)) - 1; }
+  /// Is there an integer zero point for each group?
+  bool has_integer_zeros() const { return type == "int" && !symmetric && !real_zero && !scale_grid; }
+  int lowest_zero() const { return zero_above_lowest ? qmin() + 1 : qmin(); }
 
   /// Its row of float_grid_types(); null for integers and as_they_are().
   const FloatGridType* float_grid() const;

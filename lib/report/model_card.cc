@@ -21,18 +21,99 @@ std::string model_name(const std::string& path) {
   return folder.filename().string();
 }
 
-/// A line "license: ..." of the base card's front matter, which holds for what is made of the model.
-std::string licence_lines(const std::string& base_card) {
-  std::string lines;
-  if (!base_card.starts_with("---\n")) return lines;
-  for (size_t at = 4; at < base_card.size();) {
-    const size_t end = std::min(base_card.find('\n', at), base_card.size());
-    const std::string line = base_card.substr(at, end - at);
-    if (line == "---") break;
-    if (line.starts_with("license")) lines += line + "\n";
-    at = end + 1;
+/// The tag that a line of a YAML list holds; empty for other lines.
+std::string list_item(const std::string& line) {
+  const size_t item = line.find_first_not_of(' ');
+  return item != std::string::npos && line.compare(item, 2, "- ") == 0 ? line.substr(item + 2) : "";
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    lines.push_back(line);
   }
   return lines;
+}
+
+std::string trimmed(const std::string& text) {
+  const size_t first = text.find_first_not_of(" \t");
+  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+/// A key of front matter with the lines under it, as they stand.
+struct Entry {
+  std::string key;
+  std::vector<std::string> lines;
+
+  /// The values of a list, or the one that stands there, with their quotes.
+  std::vector<std::string> values() const {
+    const std::string first = trimmed(lines.front().substr(key.size() + 1));
+    std::vector<std::string> found;
+    if (first.starts_with('[')) {
+      std::string list;
+      for (const std::string& line : lines) list += line + " ";
+      list = list.substr(list.find('[') + 1);
+      std::istringstream stream(list.substr(0, list.rfind(']')));
+      for (std::string value; std::getline(stream, value, ',');) found.push_back(trimmed(value));
+    } else if (!first.empty() && !first.starts_with('#')) {
+      found.push_back(first);
+    } else {
+      for (const std::string& line : lines) found.push_back(trimmed(list_item(line)));
+    }
+    std::erase(found, "");
+    return found;
+  }
+  std::string text() const {
+    std::string all;
+    for (const std::string& line : lines) all += line + "\n";
+    return all;
+  }
+};
+
+/// Of a card's front matter; none where it has no end.
+std::vector<Entry> front_matter(const std::string& card) {
+  std::vector<Entry> entries;
+  const std::vector<std::string> lines = lines_of(card);
+  if (lines.empty() || lines.front() != "---") return entries;
+  for (auto line = lines.begin() + 1; line != lines.end(); ++line) {
+    if (*line == "---") return entries;
+    const size_t colon = line->find(':');
+    const bool begins = colon != std::string::npos && line->find_first_of(" -#\t") > 0;
+    if (begins) {
+      entries.push_back({line->substr(0, colon), {*line}});
+    } else if (!entries.empty()) {
+      entries.back().lines.push_back(*line);
+    }
+  }
+  return {};
+}
+
+std::string yaml_list(const std::string& key, const std::vector<std::string>& values) {
+  std::string text = key + ":\n";
+  for (const std::string& value : values) text += fmt::format("- {}\n", value);
+  return text;
+}
+
+/// What the hub is told: the base model's licence and languages as its card has them, its tags and what it
+/// was made from beside ours.
+std::string hub_matter(const std::string& name, const std::string& format, const std::string& base_card) {
+  std::vector<std::string> bases = {json(name).dump(-1, ' ', false, json::error_handler_t::replace)};
+  std::vector<std::string> tags = {"lathe", format};
+  std::string kept;
+  const auto add = [](const Entry& entry, std::vector<std::string>& values) {
+    for (const std::string& value : entry.values())
+      if (std::ranges::find(values, value) == values.end()) values.push_back(value);
+  };
+  for (const Entry& entry : front_matter(base_card)) {
+    if (entry.key.starts_with("license") || entry.key == "language") kept += entry.text();
+    if (entry.key == "base_model") add(entry, bases);
+    if (entry.key == "tags") add(entry, tags);
+  }
+  const std::string base =
+      bases.size() > 1 ? yaml_list("base_model", bases) : "base_model: " + bases.front() + "\n";
+  return base + "base_model_relation: quantized\n" + kept + yaml_list("tags", tags);
 }
 
 std::string schemes_table(const Report& report) {
@@ -76,17 +157,9 @@ std::string consumers_section(const std::vector<std::string>& consumers) {
   return text;
 }
 
-/// The tag that a line of a YAML list holds; empty for other lines.
-std::string list_item(const std::string& line) {
-  const size_t item = line.find_first_not_of(' ');
-  return item != std::string::npos && line.compare(item, 2, "- ") == 0 ? line.substr(item + 2) : "";
-}
-
 /// Lines of front matter whose tags name the new format in place of any other.
 std::string retagged(const std::string& matter, const Conversion& conversion) {
-  std::vector<std::string> lines;
-  std::istringstream stream(matter);
-  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  std::vector<std::string> lines = lines_of(matter);
   const auto stale = [&](const std::string& tag) {
     return tag == "lathe" ||
            std::ranges::find(conversion.known_formats, tag) != conversion.known_formats.end();
@@ -116,11 +189,8 @@ std::string model_card(const Report& report, const std::string& format, const st
                        const std::vector<std::string>& consumers, const std::string& base_card) {
   const std::string name = model_name(report.model.path);
   const Report::Totals& totals = report.totals;
-  std::string text = fmt::format(
-      "---\nbase_model: {}\nbase_model_relation: quantized\n{}tags:\n- lathe\n- {}\n---\n\n# {}, "
-      "quantised\n\n",
-      json(name).dump(-1, ' ', false, json::error_handler_t::replace), licence_lines(base_card), format,
-      name);
+  std::string text =
+      fmt::format("---\n{}---\n\n# {}, quantised\n\n", hub_matter(name, format, base_card), name);
   text += fmt::format(
       "Quantised by Lathe {} into the format {}: weight files of {} instead of {}, {:.3f} bits for each "
       "quantised weight with scales, {:.3f} for each parameter of the model.\n\n",

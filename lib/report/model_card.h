@@ -8,10 +8,11 @@
 
 namespace lathe {
 
-/// Front matter for the hub, what was done (recipe, schemes, sizes), what it cost (perplexity, KL), how to
-/// load the folder, and what consumers make of it, a line each. `base_card`: the README.md of the model that
-/// was quantised, which is kept word for word at the end (its licence may stand there); empty where there is
-/// none. Nothing of the machine and no times: equal runs make equal cards.
+/// Front matter for the hub (with the base card's licence, language, tags and base_model), what was done
+/// (recipe, schemes, sizes), what it cost (perplexity, KL), how to load the folder, and what consumers make
+/// of it, a line each. `base_card`: the README.md of the model that was quantised, which is kept word for
+/// word at the end (its licence may stand there); empty where there is none. Nothing of the machine and no
+/// times: equal runs make equal cards.
 std::string model_card(const Report& report, const std::string& format, const std::string& how_to_load,
                        const std::vector<std::string>& consumers, const std::string& base_card);
 

@@ -55,6 +55,25 @@ for from in compressed-tensors gptq awq; do
     diff -r "$scratch/layouts/layouts/$layout" "$scratch/layout" || fail "$layout of $from differs from the run's"
   done
 done
+# And back: a layout holds the linears, the artefact beside it the rest.
+for layout in marlin exllama; do
+  for to in compressed-tensors gptq awq; do
+    convert "$scratch/layouts/layouts/$layout" $to "$scratch/back" --overwrite
+    same "$scratch/layouts/$to" "$scratch/back"
+  done
+done
+holds "$scratch/back/manifest.json" "r['converted']['from'] == 'exllama' and r['converted']['to'] == 'awq' and r['recipe']['rules']"
+convert "$scratch/layouts/layouts/marlin" exllama "$scratch/layout" --overwrite
+diff -r "$scratch/layouts/layouts/exllama" "$scratch/layout" || fail "exllama out of marlin differs from the run's"
+for layout in awq-gemv-layout awq-gemv-fast-layout trtllm machete exllama; do
+  convert "$scratch/asym/awq" $layout "$scratch/asym/awq/layouts/$layout"
+  convert "$scratch/asym/awq/layouts/$layout" awq "$scratch/back" --overwrite
+  same "$scratch/asym/awq" "$scratch/back"
+done
+refuses 2 "is the model's own folder" convert "$scratch/layouts/layouts/marlin" gptq "$scratch/layouts/awq" --overwrite
+refuses 2 'layout awq-gemv-layout: AWQ-GEMV' convert "$scratch/layouts/layouts/marlin" awq-gemv-layout "$scratch/no"
+cp -r "$scratch/layouts/layouts/marlin" "$scratch/alone"
+refuses 2 'a kernel layout holds quantised linears alone' convert "$scratch/alone" gptq "$scratch/no"
 convert "$scratch/asym/awq" marlin "$scratch/asym/awq/layouts/marlin"  # beside the artefact itself, which stays one
 "$QUANTIZE" inspect "$scratch/asym/awq" >"$scratch/inspect"
 grep -q 'int4 asym g64: 42 linears' "$scratch/inspect" || fail "layouts beside it broke the artefact: $(tail -5 "$scratch/inspect")"
@@ -92,12 +111,27 @@ refuses 2 'is IQ4_XS, which has 16 uneven levels' convert "$(block IQ4_XS)" gptq
 refuses 2 'is Q4_1, which adds a real minimum' convert "$(block Q4_1)" marlin "$scratch/no"
 
 # What would not be exact, or makes no sense, is refused before anything is written.
-refuses 2 'format gptq: asymmetric weights' convert "$scratch/asym/awq" gptq "$scratch/no"
+convert "$scratch/asym/awq" gptq "$scratch/first"
+convert "$scratch/first" awq "$scratch/converted" --overwrite
+same "$scratch/asym/awq" "$scratch/converted"
+cp -r "$scratch/asym/gptq-v2" "$scratch/zero"
+"$PYTHON" - "$scratch/zero/model.safetensors" <<'PY'
+import sys
+from safetensors import safe_open
+from safetensors.torch import save_file
+with safe_open(sys.argv[1], "pt") as file:
+    tensors = {name: file.get_tensor(name) for name in file.keys()}
+tensors["model.layers.3.mlp.up_proj.qzeros"][2, 1] &= ~0xf0  # group 2 of output 9
+save_file(tensors, sys.argv[1], metadata={"format": "pt"})
+PY
+refuses 2 'model.layers.3.mlp.up_proj: the zero point at [9, 2] (output, group) is 0' convert "$scratch/zero" gptq "$scratch/no"
 refuses 2 'format awq: bits' convert "$scratch/mixed/gptq" awq "$scratch/no"
 refuses 2 'format hqq' convert "$scratch/asym/awq" hqq "$scratch/no"
 refuses 2 'format spqr' convert "$scratch/asym/awq" spqr "$scratch/no"
 refuses 2 'is in floating point' convert "$MODEL" awq "$scratch/no"
 refuses 2 "unknown output format 'gtpq'" convert "$scratch/asym/awq" gtpq "$scratch/no"
+refuses 2 "did you mean 'gguf:Q4_0'?" convert "$scratch/asym/awq" gguf:q40 "$scratch/no"
+refuses 2 'format gguf:Q4_0' convert "$scratch/asym/awq" gguf:q4_0 "$scratch/no"
 refuses 2 '--pre-tokenizer' convert "$scratch/asym/awq" gptq-v2 "$scratch/no" --pre-tokenizer qwen2
 refuses 2 'exists' convert "$scratch/asym/awq" gptq-v2 "$scratch/whole"
 refuses 2 "is the model's own folder" convert "$scratch/asym/awq" gptq-v2 "$scratch/asym/awq" --overwrite

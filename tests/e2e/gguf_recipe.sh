@@ -36,8 +36,8 @@ quick recipes/gguf.yaml "$scratch/two" --set 'output.formats=["gguf:F16","gguf:Q
 holds "$scratch/two/gguf-F16/report.json" "r['evaluation']['kl_mean'] == 0"
 [[ -f $scratch/two/gguf-Q8_0/lathe-tiny-Q8_0.gguf ]] || fail "no Q8_0"
 holds "$scratch/two/gguf-Q8_0/report.json" "all(l['scheme'] == 'Q8_0' for l in r['linears']) and r['totals']['bits_per_quantized_weight'] == 8.5"
-# In parts: the same model.
-quick recipes/gguf.yaml "$scratch/parts" --set 'output.formats=["gguf:Q8_0"]' --set calibration=null --set evaluate=null --set output.gguf_shard_size=2MB
+# In parts: the same model. (A type's name may be in lower case.)
+quick recipes/gguf.yaml "$scratch/parts" --set 'output.formats=["gguf:q8_0"]' --set calibration=null --set evaluate=null --set output.gguf_shard_size=2MB
 [[ -f $scratch/parts/lathe-tiny-Q8_0-00001-of-00004.gguf ]] || fail "parts: $(ls "$scratch/parts")"
 "$QUANTIZE" eval --model "$scratch/parts" --reference "$scratch/two/gguf-Q8_0" --text data/text/evaluation.txt --rows 1 --device cpu --json >"$scratch/parts.json"
 holds "$scratch/parts.json" "r['kl_mean'] == 0"

@@ -39,6 +39,35 @@ back = back.reshape(k // 16, n // 16, 16, 16).transpose(1, 2).reshape(k, n)
 sys.exit(not torch.equal(back, codes))
 PY
 
+# A layout is read back: with the artefact beside it, it is that artefact to the byte; what stands in it is what counts.
+back() { "$QUANTIZE" convert --model "$1" --to "$2" --output "$scratch/back" --quiet --overwrite --shard-size 1MB; }
+same_weights() { for file in "$1"/*.safetensors "$1/config.json"; do cmp "$file" "$scratch/back/${file##*/}" || fail "out of $2: ${file##*/} differs"; done; }
+for layout in marlin machete trtllm trtllm-sm90 trtllm-sm100 exllama; do
+  back "$scratch/out/layouts/$layout" compressed-tensors
+  same_weights "$scratch/out" $layout
+done
+"$QUANTIZE" inspect "$scratch/out/layouts/marlin" >"$scratch/said"
+grep -q '^model.layers.0.mlp.down_proj.qweight .*int4 sym g128' "$scratch/said" && grep -q '^layout: marlin for vLLM' "$scratch/said" &&
+  grep -q '^scheme: int4 sym g128: 42 linears' "$scratch/said" || fail "inspect of a layout: $(tail -5 "$scratch/said")"
+"$QUANTIZE" inspect "$scratch/out/layouts/marlin" --json >"$scratch/said.json"
+holds "$scratch/said.json" "r['layout'] == 'marlin' and r['schemes'][0]['linears'] == 42 and r['tensor_count'] == 84 and r['bits_per_weight'] == 4.125"
+quick recipes/nvfp4.yaml "$scratch/nvfp4" --set evaluate=null --set 'output.formats=[modelopt, nvfp4-swizzled]' --set output.shard_size=1MB
+back "$scratch/nvfp4/layouts/nvfp4-swizzled" modelopt
+same_weights "$scratch/nvfp4" nvfp4-swizzled
+refuses 2 'format awq: scheme type' back "$scratch/nvfp4/layouts/nvfp4-swizzled" awq
+"$PYTHON" - "$scratch/out/layouts/marlin" <<'PY'
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+name = "model.layers.2.self_attn.k_proj.qweight"
+file = folder / json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"][name]
+data = bytearray(file.read_bytes())
+length = int.from_bytes(data[:8], "little")
+data[8 + length + json.loads(data[8:8 + length])[name]["data_offsets"][0]] ^= 1
+file.write_bytes(data)
+PY
+back "$scratch/out/layouts/marlin" compressed-tensors
+! cmp -s <(cat "$scratch/out"/*.safetensors) <(cat "$scratch/back"/*.safetensors) || fail "the layout's own codes are not what was read"
+
 refuse() { refuses 2 "$2" "$QUANTIZE" --recipe recipes/rtn.yaml --output "$scratch/no" --device cpu --quiet --dry-run --set "output.formats=$1" "${symmetric[@]}" "${@:3}"; }
 refuse '[marlin]' 'goes beside a checkpoint'
 refuse '[compressed-tensors, nvfp4-swizzled]' 'layout nvfp4-swizzled: NVFP4 and MX scale tiles hold E4M3 or E8M0 scales'

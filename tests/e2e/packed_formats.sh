@@ -41,8 +41,9 @@ quick recipes/gptq.yaml "$scratch/desc" --set 'output.formats=[gptq]' --set eval
 
 # What a format can't hold is refused, and what not everybody reads is said, before anything is read but headers.
 plan() { "$QUANTIZE" --recipe recipes/gptq.yaml --device cpu --dry-run --output "$scratch/no" "$@"; }
-refuses 2 'format gptq: asymmetric weights can' plan --set 'output.formats=[gptq]' --set "$(rule "$three")"
-refuses 2 'use output format gptq-v2' plan --set 'output.formats=[gptq]' --set "$(rule "$three")"
+plan --set 'output.formats=[gptq]' --set "$(rule "$three")" >"$scratch/plan"
+grep -q "warning .*GPTQModel (7.7) won't load.*gptq-v2" "$scratch/plan" && grep -q 'consumer   vLLM: does not read it' "$scratch/plan" ||
+  fail "the plan is silent about who reads zero points of version 1: $(cat "$scratch/plan")"
 refuses 2 'format awq: bits 3' plan --set 'output.formats=[awq]' --set "$(rule "$three")"
 refuses 2 'AWQ has no group indices' plan --set 'output.formats=[awq]' --set "$(rule '4, group_size: 64, symmetric: true')"
 refuses 2 'one scheme for all linears' plan --set 'output.formats=[awq]' \
@@ -59,3 +60,45 @@ quick recipes/rtn.yaml "$scratch/mixed" "${symmetric[@]}" --set 'output.formats=
 holds "$scratch/mixed/config.json" "sorted(k[:2] for k in r['quantization_config']['dynamic']) == ['+:'] * 5 + ['-:']"
 "$QUANTIZE" inspect "$scratch/mixed" --json >"$scratch/inspect.json"
 holds "$scratch/inspect.json" "sorted((s['scheme'], s['linears']) for s in r['schemes']) == [('int4 sym g64', 15), ('int8 sym channel', 24)]"
+
+# Version 1 has no number for a zero point of 0: with it among the formats no group has one, not even where all weights are positive.
+copy_model "$scratch/positive"
+"$PYTHON" - "$scratch/positive/model.safetensors" <<'PY'
+import sys
+from safetensors import safe_open
+from safetensors.torch import save_file
+with safe_open(sys.argv[1], "pt") as file:
+    tensors = {name: file.get_tensor(name) for name in file.keys()}
+tensors["model.layers.1.mlp.up_proj.weight"].abs_()
+save_file(tensors, sys.argv[1], metadata={"format": "pt"})
+PY
+zeros() { quick "recipes/$2.yaml" "$scratch/$1" --model "$scratch/positive" --set evaluate=null --set "output.formats=[$3]"; }
+for recipe in rtn gptq; do
+  zeros $recipe-free $recipe gptq-v2
+  zeros $recipe-above $recipe 'gptq, gptq-v2'
+  "$PYTHON" - "$scratch/$recipe-free" "$scratch/$recipe-above" <<'PY' || fail "$recipe: zero points of both versions"
+import sys
+import torch
+from safetensors import safe_open
+def fields(folder):
+    with safe_open(f"{folder}/model.safetensors", "pt") as file:
+        words = torch.cat([file.get_tensor(name).flatten() for name in sorted(file.keys()) if name.endswith(".qzeros")])
+    return torch.stack([words >> 4 * j & 15 for j in range(8)], -1)
+free, above = sys.argv[1:]
+first, second = fields(f"{above}/gptq"), fields(f"{above}/gptq-v2")
+assert (fields(free) == 0).any(), "no group wants a zero point of 0: the test shows nothing"
+assert second.min() == 1 and torch.equal(first + 1, second), (first.min(), second.min())
+PY
+  for version in gptq gptq-v2; do
+    "$QUANTIZE" eval --model "$scratch/$recipe-above/$version" --text data/text/evaluation.txt --rows 2 --ctx 64 --device cpu --json >"$scratch/$version.json" 2>"$scratch/progress"
+  done
+  [[ $(value "$scratch/gptq.json" "r['perplexity']") == $(value "$scratch/gptq-v2.json" "r['perplexity']") ]] || fail "$recipe: the versions differ"
+done
+
+# The figures are what the files hold: zero points and an index of each input in GPTQ, which compressed-tensors has not for symmetric weights.
+for format in compressed-tensors gptq awq; do
+  "$QUANTIZE" inspect "$scratch/all/$format" --json >"$scratch/inspect.json"
+  bits=$(value "$scratch/inspect.json" "r['schemes'][0]['bits_per_weight']")
+  holds "$scratch/all/$format/report.json" "abs(r['totals']['bits_per_quantized_weight'] - $bits) < 1e-9"
+  grep -qF "$(printf '%.3f bits for each' "$bits")" "$scratch/all/$format/README.md" || fail "$format: the card doesn't say $bits: $(grep 'bits for each' "$scratch/all/$format/README.md")"
+done

@@ -58,3 +58,27 @@ refuses 2 'does not divide' run no --set 'rules[1].scheme.group_size=24'
 refuses 2 'is quantised already' "$QUANTIZE" --recipe "$scratch/recipe.yaml" --model "$scratch/rtn" --device cpu --output "$scratch/no"
 run dry --dry-run >"$scratch/plan"
 [[ ! -e $scratch/dry ]] && grep -q '12 matrices of an unknown family' "$scratch/plan" && grep -q 'one at a time' "$scratch/plan" || fail "$(cat "$scratch/plan")"
+
+# What servers stack by names shares the scale of the tensor, each expert for itself.
+"$PYTHON" tests/tools/make_unknown_model.py "$scratch/stacked" --stacked
+stacked() { "$QUANTIZE" --recipe "$scratch/recipe.yaml" --model "$scratch/stacked" --device cpu --quiet --overwrite --output "$scratch/$1" --set 'ignore=[lm_head]' --set "rules=$2"; }
+for scheme in '{type: nvfp4}' '{type: fp8_e4m3, per: tensor}'; do
+  stacked stacked-out "[{targets: [linear], scheme: $scheme}]"
+  "$PYTHON" - "$scratch/stacked-out" <<'PY' || fail "$scheme: scales of the tensor"
+import collections, sys
+from pathlib import Path
+from safetensors import safe_open
+scales = {}
+for file in sorted(Path(sys.argv[1]).glob("*.safetensors")):
+    with safe_open(file, "pt") as f:
+        scales |= {k.rsplit(".", 1)[0]: f.get_tensor(k).item() for k in f.keys()
+                   if k.endswith(("weight_global_scale", "weight_scale")) and f.get_tensor(k).numel() == 1}
+alike = collections.defaultdict(set)
+for name, scale in scales.items():
+    alike[name.rsplit(".", 1)[0], scale].add(name.rsplit(".", 1)[1])
+sets = {tuple(sorted(linears)) for linears in alike.values()}
+assert sets == {("in_proj",), ("out_proj",), ("k_proj", "q_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",), ("w1", "w3")}, sets
+assert len({(module, scale) for (module, scale) in alike if ".experts." in module}) == 6, alike
+PY
+done
+refuses 2 'quantised by two rules' stacked no '[{targets: [q_proj], scheme: {type: nvfp4}}, {targets: [linear], scheme: {type: nvfp4}}]'

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes a small checkpoint of an architecture that Lathe doesn't know, a state-space model with an attention layer and
-fused experts: make_unknown_model.py OUT [--layers N] [--width W] [--dtype bfloat16]. Two shards; the same arguments give
-the same bytes."""
+fused experts: make_unknown_model.py OUT [--layers N] [--width W] [--dtype bfloat16] [--stacked]. With --stacked a layer has
+linears that servers stack by their names, too. Two shards; the same arguments give the same bytes."""
 import argparse
 import json
 from pathlib import Path
@@ -14,6 +14,7 @@ parser.add_argument("out", type=Path)
 parser.add_argument("--layers", type=int, default=3)
 parser.add_argument("--width", type=int, default=64)
 parser.add_argument("--dtype", default="bfloat16")
+parser.add_argument("--stacked", action="store_true")
 args = parser.parse_args()
 
 torch.manual_seed(1)
@@ -31,6 +32,10 @@ for i in range(args.layers):
                 prefix + "mixer.conv1d.weight": weight(inner, 1, 4), prefix + "mixer.in_proj.weight": weight(inner + 40, width),
                 prefix + "mixer.in_proj.bias": weight(inner + 40), prefix + "mixer.out_proj.weight": weight(width, inner),
                 prefix + "attention.q_proj.weight": weight(width, width), prefix + "moe.gate.weight": weight(8, width)}
+    if args.stacked:  # each larger than the one before it, so that no two have one range
+        stacked = ["attention.k_proj", "attention.v_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.experts.0.w1", "mlp.experts.0.w3",
+                   "mlp.experts.1.w1", "mlp.experts.1.w3", "mlp.down_proj"]
+        tensors |= {f"{prefix}{name}.weight": weight(width, width) * (k + 2) for k, name in enumerate(stacked)}
 tensors["backbone.layers.0.moe.experts.gate_up_proj"] = weight(2, width, inner)
 
 args.out.mkdir(parents=True)

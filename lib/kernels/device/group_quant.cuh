@@ -20,6 +20,7 @@ struct Grid {
   ScaleType scale_type = ScaleType::f16;
   Minifloat number = {};
   const float* global = nullptr;  // e4m3: one value where the scales are
+  float zero_margin = 0;          // codes that lie below every zero point: 0 or 1
 
   LATHE_HOST_DEVICE bool floats() const { return number.mantissa != 0; }
 };
@@ -104,13 +105,18 @@ LATHE_HOST_DEVICE ScaleZero choose_scale_zero(float lo, float hi, const Grid& gr
     lo = lo > 0 ? 0.0f : lo;
     hi = hi < 0 ? 0.0f : hi;
     result.scale = (hi - lo) / (grid.qmax - grid.qmin);
+    if (grid.zero_margin > 0) {  // a step less for what lies above 0
+      const float above = hi / (grid.qmax - grid.qmin - grid.zero_margin);
+      result.scale = above > result.scale ? above : result.scale;
+    }
   }
   result.scale = round_scale(result.scale, grid.scale_type);
   if (result.scale == 0) result.scale = smallest_normal(grid.scale_type);
   result.zero = 0;
   if (!grid.symmetric) {  // clamped before rounding, which is the same for integer ends and keeps the
                           // rounding exact
-    result.zero = round_half_even(clamp_value(grid.qmin - lo / result.scale, grid.qmin, grid.qmax));
+    result.zero =
+        round_half_even(clamp_value(grid.qmin - lo / result.scale, grid.qmin + grid.zero_margin, grid.qmax));
   }
   return result;
 }

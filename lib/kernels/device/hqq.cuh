@@ -13,12 +13,13 @@ constexpr int kHqqMaxIterations = 200;
 struct HqqSettings {
   float qmin = -8, qmax = 7;
   ScaleType type = ScaleType::f16;  // in which scale and zero point (less qmin) are stored
-  bool real_zero = true;            // else an integer in [qmin, qmax]
+  bool real_zero = true;            // else an integer in [qmin + zero_margin, qmax]
   bool optimise_scale = false;
   bool round_start = false;  // real zero points start from an integer
   bool early_stop = true;
   int32_t iterations = 20;
   float exponent = -0.3f;  // p - 1
+  float zero_margin = 0;   // as Grid has it
   /// Of iteration t: 1 / beta_t, and the error up to which the shrinkage gives 0, beta_t^(1 / (p - 2)).
   float inverse_beta[kHqqMaxIterations + 1] = {};
   float threshold[kHqqMaxIterations + 1] = {};
@@ -115,7 +116,9 @@ LATHE_HOST_DEVICE ScaleZero hqq_start(float lo, float hi, const HqqSettings& set
 
 /// The grid of plain rounding, which holds 0 and has an integer zero point.
 LATHE_HOST_DEVICE ScaleZero hqq_plain_start(float lo, float hi, const HqqSettings& settings) {
-  ScaleZero grid = choose_scale_zero(lo, hi, {settings.qmin, settings.qmax, false, settings.type});
+  Grid integers{settings.qmin, settings.qmax, false, settings.type};
+  integers.zero_margin = settings.zero_margin;
+  ScaleZero grid = choose_scale_zero(lo, hi, integers);
   grid.scale = hqq_usable_scale(grid.scale, settings.type);
   return grid;
 }
@@ -191,9 +194,10 @@ LATHE_HOST_DEVICE ScaleZero hqq_solve(float lo, float hi, float count, const Hqq
   for (int candidate = 0; candidate < 3; ++candidate) {
     ScaleZero grid = candidate == 0 ? plain : real;
     if (candidate > 0) {
-      const float nearest = round_half_even(clamp_value(real.zero, settings.qmin, settings.qmax));
+      const float lowest = settings.qmin + settings.zero_margin;
+      const float nearest = round_half_even(clamp_value(real.zero, lowest, settings.qmax));
       const float below = nearest > real.zero ? nearest - 1.0f : nearest;
-      grid.zero = clamp_value(below + static_cast<float>(candidate - 1), settings.qmin, settings.qmax);
+      grid.zero = clamp_value(below + static_cast<float>(candidate - 1), lowest, settings.qmax);
     }
     const ScaleZero found = hqq_improve(grid, count, settings, true, measure, error);
     hqq_keep(found, error, best, best_error);

@@ -46,7 +46,10 @@ TEST(GroupQuantGpu, EqualsTheCpuBitForBit) {
     for (const bool symmetric : {true, false}) {
       for (const int64_t group : {32, 64, 128, -1}) {
         for (const DType dtype : {DType::F16, DType::BF16, DType::F32}) {
-          expect_same_on(device, weight, {"int", bits, group, symmetric}, dtype);
+          Scheme scheme{"int", bits, group, symmetric};
+          expect_same_on(device, weight, scheme, dtype);
+          scheme.zero_above_lowest = !symmetric;
+          if (!symmetric) expect_same_on(device, weight, scheme, dtype);
         }
       }
     }

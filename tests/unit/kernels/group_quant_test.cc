@@ -48,10 +48,12 @@ ReferenceGroup reference(const float* w, int64_t length, const Scheme& scheme, D
   const float lo = std::fmin(group.lo, 0.0f), hi = std::fmax(group.hi, 0.0f);
   group.scale = scheme.symmetric ? std::fmax(std::fabs(group.lo), std::fabs(group.hi)) / (levels / 2)
                                  : (hi - lo) / levels;
+  if (scheme.zero_above_lowest) group.scale = std::fmax(group.scale, hi / (levels - 1));
   group.scale = cast_scale(group.scale, scale_dtype);
   if (group.scale == 0) group.scale = scale_dtype == DType::F16 ? 0x1p-14f : 0x1p-126f;
   if (!scheme.symmetric) {
     group.zero = clamp_code(std::nearbyint(static_cast<float>(scheme.qmin()) - lo / group.scale), scheme);
+    if (scheme.zero_above_lowest) group.zero = std::max(group.zero, scheme.qmin() + 1);
   }
   reference_codes(w, length, scheme, group);
   return group;
@@ -135,6 +137,30 @@ TEST(GroupQuant, EqualsTheReferenceForAwkwardGroups) {
         expect_reference(weight, {"int", bits, 64, symmetric}, dtype);
       }
     }
+  }
+}
+
+TEST(GroupQuant, ZeroPointsStayAboveTheLowestCodeWhereTheyMust) {
+  at::manual_seed(8);
+  const at::Tensor weight =
+      at::cat({at::rand({8, 128}) + 0.5, at::zeros({1, 128}), at::randn({8, 128}), -at::rand({4, 128}) - 1,
+               at::rand({4, 128}) * 15 - 0.3, at::full({1, 128}, 1e-9)})
+          .contiguous();
+  for (const int bits : {2, 3, 4, 8}) {
+    Scheme scheme{"int", bits, 64, false};
+    const GroupParams free = group_params(group_min_max(weight, scheme), scheme, DType::F16);
+    scheme.zero_above_lowest = true;
+    for (const DType dtype : {DType::F16, DType::BF16, DType::F32}) expect_reference(weight, scheme, dtype);
+    const GroupParams kept = group_params(group_min_max(weight, scheme), scheme, DType::F16);
+    EXPECT_TRUE(free.zero_points.eq(scheme.qmin()).any().item<bool>());
+    EXPECT_GT(kept.zero_points.min().item<int>(), scheme.qmin());
+    const at::Tensor wide =
+        (free.zero_points > scheme.qmin() + 1).logical_and(free.zero_points < scheme.qmax());
+    EXPECT_TRUE(kept.zero_points.masked_select(wide).equal(free.zero_points.masked_select(wide)));
+    EXPECT_TRUE(kept.scales.masked_select(wide).equal(free.scales.masked_select(wide)));
+    // What lies above 0 keeps within half a step, as it does with the zero point free.
+    const at::Tensor error = (group_fake_quantize(weight, kept, scheme) - weight).abs().view({-1, 2, 64});
+    EXPECT_TRUE((error <= kept.scales.unsqueeze(-1) * 1.002).all().item<bool>());
   }
 }
 

@@ -94,6 +94,17 @@ TEST(HqqKernel, CodesAreTheNearestOfTheirGrid) {
   });
 }
 
+TEST(HqqKernel, ZeroPointsStayAboveTheLowestCodeWhereTheyMust) {
+  for (const bool fitted : {true, false}) {
+    Scheme scheme = scheme_of(4, false);
+    const HqqChoice choice{.optimise_scale = fitted};
+    EXPECT_EQ(solve(awkward(64), scheme, choice, DType::F16).zero_points.min().item<float>(), scheme.qmin());
+    scheme.zero_above_lowest = true;
+    const HqqResult kept = solve(awkward(64), scheme, choice, DType::F16);
+    EXPECT_EQ(kept.zero_points.min().item<float>(), scheme.qmin() + 1);
+  }
+}
+
 TEST(HqqGpu, EqualsTheCpuBitForBit) {
   const c10::Device device = resolve_device("auto");
   if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device on this machine";

@@ -1,4 +1,4 @@
-// Families that nobody knows: what servers stack by the names alone has one scheme and no scale of its own.
+// Families that nobody knows: what servers stack by the names alone has one scheme and shares its scale.
 #include "recipes/fused_by_name.h"
 
 #include <gmock/gmock.h>
@@ -51,13 +51,31 @@ TEST(FusedByName, NeedOneScheme) {
   EXPECT_EQ(refusal(kRest), "");
 }
 
-TEST(FusedByName, ShareNoScaleOfTheTensor) {
-  EXPECT_THAT(refusal("  - {targets: [linear], scheme: {type: nvfp4}}\n"),
-              AllOf(HasSubstr("take one scale for both"), HasSubstr("nvfp4 g16")));
-  EXPECT_THAT(refusal("  - {targets: [linear], scheme: {type: fp8_e4m3, per: tensor}}\n"),
-              HasSubstr("take one scale for both"));
-  EXPECT_EQ(refusal("  - {targets: [o_proj, '/mlp.down_proj/'], scheme: {type: nvfp4}}\n"), "");
-  EXPECT_EQ(refusal("  - {targets: [linear], scheme: {type: mxfp4}}\n"), "");
+TEST(FusedByName, ShareTheScaleOfTheTensorUnderOneRule) {
+  EXPECT_EQ(refusal("  - {targets: [linear], scheme: {type: nvfp4}}\n"), "");
+  EXPECT_EQ(refusal("  - {targets: [linear], scheme: {type: fp8_e4m3, per: tensor}}\n"), "");
+  const std::string apart =
+      "  - {targets: [up_proj], scheme: {type: nvfp4}}\n  - {targets: [linear], scheme: {type: nvfp4}}\n";
+  EXPECT_THAT(refusal(apart), AllOf(HasSubstr("quantised by two rules"), HasSubstr("l.0.mlp.up_proj")));
+  const std::string down =
+      "  - {targets: [/experts.1.w2/], scheme: {type: nvfp4}}\n  - {targets: [linear], scheme: {type: "
+      "nvfp4}}\n";
+  EXPECT_EQ(refusal(down), "");  // each expert's has a scale of its own
+}
+
+TEST(FusedByName, NamesTellWhatSharesAScale) {
+  const auto name = [](const char* module, LinearRole role, int64_t in = 64) {
+    return sharing_by_name({.name = module, .role = role, .input = {}, .out = 8, .in = in});
+  };
+  const std::string gate = name("l.1.experts.0.w1", LinearRole::other);
+  EXPECT_FALSE(gate.empty());
+  EXPECT_EQ(gate, name("l.1.experts.0.w3", LinearRole::other));
+  EXPECT_NE(gate, name("l.1.experts.1.w1", LinearRole::other));
+  EXPECT_EQ(name("l.1.experts.0.w2", LinearRole::other), "");
+  EXPECT_EQ(name("l.1.q_proj", LinearRole::q_proj), name("l.1.v_proj", LinearRole::v_proj));
+  EXPECT_NE(name("l.1.q_proj", LinearRole::q_proj),
+            name("l.1.v_proj", LinearRole::v_proj, 96));  // of an encoder's
+  EXPECT_EQ(name("l.1.q_a_proj", LinearRole::other), name("l.1.kv_a_proj_with_mqa", LinearRole::other));
 }
 
 }  // namespace

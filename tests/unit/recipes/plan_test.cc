@@ -80,6 +80,53 @@ TEST(Plan, WarningsStandWithTheFormatThatTheyAreAbout) {
   EXPECT_THAT(plan.output_warnings(), testing::Contains(HasSubstr("4 and 8 bits only")));
 }
 
+TEST(Plan, GridsKeepToZeroPointsThatAllFormatsHold) {
+  Recipe recipe = recipe_of(
+      "rules: [{targets: [attention], scheme: {bits: 4, group_size: -1, symmetric: false}}, "
+      "{targets: [linear], scheme: {bits: 8, group_size: -1}}]\n");
+  const Model model("llama");
+  const auto above_lowest = [&](const std::vector<std::string>& formats, LinearRole role) {
+    recipe.output.formats = formats;
+    for (const PlannedLinear& linear : make_plan(recipe, model.graph, model.tensors).quantized())
+      if (linear.role == role) return linear.scheme.zero_above_lowest;
+    return false;
+  };
+  EXPECT_TRUE(above_lowest({"gptq"}, LinearRole::q_proj));
+  EXPECT_TRUE(above_lowest({"compressed-tensors", "gptq"}, LinearRole::q_proj));
+  EXPECT_FALSE(above_lowest({"gptq"}, LinearRole::up_proj));
+  EXPECT_FALSE(above_lowest({"compressed-tensors", "gptq-v2"}, LinearRole::q_proj));
+}
+
+TEST(Plan, LinesAboutConsumersNameTheFormatWhereThereAreSeveral) {
+  const Model model("llama");
+  Recipe recipe = recipe_of("rules: [{targets: [linear], scheme: {bits: 4, group_size: -1}}]\n");
+  const auto text = [&](const std::vector<std::string>& formats) {
+    recipe.output.formats = formats;
+    return describe_plan(make_plan(recipe, model.graph, model.tensors), recipe, model.graph);
+  };
+  EXPECT_THAT(text({"gptq"}), AllOf(HasSubstr("\nconsumer   vLLM: "), testing::Not(HasSubstr("gptq: vLLM"))));
+  EXPECT_THAT(text({"compressed-tensors", "gptq"}),
+              AllOf(HasSubstr("\nconsumer   compressed-tensors: vLLM: Marlin, "),
+                    HasSubstr("\nconsumer   gptq: vLLM: gptq_marlin, "),
+                    testing::Not(HasSubstr("\nconsumer   vLLM"))));
+}
+
+TEST(Plan, BitsCountAllThatAFormatStores) {
+  const Model model("llama");
+  Recipe recipe = recipe_of("rules: [{targets: [linear], scheme: {bits: 4, group_size: -1}}]\n");
+  const Linear& first = model.graph.blocks[0].linears[0];
+  const double in = static_cast<double>(first.in), out = static_cast<double>(first.out);
+  const auto stored = [&](const std::string& format) {
+    recipe.output.formats = {format};
+    const Plan plan = make_plan(recipe, model.graph, model.tensors);
+    return plan.outputs.front().stored_bits(plan.quantized().front()).value_or(0);
+  };
+  EXPECT_DOUBLE_EQ(stored("compressed-tensors"), 4 + 16 / in + 128 / (in * out));  // with the shape, 2 x I64
+  EXPECT_DOUBLE_EQ(stored("awq"), 4 + (16 + 4) / in);                              // a zero point a group
+  EXPECT_DOUBLE_EQ(stored("gptq"), 4 + (16 + 4) / in + 32 / out);                  // and an index an input
+  EXPECT_EQ(stored("gguf:Q8_0"), 0);                                               // its blocks' own
+}
+
 TEST(Plan, ZeroPointsOfExpertsAreRefused) {
   const std::string asymmetric = "{bits: 4, group_size: 8, symmetric: false}";
   EXPECT_THAT(

@@ -48,10 +48,28 @@ TEST(ModelCard, SaysWhatWasDoneAndHowToLoadIt) {
 TEST(ModelCard, KeepsTheBaseModelsWordsAndItsLicence) {
   const std::string base = "---\nlicense: apache-2.0\ntags: [x]\n---\n# Tiny\nlicense: not this line\n";
   const std::string card = model_card(small_report(), "awq", "", {}, base);
-  EXPECT_THAT(card, HasSubstr("base_model_relation: quantized\nlicense: apache-2.0\ntags:\n- lathe\n"));
+  EXPECT_THAT(
+      card,
+      HasSubstr("base_model_relation: quantized\nlicense: apache-2.0\ntags:\n- lathe\n- awq\n- x\n---"));
   EXPECT_THAT(card, HasSubstr("## Card of the base model\n\n" + base));
   EXPECT_THAT(card, HasSubstr("Not measured"));
   EXPECT_THAT(model_card(small_report(), "awq", "", {}, "---"), HasSubstr("## Card of the base model"));
+}
+
+TEST(ModelCard, CarriesWhatTheHubKnowsOfTheBaseModel) {
+  const auto front = [](const std::string& base) {
+    const std::string card = model_card(small_report(), "gptq", "", {}, base);
+    return card.substr(0, card.find("\n---\n") + 5);
+  };
+  EXPECT_EQ(
+      front("---\nlicense: other\nlicense_name: tiny\nlanguage:\n- en\n- de\ntags:\n  - chat\n"
+            "  - lathe\nbase_model: org/Tiny-1B-Base\npipeline_tag: text-generation\n---\n# Tiny\n"),
+      "---\nbase_model:\n- \"Tiny-1B\"\n- org/Tiny-1B-Base\nbase_model_relation: quantized\n"
+      "license: other\nlicense_name: tiny\nlanguage:\n- en\n- de\ntags:\n- lathe\n- gptq\n- chat\n---\n");
+  EXPECT_EQ(front("---\r\nlanguage: en\r\nbase_model: [a/b, \"c\"]\r\n---\r\n"),
+            "---\nbase_model:\n- \"Tiny-1B\"\n- a/b\n- \"c\"\nbase_model_relation: quantized\nlanguage: en\n"
+            "tags:\n- lathe\n- gptq\n---\n");
+  EXPECT_EQ(front("---\nlicense: mit\nno end"), front(""));
 }
 
 TEST(ModelCard, OfAConversionKeepsTheFrontMatterInFront) {

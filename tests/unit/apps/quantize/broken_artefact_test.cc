@@ -9,7 +9,9 @@
 #include <functional>
 #include <set>
 
+#include "apps/quantize/convert.h"
 #include "apps/quantize/inspect.h"
+#include "formats/layouts/layout_model.h"
 #include "formats/targets/kv_cache_format.h"
 #include "formats/targets/spqr_tiles.h"
 #include "lib/kernels/group_quant.h"
@@ -162,15 +164,22 @@ void read_all(const fs::path& folder) {
   model.weights->kv_cache("model.layers.0.self_attn");
 }
 
+/// Every linear of a kernel layout, unpacked.
+void read_layout(const fs::path& folder) {
+  const ModelFolder model = open_layout_model(folder);
+  for (const auto& [name, scheme] : model.schemes) model.read_quantized(name);
+}
+
 /// Tries what reads a folder, and counts.
 struct Trial {
   fs::path folder;
+  void (*read)(const fs::path&) = read_all;
   int tried = 0, refused = 0, failed = 0;
 
   /// Was it refused? Reports anything but a sound answer or one line.
   bool refuses(const std::string& what) {
     ++tried;
-    const std::string reading = line(what, "reading", [&] { read_all(folder); });
+    const std::string reading = line(what, "reading", [&] { read(folder); });
     if (reading.empty() || tried % 8 == 0)  // what can't be read is listed all the same
       line(what, "inspect", [&] { inspect_folder({.folder = folder, .json = true}); });
     if (!reading.empty()) ++refused;
@@ -322,6 +331,52 @@ TEST_P(BrokenArtefact, GivesASoundAnswerOrOneLine) {
   EXPECT_EQ(trial.failed, 0);
   // Of several algorithms config.json says everything twice, and one of the two decides.
   EXPECT_GT(trial.refused * 4, trial.tried * (GetParam().mlp ? 2 : 3));
+}
+
+/// Does layout.json say there what the tensors mean? The rest is for people.
+bool tells_of_tensors(const std::string& place) {
+  const auto depth = std::ranges::count(place, '/');
+  if (depth == 1) return place == "/schema" || place == "/layout" || place == "/linears";
+  const std::string end = place.substr(place.rfind('/'));
+  return place.starts_with("/linears/") &&
+         (depth == 2 || (depth == 3 && (end == "/scheme" || end == "/act_order" || end == "/shape")));
+}
+
+void break_layout(const Kind& kind, const std::string& layout) {
+  SCOPED_TRACE(layout);
+  at::manual_seed(3);
+  const test::TemporaryFolder folder;
+  artefact_of(kind).write(folder.path());
+  const fs::path place = folder.path() / "layouts" / layout;
+  run_convert(
+      {.model = folder.path(), .to = layout, .output = place, .gguf_pre_tokenizer = {}, .quiet = true});
+  const BreakableShard shard(place / "model.safetensors");
+  const Json description = Json::parse(read_text_file(place / "layout.json", 1 << 24));
+  Trial trial{.folder = place, .read = read_layout};
+  ASSERT_FALSE(trial.refuses("whole")) << "the whole layout is refused";
+  Json few = description;  // one linear is broken, the others stand beside it
+  const Json others =
+      test::without(description.at("linears"), Json::json_pointer("/model.layers.0.mlp.up_proj"));
+  for (const auto& [name, linear] : others.items()) few["linears"].erase(name);
+  const auto put = [&](Json changed) {
+    if (changed.contains("linears") && changed["linears"].is_object()) changed["linears"].update(others);
+    std::ofstream(place / "layout.json") << changed.dump();
+  };
+  break_places(trial, few, put, tells_of_tensors);
+  std::ofstream(place / "layout.json") << description.dump();
+  break_header(trial, shard);
+  ASSERT_FALSE(trial.refuses("whole again")) << "something is still broken";
+  EXPECT_EQ(trial.failed, 0);
+}
+
+TEST(BrokenLayout, GivesASoundAnswerOrOneLine) {
+  const std::vector<Kind> all = kinds();
+  const auto named = [&](const char* name) {
+    return *std::ranges::find(all, std::string(name),
+                              [](const Kind& kind) { return std::string(kind.name); });
+  };
+  break_layout(named("packed"), "marlin");
+  break_layout(named("modelopt-nvfp4"), "nvfp4-swizzled");
 }
 
 INSTANTIATE_TEST_SUITE_P(EachFormat, BrokenArtefact, ::testing::ValuesIn(kinds()), [](const auto& info) {

@@ -99,6 +99,47 @@ TEST(Consumers, ReadersAndThoseThatDoNotRead) {
   EXPECT_THAT(judge_consumers("compressed-tensors", {}, {32, 8, 128}), IsEmpty());
 }
 
+TEST(Consumers, ZeroPointsOfGptqsFirstVersionAreNotForEveryone) {
+  const HeadCounts heads{32, 8, 128};
+  const auto asymmetric = block(4096, 1024, 14336, {"int", 4, 128, false});
+  EXPECT_THAT(
+      verdict("gptq", "GPTQModel", asymmetric, heads).describe(),
+      HasSubstr("GPTQModel: does not read it: it takes zero points of version 1 only from files that"));
+  EXPECT_THAT(verdict("gptq", "transformers", asymmetric, heads).kernel, "GPTQModel");
+  EXPECT_THAT(verdict("gptq", "vLLM", asymmetric, heads).describe(), HasSubstr("vLLM: does not read it"));
+  EXPECT_THAT(verdict("gptq-v2", "vLLM", asymmetric, heads).describe(), HasSubstr("vLLM: does not read it"));
+  EXPECT_THAT(verdict("gptq", "SGLang", asymmetric, heads).tensor_parallel, ElementsAre(1, 2, 4, 8));
+  EXPECT_EQ(verdict("gptq-v2", "GPTQModel", asymmetric, heads).kernel, "its own loader");
+  EXPECT_EQ(verdict("gptq", "GPTQModel", block(4096, 1024, 14336, {"int", 4, 128, true}), heads).kernel,
+            "its own loader");
+}
+
+TEST(Consumers, TensorRtReadsFourSchemesOfCompressedTensors) {
+  const HeadCounts heads{32, 8, 128};
+  auto linears = block(4096, 1024, 14336, Scheme::of_floats("nvfp4"));
+  EXPECT_THAT(verdict("compressed-tensors", "TensorRT-LLM", linears, heads).describe(),
+              HasSubstr("does not read it: model.layers.0.self_attn.q_proj: no kernel for nvfp4 g16 ("));
+  for (PlannedLinear& planned : linears) planned.activations = ActivationScheme::of_floats("nvfp4");
+  EXPECT_THAT(
+      verdict("compressed-tensors", "TensorRT-LLM", linears, heads).describe(),
+      HasSubstr("TensorRT-LLM: NVFP4 (Blackwell), ok for TP 1, 2, 4, 8 (TensorRT-LLM (2026): models/"));
+  EXPECT_THAT(
+      verdict("compressed-tensors", "TensorRT-LLM", block(4096, 1024, 14336, {"int", 4, 128, true}), heads)
+          .describe(),
+      HasSubstr("TensorRT-LLM: does not read it: "));
+}
+
+TEST(Consumers, GptqModelReadsAwqAndTransformersNoHqq) {
+  const HeadCounts heads{32, 8, 128};
+  const Scheme four{"int", 4, 128, false};
+  EXPECT_THAT(verdict("awq", "GPTQModel", block(4096, 1024, 14336, four), heads).describe(),
+              HasSubstr("GPTQModel: AwqTorchLinear (others on GPUs), ok for TP 1; TP 2 fails"));
+  EXPECT_THAT(verdict("awq", "GPTQModel", block(4096, 1024, 14336, {"int", 4, 256, false}), heads).describe(),
+              HasSubstr("takes group_size -1, 16, 32, 64, 128, not 256"));
+  EXPECT_THAT(verdict("hqq", "transformers", block(4096, 1024, 14336, four), heads).describe(),
+              HasSubstr("transformers: does not read it (transformers 5.17: quantizers/quantizer_hqq.py"));
+}
+
 TEST(Consumers, QuantisedInputsHaveAKernelOfTheirOwn) {
   auto linears = block(4096, 1024, 14336, {"int", 8, -1, true});
   for (PlannedLinear& planned : linears) planned.activations = ActivationScheme{};

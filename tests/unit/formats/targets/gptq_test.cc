@@ -6,6 +6,7 @@
 #include "formats/targets/gptq_config.h"
 #include "lib/base/error.h"
 #include "tests/unit/formats/targets/artefact_fixture.h"
+#include "tests/unit/model/test_model.h"
 
 namespace lathe {
 namespace {
@@ -108,6 +109,23 @@ TEST(Gptq, AZeroOfZeroNeverWraps) {
   EXPECT_EQ(pack_gptq_zeros(zeros, 4, GptqVersion::v2).abs().sum().item<int64_t>(), 0);
 }
 
+TEST(Gptq, VersionOneHoldsZeroPointsFromOneOn) {
+  const Scheme scheme{"int", 4, 64, false};
+  QuantizedTensor tensor{scheme, DType::F16, at::randint(-8, 8, {32, 128}, at::kChar), at::ones({32, 2}),
+                         at::randint(-7, 8, {32, 2}, at::kChar)};
+  const auto packed = gptq_target().pack("m", tensor);
+  const at::Tensor qzeros = packed.at(1).second;
+  const auto back = unpack_gptq_zeros(qzeros, 4, 32, GptqVersion::v1, GptqBorrow::refuse);
+  ASSERT_TRUE(back && back->equal(tensor.zero_points));
+  // Kernels that add 1 to each field by itself, and GPTQModel, which adds to the whole word, read the same.
+  EXPECT_TRUE(unpack_gptq_zeros(qzeros, 4, 32, GptqVersion::v1, GptqBorrow::whole_words)->equal(*back));
+  tensor.zero_points[3][1] = -8;
+  EXPECT_THAT(user_error_of([&] { gptq_target().pack("m", tensor); }),
+              HasSubstr("m: the zero point at [3, 1] (output, group) is 0"));
+  EXPECT_EQ(gptq_v2_target().pack("m", tensor).size(), 4u);
+  EXPECT_TRUE(gptq_target().zero_above_lowest && !gptq_v2_target().zero_above_lowest);
+}
+
 TEST(Gptq, Refusals) {
   const auto reason = [](const PlannedLinear& linear, const Target& target = gptq_v2_target()) {
     return target.refuses(linear).value_or("");
@@ -117,8 +135,7 @@ TEST(Gptq, Refusals) {
   EXPECT_THAT(reason({"m", 64, 256, four, DType::BF16}, gptq_target()), IsEmpty());
   EXPECT_THAT(reason({"m", 64, 256, asymmetric, DType::F16}), IsEmpty());
   EXPECT_THAT(reason({"m", 64, 256, {"int", 3, -1, true}, DType::F16}), IsEmpty());
-  EXPECT_THAT(reason({"m", 64, 256, asymmetric, DType::F16}, gptq_target()),
-              HasSubstr("version 1 has no zero point of 0"));
+  EXPECT_THAT(reason({"m", 64, 256, asymmetric, DType::F16}, gptq_target()), IsEmpty());
   EXPECT_THAT(reason({"m", 64, 256, {"int", 5, 128, true}, DType::F16}), HasSubstr("bits 5 can't be stored"));
   EXPECT_THAT(reason({"m", 64, 264, four, DType::F16}), HasSubstr("does not divide"));
   EXPECT_THAT(reason({"m", 60, 256, four, DType::F16}), HasSubstr("multiples of 8"));
@@ -136,10 +153,11 @@ TEST(Gptq, Refusals) {
 }
 
 /// Of four linears with this scheme, one of which has groups in an order of their own.
-std::vector<std::string> warnings(const Scheme& scheme, bool group_index = false) {
+std::vector<std::string> warnings(const Scheme& scheme, bool group_index = false,
+                                  GptqVersion version = GptqVersion::v1) {
   PlannedLinear linear{"model.layers.0.mlp.up_proj", 64, 256, scheme, DType::F16};
   linear.group_index = group_index;
-  return gptq_warnings({linear, linear}, {});
+  return gptq_warnings({linear, linear}, version);
 }
 
 TEST(Gptq, WarnsOfWhatVllmRefuses) {
@@ -147,7 +165,12 @@ TEST(Gptq, WarnsOfWhatVllmRefuses) {
   EXPECT_THAT(warnings({"int", 8, -1, true}), IsEmpty());
   EXPECT_THAT(warnings({"int", 8, -1, true}, true), IsEmpty());
   EXPECT_THAT(warnings({"int", 3, 128, true}).at(0), HasSubstr("4 and 8 bits only"));
-  EXPECT_THAT(warnings({"int", 4, 128, false}).at(0), HasSubstr("symmetric weights"));
+  EXPECT_THAT(
+      warnings({"int", 4, 128, false}),
+      ElementsAre(testing::AllOf(HasSubstr("symmetric weights"), HasSubstr("; transformers reads it")),
+                  HasSubstr("GPTQModel (7.7) won't load")));
+  EXPECT_THAT(warnings({"int", 4, 128, false}, false, GptqVersion::v2),
+              ElementsAre(HasSubstr("; GPTQModel reads it")));
   EXPECT_THAT(warnings({"int", 4, 256, true}).at(0), HasSubstr("groups of 32, 64 and 128"));
   EXPECT_THAT(warnings({"int", 4, 64, true}, true).at(0), HasSubstr("desc_act"));
 }
@@ -155,10 +178,10 @@ TEST(Gptq, WarnsOfWhatVllmRefuses) {
 TEST(Gptq, WarnsOfWhoReadsExperts) {
   PlannedLinear linear{"model.layers.0.mlp.experts.0.up_proj", 64, 256, {"int", 4, 128, true}, DType::F16};
   linear.expert = true;
-  EXPECT_THAT(gptq_warnings({linear}, {}),
+  EXPECT_THAT(gptq_warnings({linear}, GptqVersion::v1),
               ElementsAre(HasSubstr("GPTQModel and vLLM read them, but transformers 5")));
   linear.name = "model.layers.0.block_sparse_moe.experts.0.w3";
-  EXPECT_THAT(gptq_warnings({linear}, {}),
+  EXPECT_THAT(gptq_warnings({linear}, GptqVersion::v1),
               ElementsAre(HasSubstr("GPTQModel (7.7) looks for Mixtral's under other")));
 }
 
@@ -199,7 +222,7 @@ TEST(GptqConfig, MixedSchemesAreRules) {
       {"bits": 8, "group_size": -1, "sym": true},
     "-:^model\\.layers\\.0\\.mlp\\.(?:down_proj)$": {}})"));
   EXPECT_EQ(config["modules_in_block_to_quantize"][0].size(), linears.size());
-  EXPECT_THAT(gptq_warnings(linears, kept).at(0), HasSubstr("several schemes"));
+  EXPECT_THAT(gptq_warnings(linears, GptqVersion::v1).at(0), HasSubstr("several schemes"));
 
   const GptqConfig read = parse_gptq_config(config, "c");
   for (const PlannedLinear& planned : linears) EXPECT_EQ(read.scheme_of(planned.name, "c"), planned.scheme);
