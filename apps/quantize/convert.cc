@@ -189,9 +189,21 @@ void check_known(const std::string& name) {
              join_words(layouts), did_you_mean(name, all));
 }
 
+/// Vectors of codebooks stand for weights, but for no codes of another format.
+void check_codes(const ModelFolder& model) {
+  for (const auto& [linear, scheme] : model.schemes) {
+    if (!scheme.vectors()) continue;
+    user_error(
+        "{}: '{}' is {}: vectors of a codebook, which no other format has; quantise the weights anew with "
+        "--recipe, or take the original model",
+        model.checkpoint->folder().string(), linear, scheme.describe());
+  }
+}
+
 ModelFolder open_artefact(const ConvertRequest& request) {
   ModelFolder model = open_model_folder(request.model);
   if (model.gguf != nullptr) check_carried(*model.gguf, model.graph);
+  check_codes(model);
   if (model.schemes.empty()) {
     user_error("{}: is in floating point: `quantize --recipe FILE --model DIR` quantises it",
                request.model.string());
