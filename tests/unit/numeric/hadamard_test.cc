@@ -30,7 +30,7 @@ TEST(Hadamard, IsOrthogonalWithEntriesOfOneSize) {
 }
 
 TEST(Hadamard, KnowsItsSizes) {
-  for (const int64_t n : {0, -4, 3, 24 * 3, 12 * 12, 44, 172 * 3}) EXPECT_FALSE(has_hadamard(n)) << n;
+  for (const int64_t n : {0, -4, 3, 44, 100, 172 * 3}) EXPECT_FALSE(has_hadamard(n)) << n;
   for (const int64_t n : {1, 4096, 11008, 13824, 5120, 14336}) EXPECT_TRUE(has_hadamard(n)) << n;
 }
 
