@@ -196,6 +196,17 @@ ConvertRequest with_known_format(ConvertRequest request) {
              join_words(layouts), suggested_format(name, all));
 }
 
+/// Vectors of codebooks stand for weights, but for no codes of another format.
+void check_codes(const ModelFolder& model) {
+  for (const auto& [linear, scheme] : model.schemes) {
+    if (!scheme.vectors()) continue;
+    user_error(
+        "{}: '{}' is {}: vectors of a codebook, which no other format has; quantise the weights anew with "
+        "--recipe, or take the original model",
+        model.checkpoint->folder().string(), linear, scheme.describe());
+  }
+}
+
 Artefact open_artefact(const ConvertRequest& request) {
   check_output_apart(request.model, request.output);
   if (LayoutFolder::is_one(request.model)) {
@@ -206,6 +217,7 @@ Artefact open_artefact(const ConvertRequest& request) {
   Artefact artefact{open_model_folder(request.model), "gguf"};
   const ModelFolder& model = artefact.model;
   if (model.gguf != nullptr) check_carried(*model.gguf, model.graph);
+  check_codes(model);
   if (model.schemes.empty()) {
     user_error("{}: is in floating point: `quantize --recipe FILE --model DIR` quantises it",
                request.model.string());

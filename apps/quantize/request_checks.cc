@@ -4,6 +4,7 @@
 #include <system_error>
 #include <vector>
 
+#include "formats/targets/packed_reader.h"
 #include "lib/base/error.h"
 
 namespace lathe {
@@ -37,6 +38,7 @@ void refuse_quantized(const std::filesystem::path& model) {
 
 ModelFolder open_source(const Recipe& recipe) {
   ModelFolder model = open_model_folder(recipe.model);
+  if (model.quantized && model.packed->read_alone()) return dequantised_folder(std::move(model));
   if (model.quantized) refuse_quantized(recipe.model);
   return model;
 }

@@ -38,6 +38,7 @@ constexpr const char* kFp8Blocks =
 constexpr const char* kNvfp4 = "vllm 0.32: quantization/modelopt.py, KNvfp4Static (in features % 16)";
 constexpr const char* kMxfp4 = "vllm 0.32: compressed_tensors.py, _is_mxfp4";
 constexpr const char* kMxfp8 = "vllm 0.32: compressed_tensors.py, _is_mxfp8";
+constexpr const char* kModeloptMxfp8 = "vllm 0.32: quantization/modelopt.py, LINEAR_ALGOS (MXFP8)";
 constexpr const char* kSglangInt8 =
     "sglang: sgl-kernel/csrc/gemm/int8_gemm_kernel.cu, int8_scaled_mm (multiples of 16 and 8)";
 constexpr const char* kSglangFp8 =
@@ -311,7 +312,13 @@ std::vector<KernelRule> float_rules() {
            .methods = kCompressed,
            .in_multiple = 32,
            .schemes = {"mxfp8 g32", "mxfp8 g32, input mxfp8 dynamic per group of 32"},
-           .source = kMxfp8}};
+           .source = kMxfp8},
+          {.consumer = "vLLM",
+           .kernel = "MXFP8 (Marlin; Blackwell's own)",
+           .methods = kModelopt,
+           .in_multiple = 32,
+           .schemes = {"mxfp8 g32, input mxfp8 dynamic per group of 32"},
+           .source = kModeloptMxfp8}};
 }
 
 std::vector<KernelRule> sglang_float_rules() {
@@ -464,6 +471,9 @@ const std::vector<Reader>& readers() {
       {"hqq", "hqq", "HQQLinear", "hqq 0.2.8: core/quantize.py"},
       {"transformers", "hqq", nullptr,
        "transformers 5.17: quantizers/quantizer_hqq.py makes no HQQLinear of a stored one"},
+      {"transformers", "bitnet", "its own BitLinear", "transformers 5.17: quantizer_bitnet.py"},
+      {"transformers", "aqlm", "aqlm", "transformers 5.17: quantizer_aqlm.py"},
+      {"transformers", "vptq", "vptq", "transformers 5.17: quantizer_vptq.py"},
       {"TensorRT-LLM", "modelopt", "its own loader",
        "TensorRT-LLM: llmapi/llm_utils.py, _torch/modules/linear.py"},
       {"transformers", "modelopt", nullptr, "transformers 5.17: quantizers/auto.py has no such method"},

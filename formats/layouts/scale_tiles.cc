@@ -23,9 +23,10 @@ bool stores_input_scale(const PlannedLinear& linear) {
 
 std::optional<std::string> refuses(const PlannedLinear& linear) {
   const Scheme& scheme = linear.scheme;
-  if (!has_block_scales(scheme)) {
+  if (!has_block_scales(scheme) || scheme.bits == 6) {
     return fmt::format(
-        "NVFP4 and MX scale tiles hold E4M3 or E8M0 scales of 16 or 32 numbers, which {} has none of; "
+        "NVFP4 and MX scale tiles hold E4M3 or E8M0 scales of 16 or 32 numbers of 4 or 8 bits, which {} has "
+        "none of; "
         "use `marlin`, `machete` or `trtllm` for integers, schemes nvfp4, mxfp4 or mxfp8 for this",
         scheme.describe());
   }

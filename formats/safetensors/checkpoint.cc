@@ -344,7 +344,8 @@ void add_side_files(const fs::path& folder, int depth, std::vector<fs::path>& fi
 std::vector<fs::path> Checkpoint::side_files() const {
   constexpr int kDepth = 4;
   std::vector<fs::path> files;
-  if (state_->make) return files;
+  std::error_code ignored;
+  if (state_->make && !fs::is_directory(state_->folder, ignored)) return files;  // a GGUF file
   add_side_files(state_->folder, kDepth, files);
   std::erase(files, state_->folder / kConfigFile);
   std::sort(files.begin(), files.end());

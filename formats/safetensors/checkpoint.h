@@ -21,8 +21,8 @@ class Checkpoint {
   /// UserError naming file, tensor or key for anything malformed: see the table of hostile files in the
   /// tests.
   static Checkpoint open(const std::filesystem::path& folder);
-  /// A checkpoint that stands in no folder: `make` gives a tensor's bytes when they are asked for, and they
-  /// live as long as the view. `place` (a file) is named in errors.
+  /// A checkpoint without shards: `make` gives a tensor's bytes when they are asked for, and they live as
+  /// long as the view. `place` (a file, or a folder, whose side files are its own) is named in errors.
   static Checkpoint made(const std::filesystem::path& place, nlohmann::json config,
                          std::map<std::string, TensorInfo> tensors,
                          std::function<TensorView(const std::string& name)> make);

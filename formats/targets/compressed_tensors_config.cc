@@ -70,7 +70,7 @@ Scheme parse_float_weights(StrictObject& weights) {
     user_error(
         "{}: {}-bit floating-point weights with strategy {}{}: expected FP8 per tensor, channel or 128x128 "
         "block, "
-        "NVFP4 (tensor_group of 16), MXFP4 or MXFP8 (groups of 32, scale_dtype torch.uint8)",
+        "NVFP4 (tensor_group of 16), MXFP4, MXFP6 or MXFP8 (groups of 32, scale_dtype torch.uint8)",
         weights.where(), bits, strategy, group_size > 0 ? fmt::format(" of {}", group_size) : "");
   }
   return *scheme;
@@ -165,8 +165,8 @@ void check_int_quantized(const CompressedTensorsConfig::Group& group, const std:
              group.scheme.describe());
 }
 
-const std::vector<std::string> kFormats = {kPackQuantized, kIntQuantized, kFloatQuantized,
-                                           kNvfp4Packed,   kMxfp4Packed,  kMxfp8Quantized};
+const std::vector<std::string> kFormats = {kPackQuantized, kIntQuantized, kFloatQuantized, kNvfp4Packed,
+                                           kMxfp4Packed,   kMxfp6Packed,  kMxfp8Quantized};
 
 /// `format`: the whole file's, where the group names none.
 CompressedTensorsConfig::Group parse_group(const std::string& name, const json& value,

@@ -78,7 +78,7 @@ std::optional<KvCacheQuantizer> CompressedTensorsReader::kv_cache(const std::str
 /// scale that we don't know of would change what the codes mean).
 void CompressedTensorsReader::check_names(const Linear& linear, const Scheme* scheme) const {
   const bool floats = scheme != nullptr && scheme->float_grid() != nullptr;
-  const bool plain = floats ? scheme->bits == 8 : is_int_quantized(linear.name);
+  const bool plain = floats ? !packs_float_codes(*scheme) : is_int_quantized(linear.name);
   const std::string packed = linear.name + (plain ? ".weight" : ".weight_packed");
   if (scheme == nullptr && checkpoint_->contains(packed)) {
     user_error(
@@ -125,7 +125,7 @@ PlannedLinear CompressedTensorsReader::planned(const Linear& linear, const Schem
 }
 
 void CompressedTensorsReader::check_float_quantized(const Linear& linear, const Scheme& scheme) const {
-  if (scheme.bits == 4 && !scheme.divides(linear.in)) {
+  if (packs_float_codes(scheme) && !scheme.divides(linear.in)) {
     user_error(
         "{}: quantization_config stores '{}' in groups of {}, which do not divide its {} input features",
         checkpoint_->folder().string(), linear.name, scheme.group_size, linear.in);
@@ -211,11 +211,12 @@ at::Tensor CompressedTensorsReader::read_global(const std::string& name) const {
 /// Codes and scales of a tensor that has its scheme and the type of its scales' bytes.
 QuantizedTensor CompressedTensorsReader::read_float_quantized(const std::string& linear,
                                                               QuantizedTensor tensor) const {
-  const bool packed = tensor.scheme.bits == 4;
+  const bool packed = packs_float_codes(tensor.scheme);
   const std::string codes = linear + (packed ? ".weight_packed" : ".weight"),
                     scales = linear + ".weight_scale";
   const at::Tensor stored = borrow(checkpoint_->view(codes));
-  tensor.codes = packed ? unpack_fp4(stored) : codes_of_fp8(stored, describe_tensor(*checkpoint_, codes));
+  tensor.codes = packed ? unpack_float_codes(stored, tensor.scheme)
+                        : codes_of_fp8(stored, describe_tensor(*checkpoint_, codes));
   checkpoint_->release(codes);
   const auto [rows, groups] = tensor.scheme.parameter_shape(tensor.codes.size(0), tensor.codes.size(1));
   tensor.scale_dtype = tensor.scheme.scale_type(tensor.scale_dtype);

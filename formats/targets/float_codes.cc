@@ -51,6 +51,26 @@ at::Tensor unpack_fp4(const at::Tensor& bytes) {
   return halves.view({bytes.size(0), -1}).view(at::kChar);
 }
 
+at::Tensor pack_fp6(const at::Tensor& codes) {
+  LATHE_ASSERT(codes.dim() == 2 && codes.size(1) % 4 == 0, "FP6 codes of {} columns", codes.size(1));
+  const at::Tensor fields = codes.cpu().contiguous().view(at::kByte).view({codes.size(0), -1, 4});
+  LATHE_ASSERT(fields.lt(64).all().item<bool>(), "FP6 codes beyond 63");
+  const auto byte = [&](int64_t i) {  // the rest of a code, and the beginning of the next
+    const at::Tensor next = fields.select(2, i + 1).bitwise_left_shift(6 - 2 * i);
+    return fields.select(2, i).bitwise_right_shift(2 * i).bitwise_or(next);
+  };
+  return at::stack({byte(0), byte(1), byte(2)}, 2).view({codes.size(0), -1});
+}
+
+at::Tensor unpack_fp6(const at::Tensor& bytes) {
+  const at::Tensor three = bytes.view({bytes.size(0), -1, 3}).to(at::kInt);
+  const at::Tensor bits = three.select(2, 0)
+                              .bitwise_or(three.select(2, 1).bitwise_left_shift(8))
+                              .bitwise_or(three.select(2, 2).bitwise_left_shift(16));
+  const auto code = [&](int64_t i) { return bits.bitwise_right_shift(6 * i).bitwise_and(63); };
+  return at::stack({code(0), code(1), code(2), code(3)}, 2).view({bytes.size(0), -1}).to(at::kChar);
+}
+
 at::Tensor block_scale_codes(const std::string& linear, const QuantizedTensor& tensor) {
   const at::Tensor scales = tensor.scales.cpu().contiguous();
   if (tensor.scale_dtype == DType::F8_E4M3) {

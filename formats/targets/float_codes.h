@@ -23,6 +23,10 @@ at::Tensor codes_of_fp8(const at::Tensor& stored, const std::string& where);
 /// 2].
 at::Tensor pack_fp4(const at::Tensor& codes);
 at::Tensor unpack_fp4(const at::Tensor& bytes);
+/// E2M3 codes (Char [out, in], 0 to 63), four in three bytes, the first in the lowest six bits: Byte [out, 3
+/// in / 4].
+at::Tensor pack_fp6(const at::Tensor& codes);
+at::Tensor unpack_fp6(const at::Tensor& bytes);
 
 /// Scales that are codes: Float -> F8_E4M3 (NVFP4) or Byte (E8M0), CPU. InternalError naming `linear` where
 /// one is none of the type's numbers.

@@ -24,8 +24,9 @@ struct Combination {
 };
 
 /// vLLM 0.32, compressed_tensors.py: _is_fp8_w8a8, _is_fp8_w8a16, _is_nvfp4_format, _is_mxfp4, _is_mxfp8.
-const std::array<Combination, 6>& combinations() {
-  static const std::array<Combination, 6> rows = {{
+/// MXFP6: compressed-tensors 0.20's presets MXFP6A16 and MXFP6A8, which transformers reads.
+const std::array<Combination, 7>& combinations() {
+  static const std::array<Combination, 7> rows = {{
       {Scheme::of_floats("fp8_e4m3", -1, -1),
        kFloatQuantized,
        "tensor",
@@ -47,6 +48,7 @@ const std::array<Combination, 6>& combinations() {
        true,
        {ActivationScheme::of_floats("nvfp4")}},
       {Scheme::of_floats("mxfp4"), kMxfp4Packed, "group", true, {ActivationScheme::of_floats("mxfp4")}},
+      {Scheme::of_floats("mxfp6_e2m3"), kMxfp6Packed, "group", true, {ActivationScheme::of_floats("mxfp8")}},
       {Scheme::of_floats("mxfp8"), kMxfp8Quantized, "group", false, {ActivationScheme::of_floats("mxfp8")}},
   }};
   return rows;
@@ -56,8 +58,6 @@ const Combination* find(const Scheme& scheme) {
   const auto row = std::ranges::find(combinations(), scheme, &Combination::scheme);
   return row == combinations().end() ? nullptr : &*row;
 }
-
-bool is_packed(const Scheme& scheme) { return scheme.bits == 4; }
 
 std::optional<std::string> refuses_activations(const PlannedLinear& linear, const Combination& row) {
   if (!linear.activations) {
@@ -130,7 +130,7 @@ std::optional<std::string> float_quantized_refuses(const PlannedLinear& linear) 
   if (row == nullptr) {
     return fmt::format(
         "weights {} can't be stored: compressed-tensors has fp8_e4m3 per tensor, channel or block, nvfp4, "
-        "mxfp4 and mxfp8",
+        "mxfp4, mxfp6_e2m3 and mxfp8",
         linear.scheme.describe());
   }
   if (linear.group_index) return "its readers refuse the group indices (weight_g_idx) of reordered groups";
@@ -139,13 +139,14 @@ std::optional<std::string> float_quantized_refuses(const PlannedLinear& linear) 
 }
 
 std::vector<PlannedTensor> float_quantized_layout(const PlannedLinear& linear) {
-  const bool packed = is_packed(linear.scheme), global = linear.scheme.has_global_scale();
+  const bool packed = packs_float_codes(linear.scheme), global = linear.scheme.has_global_scale();
   std::vector<PlannedTensor> tensors;
   if (global) tensors.push_back({linear.name + ".weight_global_scale", {DType::F32, {1}}});
   if (global && linear.activations)
     tensors.push_back({linear.name + ".input_global_scale", {DType::F32, {1}}});
   if (packed) {
-    tensors.push_back({linear.name + ".weight_packed", {DType::U8, {linear.out, linear.in / 2}}});
+    tensors.push_back(
+        {linear.name + ".weight_packed", {DType::U8, {linear.out, linear.in * linear.scheme.bits / 8}}});
   } else {
     tensors.push_back({linear.name + ".weight", {DType::F8_E4M3, {linear.out, linear.in}}});
   }
@@ -157,14 +158,15 @@ std::vector<PlannedTensor> float_quantized_layout(const PlannedLinear& linear) {
 
 std::vector<std::pair<std::string, at::Tensor>> float_quantized_pack(const std::string& name,
                                                                      const QuantizedTensor& tensor) {
-  const bool packed = is_packed(tensor.scheme), global = tensor.scheme.has_global_scale();
+  const bool packed = packs_float_codes(tensor.scheme), global = tensor.scheme.has_global_scale();
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   if (global) tensors.emplace_back(name + ".weight_global_scale", stored_global(name, tensor.global_scale));
   if (global && tensor.input)
     tensors.emplace_back(name + ".input_global_scale",
                          stored_global(name, at::full({1}, tensor.input->scale, at::kFloat)));
   if (packed) {
-    tensors.emplace_back(name + ".weight_packed", pack_fp4(tensor.codes));
+    tensors.emplace_back(name + ".weight_packed",
+                         tensor.scheme.bits == 4 ? pack_fp4(tensor.codes) : pack_fp6(tensor.codes));
   } else {
     tensors.emplace_back(name + ".weight", fp8_of_codes(tensor.codes));
   }
@@ -175,6 +177,12 @@ std::vector<std::pair<std::string, at::Tensor>> float_quantized_pack(const std::
         stored_scales(name, at::full({1}, tensor.input->scale, at::kFloat), tensor.scale_dtype));
   }
   return tensors;
+}
+
+bool packs_float_codes(const Scheme& scheme) { return scheme.bits < 8; }
+
+at::Tensor unpack_float_codes(const at::Tensor& packed, const Scheme& scheme) {
+  return scheme.bits == 4 ? unpack_fp4(packed) : unpack_fp6(packed);
 }
 
 nlohmann::json float_weights_json(const Scheme& scheme) {

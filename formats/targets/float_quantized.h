@@ -7,12 +7,12 @@
 //   multiplied by
 //                          mxfp8: U8 (E8M0) [out, in / 32]
 //   m.input_scale          scale_dtype [1]            static activations only
-// nvfp4-pack-quantized, mxfp4-pack-quantized:
-//   m.weight_packed        U8 [out, in / 2]           float_codes.h
-//   m.weight_scale         F8_E4M3 [out, in / 16]; mxfp4: U8 (E8M0) [out, in / 32]
+// nvfp4-pack-quantized, mxfp4-pack-quantized, mxfp6-pack-quantized (E2M3):
+//   m.weight_packed        U8 [out, in / 2]; mxfp6: [out, 3 in / 4]    float_codes.h
+//   m.weight_scale         F8_E4M3 [out, in / 16]; mxfp4, mxfp6: U8 (E8M0) [out, in / 32]
 //   m.weight_global_scale  F32 [1]                    nvfp4: what E4M3's scales are *divided* by
 //   m.input_global_scale   F32 [1]                    nvfp4 activations: likewise
-// Source: compressed_tensors/compressors/{naive_quantized,nvfp4,mxfp4,mxfp8} and quantization/lifecycle
+// Source: compressed_tensors/compressors/{naive_quantized,nvfp4,mxfp4,mxfp6,mxfp8} and quantization/lifecycle
 // (0.19, 0.20).
 #pragma once
 
@@ -23,6 +23,7 @@ namespace lathe {
 inline constexpr const char* kFloatQuantized = "float-quantized";
 inline constexpr const char* kNvfp4Packed = "nvfp4-pack-quantized";
 inline constexpr const char* kMxfp4Packed = "mxfp4-pack-quantized";
+inline constexpr const char* kMxfp6Packed = "mxfp6-pack-quantized";
 inline constexpr const char* kMxfp8Quantized = "mxfp8-quantized";
 
 /// Of a scheme on a floating-point grid that the library has; "" for another.
@@ -33,6 +34,10 @@ std::optional<std::string> float_quantized_refuses(const PlannedLinear& linear);
 std::vector<PlannedTensor> float_quantized_layout(const PlannedLinear& linear);
 std::vector<std::pair<std::string, at::Tensor>> float_quantized_pack(const std::string& name,
                                                                      const QuantizedTensor& tensor);
+/// Char [out, in] of a weight_packed.
+at::Tensor unpack_float_codes(const at::Tensor& packed, const Scheme& scheme);
+/// Are the codes of the scheme packed, or do they take a byte each?
+bool packs_float_codes(const Scheme& scheme);
 /// config_groups.*.weights and input_activations.
 nlohmann::json float_weights_json(const Scheme& scheme);
 nlohmann::json float_activations_json(const ActivationScheme& scheme);

@@ -68,6 +68,7 @@ class GgufSource : public WeightSource {
     const GgufTensorRule& rule = model_->rules.at(name);
     at::Tensor values = kernels::dequantize_ggml(byte_rows(tensor, rule), tensor.type, tensor.columns());
     model_->file.release(tensor, bytes_of_rule(tensor, rule));
+    apply_scale(rule, values);
     check_finite(model_->file, tensor, values);
     values = values.view(rule.shape);
     if (rule.heads > 0) values = values.index_select(0, halved_rows(values.size(0), rule.heads));
@@ -84,6 +85,7 @@ class GgufSource : public WeightSource {
     const at::Tensor bytes = byte_rows(tensor, rule).index_select(0, places);
     model_->file.release(tensor, bytes_of_rule(tensor, rule));
     at::Tensor values = kernels::dequantize_ggml(bytes, tensor.type, tensor.columns());
+    apply_scale(rule, values);
     check_finite(model_->file, tensor, values);
     return values;
   }
@@ -91,6 +93,11 @@ class GgufSource : public WeightSource {
   bool looks_rows_up(const std::string&) const override { return true; }
 
  private:
+  void apply_scale(const GgufTensorRule& rule, at::Tensor& values) const {
+    const float scale = gguf_tensor_scale(model_->file, rule);
+    if (scale != 1) values.mul_(scale);
+  }
+
   std::shared_ptr<const MappedModel> model_;
 };
 

@@ -74,6 +74,13 @@ void LayoutReader::check_floating(const Linear& linear, const std::vector<const 
   }
 }
 
+PlannedTensor LayoutReader::of_floats(const std::string& name, std::vector<int64_t> shape) const {
+  const auto found = checkpoint_->tensors().find(name);
+  const DType type = found == checkpoint_->tensors().end() ? DType::F16 : found->second.dtype;
+  const bool floating = type == DType::F16 || type == DType::BF16 || type == DType::F32;
+  return {name, {floating ? type : DType::F16, std::move(shape)}};
+}
+
 const PlannedLinear& LayoutReader::linear(const std::string& name) const {
   const auto found = linears_.find(name);
   LATHE_ASSERT(found != linears_.end(), "'{}' is not a packed linear", name);

@@ -33,6 +33,9 @@ class LayoutReader : public PackedReader {
   /// UserError where tensors of a packed linear stand beside one in floating point.
   void check_floating(const Linear& linear, const std::vector<const char*>& suffixes) const;
 
+  /// A tensor that may be F16, BF16 or F32: as it stands in the file, F16 where it is missing or of another.
+  PlannedTensor of_floats(const std::string& name, std::vector<int64_t> shape) const;
+
   const PlannedLinear& linear(const std::string& name) const;
   const Checkpoint& checkpoint() const { return *checkpoint_; }
   /// Checkpoint::quantization_place().

@@ -5,14 +5,19 @@
 #include <algorithm>
 
 #include "formats/safetensors/json_text.h"
+#include "formats/targets/aqlm_reader.h"
 #include "formats/targets/awq_reader.h"
+#include "formats/targets/bitnet_reader.h"
 #include "formats/targets/compressed_tensors_reader.h"
 #include "formats/targets/float_reader.h"
 #include "formats/targets/gguf_folder.h"
 #include "formats/targets/gptq_reader.h"
 #include "formats/targets/hqq_reader.h"
 #include "formats/targets/modelopt_reader.h"
+#include "formats/targets/qtip_reader.h"
+#include "formats/targets/quip_reader.h"
 #include "formats/targets/spqr_reader.h"
+#include "formats/targets/vptq_reader.h"
 #include "lib/base/error.h"
 #include "lib/tensor/aten.h"
 
@@ -97,10 +102,17 @@ void split_stacked_tensors(const ModelGraph& graph, Checkpoint& checkpoint) {
   }
 }
 
+/// QuIP# and QTIP have no quantization_config.
+bool has_quip_params(const nlohmann::json& config) {
+  const auto found = config.find("quip_params");
+  return found != config.end() && found->is_object() && !config.contains("quantization_config");
+}
+
 }  // namespace
 
 bool is_quantized(const Checkpoint& checkpoint) {
   const auto& config = checkpoint.config();
+  if (has_quip_params(config)) return true;
   const auto entry = config.find("quantization_config");
   if (entry == config.end() || entry->is_null()) return false;
   const auto method = entry->is_object() ? entry->find("quant_method") : entry->end();
@@ -121,6 +133,11 @@ namespace {
 
 std::shared_ptr<const PackedReader> open_packed(const std::shared_ptr<const Checkpoint>& checkpoint,
                                                 const ModelGraph& graph) {
+  if (has_quip_params(checkpoint->config())) {
+    if (checkpoint->config().at("quip_params").contains("decode_mode"))
+      return std::make_shared<const QtipReader>(checkpoint, graph);
+    return std::make_shared<const QuipReader>(checkpoint, graph);
+  }
   const nlohmann::json& method = checkpoint->config().at("quantization_config").at("quant_method");
   if (method == "compressed-tensors")
     return std::make_shared<const CompressedTensorsReader>(checkpoint, graph);
@@ -129,9 +146,12 @@ std::shared_ptr<const PackedReader> open_packed(const std::shared_ptr<const Chec
   if (method == "modelopt") return std::make_shared<const ModeloptReader>(checkpoint, graph);
   if (method == "hqq") return std::make_shared<const HqqReader>(checkpoint, graph);
   if (method == "spqr") return std::make_shared<const SpqrReader>(checkpoint, graph);
+  if (method == "bitnet") return std::make_shared<const BitnetReader>(checkpoint, graph);
+  if (method == "aqlm") return std::make_shared<const AqlmReader>(checkpoint, graph);
+  if (method == "vptq") return std::make_shared<const VptqReader>(checkpoint, graph);
   user_error(
-      "{}.quant_method: expected compressed-tensors, gptq, awq, modelopt, hqq or spqr, found {}; use an "
-      "artefact of that kind, or the original floating-point model",
+      "{}.quant_method: expected compressed-tensors, gptq, awq, modelopt, hqq, spqr, bitnet, aqlm or vptq, "
+      "found {}; use an artefact of that kind, or the original floating-point model",
       checkpoint->quantization_place(),
       quote_text(method.is_string() ? method.get<std::string>() : method.dump()));
 }
@@ -170,6 +190,33 @@ ModelFolder open_model_folder(const std::filesystem::path& folder, const ModelGr
   result.graph = graph;
   read_packed(result);
   return result;
+}
+
+ModelFolder dequantised_folder(ModelFolder model) {
+  const auto stored = model.checkpoint;
+  const std::map<std::string, TensorInfo> tensors = model.packed->unpacked_tensors();
+  nlohmann::json config = stored->config();
+  config.erase("quantization_config");
+  config.erase("quip_params");
+  const auto make = [stored, tensors, packed = model.packed](const std::string& name) -> TensorView {
+    const std::string linear =
+        name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size()) : std::string();
+    if (!packed->schemes().contains(linear)) return stored->view(name);
+    const TensorInfo& info = tensors.at(name);
+    const at::Tensor values = packed->read(linear).dequantize().to(to_scalar_type(info.dtype)).contiguous();
+    if (!all_finite(values))
+      user_error("{}: '{}' has values that {} can't hold", stored->folder().string(), name,
+                 name_of(info.dtype));
+    const auto owner = std::make_shared<const at::Tensor>(values);
+    return {info, bytes_of(*owner), owner};
+  };
+  model.checkpoint =
+      std::make_shared<const Checkpoint>(Checkpoint::made(stored->folder(), config, tensors, make));
+  model.quantized = false;
+  model.schemes.clear();
+  model.activations.clear();
+  model.packed.reset();
+  return model;
 }
 
 }  // namespace lathe

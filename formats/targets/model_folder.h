@@ -47,7 +47,10 @@ ModelFolder open_model_folder(const std::filesystem::path& folder);
 /// The same of a folder whose graph is `graph`, not what its config.json says; only packed linears are
 /// checked against it. For weights_graph()s.
 ModelFolder open_model_folder(const std::filesystem::path& folder, const ModelGraph& graph);
-/// Is there a quantization_config? UserError for a method that Lathe doesn't read.
+/// The same model as a floating-point folder: its packed linears are the weights that they stand for, in the
+/// config's type where they are copied. UserError where a value is beyond that type.
+ModelFolder dequantised_folder(ModelFolder model);
+/// Is there a quantization_config (QuIP#, QTIP: quip_params)? UserError for a method that Lathe doesn't read.
 bool is_quantized(const Checkpoint& checkpoint);
 
 }  // namespace lathe

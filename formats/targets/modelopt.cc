@@ -26,6 +26,7 @@ struct Algorithm {
   Scheme scheme;
   std::optional<ActivationScheme> activations;
   bool any_group = false;  // of whatever size
+  bool written = true;     // else read alone
 };
 
 const std::vector<Algorithm>& algorithms() {
@@ -39,6 +40,8 @@ const std::vector<Algorithm>& algorithms() {
       {"W4A8_AWQ",
        {.type = "int", .bits = 4, .group_size = kBlock, .symmetric = true},
        fp8_inputs(false, Per::tensor)},
+      {"W4A8_MXFP4_FP8", Scheme::of_floats("mxfp4"), fp8_inputs(false, Per::tensor), false, false},
+      {"MXFP8", Scheme::of_floats("mxfp8"), ActivationScheme::of_floats("mxfp8"), false, false},
   };
   return rows;
 }
@@ -47,7 +50,7 @@ const Algorithm* find(const Scheme& scheme, const std::optional<ActivationScheme
   const auto row = std::ranges::find_if(algorithms(), [&](const Algorithm& algorithm) {
     Scheme expected = algorithm.scheme;
     if (algorithm.any_group && scheme.group_size > 0) expected.group_size = scheme.group_size;
-    return expected == scheme && algorithm.activations == activations;
+    return algorithm.written && expected == scheme && algorithm.activations == activations;
   });
   return row == algorithms().end() ? nullptr : &*row;
 }
@@ -111,12 +114,15 @@ std::optional<std::string> refuses(const PlannedLinear& linear) {
   return refuses_shape(linear);
 }
 
+bool has_e8m0_scales(const Scheme& scheme) { return scheme.scale_type(DType::F32) == DType::F8_E8M0; }
+
 /// weight_scale's.
 TensorInfo scale_info(const PlannedLinear& linear) {
   const Scheme& scheme = linear.scheme;
   const auto [rows, groups] = scheme.parameter_shape(linear.out, linear.in);
   if (is_int4(scheme)) return {linear.scale_dtype, {rows, groups}};
   if (scheme.has_global_scale()) return {DType::F8_E4M3, {rows, groups}};
+  if (has_e8m0_scales(scheme)) return {DType::U8, {rows, groups}};
   if (scheme.per_tensor()) return {DType::F32, {}};
   if (scheme.shares_rows()) return {DType::F32, {rows, 1, groups, 1}};
   return {DType::F32, {rows}};
@@ -124,7 +130,7 @@ TensorInfo scale_info(const PlannedLinear& linear) {
 
 TensorInfo weight_info(const PlannedLinear& linear) {
   if (is_int4(linear.scheme)) return {DType::U8, {linear.out / 2, linear.in}};
-  if (linear.scheme.has_global_scale()) return {DType::U8, {linear.out, linear.in / 2}};
+  if (linear.scheme.bits == 4) return {DType::U8, {linear.out, linear.in / 2}};
   return {DType::F8_E4M3, {linear.out, linear.in}};
 }
 

@@ -10,6 +10,9 @@
 //                              m.weight_scale scale_dtype [out, in/g]; m.pre_quant_scale [in] where the
 //                              linear is not fused
 //   W4A8_AWQ                   the same in groups of 128, m.weight_scale_2 F32 [], m.input_scale F32 []
+//   W4A8_MXFP4_FP8             m.weight U8 [out, in/2], m.weight_scale U8 (E8M0) [out, in/32], m.input_scale
+//                              F32 []; read alone
+//   MXFP8                      m.weight F8_E4M3 [out, in], m.weight_scale U8 (E8M0) [out, in/32]; read alone
 // Scales are what codes are multiplied by; NVFP4's group has weight_scale * weight_scale_2.
 //
 // W4A8_AWQ's weight_scale_2 is no part of a weight's value: TensorRT-LLM's GEMM (W4A8_AWQ_LinearMethod) takes
@@ -39,7 +42,7 @@ namespace lathe {
 /// The row of the registry named "modelopt".
 Target modelopt_target();
 
-/// The algorithm that a linear is stored by; null for one that modelopt has not.
+/// The algorithm that a linear is stored by; null for one that modelopt has not, or that is read alone.
 const char* modelopt_algorithm(const Scheme& scheme, const std::optional<ActivationScheme>& activations);
 /// Scheme and activations of an algorithm, in any case of letters; nothing for an unknown one. group_size: of
 /// W4A16_AWQ.

@@ -75,7 +75,8 @@ std::optional<KvCacheQuantizer> ModeloptReader::kv_cache(const std::string& atte
   return read_kv_cache(checkpoint(), modelopt_kv_cache(), attention, *config_.kv_cache);
 }
 
-/// Scalars may stand as [] or [1], and a pre_quant_scale beside any linear, of any floating type.
+/// Scalars may stand as [] or [1], E8M0 scales in one column (as MXFP4QTensor.quantize() gives them), and a
+/// pre_quant_scale beside any linear, of any floating type.
 std::vector<PlannedTensor> ModeloptReader::stored_layout(const PlannedLinear& linear) const {
   std::vector<PlannedTensor> tensors = modelopt_layout(linear);
   const std::string before = linear.name + ".pre_quant_scale";
@@ -86,6 +87,10 @@ std::vector<PlannedTensor> ModeloptReader::stored_layout(const PlannedLinear& li
     const auto found = checkpoint().tensors().find(tensor.name);
     if (found == checkpoint().tensors().end()) continue;
     if (tensor.info.shape.empty() && found->second.shape == std::vector<int64_t>{1}) tensor.info.shape = {1};
+    const std::vector<int64_t> column = {tensor.info.numel(), 1};
+    if (tensor.name.ends_with(".weight_scale") && tensor.info.dtype == DType::U8 &&
+        found->second.shape == column)
+      tensor.info.shape = column;
     const DType type = found->second.dtype;
     const bool floating = type == DType::F16 || type == DType::BF16 || type == DType::F32;
     if (tensor.name == before && floating) tensor.info.dtype = type;
@@ -131,18 +136,20 @@ QuantizedTensor ModeloptReader::read(const std::string& name) const {
                          .codes = {},
                          .scales = {},
                          .zero_points = {}};
-  if (linear.scheme.has_global_scale()) {
+  const auto [rows, groups] = linear.scheme.parameter_shape(linear.out, linear.in);
+  const bool coded = linear.scheme.scale_type(DType::F32) != DType::F32;  // scales of a block
+  if (linear.scheme.type == "int") {
+    tensor.codes = unpack_row_pairs(words(weight));
+  } else if (linear.scheme.bits == 4) {
     tensor.codes = unpack_fp4(words(weight));
-    tensor.scales = block_scales_of(words(scale), describe_tensor(checkpoint(), scale));
-    tensor.global_scale = scalar(name + ".weight_scale_2");
-    release(scale);
   } else {
-    const auto [rows, groups] = linear.scheme.parameter_shape(linear.out, linear.in);
-    tensor.codes = linear.scheme.type == "int"
-                       ? unpack_row_pairs(words(weight))
-                       : codes_of_fp8(words(weight), describe_tensor(checkpoint(), weight));
-    tensor.scales = positive_scales(scale).view({rows, groups});
+    tensor.codes = codes_of_fp8(words(weight), describe_tensor(checkpoint(), weight));
   }
+  tensor.scales =
+      coded ? block_scales_of(words(scale), describe_tensor(checkpoint(), scale)) : positive_scales(scale);
+  tensor.scales = tensor.scales.view({rows, groups});
+  if (coded) release(scale);
+  if (linear.scheme.has_global_scale()) tensor.global_scale = scalar(name + ".weight_scale_2");
   release(weight);
   tensor.input = input_quantizer(name);
   if (linear.scheme.type == "int" && tensor.input) scalar(name + ".weight_scale_2");  // looked at, no more

@@ -30,6 +30,10 @@ class PackedReader {
   /// finite and positive.
   virtual std::optional<KvCacheQuantizer> kv_cache(const std::string&) const { return std::nullopt; }
 
+  /// Does Lathe read the format alone? Then a folder in it may be quantised anew from the weights it stands
+  /// for.
+  virtual bool read_alone() const { return false; }
+
   /// Unpacks one of them. UserError for a scale that means nothing.
   virtual QuantizedTensor read(const std::string& linear) const = 0;
 

@@ -71,6 +71,11 @@ int StrictObject::integer(const std::string& key, int low, int high) {
   return value;
 }
 
+int StrictObject::optional_integer(const std::string& key, int low, int high, int otherwise) {
+  const json* value = find(key);
+  return value != nullptr && !value->is_null() ? integer(key, low, high) : otherwise;
+}
+
 std::vector<std::string> StrictObject::words(const std::string& key, bool required) {
   const json* value = find(key);
   if (value == nullptr || value->is_null()) {

@@ -27,6 +27,8 @@ class StrictObject {
   bool truth(const std::string& key);
   int integer(const std::string& key, int low, int high);
   std::vector<std::string> words(const std::string& key, bool required);
+  /// Absent, null (then `otherwise` is given), or one between the two.
+  int optional_integer(const std::string& key, int low, int high, int otherwise);
   /// Absent, null, or an empty object or list: a feature that is not used.
   void unused(const std::string& key, const std::string& feature);
   /// Keys that change nothing about what the tensors mean.

@@ -18,6 +18,7 @@ void check(const std::string& name, const at::Tensor& weight, GgmlType type, con
   LATHE_ASSERT(
       weight.dim() == 2 && weight.scalar_type() == at::kFloat && weight.is_contiguous() && weight.is_cpu(),
       "{}: expected contiguous FP32 [out, in] on the CPU", name);
+  LATHE_ASSERT(traits(type).made, "{}: {} is read alone", name, traits(type).name);
   if (!divides(type, weight.size(1)))
     user_error("{}: rows of {} values can't be cut into {} blocks of {}", name, weight.size(1),
                traits(type).name, traits(type).length);

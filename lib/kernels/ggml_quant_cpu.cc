@@ -75,9 +75,7 @@ Search search_of(GgmlType type) {
       return search_ternary;
     case MXFP4:
       return search_mxfp4;
-    case F32:
-    case F16:
-    case BF16:
+    default:
       break;
   }
   return nullptr;

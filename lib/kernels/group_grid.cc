@@ -1,12 +1,14 @@
 #include "lib/kernels/group_grid.h"
 
+#include <cmath>
+
 #include "lib/base/error.h"
 
 namespace lathe::kernels {
 
 device::Minifloat minifloat_of(const FloatFormat& format) {
   return {format.mantissa_bits, format.smallest_exponent(), format.bits() - 1,
-          static_cast<float>(format.largest)};
+          static_cast<float>(format.largest), static_cast<uint32_t>(std::ldexp(2 - format.scale_carry, 23))};
 }
 
 device::Grid grid_of(const Scheme& scheme, DType scale_dtype) {

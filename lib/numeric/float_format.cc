@@ -60,7 +60,7 @@ uint8_t encode_e8m0_scale(const FloatFormat& format, float largest) {
   LATHE_ASSERT(std::isfinite(largest) && largest >= 0, "an MX block's largest magnitude {}", largest);
   if (largest == 0) return 127;
   int exponent = std::ilogb(largest);
-  if (std::ldexp(static_cast<double>(largest), -exponent) >= 1.75) ++exponent;
+  if (std::ldexp(static_cast<double>(largest), -exponent) >= format.scale_carry) ++exponent;
   return static_cast<uint8_t>(std::clamp(exponent - format.largest_exponent() + 127, 0, 254));
 }
 

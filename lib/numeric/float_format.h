@@ -25,6 +25,8 @@ struct FloatFormat {
   int exponent_bits = 0, mantissa_bits = 0, bias = 0;
   Specials specials = Specials::none;
   double largest = 0;
+  /// From this mantissa on the largest magnitude of an MX block counts as the next power of two.
+  double scale_carry = 1.75;
 
   int bits() const { return 1 + exponent_bits + mantissa_bits; }
   int codes() const { return 1 << bits(); }
@@ -37,8 +39,8 @@ struct FloatFormat {
 
 inline constexpr FloatFormat kE4M3{"fp8_e4m3", 4, 3, 7, FloatFormat::Specials::nan, 448};
 inline constexpr FloatFormat kE5M2{"fp8_e5m2", 5, 2, 15, FloatFormat::Specials::infinity, 57344};
-inline constexpr FloatFormat kE3M2{"fp6_e3m2", 3, 2, 3, FloatFormat::Specials::none, 28};
-inline constexpr FloatFormat kE2M3{"fp6_e2m3", 2, 3, 1, FloatFormat::Specials::none, 7.5};
+inline constexpr FloatFormat kE3M2{"fp6_e3m2", 3, 2, 3, FloatFormat::Specials::none, 28, 1.875};
+inline constexpr FloatFormat kE2M3{"fp6_e2m3", 2, 3, 1, FloatFormat::Specials::none, 7.5, 1.9375};
 inline constexpr FloatFormat kE2M1{"fp4_e2m1", 2, 1, 1, FloatFormat::Specials::none, 6};
 
 std::span<const FloatFormat> float_formats();
@@ -53,9 +55,10 @@ uint8_t encode_float(const FloatFormat& format, float value);
 /// E8M0, a scale: 2^(code - 127); 255 is NaN.
 double decode_e8m0(uint8_t code);
 /// The scale of an MX block whose largest magnitude is `largest` (finite, >= 0), elements of `format`:
-/// 2^(floor(log2 largest) - largest_exponent), where a mantissa of 1.75 and more counts as the next power of
-/// two: such a value would round above the format's largest. (The MX specification, 6.3, has the floor alone;
-/// compressed-tensors rounds as here.) 1 for a block of zeros; within 2^-127 .. 2^127.
+/// 2^(floor(log2 largest) - largest_exponent), where a mantissa of scale_carry and more counts as the next
+/// power of two: such a value would round above the format's largest, where its next number is not NaN. (The
+/// MX specification, 6.3, has the floor alone; compressed-tensors rounds as here.) 1 for a block of zeros;
+/// within 2^-127 .. 2^127.
 uint8_t encode_e8m0_scale(const FloatFormat& format, float largest);
 
 }  // namespace lathe

@@ -50,12 +50,38 @@ Layout layout_of(GgmlType type) {
       return {unpack_tq2_0, pack_tq2_0};
     case MXFP4:
       return {unpack_mxfp4, pack_mxfp4};
-    case F32:
-    case F16:
-    case BF16:
+    default:
       break;
   }
-  internal_error("{} has no blocks", traits(type).name);
+  internal_error("{} has no blocks that are taken apart", traits(type).name);
+}
+
+/// Null for a type that is taken apart.
+ggml::Decode decoder_of(GgmlType type) {
+  using namespace ggml;
+  switch (type) {
+    using enum GgmlType;
+    case IQ1_S:
+      return decode_iq1_s;
+    case IQ1_M:
+      return decode_iq1_m;
+    case IQ2_XXS:
+      return decode_iq2_xxs;
+    case IQ2_XS:
+      return decode_iq2_xs;
+    case IQ2_S:
+      return decode_iq2_s;
+    case IQ3_XXS:
+      return decode_iq3_xxs;
+    case IQ3_S:
+      return decode_iq3_s;
+    case NVFP4:
+      return decode_nvfp4;
+    case Q1_0:
+      return decode_q1_0;
+    default:
+      return nullptr;
+  }
 }
 
 /// 2, 4 or 8 little-endian bytes, which need not be aligned.
@@ -102,6 +128,11 @@ void decode_ggml(GgmlType type, const std::byte* bytes, int64_t count, float* ou
   LATHE_ASSERT(count % format.length == 0, "{} values in blocks of {}", count, format.length);
   if (format.length == 1) {
     for (int64_t i = 0; i < count; ++i) out[i] = plain_number(type, bytes + i * format.bytes);
+    return;
+  }
+  if (const ggml::Decode decode = decoder_of(type)) {
+    for (int64_t i = 0; i < count; i += format.length, bytes += format.bytes)
+      decode(reinterpret_cast<const uint8_t*>(bytes), out + i);
     return;
   }
   const Layout layout = layout_of(type);

@@ -32,6 +32,9 @@ void values(GgmlType type, const GgmlBlock& block, float* out);
 /// obvious reference. TQ codes of 3 and numbers that aren't finite are decoded like any other.
 void decode_ggml(GgmlType type, const std::byte* bytes, int64_t count, float* out);
 
+/// A block of NVFP4: the bits of its four groups' scales (UE4M3) and of its 64 codes (E2M1), a byte each.
+void unpack_nvfp4(const uint8_t* bytes, uint8_t* scales, uint8_t* codes);
+
 /// IEEE half <-> single; ties to even.
 float from_half(uint16_t bits);
 uint16_t to_half(float value);

@@ -48,4 +48,16 @@ void pack_tq1_0(const GgmlBlock&, uint8_t*);
 void unpack_tq2_0(const uint8_t*, GgmlBlock&);
 void pack_tq2_0(const GgmlBlock&, uint8_t*);
 
+// ggml_codebook.cc: what is read alone, straight to its values.
+using Decode = void (*)(const uint8_t* bytes, float* out);
+void decode_iq1_s(const uint8_t*, float*);
+void decode_iq1_m(const uint8_t*, float*);
+void decode_iq2_xxs(const uint8_t*, float*);
+void decode_iq2_xs(const uint8_t*, float*);
+void decode_iq2_s(const uint8_t*, float*);
+void decode_iq3_xxs(const uint8_t*, float*);
+void decode_iq3_s(const uint8_t*, float*);
+void decode_nvfp4(const uint8_t*, float*);
+void decode_q1_0(const uint8_t*, float*);
+
 }  // namespace lathe::ggml

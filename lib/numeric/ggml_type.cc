@@ -8,7 +8,12 @@ namespace {
 
 using enum GgmlType;
 
-constexpr std::array<GgmlTraits, 18> kTypes = {{
+constexpr GgmlTraits read_alone(GgmlType type, std::string_view name, uint32_t id, int64_t length,
+                                int64_t bytes) {
+  return {.type = type, .name = name, .id = id, .length = length, .bytes = bytes, .made = false};
+}
+
+constexpr std::array<GgmlTraits, 27> kTypes = {{
     // type, name, id, length, bytes, group, levels, offset, scale_levels, scale_offset, has_min
     {F32, "F32", 0, 1, 4},
     {F16, "F16", 1, 1, 2},
@@ -28,6 +33,15 @@ constexpr std::array<GgmlTraits, 18> kTypes = {{
     {TQ1_0, "TQ1_0", 34, 256, 54, 256, 3, 1},
     {TQ2_0, "TQ2_0", 35, 256, 66, 256, 4, 1},
     {MXFP4, "MXFP4", 39, 32, 17, 32, 16},
+    read_alone(IQ1_S, "IQ1_S", 19, 256, 50),
+    read_alone(IQ1_M, "IQ1_M", 29, 256, 56),
+    read_alone(IQ2_XXS, "IQ2_XXS", 16, 256, 66),
+    read_alone(IQ2_XS, "IQ2_XS", 17, 256, 74),
+    read_alone(IQ2_S, "IQ2_S", 22, 256, 82),
+    read_alone(IQ3_XXS, "IQ3_XXS", 18, 256, 98),
+    read_alone(IQ3_S, "IQ3_S", 21, 256, 110),
+    read_alone(NVFP4, "NVFP4", 40, 64, 36),
+    read_alone(Q1_0, "Q1_0", 41, 128, 18),
 }};
 
 }  // namespace

@@ -33,7 +33,16 @@ enum class GgmlType : uint8_t {
   IQ4_XS,
   TQ1_0,
   TQ2_0,
-  MXFP4
+  MXFP4,
+  IQ1_S,
+  IQ1_M,
+  IQ2_XXS,
+  IQ2_XS,
+  IQ2_S,
+  IQ3_XXS,
+  IQ3_S,
+  NVFP4,
+  Q1_0
 };
 
 /// One row of the table. A value is scale * level(code) - minimum, where scale is d times the sub-block's
@@ -50,6 +59,7 @@ struct GgmlTraits {
   int scale_levels = 0;   // of scale codes: 0 .. scale_levels - 1; 0: d is the scale
   int scale_offset = 0;   // subtracted from a scale code
   bool has_min = false;
+  bool made = true;  // Lathe rounds to it; else it is read alone, and what stands above from `group` on is 0
 };
 
 std::span<const GgmlTraits> ggml_types();

@@ -101,7 +101,7 @@ double QuantizedTensor::bits_per_weight() const {
 }
 
 at::Tensor QuantizedTensor::dequantize_rows(int64_t begin, int64_t end) const {
-  if (scheme.floating()) return values.slice(0, begin, end);
+  if (scheme.has_values()) return values.slice(0, begin, end);
   if (const FloatGridType* const grid = scheme.float_grid())
     return numbers_of(grid->number, codes.slice(0, begin, end)).mul_(spread_scales(*this, begin, end));
   const auto part = [&](const at::Tensor& all) { return all.defined() ? all.slice(0, begin, end) : all; };
@@ -129,7 +129,7 @@ void QuantizedTensor::scale_rows(const at::Tensor& factors) {
   LATHE_ASSERT(can_scale_rows(), "scale_rows: rows share scales");
   LATHE_ASSERT(factors.dim() == 1 && factors.size(0) == rows(), "scale_rows: {} factors for {} rows",
                factors.numel(), rows());
-  if (scheme.floating()) {
+  if (scheme.has_values()) {
     values = values * factors.to(values.options()).unsqueeze(1);
     return;
   }

@@ -37,7 +37,7 @@ struct QuantizedTensor {
   std::optional<SecondLevel> second_level = {};  // with Scheme::scale_grid; zero_points are then Float
   std::optional<Outliers> outliers = {};
   at::Tensor global_scale = {};  // Float scalar, finite, > 0, where Scheme::has_global_scale()
-  /// FP32 [out, in] where the scheme is floating(): the weights as they are; codes and scales are undefined.
+  /// FP32 [out, in] where the scheme has_values(): the weights as they are; codes and scales are undefined.
   at::Tensor values = {};
 
   std::optional<InputQuantizer> input =
@@ -65,7 +65,7 @@ struct QuantizedTensor {
   bool can_scale_rows() const;
 
  private:
-  const at::Tensor& matrix() const { return scheme.floating() ? values : codes; }
+  const at::Tensor& matrix() const { return scheme.has_values() ? values : codes; }
 };
 
 /// Rounds FP32 values to what `dtype` (F16, BF16 or F32) can hold, as FP32; ties to even.

@@ -13,10 +13,11 @@ namespace {
 
 using Scales = FloatGridType::Scales;
 
-constexpr std::array<FloatGridType, 5> kFloatGrids = {{{"fp8_e4m3", kE4M3},
+constexpr std::array<FloatGridType, 6> kFloatGrids = {{{"fp8_e4m3", kE4M3},
                                                        {"fp8_e5m2", kE5M2},
                                                        {"nvfp4", kE2M1, Scales::e4m3, 16},
                                                        {"mxfp4", kE2M1, Scales::e8m0, 32},
+                                                       {"mxfp6_e2m3", kE2M3, Scales::e8m0, 32},
                                                        {"mxfp8", kE4M3, Scales::e8m0, 32}}};
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -94,7 +95,7 @@ std::array<int64_t, 2> Scheme::parameter_shape(int64_t out, int64_t in) const {
 }
 
 double Scheme::bits_per_weight(int64_t out, int64_t in) const {
-  if (floating()) return bits;
+  if (has_values()) return bits;
   if (const FloatGridType* const grid = float_grid()) return float_bits_per_weight(*this, *grid, out, in);
   double overhead = 16.0 + (symmetric ? 0 : real_zero ? 16 : bits);
   if (scale_grid) {
@@ -105,6 +106,7 @@ double Scheme::bits_per_weight(int64_t out, int64_t in) const {
 
 std::string Scheme::describe() const {
   if (floating()) return "float";
+  if (vectors()) return codebook;
   if (float_grid() != nullptr) return describe_floats(*this);
   const std::string granularity = group_size == -1 ? "channel" : fmt::format("g{}", group_size);
   const std::string second_level =
@@ -120,6 +122,7 @@ std::optional<std::string> Scheme::problem(int64_t in) const {
 
 std::optional<std::string> Scheme::problem(int64_t out, int64_t in) const {
   if (floating()) return "scheme type 'float' leaves weights as they are, for the formats gguf:... to round";
+  if (vectors()) return fmt::format("{}: vectors of codebooks are read, but not made", codebook);
   const FloatGridType* const grid = float_grid();
   if (type != "int" && grid == nullptr) {
     std::vector<std::string> known = {"int"};

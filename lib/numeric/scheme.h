@@ -40,8 +40,9 @@ std::span<const FloatGridType> float_grid_types();
 
 /// Uniform integer grid w ~ scale * (q - zero), q in [qmin, qmax] (signed, two's complement range). Or a
 /// floating-point grid, of a type named in float_grid_types(). Or, of type "float", the weights as they are,
-/// for formats that round them by themselves (GGUF): floating(). Memory convention of the whole project:
-/// W[out, in], X[tokens, in], H[in, in], row-major; groups run along `in`, unless `axis` is 0.
+/// for formats that round them by themselves (GGUF): floating(). Or, of type "vectors", neighbouring weights
+/// that are together one vector of a codebook, as other tools store them: vectors(). Memory convention of the
+/// whole project: W[out, in], X[tokens, in], H[in, in], row-major; groups run along `in`, unless `axis` is 0.
 struct Scheme {
   std::string type = "int";
   int bits = 4;              // 1 to 8
@@ -61,6 +62,8 @@ struct Scheme {
   /// Zero points stay above the lowest code: GPTQ's version 1 has no number for one there. A wish of whoever
   /// chooses grids, not of readers; of integer zero points.
   bool zero_above_lowest = false;
+  /// Of type "vectors": how its vectors are stored, "AQLM 2x8 of 8".
+  std::string codebook = {};
 
   int qmin() const { return -(1 << (bits - 1)); }
   int qmax() const { return (1 << (bits - 1)) - 1; }
@@ -107,6 +110,16 @@ struct Scheme {
   bool operator==(const Scheme&) const = default;
 
   bool floating() const { return type == "float"; }
+  /// Lathe dequantises them, and has no codes for them.
+  bool vectors() const { return type == "vectors"; }
+  /// Does a QuantizedTensor of it hold values in place of codes?
+  bool has_values() const { return floating() || vectors(); }
+  /// bits: of one weight, without codebooks and scales.
+  static Scheme of_vectors(std::string codebook, int bits) {
+    Scheme scheme{.type = "vectors", .bits = bits, .group_size = -1};
+    scheme.codebook = std::move(codebook);
+    return scheme;
+  }
   static Scheme as_they_are() { return {.type = "float", .bits = 16, .group_size = -1}; }
 };
 

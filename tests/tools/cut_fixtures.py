@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 ROWS = 32
+FEW = 8
 # Tensors with one row an output feature, and their rows for one of them where that isn't 1.
 BY_ROW = {
     "ct/preset_w4a8": {"out.weight": 1, "out.weight_scale": 1, "dequant": 1},
@@ -22,8 +23,17 @@ BY_ROW = {
     "modelopt/mxfp8": {"weight": 1, "weight_scale": 1},
     "awq/gemv_fast_g64": {"qweight": 0.25, "in.int_weight_OI": 1, "in.zeros_OG": 1, "in.scales_OG": 1},
 }
+# Likewise of their first 8, and whole.
+BY_FEW_ROWS = {"misc/aqlm_2x8": ["in.codes", "codes", "scales", "dequant"], "misc/aqlm_1x16_codes": ["in.codes", "codes"]}
+WHOLE = ["misc/aqlm_2x8:codebooks", "misc/vptq_pack_12", "misc/vptq_pack_12_8", "misc/qtip_trellis_K2", "misc/qtip_trellis_K3",
+         "misc/qtip_trellis_K4", "misc/quipsharp_e8p:grid_packed_abs_int32", "misc/quipsharp_e8p:Qidxs",
+         "misc/quipsharp_e8p:in.idx_[m,n/8]"]
+# Every 64th row of tables with one for each of 65536 codes; BitNet's columns, whose rows stand far apart.
+SPARSE = {"misc/quipsharp_e8p": ["full_grid_f16"], "misc/qtip_codebooks": ["1mad", "2mad", "3inst"]}
+COLUMNS = {"misc/bitnet_pack": ["in.ternary", "weight"]}
 BY_COLUMN = {"awq/gemv_fast_g64": ["scales", "qzeros"]}
-GGML_TYPES = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4"]
+GGML_TYPES = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4",
+              "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "NVFP4", "Q1_0"]
 
 
 def small(tensor):
@@ -44,6 +54,22 @@ def cut(source, out):
                                                                 for name in names}}, indent=1) + "\n")
 
 
+def cut_others(source, out):
+    """Codes and codebooks; no tensor changes its type."""
+    kept = {}
+    for kinds, part in ((BY_FEW_ROWS, lambda t: t[:FEW]), (SPARSE, lambda t: t[::64]), (COLUMNS, lambda t: t[:, :ROWS])):
+        for name, keys in kinds.items():
+            tensors = load_file(source / f"{name}.safetensors")
+            kept.setdefault(name, {}).update({key: part(tensors[key]).contiguous() for key in keys})
+    for entry in WHOLE:
+        name, _, key = entry.partition(":")
+        tensors = load_file(source / f"{name}.safetensors")
+        kept.setdefault(name, {}).update({key: tensors[key]} if key else tensors)
+    for name, tensors in kept.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, out / f"{name}.safetensors")
+
+
 def convert(source, out):
     """What ggml makes of two rows, the pairs of a row permutation, and what a small file's tensors were."""
     (out / "gguf").mkdir(parents=True, exist_ok=True)
@@ -61,4 +87,5 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     cut(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
+    cut_others(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
     convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))

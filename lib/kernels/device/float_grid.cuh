@@ -13,6 +13,7 @@ struct Minifloat {
   int32_t smallest_exponent = 0;  // of numbers that are not subnormal
   int32_t sign_bit = 7;           // its place in a code
   float largest = 0;
+  uint32_t carry = 0x00200000u;  // 2 - FloatFormat::scale_carry, in units of an FP32 mantissa's last bit
 };
 
 /// The nearest number of the format, ties to the even code; beyond the largest, the largest. NaN stays NaN,
@@ -71,13 +72,13 @@ LATHE_HOST_DEVICE float block_scale_e4m3(float largest, float number, float glob
   return nearest_number(wanted < kSmallestE4M3 ? kSmallestE4M3 : wanted, kScaleE4M3);
 }
 
-/// encode_e8m0_scale() as a number: adding a quarter of the binade carries a mantissa of 1.75 and more into
-/// the exponent. NaN stays NaN.
-LATHE_HOST_DEVICE float block_scale_e8m0(float largest, float number) {
+/// encode_e8m0_scale() as a number: what is added carries a mantissa of scale_carry and more into the
+/// exponent. NaN stays NaN.
+LATHE_HOST_DEVICE float block_scale_e8m0(float largest, Minifloat format) {
   if (largest != largest) return largest;
   if (largest == 0) return 1.0f;
-  const int32_t exponent = static_cast<int32_t>((float_bits(largest) + 0x00200000u) >> 23);
-  int32_t field = exponent - static_cast<int32_t>(float_bits(number) >> 23) + 127;
+  const int32_t exponent = static_cast<int32_t>((float_bits(largest) + format.carry) >> 23);
+  int32_t field = exponent - static_cast<int32_t>(float_bits(format.largest) >> 23) + 127;
   field = field < 1 ? 1 : (field > 254 ? 254 : field);  // 2^-127 is subnormal in FP32: 2^-126 stands in
   return bits_float(static_cast<uint32_t>(field) << 23);
 }

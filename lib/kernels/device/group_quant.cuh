@@ -81,7 +81,7 @@ LATHE_HOST_DEVICE float choose_float_scale(float lo, float hi, const Grid& grid)
   const float low = fabsf(lo), high = fabsf(hi);
   const float largest = low > high ? low : high;
   if (grid.scale_type == ScaleType::e4m3) return block_scale_e4m3(largest, grid.number.largest, *grid.global);
-  if (grid.scale_type == ScaleType::e8m0) return block_scale_e8m0(largest, grid.number.largest);
+  if (grid.scale_type == ScaleType::e8m0) return block_scale_e8m0(largest, grid.number);
   const float scale = round_scale(largest / grid.number.largest, grid.scale_type);
   return scale == 0 ? smallest_normal(grid.scale_type) : scale;
 }

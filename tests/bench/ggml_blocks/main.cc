@@ -158,7 +158,7 @@ std::vector<GgmlType> types_of(const Arguments& arguments) {
   }
   if (!types.empty()) return types;
   for (const GgmlTraits& format : ggml_types()) {
-    if (format.length > 1) types.push_back(format.type);
+    if (format.length > 1 && format.made) types.push_back(format.type);
   }
   return types;
 }

@@ -35,8 +35,8 @@ TEST(FloatRtn, GivesTheNearestNumberOfEveryGroup) {
   at::manual_seed(1);
   const at::Tensor weight = at::randn({130, 256});
   for (const Scheme& scheme :
-       {kNvfp4, kTensor, kBlocks, kChannel, Scheme::of_floats("mxfp4"), Scheme::of_floats("mxfp8"),
-        Scheme::of_floats("fp8_e5m2"), Scheme::of_floats("fp8_e4m3", 1, 64)}) {
+       {kNvfp4, kTensor, kBlocks, kChannel, Scheme::of_floats("mxfp4"), Scheme::of_floats("mxfp6_e2m3"),
+        Scheme::of_floats("mxfp8"), Scheme::of_floats("fp8_e5m2"), Scheme::of_floats("fp8_e4m3", 1, 64)}) {
     SCOPED_TRACE(scheme.describe());
     const QuantizedTensor result =
         solve({linear("l", LinearRole::up_proj, weight, scheme)}).front().quantized;

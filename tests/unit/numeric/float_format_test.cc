@@ -108,6 +108,10 @@ TEST(FloatFormat, BlockScaleIsThePowerThatTheLargestFits) {
   EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kE2M1, 6.99f)), 1);
   EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kE2M1, 7)), 2);  // 1.75 * 2^2 would round to 8
   EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kE2M1, 8)), 2);
+  EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kE2M3, 7.74f)), 1);
+  EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kE2M3, 7.75f)), 2);  // 1.9375 * 2^2 would round to 8
+  EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kE3M2, 29.9f)), 1);
+  EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kE3M2, 30)), 2);  // 1.875 * 2^4 would round to 32
   EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kE4M3, 256)), 1);
   EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kE2M1, 0)), 1);
   EXPECT_EQ(encode_e8m0_scale(kE2M1, std::numeric_limits<float>::denorm_min()), 0);

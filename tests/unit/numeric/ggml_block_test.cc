@@ -37,7 +37,7 @@ Golden read_golden(const GgmlTraits& format) {
 TEST(GgmlBlockLibrary, ValuesAreThoseOfGgufPyBitForBit) {
   int types = 0;
   for (const GgmlTraits& format : ggml_types()) {
-    if (format.length == 1) continue;
+    if (format.length == 1 || !format.made) continue;
     ++types;
     const Golden golden = read_golden(format);
     std::vector<float> values(golden.values.size());
@@ -54,7 +54,7 @@ TEST(GgmlBlockLibrary, ValuesAreThoseOfGgufPyBitForBit) {
 
 TEST(GgmlBlock, PackGivesTheBytesBackThatUnpackRead) {
   for (const GgmlTraits& format : ggml_types()) {
-    if (format.length == 1) continue;
+    if (format.length == 1 || !format.made) continue;
     const Golden golden = read_golden(format);
     std::vector<uint8_t> again(static_cast<size_t>(format.bytes));
     for (size_t at = 0; at < golden.blocks.size(); at += again.size()) {
@@ -70,7 +70,7 @@ TEST(GgmlBlock, PackGivesTheBytesBackThatUnpackRead) {
 TEST(GgmlBlock, EveryFieldReachesItsOwnBits) {
   std::mt19937 random(3);
   for (const GgmlTraits& format : ggml_types()) {
-    if (format.length == 1) continue;
+    if (format.length == 1 || !format.made) continue;
     const bool sub_scaled = format.scale_levels > 0;
     for (int trial = 0; trial < 20; ++trial) {
       GgmlBlock block;

@@ -72,6 +72,7 @@ std::vector<Kind> kinds() {
        input("fp8_e4m3", true, Per::group, 128)},
       {"nvfp4", "compressed-tensors", floats("nvfp4"), ActivationScheme::of_floats("nvfp4")},
       {"mxfp4", "compressed-tensors", floats("mxfp4"), ActivationScheme::of_floats("mxfp4")},
+      {"mxfp6", "compressed-tensors", floats("mxfp6_e2m3")},
       {"mxfp8", "compressed-tensors", floats("mxfp8"), ActivationScheme::of_floats("mxfp8")},
       {"gptq", "gptq", four},
       {"gptq-v2", "gptq-v2", asymmetric},

@@ -143,7 +143,8 @@ TEST(FloatLibrary, Nvfp4OfCompressedTensorsIsWrittenByteForByte) {
 }
 
 TEST(FloatLibrary, MxOfCompressedTensorsIsWrittenByteForByte) {
-  for (const auto& [type, suffix] : {std::pair("mxfp4", "weight_packed"), {"mxfp8", "weight"}}) {
+  for (const auto& [type, suffix] :
+       {std::pair("mxfp4", "weight_packed"), {"mxfp6_e2m3", "weight_packed"}, {"mxfp8", "weight"}}) {
     SCOPED_TRACE(type);
     const std::string golden_name = std::string("ct.") + type + ".";
     const Scheme scheme = Scheme::of_floats(type);
@@ -155,7 +156,7 @@ TEST(FloatLibrary, MxOfCompressedTensorsIsWrittenByteForByte) {
 }
 
 TEST(FloatLibrary, MxScalesAreCompressedTensors) {
-  for (const char* type : {"mxfp4", "mxfp8"}) {
+  for (const char* type : {"mxfp4", "mxfp6_e2m3", "mxfp8"}) {
     SCOPED_TRACE(type);
     const Scheme scheme = Scheme::of_floats(type);
     const Rounded part = rounded(weight(), scheme);

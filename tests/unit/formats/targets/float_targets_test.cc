@@ -24,6 +24,7 @@ using Per = ActivationScheme::Per;
 const Scheme kTensor = Scheme::of_floats("fp8_e4m3", -1, -1), kChannel = Scheme::of_floats("fp8_e4m3"),
              kBlocks = Scheme::of_floats("fp8_e4m3", 128, 128), kNvfp4 = Scheme::of_floats("nvfp4"),
              kMxfp4 = Scheme::of_floats("mxfp4"), kMxfp8 = Scheme::of_floats("mxfp8"),
+             kMxfp6 = Scheme::of_floats("mxfp6_e2m3"),
              kInt4{.type = "int", .bits = 4, .group_size = 64, .symmetric = true},
              kInt4Wide{.type = "int", .bits = 4, .group_size = 128, .symmetric = true};
 
@@ -52,6 +53,8 @@ std::vector<Case> cases() {
           {"compressed-tensors", kNvfp4, nvfp4, "nvfp4-pack-quantized"},
           {"compressed-tensors", kMxfp4, std::nullopt, "mxfp4-pack-quantized"},
           {"compressed-tensors", kMxfp4, ActivationScheme::of_floats("mxfp4"), "mxfp4-pack-quantized"},
+          {"compressed-tensors", kMxfp6, std::nullopt, "mxfp6-pack-quantized"},
+          {"compressed-tensors", kMxfp6, ActivationScheme::of_floats("mxfp8"), "mxfp6-pack-quantized"},
           {"compressed-tensors", kMxfp8, ActivationScheme::of_floats("mxfp8"), "mxfp8-quantized"},
           {"modelopt", kTensor, fp8(false, Per::tensor), "FP8"},
           {"modelopt", kChannel, fp8(true, Per::token), "FP8_PER_CHANNEL_PER_TOKEN"},

@@ -50,6 +50,7 @@ struct ModelFile {
   std::vector<GgufPlan> plans;
   std::map<std::string, at::Tensor> contents;  // FP32, as in the file
   std::map<std::string, at::Tensor> weights;   // by Hugging Face's name, as they were
+  std::map<std::string, at::Tensor> blocks;    // Byte [rows, row_bytes], in place of contents
 
   explicit ModelFile(const std::string& family, GgmlType type = GgmlType::F32)
       : graph(build_graph(parse_model_config(config_of(family), "config.json"))) {
@@ -86,12 +87,16 @@ struct ModelFile {
   void write(const std::filesystem::path& path) const {
     GgufWriter writer(path, keys, plans);
     for (const GgufPlan& plan : plans) {
+      if (blocks.contains(plan.name)) {
+        writer.write(plan.name, bytes_of(blocks.at(plan.name)));
+        continue;
+      }
       const auto found = contents.find(plan.name);
       at::Tensor values = found != contents.end() ? found->second : at::zeros(plan.shape);
       if (values.sizes() != plan.shape) values = at::zeros(plan.shape);
-      const at::Tensor blocks = kernels::quantize_ggml(
+      const at::Tensor bytes = kernels::quantize_ggml(
           plan.name, values.reshape({-1, plan.shape.back()}).contiguous(), plan.type, {});
-      writer.write(plan.name, bytes_of(blocks));
+      writer.write(plan.name, bytes_of(bytes));
     }
     writer.finish();
   }
@@ -117,16 +122,61 @@ TEST(GgufFolder, CodesAndScalesMeanTheBlocksValues) {
   }
 }
 
+/// Random blocks of NVFP4 for each matrix with as many columns, and one scale for each of a stack; with the
+/// codes that ggml takes for 0.
+ModelFile nvfp4_file(const std::string& family, int64_t experts) {
+  ModelFile file(family);
+  const std::string name = experts > 0 ? "blk.1.ffn_down_exps" : "blk.1.ffn_down";
+  GgufPlan& plan = file.plan(name + ".weight");
+  plan.type = GgmlType::NVFP4;
+  const int64_t rows = file.contents.at(plan.name).numel() / 64;
+  at::Tensor bytes = at::randint(0, 256, {rows, 36}, at::kByte);
+  bytes.slice(1, 0, 4).bitwise_and_(0x7f);
+  bytes[0][0] = 0;
+  bytes[1][3] = 127;
+  file.blocks[plan.name] = bytes;
+  const int64_t count = std::max<int64_t>(1, experts);
+  file.plans.push_back({name + ".scale", GgmlType::F32, {count}});
+  file.contents[name + ".scale"] = at::arange(1, count + 1).to(at::kFloat) / 4;
+  return file;
+}
+
+TEST(GgufFolder, Nvfp4HasItsScaleBesideIt) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "m.gguf";
+  for (const auto& [family, experts] : {std::pair("llama", 0), {"mixtral", 3}}) {
+    const ModelFile file = nvfp4_file(family, experts);
+    file.write(path);
+    const ModelFolder model = open_model_folder(path);
+    const at::Tensor& bytes = file.blocks.begin()->second;
+    const at::Tensor values = kernels::dequantize_ggml(bytes, GgmlType::NVFP4, 64).view({-1, 32, 64});
+    ASSERT_EQ(model.schemes.size(), static_cast<size_t>(std::max(1, experts)));
+    int64_t expert = 0;
+    for (const auto& [linear, scheme] : model.schemes) {
+      EXPECT_EQ(scheme.describe(), "nvfp4 g16");
+      const at::Tensor expected = values[expert] * ((static_cast<float>(expert) + 1) / 4);
+      EXPECT_TRUE(model.weights->load(linear + ".weight").equal(expected)) << linear;
+      const QuantizedTensor tensor = model.read_quantized(linear);
+      EXPECT_TRUE(tensor.dequantize().equal(expected)) << linear;
+      EXPECT_TRUE(tensor.scales.gt(0).all().item<bool>());
+      ++expert;
+    }
+  }
+}
+
 /// The others' line says which tensor, which type and why.
 TEST(GgufFolder, BlocksThatMeanMoreAreRefused) {
   using enum GgmlType;
   const std::map<GgmlType, std::string> reasons = {
       {Q4_1, "real minimum"},       {Q5_1, "real minimum"},       {Q2_K, "and so its minimum"},
       {Q4_K, "and so its minimum"}, {Q5_K, "and so its minimum"}, {Q3_K, "more digits than"},
-      {Q6_K, "more digits than"},   {IQ4_NL, "uneven levels"},    {IQ4_XS, "uneven levels"}};
+      {Q6_K, "more digits than"},   {IQ4_NL, "uneven levels"},    {IQ4_XS, "uneven levels"},
+      {IQ1_S, "a codebook"},        {IQ1_M, "a codebook"},        {IQ2_XXS, "a codebook"},
+      {IQ2_XS, "a codebook"},       {IQ2_S, "a codebook"},        {IQ3_XXS, "a codebook"},
+      {IQ3_S, "a codebook"},        {Q1_0, "no zero point"}};
   for (const auto& [type, reason] : reasons)
     EXPECT_THAT(gguf_not_carried(type).value_or(""), HasSubstr(reason)) << traits(type).name;
-  for (const GgmlType type : {F32, F16, BF16, Q4_0, Q5_0, Q8_0, TQ1_0, TQ2_0, MXFP4})
+  for (const GgmlType type : {F32, F16, BF16, Q4_0, Q5_0, Q8_0, TQ1_0, TQ2_0, MXFP4, NVFP4})
     EXPECT_EQ(gguf_not_carried(type), std::nullopt) << traits(type).name;
   for (const GgmlType type : {Q4_1, Q5_1, IQ4_NL}) {
     const TemporaryFolder folder;
@@ -362,6 +412,41 @@ std::vector<Broken> broken_models() {
   rows.push_back({"eps missing", drop("llama.attention.layer_norm_rms_epsilon"),
                   "layer_norm_rms_epsilon': expected a finite f32, found none"});
   return rows;
+}
+
+TEST(GgufFolder, BrokenScalesOfNvfp4) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "broken.gguf";
+  const std::string scale = "blk.1.ffn_down.scale";
+  const auto line = [&](const std::function<void(ModelFile&)>& change) {
+    ModelFile file = nvfp4_file("llama", 0);
+    change(file);
+    file.write(path);
+    return error_of(path);
+  };
+  ASSERT_EQ(line([](ModelFile&) {}), "");
+  for (const float value : {0.0f, -1.0f, NAN, INFINITY})
+    EXPECT_THAT(line([&](ModelFile& file) { file.blocks[scale] = at::full({1}, value).view(at::kByte); }),
+                HasSubstr("tensor 'blk.1.ffn_down.scale': the scale at [0] is"));
+  ModelFile negative = nvfp4_file("llama", 0);
+  negative.blocks.begin()->second[3][2] = 255;
+  negative.write(path);
+  EXPECT_THAT(
+      [&] { open_model_folder(path).read_quantized("model.layers.1.mlp.down_proj"); },
+      testing::ThrowsMessage<UserError>(HasSubstr("'blk.1.ffn_down.weight': the scale of group 14 is NaN")));
+  EXPECT_THAT(line([&](ModelFile& file) { file.plan(scale).shape = {2}; }),
+              HasSubstr("tensor 'blk.1.ffn_down.scale': expected F32 [1], found F32 [2]"));
+  ModelFile other("llama", GgmlType::Q4_0);
+  other.plans.push_back({scale, GgmlType::F32, {1}});
+  other.contents[scale] = at::full({1}, 0.5f);
+  other.write(path);
+  EXPECT_THAT([&] { open_model_folder(path).read_quantized("model.layers.1.mlp.down_proj"); },
+              testing::ThrowsMessage<UserError>(HasSubstr("has a scale of its own beside it, 0.5")));
+  EXPECT_TRUE(open_model_folder(path)
+                  .weights->load("model.layers.1.mlp.down_proj.weight")
+                  .allclose(other.weights.at("model.layers.1.mlp.down_proj.weight") / 2, 0, 0.3));
+  EXPECT_THAT(line([&](ModelFile& file) { file.plan(scale).type = GgmlType::F16; }),
+              HasSubstr("expected F32 [1], found F16 [1]"));
 }
 
 TEST(GgufFolder, BrokenModels) {

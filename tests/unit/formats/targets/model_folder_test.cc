@@ -300,13 +300,16 @@ TEST(ModelFolder, StrangeConfigsAreRefused) {
     };
   };
   expect_refusals({
-      {"method", top("quant_method", "aqlm"),
-       "quant_method: expected compressed-tensors, gptq, awq, modelopt, hqq or spqr, found 'aqlm'"},
+      {"method", top("quant_method", "eetq"),
+       "quant_method: expected compressed-tensors, gptq, awq, modelopt, hqq, spqr, bitnet, aqlm or vptq, "
+       "found "
+       "'eetq'"},
       {"no method", [](Artefact& a) { a.config["quantization_config"].erase("quant_method"); },
        "expected an object with the key 'quant_method'"},
       {"format", top("format", "marlin-24"),
        "quantization_config.format: expected pack-quantized or int-quantized or float-quantized or "
-       "nvfp4-pack-quantized or mxfp4-pack-quantized or mxfp8-quantized or mixed-precision, found "
+       "nvfp4-pack-quantized or mxfp4-pack-quantized or mxfp6-pack-quantized or mxfp8-quantized or "
+       "mixed-precision, found "
        "'marlin-24'"},
       {"status", top("quantization_status", "frozen"),
        "quantization_status: expected compressed, found 'frozen'"},
