@@ -37,15 +37,15 @@ class ChunkSearch {
   }
 
   GroupRange best(const ClipGrid& grid) const {
-    at::Tensor best = losses(full_), shrink = at::ones_like(full_.lo);
+    at::Tensor best = losses(full_), factors = at::ones_like(full_.lo);
     for (int64_t step = -device::steps_up(widest_, grid.steps, grid.max_shrink); step <= grid.steps; ++step) {
       const double factor = device::range_factor(step, grid.steps, grid.max_shrink, widest_);
       const at::Tensor found = losses({full_.lo * factor, full_.hi * factor});
       const at::Tensor better = found < best;
       best = at::where(better, found, best);
-      shrink.masked_fill_(better.view(shrink.sizes()), factor);
+      factors.masked_fill_(better.view(factors.sizes()), factor);
     }
-    return {by_row(full_.lo * shrink), by_row(full_.hi * shrink)};
+    return {by_row(full_.lo * factors), by_row(full_.hi * factors)};
   }
 
  private:

@@ -46,8 +46,7 @@
 // Defaults. On SmolLM2 (4 bits, group 64, asymmetric, 128 x 512 tokens) damping 0.01 with 40 steps down to
 // half of a range leaves a mean KL of 0.077; 40 steps down to a fifth and damping 0.1, 0.05, 0.02: 0.088,
 // 0.083, 0.081; act_order gar 0.089. match_reference: 32 x 512 tokens, 0 / 0.25 / 0.5 / 1: 0.086, 0.068,
-// 0.066, 0.076 (the whole way fits the calibration text's noise); the shipped recipes take half of it, the
-// option's default is GPTQ itself.
+// 0.066, 0.076; the shipped recipes of 4 bits take half of the way, the option's default is GPTQ itself.
 //
 // What differs from the paper and its code:
 //   - U comes from one Cholesky factorisation in reverse order and one triangular inverse
@@ -340,11 +339,9 @@ std::vector<OptionSpec> options_of_gptq() {
       {"damping", 0.01, "added to the Hessian's diagonal, in parts of its mean", 0, 1, {}},
       {"match_reference",
        0.0,
-       "how far the weights first move to where they give the unquantised model's outputs again, for the "
-       "inputs "
+       "how far the weights first move to where they give the unquantised model's outputs again, for inputs "
        "as the quantised layers before leave them: 0 not at all, 1 to the least-squares fit; more than 0 "
-       "runs "
-       "the unquantised model beside",
+       "runs the unquantised model beside",
        0,
        1,
        {}},

@@ -77,8 +77,7 @@ void check_streams(const Recipe& recipe, const RecipeAlgorithms& algorithms) {
     if (algorithms.solvers[i] == nullptr || !algorithms.solvers[i]->needs().cross_gram) continue;
     user_error(
         "{}: solver {}: match_reference looks at what quantised layers leave beside the unquantised model, "
-        "and "
-        "calibration.propagate: reference runs the unquantised model alone; use propagate: quantised, or "
+        "and calibration.propagate: reference runs the unquantised model alone; use propagate: quantised, or "
         "match_reference: 0",
         recipe.rules[i].where, recipe.rules[i].solver.name);
   }

@@ -120,8 +120,7 @@ void check_fused(const Block& block, const std::vector<LinearPlan>& linears) {
         (plan.scheme.per_tensor() || plan.scheme.has_global_scale())) {
       user_error(
           "{}: '{}' and '{}' are quantised by two rules; linears that read one input share the scale of the "
-          "tensor "
-          "under {}, so one rule has to quantise them",
+          "tensor under {}, so one rule has to quantise them",
           block.prefix, other.linear->name, plan.linear->name, plan.scheme.describe());
     }
     if (inserted || other.same_scheme(plan)) continue;

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <map>
 
+#include "algorithms/tensor_scale.h"
 #include "apps/quantize/artifact.h"
 #include "apps/quantize/finish.h"
 #include "apps/quantize/gguf_artifact.h"
@@ -133,7 +134,7 @@ std::vector<Together> solved_together(const Plan& plan) {
   for (size_t b = 0; b < plan.blocks.size(); ++b) {
     for (const LinearPlan& linear : plan.blocks[b]) {
       if (!linear.quantized) continue;
-      const bool shares = linear.scheme.per_tensor() || linear.scheme.has_global_scale();
+      const bool shares = has_tensor_scale(linear.scheme);
       const std::string name = shares ? sharing_by_name(*linear.linear) : "";
       const auto [place, is_first] = sharing.emplace(name, all.size());
       if (name.empty() || is_first) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
 
@@ -19,8 +20,6 @@ constexpr std::array<FloatGridType, 6> kFloatGrids = {{{"fp8_e4m3", kE4M3},
                                                        {"mxfp4", kE2M1, Scales::e8m0, 32},
                                                        {"mxfp6_e2m3", kE2M3, Scales::e8m0, 32},
                                                        {"mxfp8", kE4M3, Scales::e8m0, 32}}};
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 double float_bits_per_weight(const Scheme& scheme, const FloatGridType& grid, int64_t out, int64_t in) {
   const auto [rows, groups] = scheme.parameter_shape(out, in);

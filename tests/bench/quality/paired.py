@@ -12,11 +12,20 @@ import math
 import pathlib
 
 
+def score_of(folder: pathlib.Path) -> dict:
+    """side_by_side.py scores hqq's and SpQR's artefacts dequantised, in a folder within."""
+    places = [folder, *folder.glob("dequantised/*")]
+    found = [place / "score.json" for place in places if (place / "score.json").is_file()]
+    if not found:
+        raise SystemExit(f"paired: {folder} has no score.json: score it with side_by_side.py")
+    return json.loads(found[0].read_text(encoding="utf-8"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Paired difference of two artefacts' KL divergences")
     parser.add_argument("folders", type=pathlib.Path, nargs=2)
     folders = parser.parse_args().folders
-    kept = [json.loads((folder / "score.json").read_text(encoding="utf-8")) for folder in folders]
+    kept = [score_of(folder) for folder in folders]
     if kept[0]["settings"] != kept[1]["settings"]:
         raise SystemExit(f"paired: {folders[0]} and {folders[1]} were scored on other rows: {kept[0]['settings']}, {kept[1]['settings']}")
     first, second = (entry["score"]["kl_rows"] for entry in kept)

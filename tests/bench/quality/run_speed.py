@@ -3,7 +3,7 @@
 For each recipe: wall and CPU seconds of `quantize` (calibration ids of side_by_side.py, no evaluation), and the ratio of
 the wall time to the bound: the products' operations at the rate that bench_algorithms measures for one large product just
 before and after. Counted are the forward pass of the blocks (linears; attention up to the diagonal), half of each Gram
-matrix (the rest is its mirror image), GPTQ's factors and updates, and AWQ's search; norms, activations, ranges, rounding,
+matrix (the rest is its mirror image), GPTQ's factors and updates, its second stream where match_reference has one, and AWQ's search; norms, activations, ranges, rounding,
 reading and writing are what the ratio shows beside them. Peers: the same runs in side_by_side.py.
 """
 import argparse
@@ -19,7 +19,8 @@ import types
 
 from side_by_side import ROOT, write_calibration
 
-SOLVERS = {"rtn": [], "gptq": ["gptq"], "awq": ["awq"], "awq-gptq": ["awq", "gptq"]}
+SOLVERS = {"rtn": [], "gptq": ["gptq", "match"], "gptq-one-stream": ["gptq"], "awq": ["awq"],
+           "awq-gptq": ["awq", "gptq", "match"]}
 AWQ_CANDIDATES = 21  # algorithms/awq.cc: a grid of 20 and the weights as they are
 
 
@@ -32,6 +33,8 @@ def operations(config, tokens, seq_len, solver):
     inputs = [(query + 2 * kv, hidden), (hidden, query), (2 * wide, hidden), (hidden, wide)]
     block = sum(2 * tokens * out * width for out, width in inputs)
     block += 2 * tokens * seq_len * query  # q k^T and its product with v, 2 FMAs for half of seq_len keys
+    if "match" in solver:  # match_reference: the unquantised stream's forward pass, X_ref^T X, and what moves the weights
+        block += block + sum(2 * tokens * width**2 + 8 * out * width**2 for out, width in inputs)
     block += sum(tokens * width**2 for _, width in inputs)
     if "gptq" in solver:
         block += sum(2 / 3 * width**3 + out * width**2 for out, width in inputs)
@@ -47,10 +50,13 @@ def product_rate():
 
 
 def run(args, recipe, out):
-    words = [ROOT / "build/bin/quantize", "--recipe", f"recipes/{recipe}.yaml", "--model", args.model, "--output", out,
+    name = recipe.removesuffix("-one-stream")
+    words = [ROOT / "build/bin/quantize", "--recipe", f"recipes/{name}.yaml", "--model", args.model, "--output", out,
              "--overwrite", "--quiet", "--calib", args.out / "calibration.npy", "--set", "evaluate=null",
              "--set", f"calibration.samples={args.samples}", "--set", f"calibration.seq_len={args.seq_len}",
              "--set", f"rules[0].scheme.group_size={args.group}"]
+    if name != recipe:
+        words += ["--set", "rules[0].solver.gptq.match_reference=0"]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([str(word) for word in words], stdout=subprocess.DEVNULL, check=True)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -50,6 +50,7 @@ def fewer(case, samples=32):
 
 GGUF_TYPES = ("Q4_0", "Q4_1")
 SYM, ASYM = "rules[0].scheme.symmetric=true", "rules[0].scheme.symmetric=false"
+UNMATCHED = "rules[0].solver.gptq.match_reference=0"
 CASES = [
     lathe("rtn", "rtn", SYM), peer("llmc", "rtn"),
     lathe("rtn-asym", "rtn", ASYM), peer("llmc", "rtn-asym"),
@@ -58,10 +59,12 @@ CASES = [
     *(Case(f"plain-{dtype}-division", "plain", ["--division", dtype]) for dtype in ("float32", "float16")),
     Case("plain-steps-7", "plain", ["--steps", "7"]), Case("plain-steps-7-or-7.5", "plain", ["--steps", "7", "7.5"]),
     lathe("gptq", "gptq", SYM), peer("llmc", "gptq"), peer("llmc", "gptq-actorder"), peer("gptqmodel", "gptq"),
+    lathe("gptq-unmatched", "gptq", SYM, UNMATCHED), lathe("gptq-asym-unmatched", "gptq", ASYM, UNMATCHED),
     lathe("gptq-asym", "gptq", ASYM), peer("llmc", "gptq-asym"), peer("llmc", "gptq-actorder-asym"),
     lathe("awq", "awq", SYM), fewer(lathe("awq", "awq", SYM)), fewer(peer("llmc", "awq")), fewer(peer("gptqmodel", "awq")),
     lathe("awq-asym", "awq", ASYM), fewer(lathe("awq-asym", "awq", ASYM)), fewer(peer("llmc", "awq-asym")),
     lathe("awq-gptq", "awq-gptq", SYM), lathe("awq-gptq-asym", "awq-gptq", ASYM),
+    lathe("awq-gptq-unmatched", "awq-gptq", SYM, UNMATCHED), lathe("awq-gptq-asym-unmatched", "awq-gptq", ASYM, UNMATCHED),
     lathe("hqq", "hqq"), Case("hqq-asym", "hqq", []),
     lathe("smoothquant-w8a8", "smoothquant"), peer("llmc", "smoothquant-w8a8"), peer("llmc", "smoothquant-gptq-w8a8"),
     lathe("spqr", "spqr"),
