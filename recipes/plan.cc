@@ -7,6 +7,7 @@
 
 #include "algorithms/algorithm.h"
 #include "lib/base/error.h"
+#include "lib/model/fused_linears.h"
 #include "lib/model/weights_graph.h"
 #include "recipes/algorithm_checks.h"
 #include "recipes/fused_by_name.h"
@@ -101,13 +102,6 @@ void check_words_match(const Recipe& recipe, const ModelGraph& graph) {
     for (const std::string& target : rule.targets) check(target, rule.where);
   }
   for (const std::string& target : recipe.ignore) check(target, recipe.file + ": ignore");
-}
-
-/// Linears that a consumer fuses: those of one input, and one kind of weight of all experts, which become one
-/// stacked weight. Router and shared expert's gate stay apart from what reads the same input.
-std::string fused_with(const Linear& linear) {
-  if (linear.role == LinearRole::router || linear.role == LinearRole::shared_expert_gate) return linear.name;
-  return fmt::format("{}{}", name_of(linear.input.slot), linear.input.expert ? " of experts" : "");
 }
 
 /// Half-fused groups fail to load or load wrong (formats.md, 0.3).

@@ -24,6 +24,7 @@
 #include "lib/base/file.h"
 #include "lib/base/strings.h"
 #include "lib/model/forward.h"
+#include "lib/model/fused_linears.h"
 #include "lib/report/model_card.h"
 #include "lib/report/report.h"
 #include "recipes/plan.h"
@@ -112,6 +113,19 @@ Plan plan_artefact(const ModelFolder& model) {
   plan.kv_cache = model.packed->kv_cache_scheme();
   for (const auto& [name, info] : model.checkpoint->tensors()) plan.input_bytes += info.nbytes();
   return plan;
+}
+
+/// llama.cpp alone of the readers stacks nothing.
+void check_fused(const ModelFolder& model, const Plan& plan, const std::string& to) {
+  std::map<const Linear*, std::string> schemes;
+  for (const auto& block : plan.blocks)
+    for (const LinearPlan& linear : block)
+      schemes[linear.linear] = linear.quantized ? linear.describe() : "floating point";
+  const auto problem =
+      half_fused(model.graph.blocks, [&](const Linear& linear) { return schemes.at(&linear); });
+  if (!problem) return;
+  user_error("{}: {} by the engines that read {}; quantise the model anew, or convert to gguf:...",
+             model.checkpoint->folder().string(), *problem, to);
 }
 
 void write_tensors(const ModelFolder& model, const Plan& plan, ArtifactWriter& writer,
@@ -237,6 +251,7 @@ void say_converted(const ConvertRequest& request, uint64_t before, uint64_t afte
 void convert_to_layout(const ConvertRequest& request, const KernelLayout& layout) {
   const ModelFolder model = open_artefact(request).model;
   Plan plan = plan_artefact(model);
+  check_fused(model, plan, layout.name);
   add_layout(plan, layout);
   Progress progress(request.quiet);
   OutputFolder output(request.output, request.overwrite);
@@ -271,6 +286,7 @@ void run_convert(const ConvertRequest& asked) {
   const ModelFolder& model = artefact.model;
   const std::map<std::string, TensorInfo> tensors = model.packed->unpacked_tensors();
   Plan plan = plan_artefact(model);
+  if (target.gguf == nullptr) check_fused(model, plan, target.name);
   add_output(plan, model.graph, target, tensors, {.weights = false});
   check_gguf_tokenizer(plan, model, request.gguf_pre_tokenizer);
   Progress progress(request.quiet);

@@ -16,6 +16,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/strings.h"
+#include "lib/model/fused_linears.h"
 
 namespace lathe {
 namespace {
@@ -46,16 +47,20 @@ bool belongs_to(const std::string& tensor, const std::string& linear) {
   return tensor.starts_with(linear + ".") && tensor != linear + ".bias";
 }
 
+std::string scheme_text(const ModelFolder& model, const std::string& linear) {
+  const auto scheme = model.schemes.find(linear);
+  if (scheme == model.schemes.end()) return "floating point";
+  const auto input = model.activations.find(linear);
+  return with_input(scheme->second.describe(),
+                    input == model.activations.end() ? std::nullopt : std::optional(input->second));
+}
+
 void add_schemes(const ModelFolder& model, ModelFacts& facts) {
   const auto& tensors = model.checkpoint->tensors();
   for (const Block& block : model.graph.blocks) {
     for (const Linear& linear : block.linears) {
-      const auto scheme = model.schemes.find(linear.name);
-      if (scheme == model.schemes.end()) continue;
-      const auto input = model.activations.find(linear.name);
-      const std::string text =
-          with_input(scheme->second.describe(),
-                     input == model.activations.end() ? std::nullopt : std::optional(input->second));
+      if (!model.schemes.contains(linear.name)) continue;
+      const std::string text = scheme_text(model, linear.name);
       SchemeTotals& totals = facts.schemes[text];
       facts.scheme_of[linear.name] = text;
       totals.linears += 1;
@@ -108,8 +113,10 @@ std::vector<ConsumerVerdict> judge_folder(const ModelFolder& model) {
     }
   }
   const auto& heads = model.graph.config;
+  const auto scheme_of = [&](const Linear& linear) { return scheme_text(model, linear.name); };
   auto verdicts =
-      judge_consumers(format_of(*found), linears, {heads.num_heads, heads.num_kv_heads, heads.head_dim});
+      judge_consumers(format_of(*found), linears, {heads.num_heads, heads.num_kv_heads, heads.head_dim},
+                      half_fused(model.graph.blocks, scheme_of).value_or(""));
   if (!model.checkpoint->quantization_place().ends_with("quantization_config")) {  // an older export
     for (ConsumerVerdict& verdict : verdicts) {
       if (verdict.consumer != "transformers") continue;

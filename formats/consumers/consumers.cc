@@ -74,8 +74,12 @@ std::optional<std::string> scheme_problem(const KernelRule& rule, const Kind& ki
 }
 
 ConsumerVerdict judge(const KernelRule& rule, const std::string& method, const Kind& kind,
-                      const HeadCounts& heads) {
+                      const HeadCounts& heads, const std::string& half_fused) {
   ConsumerVerdict verdict{rule.consumer, rule.kernel, "", {}, "", rule.source};
+  if (rule.parallel && !half_fused.empty()) {
+    verdict.problem = half_fused;
+    return verdict;
+  }
   for (const int degree : kDegrees) {
     if (const auto problem = degree_problem(rule, method, kind.linears, degree, heads)) {
       if (verdict.problem.empty()) verdict.problem = fmt::format("TP {} fails: {}", degree, *problem);
@@ -114,8 +118,8 @@ ConsumerVerdict no_kernel(const Server& server, const Kind& kind, const std::str
   return {server.consumer, "", "", {}, why.empty() ? none : why, server.source};
 }
 
-std::vector<ConsumerVerdict> judge_kind(const std::string& method, const Kind& kind,
-                                        const HeadCounts& heads) {
+std::vector<ConsumerVerdict> judge_kind(const std::string& method, const Kind& kind, const HeadCounts& heads,
+                                        const std::string& half_fused) {
   std::vector<ConsumerVerdict> verdicts;
   std::map<std::string, std::string> unfit;  // consumer: why its first kernel of another kind isn't for these
   for (const KernelRule& rule : kernel_rules()) {
@@ -123,7 +127,7 @@ std::vector<ConsumerVerdict> judge_kind(const std::string& method, const Kind& k
     if (const auto problem = scheme_problem(rule, kind)) {
       unfit.emplace(rule.consumer, *problem);
     } else {
-      verdicts.push_back(judge(rule, method, kind, heads));
+      verdicts.push_back(judge(rule, method, kind, heads, half_fused));
     }
   }
   for (const Server& server : kServers) {
@@ -169,12 +173,12 @@ std::string ConsumerVerdict::describe() const {
 
 std::vector<ConsumerVerdict> judge_consumers(const std::string& format,
                                              const std::vector<PlannedLinear>& linears,
-                                             const HeadCounts& heads) {
+                                             const HeadCounts& heads, const std::string& half_fused) {
   const std::string method = format == "gptq-v2" ? "gptq" : format;
   std::vector<ConsumerVerdict> verdicts;
   const std::vector<Kind> kinds = kinds_of(linears);
   for (const Kind& kind : kinds) {
-    for (ConsumerVerdict& verdict : judge_kind(method, kind, heads)) {
+    for (ConsumerVerdict& verdict : judge_kind(method, kind, heads, half_fused)) {
       if (kinds.size() > 1) verdict.linears = kind.label();
       verdicts.push_back(std::move(verdict));
     }

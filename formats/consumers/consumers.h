@@ -29,9 +29,10 @@ struct ConsumerVerdict {
 
 /// `format`: config.json's quant_method, or "awq-gemv" or "gptq-v2". Linears of different schemes are run by
 /// different kernels, and a router's experts by others than the rest: where a model has several such kinds,
-/// each has verdicts of its own, and a server loads the model where it has a kernel for each.
+/// each has verdicts of its own, and a server loads the model where it has a kernel for each. `half_fused`:
+/// why linears can't be stacked (half_fused()), which ends what every kernel could do that stacks them.
 std::vector<ConsumerVerdict> judge_consumers(const std::string& format,
                                              const std::vector<PlannedLinear>& linears,
-                                             const HeadCounts& heads);
+                                             const HeadCounts& heads, const std::string& half_fused = {});
 
 }  // namespace lathe

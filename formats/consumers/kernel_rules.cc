@@ -454,6 +454,10 @@ const std::vector<KernelRule>& kernel_rules() {
 const std::vector<Reader>& readers() {
   constexpr const char* kNoExperts =
       "transformers 5.17 stacks experts, and only compressed-tensors' are unpacked for that";
+  constexpr const char* kNotInVllm = "vllm 0.32: layers/quantization holds no such method";
+  constexpr const char* kNotInSglang =
+      "sglang 0.5.23: srt/layers/quantization/__init__.py names no such method";
+  constexpr const char* kNotInTensorRt = "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method";
   static const std::vector<Reader> rows = {
       {"transformers", "compressed-tensors", "compressed-tensors",
        "transformers 5.17: quantizer_compressed_tensors.py"},
@@ -465,7 +469,7 @@ const std::vector<Reader>& readers() {
       {"SGLang", "awq-gemv", nullptr, "sglang 0.5.23: srt/layers/quantization/awq takes GEMM's order alone"},
       {"AutoAWQ", "awq-gemv", "WQLinear_GEMV", "autoawq 0.2.9: modules/linear/gemv.py"},
       {"vLLM", "awq-gemv", nullptr, "vllm 0.32: auto_awq.py takes every artefact's order for GEMM's"},
-      {"TensorRT-LLM", "awq-gemv", nullptr, "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method"},
+      {"TensorRT-LLM", "awq-gemv", nullptr, kNotInTensorRt},
       {"transformers", "spqr", "spqr_quant, with create_placeholder renamed",
        "transformers 5.17: quantizer_spqr.py"},
       {"hqq", "hqq", "HQQLinear", "hqq 0.2.8: core/quantize.py"},
@@ -477,13 +481,20 @@ const std::vector<Reader>& readers() {
       {"TensorRT-LLM", "modelopt", "its own loader",
        "TensorRT-LLM: llmapi/llm_utils.py, _torch/modules/linear.py"},
       {"transformers", "modelopt", nullptr, "transformers 5.17: quantizers/auto.py has no such method"},
-      {"TensorRT-LLM", "gptq", nullptr, "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method"},
-      {"TensorRT-LLM", "awq", nullptr, "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method"},
+      {"TensorRT-LLM", "gptq", nullptr, kNotInTensorRt},
+      {"TensorRT-LLM", "awq", nullptr, kNotInTensorRt},
       {"llama.cpp", "gguf", "its CPU and GPU kernels", "llama.cpp: src/llama-model.cpp"},
       {"transformers", "gguf", "gguf_file (with accelerate), dequantised",
        "transformers 5.17: modeling_gguf_pytorch_utils.py"},
-      {"vLLM", "hqq", nullptr, "vllm 0.32: layers/quantization holds no such method"},
-      {"vLLM", "spqr", nullptr, "vllm 0.32: layers/quantization holds no such method"},
+      {"vLLM", "gguf", "vllm-gguf-plugin", "vllm 0.24: features/quantization/gguf.md (a plugin since)"},
+      {"SGLang", "gguf", "its own loader", "sglang 0.5.23: srt/layers/quantization/gguf.py"},
+      {"TensorRT-LLM", "gguf", nullptr, kNotInTensorRt},
+      {"vLLM", "hqq", nullptr, kNotInVllm},
+      {"vLLM", "spqr", nullptr, kNotInVllm},
+      {"SGLang", "hqq", nullptr, kNotInSglang},
+      {"SGLang", "spqr", nullptr, kNotInSglang},
+      {"TensorRT-LLM", "hqq", nullptr, kNotInTensorRt},
+      {"TensorRT-LLM", "spqr", nullptr, kNotInTensorRt},
   };
   return rows;
 }

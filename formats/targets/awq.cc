@@ -80,16 +80,20 @@ constexpr const char* kHowToLoad = R"(With transformers (needs the `gptqmodel` p
     from gptqmodel import GPTQModel
     model = GPTQModel.load("this/folder")
 
-With vLLM:
+With vLLM or SGLang:
 
     vllm serve this/folder
+    python -m sglang.launch_server --model-path this/folder
 )";
 
 constexpr const char* kHowToLoadGemv =
-    R"(With GPTQModel, on a GPU and in FP16 (vLLM and SGLang don't read this layout):
+    R"(With GPTQModel or AutoAWQ, on a GPU and in FP16 (vLLM and SGLang don't read this layout):
 
     from gptqmodel import GPTQModel
     model = GPTQModel.load("this/folder")
+
+    from awq import AutoAWQForCausalLM
+    model = AutoAWQForCausalLM.from_quantized("this/folder")
 )";
 
 template <AwqVersion kVersion>

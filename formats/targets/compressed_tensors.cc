@@ -208,9 +208,11 @@ constexpr const char* kHowToLoad = R"(With transformers (needs the `compressed-t
     model = AutoModelForCausalLM.from_pretrained("this/folder")
     tokenizer = AutoTokenizer.from_pretrained("this/folder")
 
-With vLLM:
+With vLLM, SGLang or TensorRT-LLM, where "What consumers make of it" names a kernel:
 
     vllm serve this/folder
+    python -m sglang.launch_server --model-path this/folder
+    trtllm-serve this/folder
 )";
 
 }  // namespace

@@ -94,6 +94,10 @@ With transformers (needs the `gptqmodel` and `optimum` packages):
 With vLLM, where weights are symmetric, of 4 or 8 bits and in groups of 32, 64, 128 or whole rows:
 
     vllm serve this/folder
+
+With SGLang:
+
+    python -m sglang.launch_server --model-path this/folder
 )";
 
 template <GptqVersion kVersion>

@@ -183,9 +183,10 @@ constexpr const char* kHowToLoad = R"(With TensorRT-LLM (FP8, NVFP4, INT4-AWQ an
     from tensorrt_llm import LLM
     LLM("this/folder")
 
-With vLLM (FP8 and NVFP4; it finds the method in config.json):
+With vLLM or SGLang (FP8 and NVFP4; they find the method in config.json):
 
     vllm serve this/folder
+    python -m sglang.launch_server --model-path this/folder --quantization modelopt
 )";
 
 }  // namespace

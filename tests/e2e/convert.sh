@@ -125,6 +125,27 @@ tensors["model.layers.3.mlp.up_proj.qzeros"][2, 1] &= ~0xf0  # group 2 of output
 save_file(tensors, sys.argv[1], metadata={"format": "pt"})
 PY
 refuses 2 'model.layers.3.mlp.up_proj: the zero point at [9, 2] (output, group) is 0' convert "$scratch/zero" gptq "$scratch/no"
+# Engines stack q, k and v: where one of them stands in floating point they can't, llama.cpp can, and inspect says so.
+cp -r "$scratch/sym/compressed-tensors" "$scratch/half"
+"$PYTHON" - "$scratch/half" "$MODEL" <<'PY'
+import json, pathlib, sys
+from safetensors.torch import load_file, save_file
+folder, name = pathlib.Path(sys.argv[1]), "model.layers.2.self_attn.k_proj"
+tensors = load_file(folder / "model.safetensors")
+kept = {key: tensor for key, tensor in tensors.items() if not key.startswith(name + ".")}
+kept[name + ".weight"] = load_file(pathlib.Path(sys.argv[2]) / "model.safetensors")[name + ".weight"]
+save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+config = json.loads((folder / "config.json").read_text())
+config["quantization_config"]["ignore"].append(name)
+(folder / "config.json").write_text(json.dumps(config))
+PY
+halves="'model.layers.2.self_attn.q_proj' is int4 sym g128, 'model.layers.2.self_attn.k_proj' floating point"
+refuses 2 "$halves" convert "$scratch/half" gptq "$scratch/no"
+refuses 2 "$halves" convert "$scratch/half" marlin "$scratch/no"
+convert "$scratch/half" gguf:Q8_0 "$scratch/whole_types"
+"$QUANTIZE" inspect "$scratch/half" >"$scratch/said"
+grep -qF "vLLM: not with Marlin: $halves" "$scratch/said" && grep -q 'transformers: reads it' "$scratch/said" ||
+  fail "inspect of half a stack: $(grep consumer "$scratch/said")"
 refuses 2 'format awq: bits' convert "$scratch/mixed/gptq" awq "$scratch/no"
 refuses 2 'format hqq' convert "$scratch/asym/awq" hqq "$scratch/no"
 refuses 2 'format spqr' convert "$scratch/asym/awq" spqr "$scratch/no"

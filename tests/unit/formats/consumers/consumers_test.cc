@@ -52,6 +52,17 @@ TEST(Consumers, AnOrdinaryModelIsFineEverywhere) {
               HasSubstr("gptq_marlin, ok for TP 1, 2, 4, 8"));
 }
 
+TEST(Consumers, WhatIsHalfFusedRunsOnlyWhereNothingIsStacked) {
+  const auto llama = block(4096, 1024, 14336, {"int", 4, 128, true});
+  for (const char* method : {"compressed-tensors", "gptq", "awq"}) {
+    for (const ConsumerVerdict& verdict : judge_consumers(method, llama, {32, 8, 128}, "q is not k")) {
+      const bool stacks = verdict.consumer != "transformers" && verdict.consumer != "GPTQModel";
+      EXPECT_EQ(verdict.problem == "q is not k", stacks && !verdict.kernel.empty()) << verdict.describe();
+      EXPECT_TRUE(!stacks || verdict.tensor_parallel.empty()) << verdict.describe();
+    }
+  }
+}
+
 TEST(Consumers, AGroupMayNotStraddleTwoGpus) {
   const auto tight = block(576, 192, 1536, {"int", 4, 64, true});
   const auto today = verdict("compressed-tensors", "vLLM", tight, {12, 4, 48});
