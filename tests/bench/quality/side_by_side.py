@@ -4,7 +4,7 @@
     side_by_side.py --first-sample 128 --out out/quality/second ...        # other calibration data: what is noise
     side_by_side.py --model data/models/lathe-tiny --group 128 --rows 32 --ctx 512 --out out/quality/lathe-tiny
 
-Each case is a row of CASES below; --cases keeps those whose names hold one of the words. Peers run in environments of
+Each case is a row of CASES below; --cases keeps those that are named, or whose names hold one of the words. Peers run in environments of
 their own, made under build/peers from peers/*.txt (some 5 GB and two minutes each). Calibration: the first --samples rows
 of --seq-len tokens of TEXT_DIR/wikitext2-valid.txt; evaluation: 16 rows of 1024 of wikitext2-test.txt, scored by
 transformers in FP32 (score.py). A case that is there already (a run.json of the same settings) is not run again. Times: the quantising call
@@ -50,7 +50,7 @@ def fewer(case, samples=32):
 
 GGUF_TYPES = ("Q4_0", "Q4_1")
 SYM, ASYM = "rules[0].scheme.symmetric=true", "rules[0].scheme.symmetric=false"
-UNMATCHED = "rules[0].solver.gptq.match_reference=0"
+UNMATCHED, MATCHED = ("rules[0].solver.gptq.match_reference=" + share for share in ("0", "0.5"))
 CASES = [
     lathe("rtn", "rtn", SYM), peer("llmc", "rtn"),
     lathe("rtn-asym", "rtn", ASYM), peer("llmc", "rtn-asym"),
@@ -66,7 +66,7 @@ CASES = [
     lathe("awq-gptq", "awq-gptq", SYM), lathe("awq-gptq-asym", "awq-gptq", ASYM),
     lathe("awq-gptq-unmatched", "awq-gptq", SYM, UNMATCHED), lathe("awq-gptq-asym-unmatched", "awq-gptq", ASYM, UNMATCHED),
     lathe("hqq", "hqq"), Case("hqq-asym", "hqq", []),
-    lathe("smoothquant-w8a8", "smoothquant"), peer("llmc", "smoothquant-w8a8"), peer("llmc", "smoothquant-gptq-w8a8"),
+    lathe("smoothquant-w8a8", "smoothquant"), lathe("smoothquant-matched-w8a8", "smoothquant", MATCHED), peer("llmc", "smoothquant-w8a8"), peer("llmc", "smoothquant-gptq-w8a8"),
     lathe("spqr", "spqr"),
     *(fewer(case) for case in (lathe("gptq", "gptq", SYM), peer("llmc", "gptq-actorder"), peer("gptqmodel", "gptq"))),
     *(lathe(f"gguf-{kind}", "gguf", f'output.formats=["gguf:{kind}"]') for kind in GGUF_TYPES),
@@ -212,7 +212,7 @@ def main():
     parser.add_argument("--first-sample", type=int, default=0, help="skip so many rows of the text: other calibration data")
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--ctx", type=int, default=1024)
-    parser.add_argument("--cases", nargs="*", default=[], help="only cases whose names hold one of these words")
+    parser.add_argument("--cases", nargs="*", default=[], help="only cases of these names, or whose names hold one of these words")
     args = parser.parse_args()
     os.chdir(ROOT)
     texts = pathlib.Path(os.environ.get("TEXT_DIR", "../shared/text"))
@@ -224,8 +224,9 @@ def main():
         subprocess.run([sys.executable, "tests/tools/make_smollm2.py", args.model], check=True)
     write_calibration(args, texts)
     times, folders = {}, []
+    names = {case.name for case in CASES}
     for case in CASES:
-        if args.cases and not any(word in case.name for word in args.cases):
+        if args.cases and not any(word == case.name or (word not in names and word in case.name) for word in args.cases):
             continue
         took = run(case, args)
         if took is not None:
