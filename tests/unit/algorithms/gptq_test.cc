@@ -270,24 +270,39 @@ TEST(Gptq, EqualsBruteForceObqInTheSameOrder) {
 TEST(Gptq, AnIdentityHessianGivesRoundToNearest) {
   at::manual_seed(5);
   const at::Tensor weight = at::randn({9, 64});
+  const LinearProblem problem = linear("l", LinearRole::up_proj, weight, {"int", 4, 16, false});
   for (const Variant& variant : kVariants) {
-    if (variant.act_order == "desc" && !variant.static_groups)
-      continue;  // equal diagonals: natural order, below
-    const LinearProblem problem = linear("l", LinearRole::up_proj, weight, {"int", 4, 16, false});
     const QuantizedTensor found = solve({problem}, stats_of_gram(at::eye(64)),
                                         {{"act_order", variant.act_order},
                                          {"static_groups", variant.static_groups},
                                          {"range", std::string("minmax")}})
                                       .front()
                                       .quantized;
-    EXPECT_TRUE(at::equal(found.dequantize(), testing_problems::round_to_nearest(problem)));
+    EXPECT_TRUE(at::equal(found.dequantize(), testing_problems::round_to_nearest(problem)))
+        << variant.act_order << variant.static_groups;
+    // Equal diagonals leave the columns as they stand, so that groups in the order of rounding are
+    // neighbours.
+    const bool regrouped = variant.act_order == "desc" && !variant.static_groups;
+    ASSERT_EQ(found.group_index.defined(), regrouped);
+    if (!regrouped) continue;
+    EXPECT_TRUE(at::equal(found.group_index, at::arange(64).div(16, "floor").to(at::kInt)));
   }
-  const QuantizedTensor regrouped =
-      solve({linear("l", LinearRole::up_proj, weight, {"int", 4, 16, false})}, stats_of_gram(at::eye(64)),
+}
+
+// Groups that an order scatters are rounded to nearest, too, each by its own columns' range.
+TEST(Gptq, ADiagonalHessianGivesRoundToNearestOfTheReorderedColumns) {
+  at::manual_seed(15);
+  const at::Tensor weight = at::randn({9, 64}), power = at::randperm(64).to(at::kFloat) + 1;
+  const Scheme scheme{"int", 4, 16, false};
+  const QuantizedTensor found =
+      solve({linear("l", LinearRole::up_proj, weight, scheme)}, stats_of_gram(at::diag(power)),
             {{"act_order", std::string("desc")}, {"static_groups", false}, {"range", std::string("minmax")}})
           .front()
           .quantized;
-  EXPECT_TRUE(at::equal(regrouped.group_index, at::arange(64).div(16, "floor").to(at::kInt)));
+  const at::Tensor order = power.argsort(/*stable=*/true, 0, /*descending=*/true);
+  const at::Tensor rounded = testing_problems::round_to_nearest(
+      linear("l", LinearRole::up_proj, weight.index_select(1, order).contiguous(), scheme));
+  EXPECT_TRUE(at::equal(found.dequantize().index_select(1, order), rounded));
 }
 
 TEST(Gptq, IsBetterThanRoundToNearestInOutputError) {
