@@ -78,7 +78,8 @@ GroupRange choose(const Groups& groups, const RangeChoice& choice) {
 
 constexpr RangeMethodRow kMethods[] = {
     {RangeMethod::minmax, "minmax", "the smallest and the largest value of each group"},
-    {RangeMethod::percentile, "percentile", "all values but a part of them at the ends"},
+    {RangeMethod::percentile, "percentile",
+     "all values but a part of them at the ends (at the default 99.9, groups of 1000 and more)"},
     {RangeMethod::mse, "mse", "the range with the least squared rounding error"},
     {RangeMethod::weighted, "weighted",
      "the range with the least squared rounding error, each input weighted by its mean square"},
