@@ -40,9 +40,13 @@
 //   - clipping tries steps of max_shrink/clip_grid (0.025), there 1/n_grid (0.05).
 //
 // Cost. r * n^2 FMAs a candidate and half of it by symmetry, r = rows of all consumers: 21 half GEMMs;
-// dequantised weights exist for a chunk of rows at a time. FP32 products, FP64 sums. A candidate whose loss
-// is not finite (a scale overflowed its type) is passed over. On a GPU all candidates are queued and the host
+// dequantised weights exist for a chunk of rows at a time. On a GPU all candidates are queued and the host
 // waits once for an edge; the CPU gives a candidate up once it is worse than the best.
+//
+// Numerics. The loss: FP32 products, FP64 sums (lib/numeric/quadratic_form.h). mean|x| is summed in FP64.
+// Scales are FP32, at least 1e-4 before they are normalised (llm-awq's clamp); weights times them are rounded
+// with a group's scale in its stored type. A candidate whose loss is not finite (a scale overflowed its
+// type) is passed over. awq_reference.h is the search in FP64, by running the layer.
 #include "algorithms/awq.h"
 
 #include <ATen/ATen.h>

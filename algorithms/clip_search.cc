@@ -1,3 +1,28 @@
+// Clipping by the output error: auto_clip of llm-awq, the code of AWQ's authors (Lin et al., arXiv
+// 2306.00978, which mentions weight clipping without an equation).
+//
+// Problem. weight_range.h weighs a clipped weight against finer steps by the weights alone, or by each
+// input's power. What counts is the layer's output, and inputs of a group are correlated: errors of two
+// columns may add up or cancel.
+//
+// Method. For one row and group g, d_g = Q_f(w_g) - w_g the error with both ends of the range times f, the
+// group's own part of the output error is
+//
+//     E[(d_g x_g)^2] = d_g H_gg d_g^T,   H_gg the group's block on the diagonal of H = X^T X / tokens,
+//
+// and f is the factor with the least of it, among 1 - max_shrink i / steps, and on symmetric grids a few
+// that are larger than 1. Products between groups, d_g H_gk d_k^T, are left out, there as here: with them the
+// choices of all groups of a row would hang together.
+//
+// What differs from llm-awq: the sum over all tokens, from H, in place of 512 of them run through every
+// candidate; and both ends of a range times f, where llm-awq cuts the weights at max|w| f on either side and
+// takes the range of what is left.
+//
+// Cost. rows * in * group FMAs for each of the factors, as one batched GEMM over all groups: group / tokens
+// of what running tokens takes. Memory: a chunk of rows at a time.
+//
+// Numerics. FP32 products and sums; scales rounded to their stored type before errors are measured. The full
+// range is the first candidate, and one has to be below it to replace it, so that ties and NaN keep it.
 #include "algorithms/clip_search.h"
 
 #include <ATen/ATen.h>

@@ -64,7 +64,7 @@
 // Memory: scratch_bytes().
 //
 // Numerics. FP32, as the factor of a damped H needs no more (condition <= 1 + n/damping); FP64 sums of the
-// loss. gptq_reference.h is the same algorithm in FP64, step by step.
+// loss. gptq_reference.h is the same in FP64, step by step: ranges and the move to the reference included.
 #include "algorithms/gptq.h"
 
 #include <ATen/ATen.h>

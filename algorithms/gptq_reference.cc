@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "lib/base/error.h"
-#include "lib/kernels/device/gptq_block.cuh"
+#include "lib/kernels/group_grid.h"
 
 namespace lathe {
 namespace {
@@ -100,6 +100,7 @@ class Reference {
         w_(problem.weight),
         h_(problem.gram),
         length_(problem.scheme.group_length(w_.columns)),
+        inverse_(0, 0),
         scales_(w_.rows, w_.columns / length_),
         zeros_(w_.rows, w_.columns / length_),
         codes_(w_.rows, w_.columns) {}
@@ -107,6 +108,8 @@ class Reference {
   GptqReferenceResult run() {
     treat_dead_columns();
     order_ = order_of(p_.act_order, diagonal_, length_);
+    inverse_ = damped_inverse();
+    if (p_.match_reference > 0) move_to_reference();
     if (p_.static_groups) choose_original_grids();
     const Matrix u = factor();
     Matrix w(w_.rows, w_.columns);  // in the order of rounding
@@ -129,7 +132,8 @@ class Reference {
       if (h_(j, j) > 0) sum += h_(j, j), ++live;
     }
     for (int64_t j = 0; j < h_.rows; ++j) {
-      if (h_(j, j) <= 0) {
+      dead_.push_back(h_(j, j) <= 0);
+      if (dead_.back()) {
         h_(j, j) = live > 0 ? sum / live : 1;
         for (int64_t row = 0; row < w_.rows; ++row) w_(row, j) = 0;
       }
@@ -137,62 +141,92 @@ class Reference {
     }
   }
 
-  /// H^-1 = (H + damping I)^-1, then H^-1 <- Cholesky(H^-1)^T.
+  /// (H + damping I)^-1, columns as they stand.
+  Matrix damped_inverse() const {
+    double mean = 0;
+    for (const double value : diagonal_) mean += value / static_cast<double>(h_.rows);
+    Matrix damped = h_;
+    for (int64_t j = 0; j < h_.rows; ++j) damped(j, j) += p_.damping * mean;
+    return inverse_of(cholesky(damped));
+  }
+
+  /// H^-1 <- Cholesky(H^-1)^T, in the order of rounding.
   Matrix factor() const {
     const int64_t n = h_.rows;
-    double mean = 0;
-    for (const double value : diagonal_) mean += value / static_cast<double>(n);
-    Matrix damped(n, n);
+    Matrix inverse(n, n), upper(n, n);
     for (int64_t i = 0; i < n; ++i) {
-      for (int64_t j = 0; j < n; ++j) damped(i, j) = h_(column(i), column(j));
-      damped(i, i) += p_.damping * mean;
+      for (int64_t j = 0; j < n; ++j) inverse(i, j) = inverse_(column(i), column(j));
     }
-    const Matrix lower = cholesky(inverse_of(cholesky(damped)));
-    Matrix upper(n, n);
+    const Matrix lower = cholesky(inverse);
     for (int64_t i = 0; i < n; ++i) {
       for (int64_t j = i; j < n; ++j) upper(i, j) = lower(j, i);
     }
     return upper;
   }
 
-  void set_grid(int64_t row, int64_t group, float lo, float hi) {
-    const device::Grid grid{static_cast<float>(p_.scheme.qmin()), static_cast<float>(p_.scheme.qmax()),
-                            p_.scheme.symmetric,
-                            p_.scale_dtype == DType::F16    ? device::ScaleType::f16
-                            : p_.scale_dtype == DType::BF16 ? device::ScaleType::bf16
-                                                            : device::ScaleType::f32};
-    const device::ScaleZero chosen = device::choose_scale_zero(lo, hi, grid);
-    scales_(row, group) = chosen.scale;
-    zeros_(row, group) = chosen.zero;
+  /// W += a W (X_ref - X)^T X H^-1, row by row; dead columns stay 0.
+  void move_to_reference() {
+    const Matrix cross(p_.cross_gram);
+    const int64_t n = h_.rows;
+    std::vector<double> missed(static_cast<size_t>(n));
+    for (int64_t row = 0; row < w_.rows; ++row) {
+      for (int64_t j = 0; j < n; ++j) {
+        double sum = 0;
+        for (int64_t i = 0; i < n; ++i) sum += w_(row, i) * (cross(i, j) - h_(i, j));
+        missed[static_cast<size_t>(j)] = dead_[static_cast<size_t>(j)] ? 0 : sum;
+      }
+      for (int64_t j = 0; j < n; ++j) {
+        double move = 0;
+        for (int64_t i = 0; i < n; ++i) move += missed[static_cast<size_t>(i)] * inverse_(i, j);
+        w_(row, j) += p_.match_reference * move;
+      }
+    }
+  }
+
+  double importance(int64_t j) const {
+    return p_.range == GptqReferenceRange::inverse ? 1 / inverse_(j, j) : diagonal_[static_cast<size_t>(j)];
   }
 
   void choose_original_grids() {
     for (int64_t row = 0; row < w_.rows; ++row) {
       for (int64_t group = 0; group < scales_.columns; ++group) {
-        if (p_.range) {
-          set_grid(row, group, p_.range->lo[row][group].item<float>(),
-                   p_.range->hi[row][group].item<float>());
-        } else {
-          set_grid_of_values(w_, row, group * length_, group);
+        std::vector<double> values, weighted_by;
+        for (int64_t j = group * length_; j < (group + 1) * length_; ++j) {
+          values.push_back(w_(row, j));
+          weighted_by.push_back(importance(j));
         }
+        set_grid(row, group, values, weighted_by);
       }
     }
   }
 
-  void set_grid_of_values(const Matrix& w, int64_t row, int64_t first, int64_t group) {
-    double lo = w(row, first), hi = lo;
-    for (int64_t k = first; k < first + length_; ++k) {
-      lo = std::min(lo, w(row, k));
-      hi = std::max(hi, w(row, k));
+  /// Of the group whose columns are rounded from the j-th on, from the weights as they are by then.
+  void choose_grid_on_the_way(const Matrix& w, int64_t row, int64_t j) {
+    std::vector<double> values, weighted_by;
+    for (int64_t k = j; k < j + length_; ++k) {
+      values.push_back(w(row, k));
+      weighted_by.push_back(importance(column(k)));
     }
-    set_grid(row, group, static_cast<float>(lo), static_cast<float>(hi));
+    set_grid(row, group_of(j), values, weighted_by);
+  }
+
+  void set_grid(int64_t row, int64_t group, const std::vector<double>& values,
+                const std::vector<double>& weighted_by) {
+    const auto [least, most] = std::minmax_element(values.begin(), values.end());
+    kernels::RangeEnds ends{static_cast<float>(*least), static_cast<float>(*most)};
+    if (p_.range != GptqReferenceRange::minmax)
+      ends = kernels::search_group_reference(values, weighted_by, p_.scheme, p_.scale_dtype, p_.search);
+    const device::ScaleZero chosen =
+        device::choose_scale_zero(ends.lo, ends.hi, kernels::grid_of(p_.scheme, p_.scale_dtype));
+    scales_(row, group) = chosen.scale;
+    zeros_(row, group) = chosen.zero;
   }
 
   void round_column(Matrix& w, const Matrix& u, int64_t j) {
     const int64_t group = group_of(j);
     const double qmin = p_.scheme.qmin(), qmax = p_.scheme.qmax();
     for (int64_t row = 0; row < w.rows; ++row) {
-      if (!p_.static_groups && j % length_ == 0) set_grid_of_values(w, row, j, group);
+      if (!p_.static_groups && j % length_ == 0) choose_grid_on_the_way(w, row, j);
       const double scale = scales_(row, group), zero = zeros_(row, group);
       const double code =
           std::clamp(std::nearbyint(w(row, j) / scale) + zero, qmin, qmax);  // ties to even, by default
@@ -222,8 +256,9 @@ class Reference {
   const GptqReferenceProblem& p_;
   Matrix w_, h_;
   int64_t length_;
-  Matrix scales_, zeros_, codes_;
+  Matrix inverse_, scales_, zeros_, codes_;
   std::vector<double> diagonal_;
+  std::vector<bool> dead_;
   Order order_;
   double loss_ = 0;
 };

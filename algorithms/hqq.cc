@@ -44,7 +44,7 @@
 // Cost: at most `iterations` + 1 passes over weights in cache, a dozen operations a weight each; groups are
 // independent. Numerics: FP32, sums in a fixed order (lib/kernels/device/hqq.cuh), the same bits on every
 // device and thread count. hqq_reference.cc is the same in FP64, slowly: fixed and fitted scales, real and
-// integer zero points.
+// integer zero points, both axes.
 #include "algorithms/hqq.h"
 
 #include <ATen/ATen.h>

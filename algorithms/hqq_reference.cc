@@ -1,7 +1,11 @@
 #include "algorithms/hqq_reference.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <cmath>
+
+#include "lib/base/error.h"
 
 namespace lathe {
 namespace {
@@ -58,11 +62,27 @@ HqqReferenceGroup improved(const std::vector<double>& w, double scale, double ze
       values.push_back(w[i] - shrink(w[i] - now.scale * (now.codes[i] - now.zero), beta, choice.lp_norm));
     fit(now, values, choice.fit_scale, keep_zero);
     now = quantise(w, now.scale, now.zero, qmin, qmax, choice.fit_scale);
-    if (!(now.error < best.error)) break;
-    best = now;
+    if (now.error < best.error) {
+      best = now;
+    } else if (choice.early_stop) {
+      break;
+    }
     beta *= choice.kappa;
   }
   return best;
+}
+
+HqqReferenceGroup from_its_range(const std::vector<double>& w, const Scheme& scheme,
+                                 const HqqReferenceChoice& choice) {
+  const auto [least, most] = std::minmax_element(w.begin(), w.end());
+  LATHE_ASSERT(*least < *most, "HQQ reference: a group of one value");
+  const int qmin = scheme.qmin(), qmax = scheme.qmax();
+  if (scheme.real_zero) {
+    const double scale = (*most - *least) / (qmax - qmin), zero = qmin - *least / scale;
+    return hqq_reference(w, scale, choice.round_start ? std::nearbyint(zero) : zero, qmin, qmax, choice);
+  }
+  const double lo = std::min(*least, 0.0), scale = (std::max(*most, 0.0) - lo) / (qmax - qmin);
+  return hqq_integer_reference(w, scale, std::nearbyint(qmin - lo / scale), qmin, qmax, choice);
 }
 
 }  // namespace
@@ -82,6 +102,21 @@ HqqReferenceGroup hqq_integer_reference(const std::vector<double>& w, double sca
     if (found.error < best.error) best = found;
   }
   return best;
+}
+
+std::vector<HqqReferenceGroup> hqq_reference(const at::Tensor& weight, const Scheme& scheme,
+                                             const HqqReferenceChoice& choice) {
+  const at::Tensor copy = weight.to(at::kDouble).contiguous();
+  const double* const values = copy.const_data_ptr<double>();
+  const int64_t length = scheme.group_length(weight.size(0), weight.size(1)), count = copy.numel() / length;
+  const int64_t first = scheme.axis == 1 ? length : 1, next = scheme.axis == 1 ? 1 : count;
+  std::vector<HqqReferenceGroup> groups;
+  for (int64_t group = 0; group < count; ++group) {
+    std::vector<double> w;
+    for (int64_t i = 0; i < length; ++i) w.push_back(values[group * first + i * next]);
+    groups.push_back(from_its_range(w, scheme, choice));
+  }
+  return groups;
 }
 
 }  // namespace lathe

@@ -1,7 +1,16 @@
 // Round to nearest: each group gets the grid that spans its range (what a transform offers, else its minimum
-// and maximum, or a smaller range: weight_range.h), each weight the nearest point of it. No data needed; one
-// pass over the weights, memory bound; 40 passes where the range is searched. The base of every comparison,
-// and the last step after transforms such as AWQ.
+// and maximum, or a smaller range: weight_range.h), each weight the nearest point of it. No data needed. The
+// base of every comparison, and the last step after transforms such as AWQ.
+//
+// Method. The uniform affine quantiser (Jacob et al., arXiv 1712.05877, section 2.1; Nagel et al., arXiv
+// 2106.08295, section 2.2). A group with the range [lo, hi] and codes qmin .. qmax:
+//
+//     asymmetric:  s = (max(hi, 0) - min(lo, 0)) / (qmax - qmin),   z = clamp(round(qmin - min(lo, 0) / s))
+//     symmetric:   s = 2 max(|lo|, |hi|) / (qmax - qmin),           z = 0
+//     q = clamp(round(w / s) + z, qmin, qmax),   Q = s (q - z),
+//
+// ties to even. An asymmetric range is made to hold 0, which is then a point of the grid. On a symmetric one
+// the upper end of n bits is half a step beyond the largest code: 7.5 steps to each side with codes -8 .. 7.
 //
 // On a floating-point grid (FP8, NVFP4, MX) the nearest point is the nearest number of the format times the
 // scale; the largest magnitude of a group becomes the format's largest number. Scales that are codes
@@ -9,6 +18,8 @@
 // spanning one as well as below: E2M1 has no number between 4 and 6, so a group may be better off with its
 // largest on 4. Linears that read one input share NVFP4's global scale, and FP8's scale of the tensor
 // (tensor_scale.h). Where rows share scales, a range is chosen from all weights under one (shared_range.h).
+//
+// Cost: one pass over the weights, memory bound; 40 passes where the range is searched.
 //
 // Numerics: FP32; the scale is rounded to its stored type before codes are chosen, so that codes fit the
 // scale that a consumer sees. Scales are stored in FP16 or BF16: a group of weights too large for its scale's

@@ -37,7 +37,11 @@
 // alpha: auto; the two optional edges. The same: scales are at least 1e-5, and not normalised.
 //
 // Cost. Maxima, one or two losses for a fixed alpha; grid + 2 of them for auto, each half a GEMM of the
-// consumers' rows with H. FP32 products, FP64 sums. On a GPU all candidates are queued and waited for once.
+// consumers' rows with H. On a GPU all candidates are queued and waited for once.
+//
+// Numerics. Equation 4 in FP32; s at least 1e-5, as the authors' code has it, and 1 where a channel is always
+// 0, so that X / s is finite. Losses: FP32 products, FP64 sums (lib/numeric/quadratic_form.h).
+// smoothquant_reference.h is the same in FP64.
 #include "algorithms/smoothquant.h"
 
 #include <ATen/ATen.h>

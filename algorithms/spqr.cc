@@ -41,7 +41,10 @@
 //   - an outlier's value is what its code's value lacks of the weight, for the consumer adds it. The paper's
 //     code stores the weight itself beside the code nearest to 0, whose value isn't 0 where the zero is no
 //     integer;
-//   - grids see all updates of earlier groups, damping climbs a ladder, dead columns are GPTQ's (hessian.h).
+//   - grids see all updates of earlier groups, and damping climbs a ladder;
+//   - dead columns (H_jj = 0) are GPTQ's (gptq.cc): H_jj becomes the mean of the others. The paper's code
+//     counts them in damping's mean and then sets H_jj = 1, so that which weights are kept hangs on the unit
+//     of the inputs, and sorts them last.
 //
 // Cost. GPTQ's (2/3 n^3 + r n^2), and 4 roundings of each weight for the marks, as many again for the
 // density's quantile. Outliers cost 32 bits each and 32 a row.

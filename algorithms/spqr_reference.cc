@@ -74,21 +74,25 @@ void fit_second_level(std::vector<double*> values, int bits) {
   }
 }
 
-/// The columns' order, the weight and the factor in it: lines 1 to 3 of the algorithm.
+/// The columns' order, the weight and the factor in it: lines 1 to 3 of the algorithm. A dead column
+/// (H_jj = 0) gets the mean of the others as H_jj, and no weight: the paper's code counts it in damping's
+/// mean and then sets H_jj = 1, so that the result hangs on the unit of the inputs.
 struct Setup {
   at::Tensor permutation, weight, factor;
 };
 
 Setup prepare(const at::Tensor& weight, const at::Tensor& hessian, const SpqrReferenceSettings& settings) {
   at::Tensor h = hessian.to(at::kDouble), w = weight.to(at::kDouble).clone();
+  h = h.clone();
+  const at::Tensor dead = h.diagonal() <= 0;
+  if (dead.all().item<bool>()) h.diagonal().fill_(1);
+  h.diagonal().masked_fill_(dead, h.diagonal().masked_select(dead.logical_not()).mean());
+  w.masked_fill_(dead.unsqueeze(0), 0);
   at::Tensor order = at::arange(h.size(0), at::kLong);
   if (settings.act_order) order = h.diagonal().argsort(/*stable=*/true, 0, /*descending=*/true);
   h = h.index_select(0, order).index_select(1, order).contiguous();
   w = w.index_select(1, order).contiguous();
-  const at::Tensor dead = h.diagonal() == 0;
   h.diagonal().add_(settings.damping * h.diagonal().mean());
-  h.diagonal().masked_fill_(dead, 1);
-  w.masked_fill_(dead.unsqueeze(0), 0);
   const at::Tensor inverse = at::cholesky_inverse(at::linalg_cholesky(h));
   return {order, w, at::linalg_cholesky(inverse, /*upper=*/true).contiguous()};
 }

@@ -21,7 +21,7 @@ struct SpqrReferenceSettings {
   /// outliers.
   double threshold = std::numeric_limits<double>::infinity();
   double damping = 0.01;   // added to H's diagonal, times its mean
-  bool act_order = false;  // columns in descending order of H's diagonal
+  bool act_order = false;  // columns in descending order of H's diagonal, dead ones at their mean
 };
 
 /// What algorithm 1 returns. Columns are those of `permutation`: column j of each tensor is column
@@ -36,7 +36,7 @@ struct SpqrReferenceResult {
 };
 
 /// weight: [out, in], hessian: [in, in] symmetric, any floating type, CPU, finite. A column that the data
-/// never uses (H[j, j] = 0) gets no weight, as in GPTQ.
+/// never uses (H[j, j] = 0) gets no weight, and the others' mean as H[j, j], as in GPTQ.
 SpqrReferenceResult spqr_reference(const at::Tensor& weight, const at::Tensor& hessian,
                                    const SpqrReferenceSettings& settings);
 

@@ -1,3 +1,33 @@
+// Ranges of weights: what a group's grid spans where neither the data nor a transform says so.
+//
+// Problem. With a grid of 2^b points over [lo, hi], a weight within has a squared error of s^2 / 12 on
+// average, s = (hi - lo) / (2^b - 1), and one beyond is off by its whole distance from the end. Few bits and
+// long tails make it pay to give up the tails.
+//
+// Methods (Nagel et al., arXiv 2106.08295, section 3.1, "quantization range setting"):
+//   - minmax: all values, no clipping error.
+//   - percentile: the q-th of |w| where the grid is symmetric, else of either end (Wu et al., arXiv
+//     2004.09602, "Calibration"). Values of the rank ceil(q n), no interpolation.
+//   - mse: the factor f of both ends, lo f and hi f, with the least
+//         sum_j (w_j - Q_f(w_j))^2
+//     over f = 1 - max_shrink i / steps: lib/kernels/group_search.h.
+//   - weighted: the least sum_j h_j (w_j - Q_f(w_j))^2, h_j = E[x_j^2]. That is the group's share of
+//     E[(dw x)^2] = dw H dw^T where inputs are not correlated (H's off-diagonal 0; llama.cpp's importance
+//     matrix). clip_search.h has all of a group's block of H.
+//   - kl: the clip with the least divergence KL(P || Q) between the histogram of |w| and what the grid makes
+//     of it (Migacz, "8-bit inference with TensorRT", GTC 2017): calib/stats/clip.h.
+//
+// What differs: mse is searched over shrunk ranges of one shape, not over both ends apart, and on symmetric
+// grids over slightly wider ones, too, which give the largest weight a code (device::widest_factor()). The
+// ends of percentile and kl are limited to the group's own. kl refuses groups shorter than 512, whose
+// histogram would be noise; percentile those in which it would leave out no value.
+//
+// Cost. mse and weighted: steps + 1 roundings of each weight, in one pass over memory. percentile: one
+// selection a group; kl: a histogram of 2048 bins a group, on the CPU.
+//
+// Numerics. FP32. Candidates are rounded with the scale in its stored type, so that what is compared is what
+// a consumer sees. Sums in a fixed order: equal bits on every device and thread count. The full range wins
+// ties. lib/kernels/group_search_reference.h is the search in FP64.
 #include "algorithms/weight_range.h"
 
 #include <ATen/ATen.h>
@@ -78,7 +108,8 @@ GroupRange choose(const Groups& groups, const RangeChoice& choice) {
 
 constexpr RangeMethodRow kMethods[] = {
     {RangeMethod::minmax, "minmax", "the smallest and the largest value of each group"},
-    {RangeMethod::percentile, "percentile", "all values but a part of them at the ends"},
+    {RangeMethod::percentile, "percentile",
+     "all values but a part of them at the ends (at the default 99.9, groups of 1000 and more)"},
     {RangeMethod::mse, "mse", "the range with the least squared rounding error"},
     {RangeMethod::weighted, "weighted",
      "the range with the least squared rounding error, each input weighted by its mean square"},

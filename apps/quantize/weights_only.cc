@@ -76,8 +76,8 @@ struct WeightsModel {
   std::vector<std::string> warnings;  // what it can't because it isn't
 };
 
-/// Shapes that are left as they are because nobody knows what they mean.
-void warn_shapes(const std::vector<std::pair<std::string, TensorInfo>>& shapes,
+/// Shapes that are left as they are because nobody knows what they mean. all: the model's weights.
+void warn_shapes(const std::vector<std::pair<std::string, TensorInfo>>& shapes, int64_t all,
                  std::vector<std::string>& warnings) {
   if (shapes.empty()) return;
   std::string names;
@@ -87,9 +87,10 @@ void warn_shapes(const std::vector<std::pair<std::string, TensorInfo>>& shapes,
   int64_t weights = 0;
   for (const auto& [name, info] : shapes) weights += info.numel();
   warnings.push_back(fmt::format(
-      "{} tensors of more than two dimensions stay in floating point, {} weights in all ({}{}): how "
-      "matrices stand in them (fused experts, convolutions) is not known for this family",
-      shapes.size(), weights, names, shapes.size() > kNamedShapes ? ", ..." : ""));
+      "{} tensors of more than two dimensions stay in floating point, {} weights in all, {:.1f} % of the "
+      "model's ({}{}): how matrices stand in them (fused experts, convolutions) is not known for this family",
+      shapes.size(), weights, 100 * static_cast<double>(weights) / static_cast<double>(all), names,
+      shapes.size() > kNamedShapes ? ", ..." : ""));
 }
 
 WeightsModel open_weights(const Recipe& recipe) {
@@ -114,7 +115,9 @@ WeightsModel open_weights(const Recipe& recipe) {
       "is taken for a linear; no calibration, no evaluation",
       quote_text(type)));
   if (recipe.evaluate) model.warnings.push_back("`evaluate` is left out: the model can't be run");
-  warn_shapes(weights.other_shapes, model.warnings);
+  int64_t all = 0;
+  for (const auto& [name, info] : checkpoint.tensors()) all += info.numel();
+  warn_shapes(weights.other_shapes, all, model.warnings);
   return model;
 }
 

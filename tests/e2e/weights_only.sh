@@ -33,6 +33,9 @@ def load(folder):
     return tensors
 root = Path(sys.argv[1])
 model, rtn, hqq = load(root / "model"), load(root / "rtn"), load(root / "hqq")
+deep, every = (sum(t.numel() for t in model.values() if t.dim() >= least) for least in (3, 0))
+warnings = json.load(open(root / "rtn/report.json"))["warnings"]
+assert any(f"{deep} weights in all, {100 * deep / every:.1f} % of the model's" in w for w in warnings), (deep, every, warnings)
 done = {l["name"] for l in json.load(open(root / "rtn/report.json"))["linears"]}
 for name, tensor in model.items():
     if name.removesuffix(".weight") in done and name.endswith(".weight"):
@@ -57,7 +60,7 @@ refuses 2 "'/experts/' matches no linear" run no --set 'rules=[{targets: [/exper
 refuses 2 'does not divide' run no --set 'rules[1].scheme.group_size=24'
 refuses 2 'is quantised already' "$QUANTIZE" --recipe "$scratch/recipe.yaml" --model "$scratch/rtn" --device cpu --output "$scratch/no"
 run dry --dry-run >"$scratch/plan"
-[[ ! -e $scratch/dry ]] && grep -q '12 matrices of an unknown family' "$scratch/plan" && grep -q 'one at a time' "$scratch/plan" || fail "$(cat "$scratch/plan")"
+[[ ! -e $scratch/dry ]] && grep -q '12 matrices of an unknown family' "$scratch/plan" && grep -q 'one at a time' "$scratch/plan" && grep -q " % of the model's" "$scratch/plan" || fail "$(cat "$scratch/plan")"
 
 # What servers stack by names shares the scale of the tensor, each expert for itself.
 "$PYTHON" tests/tools/make_unknown_model.py "$scratch/stacked" --stacked

@@ -1,9 +1,10 @@
 // bench_algorithms [--size N] [--rows N] [--bits B] [--group G] [--asymmetric] [--only NAME]... [--rounds N]
-//                  [--range NAME] [--device cpu|cuda] [--json FILE|-]
+//                  [--range NAME] [--tokens N] [--fold-only] [--device cpu|cuda] [--json FILE|-]
 //
 // What one linear costs each solver and transform of the registry, at its default options, but for the range
-// that --range names: medians of wall
-// and CPU seconds beside this machine's rate of FP32 matrix products, measured in between. Where a cost
+// that --range names, and what the Gram matrix of --tokens inputs costs (`gram`): medians of wall and CPU
+// seconds beside this machine's rate of FP32 matrix products, measured in between. --fold-only: transforms
+// offer no ranges (AWQ without its clip). Where a cost
 // formula is known (costs.cc), also the ratio to the time that its operations take at that rate. The weights
 // and inputs are seeded; how long an algorithm takes depends on the shapes alone, but for early stops.
 #include <ATen/ATen.h>
@@ -28,9 +29,9 @@ namespace lathe::bench {
 namespace {
 
 struct Arguments {
-  int64_t size = 4096, rows = 0, group = 128, rounds = 3;
+  int64_t size = 4096, rows = 0, group = 128, rounds = 3, tokens = 0;
   int bits = 4;
-  bool asymmetric = false;
+  bool asymmetric = false, fold_only = false;
   std::vector<std::string> only;
   std::string range, device = "cpu", json;
 };
@@ -44,9 +45,12 @@ Arguments parse(int argc, char** argv) {
   app.add_option("--bits", arguments.bits)->check(CLI::Range(2, 8));
   app.add_option("--group", arguments.group, "group size");
   app.add_flag("--asymmetric", arguments.asymmetric);
-  app.add_option("--only", arguments.only, "names of solvers and transforms; default: all");
+  app.add_option("--only", arguments.only, "names of solvers and transforms, or gram; default: all");
   app.add_option("--rounds", arguments.rounds)->check(CLI::Range(1, 100));
   app.add_option("--range", arguments.range, "how solvers choose groups' ranges; default: each its own");
+  app.add_option("--tokens", arguments.tokens, "of the Gram matrix; default: twice the size")
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_flag("--fold-only", arguments.fold_only, "transforms offer no ranges");
   app.add_option("--device", arguments.device);
   app.add_option("--json", arguments.json, "also write the figures here; - is stdout");
   try {
@@ -55,6 +59,7 @@ Arguments parse(int argc, char** argv) {
     std::exit(app.exit(error));
   }
   if (arguments.rows == 0) arguments.rows = arguments.size;
+  if (arguments.tokens == 0) arguments.tokens = 2 * arguments.size;
   return arguments;
 }
 
@@ -95,7 +100,7 @@ Row measure_row(const std::string& name, const BenchProblem& problem, const Argu
   const double operations = 2.0 * static_cast<double>(arguments.rows) * static_cast<double>(arguments.size) *
                             static_cast<double>(arguments.size);
   return {name, median(times), operations / median(products).wall / 1e9,
-          operations_of(name, arguments.rows, arguments.size)};
+          operations_of(name, arguments.rows, arguments.size, arguments.tokens)};
 }
 
 bool wanted(const Arguments& arguments, const std::string& name) {
@@ -128,12 +133,16 @@ std::vector<Row> measure_all(const Arguments& arguments) {
                       .symmetric = !arguments.asymmetric};
   const BenchProblem problem(arguments.rows, arguments.size, scheme, device);
   std::vector<Row> rows;
+  if (wanted(arguments, "gram")) {
+    const at::Tensor tokens = problem.tokens(arguments.tokens);
+    rows.push_back(measure_row("gram", problem, arguments, device, [&] { gram_of(tokens); }));
+  }
   for (const TransformEntry& entry : transforms()) {
     if (!wanted(arguments, entry.name)) continue;
     const auto transform = entry.make(Options(entry.options));
     rows.push_back(measure_row(entry.name, problem, arguments, device, [&] {
       transform->fold(problem.edge(), problem.shared());
-      transform->range(problem.linear(), problem.stats());
+      if (!arguments.fold_only) transform->range(problem.linear(), problem.stats());
     }));
   }
   for (const SolverEntry& entry : solvers()) {

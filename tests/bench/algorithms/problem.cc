@@ -16,21 +16,41 @@ constexpr int64_t kChunk = 2048;
 /// What a solver or transform may ask for.
 constexpr StatSet kAll{.gram = true, .mean_abs = true, .mean_square = true, .min_max = true};
 
-InputStats collect(int64_t in, c10::Device device) {
+/// Calls `take` with `tokens` of them, some at a time.
+template <class Take>
+void for_tokens(int64_t tokens, int64_t in, c10::Device device, const Take& take) {
   const at::Tensor mixing = at::randn({kMixed, in});
   at::Tensor sizes = at::randn({in}).mul_(0.5).exp_();
   sizes.slice(0, 0, in, 97) *= 16;
-  StatsCollector collector(kAll, in, device, "bench");
-  for (int64_t token = 0; token < 2 * in; token += kChunk) {
-    const int64_t count = std::min(kChunk, 2 * in - token);
+  for (int64_t token = 0; token < tokens; token += kChunk) {
+    const int64_t count = std::min(kChunk, tokens - token);
     at::Tensor x = at::randn({count, in});
     x.addmm_(at::randn({count, kMixed}), mixing, 1, 1 / std::sqrt(static_cast<double>(kMixed)));
-    collector.observe((x * sizes).to(device));
+    take((x * sizes).to(device));
   }
+}
+
+InputStats collect(int64_t in, c10::Device device) {
+  StatsCollector collector(kAll, in, device, "bench");
+  for_tokens(2 * in, in, device, [&](const at::Tensor& x) { collector.observe(x); });
   return collector.finish();
 }
 
 }  // namespace
+
+at::Tensor BenchProblem::tokens(int64_t count) const {
+  at::manual_seed(kSeed);
+  std::vector<at::Tensor> parts;
+  const at::Tensor& weight = linear().weight;
+  for_tokens(count, weight.size(1), weight.device(), [&](const at::Tensor& x) { parts.push_back(x); });
+  return at::cat(parts);
+}
+
+at::Tensor gram_of(const at::Tensor& tokens) {
+  StatsCollector collector({.gram = true}, tokens.size(1), tokens.device(), "bench");
+  for (const at::Tensor& x : tokens.split(kChunk)) collector.observe(x);
+  return collector.finish().gram;
+}
 
 BenchProblem::BenchProblem(int64_t out, int64_t in, const Scheme& scheme, c10::Device device) {
   at::manual_seed(kSeed);

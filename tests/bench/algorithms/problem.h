@@ -16,6 +16,8 @@ class BenchProblem {
   const SharedInputProblem& shared() const { return shared_; }
   const LinearProblem& linear() const { return shared_.linears.front(); }
   const InputStats& stats() const { return stats_; }
+  /// Inputs as those that the statistics are of, [count, in], made anew.
+  at::Tensor tokens(int64_t count) const;
   /// Norm to linear.
   const ScaleEdge& edge() const { return edge_; }
 
@@ -24,5 +26,8 @@ class BenchProblem {
   SharedInputProblem shared_;
   ScaleEdge edge_;
 };
+
+/// The Gram matrix alone, as a calibrated run collects it.
+at::Tensor gram_of(const at::Tensor& tokens);
 
 }  // namespace lathe::bench

@@ -7,6 +7,7 @@
 
 #include "lib/base/error.h"
 #include "lib/kernels/group_quant.h"
+#include "lib/kernels/group_search_reference.h"
 #include "tests/unit/algorithms/problems.h"
 
 namespace lathe {
@@ -40,6 +41,35 @@ TEST(Rtn, GivesTheNearestPointOfEachGroupsGrid) {
       QuantizedTensor other = result;
       other.codes = at::full_like(result.codes, code);
       EXPECT_TRUE((chosen <= (other.dequantize() - weight).abs() + 1e-6).all().item<bool>()) << code;
+    }
+  }
+}
+
+// Range by range, group by group, in FP64.
+TEST(Rtn, SearchedRangesAreTheReferences) {
+  at::manual_seed(4);
+  const SolverEntry& row = solver_row("rtn");
+  const at::Tensor weight = at::randn({12, 96});
+  InputStats stats;
+  stats.mean_square = at::rand({96}).pow(3) + 0.01;
+  for (const Scheme& scheme : {Scheme{"int", 4, 32, true}, Scheme{"int", 3, 48, false},
+                               Scheme{"int", 2, -1, true}, Scheme{"int", 5, 16, false}}) {
+    for (const DType dtype : {DType::F16, DType::BF16}) {
+      for (const char* range : {"mse", "weighted"}) {
+        SharedInputProblem shared;
+        shared.linears = {linear("l", LinearRole::up_proj, weight, scheme)};
+        shared.linears.front().scale_dtype = dtype;
+        shared.stats = &stats;
+        Options options(row.options);
+        options.set("range", std::string(range));
+        const QuantizedTensor found = row.make(options)->solve(shared).front().quantized;
+        const at::Tensor importance = std::string(range) == "weighted" ? stats.mean_square : at::Tensor();
+        shared.linears.front().range =
+            kernels::search_range_reference(weight, importance, scheme, dtype, {40, 0.5});
+        const QuantizedTensor expected = row.make(Options(row.options))->solve(shared).front().quantized;
+        EXPECT_TRUE(at::equal(found.scales, expected.scales)) << scheme.describe() << range;
+        EXPECT_TRUE(at::equal(found.codes, expected.codes)) << scheme.describe() << range;
+      }
     }
   }
 }

@@ -1,12 +1,14 @@
 // SpQR's fast path against its reference, and as a solver: what it promises of size, order and hostile input.
 #include "algorithms/spqr.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
+#include "algorithms/column_order.h"
 #include "algorithms/spqr_columns.h"
 #include "algorithms/spqr_reference.h"
 #include "lib/base/error.h"
@@ -49,34 +51,118 @@ QuantizedTensor solve_one(const at::Tensor& weight, const at::Tensor& gram, Choi
 
 at::Tensor gram_of(const at::Tensor& x) { return stats_of(x).gram; }
 
+struct ColumnsCase {
+  int bits;
+  int64_t group;
+  ScaleGrid second;
+  bool act_order;
+  std::vector<int64_t> dead = {};
+};
+const ColumnsCase kColumnsCases[] = {{3, 16, {}, false},         {3, 16, {}, true},
+                                     {2, 16, {}, true},          {4, 16, {}, true},
+                                     {3, 16, {}, true, {5, 40}}, {3, 16, {}, false, {0, 17, 18}},
+                                     {3, 8, {3, 16}, true},      {4, 32, {4, 8}, true},
+                                     {2, 64, {3, 32}, false},    {4, 32, {3, 16}, true, {1, 2, 3, 63}}};
+
+/// The matrix in the order of rounding and its factor, dead columns with the mean of the others.
+SpqrProblem in_double(const at::Tensor& weight, const at::Tensor& gram, const ColumnsCase& c) {
+  at::Tensor h = gram.clone(), w = weight.clone();
+  const auto live = static_cast<double>(h.size(0) - static_cast<int64_t>(c.dead.size()));
+  const double mean = h.diagonal().sum().item<double>() / live;
+  for (const int64_t column : c.dead) {
+    h[column][column] = mean;
+    w.select(1, column).zero_();
+  }
+  const ActOrder act_order = c.act_order ? ActOrder::desc : ActOrder::none;
+  const at::Tensor order = column_order(act_order, h.diagonal(), c.group);
+  h.diagonal().add_(0.01 * mean);
+  h = h.index_select(0, order).index_select(1, order);
+  return {.weight = w.index_select(1, order).contiguous(),
+          .factor = at::linalg_cholesky(at::linalg_inv(h), /*upper=*/true).contiguous(),
+          .scheme = scheme_of(c.bits, c.group, c.second),
+          .thresholds = {}};
+}
+
 TEST(SpqrColumns, AreTheReferencesInDouble) {
   at::manual_seed(1);
   const at::Tensor weight = at::randn({32, 64}, at::kDouble);
-  const at::Tensor x = at::randn({300, 64}, at::kDouble).mm(at::randn({64, 64}, at::kDouble));
-  const at::Tensor gram = x.t().mm(x) / 300;
-  for (const OutlierRule rule : {OutlierRule::leave_one_out, OutlierRule::refined, OutlierRule::error}) {
-    for (const double threshold : {HUGE_VAL, 3.0}) {
-      for (const int64_t block : {1, 48, 64}) {
-        const auto expected =
-            spqr_reference(weight, gram, {.scale_grid = ScaleGrid{}, .rule = rule, .threshold = threshold});
-        at::Tensor damped = gram.clone();
-        damped.diagonal().add_(0.01 * gram.diagonal().mean());
-        const at::Tensor factor = at::linalg_cholesky(at::linalg_inv(damped), /*upper=*/true).contiguous();
-        const SpqrColumns found = spqr_columns({.weight = weight.clone(),
-                                                .factor = factor,
-                                                .scheme = scheme_of(),
-                                                .rule = rule,
-                                                .thresholds = at::full({32}, threshold, at::kDouble),
-                                                .block_size = block});
-        EXPECT_TRUE(found.codes.to(at::kLong).equal(expected.codes)) << block;
-        EXPECT_TRUE(found.scales.equal(expected.scales.to(at::kFloat)));
-        EXPECT_TRUE(found.zeros.equal(expected.zeros.to(at::kFloat)));
-        EXPECT_TRUE(found.kept.ne(0).equal(expected.is_outlier));
+  const at::Tensor all = at::randn({300, 64}, at::kDouble).mm(at::randn({64, 64}, at::kDouble));
+  for (const ColumnsCase& c : kColumnsCases) {
+    at::Tensor x = all.clone();
+    for (const int64_t column : c.dead) x.select(1, column).zero_();
+    const at::Tensor gram = x.t().mm(x) / 300;
+    for (const OutlierRule rule : {OutlierRule::leave_one_out, OutlierRule::refined, OutlierRule::error}) {
+      for (const double threshold : {HUGE_VAL, 9.0 / (1 << c.bits)}) {
+        if (std::isinf(threshold) && rule != OutlierRule::refined) continue;  // nothing is kept by any rule
+        const auto expected = spqr_reference(weight, gram,
+                                             {.bits = c.bits,
+                                              .group_size = c.group,
+                                              .scale_grid = c.second,
+                                              .rule = rule,
+                                              .threshold = threshold,
+                                              .act_order = c.act_order});
         EXPECT_EQ(expected.is_outlier.any().item<bool>(), std::isfinite(threshold));
-        EXPECT_TRUE(at::allclose(found.kept, expected.outliers, 1e-3, 1e-6));
+        for (const int64_t block : {1, 48, 64}) {
+          SpqrProblem problem = in_double(weight, gram, c);
+          problem.rule = rule;
+          problem.thresholds = at::full({32}, threshold, at::kDouble);
+          problem.block_size = block;
+          const SpqrColumns found = spqr_columns(std::move(problem));
+          const std::string where =
+              fmt::format("{} bits, groups of {}, {}, {} dead, rule {}, blocks of {}", c.bits, c.group,
+                          c.act_order ? "desc" : "none", c.dead.size(), static_cast<int>(rule), block);
+          EXPECT_TRUE(found.codes.to(at::kLong).equal(expected.codes)) << where;
+          EXPECT_TRUE(found.scales.equal(expected.scales.to(at::kFloat))) << where;
+          EXPECT_TRUE(found.zeros.equal(expected.zeros.to(at::kFloat))) << where;
+          EXPECT_TRUE(found.kept.ne(0).equal(expected.is_outlier)) << where;
+          EXPECT_TRUE(at::allclose(found.kept, expected.outliers, 1e-3, 1e-6)) << where;
+        }
       }
     }
   }
+}
+
+/// The solver as recipes have it, in FP32: its order, its damping and what it makes of dead columns.
+TEST(Spqr, EqualsTheReferenceInItsOrderAndWithDeadColumns) {
+  at::manual_seed(12);
+  const at::Tensor weight = at::randn({32, 64});
+  for (const std::vector<int64_t>& dead : {std::vector<int64_t>{}, {5, 40, 41}}) {
+    at::Tensor x = at::randn({300, 64}).mm(at::randn({64, 64}));
+    for (const int64_t column : dead) x.select(1, column).zero_();
+    for (const auto& [bits, group] : {std::pair{2, 16}, {3, 16}, {4, 32}}) {
+      const auto found = solve({linear("l", LinearRole::up_proj, weight, scheme_of(bits, group))}, gram_of(x),
+                               {{"select", std::string("density")}, {"density", 0.0}, {"damping", 0.01}})
+                             .front()
+                             .quantized;
+      const auto expected =
+          spqr_reference(weight, gram_of(x),
+                         {.bits = bits, .group_size = group, .scale_grid = ScaleGrid{}, .act_order = true});
+      const at::Tensor groups = inverse_order(expected.permutation).div(group, "floor").to(at::kInt);
+      EXPECT_TRUE(found.group_index.equal(groups)) << bits << ' ' << dead.size();
+      const at::Tensor scale = found.scales.mean();
+      const at::Tensor same = (found.dequantize() - expected.values).abs() < 1e-2 * scale;
+      EXPECT_GT(same.to(at::kDouble).mean().item<double>(), 0.98) << bits << ' ' << dead.size();
+    }
+  }
+}
+
+// A dead column with H_jj = 1, as in the paper's code, weighs more the smaller the inputs are.
+TEST(Spqr, DeadColumnsCountAlikeWhateverTheUnitOfTheInputs) {
+  at::manual_seed(13);
+  at::Tensor x = at::randn({300, 64}).mm(at::randn({64, 64}));
+  for (const int64_t column : {3, 20, 21, 50}) x.select(1, column).zero_();
+  const at::Tensor gram = gram_of(x), weight = at::randn({32, 64});
+  const double threshold = 1, unit = std::pow(2, -20);
+  const SpqrReferenceSettings settings{.scale_grid = ScaleGrid{}, .rule = OutlierRule::refined};
+  SpqrReferenceSettings here = settings, smaller = settings;
+  here.threshold = threshold;
+  smaller.threshold = threshold * unit;
+  EXPECT_TRUE(spqr_reference(weight, gram * unit, smaller)
+                  .is_outlier.equal(spqr_reference(weight, gram, here).is_outlier));
+  const Choices choices = {{"select", std::string("density")}, {"density", 0.02}};
+  EXPECT_TRUE(solve_one(weight, gram * unit, choices)
+                  .dequantize()
+                  .equal(solve_one(weight, gram, choices).dequantize()));
 }
 
 TEST(SpqrColumns, LossIsThatOfTheWeightsInFp32) {

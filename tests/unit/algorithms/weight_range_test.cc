@@ -1,5 +1,6 @@
 #include "algorithms/weight_range.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <cmath>
@@ -151,6 +152,20 @@ TEST(WeightRange, MethodsAreThoseThatTheOptionTakes) {
   }
   EXPECT_EQ(names.size(), 5u);
   EXPECT_EQ(range_options().front().choices, names);
+}
+
+TEST(WeightRange, SummariesNameTheShortestGroupsThatTheDefaultsTake) {
+  for (const RangeMethodRow& row : range_methods()) {
+    Options options(range_options());
+    options.set("range", std::string(row.name));
+    const RangeChoice choice = range_choice(options);
+    int64_t shortest = 1;
+    while (range_refuses(choice, shortest)) ++shortest;
+    const std::string said = fmt::format("groups of {} and more", shortest);
+    EXPECT_EQ(std::string(row.summary).find(said) != std::string::npos, shortest > 1)
+        << row.name << ", " << said;
+    EXPECT_EQ(std::string(row.summary).find("groups of") != std::string::npos, shortest > 1) << row.name;
+  }
 }
 
 /// The symmetric grid's largest level stands where the clip is, or the grid spans all values.

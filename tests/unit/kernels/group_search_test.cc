@@ -5,41 +5,10 @@
 #include <cmath>
 
 #include "lib/kernels/device/group_search.cuh"
+#include "lib/kernels/group_search_reference.h"
 
 namespace lathe {
 namespace {
-
-/// The factors that are tried, the full range first: down to 1 - max_shrink, and for a symmetric grid up to
-/// the one that gives the largest weight the largest code on either side.
-std::vector<float> factors_of(const Scheme& scheme, int64_t steps, double max_shrink) {
-  std::vector<float> factors = {1};
-  const double spacing = max_shrink / double(steps), top = std::pow(2, scheme.bits);
-  const double widest = scheme.symmetric ? (top - 1) / (top - 2) : 1;
-  std::vector<float> wider;
-  for (int64_t step = 1; 1 + spacing * double(step - 1) < widest; ++step)
-    wider.insert(wider.begin(), static_cast<float>(std::min(1 + spacing * double(step), widest)));
-  factors.insert(factors.end(), wider.begin(), wider.end());
-  for (int64_t step = 1; step <= steps; ++step)
-    factors.push_back(static_cast<float>(1 - max_shrink * double(step) / double(steps)));
-  return factors;
-}
-
-/// The same search by whole-matrix passes, its errors in FP64.
-GroupRange slow_search(const at::Tensor& weight, const at::Tensor& importance, const Scheme& scheme,
-                       int64_t steps, double max_shrink) {
-  const int64_t groups = scheme.groups(weight.size(1));
-  const GroupRange full = kernels::group_min_max(weight, scheme);
-  at::Tensor best = at::full(full.lo.sizes(), INFINITY, at::kDouble), factors = at::ones_like(full.lo);
-  for (const float factor : factors_of(scheme, steps, max_shrink)) {
-    const auto params = kernels::group_params({full.lo * factor, full.hi * factor}, scheme, DType::F16);
-    const at::Tensor delta = (kernels::group_fake_quantize(weight, params, scheme) - weight).to(at::kDouble);
-    const at::Tensor error = (delta.square() * importance).view({weight.size(0), groups, -1}).sum(2);
-    const at::Tensor better = error < best * (1 - 1e-6);
-    best = at::where(better, error, best);
-    factors.masked_fill_(better, factor);
-  }
-  return {full.lo * factors, full.hi * factors};
-}
 
 TEST(GroupSearch, TakesTheBestOfTheFactors) {
   at::manual_seed(1);
@@ -49,8 +18,8 @@ TEST(GroupSearch, TakesTheBestOfTheFactors) {
     for (const bool weighted : {true, false}) {
       const GroupRange found =
           kernels::search_range(weight, weighted ? importance : at::Tensor(), scheme, DType::F16, 20, 0.6);
-      const GroupRange expected =
-          slow_search(weight, weighted ? importance : at::ones({96}), scheme, 20, 0.6);
+      const GroupRange expected = kernels::search_range_reference(
+          weight, weighted ? importance : at::Tensor(), scheme, DType::F16, {20, 0.6});
       EXPECT_TRUE(at::equal(found.lo, expected.lo)) << scheme.describe() << weighted;
       EXPECT_TRUE(at::equal(found.hi, expected.hi)) << scheme.describe() << weighted;
     }
@@ -89,7 +58,7 @@ TEST(GroupSearch, SumsInTheOrderOfAWarp) {
   const float lo = full.lo.item<float>(), hi = full.hi.item<float>();
   const device::Grid grid{-8, 7, true, device::ScaleType::f16};
   float best = INFINITY, best_factor = 1;
-  for (const float factor : factors_of(scheme, 40, 0.8)) {
+  for (const float factor : kernels::range_factors(scheme, {40, 0.8})) {
     const device::ScaleZero group = device::choose_scale_zero(lo * factor, hi * factor, grid);
     float lanes[32] = {};
     for (int i = 0; i < 77; ++i) lanes[i % 32] += device::weighted_error(w[i], 1, group, -8, 7);

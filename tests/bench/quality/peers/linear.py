@@ -1,8 +1,10 @@
-"""What one linear costs a peer's own code: linear.py --tool llmc|gptqmodel|hqq [--shape ROWSxSIZE]... [--device cpu|cuda]
+"""What one linear costs a peer's own code: linear.py --tool llmc|gptqmodel|hqq [--solver gptq|awq] [--shape ROWSxSIZE]...
+    [--tokens N] [--device cpu|cuda]
 
 Runs in that peer's environment. The same work as `bench_algorithms --only gptq|hqq`: the solve alone, of a random weight
-[rows, size] with a Hessian that is there already. A line of JSON a shape, with medians of wall and CPU seconds over --rounds;
-on a GPU one more round goes before, which is not counted.
+[rows, size] with a Hessian that is there already; llmc's AWQ as `--only awq --fold-only --only gram`: the grid search alone, 20
+candidates, over tokens (2 * size unless --tokens says otherwise) whose mean magnitudes and outputs are there already. A line of
+JSON a shape, with medians of wall and CPU seconds over --rounds; on a GPU one more round goes before, which is not counted.
 """
 import argparse
 import json
@@ -20,7 +22,9 @@ def shape(text):
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--tool", choices=("llmc", "gptqmodel", "hqq"), required=True)
+parser.add_argument("--solver", choices=("gptq", "awq"), default="gptq", help="of llmc")
 parser.add_argument("--shape", type=shape, action="append", help="default: 4096x4096")
+parser.add_argument("--tokens", type=int, help="default: 2 * size")
 parser.add_argument("--group", type=int, default=128)
 parser.add_argument("--rounds", type=int, default=1)
 parser.add_argument("--device", default="cpu")
@@ -34,7 +38,8 @@ torch.set_default_device(args.device)
 
 def inputs(size):
     """[tokens, size] with correlated channels."""
-    return torch.randn(2 * size, size) + torch.randn(2 * size, 64) @ torch.randn(64, size) / 8
+    tokens = args.tokens or 2 * size
+    return torch.randn(tokens, size) + torch.randn(tokens, 64) @ torch.randn(64, size) / 8
 
 
 def weight(rows, size):
@@ -50,6 +55,27 @@ def llmc(rows, size):
     largest = w.view(rows, -1, args.group).abs().amax(-1)
     scale, zero = largest / 7.5, torch.zeros_like(largest)
     return lambda: quantize_weight(w[None].clone(), hessian[None].clone(), scale[None], zero[None], None, how)
+
+
+def llmc_awq(rows, size):
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme, initialize_module_for_quantization
+    from llmcompressor.modifiers.transform.awq import AWQModifier
+    from llmcompressor.modifiers.transform.awq.mappings import ResolvedMapping
+    from llmcompressor.pipelines.cache import IntermediatesCache
+    how = QuantizationArgs(num_bits=4, type="int", symmetric=True, strategy="group", group_size=args.group)
+    x, norm, linear = inputs(size), torch.nn.LayerNorm(size), torch.nn.Linear(size, rows, bias=False)
+    linear.weight.data = weight(rows, size)
+    outputs = list(linear(x).split(2048))
+    initialize_module_for_quantization(linear, QuantizationScheme(targets=["Linear"], weights=how))
+    linear.quantization_enabled = False  # weights are replaced by their rounded values: its linear just multiplies
+    search = AWQModifier()
+    assert search.n_grid == 20 and search.duo_scaling is True
+    cache = search._parent_args_cache[linear] = IntermediatesCache(None, None)
+    for part in x.split(2048):
+        cache.append({"input": part})
+    search._smooth_activation_stats["norm"] = [x.abs().sum(0), torch.tensor(len(x))]
+    mapping = ResolvedMapping("norm", norm, [linear], ["linear"], linear, "linear")
+    return lambda original=linear.weight.clone(): search._compute_best_scale(mapping, outputs, {linear: original})
 
 
 def gptqmodel(rows, size):
@@ -89,9 +115,10 @@ def timed(work):
 
 for rows, size in args.shape or [(4096, 4096)]:
     torch.manual_seed(17)
-    work = {"llmc": llmc, "gptqmodel": gptqmodel, "hqq": hqq}[args.tool](rows, size)
+    work = {"llmc": llmc_awq if args.solver == "awq" else llmc, "gptqmodel": gptqmodel, "hqq": hqq}[args.tool](rows, size)
     once = args.tool == "gptqmodel"
     spans = [timed(work) for _ in range(1 if once else args.rounds + (args.device != "cpu"))]
     spans = spans[-args.rounds:]
-    print(json.dumps({"tool": args.tool, "rows": rows, "size": size, "seconds": statistics.median(s.wall for s in spans),
+    print(json.dumps({"tool": args.tool, "tokens": args.tokens or 2 * size, "rows": rows, "size": size,
+                      "seconds": statistics.median(s.wall for s in spans),
                       "cpu_seconds": statistics.median(s.cpu for s in spans)}), flush=True)
