@@ -69,6 +69,10 @@ void AppendFile::flush() {
 
 void AppendFile::sync() {
   flush();
+  sync_flushed();
+}
+
+void AppendFile::sync_flushed() const {
   if (::fdatasync(fd_) != 0) user_error("{}: can't be written: {}", path_, std::strerror(errno));
 }
 

@@ -29,6 +29,8 @@ class AppendFile {
   void flush();
   /// All of it is on the disk.
   void sync();
+  /// What was flushed is on the disk; another thread may append meanwhile.
+  void sync_flushed() const;
   /// What was appended counts, whether it was flushed or not.
   uint64_t size() const { return size_ + pending_.size(); }
 

@@ -68,6 +68,8 @@ class JournalWriter {
   void append(uint32_t type, std::string_view payload);
   /// All records are on the disk.
   void sync() { file_.sync(); }
+  /// Those that were appended so far; another thread may append meanwhile.
+  void sync_appended() const { file_.sync_flushed(); }
   uint64_t size() const { return file_.size(); }
 
  private:
