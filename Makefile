@@ -6,7 +6,7 @@ TARGETS = quantize
 SMOLLM2 = build/models/smollm2-135m
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: deps build demo test test-peers test-sanitized bench bench-quality
+.PHONY: deps build demo test test-peers test-sanitized torture bench bench-quality
 deps:
 	@.ci/deps
 
@@ -32,6 +32,10 @@ test-peers: build
 # Readers and writers of artefacts under AddressSanitizer and UndefinedBehaviorSanitizer, while tests break what they read.
 test-sanitized: build
 	ctest --test-dir build --output-on-failure -R "^sanitized_"
+
+# Runs are killed and gone on with, many times: the long versions of what `make test` samples.
+torture: build
+	ctest --test-dir build --output-on-failure -L torture
 
 # What each statistic costs beside the forward pass, and the forward pass beside the machine's matrix products, with
 # SmolLM2-135M's weights where they can be made (tests/tools/make_smollm2.py), else weights of its shape from a seed.

@@ -77,7 +77,13 @@ void declare_run(CLI::App& app, RunRequest& run, Texts& texts) {
       "change the recipe for this run, such as rules[0].scheme.group_size=64; may be given several times");
   app.add_flag("--dry-run", run.dry_run, "say what would happen, and write no model");
   app.add_flag("--quiet", run.quiet, "no progress");
-  app.add_flag("--overwrite", run.overwrite, "replace an existing output folder or --dump-ids file");
+  app.add_flag("--overwrite", run.overwrite,
+               "replace an existing output folder or --dump-ids file, and give up an unfinished run of it");
+  app.add_flag(
+      "--resume", run.resume,
+      "go on with a run of this output that was cut off; recipe, model, data and program must be the same");
+  app.add_flag("--no-journal", run.no_journal,
+               "keep nothing beside the output that --resume could go on from");
 }
 
 CLI::App* declare_eval(CLI::App& app, EvalRequest& eval, Texts& texts) {
@@ -206,6 +212,8 @@ RunRequest finish_run(const CLI::App& app, RunRequest run, const Texts& texts) {
   for (const std::string& file : texts.calib)
     run.calib.push_back(required_path(file, "--calib FILE", "quantize"));
   check_range("--threads", run.threads, 0, kMaxThreads);
+  for (const auto& [given, flag] : {std::pair(run.no_journal, "--no-journal"), {run.dry_run, "--dry-run"}})
+    if (run.resume && given) user_error("--resume: has nothing to do beside {}; leave one of them out", flag);
   run.memory = finish_memory(app, texts.memory);
   return run;
 }

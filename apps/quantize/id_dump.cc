@@ -39,12 +39,15 @@ void check_id_dump(const RunRequest& request, const Recipe& recipe) {
                  file.string());
     }
   }
-  if (!request.overwrite && fs::exists(fs::symlink_status(file, ignored)))
+  // The run that is gone on with has written it, of the same ids.
+  if (!request.overwrite && !request.resume && fs::exists(fs::symlink_status(file, ignored)))
     user_error("--dump-ids {}: already exists; choose another name or pass --overwrite", file.string());
 }
 
 void dump_ids(const RunRequest& request, const CalibrationSet& set) {
-  if (request.dump_ids) write_ids_file(*request.dump_ids, set);
+  std::error_code ignored;
+  if (!request.dump_ids || (request.resume && fs::exists(*request.dump_ids, ignored))) return;
+  write_ids_file(*request.dump_ids, set);
 }
 
 }  // namespace lathe

@@ -50,26 +50,29 @@ void warn_limits(const MemoryLimits& limits, c10::Device device, std::vector<std
       "--max-vram (limits.vram) limits nothing: the run is on the CPU, whose memory is limited by --max-ram");
 }
 
-MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job, const fs::path& work) {
+MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job, const fs::path& work,
+                           uint64_t journal) {
   MemoryPlan plan = plan_memory({.job = &job,
                                  .samples = job.ids.size(0),
                                  .length = job.ids.size(1),
                                  .limits = limits,
                                  .machine = machine_memory(job.device, work),
                                  .base_ram = base_ram(),
-                                 .reached_ram = rounded_up(peak_rss_bytes())});
+                                 .reached_ram = rounded_up(peak_rss_bytes()),
+                                 .journal = journal});
   plan.storage.hidden.work = work;
   return plan;
 }
 
-MemoryBytes plan_weights_memory(const MemoryLimits& limits, int64_t weights, c10::Device device) {
+MemoryBytes plan_weights_memory(const MemoryLimits& limits, int64_t weights, c10::Device device,
+                                uint64_t journal) {
   // FP32 as read, contiguous, the error's two chunks, the codes and what packs them (32 bits for each,
   // twice).
   constexpr uint64_t kBytesPerWeight = 4 + 4 + 4 + 1 + 8;
   constexpr uint64_t kWriterBytes = uint64_t{16}
                                     << 20;  // pieces of tensors that are copied, headers, the report
   const uint64_t at_once = kBytesPerWeight * static_cast<uint64_t>(weights);
-  MemoryBytes peak{base_ram() + kWriterBytes + at_once, device.is_cuda() ? at_once : 0, 0};
+  MemoryBytes peak{base_ram() + kWriterBytes + at_once, device.is_cuda() ? at_once : 0, journal};
   choose_way({peak}, limits, "quantisation");
   return peak;
 }

@@ -11,6 +11,9 @@
 #include "apps/quantize/gguf_artifact.h"
 #include "apps/quantize/id_dump.h"
 #include "apps/quantize/job.h"
+#include "apps/quantize/journal/journal_size.h"
+#include "apps/quantize/journal/run_identity.h"
+#include "apps/quantize/journal/run_journal.h"
 #include "apps/quantize/memory.h"
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
@@ -19,7 +22,10 @@
 #include "apps/quantize/run_text.h"
 #include "apps/quantize/weights_only.h"
 #include "calib/driver/expert_fallback.h"
+#include "lib/base/cancel.h"
+#include "lib/base/error.h"
 #include "lib/base/file.h"
+#include "lib/base/process_memory.h"
 #include "lib/model/compute_dtype.h"
 #include "lib/tensor/device.h"
 #include "recipes/plan.h"
@@ -42,12 +48,13 @@ struct RunMemory {
 };
 
 /// Gives the job its samples. UserError where a limit can't be kept.
-RunMemory plan_memory_of(const Recipe& recipe, const ModelFolder& model, const RunText& text,
-                         CalibrationJob& job, const std::filesystem::path& work) {
+RunMemory plan_memory_of(const RunRequest& request, const Recipe& recipe, const ModelFolder& model,
+                         const RunText& text, CalibrationJob& job, const std::filesystem::path& work) {
   job.ids = text.calibration.ids;
   job.lengths = text.calibration.lengths;
   job.token_weights = text.calibration.token_weights;
-  RunMemory memory{plan_run_memory(recipe.limits, job, work), std::nullopt};
+  const uint64_t journal = request.no_journal ? 0 : journal_bytes(job);
+  RunMemory memory{plan_run_memory(recipe.limits, job, work, journal), std::nullopt};
   if (text.evaluation.defined()) {
     // The artefact has the model's graph.
     memory.evaluation = plan_eval_memory(model, &model, text.evaluation, recipe.limits, job.device, work);
@@ -55,33 +62,58 @@ RunMemory plan_memory_of(const Recipe& recipe, const ModelFolder& model, const R
   return memory;
 }
 
-/// The one pass: every finished block goes to every writer and to the report, then it is gone. UserError for
-/// a transform that did nothing.
+/// The one pass: every finished block goes to every writer and to the report, then it is gone. Blocks that
+/// the journal holds go the same way first. UserError for a transform that did nothing.
 void quantise(const CalibrationJob& job, const Recipe& recipe, ArtifactWriters& writers, RunReport& report,
-              WrittenTensors& written, Progress& progress) {
-  const auto blocks = static_cast<int64_t>(job.graph->blocks.size());
+              WrittenTensors& written, RunJournal& journal, Progress& progress) {
+  const size_t blocks = job.graph->blocks.size();
   FoldCensus folds;
-  progress.begin("quantise", blocks);
-  calibrate(job, {.block_done =
-                      [&](BlockOutcome&& outcome) {
-                        for (auto& writer : writers) writer->write_block(outcome);
-                        report.add_block(outcome);
-                        folds.note(outcome);
-                        written.note(*job.graph, outcome);
-                      },
-                  .progress =
-                      [&](int64_t done, std::string_view stage) {
-                        progress.advance(done, done * job.ids.numel(), stage);
-                      }});
-  folds.check(recipe);
+  const auto pass_on = [&](const BlockOutcome& outcome) {
+    for (auto& writer : writers) writer->write_block(outcome);
+    report.add_block(outcome);
+    folds.note(outcome);
+    written.note(*job.graph, outcome);
+  };
+  progress.begin("quantise", static_cast<int64_t>(blocks));
+  while (journal.has_next()) {
+    throw_if_cancelled();
+    pass_on(journal.next());
+    release_free_memory();
+  }
+  calibrate(
+      job,
+      {.block_done =
+           [&](BlockOutcome&& outcome) {
+             journal.add(outcome);
+             pass_on(outcome);
+           },
+       .progress = [&](int64_t done,
+                       std::string_view stage) { progress.advance(done, done * job.ids.numel(), stage); },
+       .boundary = [&](size_t next, const auto& hand_over) { journal.commit(next, hand_over); }},
+      {.block = journal.finished(), .states = [&](at::Tensor& states) { journal.fill_states(states); }});
+  journal.commit(blocks);
+  try {
+    folds.check(recipe);
+  } catch (const UserError&) {
+    journal.remove();  // whoever goes on comes to the same
+    throw;
+  }
   for (auto& writer : writers) writer->finish();
   progress.end();
+}
+
+/// Nothing is left of the run but a journal to remove.
+bool tell_finished(const RunRequest& request, const Recipe& recipe) {
+  if (!request.resume || !RunJournal::was_finished(recipe.output.path)) return false;
+  if (!request.quiet) fmt::print("was finished already: {}\n", recipe.output.path.string());
+  return true;
 }
 
 }  // namespace
 
 void run_pipeline(const RunRequest& request) {
   const Recipe recipe = effective_recipe(request);
+  if (tell_finished(request, recipe)) return;
   if (is_weights_only(recipe)) return run_weights_only(request, recipe);
   const ModelFolder model = open_source(recipe);  // headers only
   Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
@@ -97,7 +129,7 @@ void run_pipeline(const RunRequest& request) {
   const std::filesystem::path work = work_folder(request.memory.work, recipe.output.path.parent_path());
   if (request.dry_run) {
     const RunText text = read_run_text(recipe, plan, model);
-    const RunMemory memory = plan_memory_of(recipe, model, text, job, work);
+    const RunMemory memory = plan_memory_of(request, recipe, model, text, job, work);
     fmt::print("{}{}", describe_plan(plan, recipe, model.graph), describe_memory(memory.calibration));
     if (memory.evaluation) fmt::print("{}", describe_eval_memory(*memory.evaluation));
     return print_dataset(request, text, plan);
@@ -107,6 +139,7 @@ void run_pipeline(const RunRequest& request) {
   RunReport report(recipe, plan, model, device, compute);
   Progress progress(request.quiet);
   OutputFolder output(recipe.output.path, request.overwrite);
+  RunJournal journal(output, request);
 
   const RunText text = report.timed("read text", [&] { return read_run_text(recipe, plan, model); });
   report.set_text(text);
@@ -116,20 +149,31 @@ void run_pipeline(const RunRequest& request) {
   for (const std::string& warning : text.warnings) progress.line("warning: " + warning);
 
   // All of the run is planned before any of it is computed: a limit is refused now, or kept.
-  const RunMemory memory = plan_memory_of(recipe, model, text, job, work);
+  const RunMemory memory = plan_memory_of(request, recipe, model, text, job, work);
   report.set_memory(memory.calibration);
   if (memory.evaluation) report.set_eval_memory(*memory.evaluation);
 
-  auto writers =
-      report.timed("open output", [&] { return open_writers(recipe, plan, model, output.path()); });
   job.storage = memory.calibration.storage;
-  WrittenTensors written;
-  report.timed("quantise", [&] { quantise(job, recipe, writers, report, written, progress); });
+  const std::optional<int64_t> together =
+      micro_batch_rounds(job) ? std::optional(job.storage.micro_batch) : std::nullopt;
+  report.timed("journal", [&] {
+    journal.begin(model.graph,
+                  run_identity(recipe, model, text.calibration, text.evaluation, device, compute, together));
+  });
+  for (const std::string& line : journal.news(model.graph.blocks.size(), "blocks")) progress.line(line);
+  journal.guard([&] {
+    auto writers =
+        report.timed("open output", [&] { return open_writers(recipe, plan, model, output.path()); });
+    WrittenTensors written;
+    report.timed("quantise", [&] { quantise(job, recipe, writers, report, written, journal, progress); });
 
-  finish_run(
-      {request, recipe, model, text.evaluation, memory.evaluation, device, compute, text.calibration},
-      [](const auto& folder) { return open_model_folder(folder); }, writers, written, report, progress,
-      output);
+    output.before_commit([&] { journal.note_written(output.path()); });
+    finish_run(
+        {request, recipe, model, text.evaluation, memory.evaluation, device, compute, text.calibration},
+        [](const auto& folder) { return open_model_folder(folder); }, writers, written, report, progress,
+        output);
+    journal.remove();
+  });
 }
 
 void run_eval(const EvalRequest& request) {

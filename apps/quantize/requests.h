@@ -31,6 +31,8 @@ struct RunRequest {
   bool dry_run = false;
   bool quiet = false;
   bool overwrite = false;
+  bool resume = false;      // go on with a run that was cut off
+  bool no_journal = false;  // keep nothing to go on from
 };
 
 /// `quantize eval ...`

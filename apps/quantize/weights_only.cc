@@ -11,6 +11,9 @@
 #include "apps/quantize/finish.h"
 #include "apps/quantize/gguf_artifact.h"
 #include "apps/quantize/job.h"
+#include "apps/quantize/journal/journal_size.h"
+#include "apps/quantize/journal/run_identity.h"
+#include "apps/quantize/journal/run_journal.h"
 #include "apps/quantize/memory.h"
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
@@ -178,22 +181,41 @@ std::vector<LinearOutcome> solve(const ModelFolder& model, const Together& plans
   return outcomes;
 }
 
+/// What became of them: fresh, and then in the journal, or as the journal of an unfinished run has it. `done`
+/// of their kind are finished with them.
+std::vector<BlockOutcome> outcomes_of(const Together& linears, size_t done, RunJournal& journal,
+                                      const std::function<std::vector<LinearOutcome>()>& solve_them) {
+  std::vector<BlockOutcome> outcomes;
+  if (journal.has_next()) {
+    while (outcomes.size() < linears.size()) outcomes.push_back(journal.next());
+    return outcomes;
+  }
+  std::vector<LinearOutcome> solved = solve_them();
+  for (size_t k = 0; k < solved.size(); ++k) {
+    BlockOutcome& outcome = outcomes.emplace_back();
+    outcome.index = linears[k].block;
+    outcome.linears.push_back(std::move(solved[k]));
+    journal.add(outcome);
+  }
+  journal.commit(done);
+  return outcomes;
+}
+
 /// Every linear goes to every writer and to the report, then it is gone.
 void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& algorithms, c10::Device device,
-              ArtifactWriters& writers, RunReport& report, WrittenTensors& written, Progress& progress) {
+              ArtifactWriters& writers, RunReport& report, WrittenTensors& written, RunJournal& journal,
+              Progress& progress) {
   progress.begin("quantise", static_cast<int64_t>(plan.blocks.size()));
   const std::vector<Together> all = solved_together(plan);
   auto next = all.begin();
   for (size_t b = 0; b < plan.blocks.size(); ++b) {
     for (; next != all.end() && next->front().block == b; ++next) {
       throw_if_cancelled();
-      std::vector<LinearOutcome> solved =
-          solve(model.folder, *next, *algorithms.solvers[next->front().plan->rule], plan.scale_dtype, device,
-                plan.rounds_weights());
-      for (size_t k = 0; k < solved.size(); ++k) {
-        BlockOutcome outcome;
-        outcome.index = (*next)[k].block;
-        outcome.linears.push_back(std::move(solved[k]));
+      const auto done = static_cast<size_t>(next - all.begin()) + 1;
+      for (const BlockOutcome& outcome : outcomes_of(*next, done, journal, [&] {
+             return solve(model.folder, *next, *algorithms.solvers[next->front().plan->rule],
+                          plan.scale_dtype, device, plan.rounds_weights());
+           })) {
         for (auto& writer : writers) writer->write_linear(outcome.linears.front());
         report.add_block(outcome);
         written.note(model.folder.graph, outcome);
@@ -204,6 +226,15 @@ void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& alg
   }
   for (auto& writer : writers) writer->finish();
   progress.end();
+}
+
+uint64_t journal_bytes(const Plan& plan) {
+  uint64_t bytes = 0;
+  for (const Together& linears : solved_together(plan)) {
+    for (const PlacedLinear& placed : linears)
+      bytes += linear_journal_bytes(*placed.plan->linear, placed.plan->scheme, plan.rounds_weights());
+  }
+  return bytes;
 }
 
 /// Of weights that stand in memory together.
@@ -253,7 +284,8 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.folder.graph.config.dtype);
   if (model.known) check_texts_exist(recipe);
   const Algorithms algorithms = make_algorithms(recipe);
-  const MemoryBytes memory = plan_weights_memory(recipe.limits, most_weights(plan), device);
+  const MemoryBytes memory = plan_weights_memory(recipe.limits, most_weights(plan), device,
+                                                 request.no_journal ? 0 : journal_bytes(plan));
   std::vector<std::string> warnings = model.warnings;
   warnings.insert(warnings.end(), plan.warnings.begin(), plan.warnings.end());
   const at::Tensor rows = read_evaluation_of(recipe, model, warnings);
@@ -278,20 +310,30 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   if (eval_memory) report.set_eval_memory(*eval_memory);
   Progress progress(request.quiet);
   OutputFolder output(recipe.output.path, request.overwrite);
+  RunJournal journal(output, request);
   for (const std::string& warning : plan.output_warnings()) progress.line("warning: " + warning);
   for (const std::string& warning : warnings) progress.line("warning: " + warning);
 
-  ArtifactWriters writers =
-      report.timed("open output", [&] { return open_writers(recipe, plan, model.folder, output.path()); });
-  WrittenTensors written;
-  report.timed("quantise",
-               [&] { quantise(model, plan, algorithms, device, writers, report, written, progress); });
+  report.timed("journal", [&] {
+    journal.begin(model.folder.graph, run_identity(recipe, model.folder, {}, rows, device, compute, {}));
+  });
+  for (const std::string& line : journal.news(solved_together(plan).size(), "linears")) progress.line(line);
+  journal.guard([&] {
+    ArtifactWriters writers =
+        report.timed("open output", [&] { return open_writers(recipe, plan, model.folder, output.path()); });
+    WrittenTensors written;
+    report.timed("quantise", [&] {
+      quantise(model, plan, algorithms, device, writers, report, written, journal, progress);
+    });
 
-  const auto open = [&](const std::filesystem::path& folder) {
-    return model.known ? open_model_folder(folder) : open_model_folder(folder, model.folder.graph);
-  };
-  finish_run({request, recipe, model.folder, rows, eval_memory, device, compute, {}}, open, writers, written,
-             report, progress, output);
+    const auto open = [&](const std::filesystem::path& folder) {
+      return model.known ? open_model_folder(folder) : open_model_folder(folder, model.folder.graph);
+    };
+    output.before_commit([&] { journal.note_written(output.path()); });
+    finish_run({request, recipe, model.folder, rows, eval_memory, device, compute, {}}, open, writers,
+               written, report, progress, output);
+    journal.remove();
+  });
 }
 
 }  // namespace lathe

@@ -38,6 +38,12 @@ at::Tensor counted_tokens(const CalibrationJob& job) {
   return at::arange(job.ids.size(1), at::kLong).unsqueeze(0).lt(lengths);
 }
 
+void embed(const CalibrationJob& job, Streams& streams) {
+  embed_samples(*job.graph, *job.weights, job.ids, job.device, streams.observed.hidden);
+  if (streams.reference)
+    embed_samples(*job.graph, *job.weights, job.ids, job.device, streams.reference->hidden);
+}
+
 }  // namespace
 
 bool micro_batch_rounds(const CalibrationJob& job) {
@@ -70,19 +76,22 @@ bool carries_two_streams(const CalibrationJob& job) {
   return solves || std::any_of(job.transforms.begin(), job.transforms.end(), wants);
 }
 
-void calibrate(const CalibrationJob& job, const DriverEvents& events) {
+void calibrate(const CalibrationJob& job, const DriverEvents& events, const StartAt& start) {
   const c10::NoGradGuard no_grad;
   check_job(job);
   check_expert_fallback(job);
-  BlockLoader blocks(*job.graph, *job.weights, job.device, job.compute, job.storage.read_ahead);
+  const size_t count = job.graph->blocks.size();
+  if (start.block == count) return;
+  BlockLoader blocks(*job.graph, *job.weights, job.device, job.compute, job.storage.read_ahead, start.block);
   Streams streams(job);
-  embed_samples(*job.graph, *job.weights, job.ids, job.device, streams.observed.hidden);
-  if (streams.reference) {
-    embed_samples(*job.graph, *job.weights, job.ids, job.device, streams.reference->hidden);
+  if (start.block > 0) {
+    streams.restore(start.states);
+  } else {
+    embed(job, streams);
   }
   const RopeTables rope = rope_tables(job.graph->config, job.ids.size(1), job.device);
   const at::Tensor counted = counted_tokens(job);
-  for (size_t b = 0; b < job.graph->blocks.size(); ++b) {
+  for (size_t b = start.block; b < count; ++b) {
     const auto progress = [&](std::string_view stage) {
       if (events.progress) events.progress(static_cast<int64_t>(b), fmt::format("block {}: {}", b, stage));
     };
@@ -90,8 +99,10 @@ void calibrate(const CalibrationJob& job, const DriverEvents& events) {
     BlockOutcome outcome = BlockPass(job, b, blocks.next(), rope, counted, streams).run(progress);
     events.block_done(std::move(outcome));
     release_free_memory();  // what a block left behind must not add up
+    if (events.boundary && b + 1 < count)
+      events.boundary(b + 1, [&](const TakeStates& take) { streams.hand_over(take); });
   }
-  if (events.progress) events.progress(static_cast<int64_t>(job.graph->blocks.size()), "done");
+  if (events.progress) events.progress(static_cast<int64_t>(count), "done");
 }
 
 }  // namespace lathe

@@ -161,9 +161,25 @@ struct BlockOutcome {
   std::optional<KvCacheQuantizer> kv_cache = std::nullopt;
 };
 
+/// Takes, or fills, hidden states at a block's boundary: of every stream that the job carries (the observed
+/// one, then the unquantised model's), samples in order, FP32 [some samples, length, hidden] on the CPU.
+using TakeStates = std::function<void(const at::Tensor&)>;
+using FillStates = std::function<void(at::Tensor&)>;
+
 struct DriverEvents {
   std::function<void(BlockOutcome&&)> block_done;  // in order; owns the results from then on
   std::function<void(int64_t blocks_done, std::string_view stage)> progress;  // may be empty
+  /// Between block_done and the next block, with what hands over the hidden states that it begins with, for
+  /// whoever means to go on from there another time. May be empty.
+  std::function<void(size_t next_block, const std::function<void(const TakeStates&)>& hand_over)> boundary =
+      nullptr;
+};
+
+/// Where to begin: at the model's first block, or at a later one with the hidden states that an earlier run
+/// of the same job had there.
+struct StartAt {
+  size_t block = 0;
+  FillStates states = nullptr;  // with block > 0; not asked where no block is left
 };
 
 /// May the last bits depend on how many samples are computed together? On a CPU each sample is multiplied by
@@ -174,8 +190,9 @@ bool micro_batch_rounds(const CalibrationJob& job);
 /// Does the job need the unquantised model's hidden states beside those of the quantised one?
 bool carries_two_streams(const CalibrationJob& job);
 
-/// Runs the job. UserError as check_expert_fallback(), and where an activation or weight is not finite,
-/// naming block, input, sample and token. Looks for cancellation between chunks.
-void calibrate(const CalibrationJob& job, const DriverEvents& events);
+/// Runs the job; block_done is called for the start's block and those after it. UserError as
+/// check_expert_fallback(), and where an activation or weight is not finite, naming block, input, sample and
+/// token. Looks for cancellation between chunks.
+void calibrate(const CalibrationJob& job, const DriverEvents& events, const StartAt& start = {});
 
 }  // namespace lathe

@@ -181,7 +181,7 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
   const MemoryBytes computing = cpu ? MemoryBytes{blocks + work, 0, 0}
                                     // Beside the device's: the pinned copy on the way there, and the codes.
                                     : MemoryBytes{next + block.codes, blocks + work, 0};
-  Way way{storage, program + hidden + inner + computing, {}};
+  Way way{storage, program + hidden + inner + computing + MemoryBytes{0, 0, request.journal}, {}};
   const auto all = [](const MemoryBytes& bytes) { return bytes.ram + bytes.vram + bytes.disk; };
   way.parts = {{"program and text", all(program)},
                {"hidden states " + where_text(storage.hidden.placement, cpu), all(hidden)},
@@ -191,6 +191,7 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
                {"work on a chunk or an input", block.scratch}};
   if (storage.inner)
     way.parts.emplace_back("values inside a block " + where_text(*storage.inner, cpu), all(inner));
+  if (request.journal > 0) way.parts.emplace_back("journal on disk, for --resume", request.journal);
   std::stable_sort(way.parts.begin(), way.parts.end(),
                    [](const auto& a, const auto& b) { return a.second > b.second; });
   return way;
@@ -199,7 +200,8 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
 /// The first way within `lean` bytes of RAM. Peaks are upper bounds, an eighth above what is measured: where
 /// there is no such way, one that much larger. Solvers that need more than the aim allows at any rate don't
 /// send the hidden states, which the aim allows, to a file: at last one that holds them beside the least.
-size_t lean_way(const std::vector<MemoryBytes>& peaks, MemoryLimits limits, uint64_t lean, uint64_t hidden) {
+size_t lean_way(const std::vector<MemoryBytes>& peaks, MemoryLimits limits, uint64_t lean, uint64_t hidden,
+                const std::string& instead) {
   const uint64_t most = limits.ram.value_or(UINT64_MAX);
   uint64_t least = most;
   for (const MemoryBytes& peak : peaks) {
@@ -211,7 +213,7 @@ size_t lean_way(const std::vector<MemoryBytes>& peaks, MemoryLimits limits, uint
     if (const auto first = first_way(peaks, limits)) return *first;
   }
   limits.ram = most;
-  return choose_way(peaks, limits, "calibration");
+  return choose_way(peaks, limits, "calibration", instead);
 }
 
 uint64_t hidden_bytes(const MemoryRequest& request) {
@@ -243,9 +245,11 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
     peaks.push_back(way.peak);
   }
   const MemoryLimits limits = effective_limits(request.limits, request.machine);
-  size_t chosen = choose_way(peaks, limits, "calibration");
+  std::string instead = "take fewer or shorter samples";
+  if (limits.disk && request.journal > *limits.disk) instead += ", or pass --no-journal";
+  size_t chosen = choose_way(peaks, limits, "calibration", instead);
   if (!request.limits.ram && request.job->device.is_cpu())
-    chosen = lean_way(peaks, limits, lean_ram(request, blocks), hidden_bytes(request));
+    chosen = lean_way(peaks, limits, lean_ram(request, blocks), hidden_bytes(request), instead);
   Way& way = ways[chosen];
   const bool smaller = way.storage.micro_batch < chunk_rows(request.length, request.job->device);
   return {.storage = std::move(way.storage),

@@ -20,6 +20,8 @@ struct MemoryRequest {
   uint64_t base_ram = 0;
   /// What the process has taken already at its peak, while it read the data.
   uint64_t reached_ram = 0;
+  /// Of the disk, beside what is placed there: what the run keeps to go on from.
+  uint64_t journal = 0;
 };
 
 struct MemoryPlan {

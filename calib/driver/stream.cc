@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/tensor/aten.h"
 
@@ -47,8 +48,34 @@ Stream::Stream(const CalibrationJob& job)
     inner.emplace(spec_of(job, *job.storage.inner, inner_width(*job.graph), job.compute));
 }
 
-Streams::Streams(const CalibrationJob& job) : observed(job) {
+Streams::Streams(const CalibrationJob& job) : observed(job), device_(job.device) {
   if (carries_two_streams(job)) reference.emplace(job);
+}
+
+std::vector<ActivationStore*> Streams::stores() {
+  std::vector<ActivationStore*> stores = {&observed.hidden};
+  if (reference) stores.push_back(&reference->hidden);
+  return stores;
+}
+
+void Streams::hand_over(const TakeStates& take) {
+  for (ActivationStore* store : stores()) {
+    for (const RowRange rows : cut_rows(store->rows(), chunk_rows(store->length(), device_))) {
+      throw_if_cancelled();
+      take(store->read(rows).cpu().contiguous());
+    }
+  }
+}
+
+void Streams::restore(const FillStates& fill) {
+  for (ActivationStore* store : stores()) {
+    for (const RowRange rows : cut_rows(store->rows(), chunk_rows(store->length(), device_))) {
+      throw_if_cancelled();
+      at::Tensor states = at::empty({rows.count, store->length(), store->width()}, at::kFloat);
+      fill(states);
+      store->write(rows, states.to(device_));
+    }
+  }
 }
 
 BlockStream::BlockStream(const ModelConfig& config, const Block& block, const BlockWeights& weights,

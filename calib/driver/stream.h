@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
+#include <vector>
 
 #include "calib/driver/driver.h"
 #include "calib/driver/inner_values.h"
@@ -33,6 +34,15 @@ struct Streams {
 
   Stream observed;                  // statistics are taken of its values
   std::optional<Stream> reference;  // the unquantised model's, where a statistic compares with it
+
+  /// Between two blocks: hands over the hidden states, or puts them in place.
+  void hand_over(const TakeStates& take);
+  void restore(const FillStates& fill);
+
+ private:
+  std::vector<ActivationStore*> stores();
+
+  c10::Device device_;
 };
 
 /// One stream in one block. Every function takes the rows of one chunk; rows are visited in order. Weights

@@ -23,6 +23,8 @@ namespace fs = std::filesystem;
 constexpr const char* kOwnFile = "report.json";
 constexpr const char* kLayoutFile = "layout.json";
 constexpr const char* kManifestFile = "manifest.json";
+/// Begins the suffix of a folder that is being filled; the process's number follows.
+constexpr std::string_view kPartial = "partial-";
 
 /// Owns a descriptor for the length of one function.
 class Descriptor {
@@ -53,18 +55,9 @@ struct stat stat_regular_file(int fd, const fs::path& path) {
   return info;
 }
 
-void sync_folder(const fs::path& folder) {
-  const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd.get() >= 0) ::fsync(fd.get());
-}
-
-std::string partial_prefix(const fs::path& target) {
-  return fmt::format(".{}.partial-", target.filename().string());
-}
-
 /// Removes what runs for the same target left behind that were killed: their number names no living process.
 void remove_abandoned(const fs::path& target) {
-  const std::string prefix = partial_prefix(target);
+  const std::string prefix = hidden_sibling(target, kPartial).filename().string();
   std::error_code ignored;
   std::vector<fs::path> abandoned;
   for (const auto& entry : fs::directory_iterator(target.parent_path(), ignored)) {
@@ -90,6 +83,17 @@ bool is_own(const fs::path& folder) {
     any = true;
   }
   return any;
+}
+
+FileLock lock_output(const fs::path& target) {
+  const fs::path file = hidden_sibling(target, "lock");
+  try {
+    if (auto taken = FileLock::try_take(file)) return std::move(*taken);
+  } catch (const UserError& error) {
+    user_error("output {}: the folder beside it can't be written: {}", target.string(), error.what());
+  }
+  user_error("output {}: {} is writing it; wait for that run, or choose another --output", target.string(),
+             FileLock::holder(file));
 }
 
 }  // namespace
@@ -155,13 +159,27 @@ void copy_file_durably(const fs::path& from, const fs::path& to) {
   write_file(to, {reinterpret_cast<const char*>(source.bytes().data()), source.bytes().size()});
 }
 
-OutputFolder::OutputFolder(fs::path target, bool overwrite)
-    : target_(std::move(target)), overwrite_(overwrite) {
+void sync_folder(const fs::path& folder) {
+  const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd.get() >= 0) ::fsync(fd.get());
+}
+
+fs::path output_place(const fs::path& target) {
+  if (target.empty()) user_error("output: the folder's name is empty; pass --output");
   std::error_code code;
-  if (target_.empty()) user_error("output: the folder's name is empty; pass --output");
-  target_ = fs::absolute(target_, code).lexically_normal();
+  fs::path place = fs::absolute(target, code).lexically_normal();
   if (code) user_error("output: the current folder can't be found: {}", code.message());
-  if (!target_.has_filename()) target_ = target_.parent_path();  // "out/" names the same folder as "out"
+  // "out/" names the same folder as "out"
+  return place.has_filename() ? place : place.parent_path();
+}
+
+fs::path hidden_sibling(const fs::path& target, std::string_view suffix) {
+  return target.parent_path() / fmt::format(".{}.{}", target.filename().string(), suffix);
+}
+
+OutputFolder::OutputFolder(fs::path target, bool overwrite)
+    : target_(output_place(target)), overwrite_(overwrite) {
+  std::error_code code;
   if (fs::exists(target_, code) && !overwrite_) {
     user_error("output {}: already exists; choose another --output or pass --overwrite", target_.string());
   }
@@ -176,8 +194,9 @@ OutputFolder::OutputFolder(fs::path target, bool overwrite)
   }
   fs::create_directories(target_.parent_path(), code);
   if (code) user_error("output {}: its parent folder can't be created: {}", target_.string(), code.message());
+  lock_.emplace(lock_output(target_));
   remove_abandoned(target_);
-  working_ = target_.parent_path() / (partial_prefix(target_) + std::to_string(::getpid()));
+  working_ = hidden_sibling(target_, fmt::format("{}{}", kPartial, ::getpid()));
   fs::remove_all(working_, code);
   if (!fs::create_directory(working_, code)) {
     user_error("output {}: the folder beside it can't be written: {}", target_.string(), code.message());
@@ -193,6 +212,7 @@ OutputFolder::~OutputFolder() {
 void OutputFolder::commit() {
   std::error_code code;
   sync_folder(working_);
+  if (before_commit_) before_commit_();
   fs::path replaced;
   if (fs::exists(target_, code)) {
     if (!overwrite_) {

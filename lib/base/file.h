@@ -5,9 +5,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+
+#include "lib/base/file_lock.h"
 
 namespace lathe {
 
@@ -40,13 +44,22 @@ void write_file(const std::filesystem::path& path, std::string_view contents);
 /// Copies one file's bytes and syncs the copy.
 void copy_file_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
+/// What was created, renamed or removed in the folder is on the disk.
+void sync_folder(const std::filesystem::path& folder);
+
+/// The folder that an output's name stands for: absolute, in its normal form. UserError where it is empty.
+std::filesystem::path output_place(const std::filesystem::path& target);
+/// ".out.suffix" beside "out"; of an output_place().
+std::filesystem::path hidden_sibling(const std::filesystem::path& target, std::string_view suffix);
+
 /// A folder that is filled beside its final place and renamed at the end, so that what stands at the final
-/// place is always complete. The destructor removes what was not committed.
+/// place is always complete. The destructor removes what was not committed. While it lives nobody else fills
+/// the same folder.
 class OutputFolder {
  public:
   /// Refuses an existing `target` unless `overwrite`; the old one is replaced only by commit(), and only
   /// where it is empty or holds a report.json, as every folder that Lathe writes does. UserError where the
-  /// parent can't be created or written to.
+  /// parent can't be created or written to, or another run is writing the same output.
   OutputFolder(std::filesystem::path target, bool overwrite);
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;
@@ -56,10 +69,14 @@ class OutputFolder {
   const std::filesystem::path& path() const { return working_; }
   const std::filesystem::path& target() const { return target_; }
   void commit();
+  /// Called by commit() when everything is written, before the folder gets its name.
+  void before_commit(std::function<void()> action) { before_commit_ = std::move(action); }
 
  private:
   std::filesystem::path target_;
   std::filesystem::path working_;
+  std::optional<FileLock> lock_;
+  std::function<void()> before_commit_;
   bool committed_ = false;
   bool overwrite_ = false;
 };

@@ -1,8 +1,10 @@
 // Content hashes: for the ids that calibrated a run, and for comparing what was written with what was meant.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -10,6 +12,26 @@ namespace lathe {
 
 /// "xxh3-128:" and 32 hex digits: what `xxhsum -H2` prints for the same bytes.
 std::string content_hash(std::span<const std::byte> bytes);
+
+/// The same of bytes that come in pieces.
+class ContentHasher {
+ public:
+  using Digest = std::array<std::byte, 16>;
+
+  ContentHasher();
+  ~ContentHasher();
+  ContentHasher(const ContentHasher&) = delete;
+  ContentHasher& operator=(const ContentHasher&) = delete;
+
+  void add(std::span<const std::byte> bytes);
+  /// Of all that was added so far: as text, and as the 16 bytes that the text's digits spell.
+  std::string text() const;
+  Digest digest() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 /// The same of a whole file, read piece by piece: memory doesn't grow with it. UserError naming the file.
 std::string content_hash_of_file(const std::filesystem::path& path);

@@ -120,6 +120,12 @@ void ScratchFile::will_read(uint64_t offset, uint64_t bytes) const {
   ::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
 }
 
+void CountedScratch::set(uint64_t bytes) {
+  if (bytes > bytes_) take(bytes - bytes_);
+  if (bytes < bytes_) taken -= bytes_ - bytes;
+  bytes_ = bytes;
+}
+
 uint64_t peak_scratch_bytes() { return most_taken; }
 
 uint64_t free_disk_bytes(const std::filesystem::path& folder) {

@@ -37,8 +37,21 @@ class ScratchFile {
   int fd_ = -1;
 };
 
-/// The most bytes that this process's scratch files have taken together.
+/// The most bytes that this process's scratch files, and what CountedScratch adds, have taken together.
 uint64_t peak_scratch_bytes();
+
+/// Bytes of temporary files that have names, for that count.
+class CountedScratch {
+ public:
+  CountedScratch() = default;
+  CountedScratch(const CountedScratch&) = delete;
+  CountedScratch& operator=(const CountedScratch&) = delete;
+  ~CountedScratch() { set(0); }
+  void set(uint64_t bytes);
+
+ private:
+  uint64_t bytes_ = 0;
+};
 
 /// Bytes that an unprivileged process can still write to the folder's file system; the folder must exist
 /// (UserError).

@@ -48,10 +48,10 @@ class BlockLoader::Source : public WeightSource {
 };
 
 BlockLoader::BlockLoader(const ModelGraph& graph, const WeightSource& source, c10::Device device,
-                         DType compute, bool ahead)
-    : graph_(graph), source_(source), device_(device), compute_(compute), ahead_(ahead) {
+                         DType compute, bool ahead, size_t first)
+    : graph_(graph), source_(source), device_(device), compute_(compute), ahead_(ahead), next_(first) {
   if (!device.is_cpu()) copies_ = std::make_unique<const CopyStream>(device);
-  if (ahead_) start(0);
+  if (ahead_) start(next_);
 }
 
 BlockLoader::~BlockLoader() {

@@ -24,10 +24,10 @@ class CopyStream;
 
 class BlockLoader {
  public:
-  /// Starts to read the first block. The graph and the source must outlive the loader, and the source must
+  /// Starts to read block `first`. The graph and the source must outlive the loader, and the source must
   /// bear load() in another thread while the owner calls it too. compute: as for BlockWeights.
   BlockLoader(const ModelGraph& graph, const WeightSource& source, c10::Device device,
-              DType compute = DType::F32, bool ahead = true);
+              DType compute = DType::F32, bool ahead = true, size_t first = 0);
   /// Ends the reading at the next tensor and waits for its thread.
   ~BlockLoader();
   BlockLoader(const BlockLoader&) = delete;

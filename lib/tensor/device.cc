@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 #include <dlfcn.h>
 
+#include <array>
 #include <charconv>
+#include <fstream>
 #include <optional>
 
 #include "lib/base/error.h"
@@ -53,6 +55,15 @@ int cuda_device_count() {
   return load_cuda() ? 0 : static_cast<int>(at::detail::getCUDAHooks().deviceCount());
 }
 
+std::string processor_model() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    const size_t value = line.find(": ");
+    if (line.starts_with("model name") && value != std::string::npos) return line.substr(value + 2);
+  }
+  return "unknown";
+}
+
 }  // namespace
 
 c10::Device resolve_device(std::string_view text) {
@@ -74,6 +85,19 @@ c10::Device resolve_device(std::string_view text) {
     user_error("device '{}': this machine has {} CUDA device(s), numbered from 0", text, cuda_device_count());
   }
   return cuda_device(index);
+}
+
+std::string device_model(const c10::Device& device) {
+  if (device.is_cpu()) return processor_model();
+  void* const driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (driver == nullptr) return "unknown";
+  const auto get = reinterpret_cast<int (*)(int*, int)>(dlsym(driver, "cuDeviceGet"));
+  const auto get_name = reinterpret_cast<int (*)(char*, int, int)>(dlsym(driver, "cuDeviceGetName"));
+  std::array<char, 256> name{};
+  int number = 0;
+  const bool named = get != nullptr && get_name != nullptr && get(&number, device.index()) == 0 &&
+                     get_name(name.data(), static_cast<int>(name.size()) - 1, number) == 0;
+  return named ? name.data() : "unknown";
 }
 
 std::string describe_device(const c10::Device& device) { return device.str(); }

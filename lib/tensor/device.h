@@ -15,4 +15,8 @@ c10::Device resolve_device(std::string_view text);
 /// "cpu" or "cuda:0".
 std::string describe_device(const c10::Device& device);
 
+/// What is sold under: "NVIDIA H200" as the driver has it, or the processor's name as the system has it;
+/// "unknown" where neither says.
+std::string device_model(const c10::Device& device);
+
 }  // namespace lathe

@@ -30,16 +30,17 @@ done
 # --max-disk: what the files take is measured, the smallest limit that a refusal names is enough, and a byte less is not.
 disk() { value "$scratch/$1/report.json" "r['memory']['$2']['disk']"; }
 (($(disk least peak) > 0 && $(disk least peak) <= $(disk least planned))) || fail "files took $(disk least peak) bytes"
-refuses 2 "or --max-disk" run "$scratch/none" --max-ram "$least" --max-disk 1MB
+# (Without the journal, which takes of the same limit.)
+refuses 2 "or --max-disk" run "$scratch/none" --max-ram "$least" --max-disk 1MB --no-journal
 smallest=$(grep -oE -- '--max-disk [0-9]+MiB' "$scratch/stderr" | cut -d' ' -f2)
-run "$scratch/files" --max-ram "$least" --max-disk "$smallest" --work "$scratch/work" >/dev/null
+run "$scratch/files" --max-ram "$least" --max-disk "$smallest" --work "$scratch/work" --no-journal >/dev/null
 holds "$scratch/files/report.json" "r['memory']['hidden_states'] == 'disk' and r['memory']['inner_values'] == 'recomputed'"
 (($(disk files peak) > 0 && $(disk files peak) <= $(disk files limits))) || fail "a limit of $smallest, files of $(disk files peak)"
 cmp "$scratch/memory/model.safetensors" "$scratch/files/model.safetensors" || fail "the limit on files changed the result"
-refuses 2 "--max-disk $smallest" run "$scratch/none" --max-ram "$least" --max-disk $((${smallest%MiB} - 1))MiB
+refuses 2 "--max-disk $smallest" run "$scratch/none" --max-ram "$least" --max-disk $((${smallest%MiB} - 1))MiB --no-journal
 
 # Both limits at once: no memory for values inside a block, and no disk.
-refuses 2 "does not fit in the memory" run "$scratch/none" --max-ram "$least" --max-disk 0
+refuses 2 "does not fit in the memory" run "$scratch/none" --max-ram "$least" --max-disk 0 --no-journal
 refuses 2 "work folder $scratch/absent" run "$scratch/none" --work "$scratch/absent"
 refuses 2 "--max-ram: expected a size such as 4GiB or 500MB, found 'much'" run "$scratch/none" --max-ram much
 run "$scratch/none" --dry-run >"$scratch/plan"

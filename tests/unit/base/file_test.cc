@@ -169,6 +169,23 @@ TEST_F(FileTest, OutputThatIsAbandonedLeavesNothing) {
   EXPECT_EQ(listing(), "bystander");
 }
 
+TEST_F(FileTest, OutputIsFilledByOneAtATime) {
+  const OutputFolder first(folder_ / "out", false);
+  write_file(first.path() / "a", "1");
+  expect_user_error([&] { OutputFolder(folder_ / "out", false); }, "out",
+                    fmt::format("process {} is writing it", ::getpid()));
+  EXPECT_EQ(read_text_file(first.path() / "a"), "1");
+  const OutputFolder other(folder_ / "other", false);
+}
+
+TEST_F(FileTest, OutputSaysThatItIsAboutToAppear) {
+  OutputFolder out(folder_ / "out", false);
+  std::string seen;
+  out.before_commit([&] { seen = fs::exists(folder_ / "out") ? "too late" : listing(); });
+  out.commit();
+  EXPECT_EQ(seen, fmt::format(".out.lock .out.partial-{}", ::getpid()));
+}
+
 TEST_F(FileTest, ExistingOutputIsRefused) {
   fs::create_directory(folder_ / "out");
   write_file(folder_ / "out" / "precious", "1");

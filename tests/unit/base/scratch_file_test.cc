@@ -36,6 +36,19 @@ class ScratchFileTest : public ::testing::Test {
   fs::path folder_;
 };
 
+TEST_F(ScratchFileTest, FilesWithNamesAreCountedToo) {
+  const uint64_t large = peak_scratch_bytes() + (1 << 20);
+  {
+    CountedScratch named;
+    named.set(large);
+    named.set(1000);
+    const ScratchFile file(folder_, large);
+    EXPECT_EQ(peak_scratch_bytes(), large + 1000);
+  }
+  const ScratchFile file(folder_, large + 1000);
+  EXPECT_EQ(peak_scratch_bytes(), large + 1000) << "what is gone counts no more";
+}
+
 TEST_F(ScratchFileTest, TheMostThatFilesTakeTogetherIsCounted) {
   const uint64_t before = peak_scratch_bytes();
   const uint64_t large = before + (2 << 20);

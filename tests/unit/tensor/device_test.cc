@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "lib/base/error.h"
 
@@ -48,6 +50,20 @@ TEST(Device, CudaWithoutAGpuSaysWhatToDo) {
     EXPECT_TRUE(message.ends_with("; use --device cpu")) << message;
     EXPECT_EQ(message.find('\n'), message.npos) << message;
   }
+}
+
+TEST(Device, AProcessorHasTheNameThatTheSystemGivesIt) {
+  std::ifstream file("/proc/cpuinfo");
+  const std::string info{std::istreambuf_iterator<char>(file), {}};
+  const std::string name = device_model(c10::Device(c10::kCPU));
+  const bool named = info.find("model name") != std::string::npos;
+  EXPECT_TRUE(named ? info.find(": " + name + "\n") != std::string::npos : name == "unknown") << name;
+}
+
+TEST(DeviceGpu, HasTheNameThatTheDriverGivesIt) {
+  if (!resolve_device("auto").is_cuda()) GTEST_SKIP() << "no GPU that works";
+  const std::string name = device_model(resolve_device("cuda"));
+  EXPECT_TRUE(name != "unknown" && !name.empty()) << name;
 }
 
 TEST(DeviceGpu, CudaNumberBeyondTheMachine) {

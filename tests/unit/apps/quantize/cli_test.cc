@@ -46,6 +46,7 @@ TEST(Cli, ReadsARun) {
                                                "--set=ignore=[lm_head]",
                                                "--dry-run",
                                                "--quiet",
+                                               "--no-journal",
                                                "--overwrite"}));
   EXPECT_EQ(run.recipe, "r.yaml");
   EXPECT_EQ(run.model, "m");
@@ -60,7 +61,7 @@ TEST(Cli, ReadsARun) {
   EXPECT_EQ(run.memory.disk, 0u);
   EXPECT_EQ(run.memory.work, "w");
   EXPECT_THAT(run.sets, ElementsAre("rules[0].scheme.bits=3", "ignore=[lm_head]"));
-  EXPECT_TRUE(run.dry_run && run.quiet && run.overwrite);
+  EXPECT_TRUE(run.dry_run && run.quiet && run.overwrite && run.no_journal && !run.resume);
 }
 
 TEST(Cli, ARunNeedsOnlyARecipe) {
@@ -69,7 +70,7 @@ TEST(Cli, ARunNeedsOnlyARecipe) {
   EXPECT_EQ(run.device, "auto");
   EXPECT_EQ(run.compute_dtype, "auto");
   EXPECT_EQ(run.threads, 0);
-  EXPECT_FALSE(run.dry_run || run.quiet || run.overwrite);
+  EXPECT_FALSE(run.dry_run || run.quiet || run.overwrite || run.no_journal || run.resume);
 }
 
 TEST(Cli, ReadsTheOtherCommands) {
@@ -122,6 +123,8 @@ TEST(Cli, RefusesInOneLineWithTheNearest) {
       {{"eval", "--model", "m", "--text", "t", "--jsn"}, "did you mean '--json'?"},
       {{"--quiet", "list"}, "--quiet comes after the command"},
       {{"--recipe", "r", "--dump-ids", ""}, "--dump-ids: expected a file, found an empty text"},
+      {{"--recipe", "r", "--resume", "--no-journal"}, "--resume: has nothing to do beside --no-journal"},
+      {{"--recipe", "r", "--resume", "--dry-run"}, "--resume: has nothing to do beside --dry-run"},
       {{"inspect"}, "DIR"},
       {{"inspect", "a", "b"}, "'b'"},
       {{"list", "all"}, "unexpected argument 'all'"},

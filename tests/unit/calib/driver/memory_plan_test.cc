@@ -300,6 +300,27 @@ TEST_F(MemoryPlanTest, WhatReadingTheDataTookIsPartOfThePeak) {
                UserError);
 }
 
+TEST_F(MemoryPlanTest, TheJournalIsPartOfTheDisk) {
+  const auto plan = [&](uint64_t journal, std::optional<uint64_t> disk) {
+    return plan_memory({.job = &job_,
+                        .samples = 64,
+                        .length = 512,
+                        .limits = {.ram = {}, .vram = {}, .disk = disk},
+                        .machine = {},
+                        .journal = journal});
+  };
+  EXPECT_EQ(plan(12345, {}).peak.disk, plan(0, {}).peak.disk + 12345);
+  EXPECT_THAT(describe_memory(plan(50 << 20, {})),
+              ::testing::HasSubstr("50.0 MiB  journal on disk, for --resume"));
+  EXPECT_EQ(plan(1000, 1000).peak.disk, 1000u) << "nothing else is placed there then";
+  try {
+    plan(1001, 1000);
+    ADD_FAILURE() << "a journal beyond the limit";
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("or pass --no-journal"));
+  }
+}
+
 TEST_F(MemoryPlanTest, ABlockIsCountedInFP32) {
   // q 64x64 + 64, k and v 32x64 + 32, o 64x64, gate, up and down 64x96, two norms of 64.
   const uint64_t values = 2 * 64 * 64 + 64 + 2 * (32 * 64 + 32) + 3 * 64 * 96 + 2 * 64;
