@@ -126,8 +126,10 @@ def marlin(folder, gptqmodel, result):
     for bits in (4, 8):
         result[f"marlin{bits}"] = weights(code(128, 256, bits), bits)
         result[f"marlin{bits}_zeros_g64"] = m.marlin_zero_points(zeros(128, 4, bits).t().contiguous(), 4, 128, bits)
-    # The loader sorts the inputs by group, and the repacking kernel takes them in that order.
+    # The loader sorts the inputs by group, and the repacking kernel takes them in that order. Those of one group may stand in any: here
+    # as they were.
     sorting = functions(gptqmodel / "gptqmodel/utils/marlin.py", ["marlin_sort_g_idx"], Tuple=tuple).marlin_sort_g_idx
+    sorting.__globals__["torch"] = types.SimpleNamespace(Tensor=torch.Tensor, int=torch.int, argsort=lambda t: t.argsort(stable=True))
     result["marlin_order_groups"] = order(256, 64)
     result["marlin_order_g_idx"], result["marlin_order_indices"] = sorting(result["marlin_order_groups"])
     result["marlin4_order"] = weights(code(128, 256, 4)[:, result["marlin_order_indices"].numpy()], 4)
