@@ -21,8 +21,8 @@ import tempfile
 
 import torch
 import transformers
+from folder import stored_tensors
 from our_logits import our_logits
-from safetensors import safe_open
 from transformers.quantizers.quantizer_spqr import replace_with_spqr_linear
 from transformers.quantizers.quantizers_utils import should_convert_module
 
@@ -31,14 +31,6 @@ from spqr_host import host_part  # noqa: E402
 
 LOGITS = 2e-3
 PARTS = ("dense_weights", "row_offsets", "col_vals", "in_perm")
-
-
-def stored_tensors(folder):
-    tensors = {}
-    for file in sorted(pathlib.Path(folder).glob("*.safetensors")):
-        with safe_open(file, "pt") as shard:
-            tensors |= {name: shard.get_tensor(name) for name in shard.keys()}
-    return tensors
 
 
 def open_model(folder):
