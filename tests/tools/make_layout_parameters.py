@@ -76,10 +76,6 @@ def exllama(result):
         load(kernel, layer, 96, bits, weight_type, False)
         result[f"exllama{bits}_symmetric_zeros"] = layer.qzeros.data
         result["exllama_scales"] = layer.weight_scale.data
-    # With zero points of their own gptq_gemm takes the words of GPTQ's version 2 (use_v2_format), a dense stream of bits.
-    for bits in (2, 3, 4, 8):
-        dense = pack_gptq(zeros(96, IN // GROUP, bits).t().numpy(), bits)
-        result[f"exllama{bits}_zeros"] = dense.t().contiguous()
 
 
 def tensorrt_llm(file, result):

@@ -2,34 +2,14 @@
 
     make_spqr_golden.py SPQR_QUANT_FOLDER OUT
 
-SPQR_QUANT_FOLDER holds the unpacked wheel of spqr_quant 0.2.0 (pip download spqr_quant==0.2.0 --no-deps; unzip). Its packer
-is C++ for the host in an extension that is otherwise CUDA: that one source is built here, with a stub in place of the kernel,
-which takes CUDA's headers (CUDA_HOME) but no device.
+SPQR_QUANT_FOLDER holds the unpacked wheel of spqr_quant 0.2.0 (pip download spqr_quant==0.2.0 --no-deps; unzip).
 """
 import pathlib
 import sys
-import tempfile
 
 import torch
-import torch.utils.cpp_extension as extension
 from safetensors.torch import save_file
-
-STUB = """
-#include <cuda_runtime.h>
-#include <cstdint>
-int spqr_matvec(int, int, int, int, int, const void *, const void *, int, void *, void *, int, void *, void *, cudaStream_t, void *,
-                uint32_t) { return -1; }
-int torch_matvec(int, int, void *, void *, void *, void *, cudaStream_t) { return -1; }
-"""
-
-
-def load_host_part(name, sources, **_):
-    build = pathlib.Path(tempfile.mkdtemp())
-    (build / "stub.cpp").write_text(STUB)
-    host = [source for source in sources if source.endswith(".cpp")]
-    return BUILD(name=name, sources=[*host, str(build / "stub.cpp")], build_directory=str(build), with_cuda=True,
-                 extra_cflags=["-O1"])
-
+from spqr_host import host_part
 
 def case(rows, cols, density, generator):
     """Random numbers in the shapes of the algorithm's result; columns in the permuted order."""
@@ -72,11 +52,8 @@ def packed(case, module):
 
 if __name__ == "__main__":
     folder, out = sys.argv[1:]
-    BUILD = extension.load
-    extension.load = load_host_part
     sys.path.insert(0, folder)
-    from spqr_quant import inference
-
+    inference = host_part()
     generator = torch.Generator().manual_seed(17)
     pathlib.Path(out).mkdir(parents=True, exist_ok=True)
     for name, shape in {"r32_c48": (32, 48, 0.02), "r16_c64_no_outliers": (16, 64, 0.0)}.items():

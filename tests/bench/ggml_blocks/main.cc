@@ -14,7 +14,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -23,6 +22,7 @@
 #include "lib/base/error.h"
 #include "lib/kernels/ggml_quant.h"
 #include "lib/tensor/aten.h"
+#include "tests/bench/calibration/timing.h"
 #include "tests/bench/ggml_blocks/ggml_library.h"
 
 namespace lathe::bench {
@@ -50,12 +50,6 @@ Arguments parse(int argc, char** argv) {
     std::exit(app.exit(error));
   }
   return arguments;
-}
-
-double cpu_seconds() {
-  timespec now{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
 double median(std::vector<double> values) {
@@ -110,9 +104,9 @@ struct Case {
 
   template <class Work>
   double seconds(const Work& work) const {
-    const double begin = cpu_seconds();
+    const double begin = process_cpu_seconds();
     work();
-    return cpu_seconds() - begin;
+    return process_cpu_seconds() - begin;
   }
 
   nlohmann::json measure() const {

@@ -2,18 +2,17 @@
 // FILE|-]
 //
 // How fast one linear's codes become the tensors that a target writes: codes, scales and zero points
-// together, as a run does it. Figures are medians, in GB (10^9 bytes) of codes a second, one byte each, on
-// one thread unless --threads says otherwise; beside them the same in bytes of the tensors written, and a
-// copy of the codes (memcpy) in the same minute, which is what the machine's memory gives. At last a
-// checkpoint is written to --folder (where artefacts would go; the temporary folder), and as many bytes
-// plainly: writing.h.
+// together, as a run does it. Figures are medians, in GB (10^9 bytes) of codes, one byte each, a second of
+// CPU time (of all threads together, so that they are a core's, whatever else the machine does); beside them
+// the same in bytes of the tensors written, and a copy of the codes (memcpy) in the same minute, which is
+// what the machine's memory gives. At last a checkpoint is written to --folder (where artefacts would go; the
+// temporary folder), and as many bytes plainly, in wall time: writing.h.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -22,6 +21,7 @@
 #include "formats/targets/code_words.h"
 #include "formats/targets/target.h"
 #include "lib/tensor/aten.h"
+#include "tests/bench/calibration/timing.h"
 #include "tests/bench/packing/writing.h"
 
 namespace lathe::bench {
@@ -53,17 +53,15 @@ Arguments parse(int argc, char** argv) {
   return arguments;
 }
 
-/// Median of seconds, after one round that doesn't count.
+/// Median of CPU seconds, after one round that doesn't count.
 double seconds_of(int64_t rounds, const std::function<void()>& work) {
   std::vector<double> times;
   for (int64_t round = -1; round < rounds; ++round) {
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin = process_cpu_seconds();
     work();
-    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begin;
-    if (round >= 0) times.push_back(passed.count());
+    if (round >= 0) times.push_back(process_cpu_seconds() - begin);
   }
-  std::nth_element(times.begin(), times.begin() + static_cast<int64_t>(times.size() / 2), times.end());
-  return times[times.size() / 2];
+  return median(times);
 }
 
 QuantizedTensor example(const Arguments& arguments, const Scheme& scheme) {
@@ -118,8 +116,8 @@ int run(int argc, char** argv) {
   at::set_num_threads(arguments.threads);
   nlohmann::json result = {
       {"size", arguments.size}, {"rows", arguments.rows}, {"threads", arguments.threads}};
-  fmt::print("[{}, {}], {} thread(s), GB of codes a second\n{:<20} {:<18} {:>8} {:>8} {:>8}\n",
-             arguments.rows, arguments.size, arguments.threads, "target", "scheme", "pack", "written",
+  fmt::print("[{}, {}], {} thread(s), GB a second of CPU time\n{:<20} {:<18} {:>8} {:>8} {:>8}\n",
+             arguments.rows, arguments.size, arguments.threads, "target", "scheme", "codes", "written",
              "copy");
   for (const Case& c :
        {Case{"gptq", {"int", 2, 128, true}}, Case{"gptq", {"int", 3, 128, true}},

@@ -4,13 +4,14 @@
     side_by_side.py --first-sample 128 --out out/quality/second ...        # other calibration data: what is noise
     side_by_side.py --model data/models/lathe-tiny --group 128 --rows 32 --ctx 512 --out out/quality/lathe-tiny
 
-Each case is a row of CASES below; --cases keeps those that are named, or whose names hold one of the words. Peers run in environments of
-their own, made under build/peers from peers/*.txt (some 5 GB and two minutes each). Calibration: the first --samples rows
-of --seq-len tokens of TEXT_DIR/wikitext2-valid.txt; evaluation: 16 rows of 1024 of wikitext2-test.txt, scored by
-transformers in FP32 (score.py). A case that is there already (a run.json of the same settings) is not run again. Times: the quantising call
-of a peer without its imports, loading and saving; of Lathe the whole process; wall and CPU seconds, the second the
-steadier on a busy machine. Lathe's hqq and SpQR artefacts are dequantised by Lathe's own reader before they are scored (build
-the target `dequantize`). Exit code 77: the texts are not there.
+Each case is a row of CASES below; --cases keeps those that are named, or whose names hold one of the words. Peers run in
+environments of their own, which tests/peer/environment.sh makes under build/peers from peers/*.txt (some 5 GB and two
+minutes each). Calibration: the first --samples rows of --seq-len tokens of TEXT_DIR/wikitext2-valid.txt; evaluation: 16 rows of 1024 of
+wikitext2-test.txt, scored by transformers in FP32 (score.py). A case that is there already (a run.json of the same
+settings) is not run again. Times: the quantising call of a peer without its imports, loading and saving; of Lathe the
+whole process; wall and CPU seconds, the second the steadier on a busy machine. Lathe's hqq and SpQR artefacts are
+dequantised by Lathe's own reader before they are scored (build the target `dequantize`). Exit code 77: the texts are not
+there.
 """
 import argparse
 import dataclasses
@@ -79,16 +80,8 @@ def environment(tool):
     """The python of a peer's environment, made where it is missing; this one's for what is no package."""
     if tool == "plain":
         return pathlib.Path(sys.executable)
-    folder = ROOT / "build/peers" / tool
-    wanted = (HERE / "peers" / f"{tool}.txt").read_text()
-    installed = folder / "installed"
-    if not installed.is_file() or installed.read_text() != wanted:
-        print(f"making {folder.relative_to(ROOT)}", flush=True)
-        subprocess.run(["/usr/bin/python3", "-m", "venv", folder], check=True)
-        subprocess.run([folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r",
-                        HERE / "peers" / f"{tool}.txt"], check=True)
-        installed.write_text(wanted)
-    return folder / "bin/python"
+    made = subprocess.run([ROOT / "tests/peer/environment.sh", tool], check=True, stdout=subprocess.PIPE, text=True)
+    return ROOT / made.stdout.strip()
 
 
 def command(case, args, out):

@@ -9,13 +9,13 @@ export LATHE_BLAS=torch
 "$PYTHON" -c 'import transformers, compressed_tensors' 2>/dev/null || skip "needs transformers and compressed-tensors"
 same="$PYTHON tests/peer/consumers/same_logits.py"
 # check NAME SHARE [flags...]: share of tokens that must agree where scales are dynamic (a last bit of a scale turns codes, and a
-# wrong rounding agrees on none); empty: all logits.
+# wrong rounding agrees on none), half of what is measured; empty: all logits.
 check() {
   local name=$1 share=$2; shift 2
   quick recipes/smoothquant.yaml "$scratch/$name" --set evaluate=null "$@"
   $same "$MODEL" "$scratch/$name" "$logits" $share || fail "$name"
 }
-check dynamic-sym 0.05
+check dynamic-sym 0.055
 check dynamic-asym 0.4 --set 'rules[0].activations.symmetric=false'
 check static-sym "" --set 'rules[0].activations={dynamic: false}'
 check static-asym "" --set 'rules[0].activations={dynamic: false, symmetric: false}'

@@ -16,19 +16,11 @@ os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # what the library compiles t
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from folder import stored_tensors  # noqa: E402
 from hqq.core.quantize import HQQBackend, HQQLinear  # noqa: E402
 from our_logits import our_logits  # noqa: E402
-from safetensors import safe_open  # noqa: E402
 
 TOLERANCE = 1e-4
-
-
-def stored_tensors(folder):
-    tensors = {}
-    for file in sorted(pathlib.Path(folder).glob("*.safetensors")):
-        with safe_open(file, "pt") as shard:
-            tensors |= {name: shard.get_tensor(name) for name in shard.keys()}
-    return tensors
 
 
 def load(reference, folder):

@@ -1,6 +1,7 @@
 """Artefacts in vLLM's CPU build, which computes packed weights in FP16.
 
-    vllm_logprobs.py LOGITS_PROGRAM REFERENCE_FOLDER loads:FOLDER... rounds:FOLDER... agrees:FOLDER... cache:FOLDER... refuses:FOLDER...
+    vllm_logprobs.py LOGITS_PROGRAM REFERENCE_FOLDER CASE...    (loads:FOLDER, rounds:FOLDER, agrees:FOLDER, same:OTHER:FOLDER, cache:FOLDER,
+                                                                refuses:TEXT:FOLDER)
 
 Folders that load give prompt log-probabilities like Lathe's own forward pass: mean |difference| <= 5e-3 nats, which is what FP16
 costs (the floating-point model in FP16 differs by 2e-3), and a tenth at most of the distance to the floating-point model's.
@@ -9,10 +10,12 @@ Lathe and compressed-tensors take max|x| / 127.5, so its rounding errors are oth
 such, and even out over the tokens (a wrong scale would be seen in both).
 Where vLLM has a kernel in FP32 that rounds activations as Lathe does (FP8 per token), it is asked for that: then half of the tokens agree
 closely, and the rest are those that a last bit turns (in FP16, which moves every input by 2^-11, none would, and they differ by 0.06 nats).
+Formats that vLLM computes in FP16 only are held to another artefact of the same run (same), whose numbers are the same in FP32.
 Those with a KV cache in FP8 make vLLM keep its cache so, by the stored scales, which are compared number by number. Its CPU kernel
 cuts numbers off where E4M3's nearest is meant, which cut_off() sees, so that its errors are twice as large and one-sided (in a cache
 of FP16 the same folder's log-probabilities differ by 2e-3): those have a wide bound.
-The others must be refused by vLLM: the plan warned of them. Prints one JSON line each.
+The others must be refused by vLLM, in loading or in the first forward pass, in words that hold TEXT: a version that says something else
+may read them. Prints one JSON line each.
 """
 
 import json
@@ -33,6 +36,7 @@ TOLERANCE = 5e-3
 ROUNDED = 0.1  # and 1.5 times the distance to the floating-point model: sqrt(2) where all of that is errors of activations
 EVEN = 1e-2  # of means over all tokens
 CLOSE, SHARE = 1e-3, 0.3  # of those in FP32
+SAME = 1e-5
 ROWS, CTX = 3, 48
 
 
@@ -78,6 +82,15 @@ def check_agrees(program, folder, ids, original):
     assert float(difference.mean()) <= 0.5 * moved, f"{folder}: log-probabilities differ by {float(difference.mean())}"
 
 
+def check_same(folder, other, ids, original):
+    theirs, others = their_logprobs(open_model(folder), ids), their_logprobs(open_model(other), ids)
+    difference, moved = float((theirs - others).abs().max()), float((theirs - original).abs().mean())
+    print(json.dumps({"folder": name_of(folder), "largest_difference_to": name_of(other), "is": difference,
+                      "distance_to_reference": moved}), flush=True)
+    assert torch.isfinite(theirs).all() and difference <= SAME, f"{folder}: log-probabilities differ by {difference} from {other}'s"
+    assert moved > 10 * SAME, f"{folder}: as near to the floating-point model as to the artefact"
+
+
 def cut_off():
     """Does the CPU's cache take the E4M3 number below each magnitude (not the nearest)?"""
     values = torch.randn(16, 2, 64, generator=torch.Generator().manual_seed(1))
@@ -112,13 +125,14 @@ def check_cache(program, folder, ids, original):
     assert torch.isfinite(theirs).all() and difference <= 0.75 * moved, f"{folder}: log-probabilities differ by {difference}"
 
 
-def check_refuses(folder):
+def check_refuses(folder, text, ids):
     try:
-        open_model(folder)
-    except (ValueError, NotImplementedError, KeyError, RuntimeError) as error:  # pydantic's is a ValueError
+        their_logprobs(open_model(folder), ids)
+    except (ValueError, NotImplementedError, KeyError, RuntimeError, AttributeError) as error:  # pydantic's is a ValueError
         print(json.dumps({"folder": name_of(folder), "refused": str(error)[:200]}), flush=True)
+        assert text in str(error), f"{folder}: '{text}' is not in: {error}"
         return
-    raise AssertionError(f"vLLM loads {folder}, though the plan says that it would not")
+    raise AssertionError(f"vLLM loads {folder}: compare its log-probabilities here")
 
 
 def main(program, reference, *cases):
@@ -126,15 +140,17 @@ def main(program, reference, *cases):
     ids = torch.randint(vocabulary, (ROWS, CTX), generator=torch.Generator().manual_seed(5))
     original = our_logprobs(program, reference, ids)
     for case in cases:
-        how, folder = case.split(":", 1)
+        how, *words, folder = case.split(":")
         if how in ("loads", "rounds"):
             check_loads(program, folder, ids, original, how == "rounds")
         elif how == "agrees":
             check_agrees(program, folder, ids, original)
         elif how == "cache":
             check_cache(program, folder, ids, original)
+        elif how == "same":
+            check_same(folder, *words, ids, original)
         else:
-            check_refuses(folder)
+            check_refuses(folder, *words, ids)
 
 
 if __name__ == "__main__":

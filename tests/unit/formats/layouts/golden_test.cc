@@ -4,6 +4,7 @@
 #include "lib/kernels/code_layout.h"
 #include "tests/unit/formats/golden_file.h"
 #include "tests/unit/formats/layouts/layout_fixture.h"
+#include "tests/unit/formats/targets/artefact_fixture.h"
 
 namespace lathe {
 namespace {
@@ -57,6 +58,18 @@ TEST(LayoutGolden, MarlinAsVllmMakesIt) {
               "marlin_scales_channel");
 }
 
+TEST(LayoutGolden, MarlinTakesColumnsInTheOrderThatGptqmodelsLoaderSays) {
+  PlannedLinear linear = planned(128, 256, scheme(4, 64, true));
+  linear.group_index = true;
+  QuantizedTensor tensor = known_tensor(linear);
+  tensor.group_index = golden("marlin_order_groups");
+  const auto ours = packed(layout_named("marlin"), linear, tensor);
+  expect_same(ours.at("g_idx"), "marlin_order_g_idx");
+  expect_same(ours.at("g_idx_sort_indices"), "marlin_order_indices");
+  expect_same(ours.at("qweight"), "marlin4_order");
+  expect_same(ours.at("scales"), "marlin_scales_g64");
+}
+
 TEST(LayoutGolden, MarlinPadsAsVllmDoes) {
   const auto padded = packed_known("marlin", planned(72, 96, scheme(4, 32, true)));
   EXPECT_EQ(padded.at("qweight").sizes(), golden("marlin4_padded").sizes());
@@ -107,10 +120,19 @@ TEST(LayoutGolden, ExllamaParametersAsVllmLoadsThem) {
     expect_loaded(ours.at("scales"), "exllama_scales");
     expect_loaded(ours.at("qzeros"), fmt::format("exllama{}_symmetric_zeros", bits));
   }
+}
+
+/// With zero points of its own the kernel takes the words of GPTQ's version 2 (use_v2_format).
+TEST(LayoutGolden, ExllamaZerosAreThoseThatGptqmodelPacks) {
   for (const int bits : {2, 3, 4, 8}) {
-    const auto ours = packed_known("exllama", planned(96, 256, scheme(bits, 64, false)));
-    expect_loaded(ours.at("scales"), "exllama_scales");
-    expect_loaded(ours.at("qzeros"), fmt::format("exllama{}_zeros", bits));
+    const auto stored = test::read_safetensors(
+        fmt::format(LATHE_SOURCE_DIR "/tests/golden/gptq/w{}_asym_g32.safetensors", bits));
+    const at::Tensor& zeros = stored.at("in.zeros");
+    const PlannedLinear linear = planned(zeros.size(0), zeros.size(1) * 32, scheme(bits, 32, false));
+    QuantizedTensor tensor = known_tensor(linear);
+    tensor.zero_points = (zeros.to(at::kShort) + linear.scheme.qmin()).to(at::kChar);
+    EXPECT_TRUE(packed(layout_named("exllama"), linear, tensor).at("qzeros").equal(stored.at("qzeros_v2")))
+        << bits;
   }
 }
 
