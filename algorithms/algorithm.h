@@ -81,8 +81,11 @@ class Solver {
   /// Do its answers under this scheme come with QuantizedTensor::group_index?
   virtual bool reorders_groups(const Scheme&) const { return false; }
   virtual RangeOffers range_offers() const { return RangeOffers::taken; }
-  /// Why its options don't go with this many weights under one scale; nothing if they do. For the plan.
-  virtual std::optional<std::string> refuses_groups(int64_t /*length*/) const { return std::nullopt; }
+  /// Why its options don't go with a scheme that has this many weights under one scale; nothing if they do.
+  /// For the plan.
+  virtual std::optional<std::string> refuses_groups(const Scheme&, int64_t /*length*/) const {
+    return std::nullopt;
+  }
 };
 
 /// Why a solver that rounds refuses a scheme of type float.
@@ -90,10 +93,12 @@ inline constexpr const char* kNoGrid = "scheme type 'float' has no grid to round
 
 /// Why a solver of integers refuses a floating-point grid.
 inline constexpr const char* kIntegersOnly =
-    "it rounds to integers, not to floating-point grids; use `type: int`, or solver rtn";
+    "it rounds to integers, not to floating-point grids; use `type: int`, or solver rtn or gptq";
 
 /// What a solver refuses that rounds rows to integer grids of at least two bits; it names those that don't.
 std::optional<std::string> plain_grid(const Scheme& scheme);
+/// The same of one that rounds to floating-point grids as well.
+std::optional<std::string> plain_or_float_grid(const Scheme& scheme);
 
 /// Registry rows; algorithms/registry.cc lists them all.
 struct TransformEntry {

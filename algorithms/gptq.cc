@@ -32,6 +32,12 @@
 // group 64) it leaves 6 % less output error; but the whole model ends nearer to the original with the first
 // (mean KL 0.110 against 0.132), which is therefore the default.
 //
+// Floating-point grids. Nothing above asks for equal steps: quant() is then the nearest number of the format
+// times the scale (FP8, NVFP4, MX). What groups share is fixed before: NVFP4's global scale, over all linears
+// of the input, FP8's scale of the tensor or of a block of rows. With static_groups: false groups of a row
+// are chosen on the way under that global scale; E4M3 ends at 448 times it, beyond which updated weights are
+// clipped. No format has group indices for such grids, so groups are not regrouped.
+//
 // Matching the reference (match_reference). X comes from layers that are quantised already, so W X^T is
 // itself off what the unquantised model computes, W X_ref^T. The weights nearest to that under the damped H
 // are
@@ -75,10 +81,9 @@
 
 #include "algorithms/column_order.h"
 #include "algorithms/gptq_columns.h"
-#include "algorithms/group_grids.h"
+#include "algorithms/grid_choice.h"
 #include "algorithms/hessian.h"
 #include "algorithms/linear_stack.h"
-#include "algorithms/weight_range.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/kernels/permute.h"
@@ -131,7 +136,9 @@ class Stack {
                           .grid = {},
                           .block_size = options_.block_size};
     if (!options_.static_groups) {
-      problem.grid = [this](const at::Tensor& weights, int64_t first) { return grid(weights, first); };
+      problem.grid = [this, &params](const at::Tensor& weights, int64_t first) {
+        return grid(weights, first, params.global);
+      };
     }
     const RoundedColumns rounded = round_columns(std::move(problem));
     check_loss(rounded);
@@ -182,41 +189,34 @@ class Stack {
     }
   }
 
-  GroupRange own_range(const at::Tensor& weight, const Scheme& scheme, const at::Tensor& importance,
-                       const LinearProblem& linear) const {
-    return weight_range(weight, scheme, scale_dtype_, options_.range, linear.name, importance);
-  }
-
   /// Of all groups as they stand in the checkpoint, which also shows whether the weights have grids at all.
   kernels::GroupParams original_grids(const at::Tensor& weight) const {
     std::vector<LinearProblem> problems;
-    std::vector<GroupGrids> grids;
-    std::vector<at::Tensor> scales, zeros;
     int64_t row = 0;
     for (const LinearProblem* linear : linears_) {
-      const at::Tensor rows = weight.slice(0, row, row + linear->weight.size(0));
-      const bool offered = options_.offered_range && linear->range;
-      grids.push_back(grids_of(*linear, offered ? offered_range(*linear) : static_range(rows, *linear)));
       problems.push_back(*linear);
+      problems.back().weight = weight.slice(0, row, row + linear->weight.size(0));
+      if (!options_.offered_range) problems.back().range.reset();
+      row += linear->weight.size(0);
+    }
+    const RangeChoice extent;  // what is chosen on the way needs the room only
+    GridChoice choice(problems, options_.static_groups ? options_.range : extent, importance_);
+    std::vector<GroupGrids> grids;
+    std::vector<at::Tensor> scales, zeros;
+    for (const LinearProblem& problem : problems) {
+      grids.push_back(choice.of(problem));
       scales.push_back(grids.back().params.scales);
       zeros.push_back(grids.back().params.zero_points);
-      row += rows.size(0);
     }
     check_grids(problems, grids);
-    return {at::cat(scales), scheme_.symmetric ? at::Tensor() : at::cat(zeros)};
+    return {at::cat(scales), scheme_.symmetric ? at::Tensor() : at::cat(zeros), grids.front().params.global};
   }
 
-  GroupRange static_range(const at::Tensor& rows, const LinearProblem& linear) const {
-    if (options_.static_groups) return own_range(rows, scheme_, importance_, linear);
-    return kernels::group_min_max(rows, scheme_);
-  }
-
-  kernels::GroupParams grid(const at::Tensor& weights, int64_t first) const {
-    Scheme one_group = scheme_;
-    one_group.group_size = -1;
+  kernels::GroupParams grid(const at::Tensor& weights, int64_t first, const at::Tensor& global) const {
     const at::Tensor importance = importance_.index_select(0, order_.slice(0, first, first + length_));
-    return kernels::group_params(own_range(weights, one_group, importance, *linears_.front()), one_group,
-                                 scale_dtype_);
+    const GroupRange range = weight_range(weights, scheme_, scale_dtype_, options_.range,
+                                          linears_.front()->name, importance, global);
+    return kernels::group_params(range, scheme_, scale_dtype_, global);
   }
 
   /// Errors that were fed back beyond FP32's range, or grids that they stretched beyond the scales' type.
@@ -242,9 +242,11 @@ class Stack {
       const auto part = [&](const at::Tensor& all) {
         return all.defined() ? all.slice(0, row, end).clone() : all;
       };
-      SolveResult result{QuantizedTensor{scheme_, scale_dtype_, part(codes), part(rounded.params.scales),
+      const at::Tensor scales = kernels::one_row_each(part(rounded.params.scales), scheme_);
+      SolveResult result{QuantizedTensor{scheme_, scheme_.scale_type(scale_dtype_), part(codes), scales,
                                          part(rounded.params.zero_points)},
                          events};
+      result.quantized.global_scale = rounded.params.global;
       if (regrouped()) result.quantized.group_index = place.div(length_, "floor").to(at::kInt);
       results.push_back(std::move(result));
       row = end;
@@ -299,14 +301,16 @@ class Gptq final : public Solver {
     return options_.offered_range ? RangeOffers::required : RangeOffers::unused;
   }
 
-  std::optional<std::string> refuses_groups(int64_t length) const override {
-    return range_refuses(options_.range, length);
+  std::optional<std::string> refuses_groups(const Scheme& scheme, int64_t length) const override {
+    const auto reason = refuses_order(scheme);
+    return reason ? reason : range_refuses(options_.range, length);
   }
 
   std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
     const std::vector<LinearProblem>& linears = problem.linears;
     for (const LinearProblem& linear : linears) {
       check_scheme(linear);
+      if (const auto reason = refuses_order(linear.scheme)) user_error("{}: {}", linear.name, *reason);
       LATHE_ASSERT(problem.stats->gram.defined() && problem.stats->gram.size(0) == linear.weight.size(1),
                    "{}: GPTQ got no Gram matrix of its input", linear.name);
     }
@@ -317,6 +321,22 @@ class Gptq final : public Solver {
   }
 
  private:
+  /// Why grids of this scheme can't be chosen when, or for the columns, that the options say.
+  std::optional<std::string> refuses_order(const Scheme& scheme) const {
+    if (options_.static_groups) return std::nullopt;
+    if (scheme.shares_rows()) {
+      return fmt::format(
+          "static_groups: false chooses a row's grids by that row, and those of {} span rows; use "
+          "static_groups: true",
+          scheme.describe());
+    }
+    if (scheme.float_grid() == nullptr || !reorders_groups(scheme)) return std::nullopt;
+    return fmt::format(
+        "act_order desc with static_groups: false regroups columns (g_idx), which no format holds for {}; "
+        "use act_order gar, or static_groups: true",
+        scheme.describe());
+  }
+
   GptqOptions options_;
 };
 

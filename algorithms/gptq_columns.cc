@@ -16,6 +16,7 @@ class ColumnLoop {
  public:
   explicit ColumnLoop(ColumnProblem problem)
       : p_(std::move(problem)), in_(p_.weight.size(1)), length_(p_.scheme.group_length(in_)) {
+    steps_ = {kernels::steps_of(p_.params), p_.params.zero_points};
     codes_ = at::empty(p_.weight.sizes(), p_.weight.options().dtype(at::kChar));
     errors_ = at::empty({p_.weight.size(0), std::min(in_, p_.block_size)}, p_.weight.options());
     loss_ = at::zeros({p_.weight.size(0)}, p_.weight.options().dtype(at::kDouble));
@@ -55,7 +56,7 @@ class ColumnLoop {
       next = segment_end(column, end);
       if (p_.grid && column % length_ == 0) choose_grid(column);
       const at::Tensor errors = errors_.slice(1, column - first, next - first);
-      kernels::gptq_block(columns(column, next), factor(column, next, column, next), p_.params,
+      kernels::gptq_block(columns(column, next), factor(column, next, column, next), steps_,
                           p_.column_group.slice(0, column, next), p_.scheme, codes_.slice(1, column, next),
                           errors);
       if (next < end) add_matrix_product(columns(next, end), errors, factor(column, next, next, end), -1);
@@ -70,12 +71,15 @@ class ColumnLoop {
     const kernels::GroupParams chosen = p_.grid(weights, column);
     const int64_t group = p_.column_group[column].item<int>();
     p_.params.scales.select(1, group).copy_(chosen.scales.view({-1}));
+    if (chosen.global.defined())  // else the steps are the scales
+      steps_.scales.select(1, group).copy_(kernels::steps_of(chosen).view({-1}));
     if (chosen.zero_points.defined())
       p_.params.zero_points.select(1, group).copy_(chosen.zero_points.view({-1}));
   }
 
   ColumnProblem p_;
   int64_t in_, length_;
+  kernels::GroupParams steps_;  // what weights are divided by
   at::Tensor codes_, errors_, loss_;
 };
 

@@ -92,6 +92,20 @@ Order order_of(ActOrder act_order, const std::vector<double>& diagonal, int64_t 
   return order;
 }
 
+/// The code of the number nearest to w, ties to the even one; beyond the largest, the largest. encode_float()
+/// of an FP64 number.
+uint8_t nearest_code(const FloatFormat& format, double w) {
+  uint8_t nearest = 0;
+  double least = std::abs(w);
+  for (uint8_t code = 1; code < format.sign(); ++code) {
+    const double number = decode_float(format, code), distance = std::abs(number - std::abs(w));
+    if (!std::isfinite(number) || distance > least || (distance == least && code % 2 != 0)) continue;
+    nearest = code;
+    least = distance;
+  }
+  return std::signbit(w) ? nearest | format.sign() : nearest;
+}
+
 /// The state of algorithm 1 for one matrix.
 class Reference {
  public:
@@ -216,25 +230,36 @@ class Reference {
     kernels::RangeEnds ends{static_cast<float>(*least), static_cast<float>(*most)};
     if (p_.range != GptqReferenceRange::minmax)
       ends = kernels::search_group_reference(values, weighted_by, p_.scheme, p_.scale_dtype, p_.search);
-    const device::ScaleZero chosen =
-        device::choose_scale_zero(ends.lo, ends.hi, kernels::grid_of(p_.scheme, p_.scale_dtype));
+    const device::ScaleZero chosen = device::choose_scale_zero(
+        ends.lo, ends.hi, kernels::grid_under(p_.scheme, p_.scale_dtype, p_.global));
     scales_(row, group) = chosen.scale;
     zeros_(row, group) = chosen.zero;
   }
 
   void round_column(Matrix& w, const Matrix& u, int64_t j) {
     const int64_t group = group_of(j);
-    const double qmin = p_.scheme.qmin(), qmax = p_.scheme.qmax();
     for (int64_t row = 0; row < w.rows; ++row) {
       if (!p_.static_groups && j % length_ == 0) choose_grid_on_the_way(w, row, j);
-      const double scale = scales_(row, group), zero = zeros_(row, group);
-      const double code =
-          std::clamp(std::nearbyint(w(row, j) / scale) + zero, qmin, qmax);  // ties to even, by default
-      const double error = (w(row, j) - scale * (code - zero)) / u(j, j);
+      const auto [code, value] = quantized(w(row, j), row, group);
+      const double error = (w(row, j) - value) / u(j, j);
       for (int64_t k = j + 1; k < w.columns; ++k) w(row, k) -= error * u(j, k);
       codes_(row, column(j)) = code;
       loss_ += error * error;
     }
+  }
+
+  /// quant(w): the code, and what it stands for.
+  std::pair<double, double> quantized(double w, int64_t row, int64_t group) const {
+    if (const FloatGridType* const grid = p_.scheme.float_grid()) {
+      const float under = p_.global.defined() ? p_.global.item<float>() : 1.0f;
+      const double scale = static_cast<float>(scales_(row, group)) * under;
+      const uint8_t code = nearest_code(grid->number, w / scale);
+      return {static_cast<int8_t>(code), scale * decode_float(grid->number, code)};
+    }
+    const double qmin = p_.scheme.qmin(), qmax = p_.scheme.qmax();
+    const double scale = scales_(row, group), zero = zeros_(row, group);
+    const double code = std::clamp(std::nearbyint(w / scale) + zero, qmin, qmax);  // ties to even, by default
+    return {code, scale * (code - zero)};
   }
 
   static at::Tensor tensor_of(const Matrix& matrix, at::ScalarType type) {
@@ -244,9 +269,10 @@ class Reference {
   }
 
   QuantizedTensor result() const {
-    QuantizedTensor quantized{p_.scheme, p_.scale_dtype, tensor_of(codes_, at::kChar),
+    QuantizedTensor quantized{p_.scheme, p_.scheme.scale_type(p_.scale_dtype), tensor_of(codes_, at::kChar),
                               tensor_of(scales_, at::kFloat),
                               p_.scheme.symmetric ? at::Tensor() : tensor_of(zeros_, at::kChar)};
+    quantized.global_scale = p_.global;
     if (!regrouped() || length_ == w_.columns) return quantized;
     quantized.group_index = at::empty({w_.columns}, at::kInt);
     for (int64_t k = 0; k < w_.columns; ++k) quantized.group_index[column(k)] = group_of(k);

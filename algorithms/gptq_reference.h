@@ -28,6 +28,7 @@ struct GptqReferenceProblem {
   kernels::SearchSteps search = {};
   double match_reference = 0;  // how far W moves to where it gives the unquantised model's outputs
   at::Tensor cross_gram = {};  // Double [in, in], X_ref^T X up to the factor of `gram`; read where it moves
+  at::Tensor global = {};      // kernels::global_scale() of the weights, where the scheme has one
 };
 
 struct GptqReferenceResult {

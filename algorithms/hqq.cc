@@ -112,7 +112,7 @@ class Hqq final : public Solver {
 
   StatSet needs() const override { return {.mean_square = settings_.range.method == RangeMethod::weighted}; }
 
-  std::optional<std::string> refuses_groups(int64_t length) const override {
+  std::optional<std::string> refuses_groups(const Scheme&, int64_t length) const override {
     return range_refuses(settings_.range, length);
   }
 

@@ -21,6 +21,10 @@ std::optional<std::string> plain_grid(const Scheme& scheme) {
   return std::nullopt;
 }
 
+std::optional<std::string> plain_or_float_grid(const Scheme& scheme) {
+  return scheme.float_grid() != nullptr ? std::nullopt : plain_grid(scheme);
+}
+
 const std::vector<TransformEntry>& transforms() {
   static const std::vector<TransformEntry> rows = {
       {"awq", "activation-aware scales folded into the producer, and weight clipping (arXiv 2306.00978)",
@@ -34,9 +38,9 @@ const std::vector<TransformEntry>& transforms() {
 
 const std::vector<SolverEntry>& solvers() {
   static const std::vector<SolverEntry> rows = {
-      {"rtn", "round to nearest", rtn_options(), make_rtn, rtn_refuses},
+      {"rtn", "round to nearest", rtn_options(), make_rtn, plain_or_float_grid},
       {"gptq", "rounding with error feedback through the inverse Hessian (arXiv 2210.17323)", gptq_options(),
-       make_gptq},
+       make_gptq, plain_or_float_grid},
       {"hqq", "half-quadratic fit of zero points, without calibration data (mobiusml.github.io/hqq_blog)",
        hqq_options(), make_hqq, hqq_refuses},
       {"spqr", "sparse outliers and error feedback on grids with quantised scales (arXiv 2306.03078)",

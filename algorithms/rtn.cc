@@ -28,72 +28,16 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <utility>
 
-#include "algorithms/group_grids.h"
-#include "algorithms/shared_range.h"
-#include "algorithms/tensor_scale.h"
-#include "algorithms/weight_range.h"
+#include "algorithms/grid_choice.h"
 #include "lib/kernels/group_quant.h"
 
 namespace lathe {
 namespace {
 
-/// Of each per-tensor scheme among linears: the magnitude that its largest number stands for.
-class TensorRanges {
- public:
-  TensorRanges(const SharedInputProblem& problem, const RangeChoice& choice)
-      : problem_(problem), choice_(choice), magnitude_(problem.linears) {}
-
-  /// Undefined where the scheme has no scale of the tensor; the largest magnitude where that isn't chosen.
-  at::Tensor of(const Scheme& scheme) {
-    const at::Tensor largest = magnitude_.of(scheme, {});
-    if (!scheme.per_tensor()) return largest;
-    const auto known = std::ranges::find(ranges_, scheme, &std::pair<Scheme, at::Tensor>::first);
-    if (known != ranges_.end()) return known->second;
-    const at::Tensor importance = importance_of(problem_, choice_);
-    ranges_.emplace_back(scheme, tensor_range(problem_.linears, scheme, choice_, importance, largest));
-    return ranges_.back().second;
-  }
-
-  static at::Tensor importance_of(const SharedInputProblem& problem, const RangeChoice& choice) {
-    return choice.method == RangeMethod::weighted ? problem.stats->mean_square : at::Tensor();
-  }
-
- private:
-  const SharedInputProblem& problem_;
-  const RangeChoice& choice_;
-  TensorMagnitude magnitude_;
-  std::vector<std::pair<Scheme, at::Tensor>> ranges_;
-};
-
-/// A linear's weight, contiguous, its grids, and what the report should say of them.
-struct Prepared {
-  at::Tensor weight;
-  GroupGrids grids;
-};
-
-/// end: TensorRanges::of().
-Prepared prepared(const LinearProblem& linear, const at::Tensor& importance, const RangeChoice& choice,
-                  const at::Tensor& end) {
-  check_scheme(linear);
-  const Scheme& scheme = linear.scheme;
-  const at::Tensor weight = linear.weight.contiguous();
-  if (linear.range) return {weight, grids_of(linear, offered_range(linear), end)};
-  const auto with = [&](GroupRange range) {
-    return Prepared{weight, grids_of(linear, std::move(range), end)};
-  };
-  if (scheme.per_tensor() || choice.method == RangeMethod::minmax)
-    return with(kernels::group_min_max(weight, scheme));
-  if (scheme.shares_rows())
-    return with(block_range(weight, scheme, linear.scale_dtype, choice, linear.name, importance));
-  return with(weight_range(weight, scheme, linear.scale_dtype, choice, linear.name, importance,
-                           global_for(scheme, end)));
-}
-
-SolveResult encoded(const LinearProblem& linear, const at::Tensor& weight, const GroupGrids& grids) {
-  const at::Tensor codes = kernels::group_encode(weight, grids.params, linear.scheme);
+SolveResult encoded(const LinearProblem& linear, const GroupGrids& grids) {
+  const at::Tensor codes = kernels::group_encode(linear.weight, grids.params, linear.scheme);
   QuantizedTensor result{linear.scheme, linear.scheme.scale_type(linear.scale_dtype), codes,
                          kernels::one_row_each(grids.params.scales, linear.scheme), grids.params.zero_points};
   result.global_scale = grids.params.global;
@@ -106,24 +50,23 @@ class Rtn final : public Solver {
 
   StatSet needs() const override { return {.mean_square = choice_.method == RangeMethod::weighted}; }
 
-  std::optional<std::string> refuses_groups(int64_t length) const override {
+  std::optional<std::string> refuses_groups(const Scheme&, int64_t length) const override {
     return range_refuses(choice_, length);
   }
 
   std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
-    std::vector<at::Tensor> weights;
-    std::vector<GroupGrids> grids;
-    TensorRanges ranges(problem, choice_);
-    const at::Tensor importance = TensorRanges::importance_of(problem, choice_);
-    for (const LinearProblem& linear : problem.linears) {
-      Prepared ready = prepared(linear, importance, choice_, ranges.of(linear.scheme));
-      weights.push_back(std::move(ready.weight));
-      grids.push_back(std::move(ready.grids));
+    std::vector<LinearProblem> linears = problem.linears;
+    for (LinearProblem& linear : linears) {
+      check_scheme(linear);
+      linear.weight = linear.weight.contiguous();
     }
-    check_grids(problem.linears, grids);
+    const bool weighted = choice_.method == RangeMethod::weighted;
+    GridChoice choice(linears, choice_, weighted ? problem.stats->mean_square : at::Tensor());
+    std::vector<GroupGrids> grids;
+    for (const LinearProblem& linear : linears) grids.push_back(choice.of(linear));
+    check_grids(linears, grids);
     std::vector<SolveResult> results;
-    for (size_t k = 0; k < grids.size(); ++k)
-      results.push_back(encoded(problem.linears[k], weights[k], grids[k]));
+    for (size_t k = 0; k < grids.size(); ++k) results.push_back(encoded(linears[k], grids[k]));
     return results;
   }
 
@@ -134,10 +77,6 @@ class Rtn final : public Solver {
 }  // namespace
 
 const std::vector<OptionSpec>& rtn_options() { return range_options(); }
-
-std::optional<std::string> rtn_refuses(const Scheme& scheme) {
-  return scheme.float_grid() != nullptr ? std::nullopt : plain_grid(scheme);
-}
 
 std::unique_ptr<Solver> make_rtn(const Options& options) { return std::make_unique<Rtn>(options); }
 

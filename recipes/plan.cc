@@ -59,7 +59,7 @@ LinearPlan plan_linear(const Recipe& recipe, const RecipeAlgorithms& algorithms,
     if (recipe.rules[i].activations) plan.activations = recipe.rules[i].activations->scheme;
     if (const Solver* solver = algorithms.solvers[i].get()) {
       plan.group_index = solver->reorders_groups(plan.scheme);
-      if (const auto reason = solver->refuses_groups(weights_under_a_scale(plan.scheme, linear)))
+      if (const auto reason = solver->refuses_groups(plan.scheme, weights_under_a_scale(plan.scheme, linear)))
         user_error("{}: {}: {}", recipe.rules[i].where, linear.name, *reason);
     }
     return plan;

@@ -478,6 +478,7 @@ const std::vector<Reader>& readers() {
       {"transformers", "bitnet", "its own BitLinear", "transformers 5.17: quantizer_bitnet.py"},
       {"transformers", "aqlm", "aqlm", "transformers 5.17: quantizer_aqlm.py"},
       {"transformers", "vptq", "vptq", "transformers 5.17: quantizer_vptq.py"},
+      {"transformers", "bitsandbytes", "bitsandbytes", "transformers 5.17: quantizer_bnb_4bit.py"},
       {"TensorRT-LLM", "modelopt", "its own loader",
        "TensorRT-LLM: llmapi/llm_utils.py, _torch/modules/linear.py"},
       {"transformers", "modelopt", nullptr, "transformers 5.17: quantizers/auto.py has no such method"},

@@ -8,6 +8,7 @@
 #include "formats/targets/aqlm_reader.h"
 #include "formats/targets/awq_reader.h"
 #include "formats/targets/bitnet_reader.h"
+#include "formats/targets/bitsandbytes_reader.h"
 #include "formats/targets/compressed_tensors_reader.h"
 #include "formats/targets/float_reader.h"
 #include "formats/targets/gguf_folder.h"
@@ -149,8 +150,10 @@ std::shared_ptr<const PackedReader> open_packed(const std::shared_ptr<const Chec
   if (method == "bitnet") return std::make_shared<const BitnetReader>(checkpoint, graph);
   if (method == "aqlm") return std::make_shared<const AqlmReader>(checkpoint, graph);
   if (method == "vptq") return std::make_shared<const VptqReader>(checkpoint, graph);
+  if (method == "bitsandbytes") return std::make_shared<const BitsandbytesReader>(checkpoint, graph);
   user_error(
-      "{}.quant_method: expected compressed-tensors, gptq, awq, modelopt, hqq, spqr, bitnet, aqlm or vptq, "
+      "{}.quant_method: expected compressed-tensors, gptq, awq, modelopt, hqq, spqr, bitnet, aqlm, "
+      "vptq or bitsandbytes, "
       "found {}; use an artefact of that kind, or the original floating-point model",
       checkpoint->quantization_place(),
       quote_text(method.is_string() ? method.get<std::string>() : method.dump()));

@@ -6,6 +6,7 @@
 
 #include "lib/base/error.h"
 #include "lib/kernels/cuda_library.h"
+#include "lib/kernels/group_grid.h"
 
 namespace lathe::kernels {
 namespace {
@@ -22,6 +23,7 @@ void check_grids(const GroupParams& params, const at::Tensor& column_group, cons
   LATHE_ASSERT(params.scales.dim() == 2 && params.scales.size(0) == rows && params.scales.is_contiguous() &&
                    params.scales.scalar_type() == at::kFloat,
                "GPTQ block: scales don't fit {} rows", rows);
+  LATHE_ASSERT(!params.global.defined(), "GPTQ block: scales under a global one are not what weights are in");
   LATHE_ASSERT(params.zero_points.defined() != scheme.symmetric, "GPTQ block: zero points and scheme differ");
   LATHE_ASSERT(scheme.symmetric ||
                    (params.zero_points.sizes() == params.scales.sizes() &&
@@ -48,6 +50,7 @@ GptqBlock<T> block_of(const at::Tensor& weight, const at::Tensor& factor, const 
           .column_group = column_group.const_data_ptr<int32_t>(),
           .qmin = static_cast<float>(scheme.qmin()),
           .qmax = static_cast<float>(scheme.qmax()),
+          .number = grid_of(scheme, DType::F32).number,
           .codes = codes.data_ptr<int8_t>(),
           .codes_stride = codes.stride(0),
           .errors = errors.data_ptr<T>(),

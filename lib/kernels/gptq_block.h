@@ -14,8 +14,9 @@ namespace lathe::kernels {
 ///
 /// weight, errors: [rows, columns] of one type, Float or Double; factor: U's diagonal block [columns,
 /// columns] of that type; codes: Char [rows, columns]. These four may be parts of larger matrices (rows apart
-/// by any stride). params: of all groups, [rows, groups]; column_group: Int [columns], the group of each
-/// column. columns <= kGptqColumns.
+/// by any stride). params: of all groups, [rows, groups], with scales that weights are divided by: steps_of()
+/// where there is a global one; column_group: Int [columns], the group of each column. columns <=
+/// kGptqColumns.
 void gptq_block(const at::Tensor& weight, const at::Tensor& factor, const GroupParams& params,
                 const at::Tensor& column_group, const Scheme& scheme, const at::Tensor& codes,
                 const at::Tensor& errors);

@@ -44,19 +44,22 @@ inline __attribute__((always_inline)) void load_grids(const GptqBlock<T>& block,
   }
 }
 
-template <class T>
+template <bool floats, class T>
 inline __attribute__((always_inline)) void round_tile(const GptqBlock<T>& block, int64_t first, int count) {
   Tile<T> tile;
   load(block, first, count, tile);
   const T qmin = static_cast<T>(block.qmin), qmax = static_cast<T>(block.qmax);
+  const device::Minifloat number = block.number;
   for (int64_t j = 0; j < block.columns; ++j) {
     if (j == 0 || block.column_group[j] != block.column_group[j - 1]) {
       load_grids(block, first, count, block.column_group[j], tile);
     }
     const T* const factor = block.factor + j * block.factor_stride;
     for (int lane = 0; lane < kLanes; ++lane) {
-      const auto rounded = device::round_weight(tile.weight[j][lane], tile.scale[lane], tile.zero[lane],
-                                                factor[j], qmin, qmax);
+      const auto rounded =
+          floats ? device::round_weight(tile.weight[j][lane], tile.scale[lane], factor[j], number)
+                 : device::round_weight(tile.weight[j][lane], tile.scale[lane], tile.zero[lane], factor[j],
+                                        qmin, qmax);
       tile.code[lane] = rounded.code;
       tile.error[lane] = rounded.error;
     }
@@ -76,10 +79,16 @@ inline __attribute__((always_inline)) void round_tile(const GptqBlock<T>& block,
 
 // target_clones takes no templates.
 LATHE_CLONES void round_rows(const GptqBlock<float>& block, int64_t first, int count) {
-  round_tile(block, first, count);
+  round_tile<false>(block, first, count);
 }
 LATHE_CLONES void round_rows(const GptqBlock<double>& block, int64_t first, int count) {
-  round_tile(block, first, count);
+  round_tile<false>(block, first, count);
+}
+LATHE_CLONES void round_rows_of_numbers(const GptqBlock<float>& block, int64_t first, int count) {
+  round_tile<true>(block, first, count);
+}
+LATHE_CLONES void round_rows_of_numbers(const GptqBlock<double>& block, int64_t first, int count) {
+  round_tile<true>(block, first, count);
 }
 
 template <class T>
@@ -88,7 +97,9 @@ void round_block(const GptqBlock<T>& block) {
   at::parallel_for(0, tiles, 1, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t first = tile * kLanes;
-      round_rows(block, first, static_cast<int>(std::min<int64_t>(kLanes, block.rows - first)));
+      const int count = static_cast<int>(std::min<int64_t>(kLanes, block.rows - first));
+      block.number.mantissa != 0 ? round_rows_of_numbers(block, first, count)
+                                 : round_rows(block, first, count);
     }
   });
 }

@@ -22,7 +22,8 @@ struct GptqBlock {
   const int8_t* zeros = nullptr;          // [rows, groups], null where the grid is symmetric
   const int32_t* column_group = nullptr;  // [columns]
   float qmin = 0, qmax = 0;
-  int8_t* codes = nullptr;  // [rows, columns]
+  device::Minifloat number = {};  // of a floating-point grid, which has no zeros and no ends
+  int8_t* codes = nullptr;        // [rows, columns]
   int64_t codes_stride = 0;
   T* errors = nullptr;  // [rows, columns]
   int64_t errors_stride = 0;

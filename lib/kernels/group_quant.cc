@@ -39,16 +39,15 @@ void check_params(const GroupParams& params, const at::Tensor& matrix, const Sch
                "group quantisation: zero points don't fit the matrix");
 }
 
-/// What weights are divided by.
-at::Tensor steps_of(const GroupParams& params) {
-  return params.global.defined() ? params.scales * params.global : params.scales;
-}
-
 int8_t* zeros_of(const GroupParams& params) {
   return params.zero_points.defined() ? params.zero_points.data_ptr<int8_t>() : nullptr;
 }
 
 }  // namespace
+
+at::Tensor steps_of(const GroupParams& params) {
+  return params.global.defined() ? params.scales * params.global : params.scales;
+}
 
 GroupRange group_min_max(const at::Tensor& weight, const Scheme& scheme) {
   check_matrix(weight, at::kFloat, scheme);

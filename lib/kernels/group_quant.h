@@ -30,6 +30,9 @@ struct GroupParams {
 GroupParams group_params(const GroupRange& range, const Scheme& scheme, DType scale_dtype,
                          const at::Tensor& global = {});
 
+/// What weights are divided by, Float [out, groups]: the scales, times the global one (rounded to FP32).
+at::Tensor steps_of(const GroupParams& params);
+
 /// The global scale of NVFP4 for tensors whose largest magnitude is `largest` (Float scalar): largest / (6 *
 /// 448), so that the largest group's scale is E4M3's largest. Rounded so that the reciprocal of its FP32
 /// reciprocal is itself: formats that store the one and formats that store the other stand for the same

@@ -1,4 +1,5 @@
-# The shipped recipes of floating-point grids: FP8 with dynamic and static activations, NVFP4; through both formats that hold them.
+# The shipped recipes of floating-point grids: FP8 with dynamic and static activations and in blocks, NVFP4, MXFP4; through both formats
+# that hold them.
 . tests/e2e/lib.sh
 # With several formats each has the report.
 kl() { local folder=$scratch/$1; [[ -e $folder/report.json ]] || folder+=/modelopt; value "$folder/report.json" "r['evaluation']['kl_mean']"; }
@@ -15,15 +16,28 @@ grep -q "CUTLASS FP8 (Ada and newer), ok for TP 1, 2" "$scratch/plan" || fail "t
 quick recipes/fp8-dynamic.yaml "$scratch/dynamic"
 quick recipes/fp8-static.yaml "$scratch/static"
 quick recipes/nvfp4.yaml "$scratch/nvfp4"
-quick recipes/nvfp4.yaml "$scratch/w4a4" --set 'rules[0].activations={type: nvfp4}'
-quick recipes/nvfp4.yaml "$scratch/minmax" --set 'rules[0].solver={rtn: {}}' --set 'output.formats=[modelopt]'
-echo "mean KL: fp8 dynamic $(kl dynamic), static $(kl static), nvfp4 $(kl nvfp4), minmax $(kl minmax), w4a4 $(kl w4a4)"
+quick recipes/nvfp4-w4a4.yaml "$scratch/w4a4"
+nearest() { local recipe=$1 output=$2 range=$3; quick "recipes/$recipe.yaml" "$scratch/$output" --set "rules[0].solver={rtn: {range: $range}}" --set "output.formats=[$4]"; }
+nearest nvfp4 minmax minmax modelopt
+nearest nvfp4 weighted weighted modelopt
+quick recipes/mxfp4.yaml "$scratch/mxfp4"
+nearest mxfp4 mx_minmax minmax compressed-tensors
+nearest mxfp4 mx_weighted weighted compressed-tensors
+quick recipes/fp8-block.yaml "$scratch/block"
+echo "mean KL: fp8 dynamic $(kl dynamic), static $(kl static), block $(kl block); nvfp4 $(kl nvfp4), to nearest $(kl weighted), minmax $(kl minmax), w4a4 $(kl w4a4)"
+echo "mxfp4 $(kl mxfp4), to nearest $(kl mx_weighted), minmax $(kl mx_minmax)"
 "$PYTHON" -c "import sys; sys.exit(not 0 < $(kl dynamic) < $(kl static) * 1.2 < 0.01)" || fail "FP8's divergence"
-"$PYTHON" -c "import sys; sys.exit(not $(kl static) < $(kl nvfp4) < min($(kl minmax), $(kl w4a4)) < 0.5)" || fail "NVFP4's divergence"
+"$PYTHON" -c "import sys; sys.exit(not $(kl static) < $(kl nvfp4) < $(kl weighted) < $(kl minmax) < 0.5)" || fail "NVFP4's divergence"
+"$PYTHON" -c "import sys; sys.exit(not $(kl nvfp4) < $(kl w4a4) < 0.5)" || fail "divergence of NVFP4 with activations"
+"$PYTHON" -c "import sys; sys.exit(not $(kl nvfp4) < $(kl mxfp4) < $(kl mx_weighted) < $(kl mx_minmax) < 0.5)" || fail "MXFP4's divergence"
+"$PYTHON" -c "import sys; sys.exit(not 0 < $(kl block) < 0.01)" || fail "divergence of FP8 in blocks"
 for run in dynamic static nvfp4 w4a4; do
   same_eval "$run/modelopt" "$run"
   same_eval "$run/compressed-tensors" "$run"
 done
+same_eval mxfp4 mxfp4
+same_eval block block
+holds "$scratch/block/config.json" "r['quantization_config']['config_groups']['group_0']['weights']['block_structure'] == [128, 128]"
 holds "$scratch/static/modelopt/hf_quant_config.json" "r['quantization']['quant_algo'] == 'FP8'"
 holds "$scratch/nvfp4/modelopt/hf_quant_config.json" "r['quantization'] == {'quant_algo': 'W4A16_NVFP4', 'kv_cache_quant_algo': None, 'group_size': 16, 'exclude_modules': ['lm_head']}"
 holds "$scratch/w4a4/compressed-tensors/config.json" "r['quantization_config']['format'] == 'nvfp4-pack-quantized'"
@@ -92,9 +106,14 @@ holds "$scratch/tiles/layouts/nvfp4-swizzled/layout.json" "'weight_scale' in str
 refuses 2 "calibration: null" quick recipes/fp8-static.yaml "$scratch/no" --set calibration=null
 
 # The same bytes twice; and refusals.
-quick recipes/nvfp4.yaml "$scratch/again" --set 'rules[0].activations={type: nvfp4}'
+quick recipes/nvfp4-w4a4.yaml "$scratch/again"
 cmp "$scratch/w4a4/modelopt/model.safetensors" "$scratch/again/modelopt/model.safetensors"
-refuses 2 "rounds to integers" quick recipes/nvfp4.yaml "$scratch/no" --set 'rules[0].solver={gptq: {}}'
+refuses 2 "rounds to integers" quick recipes/nvfp4.yaml "$scratch/no" --set 'rules[0].solver={hqq: {}}'
+# Scales chosen on the way: where the grid allows it.
+quick recipes/nvfp4.yaml "$scratch/on_the_way" --set 'rules[0].solver.gptq={act_order: gar, static_groups: false}' --set 'output.formats=[modelopt]'
+"$PYTHON" -c "import sys; sys.exit(not $(kl on_the_way) < $(kl weighted))" || fail "scales chosen on the way: KL $(kl on_the_way)"
+refuses 2 "use act_order gar" quick recipes/nvfp4.yaml "$scratch/no" --set 'rules[0].solver={gptq: {static_groups: false}}'
+refuses 2 "span rows; use static_groups: true" quick recipes/fp8-static.yaml "$scratch/no" --set 'rules[0].solver={gptq: {act_order: gar, static_groups: false}}'
 refuses 2 "can't be stored" quick recipes/nvfp4.yaml "$scratch/no" --set 'output.formats=[gptq]'
 # A tensor's one scale is searched, too.
 quick recipes/fp8-static.yaml "$scratch/mse" --set 'output.formats=[compressed-tensors]' --set 'rules[0].solver={rtn: {range: mse}}' >/dev/null

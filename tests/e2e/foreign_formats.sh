@@ -1,6 +1,6 @@
 # Folders that other tools packed are evaluated, inspected and quantised anew like the floating-point models that they stand for.
 . tests/e2e/lib.sh
-for kind in bitnet aqlm; do copy_model "$scratch/$kind"; copy_model "$scratch/$kind-float"; done
+for kind in bitnet aqlm bitsandbytes; do copy_model "$scratch/$kind"; copy_model "$scratch/$kind-float"; done
 "$PYTHON" - "$scratch" <<'PY' || fail "no models"
 import json, pathlib, sys
 import torch
@@ -23,10 +23,23 @@ def aqlm(weight):  # the vectors that are there, as a codebook
     return book[codes].view(weight.shape), {"codes": packed, "codebooks": book.view(1, 256, 1, 8).clone(),
                                             "scales": torch.ones(len(weight), 1, 1, 1).half()}
 
-CONFIGS = {"bitnet": {"quant_method": "bitnet", "modules_to_not_convert": None},
+def bitsandbytes(weight):  # NF4; maxima are powers of two, so that values are exact in F16
+    quantiles = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0.03, 0.97, 16))
+    numbers = (quantiles / quantiles.max()).half().float()
+    blocks = weight.float().view(-1, 64)
+    largest = 2.0 ** torch.log2(blocks.abs().amax(1)).ceil()
+    codes = (blocks / largest[:, None])[..., None].sub(numbers).abs().argmin(-1)
+    state = json.dumps({"quant_type": "nf4", "blocksize": 64, "dtype": "float16", "shape": list(weight.shape)})
+    pairs = codes.to(torch.uint8).view(-1, 2)
+    return (numbers[codes] * largest[:, None]).view(weight.shape).half(), {
+        "weight": pairs[:, :1] << 4 | pairs[:, 1:], "weight.absmax": largest, "weight.quant_map": numbers,
+        "weight.quant_state.bitsandbytes__nf4": torch.tensor(list(state.encode()), dtype=torch.uint8)}
+
+CONFIGS = {"bitsandbytes": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+           "bitnet": {"quant_method": "bitnet", "modules_to_not_convert": None},
            "aqlm": {"quant_method": "aqlm", "in_group_size": 8, "out_group_size": 1, "num_codebooks": 1,
                     "nbits_per_codebook": 8, "linear_weights_not_to_quantize": ["lm_head.weight"]}}
-for name, pack in (("bitnet", bitnet), ("aqlm", aqlm)):
+for name, pack in (("bitnet", bitnet), ("aqlm", aqlm), ("bitsandbytes", bitsandbytes)):
     tensors = load_file(root / name / "model.safetensors")
     plain, packed = dict(tensors), {}
     for key, weight in tensors.items():
@@ -43,7 +56,7 @@ PY
 
 measure() { "$QUANTIZE" eval --model "$1" --text data/text/evaluation.txt --ctx 256 --rows 2 --device cpu --json >"$1.json"; }
 same() { [[ $(value "$1.json" "r['perplexity']") == $(value "$2.json" "r['perplexity']") ]] || fail "$1 and $2 differ"; }
-for kind in bitnet aqlm; do
+for kind in bitnet aqlm bitsandbytes; do
   measure "$scratch/$kind"; measure "$scratch/$kind-float"
   same "$scratch/$kind" "$scratch/$kind-float"
   for source in "$kind" "$kind-float"; do

@@ -28,8 +28,21 @@ struct Columns {
   T weight[kParts], scale[kParts], zero[kParts];
 };
 
+/// zero: of the lane's own column; that of lane `source` counts.
+template <bool floats, class T>
+__device__ lathe::device::RoundedWeight<T> rounded_on(const GptqBlock<T>& block, T value, T scale, T own_zero,
+                                                      T pivot, int source) {
+  if constexpr (floats) {
+    return lathe::device::round_weight(value, scale, pivot, block.number);
+  } else {
+    const T zero = __shfl_sync(kAllLanes, own_zero, source, kLanes);
+    return lathe::device::round_weight(value, scale, zero, pivot, static_cast<T>(block.qmin),
+                                       static_cast<T>(block.qmax));
+  }
+}
+
 /// Rounds the columns that `part` of every lane holds. `full`: the block has kGptqColumns columns.
-template <int part, bool full, class T>
+template <int part, bool full, bool floats, class T>
 __device__ void round_part(const GptqBlock<T>& block, int64_t row, bool write, int lane, Columns<T>& held) {
   const int first = part * kLanes, columns = full ? kParts * kLanes : static_cast<int>(block.columns);
   if (first >= columns) return;
@@ -40,10 +53,8 @@ __device__ void round_part(const GptqBlock<T>& block, int64_t row, bool write, i
     const int j = first + source;
     const T* const factor = block.factor + j * block.factor_stride;
     const T scale = __shfl_sync(kAllLanes, held.scale[part], source, kLanes);
-    const T zero = __shfl_sync(kAllLanes, held.zero[part], source, kLanes);
     const T value = __shfl_sync(kAllLanes, held.weight[part], source, kLanes);
-    const auto rounded = lathe::device::round_weight(value, scale, zero, factor[j],
-                                                     static_cast<T>(block.qmin), static_cast<T>(block.qmax));
+    const auto rounded = rounded_on<floats>(block, value, scale, held.zero[part], factor[j], source);
     if (lane == source) {
       own_error = rounded.error;
       own_code = static_cast<int8_t>(static_cast<int32_t>(rounded.code));
@@ -61,13 +72,13 @@ __device__ void round_part(const GptqBlock<T>& block, int64_t row, bool write, i
   block.errors[row * block.errors_stride + first + lane] = own_error;
 }
 
-template <bool full, class T, int... parts>
+template <bool full, bool floats, class T, int... parts>
 __device__ void round_parts(const GptqBlock<T>& block, int64_t row, bool write, int lane, Columns<T>& held,
                             std::integer_sequence<int, parts...>) {
-  (round_part<parts, full>(block, row, write, lane, held), ...);
+  (round_part<parts, full, floats>(block, row, write, lane, held), ...);
 }
 
-template <bool full, class T>
+template <bool full, bool floats, class T>
 __global__ void round_rows(GptqBlock<T> block) {
   constexpr int kRows = kWarp / kLanes;  // of a warp
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
@@ -88,11 +99,11 @@ __global__ void round_rows(GptqBlock<T> block) {
       held.scale[p] = there ? static_cast<T>(block.scales[place]) : T(1);
       held.zero[p] = there && block.zeros != nullptr ? static_cast<T>(block.zeros[place]) : T(0);
     }
-    round_parts<full>(block, row, write, lane, held, std::make_integer_sequence<int, kParts>());
+    round_parts<full, floats>(block, row, write, lane, held, std::make_integer_sequence<int, kParts>());
   }
 }
 
-template <class T>
+template <bool floats, class T>
 int launch(LatheCudaQueue queue, const GptqBlock<T>& block) {
   if (block.rows == 0) return cudaSuccess;
   if (const cudaError_t error = cudaSetDevice(queue.device); error != cudaSuccess) return error;
@@ -100,11 +111,16 @@ int launch(LatheCudaQueue queue, const GptqBlock<T>& block) {
   const int blocks = static_cast<int>(wanted < kMaxBlocks ? wanted : kMaxBlocks);
   const auto stream = static_cast<cudaStream_t>(queue.stream);
   if (block.columns == kGptqColumns) {
-    round_rows<true><<<blocks, kThreads, 0, stream>>>(block);
+    round_rows<true, floats><<<blocks, kThreads, 0, stream>>>(block);
   } else {
-    round_rows<false><<<blocks, kThreads, 0, stream>>>(block);
+    round_rows<false, floats><<<blocks, kThreads, 0, stream>>>(block);
   }
   return cudaGetLastError();
+}
+
+template <class T>
+int launch_on_grid(LatheCudaQueue queue, const GptqBlock<T>& block) {
+  return block.number.mantissa != 0 ? launch<true>(queue, block) : launch<false>(queue, block);
 }
 
 }  // namespace
@@ -112,9 +128,9 @@ int launch(LatheCudaQueue queue, const GptqBlock<T>& block) {
 extern "C" {
 
 int lathe_cuda_gptq_block_f32(LatheCudaQueue queue, const GptqBlock<float>* block) {
-  return launch(queue, *block);
+  return launch_on_grid(queue, *block);
 }
 int lathe_cuda_gptq_block_f64(LatheCudaQueue queue, const GptqBlock<double>* block) {
-  return launch(queue, *block);
+  return launch_on_grid(queue, *block);
 }
 }

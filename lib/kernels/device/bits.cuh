@@ -26,4 +26,16 @@ LATHE_HOST_DEVICE float bits_float(uint32_t bits) {
   return value;
 }
 
+LATHE_HOST_DEVICE uint64_t double_bits(double value) {
+  uint64_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+LATHE_HOST_DEVICE double bits_double(uint64_t bits) {
+  double value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
 }  // namespace lathe::device

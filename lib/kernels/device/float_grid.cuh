@@ -32,6 +32,19 @@ LATHE_HOST_DEVICE float nearest_number(float x, Minifloat format) {
   return bits_float(float_bits(rounded) | sign);
 }
 
+/// The same of an FP64 number, which is not rounded to FP32 first. A number of the format, exact in FP32.
+LATHE_HOST_DEVICE double nearest_number(double x, Minifloat format) {
+  const uint64_t sign = double_bits(x) & 0x8000000000000000ull;
+  double magnitude = bits_double(double_bits(x) & 0x7fffffffffffffffull);
+  magnitude = magnitude > format.largest ? static_cast<double>(format.largest) : magnitude;
+  const uint64_t own = double_bits(magnitude) & 0x7ff0000000000000ull;
+  const uint64_t least = static_cast<uint64_t>(format.smallest_exponent + 1023) << 52;
+  const uint64_t binade = own > least ? own : least;
+  const double shift = bits_double(binade + (static_cast<uint64_t>(52 - format.mantissa) << 52)) * 1.5;
+  const double rounded = (magnitude + shift) - shift;
+  return bits_double(double_bits(rounded) | sign);
+}
+
 /// The code of a number of the format.
 LATHE_HOST_DEVICE uint8_t number_code(float number, Minifloat format) {
   const uint32_t bits = float_bits(number) & 0x7fffffffu;

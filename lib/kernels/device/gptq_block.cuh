@@ -13,8 +13,8 @@ LATHE_HOST_DEVICE double round_half_even(double x) {
   return (x + magic) - magic;
 }
 
-/// A weight's code (an integer), and its rounding error divided by the pivot U[j, j]: what the later columns
-/// of its row make up for.
+/// A weight's code (an integer, or a number's bits), and its rounding error divided by the pivot U[j, j]:
+/// what the later columns of its row make up for.
 template <class T>
 struct RoundedWeight {
   T code, error;
@@ -28,6 +28,14 @@ LATHE_HOST_DEVICE RoundedWeight<T> round_weight(T weight, T scale, T zero, T piv
   steps = steps > low ? (steps < high ? steps : high) : low;  // a NaN becomes `low`
   steps = round_half_even(steps);
   return {steps + zero, (weight - scale * steps) / pivot};
+}
+
+/// On a floating-point grid: the code of the nearest number. A NaN's code means nothing, and its error is
+/// NaN.
+template <class T>
+LATHE_HOST_DEVICE RoundedWeight<T> round_weight(T weight, T scale, T pivot, Minifloat format) {
+  const T number = nearest_number(weight / scale, format);
+  return {static_cast<T>(number_code(static_cast<float>(number), format)), (weight - scale * number) / pivot};
 }
 
 /// A later weight of the row, after the column with that error; factor is U[j, k].

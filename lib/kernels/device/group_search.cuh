@@ -40,13 +40,14 @@ LATHE_HOST_DEVICE float weighted_error(float weight, float importance, float sca
 }
 
 /// Scales that are codes: the candidates are the codes around the one that spans the group. Below it, as far
-/// as max_shrink reaches; above, until the largest magnitude falls on the second largest number (E2M1's 4 in
-/// place of 6, for then the numbers around it are closer): 4 codes of E4M3 or one of E8M0 do.
+/// as max_shrink reaches; above, an octave: E2M1's 4 in place of 6 for the largest magnitude, for then the
+/// numbers around it are closer, MX's exponent rounded up in place of down, and what lies between. Beyond, a
+/// grid has no number below the largest magnitude that the one an octave below hasn't.
 LATHE_HOST_DEVICE int code_steps_down(ScaleType type, double max_shrink) {
   const double octaves = -log2(1 - max_shrink);
   return static_cast<int>(ceil((type == ScaleType::e8m0 ? 1 : 8) * octaves));
 }
-LATHE_HOST_DEVICE int code_steps_up(ScaleType type) { return type == ScaleType::e8m0 ? 1 : 5; }
+LATHE_HOST_DEVICE int code_steps_up(ScaleType type) { return type == ScaleType::e8m0 ? 1 : 8; }
 
 /// The scale `step` codes above `scale`, within the type's positive numbers.
 LATHE_HOST_DEVICE float stepped_scale(float scale, int step, ScaleType type) {

@@ -44,6 +44,11 @@ def peer(tool, method):
     return Case(f"{tool}-{method}", tool, ["--method", method])
 
 
+def floats(name, recipe, *sets):
+    """On a floating-point grid, in the format that transformers reads."""
+    return lathe(name, recipe, "output.formats=[compressed-tensors]", *filter(None, sets))
+
+
 def fewer(case, samples=32):
     """The same on the first rows only: llm-compressor's AWQ takes a quarter of an hour for 32 of them."""
     return dataclasses.replace(case, name=f"{case.name}-{samples}", samples=samples)
@@ -52,6 +57,7 @@ def fewer(case, samples=32):
 GGUF_TYPES = ("Q4_0", "Q4_1")
 SYM, ASYM = "rules[0].scheme.symmetric=true", "rules[0].scheme.symmetric=false"
 UNMATCHED, MATCHED = ("rules[0].solver.gptq.match_reference=" + share for share in ("0", "0.5"))
+RTN, RTN_WEIGHTED = ("rules[0].solver={rtn: {range: %s}}" % method for method in ("minmax", "weighted"))
 CASES = [
     lathe("rtn", "rtn", SYM), peer("llmc", "rtn"),
     lathe("rtn-asym", "rtn", ASYM), peer("llmc", "rtn-asym"),
@@ -72,6 +78,13 @@ CASES = [
     *(fewer(case) for case in (lathe("gptq", "gptq", SYM), peer("llmc", "gptq-actorder"), peer("gptqmodel", "gptq"))),
     *(lathe(f"gguf-{kind}", "gguf", f'output.formats=["gguf:{kind}"]') for kind in GGUF_TYPES),
     *(Case(f"llama_cpp-{kind}", "llama_cpp", ["--type", kind]) for kind in GGUF_TYPES),
+    *(floats(name, "nvfp4", solver) for name, solver in (("nvfp4-minmax", RTN), ("nvfp4-weighted", RTN_WEIGHTED), ("nvfp4", ""))),
+    peer("llmc", "nvfp4a16"), peer("llmc", "gptq-nvfp4a16"),
+    *(floats(name, "nvfp4-w4a4", solver) for name, solver in (("nvfp4-w4a4-minmax", RTN), ("nvfp4-w4a4-weighted", RTN_WEIGHTED), ("nvfp4-w4a4", ""))),
+    peer("llmc", "nvfp4"), peer("llmc", "gptq-nvfp4"),
+    *(floats(name, "mxfp4", solver) for name, solver in (("mxfp4-minmax", RTN), ("mxfp4-weighted", RTN_WEIGHTED), ("mxfp4", ""))),
+    peer("llmc", "mxfp4a16"), peer("llmc", "gptq-mxfp4a16"),
+    *(case for name in ("fp8-dynamic", "fp8-static", "fp8-block") for case in (floats(name, name), peer("llmc", name))),
 ]
 SCRIPTS = {"llama_cpp": "llama_cpp_quantize.py", "plain": "plain_rounding.py", "llmc": "llmc.py", "hqq": "hqq_library.py", "gptqmodel": "gptqmodel_library.py"}
 
@@ -93,7 +106,7 @@ def command(case, args, out):
                 "--ids", calibration]
     recipe, *sets = case.options
     sets.append("evaluate=null")
-    if not case.name.startswith(("lathe-smoothquant", "lathe-spqr", "lathe-gguf")):
+    if not case.name.startswith(("lathe-smoothquant", "lathe-spqr", "lathe-gguf", "lathe-nvfp4", "lathe-mxfp4", "lathe-fp8")):
         sets.append(f"rules[0].scheme.group_size={args.group}")
     words = [args.quantize, "--recipe", recipe, "--model", args.model, "--output", out, "--quiet", "--overwrite"]
     if case.name != "lathe-hqq":  # its recipe has no calibration

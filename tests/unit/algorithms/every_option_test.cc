@@ -81,7 +81,7 @@ TEST(EveryOption, OfASolverRoundsOrIsRefused) {
     for_each_value(entry.options, [&](const Options& options) {
       const auto solver = entry.make(options);
       const Problem problem(solver->needs(), scheme, false);
-      const auto reason = solver->refuses_groups(scheme.group_length(kOut, kIn));
+      const auto reason = solver->refuses_groups(scheme, scheme.group_length(kOut, kIn));
       if (reason) {
         EXPECT_THROW(solver->solve(problem.shared), UserError) << *reason;
         return;
@@ -95,7 +95,7 @@ TEST(EveryOption, OfASolverRoundsOrIsRefused) {
 /// The solver's answer, or nothing where it refuses.
 at::Tensor answer(const SolverEntry& entry, const Options& options, const Scheme& scheme, double spread) {
   const auto solver = entry.make(options);
-  if (solver->refuses_groups(scheme.group_length(kOut, kIn))) return {};
+  if (solver->refuses_groups(scheme, scheme.group_length(kOut, kIn))) return {};
   const Problem problem(solver->needs(), scheme, false, spread);
   return solver->solve(problem.shared).front().quantized.dequantize();
 }

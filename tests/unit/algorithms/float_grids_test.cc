@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 
 #include "algorithms/clip_search.h"
 #include "algorithms/rounding_loss.h"
@@ -103,8 +104,123 @@ TEST(FloatRtn, RefusalsNameTheLinear) {
       EXPECT_THAT(error.what(), HasSubstr("damaged: row 2"));
     }
   }
-  for (const char* solver : {"gptq", "hqq", "spqr", "float"})
+  for (const char* solver : {"hqq", "spqr", "float"})
     EXPECT_NE(solver_row(solver).refuses(kNvfp4), std::nullopt) << solver;
+}
+
+const Scheme kMxfp4 = Scheme::of_floats("mxfp4");
+
+std::vector<Scheme> every_grid() {
+  return {kNvfp4,  kMxfp4,   Scheme::of_floats("mxfp6_e2m3"), Scheme::of_floats("mxfp8"), kTensor,
+          kBlocks, kChannel, Scheme::of_floats("fp8_e5m2")};
+}
+
+std::vector<SolveResult> gptq(const std::vector<LinearProblem>& linears, const InputStats& stats,
+                              const std::map<std::string, OptionValue>& values = {}) {
+  const SolverEntry& row = solver_row("gptq");
+  Options options(row.options);
+  for (const auto& [name, value] : values) options.set(name, value);
+  SharedInputProblem shared;
+  shared.linears = linears;
+  shared.stats = &stats;
+  return row.make(options)->solve(shared);
+}
+
+/// Of correlated inputs, a few of them larger.
+InputStats gram_of(int64_t width) {
+  const at::Tensor mixing = at::randn({width, width}) / std::sqrt(double(width)) + at::eye(width);
+  return testing_problems::stats_of(testing_problems::tokens_with_outliers(4 * width, width, 4).mm(mixing));
+}
+
+TEST(FloatGptq, OfUncorrelatedInputsRoundsToNearest) {
+  at::manual_seed(11);
+  const std::vector<at::Tensor> weights = {at::randn({130, 256}), at::randn({40, 256}) * 2};
+  InputStats stats;
+  stats.tokens = 1;
+  stats.gram = at::diag(at::rand({256}) + 0.5);
+  stats.mean_square = stats.gram.diagonal().contiguous();
+  for (const Scheme& scheme : every_grid()) {
+    const std::vector<LinearProblem> linears = {linear("a", LinearRole::gate_proj, weights[0], scheme),
+                                                linear("b", LinearRole::up_proj, weights[1], scheme)};
+    for (const char* range : {"minmax", "weighted"}) {
+      SCOPED_TRACE(scheme.describe() + " " + range);
+      const auto expected = solve(linears, range, &stats);
+      for (const std::string order : {"none", "desc", "gar"}) {
+        const auto found = gptq(linears, stats, {{"range", std::string(range)}, {"act_order", order}});
+        for (size_t i = 0; i < 2; ++i) {
+          const QuantizedTensor &one = found[i].quantized, &other = expected[i].quantized;
+          EXPECT_TRUE(one.codes.equal(other.codes)) << order;
+          EXPECT_TRUE(one.scales.equal(other.scales)) << order;
+          EXPECT_EQ(one.scale_dtype, other.scale_dtype);
+          ASSERT_EQ(one.global_scale.defined(), scheme.has_global_scale());
+          if (one.global_scale.defined()) {
+            EXPECT_TRUE(one.global_scale.equal(other.global_scale));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(FloatGptq, LowersTheOutputErrorOnEveryGrid) {
+  at::manual_seed(12);
+  const InputStats stats = gram_of(256);
+  InputStats weighted = stats;
+  weighted.mean_square = stats.gram.diagonal().contiguous();
+  const at::Tensor weight = at::randn({140, 256});
+  for (const Scheme& scheme : every_grid()) {
+    SCOPED_TRACE(scheme.describe());
+    const std::vector<LinearProblem> problem = {linear("l", LinearRole::up_proj, weight, scheme)};
+    const auto loss = [&](const std::vector<SolveResult>& results) {
+      const at::Tensor d = results.front().quantized.dequantize() - weight;
+      return d.mm(stats.gram).mul(d).sum().item<double>();
+    };
+    const double nearest = loss(solve(problem, "weighted", &weighted));
+    EXPECT_LT(loss(gptq(problem, stats)), 0.7 * nearest);
+    EXPECT_LT(loss(gptq(problem, stats, {{"act_order", std::string("gar")}})), 0.7 * nearest);
+    if (scheme.shares_rows()) continue;
+    EXPECT_LT(loss(gptq(problem, stats, {{"act_order", std::string("gar")}, {"static_groups", false}})),
+              0.7 * nearest);
+  }
+}
+
+TEST(FloatGptq, LinearsOfOneInputShareTheScaleOfTheTensor) {
+  at::manual_seed(13);
+  const InputStats stats = gram_of(64);
+  for (const bool static_groups : {true, false}) {
+    for (const Scheme& scheme : {kNvfp4, kTensor}) {
+      if (scheme.shares_rows() && !static_groups) continue;
+      const auto results =
+          gptq({linear("q", LinearRole::q_proj, at::randn({32, 64}), scheme),
+                linear("other", LinearRole::o_proj, at::randn({16, 64}), {"int", 4, 32, true}),
+                linear("k", LinearRole::k_proj, at::randn({16, 64}) * 3, scheme)},
+               stats, {{"act_order", std::string("gar")}, {"static_groups", static_groups}});
+      const QuantizedTensor &q = results[0].quantized, &k = results[2].quantized;
+      EXPECT_TRUE(scheme.has_global_scale() ? q.global_scale.equal(k.global_scale)
+                                            : q.scales.equal(k.scales) && q.scales.numel() == 1);
+      EXPECT_FALSE(results[1].quantized.global_scale.defined());
+      const at::Tensor codes = k.scales.to(at::kFloat8_e4m3fn).to(at::kFloat);
+      EXPECT_TRUE(!scheme.has_global_scale() || codes.equal(k.scales));
+    }
+  }
+}
+
+TEST(FloatGptq, RefusalsSayWhatToDo) {
+  const InputStats stats = gram_of(128);
+  const auto refused = [&](const Scheme& scheme, const char* order, const char* text) {
+    testing_problems::expect_refused(
+        [&](const LinearProblem& problem) {
+          gptq({problem}, stats, {{"act_order", std::string(order)}, {"static_groups", false}});
+        },
+        linear("l", LinearRole::up_proj, at::randn({128, 128}), scheme), text);
+  };
+  refused(kBlocks, "gar", "fp8_e4m3 block 128x128 span rows; use static_groups: true");
+  refused(kTensor, "none", "fp8_e4m3 tensor span rows");
+  refused(kNvfp4, "desc", "no format holds for nvfp4 g16; use act_order gar");
+  at::Tensor damaged = at::randn({4, 128});
+  damaged[2][20] = NAN;
+  testing_problems::expect_refused([&](const LinearProblem& problem) { gptq({problem}, stats); },
+                                   linear("damaged", LinearRole::up_proj, damaged, kMxfp4), "row 2");
 }
 
 TEST(FloatRtn, WeightsOfZerosHaveAScale) {

@@ -179,6 +179,11 @@ TEST(Gptq, EqualsTheReferenceWithWeightedRangesAndDeadColumns) {
   }
 }
 
+at::Tensor global_of(const at::Tensor& weight, const Scheme& scheme) {
+  if (!scheme.has_global_scale()) return {};
+  return kernels::global_scale(weight.abs().max().to(at::kFloat));
+}
+
 /// The column loop in FP64 with the factor of inverse_factor(), min-max grids. Codes as the columns stand.
 RoundedColumns round_in_fp64(const at::Tensor& weight, const at::Tensor& gram, const Scheme& scheme,
                              double damping, int64_t block_size, const Variant& variant = {"none", true}) {
@@ -187,25 +192,29 @@ RoundedColumns round_in_fp64(const at::Tensor& weight, const at::Tensor& gram, c
   at::Tensor damped = gram.index_select(0, order).index_select(1, order).contiguous();
   damped.diagonal().add_(damped.diagonal().mean() * damping);
   const bool regrouped = variant.act_order == "desc" && !variant.static_groups;
-  const at::Tensor place = regrouped ? at::arange(in) : order;
+  const at::Tensor place = regrouped ? at::arange(in) : order, global = global_of(weight, scheme);
   ColumnProblem problem{.weight = weight.index_select(1, order).contiguous(),
                         .factor = inverse_factor(damped).value(),
                         .column_group = place.div(length, "floor").to(at::kInt),
                         .scheme = scheme,
                         .params = kernels::group_params(kernels::group_min_max(weight.to(at::kFloat), scheme),
-                                                        scheme, DType::F16),
+                                                        scheme, DType::F16, global),
                         .grid = {},
                         .block_size = block_size};
   if (!variant.static_groups) {
-    problem.grid = [scheme](const at::Tensor& weights, int64_t) {
-      Scheme one_group = scheme;
-      one_group.group_size = -1;
-      return kernels::group_params(kernels::group_min_max(weights, one_group), one_group, DType::F16);
+    problem.grid = [&scheme, &global](const at::Tensor& weights, int64_t) {
+      return kernels::group_params(kernels::group_min_max(weights, scheme), scheme, DType::F16, global);
     };
   }
   RoundedColumns rounded = round_columns(std::move(problem));
   rounded.codes = rounded.codes.index_select(1, inverse_order(order));
   return rounded;
+}
+
+std::vector<Scheme> exact_schemes() {
+  std::vector<Scheme> schemes = {Scheme{"int", 4, 32, true}, Scheme{"int", 3, 64, false}};
+  for (const FloatGridType& grid : float_grid_types()) schemes.push_back(Scheme::of_floats(grid.name));
+  return schemes;
 }
 
 TEST(Gptq, InFp64EveryOrderIsBitEqualToTheReference) {
@@ -214,12 +223,13 @@ TEST(Gptq, InFp64EveryOrderIsBitEqualToTheReference) {
   const at::Tensor x = correlated_tokens(400, in).to(at::kDouble);
   const at::Tensor gram = x.t().mm(x) / 400, weight = at::randn({13, in}).to(at::kDouble);
   for (const Variant& variant : kVariants) {
-    for (const Scheme& scheme : {Scheme{"int", 4, 32, true}, Scheme{"int", 3, 64, false}}) {
+    for (const Scheme& scheme : exact_schemes()) {
       const GptqReferenceResult expected = gptq_reference({.weight = weight,
                                                            .gram = gram,
                                                            .scheme = scheme,
                                                            .act_order = act_order(variant.act_order),
-                                                           .static_groups = variant.static_groups});
+                                                           .static_groups = variant.static_groups,
+                                                           .global = global_of(weight, scheme)});
       for (const int64_t block_size : {7, 64, 1024}) {
         const RoundedColumns found = round_in_fp64(weight, gram, scheme, 0.01, block_size, variant);
         const std::string where = fmt::format("{} {} {} {}", scheme.describe(), variant.act_order,

@@ -104,7 +104,7 @@ TEST(TensorRange, RtnGivesAllLinearsTheChosenScale) {
     Options options(row.options);
     options.set("range", std::string(method));
     const auto solver = row.make(options);
-    EXPECT_EQ(solver->refuses_groups(64 * 512), std::nullopt);
+    EXPECT_EQ(solver->refuses_groups(kTensor, 64 * 512), std::nullopt);
     const std::vector<SolveResult> results = solver->solve(problem);
     RangeChoice choice = range_choice(options);
     const double end = tensor_end(problem.linears, choice);

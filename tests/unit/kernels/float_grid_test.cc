@@ -50,6 +50,35 @@ TEST(FloatGrid, FastRoundingIsTheReferences) {
   }
 }
 
+/// By a look at every number, in FP64; ties to the even code.
+double nearest_of_all(const FloatFormat& format, double x) {
+  double nearest = 0;
+  const double wanted = std::min(std::abs(x), format.largest);
+  for (int code = 1; code < format.sign(); ++code) {
+    const double number = decode_float(format, static_cast<uint8_t>(code));
+    if (!std::isfinite(number)) break;
+    const double own = std::abs(number - wanted), best = std::abs(nearest - wanted);
+    if (own < best || (own == best && code % 2 == 0)) nearest = number;
+  }
+  return std::signbit(x) ? -nearest : nearest;
+}
+
+// Next to a middle FP32 would make a tie of it.
+TEST(FloatGrid, Fp64IsNotRoundedTwice) {
+  for (const FloatFormat& format : float_formats()) {
+    SCOPED_TRACE(format.name);
+    const device::Minifloat fast = minifloat_of(format);
+    for (const float x : probes(format)) {
+      for (const double near : {double(x), x * (1 + 1e-12), x * (1 - 1e-12)}) {
+        const double rounded = device::nearest_number(near, fast);
+        ASSERT_EQ(rounded, nearest_of_all(format, near)) << near;
+        ASSERT_EQ(std::signbit(rounded), std::signbit(near)) << near;
+      }
+    }
+    EXPECT_TRUE(std::isnan(device::nearest_number(std::nan(""), fast)));
+  }
+}
+
 TEST(FloatGrid, EveryFiniteCodeIsDecoded) {
   for (const FloatFormat& format : float_formats()) {
     SCOPED_TRACE(format.name);

@@ -9,6 +9,7 @@
 #include "lib/kernels/group_quant.h"
 #include "lib/kernels/group_search.h"
 #include "lib/kernels/input_quant.h"
+#include "lib/numeric/level_grid.h"
 #include "tests/unit/kernels/rounded.h"
 
 namespace lathe::kernels {
@@ -52,35 +53,77 @@ double weighted_error(const at::Tensor& w, const at::Tensor& importance, const S
   return (delta.square() * importance).sum().item<double>();
 }
 
+/// The least weighted squared error of one group under any of the 256 codes of its scale, in FP64.
+double least_of_all_codes(const at::Tensor& values, const at::Tensor& importance, const Scheme& scheme,
+                          double global) {
+  const FloatGridType& grid = *scheme.float_grid();
+  const at::Tensor levels = at::tensor(float_levels(grid.number).levels, at::kDouble);
+  const at::Tensor magnitudes = values.to(at::kDouble).abs(), share = importance.to(at::kDouble);
+  double least = INFINITY;
+  for (int code = 0; code < 256; ++code) {
+    const auto bits = static_cast<uint8_t>(code);
+    const double scale = (scheme.has_global_scale() ? decode_float(kE4M3, bits) : decode_e8m0(bits)) * global;
+    if (!(scale > 0)) continue;  // not a NaN either
+    const at::Tensor nearest =
+        levels.index_select(0, (magnitudes.unsqueeze(1) / scale - levels).abs().argmin(1)) * scale;
+    least = std::min(least, (nearest - magnitudes).square().mul(share).sum().item<double>());
+  }
+  return least;
+}
+
 TEST(FloatQuant, SearchedScalesOfCodesAreTheBestOfAllCodes) {
   at::manual_seed(2);
-  const at::Tensor w = at::randn({6, 64}), importance = at::rand({64});
+  const at::Tensor w = at::randn({24, 64}) * at::randn({24, 1}).exp(), ones = at::ones({64});
+  const at::Tensor importance = at::randn({64}).mul(2).exp();
   const at::Tensor global = global_scale(w.abs().max());
-  const Scheme scheme = Scheme::of_floats("nvfp4");
-  const GroupRange found = search_range(w, importance, scheme, DType::F32, 40, 0.5, global);
-  const at::Tensor scales = group_params(found, scheme, DType::F32, global).scales;
-  // One group after the other, every E4M3 number within the factors 0.5 to 1.5 tried.
-  for (int64_t row = 0; row < 6; ++row) {
-    for (int64_t group = 0; group < 4; ++group) {
-      const at::Tensor values = w[row].slice(0, 16 * group, 16 * group + 16);
-      const at::Tensor share = importance.slice(0, 16 * group, 16 * group + 16);
-      const double spanning = (values.abs().max() / (6 * global)).item<double>();
-      double best = 1e30;
-      for (int code = 1; code < 127; ++code) {
-        const double scale = decode_float(kE4M3, static_cast<uint8_t>(code));
-        if (scale < 0.52 * spanning || scale > 1.45 * spanning) continue;
-        const at::Tensor steps = (values / (scale * global)).abs();
-        const at::Tensor levels = at::tensor({0.f, .5f, 1.f, 1.5f, 2.f, 3.f, 4.f, 6.f});
-        const at::Tensor nearest = levels.index_select(0, (steps.unsqueeze(1) - levels).abs().argmin(1));
-        best = std::min(best, ((nearest - steps) * scale * global).square().mul(share).sum().item<double>());
+  for (const char* type : {"nvfp4", "mxfp4", "mxfp6_e2m3", "mxfp8"}) {
+    const Scheme scheme = Scheme::of_floats(type);
+    const int64_t length = scheme.group_length(64);
+    const at::Tensor over = scheme.has_global_scale() ? global : at::Tensor();
+    for (const bool weighted : {false, true}) {  // what matters little may be cut off by far
+      const at::Tensor share = weighted ? importance : ones;
+      const GroupRange found = search_range(w, weighted ? importance : at::Tensor(), scheme, DType::F32, 40,
+                                            weighted ? 0.95 : 0.5, over);
+      for (int64_t row = 0; row < w.size(0); ++row) {
+        for (int64_t first = 0; first < 64; first += length) {
+          const at::Tensor one = w[row].slice(0, first, first + length).view({1, length}).contiguous();
+          const at::Tensor part = share.slice(0, first, first + length);
+          const auto end = [&](const at::Tensor& all) { return all[row][first / length].view({1, 1}); };
+          const double error = weighted_error(one, part, scheme, {end(found.lo), end(found.hi)}, over);
+          const double least =
+              least_of_all_codes(one.view({-1}), part, scheme, over.defined() ? over.item<double>() : 1);
+          EXPECT_LE(error, least * (1 + 1e-4)) << type << weighted << " row " << row << " from " << first;
+        }
       }
-      const at::Tensor one = values.view({1, 16}).contiguous();
-      const GroupRange own{found.lo[row][group].view({1, 1}), found.hi[row][group].view({1, 1})};
-      EXPECT_LE(weighted_error(one, share, scheme, own, global), best * (1 + 1e-4)) << row << " " << group;
     }
   }
-  EXPECT_LT(weighted_error(w, importance, scheme, found, global),
-            0.95 * weighted_error(w, importance, scheme, group_min_max(w, scheme), global));
+}
+
+TEST(FloatQuant, TheLargestWeightFallsOnFourOrSixAsTheOthersAsk) {
+  const Scheme scheme = Scheme::of_floats("nvfp4");
+  const at::Tensor global = at::full({}, 0.125f),
+                   ramp = at::tensor({4.f, 3.f, 2.f, 1.5f, 1.f, .5f, -4.f, 0.f});
+  const at::Tensor on_four = at::cat({ramp, ramp}).view({1, 16}), on_six = on_four.clone();
+  on_six.masked_fill_(on_four == 4, 6);
+  for (const at::Tensor& w : {on_four, on_six}) {
+    const GroupRange found = search_range(w, {}, scheme, DType::F32, 40, 0.5, global);
+    const GroupParams params = group_params(found, scheme, DType::F32, global);
+    EXPECT_EQ(params.scales.item<float>(), 8);
+    EXPECT_TRUE(group_fake_quantize(w, params, scheme).equal(w));
+  }
+}
+
+TEST(FloatQuant, AnMxExponentGoesUpOrDownAsTheOthersAsk) {
+  const Scheme scheme = Scheme::of_floats("mxfp4");
+  const auto scale = [&](float others) {
+    at::Tensor w = at::full({1, 32}, others);
+    w[0][5] = 7.25f;  // 6 at the scale of 1, 8 at that of 2
+    const GroupRange found = search_range(w, {}, scheme, DType::F32, 40, 0.5);
+    EXPECT_EQ(group_params(group_min_max(w, scheme), scheme, DType::F32).scales.item<float>(), 2);
+    return group_params(found, scheme, DType::F32).scales.item<float>();
+  };
+  EXPECT_EQ(scale(0.5f), 1);  // which the scale of 2 makes 0
+  EXPECT_EQ(scale(1), 2);
 }
 
 TEST(FloatQuant, ARowThatScalesLosesNothing) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "lib/kernels/group_grid.h"
+
 namespace lathe {
 namespace {
 
@@ -12,9 +14,13 @@ void round_row(T* w, const at::Tensor& factor, const float* scales, const int8_t
   const auto u = factor.accessor<T, 2>();
   for (int64_t j = 0; j < columns; ++j) {
     const T zero = zeros == nullptr ? T(0) : static_cast<T>(zeros[groups[j]]);
-    const auto rounded = device::round_weight(w[j], static_cast<T>(scales[groups[j]]), zero, u[j][j],
-                                              static_cast<T>(scheme.qmin()), static_cast<T>(scheme.qmax()));
-    codes[j] = static_cast<int8_t>(rounded.code);
+    const auto scale = static_cast<T>(scales[groups[j]]);
+    const FloatGridType* const floats = scheme.float_grid();
+    const auto rounded =
+        floats != nullptr ? device::round_weight(w[j], scale, u[j][j], kernels::minifloat_of(floats->number))
+                          : device::round_weight(w[j], scale, zero, u[j][j], static_cast<T>(scheme.qmin()),
+                                                 static_cast<T>(scheme.qmax()));
+    codes[j] = static_cast<int8_t>(static_cast<int32_t>(rounded.code));
     errors[j] = rounded.error;
     for (int64_t k = j + 1; k < columns; ++k) w[k] = device::compensate(w[k], rounded.error, u[j][k]);
   }
@@ -28,8 +34,10 @@ void check(at::ScalarType type, int64_t rows, int64_t columns, const Scheme& sch
   const at::Tensor factor =
       (at::randn({columns + 3, columns + 3}).to(type) * 0.1).slice(0, 1, 1 + columns).slice(1, 3);
   factor.diagonal().abs_().add_(0.5);
-  const kernels::GroupParams params = kernels::group_params(
-      {at::full({rows, groups}, -2.f), at::rand({rows, groups}) * 2 + 1}, scheme, DType::F16);
+  const at::Tensor global = scheme.has_global_scale() ? at::full({}, 0.01f) : at::Tensor();
+  const kernels::GroupParams stored = kernels::group_params(
+      {at::full({rows, groups}, -2.f), at::rand({rows, groups}) * 2 + 1}, scheme, DType::F16, global);
+  const kernels::GroupParams params{kernels::steps_of(stored), stored.zero_points};
   const at::Tensor column_group = at::randint(groups, {columns}).to(at::kInt);
   at::Tensor all_codes = at::full({rows, columns + 4}, 99, at::kChar),
              all_errors = at::zeros({rows, 130}).to(type);
@@ -54,7 +62,9 @@ void check(at::ScalarType type, int64_t rows, int64_t columns, const Scheme& sch
 TEST(GptqBlock, EqualsOneRowAfterTheOtherBitForBit) {
   at::manual_seed(1);
   for (const Scheme& scheme :
-       {Scheme{"int", 4, 32, true}, Scheme{"int", 3, 32, false}, Scheme{"int", 8, 32, false}}) {
+       {Scheme{"int", 4, 32, true}, Scheme{"int", 3, 32, false}, Scheme{"int", 8, 32, false},
+        Scheme::of_floats("nvfp4"), Scheme::of_floats("mxfp4"), Scheme::of_floats("mxfp6_e2m3"),
+        Scheme::of_floats("fp8_e4m3"), Scheme::of_floats("fp8_e5m2")}) {
     for (const int64_t rows : {1, 15, 16, 37}) {
       for (const int64_t columns : {1, 33, 128}) {
         check<float>(at::kFloat, rows, columns, scheme);

@@ -13,8 +13,8 @@ TEST(GptqBlockGpu, EqualsTheCpuBitForBit) {
   const c10::Device device = resolve_device("auto");
   if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device on this machine";
   at::manual_seed(1);
-  for (const bool symmetric : {true, false}) {
-    const Scheme scheme{"int", 4, 32, symmetric};
+  for (const Scheme& scheme : {Scheme{"int", 4, 32, true}, Scheme{"int", 4, 32, false},
+                               Scheme::of_floats("mxfp4"), Scheme::of_floats("fp8_e4m3")}) {
     for (const int64_t columns : {1, 31, 64, 100, 128}) {
       const at::Tensor weight = at::randn({77, columns}),
                        column_group = at::randint(3, {columns}).to(at::kInt);
@@ -24,7 +24,7 @@ TEST(GptqBlockGpu, EqualsTheCpuBitForBit) {
           group_params({at::rand({77, 3}) * -2 - 1, at::rand({77, 3}) * 2 + 1}, scheme, DType::F16);
       const auto solved = [&](c10::Device where, at::ScalarType type) {
         const GroupParams moved{params.scales.to(where),
-                                symmetric ? at::Tensor() : params.zero_points.to(where)};
+                                scheme.symmetric ? at::Tensor() : params.zero_points.to(where)};
         const at::Tensor w = weight.to(where, type),
                          codes = at::empty({77, columns}, w.options().dtype(at::kChar)),
                          errors = at::empty_like(w);

@@ -36,7 +36,11 @@ def weights(symmetric, **more):
     return {"config_groups": {"w": QuantizationScheme(targets=["Linear"], weights=how)}, "ignore": ["lm_head"]}
 
 
-W8A8 = {"targets": "Linear", "scheme": "W8A8", "ignore": ["lm_head"]}
+def preset(scheme):
+    return {"targets": "Linear", "scheme": scheme, "ignore": ["lm_head"]}
+
+
+W8A8 = preset("W8A8")
 METHODS = {
     "rtn": lambda: [QuantizationModifier(**weights(True))],
     "rtn-asym": lambda: [QuantizationModifier(**weights(False))],
@@ -50,11 +54,16 @@ METHODS = {
     "smoothquant-w8a8": lambda: [SmoothQuantModifier(smoothing_strength=0.8), QuantizationModifier(**W8A8)],
     "smoothquant-gptq-w8a8": lambda: [SmoothQuantModifier(smoothing_strength=0.8), GPTQModifier(**W8A8)],
 }
+for name, scheme in {"nvfp4a16": "NVFP4A16", "nvfp4": "NVFP4", "mxfp4a16": "MXFP4A16", "fp8-dynamic": "FP8_DYNAMIC",
+                     "fp8-static": "FP8", "fp8-block": "FP8_BLOCK"}.items():
+    METHODS[name] = lambda scheme=scheme: [QuantizationModifier(**preset(scheme))]
+    METHODS["gptq-" + name] = lambda scheme=scheme: [GPTQModifier(**preset(scheme))]
+DATA_FREE = ("rtn", "rtn-asym", "nvfp4a16", "mxfp4a16", "fp8-dynamic", "fp8-block")
 
 model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
 model.config.dtype = torch.float16
 calibration = {}
-if args.method not in ("rtn", "rtn-asym"):
+if args.method not in DATA_FREE:
     ids = np.load(args.ids)
     rows = Dataset.from_dict({"input_ids": ids.tolist(), "attention_mask": np.ones_like(ids).tolist()})
     calibration = {"dataset": rows, "num_calibration_samples": len(ids), "max_seq_length": ids.shape[1],

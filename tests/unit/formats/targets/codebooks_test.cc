@@ -1,5 +1,5 @@
-// AQLM, VPTQ, QTIP and QuIP#: what the peers' own decoders make of codes (tests/golden/codebooks), and what
-// is refused.
+// bitsandbytes, AQLM, VPTQ, QTIP and QuIP#: what the peers' own decoders make of codes
+// (tests/golden/codebooks), and what is refused.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -63,6 +63,66 @@ Refusal missing(const char* name) {
 }
 Refusal tensor(const char* name, at::Tensor value, std::string text) {
   return {name, [=](Json&, Tensors& tensors) { tensors[name] = value; }, std::move(text)};
+}
+
+// --- bitsandbytes
+
+Json bitsandbytes_config(const char* type) {
+  return {{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}, {"bnb_4bit_quant_type", type}};
+}
+
+constexpr const char* kState = "weight.quant_state.bitsandbytes__nf4";
+
+at::Tensor bytes_of(const std::string& text) {
+  const at::Tensor bytes = at::empty({static_cast<int64_t>(text.size())}, at::kByte);
+  std::ranges::copy(text, bytes.data_ptr<uint8_t>());
+  return bytes;
+}
+
+TEST(BitsandbytesLibrary, EveryCodeIsReadAsTheLibraryDoes) {
+  const Tensors all = golden("bitsandbytes");
+  for (const auto& [name, type] : {std::pair{"nested.", "nf4"}, {"plain.", "nf4"}, {"fp4.", "fp4"}}) {
+    Tensors tensors = some(all, name);
+    const at::Tensor values = take(tensors, "values"), bytes = tensors.at("weight");
+    const at::Tensor codes = at::cat({bytes.bitwise_right_shift(4), bytes.bitwise_and(15)});
+    EXPECT_EQ(codes.to(at::kInt).flatten().bincount().gt(0).sum().item<int64_t>(), 16);
+    const QuantizedTensor found =
+        read_stored(values.size(0), values.size(1), bitsandbytes_config(type), tensors);
+    EXPECT_TRUE(found.dequantize().equal(values)) << name;
+    EXPECT_EQ(found.scheme.describe(), std::string(type) == "nf4" ? "NF4 g64" : "FP4 g64");
+  }
+}
+
+TEST(Bitsandbytes, Refusals) {
+  Tensors tensors = some(golden("bitsandbytes"), "plain.");
+  tensors.erase("values");
+  const auto state = [](const char* text, std::string refusal) {
+    return tensor(kState, bytes_of(text), std::move(refusal));
+  };
+  at::Tensor infinite = tensors.at("weight.absmax").clone();
+  infinite[3] = INFINITY;
+  expect_refusals(
+      8, 40, bitsandbytes_config("nf4"), tensors,
+      {config_key("load_in_8bit", true, "load_in_8bit: expected false (LLM.int8 is not read)"),
+       config_key("load_in_4bit", false, "load_in_4bit: expected true"),
+       config_key("bnb_4bit_quant_type", "fp4", "quant_state.bitsandbytes__fp4' is missing"),
+       config_key("bnb_4bit_quant_storage", "bfloat16", "bnb_4bit_quant_storage: expected uint8"),
+       config_key("bnb_4bit_zero", 1, "bnb_4bit_zero"),
+       missing("weight.absmax"),
+       missing("weight.quant_map"),
+       missing(kState),
+       {"weight", [](Json&, Tensors& t) { t.erase("weight"); }, "gate_proj.weight' is missing"},
+       tensor("weight", at::zeros({159, 1}, at::kByte), "expected U8 [160, 1], found U8 [159, 1]"),
+       tensor("weight.absmax", at::zeros({5}, at::kByte), "expected F32 [5], found U8 [5]"),
+       tensor("weight.absmax", infinite, "weight.absmax"),
+       tensor("weight.nested_absmax", at::zeros({1}), "not expected beside a linear stored as NF4 g64"),
+       state("{", "quant_state"),
+       state(R"({"quant_type": "fp4", "blocksize": 64, "shape": [8, 40]})", "quant_type: expected nf4"),
+       state(R"({"quant_type": "nf4", "blocksize": 0, "shape": [8, 40]})", "blocksize: expected"),
+       state(R"({"quant_type": "nf4", "blocksize": 64, "shape": [40, 8]})", "shape: expected [8,40]"),
+       state(R"({"quant_type": "nf4", "blocksize": 64, "shape": [8, 40], "nested_blocksize": 256})",
+             "nested_offset"),
+       state(R"({"quant_type": "nf4", "blocksize": 64, "shape": [8, 40], "more": 1})", "more")});
 }
 
 // --- BitNet
