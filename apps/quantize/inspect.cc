@@ -250,7 +250,7 @@ std::string describe_text(const ordered_json& facts) {
     text += fmt::format("in all: {} parameters, {:.3f} bits/weight\n", facts["parameters"].get<int64_t>(),
                         facts["bits_per_weight"].get<double>());
   }
-  return text;
+  return text + "headers alone were read: `quantize eval`, `convert` and `verify` look at values\n";
 }
 
 /// The schemes of a model folder's linears, by linear; nothing where it isn't one that Lathe reads.

@@ -172,9 +172,8 @@ std::vector<std::pair<std::string, at::Tensor>> float_quantized_pack(const std::
   }
   tensors.emplace_back(name + ".weight_scale", stored_weight_scale(name, tensor));
   if (!global && tensor.input && tensor.input->scheme.calibrated()) {
-    tensors.emplace_back(
-        name + ".input_scale",
-        stored_scales(name, at::full({1}, tensor.input->scale, at::kFloat), tensor.scale_dtype));
+    tensors.emplace_back(name + ".input_scale",
+                         stored_input_scale(name, tensor.input->scale, tensor.scale_dtype));
   }
   return tensors;
 }

@@ -50,8 +50,7 @@ std::vector<std::pair<std::string, at::Tensor>> int_quantized_pack(const std::st
       {name + ".weight", tensor.codes.cpu().contiguous()},
       {name + ".weight_scale", stored_scales(name, tensor.scales, tensor.scale_dtype)}};
   if (input.scheme.dynamic) return tensors;
-  tensors.emplace_back(name + ".input_scale",
-                       stored_scales(name, at::full({1}, input.scale, at::kFloat), tensor.scale_dtype));
+  tensors.emplace_back(name + ".input_scale", stored_input_scale(name, input.scale, tensor.scale_dtype));
   if (!input.scheme.symmetric)
     tensors.emplace_back(name + ".input_zero_point", at::full({1}, input.zero_point, at::kChar));
   return tensors;

@@ -14,4 +14,13 @@ at::Tensor stored_scales(const std::string& linear, const at::Tensor& scales, DT
   return stored;
 }
 
+at::Tensor stored_input_scale(const std::string& linear, float scale, DType dtype) {
+  const at::Tensor stored = at::full({1}, scale, at::kFloat).to(to_scalar_type(dtype));
+  if (stored.item<float>() == scale) return stored;
+  user_error(
+      "{}: the scale of its input, {}, is no {} number, as the weight's scales are: expected one type for "
+      "both",
+      linear, scale, name_of(dtype));
+}
+
 }  // namespace lathe

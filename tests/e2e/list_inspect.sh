@@ -7,6 +7,7 @@ grep -q "model.layers.0.self_attn.q_proj.weight" "$scratch/model" || fail "inspe
 quick recipes/rtn.yaml "$scratch/out" "${symmetric[@]}"
 "$QUANTIZE" inspect "$scratch/out" >"$scratch/artefact"
 grep -q "int4 sym g128" "$scratch/artefact" || fail "inspect doesn't show the scheme"
+grep -q "^headers alone were read" "$scratch/artefact" || fail "inspect doesn't say that it looks at no value"
 # One shard by itself says of its tensors what the folder says of them.
 quick recipes/rtn.yaml "$scratch/shards" "${symmetric[@]}" --set evaluate=null --set output.shard_size=2MB
 "$QUANTIZE" inspect "$scratch/shards" --json >"$scratch/shards.json"

@@ -70,6 +70,24 @@ TEST(CompressedTensors, RoundsActivationsAsTheLibrary) {
   }
 }
 
+// Other tools' artefacts may have scales of two types.
+TEST(IntQuantized, InputsScaleIsStoredAsTheWeightsOrRefused) {
+  QuantizedTensor tensor{.scheme = kInt8,
+                         .scale_dtype = DType::F16,
+                         .codes = at::zeros({2, 32}, at::kChar),
+                         .scales = at::ones({2, 1}),
+                         .zero_points = {}};
+  tensor.input = InputQuantizer{.scheme = kTensor, .scale = 0.25f};
+  EXPECT_EQ(target().pack("m", tensor)[2].second.scalar_type(), at::kHalf);
+  tensor.input->scale = 0.1f;
+  try {
+    target().pack("m", tensor);
+    FAIL() << "0.1 is no half";
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("m: the scale of its input, 0.1, is no F16 number"));
+  }
+}
+
 TEST(IntQuantized, LayoutNamesWhatIsStored) {
   const auto names = [](const ActivationScheme& scheme) {
     std::string text;
