@@ -123,7 +123,7 @@ model's children. `quantize eval --model this/folder` scores it on any machine.
 
 Target spqr_target() {
   return {.name = "spqr",
-          .summary = "safetensors, SpQR's 3-bit tiles with sparse outliers (spqr_quant, transformers)",
+          .summary = "safetensors, SpQR's 3-bit tiles with sparse outliers (spqr_quant)",
           .how_to_load = kHowToLoad,
           .refuses = refuses,
           .layout = layout,
