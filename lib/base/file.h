@@ -56,6 +56,10 @@ class OutputFolder {
   const std::filesystem::path& path() const { return working_; }
   const std::filesystem::path& target() const { return target_; }
   void commit();
+  /// Keeps what was written beside its place, for a person to look at: as "<target>.rejected", in place of an
+  /// older one that Lathe left there; under another number ("<target>.rejected-2") where somebody else's
+  /// stands there. Returns the path. Nothing else of the target is touched.
+  std::filesystem::path reject();
 
  private:
   std::filesystem::path target_;

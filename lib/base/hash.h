@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -10,6 +11,19 @@ namespace lathe {
 
 /// "xxh3-128:" and 32 hex digits: what `xxhsum -H2` prints for the same bytes.
 std::string content_hash(std::span<const std::byte> bytes);
+
+/// The same of bytes that come in pieces.
+class ContentHasher {
+ public:
+  ContentHasher();
+  ~ContentHasher();
+  void add(std::span<const std::byte> piece);
+  std::string text() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 /// The same of a whole file, read piece by piece: memory doesn't grow with it. UserError naming the file.
 std::string content_hash_of_file(const std::filesystem::path& path);
