@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "algorithms/packed_inverse_factor.h"
+#include "algorithms/solver_fallback.h"
 #include "lib/base/cancel.h"
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
@@ -196,9 +197,7 @@ DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& ord
       result.upper = *upper;
       result.damping = tried;
       if (step > 0) {
-        result.events.push_back(
-            fmt::format("the Hessian could not be factorised with damping {}: damping raised to {:g}",
-                        join_words(failed), tried));
+        result.events.push_back(raised_damping(join_words(failed), tried));
       }
       return result;
     }
@@ -214,11 +213,7 @@ DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& ord
   }
   result.upper = at::diag(damped.diagonal(damping).rsqrt_().to(at::kFloat));
   result.diagonal = true;
-  result.events.push_back(
-      fmt::format("the Hessian could not be factorised with damping {} in FP32, nor with {:g} in FP64: only "
-                  "its diagonal was "
-                  "used, so that weights were rounded without making up for each other's errors",
-                  join_words(failed), damping));
+  result.events.push_back(diagonal_only(join_words(failed), damping));
   return result;
 }
 

@@ -25,6 +25,8 @@ constexpr int64_t kMaxInteger = std::numeric_limits<int64_t>::max();
 /// Group widths that some kernel reads: whole 32-bit words of 4-bit codes.
 constexpr int64_t kGroupStep = 8;
 constexpr int64_t kMaxGroup = 1 << 20;
+/// No vocabulary makes a model that knows nothing diverge as far.
+constexpr double kMostKl = 1000;
 
 std::filesystem::path read_path(const YamlField& field, std::string_view what) { return field.text(what); }
 
@@ -273,6 +275,18 @@ Recipe::Evaluate read_evaluate(const YamlField& field) {
   return evaluate;
 }
 
+Recipe::Verify read_verify(const YamlField& field) {
+  Recipe::Verify verify;
+  field.expect_map({"max_kl", "fallbacks"});
+  if (field.has("max_kl") && !field.at("max_kl").is_null())
+    verify.max_kl = field.at("max_kl").number(0, kMostKl, "a divergence in nats, or null");
+  if (!field.has("fallbacks")) return verify;
+  verify.fallbacks.clear();
+  for (const YamlField& item : field.at("fallbacks").list("a list of what solvers may fall back to"))
+    verify.fallbacks.push_back(item.one_of({SolverFallback::damping, SolverFallback::diagonal}));
+  return verify;
+}
+
 MemoryLimits read_limits(const YamlField& field) {
   field.expect_map({"ram", "vram", "disk"});
   const auto read = [&](const char* key, uint64_t minimum) {
@@ -290,7 +304,7 @@ Recipe::ReportDetail read_report(const YamlField& field) {
 Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
   Recipe recipe;
   root.expect_map({"model", "output", "calibration", "transforms", "rules", "ignore", "kv_cache", "evaluate",
-                   "limits", "report"});
+                   "verify", "limits", "report"});
   if (root.has("model") && !root.at("model").is_null())
     recipe.model = read_path(root.at("model"), "a folder");
   if (root.has("output")) read_output(root.at("output"), vocabulary.formats, recipe.output);
@@ -311,6 +325,7 @@ Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
     recipe.kv_cache = read_kv_cache(root.at("kv_cache"));
   if (root.has("evaluate") && !root.at("evaluate").is_null())
     recipe.evaluate = read_evaluate(root.at("evaluate"));
+  if (root.has("verify") && !root.at("verify").is_null()) recipe.verify = read_verify(root.at("verify"));
   if (root.has("limits") && !root.at("limits").is_null()) recipe.limits = read_limits(root.at("limits"));
   if (root.has("report") && !root.at("report").is_null()) recipe.report = read_report(root.at("report"));
   return recipe;

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "algorithms/solver_fallback.h"
 #include "calib/data/calibration_set.h"
 #include "calib/driver/expert_policy.h"
 #include "calib/driver/propagate.h"
@@ -74,6 +75,11 @@ struct Recipe {
     int64_t rows = 0;  // 0: all
   };
   std::optional<Evaluate> evaluate;
+  /// What the finished artefact is held to, beyond what every one is.
+  struct Verify {
+    std::optional<double> max_kl;  // nats, the mean on `evaluate`'s text; none: any that is finite
+    std::vector<SolverFallback> fallbacks = {SolverFallback::damping};  // that solvers may take
+  } verify;
   MemoryLimits limits;  // on the run; results don't depend on them
   struct ReportDetail {
     bool activations = false;  // describe the inputs of the quantised linears

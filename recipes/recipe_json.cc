@@ -115,6 +115,7 @@ nlohmann::json Recipe::to_json() const {
       {"ignore", ignore},
       {"kv_cache", kv_cache ? json{{"type", kv_cache->type}, {"bits", kv_cache->bits}} : json()},
       {"evaluate", nullptr},
+      {"verify", {{"max_kl", verify.max_kl ? json(*verify.max_kl) : json()}, {"fallbacks", json::array()}}},
       {"limits",
        {{"ram", or_null(limits.ram)}, {"vram", or_null(limits.vram)}, {"disk", or_null(limits.disk)}}},
       {"report", {{"activations", report.activations}}}};
@@ -128,6 +129,8 @@ nlohmann::json Recipe::to_json() const {
     entry["solver"] = describe(rule.solver);
     result["rules"].push_back(std::move(entry));
   }
+  for (const SolverFallback fallback : verify.fallbacks)
+    result["verify"]["fallbacks"].push_back(name_of(fallback));
   if (evaluate) {
     result["evaluate"] = {
         {"text", evaluate->text.string()}, {"ctx", evaluate->ctx}, {"rows", evaluate->rows}};

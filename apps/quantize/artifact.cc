@@ -80,6 +80,20 @@ void ArtifactWriter::verify(const WrittenTensors& written) const {
   for (const LayoutWriter& layout : layouts_) layout.verify();
 }
 
+Findings ArtifactWriter::check(const WrittenTensors& written, bool folds) const {
+  Findings findings;
+  try {
+    findings = check_weights(written, folds);
+    for (const LayoutWriter& layout : layouts_) layout.verify();
+  } catch (const CheckFailed& failure) {
+    findings.push_back({check::meant, folder_.filename().string(), "what was meant", failure.what()});
+  } catch (const UserError& error) {
+    findings.push_back(
+        {check::layout, folder_.filename().string(), "an artefact that can be read", error.what()});
+  }
+  return findings;
+}
+
 std::unique_ptr<ArtifactWriter> open_writer(const Plan& plan, const OutputPlan& output,
                                             const ModelFolder& model,
                                             std::map<std::string, TensorInfo> tensors,

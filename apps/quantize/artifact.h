@@ -51,6 +51,8 @@ class ArtifactWriter {
   void finish();
   /// Compares what finish() left on disk with what was meant; `written` is that of all linears. CheckFailed.
   void verify(const WrittenTensors& written) const;
+  /// All checks of an artefact, with all that the run knows (formats/verify).
+  Findings check(const WrittenTensors& written, bool folds) const;
 
   /// From then on quantised linears are written in these, too.
   void add_layouts(std::vector<LayoutWriter> layouts) { layouts_ = std::move(layouts); }
@@ -70,6 +72,7 @@ class ArtifactWriter {
   virtual void pack(const LinearOutcome& linear) = 0;
   virtual void finish_weights() = 0;
   virtual void verify_weights(const WrittenTensors& written) const = 0;
+  virtual Findings check_weights(const WrittenTensors& written, bool folds) const = 0;
 
   const Plan& plan_;
   const OutputPlan& output_;

@@ -55,6 +55,7 @@ struct Texts {
   std::string eval_model, eval_reference, eval_text;
   MemoryTexts memory, eval_memory;
   std::string convert_model, convert_output, convert_shard_size;
+  std::string verify_folder, verify_reference;
   std::string inspect_folder;
 };
 
@@ -113,6 +114,18 @@ CLI::App* declare_convert(CLI::App& app, ConvertRequest& convert, Texts& texts) 
   add_value(*sub, "--threads", convert.threads, "N", "CPU threads; 0 is one for each core");
   sub->add_flag("--quiet", convert.quiet, "no progress");
   sub->add_flag("--overwrite", convert.overwrite, "replace an existing output folder");
+  return sub;
+}
+
+CLI::App* declare_verify(CLI::App& app, VerifyRequest& verify, Texts& texts) {
+  CLI::App* sub = app.add_subcommand(
+      "verify", "check a finished artefact: files, tensors, configuration, and its distance from the model");
+  sub->add_option("DIR", texts.verify_folder, "what a run wrote, or another quantised folder or GGUF file")
+      ->type_name("");
+  add_value(*sub, "--reference", texts.verify_reference, "DIR",
+            "the floating-point model that it was made of");
+  add_value(*sub, "--threads", verify.threads, "N", "CPU threads; 0 is one for each core");
+  sub->add_flag("--json", verify.json, "JSON instead of text");
   return sub;
 }
 
@@ -201,7 +214,8 @@ MemoryRequests finish_memory(const CLI::App& app, const MemoryTexts& texts) {
 RunRequest finish_run(const CLI::App& app, RunRequest run, const Texts& texts) {
   if (texts.recipe.empty() && app.count("--recipe") == 0) {
     user_error(
-        "expected a recipe or a command: `quantize --recipe FILE`, or eval, convert, inspect, list (see "
+        "expected a recipe or a command: `quantize --recipe FILE`, or eval, convert, verify, inspect, list "
+        "(see "
         "`quantize "
         "--help`)");
   }
@@ -240,6 +254,13 @@ ConvertRequest finish_convert(const CLI::App& sub, ConvertRequest convert, const
   return convert;
 }
 
+VerifyRequest finish_verify(const CLI::App& sub, VerifyRequest verify, const Texts& texts) {
+  verify.folder = required_path(texts.verify_folder, "DIR", "quantize verify");
+  verify.reference = optional_path(sub, texts.verify_reference, "--reference");
+  check_range("--threads", verify.threads, 0, kMaxThreads);
+  return verify;
+}
+
 /// CLI11's text on one line, without its hint to --help.
 [[noreturn]] void refuse(const CLI::ParseError& error) {
   std::string text = error.what();
@@ -259,11 +280,13 @@ Command parse_command_line(int argc, const char* const* argv) {
   RunRequest run;
   EvalRequest eval;
   ConvertRequest convert;
+  VerifyRequest verify;
   InspectRequest inspect;
   ListRequest list;
   declare_run(app, run, texts);
   const CLI::App* eval_app = declare_eval(app, eval, texts);
   const CLI::App* convert_app = declare_convert(app, convert, texts);
+  const CLI::App* verify_app = declare_verify(app, verify, texts);
   const CLI::App* inspect_app = declare_inspect(app, inspect, texts);
   const CLI::App* list_app = declare_list(app, list);
   for (CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
@@ -291,6 +314,7 @@ Command parse_command_line(int argc, const char* const* argv) {
   }
   if (chosen.front() == eval_app) return finish_eval(*eval_app, std::move(eval), texts);
   if (chosen.front() == convert_app) return finish_convert(*convert_app, std::move(convert), texts);
+  if (chosen.front() == verify_app) return finish_verify(*verify_app, std::move(verify), texts);
   if (chosen.front() == list_app) return list;
   LATHE_ASSERT(chosen.front() == inspect_app, "a command that nobody handles");
   inspect.folder = required_path(texts.inspect_folder, "DIR", "quantize inspect");

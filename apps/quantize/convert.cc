@@ -164,6 +164,7 @@ void write_about(const Artefact& artefact, const Target& target, const std::file
   if (std::filesystem::is_regular_file(from, ignored)) content = read_json_object(from, kMaxReportBytes);
   if (file == std::string_view("manifest.json")) {
     const FileHashes hashes = hash_files(folder);
+    content["tensors"] = hash_tensors(folder);
     content["files"] = hashes.files;
     content["reports"] = hashes.reports;
   }

@@ -34,8 +34,9 @@ struct FinishedRun {
 
 using OpenArtefact = std::function<ModelFolder(const std::filesystem::path&)>;
 
-/// Compares the artefacts with what the solvers meant, scores them as they stand on disk, writes report and
-/// manifest into each folder, and puts the output in its place. CheckFailed as WrittenTensors::compare().
+/// Checks the artefacts (formats/verify), scores them as they stand on disk, writes report and manifest into
+/// each folder, and puts the output in its place. CheckFailed where a check did not hold: the output then
+/// stands where OutputFolder::reject() puts it, and the first findings on stderr.
 void finish_run(const FinishedRun& run, const OpenArtefact& open, const ArtifactWriters& writers,
                 const WrittenTensors& written, RunReport& report, Progress& progress, OutputFolder& output);
 

@@ -10,6 +10,7 @@
 #include "formats/gguf/tokenizer_keys.h"
 #include "formats/safetensors/json_text.h"
 #include "formats/targets/gguf_folder.h"
+#include "formats/verify/gguf_model.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
@@ -257,6 +258,14 @@ void GgufArtifact::write_rest(size_t block, const std::map<std::string, at::Tens
 void GgufArtifact::finish_weights() {
   writer_.finish();
   if (!measured_.entries.empty()) write_imatrix(folder_ / "imatrix.gguf", measured_);
+}
+
+Findings GgufArtifact::check_weights(const WrittenTensors& written, bool folds) const {
+  verify_weights(written);
+  VerifyAgainst against;
+  against.reference = &model_;
+  against.folds = folds;
+  return verify_gguf(open_gguf_model(writer_.path()), against).findings;
 }
 
 /// By the reader's own eyes: names, places, rows and blocks.

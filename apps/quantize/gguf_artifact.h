@@ -35,6 +35,7 @@ class GgufArtifact final : public ArtifactWriter {
   void pack(const LinearOutcome& linear) override;
   void finish_weights() override;
   void verify_weights(const WrittenTensors& written) const override;
+  Findings check_weights(const WrittenTensors& written, bool folds) const override;
 
   const GgufOutputTensor& planned(const std::string& hf) const;
   void check_imatrix(const std::filesystem::path& file) const;

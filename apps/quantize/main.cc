@@ -14,6 +14,7 @@
 #include "apps/quantize/inspect.h"
 #include "apps/quantize/list.h"
 #include "apps/quantize/pipeline.h"
+#include "apps/quantize/verify.h"
 #include "lib/base/cancel.h"
 #include "lib/base/process_memory.h"
 
@@ -72,6 +73,10 @@ struct Dispatch {
   void operator()(const ConvertRequest& request) const {
     set_threads(request.threads);
     run_convert(request);
+  }
+  void operator()(const VerifyRequest& request) const {
+    set_threads(request.threads);
+    run_verify(request);
   }
   void operator()(const InspectRequest& request) const { print(inspect_folder(request)); }
   void operator()(const ListRequest& request) const { print(list_catalogue(request)); }

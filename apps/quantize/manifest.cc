@@ -1,6 +1,16 @@
 #include "apps/quantize/manifest.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <span>
+
 #include "apps/quantize/dataset.h"
+#include "formats/gguf/gguf_file.h"
+#include "formats/safetensors/safetensors_header.h"
+#include "formats/targets/gguf_folder.h"
+#include "lib/base/cancel.h"
+#include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/hash.h"
 
@@ -19,6 +29,91 @@ FileHashes hash_files(const fs::path& folder) {
   return result;
 }
 
+namespace {
+
+constexpr size_t kPiece = size_t{4} << 20;
+
+/// `release(piece)` lets its memory go.
+template <class Release>
+std::string hash_in_pieces(std::span<const std::byte> bytes, Release&& release) {
+  ContentHasher hasher;
+  for (size_t at = 0; at < bytes.size(); at += kPiece) {
+    throw_if_cancelled();
+    const auto piece = bytes.subspan(at, std::min(kPiece, bytes.size() - at));
+    hasher.add(piece);
+    release(piece);
+  }
+  return hasher.text();
+}
+
+void hash_shard(const fs::path& path, nlohmann::json& hashes) {
+  const MappedFile file = MappedFile::open(path);
+  for (const StoredTensor& tensor : parse_safetensors_header(file.bytes(), path.string()).tensors) {
+    hashes[tensor.name] = hash_in_pieces(file.bytes().subspan(tensor.begin, tensor.end - tensor.begin),
+                                         [&](auto piece) { file.release(piece); });
+  }
+}
+
+void hash_gguf(const fs::path& path, nlohmann::json& hashes) {
+  const GgufFile file = GgufFile::open(path);
+  for (const GgufTensor& tensor : file.tensors())
+    hashes[tensor.name] = hash_in_pieces(tensor.bytes, [&](auto piece) { file.release(tensor, piece); });
+}
+
+/// Where `found` is not what `expected` is, by key; values are compared as they are.
+void compare_hashes(const nlohmann::json& expected, const nlohmann::json& found, const char* what,
+                    Findings& findings) {
+  const auto shown = [](const nlohmann::json& value) {
+    return value.is_object() ? value.value("hash", value.dump()) : value.dump();
+  };
+  for (const auto& [name, value] : expected.items()) {
+    if (!found.contains(name)) {
+      findings.push_back({check::manifest, name, fmt::format("a {}, {}", what, shown(value)), "none"});
+    } else if (found.at(name) != value) {
+      findings.push_back({check::manifest, name, shown(value), shown(found.at(name))});
+    }
+  }
+  for (const auto& [name, value] : found.items()) {
+    if (!expected.contains(name))
+      findings.push_back({check::manifest, name, fmt::format("no such {}", what), shown(value)});
+  }
+}
+
+}  // namespace
+
+nlohmann::json hash_tensors(const fs::path& folder) {
+  nlohmann::json hashes = nlohmann::json::object();
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.is_regular_file() && entry.path().extension() == ".safetensors")
+      hash_shard(entry.path(), hashes);
+  }
+  if (!hashes.empty()) return hashes;
+  if (const auto gguf = find_gguf_model(folder)) hash_gguf(*gguf, hashes);
+  return hashes;
+}
+
+Findings check_manifest(const fs::path& folder, const nlohmann::json& manifest) {
+  const auto section = [&](const char* key) {
+    const nlohmann::json value = manifest.value(key, nlohmann::json::object());
+    if (!value.is_object())
+      user_error("{}: {}: expected an object, found {}", (folder / "manifest.json").string(), key,
+                 value.type_name());
+    return value;
+  };
+  Findings findings;
+  const FileHashes found = hash_files(folder);
+  compare_hashes(section("files"), found.files, "file", findings);
+  compare_hashes(section("reports"), found.reports, "file", findings);
+  if (findings.empty() || section("tensors").empty()) return findings;
+  try {
+    compare_hashes(section("tensors"), hash_tensors(folder), "tensor", findings);
+  } catch (const UserError& error) {
+    findings.push_back(
+        {check::manifest, folder.filename().string(), "weight files that can be read", error.what()});
+  }
+  return findings;
+}
+
 void write_manifest(const std::filesystem::path& folder, const Recipe& recipe, const CalibrationSet& data) {
   const FileHashes hashes = hash_files(folder);
   const nlohmann::json manifest = {
@@ -26,6 +121,7 @@ void write_manifest(const std::filesystem::path& folder, const Recipe& recipe, c
       {"lathe", LATHE_VERSION},
       {"recipe", recipe.to_json()},
       {"dataset", recipe.calibration.none ? nlohmann::json() : dataset_json(recipe.calibration, data)},
+      {"tensors", hash_tensors(folder)},
       {"files", hashes.files},
       {"reports", hashes.reports}};
   write_file(folder / "manifest.json",

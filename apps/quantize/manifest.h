@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "calib/data/calibration_set.h"
+#include "formats/verify/finding.h"
 #include "recipes/recipe.h"
 
 namespace lathe {
@@ -19,9 +20,17 @@ struct FileHashes {
 };
 FileHashes hash_files(const std::filesystem::path& folder);
 
+/// The hash of every tensor of the folder's own weight files, safetensors or GGUF, by its name there.
+/// UserError where one of them is no such file.
+nlohmann::json hash_tensors(const std::filesystem::path& folder);
+
+/// What of a folder is not as its manifest.json says: files first, then tensors, which name what of a file
+/// was changed. UserError where the manifest is none.
+Findings check_manifest(const std::filesystem::path& folder, const nlohmann::json& manifest);
+
 /// Writes manifest.json: schema, Lathe's version, the recipe with every default filled in, the dataset
-/// (dataset_json), and hash_files(). No times and nothing of the machine: two equal runs write manifests that
-/// differ in "reports" alone. The last file to be written.
+/// (dataset_json), hash_files() and hash_tensors(). No times and nothing of the machine: two equal runs write
+/// manifests that differ in "reports" alone. The last file to be written.
 void write_manifest(const std::filesystem::path& folder, const Recipe& recipe, const CalibrationSet& data);
 
 }  // namespace lathe

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <optional>
 #include <vector>
 
 #include "lib/base/cancel.h"
@@ -37,6 +38,8 @@ std::string hash_of(const QuantizedTensor& tensor) {
 
 void WrittenTensors::note(const ModelGraph& graph, const BlockOutcome& outcome) {
   for (const LinearOutcome& linear : outcome.linears) note(linear);
+  for (const auto& [name, values] : outcome.changed)
+    folded_[name] = content_hash(bytes_of(values.contiguous()));
   if (outcome.kv_cache) note(attention_module(graph.blocks[outcome.index]), *outcome.kv_cache);
 }
 
@@ -46,23 +49,51 @@ void WrittenTensors::note(const std::string& linear, const QuantizedTensor& tens
   hashes_[linear] = hash_of(tensor);
 }
 
-void WrittenTensors::compare(const ModelFolder& artifact) const {
+bool WrittenTensors::is_meant(const std::string& linear, const QuantizedTensor& tensor) const {
+  const auto found = hashes_.find(linear);
+  return found != hashes_.end() && found->second == hash_of(tensor);
+}
+
+std::optional<bool> WrittenTensors::is_meant_fold(const std::string& tensor,
+                                                  const std::function<at::Tensor()>& values) const {
+  const auto found = folded_.find(tensor);
+  if (found == folded_.end()) return std::nullopt;
+  const at::Tensor stored = values();
+  return stored.defined() && found->second == content_hash(bytes_of(stored.contiguous()));
+}
+
+Findings WrittenTensors::compare_rest(const ModelFolder& artifact) const {
+  Findings findings;
   for (const auto& [name, hash] : hashes_) {
-    throw_if_cancelled();
-    if (!artifact.schemes.contains(name)) {
-      throw CheckFailed(fmt::format("{}: was quantised, but the artefact doesn't hold it as such", name));
-    }
-    if (hash_of(artifact.read_quantized(name)) != hash) {
-      throw CheckFailed(fmt::format("{}: what stands on disk differs from what the solver meant", name));
-    }
+    if (!artifact.schemes.contains(name))
+      findings.push_back(
+          {check::meant, name, "a quantised linear", "none: the artefact doesn't hold it as such"});
   }
   for (const auto& [name, meant] : caches_) {
-    const auto found = artifact.weights->kv_cache(name);
+    std::optional<KvCacheQuantizer> found;
+    try {
+      found = artifact.weights->kv_cache(name);
+    } catch (const UserError& error) {
+      findings.push_back({check::meant, name, "the scales of its KV cache", error.what()});
+      continue;
+    }
     if (!found || found->scheme != meant.scheme || found->k_scale != meant.k_scale ||
         found->v_scale != meant.v_scale) {
-      throw CheckFailed(fmt::format("{}: the scales of its KV cache on disk are not those meant", name));
+      findings.push_back({check::meant, name, "the scales of its KV cache that were meant", "others"});
     }
   }
+  return findings;
+}
+
+void WrittenTensors::compare(const ModelFolder& artifact) const {
+  Findings findings = compare_rest(artifact);
+  for (const auto& [name, hash] : hashes_) {
+    throw_if_cancelled();
+    if (!findings.empty()) break;
+    if (!is_meant(name, artifact.read_quantized(name)))
+      findings.push_back({check::meant, name, "what the solver meant", "something else on disk"});
+  }
+  if (!findings.empty()) throw CheckFailed(findings.front().text());
 }
 
 }  // namespace lathe

@@ -1,12 +1,15 @@
-// Every quantised tensor is read back from the bytes on disk, by the reader's own unpacking, and compared
-// with what the solver meant. Only hashes are kept meanwhile, so memory doesn't grow with the model.
+// What the solvers meant, for comparison with what stands on disk. Only hashes are kept, so memory doesn't
+// grow with the model.
 #pragma once
 
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "calib/driver/driver.h"
 #include "formats/targets/model_folder.h"
+#include "formats/verify/finding.h"
 
 namespace lathe {
 
@@ -22,12 +25,20 @@ class WrittenTensors {
   void note(const std::string& attention, const KvCacheQuantizer& quantizer) {
     caches_[attention] = quantizer;
   }
+  /// Does it hold what was meant, no more and no less? False for a linear that nobody noted.
+  bool is_meant(const std::string& linear, const QuantizedTensor& tensor) const;
+  /// The same of a tensor in floating point, FP32; nothing where no fold changed it.
+  std::optional<bool> is_meant_fold(const std::string& tensor,
+                                    const std::function<at::Tensor()>& values) const;
+  /// Linears that were noted and the artefact doesn't hold as quantised, and KV caches with other scales.
+  Findings compare_rest(const ModelFolder& artifact) const;
   /// CheckFailed naming the first linear whose codes, scales or zero points on disk differ, or that is
   /// missing.
   void compare(const ModelFolder& artifact) const;
 
  private:
   std::map<std::string, std::string> hashes_;       // by linear name
+  std::map<std::string, std::string> folded_;       // of FP32 values, by tensor name
   std::map<std::string, KvCacheQuantizer> caches_;  // by attention module
 };
 

@@ -275,6 +275,29 @@ void RunReport::set_evaluation(const EvalResult& result) {
                         .same_top = result.divergence->same_top};
 }
 
+void RunReport::set_verification(const Findings& findings) {
+  report_.failed_checks.emplace();
+  for (const Finding& finding : findings)
+    report_.failed_checks->push_back({finding.check, finding.place, finding.expected, finding.found});
+}
+
+Findings RunReport::fallbacks() const {
+  Findings findings;
+  for (const Report::LinearRow& row : report_.linears) {
+    for (const std::string& event : row.events) {
+      const auto fallback = fallback_of(event);
+      if (!fallback ||
+          std::ranges::find(recipe_.verify.fallbacks, *fallback) != recipe_.verify.fallbacks.end())
+        continue;
+      findings.push_back(
+          {check::fallbacks, row.name,
+           fmt::format("its solver to do as asked, or leave by verify.fallbacks: [{}]", name_of(*fallback)),
+           event});
+    }
+  }
+  return findings;
+}
+
 Report RunReport::report_of(const ArtifactWriter& writer) const {
   Report report = report_;
   report.totals.bytes_after = writer.bytes();

@@ -13,6 +13,7 @@
 #include "calib/driver/driver.h"
 #include "calib/driver/memory_plan.h"
 #include "formats/targets/model_folder.h"
+#include "formats/verify/finding.h"
 #include "lib/base/clock.h"
 #include "lib/eval/eval_memory.h"
 #include "lib/eval/evaluate.h"
@@ -42,6 +43,10 @@ class RunReport {
   /// Bytes of the first output's weight files.
   void set_written(uint64_t bytes);
   void set_evaluation(const EvalResult& result);
+  /// Of the output whose report is written next.
+  void set_verification(const Findings& findings);
+  /// Linears whose solvers fell back to what the recipe doesn't let them.
+  Findings fallbacks() const;
 
   /// Writes report.json, report.md and README.md, the model card, around the one that the folder holds (the
   /// unquantised model's): of what the writer made of the run.

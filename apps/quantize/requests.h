@@ -68,6 +68,14 @@ struct InspectRequest {
   bool json = false;
 };
 
+/// `quantize verify DIR`
+struct VerifyRequest {
+  std::filesystem::path folder;
+  std::optional<std::filesystem::path> reference;
+  int threads = 0;
+  bool json = false;
+};
+
 /// `quantize list`
 struct ListRequest {
   bool json = false;
@@ -78,7 +86,7 @@ struct PrintRequest {
   std::string text;
 };
 
-using Command =
-    std::variant<RunRequest, EvalRequest, ConvertRequest, InspectRequest, ListRequest, PrintRequest>;
+using Command = std::variant<RunRequest, EvalRequest, ConvertRequest, VerifyRequest, InspectRequest,
+                             ListRequest, PrintRequest>;
 
 }  // namespace lathe

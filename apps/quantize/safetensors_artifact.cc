@@ -5,6 +5,7 @@
 #include <set>
 
 #include "apps/quantize/carried_values.h"
+#include "apps/quantize/output_check.h"
 #include "lib/base/file.h"
 #include "lib/tensor/aten.h"
 
@@ -85,18 +86,15 @@ void SafetensorsArtifact::write_kv_cache(const std::string& attention, const KvC
 void SafetensorsArtifact::finish_weights() {
   shards_.finish();
   nlohmann::json config = model_.checkpoint->config();
-  std::vector<PlannedLinear> quantized = plan_.quantized();
-  for (PlannedLinear& linear : quantized) {
-    if (const auto kept = outliers_.find(linear.name); kept != outliers_.end())
-      linear.outliers = kept->second;
-  }
-  config["quantization_config"] =
-      output_.target->quantization_config(quantized, plan_.floating(model_.graph));
-  if (plan_.kv_cache) output_.target->kv_cache->describe(*plan_.kv_cache, config["quantization_config"]);
+  config["quantization_config"] = planned_quantization(plan_, output_, model_.graph, outliers_);
   write_json(folder_ / "config.json", config);
   if (output_.target->side_files == nullptr) return;
   for (const auto& [name, content] : output_.target->side_files(config.at("quantization_config")))
     write_json(folder_ / name, content);
+}
+
+Findings SafetensorsArtifact::check_weights(const WrittenTensors& written, bool folds) const {
+  return check_written(folder_, plan_, output_, model_, written, folds);
 }
 
 void SafetensorsArtifact::verify_weights(const WrittenTensors& written) const {

@@ -209,6 +209,21 @@ OutputFolder::~OutputFolder() {
   fs::remove_all(working_, ignored);
 }
 
+fs::path OutputFolder::reject() {
+  std::error_code code;
+  sync_folder(working_);
+  fs::path place = target_.string() + ".rejected";
+  for (int number = 2; fs::exists(place, code) && !(fs::is_directory(place, code) && is_own(place)); ++number)
+    place = fmt::format("{}.rejected-{}", target_.string(), number);
+  fs::remove_all(place, code);
+  fs::rename(working_, place, code);
+  if (code)
+    user_error("output {}: can't be renamed to {}: {}", target_.string(), place.string(), code.message());
+  committed_ = true;
+  sync_folder(target_.parent_path());
+  return place;
+}
+
 void OutputFolder::commit() {
   std::error_code code;
   sync_folder(working_);

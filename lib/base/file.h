@@ -71,6 +71,10 @@ class OutputFolder {
   void commit();
   /// Called by commit() when everything is written, before the folder gets its name.
   void before_commit(std::function<void()> action) { before_commit_ = std::move(action); }
+  /// Keeps what was written beside its place, for a person to look at: as "<target>.rejected", in place of an
+  /// older one that Lathe left there; under another number ("<target>.rejected-2") where somebody else's
+  /// stands there. Returns the path. Nothing else of the target is touched.
+  std::filesystem::path reject();
 
  private:
   std::filesystem::path target_;

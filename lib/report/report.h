@@ -117,6 +117,11 @@ struct Report {
     double same_top = 0;                            // share of positions, 0 to 1
   };
 
+  /// The end of a run: what did not hold of the artefact.
+  struct FailedCheck {
+    std::string check, place, expected, found;
+  };
+
   nlohmann::json recipe;  // with every default filled in
   Model model;
   Environment environment;
@@ -131,8 +136,9 @@ struct Report {
   std::vector<KvCacheRow> kv_cache;   // empty: in floating point
   std::vector<InputRow> activations;  // empty: the recipe doesn't ask for them
   std::optional<Evaluation> evaluation;
-  std::vector<std::pair<std::string, double>> stages;  // name and wall seconds
-  uint64_t peak_rss = 0;                               // bytes
+  std::optional<std::vector<FailedCheck>> failed_checks;  // empty: all held; nothing: none was made
+  std::vector<std::pair<std::string, double>> stages;     // name and wall seconds
+  uint64_t peak_rss = 0;                                  // bytes
   std::vector<std::string> warnings;
 };
 

@@ -71,6 +71,10 @@ json input_json(const Report::InputRow& row) {
 
 json kept_json(const Report::KeptRow& row) { return {{"name", row.name}, {"reason", row.reason}}; }
 
+json failed_json(const Report::FailedCheck& row) {
+  return {{"check", row.check}, {"name", row.place}, {"expected", row.expected}, {"found", row.found}};
+}
+
 json stage_json(const std::pair<std::string, double>& stage) {
   return {{"name", stage.first}, {"seconds", stage.second}};
 }
@@ -190,6 +194,11 @@ json to_json(const Report& report) {
                  {"kv_cache", rows_json(report.kv_cache, kv_cache_json)},
                  {"tensors", rows_json(report.tensors, tensor_json)},
                  {"stages", rows_json(report.stages, stage_json)}};
+  result["verification"] = nullptr;
+  if (report.failed_checks) {
+    result["verification"] = {{"passed", report.failed_checks->empty()},
+                              {"failed", rows_json(*report.failed_checks, failed_json)}};
+  }
   std::vector<std::string> warnings = report.warnings;
   null_not_finite(result, "", "", warnings);
   result["warnings"] = std::move(warnings);

@@ -277,11 +277,23 @@ std::string fold_table(const Report& report) {
   return text;
 }
 
+/// What did not hold stands first: such an artefact is to be looked at, not used.
+std::string failed_section(const Report& report) {
+  if (!report.failed_checks || report.failed_checks->empty()) return "";
+  std::string text =
+      "\n## Checks that failed\n\n| check | where | expected | found |\n| --- | --- | --- | --- |\n";
+  for (const Report::FailedCheck& row : *report.failed_checks)
+    text += fmt::format("| {} | {} | {} | {} |\n", row.check, cell(row.place), cell(row.expected),
+                        cell(row.found));
+  return text;
+}
+
 }  // namespace
 
 std::string to_markdown(const Report& report, const std::string& how_to_load) {
   std::string text = "# Quantisation report\n\n| | |\n| --- | --- |\n";
   for (const auto& [label, value] : summary(report)) text += fmt::format("| {} | {} |\n", label, cell(value));
+  text += failed_section(report);
   if (const auto warnings = all_warnings(report); !warnings.empty()) {
     text += "\n## Warnings\n\n";
     for (const std::string& warning : warnings) text += fmt::format("- {}\n", cell(warning));

@@ -6,9 +6,14 @@ inject small -20
 inject large 24
 
 for recipe in rtn gptq; do
-  quick recipes/$recipe.yaml "$scratch/$recipe" --model "$scratch/small"
-  holds "$scratch/$recipe/report.json" "any('lost more than half' in w and 'up_proj' in w for w in r['warnings'])"
-  holds "$scratch/$recipe/report.json" "any('too small for scales in F16' in w for w in r['warnings'])"
+  status=0
+  quick recipes/$recipe.yaml "$scratch/$recipe" --model "$scratch/small" 2>"$scratch/stderr" || status=$?
+  ((status == 3)) || fail "a linear that lost all it held: exit code $status ($(head -c 400 "$scratch/stderr"))"
+  [[ ! -e $scratch/$recipe ]] || fail "an artefact that was rejected stands in the place of a good one"
+  report=$scratch/$recipe.rejected/report.json
+  holds "$report" "any(f['check'] == 'flattened' and 'layers.0.mlp.up_proj' in f['name'] for f in r['verification']['failed'])"
+  holds "$report" "any('lost more than half' in w and 'up_proj' in w for w in r['warnings'])"
+  holds "$report" "any('too small for scales in F16' in w for w in r['warnings'])"
   quick recipes/$recipe.yaml "$scratch/$recipe-bf16" --model "$scratch/small" --set output.scale_dtype=BF16
   holds "$scratch/$recipe-bf16/report.json" "not any('lost' in w or 'too small' in w for w in r['warnings'])"
   holds "$scratch/$recipe-bf16/report.json" "r['evaluation']['kl_mean'] < 0.1"

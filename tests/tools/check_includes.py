@@ -37,8 +37,9 @@ LAYERS = {
     "formats/targets": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model", "formats/safetensors", "formats/gguf"],
     "formats/layouts": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model", "formats/safetensors", "formats/targets"],
     "formats/consumers": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model", "formats/safetensors", "formats/targets"],
+    "formats/verify": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model", "formats/safetensors", "formats/gguf", "formats/targets"],
     # What a recipe says about calibration is held in calib's own words.
-    "recipes": LIB + ["calib/data", "calib/stats/activation_range.h", "calib/driver/expert_policy.h", "calib/driver/propagate.h", "algorithms/algorithm.h", "formats/gguf/gguf_plan.h", "formats/targets/target.h", "formats/layouts/layout.h", "formats/consumers/consumers.h"],
+    "recipes": LIB + ["calib/data", "calib/stats/activation_range.h", "calib/driver/expert_policy.h", "calib/driver/propagate.h", "algorithms/algorithm.h", "algorithms/solver_fallback.h", "formats/gguf/gguf_plan.h", "formats/targets/target.h", "formats/layouts/layout.h", "formats/consumers/consumers.h"],
     "apps": ["lib", "calib", "algorithms", "formats", "recipes"],
     "tests": ["lib", "calib", "algorithms", "formats", "recipes", "apps"],
 }
@@ -55,7 +56,7 @@ EXTERNAL = [
     (r"(unistd|fcntl|dlfcn|malloc|signal|poll|pthread|sched|stdlib)\.h|sys/[a-z]+\.h|linux/[a-z_]+\.h", EVERYWHERE),
     (r"(fmt|nlohmann)/.*", EVERYWHERE),
     (r"spdlog/.*", ["lib/base", "apps"]),
-    (ATEN + r".*", ["lib", "calib", "algorithms", "formats/gguf", "formats/targets", "formats/layouts", "formats/consumers", "recipes", "apps", "tests"]),
+    (ATEN + r".*", ["lib", "calib", "algorithms", "formats/gguf", "formats/targets", "formats/layouts", "formats/consumers", "formats/verify", "recipes", "apps", "tests"]),
     (r"(immintrin|omp|mkl\w*)\.h|Eigen/.*", ["lib/kernels"]),
     (r"(cuda\w*|cublas\w*|cusolver\w*|curand\w*|nvtx3/.*)(\.h)?|cub/.*", ["lib/kernels", "lib/tensor", "tests"]),
     (r"pcre2\.h", ["lib/text", "formats/targets"]),  # consumers match module names by regular expression

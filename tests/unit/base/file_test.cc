@@ -231,6 +231,31 @@ TEST_F(FileTest, OutputThatAppearedMeanwhileIsKept) {
   EXPECT_TRUE(fs::exists(folder_ / "out" / "theirs"));
 }
 
+TEST_F(FileTest, RejectedOutputStandsBesideItsPlace) {
+  fs::create_directory(folder_ / "out");
+  write_file(folder_ / "out" / "report.json", "good");
+  for (const char* report : {"first", "second"}) {
+    OutputFolder out(folder_ / "out", true);
+    write_file(out.path() / "report.json", report);
+    EXPECT_EQ(out.reject(), folder_ / "out.rejected");
+  }
+  EXPECT_EQ(listing(), "out out.rejected");
+  EXPECT_EQ(read_text_file(folder_ / "out" / "report.json"), "good");
+  EXPECT_EQ(read_text_file(folder_ / "out.rejected" / "report.json"), "second");
+}
+
+TEST_F(FileTest, RejectedOutputReplacesNobodyElses) {
+  fs::create_directory(folder_ / "out.rejected");
+  write_file(folder_ / "out.rejected" / "theirs", "1");
+  {
+    OutputFolder out(folder_ / "out", false);
+    write_file(out.path() / "report.json", "{}");
+    EXPECT_EQ(out.reject(), folder_ / "out.rejected-2");
+  }
+  EXPECT_EQ(listing(), "out.rejected out.rejected-2");
+  EXPECT_TRUE(fs::exists(folder_ / "out.rejected" / "theirs"));
+}
+
 TEST_F(FileTest, OutputSpellings) {
   {
     OutputFolder out(folder_ / "deep" / "er" / "out", false);  // missing parents are made

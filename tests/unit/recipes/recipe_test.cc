@@ -32,6 +32,7 @@ rules:
 ignore: [lm_head, down_proj]
 kv_cache: {type: int}
 evaluate: {text: "e v.txt", ctx: 128, rows: 3}
+verify: {max_kl: 0.25, fallbacks: [damping, diagonal]}
 )";
 
 Recipe parse(const std::string& text, const std::vector<std::string>& sets = {}) {
@@ -58,6 +59,8 @@ TEST(Recipe, ReadsEveryKey) {
   EXPECT_EQ(recipe.evaluate->text, "e v.txt");
   EXPECT_EQ(recipe.evaluate->ctx, 128);
   EXPECT_EQ(recipe.evaluate->rows, 3);
+  EXPECT_EQ(recipe.verify.max_kl, 0.25);
+  EXPECT_THAT(recipe.verify.fallbacks, ElementsAre(SolverFallback::damping, SolverFallback::diagonal));
 }
 
 TEST(Recipe, ReadsAlgorithmsAndRules) {
@@ -244,6 +247,7 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
                "activations": null, "solver": {"rtn": {}}}],
     "ignore": ["lm_head"], "kv_cache": null,
     "evaluate": null,
+    "verify": {"max_kl": null, "fallbacks": ["damping"]},
     "limits": {"ram": null, "vram": null, "disk": null},
     "report": {"activations": false}})"));
 }

@@ -263,5 +263,19 @@ TEST(ReportTerminal, LeavesOutWhatWasNotMeasured) {
               AllOf(Not(HasSubstr("perplexity")), Not(HasSubstr("folds")), Not(HasSubstr("nan"))));
 }
 
+TEST(Report, SaysWhichChecksFailed) {
+  Report report = small_report();
+  EXPECT_TRUE(to_json(report)["verification"].is_null());
+  report.failed_checks.emplace();
+  EXPECT_EQ(to_json(report)["verification"],
+            (nlohmann::json{{"passed", true}, {"failed", nlohmann::json::array()}}));
+  EXPECT_THAT(to_markdown(report, ""), testing::Not(HasSubstr("Checks that failed")));
+  report.failed_checks->push_back({"numbers", "l.0.q_proj", "a finite number", "nan"});
+  const nlohmann::json json = to_json(report)["verification"];
+  EXPECT_EQ(json["passed"], false);
+  EXPECT_EQ(json["failed"][0]["name"], "l.0.q_proj");
+  EXPECT_THAT(to_markdown(report, ""), HasSubstr("| numbers | l.0.q_proj | a finite number | nan |"));
+}
+
 }  // namespace
 }  // namespace lathe

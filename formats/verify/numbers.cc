@@ -1,0 +1,144 @@
+#include "formats/verify/numbers.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <limits>
+
+#include "formats/targets/float_reader.h"
+
+namespace lathe {
+namespace {
+
+/// Collects what is wrong with one linear.
+class Numbers {
+ public:
+  Numbers(const std::string& linear, const QuantizedTensor& tensor) : linear_(linear), tensor_(tensor) {}
+
+  Findings check() {
+    const bool coded = tensor_.second_level.has_value();
+    scales(tensor_.scales, coded);
+    if (tensor_.global_scale.defined())
+      scales(tensor_.global_scale.reshape({1}), false, "the tensor's scale");
+    zero_points();
+    codes();
+    groups();
+    outliers();
+    return std::move(findings_);
+  }
+
+ private:
+  /// `good`: Bool, as `values`.
+  void require(const char* what, const at::Tensor& values, const at::Tensor& good,
+               const std::string& expected) {
+    const at::Tensor bad = good.logical_not();
+    const int64_t count = bad.sum().item<int64_t>();
+    if (count == 0) return;
+    findings_.push_back({check::numbers, fmt::format("{}: {} at {}", linear_, what, first_index(bad)),
+                         expected,
+                         fmt::format("{:g}{}", values.masked_select(bad)[0].item<double>(),
+                                     count > 1 ? fmt::format(", and {} more like it", count - 1) : "")});
+  }
+
+  void scales(const at::Tensor& scales, bool coded, const char* what = "scale") {
+    const double least = coded ? 0 : std::numeric_limits<float>::min();
+    require(what, scales, at::isfinite(scales).logical_and(scales >= least),
+            coded ? "a finite number, not negative" : "a finite number above 0, no subnormal one");
+  }
+
+  void zero_points() {
+    const at::Tensor& zeros = tensor_.zero_points;
+    if (!zeros.defined()) return;
+    if (tensor_.scheme.symmetric) {
+      require("zero point", zeros, zeros.eq(0), "0, of a symmetric grid");
+    } else if (zeros.is_floating_point()) {
+      require("zero point", zeros, at::isfinite(zeros), "a finite number");
+    } else {
+      require("zero point", zeros,
+              zeros.ge(tensor_.scheme.qmin()).logical_and(zeros <= tensor_.scheme.qmax()),
+              fmt::format("{} to {}", tensor_.scheme.qmin(), tensor_.scheme.qmax()));
+    }
+  }
+
+  void codes() {
+    const at::Tensor& codes = tensor_.codes;
+    if (const FloatGridType* const grid = tensor_.scheme.float_grid()) {
+      if (grid->number.name != kE4M3.name) return;  // every code of the others is a number
+      require("code", codes, codes.bitwise_and(0x7f).ne(0x7f), "a number of E4M3");
+      return;
+    }
+    require("code", codes, codes.ge(tensor_.scheme.qmin()).logical_and(codes <= tensor_.scheme.qmax()),
+            fmt::format("{} to {}", tensor_.scheme.qmin(), tensor_.scheme.qmax()));
+  }
+
+  void groups() {
+    if (!tensor_.group_index.defined()) return;
+    const int64_t count = tensor_.scheme.groups(tensor_.cols());
+    const at::Tensor sizes = tensor_.group_index.to(at::kLong).bincount({}, count);
+    require("columns of group", sizes, sizes.eq(tensor_.scheme.group_length(tensor_.cols())),
+            std::to_string(tensor_.scheme.group_length(tensor_.cols())));
+  }
+
+  void outliers() {
+    if (!tensor_.outliers) return;
+    const Outliers& outliers = *tensor_.outliers;
+    require("outlier", outliers.values, at::isfinite(outliers.values), "a finite number");
+    const at::Tensor ends = outliers.row_offsets[-1].reshape({1});
+    require("outliers of all rows", ends, ends.eq(outliers.count()), std::to_string(outliers.count()));
+  }
+
+  const std::string& linear_;
+  const QuantizedTensor& tensor_;
+  Findings findings_;
+};
+
+}  // namespace
+
+Findings check_numbers(const std::string& linear, const QuantizedTensor& tensor) {
+  return Numbers(linear, tensor).check();
+}
+
+Grouping grouping_of(const QuantizedTensor& tensor) {
+  const Scheme& scheme = tensor.scheme;
+  if (scheme.axis == 0 || scheme.shares_rows() || scheme.has_values()) return {tensor.cols(), {}};
+  Grouping grouping{scheme.group_length(tensor.cols()), {}};
+  if (tensor.group_index.defined()) grouping.order = at::argsort(tensor.group_index, /*stable=*/true, 0);
+  return grouping;
+}
+
+at::Tensor Grouping::by_group(const at::Tensor& rows) const {
+  const at::Tensor ordered = order.defined() ? rows.index_select(1, order) : rows;
+  return ordered.reshape({rows.size(0), -1, length});
+}
+
+void FlattenedGroups::add(const at::Tensor& values, const at::Tensor& original) {
+  const at::Tensor live = values.ne(0).any(0);
+  live_columns_ = live_columns_.defined() ? live_columns_.logical_or(live) : live;
+  const auto flat = [&](const at::Tensor& rows) {
+    const at::Tensor grouped = grouping_.by_group(rows);
+    return grouped.eq(grouped.narrow(2, 0, 1)).all(-1);
+  };
+  groups_.push_back(flat(values).logical_and(flat(original).logical_not()));
+  rows_.push_back(values.eq(0).all(1).logical_and(original.ne(0).any(1)));
+}
+
+Findings FlattenedGroups::findings(const std::string& linear) const {
+  Findings findings;
+  const at::Tensor rows = at::cat(rows_);
+  const auto say = [&](const std::string& place, const at::Tensor& bad, const char* found) {
+    const int64_t count = bad.sum().item<int64_t>();
+    if (count == 0) return;
+    findings.push_back(
+        {check::flattened, fmt::format("{}: {} {}", linear, place, first_index(bad)),
+         "values that differ, as its originals do",
+         fmt::format("{}{}", found, count > 1 ? fmt::format(", and {} more", count - 1) : "")});
+  };
+  say("row", rows, "zeros alone");
+  // A group all of whose channels are dead holds nothing to lose.
+  const at::Tensor dead = grouping_.by_group(live_columns_.logical_not().unsqueeze(0)).all(-1);
+  say("group", at::cat(groups_).logical_and(dead.logical_not()).logical_and(rows.logical_not().unsqueeze(1)),
+      "one value throughout");
+  return findings;
+}
+
+}  // namespace lathe
