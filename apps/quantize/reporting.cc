@@ -120,6 +120,7 @@ void RunReport::set_memory(const MemoryBytes& planned) {
   report_.memory.limit_disk = recipe_.limits.disk;
   report_.memory.planned_ram = planned.ram;
   report_.memory.planned_vram = planned.vram;
+  report_.memory.planned_disk = planned.disk;
 }
 
 void RunReport::add_warnings(const std::vector<std::string>& warnings) {

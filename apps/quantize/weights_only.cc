@@ -297,6 +297,8 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   if (request.dry_run) {
     fmt::print("{}memory     at most {} while weights are quantised\n",
                describe_plan(plan, recipe, model.folder.graph), human_bytes(memory.ram));
+    if (memory.disk > 0)
+      fmt::print("           {:>9}  journal on disk, for --resume\n", human_bytes(memory.disk));
     if (eval_memory) fmt::print("{}", describe_eval_memory(*eval_memory));
     for (const std::string& warning : plan.output_warnings()) fmt::print("warning    {}\n", warning);
     for (const std::string& warning : warnings) fmt::print("warning    {}\n", warning);

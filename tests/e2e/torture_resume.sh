@@ -3,11 +3,11 @@
 . tests/e2e/lib.sh
 SEED=${SEED:-100}
 kills=0
-data=(--set calibration.samples=16 --set calibration.seq_len=256)
+data=(--set calibration.samples=4 --set calibration.seq_len=128)
 survives() {  # NAME CASES KILLS RECIPE [flags...]
   local name=$1 cases=$2 each=$3 recipe=$4; shift 4
   "$PYTHON" tests/tools/kill_and_resume.py "$QUANTIZE" "$scratch/$name" --cases "$cases" --kills "$each" --seed $((SEED++)) -- \
-    --recipe "$recipe" --device cpu --set evaluate.rows=2 "$@" \
+    --recipe "$recipe" --device cpu --set evaluate.rows=1 --set evaluate.ctx=128 "$@" \
     >"$scratch/log" || fail "$name: $(tail -3 "$scratch/log")"
   echo "$name: $(cat "$scratch/log")"
   kills=$((kills + $(cut -d' ' -f1 "$scratch/log")))

@@ -88,6 +88,8 @@ RunJournal::~RunJournal() {
 bool RunJournal::was_finished(const fs::path& output) {
   const fs::path place = output_place(output), folder = folder_of(place);
   if (!fs::is_directory(place) || !fs::exists(folder / "journal")) return false;
+  const auto lock = FileLock::try_take(hidden_sibling(place, "lock"));  // and removes a killed run's
+  if (!lock) return false;
   {
     const JournalReader reader(folder / "journal");
     if (reader.records().empty() || reader.records().back().type != kWritten) return false;
