@@ -198,7 +198,8 @@ StoredWeight stored_blocks(const std::string& name, GgmlType type, int64_t rows,
   weight.grouping.length = row.group > 0 ? row.group : row.length;
   weight.steps = row.levels - 1;
   weight.symmetric = !row.has_min;
-  weight.limits.of_predicted = 8;
+  weight.limits.relative = 0.9;
+  weight.limits.of_predicted = 32;
   weight.limits.worst_group = 256;
   return weight;
 }

@@ -23,7 +23,7 @@ std::vector<Fault> packed_faults() {
        in_tensor(scale, [](Tensor& t) { t.flatten()[3].neg_(); })},
       {at, "scales as reciprocals", "q_proj", "meant", "distance", "",
        in_tensor(scale, [](Tensor& t) { t = t.reciprocal(); })},
-      {at, "scales of another row", "q_proj", "meant", "distance", "",
+      {at, "scales of another row", "q_proj", "meant", "", "",
        in_tensor(scale, [](Tensor& t) { t = t.roll(1, 0).contiguous(); })},
       {at, "zero points off by one", "q_proj", "meant", "distance", "",
        in_tensor(zero, [](Tensor& t) { t = (t + 0x11111111).contiguous(); })},

@@ -49,7 +49,7 @@ TEST(WeightDistance, FoldsAreFitted) {
   EXPECT_TRUE(found.findings.empty()) << found.findings.front().text();
   EXPECT_LT(found.distance.of_predicted, 2);
   const at::Tensor ratio = found.distance.columns / columns;
-  EXPECT_LT((ratio / ratio.median() - 1).abs().median().item<double>(), 0.05);
+  EXPECT_LT((ratio / ratio.median() - 1).abs().median().item<double>(), 0.2);
 }
 
 TEST(WeightDistance, NoFoldMakesAnotherMatrixOfIt) {
@@ -71,7 +71,7 @@ TEST(WeightDistance, ZeroPointsThatAreOneOff) {
 TEST(WeightDistance, OneGroupThatIsWrong) {
   const at::Tensor weight = weights(6);
   QuantizedTensor tensor = round_to_nearest(weight, scheme(4, true), DType::F16);
-  tensor.scales[17][2].mul_(16);
+  tensor.scales[17][2].mul_(6);
   const WeightCheck found = check(tensor, weight, Folds::none);
   ASSERT_EQ(found.findings.size(), 1u);
   EXPECT_EQ(found.findings[0].place, "l: row 17, group 2");
