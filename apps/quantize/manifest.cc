@@ -2,14 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <span>
-
 #include "apps/quantize/dataset.h"
 #include "formats/gguf/gguf_file.h"
 #include "formats/safetensors/safetensors_header.h"
 #include "formats/targets/gguf_folder.h"
-#include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/hash.h"
@@ -31,33 +27,20 @@ FileHashes hash_files(const fs::path& folder) {
 
 namespace {
 
-constexpr size_t kPiece = size_t{4} << 20;
-
-/// `release(piece)` lets its memory go.
-template <class Release>
-std::string hash_in_pieces(std::span<const std::byte> bytes, Release&& release) {
-  ContentHasher hasher;
-  for (size_t at = 0; at < bytes.size(); at += kPiece) {
-    throw_if_cancelled();
-    const auto piece = bytes.subspan(at, std::min(kPiece, bytes.size() - at));
-    hasher.add(piece);
-    release(piece);
-  }
-  return hasher.text();
-}
-
 void hash_shard(const fs::path& path, nlohmann::json& hashes) {
   const MappedFile file = MappedFile::open(path);
   for (const StoredTensor& tensor : parse_safetensors_header(file.bytes(), path.string()).tensors) {
-    hashes[tensor.name] = hash_in_pieces(file.bytes().subspan(tensor.begin, tensor.end - tensor.begin),
-                                         [&](auto piece) { file.release(piece); });
+    hashes[tensor.name] =
+        content_hash_in_pieces(file.bytes().subspan(tensor.begin, tensor.end - tensor.begin),
+                               [&](auto piece) { file.release(piece); });
   }
 }
 
 void hash_gguf(const fs::path& path, nlohmann::json& hashes) {
   const GgufFile file = GgufFile::open(path);
   for (const GgufTensor& tensor : file.tensors())
-    hashes[tensor.name] = hash_in_pieces(tensor.bytes, [&](auto piece) { file.release(tensor, piece); });
+    hashes[tensor.name] =
+        content_hash_in_pieces(tensor.bytes, [&](auto piece) { file.release(tensor, piece); });
 }
 
 /// Where `found` is not what `expected` is, by key; values are compared as they are.

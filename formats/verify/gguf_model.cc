@@ -83,8 +83,9 @@ class GgufCheck {
   }
 
   void check_duplicate(const GgufTensor& tensor) {
-    const std::string key = describe_shape(tensor.shape) + content_hash(tensor.bytes);
-    file_.release(tensor);
+    const std::string key =
+        describe_shape(tensor.shape) +
+        content_hash_in_pieces(tensor.bytes, [&](auto piece) { file_.release(tensor, piece); });
     const auto [first, is_first] = seen_.emplace(key, tensor.name);
     if (is_first || against_.reference != nullptr || against_.bytes_known) return;  // else compare() sees it
     add(check::duplicates, tensor.name,
@@ -198,9 +199,7 @@ StoredWeight stored_blocks(const std::string& name, GgmlType type, int64_t rows,
   weight.grouping.length = row.group > 0 ? row.group : row.length;
   weight.steps = row.levels - 1;
   weight.symmetric = !row.has_min;
-  weight.limits.relative = 0.9;
-  weight.limits.of_predicted = 32;
-  weight.limits.worst_group = 256;
+  weight.limits = limits_of_codes();
   return weight;
 }
 

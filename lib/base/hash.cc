@@ -13,6 +13,8 @@ namespace lathe {
 
 namespace {
 
+constexpr size_t kPiece = size_t{4} << 20;
+
 std::string text_of(const XXH128_hash_t& hash) {
   return fmt::format("xxh3-128:{:016x}{:016x}", hash.high64, hash.low64);
 }
@@ -44,18 +46,22 @@ ContentHasher::Digest ContentHasher::digest() const {
   return digest;
 }
 
-std::string content_hash_of_file(const std::filesystem::path& path) {
-  constexpr size_t kPiece = size_t{4} << 20;
-  if (std::filesystem::file_size(path) == 0) return content_hash({});
-  const MappedFile file = MappedFile::open(path);
+std::string content_hash_in_pieces(std::span<const std::byte> bytes,
+                                   const std::function<void(std::span<const std::byte>)>& release) {
   ContentHasher hasher;
-  for (size_t at = 0; at < file.bytes().size(); at += kPiece) {
+  for (size_t at = 0; at < bytes.size(); at += kPiece) {
     throw_if_cancelled();
-    const auto piece = file.bytes().subspan(at, std::min(kPiece, file.bytes().size() - at));
+    const auto piece = bytes.subspan(at, std::min(kPiece, bytes.size() - at));
     hasher.add(piece);
-    file.release(piece);
+    release(piece);
   }
   return hasher.text();
+}
+
+std::string content_hash_of_file(const std::filesystem::path& path) {
+  if (std::filesystem::file_size(path) == 0) return content_hash({});
+  const MappedFile file = MappedFile::open(path);
+  return content_hash_in_pieces(file.bytes(), [&](auto piece) { file.release(piece); });
 }
 
 }  // namespace lathe

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -32,6 +33,11 @@ class ContentHasher {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+/// content_hash() of bytes of a mapped file: each piece is handed to `release`, which lets its memory go,
+/// when it has been read. Looks for cancellation in between.
+std::string content_hash_in_pieces(std::span<const std::byte> bytes,
+                                   const std::function<void(std::span<const std::byte>)>& release);
 
 /// The same of a whole file, read piece by piece: memory doesn't grow with it. UserError naming the file.
 std::string content_hash_of_file(const std::filesystem::path& path);

@@ -1,6 +1,7 @@
 # Broken models end in one clear line and exit code 2, before anything is written.
 . tests/e2e/lib.sh
-try() { refuses 2 "$1" quick recipes/rtn.yaml "$scratch/out" --model "$2"; [[ ! -e $scratch/out ]] || fail "wrote an output for $2"; }
+# --overwrite: what an earlier one finished before it ended is given up.
+try() { refuses 2 "$1" quick recipes/rtn.yaml "$scratch/out" --model "$2" --overwrite; [[ ! -e $scratch/out ]] || fail "wrote an output for $2"; }
 broken() { rm -rf "$scratch/m"; copy_model "$scratch/m"; }
 
 broken; truncate -s -1000 "$scratch/m/model.safetensors"; try "model.safetensors" "$scratch/m"
@@ -33,7 +34,7 @@ with open(sys.argv[1], "r+b") as f:
     n = struct.unpack("<Q", f.read(8))[0]; header = json.loads(f.read(n))
     f.seek(8 + n + header[sys.argv[2]]["data_offsets"][0] + 2 * 77); f.write(struct.pack("<H", 0x7e00))
 P
-  refuses 2 "tensor '$name' holds a NaN or an infinity" "$QUANTIZE" --recipe recipes/hqq.yaml --device cpu --quiet --set evaluate=null \
+  refuses 2 "tensor '$name' holds a NaN or an infinity" "$QUANTIZE" --recipe recipes/hqq.yaml --device cpu --quiet --set evaluate=null --overwrite \
     --output "$scratch/out" --model "$scratch/m"
   [[ ! -e $scratch/out ]] || fail "wrote an output for a NaN in $name"
 done
