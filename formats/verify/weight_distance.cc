@@ -13,7 +13,7 @@ namespace lathe {
 namespace {
 
 /// Values that stand in memory in FP32 at a time.
-constexpr int64_t kPieceValues = int64_t{1} << 20;
+constexpr int64_t kPieceValues = int64_t{1} << 18;
 /// Rounds of the fit: each makes what rows and columns still mix up about as many times smaller as there are
 /// rows.
 constexpr int kFits = 4;
@@ -62,6 +62,54 @@ at::Tensor predicted(const StoredWeight& weight, const at::Tensor& grouped) {
   return step.square().mul_(length / 12);
 }
 
+/// Of a matrix: sums over its groups, then means.
+struct GroupMeans {
+  int64_t groups = 0;
+  double predicted = 0, energy = 0;
+};
+
+/// The few groups that may look damaged, so that not all need to stand in memory until the means are known.
+class Suspects {
+ public:
+  /// The next rows' squared errors, predictions, squares of weights and of shifts, Float [n, groups].
+  void add(const at::Tensor& wrong, const at::Tensor& allowed, const at::Tensor& energy,
+           const at::Tensor& shift, double limit) {
+    const at::Tensor shifted = shift.ge(wrong * kShift);
+    const at::Tensor places =  // means only raise what is allowed; a NaN is not below
+        wrong.le(allowed * limit)
+            .logical_or_(wrong.le(energy * kMostOfRow).logical_and_(shifted.logical_not()))
+            .logical_not_()
+            .nonzero();
+    if (places.size(0) > 0) {
+      const auto at_places = [&](const at::Tensor& each) {
+        return each.index({places.select(1, 0), places.select(1, 1)}).to(at::kDouble);
+      };
+      found_.push_back(at::stack({places.select(1, 0).to(at::kDouble) + static_cast<double>(rows_),
+                                  places.select(1, 1).to(at::kDouble), at_places(wrong), at_places(allowed),
+                                  at_places(energy), at_places(shifted)}));
+    }
+    rows_ += wrong.size(0);
+  }
+
+  /// Into worst_group and its place. `most`: squared error in parts of the weights' squares.
+  void judge(const GroupMeans& means, double most, WeightDistance& result) const {
+    if (found_.empty()) return;
+    const at::Tensor all = at::cat(found_, 1);
+    const at::Tensor wrong = all[2];
+    const at::Tensor whole = wrong.le(all[4].clamp_min(means.energy) * most).logical_and_(all[5].eq(0));
+    const at::Tensor parts =
+        at::where(whole, at::zeros_like(wrong), wrong / all[3].clamp_min(std::max(means.predicted, 1e-37)));
+    const int64_t worst = parts.argmax().item<int64_t>();
+    result.worst_group = parts[worst].item<double>();
+    result.worst_row = all[0][worst].to(at::kLong).item<int64_t>();
+    result.worst_place = all[1][worst].to(at::kLong).item<int64_t>();
+  }
+
+ private:
+  int64_t rows_ = 0;
+  std::vector<at::Tensor> found_;  // Double [6, n]
+};
+
 /// One linear with its original.
 class Comparison {
  public:
@@ -94,7 +142,8 @@ class Comparison {
     WeightDistance result;
     double error = 0, reference = 0;
     bias_ = 0;
-    std::vector<at::Tensor> errors, expected, energies, shifts;
+    GroupMeans means;
+    Suspects suspects;
     at::Tensor column_errors = at::zeros({weight_.columns}, at::kDouble),
                squared = at::zeros_like(column_errors);
     for_rows([&](const at::Tensor& values, const at::Tensor& original) {
@@ -110,29 +159,22 @@ class Comparison {
       }
       const at::Tensor grouped = weight_.grouping.by_group(meant);
       const at::Tensor off = weight_.grouping.by_group(values) - grouped;
-      expected.push_back(predicted(weight_, grouped));
-      add_bias(off, expected.back());
-      errors.push_back(weight_.grouping.by_group(squares).sum(-1));
-      energies.push_back(grouped.square().sum(-1));
-      shifts.push_back(off.mean(-1).square_().mul_(static_cast<double>(off.size(2))));
+      const at::Tensor allowed = predicted(weight_, grouped), energy = grouped.square().sum(-1);
+      add_bias(off, allowed);
+      suspects.add(weight_.grouping.by_group(squares).sum(-1), allowed, energy,
+                   off.mean(-1).square_().mul_(static_cast<double>(off.size(2))), weight_.limits.worst_group);
+      means.groups += allowed.numel();
+      means.predicted += allowed.sum(at::kDouble).item<double>();
+      means.energy += energy.sum(at::kDouble).item<double>();
     });
-    const at::Tensor wrong = at::cat(errors), allowed = at::cat(expected), energy = at::cat(energies);
-    const double mean = allowed.mean(at::kDouble).item<double>();
     const auto part = [](double a, double b) { return a == 0 ? 0 : a / b; };
     result.relative = part(error, reference);
     bias_ /= static_cast<double>(weight_.rows * weight_.columns);
-    result.of_predicted = part(error, mean * static_cast<double>(allowed.numel()));
+    result.of_predicted = part(error, means.predicted);
+    means.predicted /= static_cast<double>(means.groups);
+    means.energy /= static_cast<double>(means.groups);
     const bool rows = weight_.grouping.length >= std::min(kRowLength, weight_.columns);
-    const double most = rows ? kMostOfRow : kMostOfGroup;
-    const at::Tensor damaged = wrong.gt(energy.clamp_min(energy.mean(at::kDouble).item<double>()) * most)
-                                   .logical_or_(at::cat(shifts).ge(wrong * kShift))
-                                   .logical_or_(wrong.isfinite().logical_not_());
-    const at::Tensor parts =
-        at::where(damaged, wrong / allowed.clamp_min(std::max(mean, 1e-37)), at::zeros_like(wrong)).flatten();
-    const int64_t worst = parts.argmax().item<int64_t>();
-    result.worst_group = parts[worst].item<double>();
-    result.worst_row = worst / allowed.size(1);
-    result.worst_place = worst % allowed.size(1);
+    suspects.judge(means, rows ? kMostOfRow : kMostOfGroup, result);
     if (fitted_) {
       result.columns = columns_;
       result.column_errors = column_errors / squared;

@@ -36,7 +36,7 @@ using MatrixRows = std::function<at::Tensor(int64_t begin, int64_t end)>;
 struct WeightDistance {
   double relative = 0;      // |Q - R W C|^2 / |R W C|^2
   double of_predicted = 0;  // squared error over what the scheme predicts: 1 for rounding to nearest
-  double worst_group = 0;   // the same where it is largest of the groups that look damaged; 0: none does
+  double worst_group = 0;   // the same where it is largest of the groups that look damaged; 0: none is above
   int64_t worst_row = 0, worst_place = 0;  // that group's
   at::Tensor columns;                      // Float [in], C's diagonal; undefined: not looked for
   at::Tensor column_errors;  // Double [in], of each column the squared error in parts of its square; likewise
