@@ -115,7 +115,7 @@ Plan plan_artefact(const ModelFolder& model) {
   return plan;
 }
 
-/// llama.cpp alone of the readers stacks nothing.
+/// Not for GGUF, whose readers take each tensor by its own type.
 void check_fused(const ModelFolder& model, const Plan& plan, const std::string& to) {
   std::map<const Linear*, std::string> schemes;
   for (const auto& block : plan.blocks)

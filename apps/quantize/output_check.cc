@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "algorithms/solver_fallback.h"
 #include "formats/safetensors/json_text.h"
 #include "formats/verify/artefact.h"
 #include "formats/verify/shards.h"
@@ -185,6 +186,17 @@ Findings check_written(const fs::path& folder, const Plan& plan, const OutputPla
            error.what()}});
   }
   return findings;
+}
+
+std::optional<Finding> check_fallback(const Recipe& recipe, const std::string& linear,
+                                      const std::string& event) {
+  const auto fallback = fallback_of(event);
+  const auto& allowed = recipe.verify.fallbacks;
+  if (!fallback || std::ranges::find(allowed, *fallback) != allowed.end()) return std::nullopt;
+  return Finding{
+      check::fallbacks, linear,
+      fmt::format("its solver to do as asked, or leave by verify.fallbacks: [{}]", name_of(*fallback)),
+      event};
 }
 
 }  // namespace lathe

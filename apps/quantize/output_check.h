@@ -1,6 +1,9 @@
 // Is a folder in safetensors what its plan says: tensors, configuration, side files?
 #pragma once
 
+#include <optional>
+#include <string>
+
 #include "apps/quantize/read_back.h"
 #include "formats/targets/model_folder.h"
 #include "formats/verify/finding.h"
@@ -24,5 +27,10 @@ nlohmann::json planned_quantization(const Plan& plan, const OutputPlan& output, 
 /// The output of a plan that a folder holds: the one whose quantization_config is its own, or nearest to it.
 /// Null: none is in safetensors.
 const OutputPlan* output_of(const ModelFolder& artefact, const Plan& plan, const ModelGraph& graph);
+
+/// What an event of a linear's solver says that the recipe doesn't allow (verify.fallbacks); nothing where it
+/// does, or the event is no fall-back.
+std::optional<Finding> check_fallback(const Recipe& recipe, const std::string& linear,
+                                      const std::string& event);
 
 }  // namespace lathe

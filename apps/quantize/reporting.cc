@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "apps/quantize/output_check.h"
 #include "lib/base/file.h"
 #include "lib/base/process_memory.h"
 #include "lib/base/scratch_file.h"
@@ -286,14 +287,7 @@ Findings RunReport::fallbacks() const {
   Findings findings;
   for (const Report::LinearRow& row : report_.linears) {
     for (const std::string& event : row.events) {
-      const auto fallback = fallback_of(event);
-      if (!fallback ||
-          std::ranges::find(recipe_.verify.fallbacks, *fallback) != recipe_.verify.fallbacks.end())
-        continue;
-      findings.push_back(
-          {check::fallbacks, row.name,
-           fmt::format("its solver to do as asked, or leave by verify.fallbacks: [{}]", name_of(*fallback)),
-           event});
+      if (const auto finding = check_fallback(recipe_, row.name, event)) findings.push_back(*finding);
     }
   }
   return findings;

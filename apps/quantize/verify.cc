@@ -8,7 +8,6 @@
 #include <optional>
 #include <set>
 
-#include "algorithms/solver_fallback.h"
 #include "apps/quantize/manifest.h"
 #include "apps/quantize/output_check.h"
 #include "formats/gguf/gguf_file.h"
@@ -108,10 +107,8 @@ class FolderCheck {
       Findings findings;
       for (const json& row : report.value("linears", json::array())) {
         for (const json& event : row.at("events")) {
-          const auto fallback = fallback_of(event.get<std::string>());
-          if (fallback &&
-              std::ranges::find(recipe_->verify.fallbacks, *fallback) == recipe_->verify.fallbacks.end())
-            findings.push_back({check::fallbacks, row.at("name"), "its solver to do as asked", event});
+          if (const auto finding = check_fallback(*recipe_, row.at("name"), event))
+            findings.push_back(*finding);
         }
       }
       take(check::fallbacks, findings);
@@ -140,7 +137,7 @@ class FolderCheck {
         user_error("{}: is in floating point: there is nothing quantised to verify", folder_.string());
       verdict_.checks.insert(check::layout);
       check_plan(artefact);
-      check_tensors(artefact, verify_artefact(artefact, against()));
+      take_tensors(verify_artefact(artefact, against()));
     } catch (const UserError& error) {
       take(check::layout, {{check::layout, folder_.filename().string(),
                             "tensors that go with the configuration", error.what()}});
@@ -155,7 +152,7 @@ class FolderCheck {
     return against;
   }
 
-  void check_tensors(const ModelFolder&, Verified verified) {
+  void take_tensors(Verified verified) {
     for (const char* name : {check::unpacked, check::numbers, check::duplicates})
       verdict_.checks.insert(name);
     if (reference_ != nullptr) {
@@ -191,7 +188,7 @@ class FolderCheck {
   void check_gguf(const ModelFolder& artefact) {
     verdict_.checks.insert(check::layout);
     if (recipe_ && !converted() && reference_ != nullptr) check_gguf_plan(artefact);
-    check_tensors(artefact, verify_gguf(artefact, against()));
+    take_tensors(verify_gguf(artefact, against()));
   }
 
   /// The types that the recipe's mix gives each tensor.

@@ -74,6 +74,7 @@ class Suspects {
   /// The next rows' squared errors, predictions, squares of weights and of shifts, Float [n, groups].
   void add(const at::Tensor& wrong, const at::Tensor& allowed, const at::Tensor& energy,
            const at::Tensor& shift, double limit) {
+    if (!std::isfinite(limit)) return;
     const at::Tensor shifted = shift.ge(wrong * kShift);
     const at::Tensor places =  // means only raise what is allowed; a NaN is not below
         wrong.le(allowed * limit)

@@ -327,22 +327,23 @@ void RunJournal::guard(const std::function<void()>& work) {
     if (boundary_.valid()) boundary_.wait();
     return written_ && finished_ > 0;
   };
-  const auto with_hint = [&](const char* line) {
-    return fmt::format(
-        "{}; what was finished is kept in {}: the same command with --resume goes on from there", line,
-        folder_.string());
+  const auto with_hint = [&](const char* line, const char* next) {
+    return fmt::format("{}; what was finished is kept in {}: {}", line, folder_.string(), next);
   };
+  constexpr const char* kGoOn = "the same command with --resume goes on from there";
   try {
     work();
   } catch (const Interrupted& error) {
     if (!kept()) throw;
-    throw InterruptedWithHint(with_hint(error.what()));
+    throw InterruptedWithHint(with_hint(error.what(), kGoOn));
   } catch (const UserError& error) {
     if (!kept()) throw;
-    throw UserError(with_hint(error.what()));
+    throw UserError(with_hint(error.what(), kGoOn));
   } catch (const CheckFailed& error) {
     if (!kept()) throw;
-    throw CheckFailed(with_hint(error.what()));
+    // A disk that lost bytes is one reason, which is gone then; others come again.
+    throw CheckFailed(
+        with_hint(error.what(), "--resume writes and checks it again, --overwrite starts anew"));
   }
 }
 
