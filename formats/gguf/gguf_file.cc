@@ -146,6 +146,7 @@ GgufFile GgufFile::open_part(const std::filesystem::path& path) {
     next = align_up(next + entry.bytes, alignment);
     result.tensors_.push_back(std::move(entry.tensor));
   }
+  result.files_.front().release(bytes);
   return result;
 }
 

@@ -91,6 +91,7 @@ void LayoutFolder::map_file(const fs::path& path) {
     infos_[stored.name] = stored.info;
     views_[stored.name] = {std::move(stored.info), bytes.subspan(stored.begin, stored.end - stored.begin)};
   }
+  files_.back().release(bytes);
 }
 
 std::vector<at::Tensor> LayoutFolder::read(const PlannedLinear& linear) const {

@@ -181,6 +181,7 @@ struct Checkpoint::State {
     const std::string path = (folder / file).string();
     Shard shard{file, MappedFile::open(path)};
     SafetensorsHeader header = parse_safetensors_header(shard.mapping.bytes(), path);
+    shard.mapping.release(shard.mapping.bytes());
     for (StoredTensor& tensor : header.tensors) {
       if (map != nullptr) check_is_indexed(tensor.name, file, *map);
       places[tensor.name] = {shards.size(), tensor.begin, tensor.end};

@@ -15,8 +15,8 @@ namespace {
 
 /// Values that are converted at a time, so that the file's pages don't stand in memory beside the whole copy.
 constexpr int64_t kPieceValues = int64_t{1} << 22;
-/// Rows of an embedding that are looked up at a time.
-constexpr int64_t kPieceRows = 256;
+/// Rows of an embedding that are looked up at a time: each brings up to kMappedTogether of the file along.
+constexpr int64_t kPieceRows = 8;
 
 /// The tensor's bytes as they stand in the file; UserError for a dtype that is no floating-point weight's.
 at::Tensor stored_values(const Checkpoint& checkpoint, const std::string& name) {
@@ -67,15 +67,19 @@ at::Tensor read_stored_tensor(const Checkpoint& checkpoint, const std::string& n
   return read_as(stored.scalar_type(), checkpoint, name, stored);
 }
 
+void copy_mapped_rows(const at::Tensor& matrix, const at::Tensor& rows, const at::Tensor& values,
+                      const std::function<void()>& release) {
+  for (int64_t first = 0; first < rows.size(0); first += kPieceRows) {
+    const int64_t count = std::min(kPieceRows, rows.size(0) - first);
+    values.narrow(0, first, count).copy_(matrix.index_select(0, rows.narrow(0, first, count)));
+    release();
+  }
+}
+
 at::Tensor read_float_rows(const Checkpoint& checkpoint, const std::string& name, const at::Tensor& rows) {
   const at::Tensor stored = stored_values(checkpoint, name);
   at::Tensor values = at::empty({rows.size(0), stored.size(1)}, at::kFloat);
-  // The system reads the neighbourhood of what is looked at, too: it goes before there is more of it.
-  for (int64_t first = 0; first < rows.size(0); first += kPieceRows) {
-    const int64_t count = std::min(kPieceRows, rows.size(0) - first);
-    values.narrow(0, first, count).copy_(stored.index_select(0, rows.narrow(0, first, count)));
-    checkpoint.release(name);
-  }
+  copy_mapped_rows(stored, rows, values, [&] { checkpoint.release(name); });
   if (all_finite(values)) return values;
   const at::Tensor bad = at::isfinite(values).logical_not().nonzero();
   const int64_t row = bad[0][0].item<int64_t>(), column = bad[0][1].item<int64_t>();

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <string>
 
 #include "formats/safetensors/checkpoint.h"
@@ -17,6 +18,10 @@ at::Tensor read_float_tensor(const Checkpoint& checkpoint, const std::string& na
 /// The same for some rows of a matrix; `rows` is Long [n], CPU, each within the matrix. Only these are looked
 /// at.
 at::Tensor read_float_rows(const Checkpoint& checkpoint, const std::string& name, const at::Tensor& rows);
+/// Copies `rows` of a matrix that lies in a mapped file into `values`, a few at a time: `release` lets the
+/// pages that these brought into memory go. matrix [m, c]; rows Long [n], CPU; values [n, c], of any dtype.
+void copy_mapped_rows(const at::Tensor& matrix, const at::Tensor& rows, const at::Tensor& values,
+                      const std::function<void()>& release);
 /// As read_float_tensor(), but in the file's own dtype.
 at::Tensor read_stored_tensor(const Checkpoint& checkpoint, const std::string& name);
 

@@ -82,8 +82,10 @@ class GgufSource : public WeightSource {
     LATHE_ASSERT(rule.is_matrix(), "rows of '{}'", name);
     const at::Tensor places =
         rule.heads > 0 ? halved_rows(rule.shape[0], rule.heads).index_select(0, rows) : rows;
-    const at::Tensor bytes = byte_rows(tensor, rule).index_select(0, places);
-    model_->file.release(tensor, bytes_of_rule(tensor, rule));
+    const at::Tensor matrix = byte_rows(tensor, rule);
+    const at::Tensor bytes = at::empty({places.size(0), matrix.size(1)}, at::kByte);
+    copy_mapped_rows(matrix, places, bytes,
+                     [&] { model_->file.release(tensor, bytes_of_rule(tensor, rule)); });
     at::Tensor values = kernels::dequantize_ggml(bytes, tensor.type, tensor.columns());
     apply_scale(rule, values);
     check_finite(model_->file, tensor, values);

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -126,10 +127,12 @@ MappedFile::~MappedFile() {
 void MappedFile::release(std::span<const std::byte> part) const {
   if (part.empty()) return;
   LATHE_ASSERT(part.data() >= data_ && part.data() + part.size() <= data_ + size_, "not a part of the file");
-  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  const size_t begin = static_cast<size_t>(part.data() - data_) / page * page;  // mappings start at a page
-  ::madvise(const_cast<std::byte*>(data_) + begin,
-            static_cast<size_t>(part.data() - data_) + part.size() - begin, MADV_DONTNEED);
+  // To the ends of the large pages that the part's first and last byte brought in.
+  const auto offset = static_cast<size_t>(part.data() - data_);
+  const size_t begin = offset / kMappedTogether * kMappedTogether;
+  const size_t end =
+      std::min(size_, (offset + part.size() + kMappedTogether - 1) / kMappedTogether * kMappedTogether);
+  ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
 std::string read_text_file(const fs::path& path, uint64_t max_bytes) {

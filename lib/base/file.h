@@ -15,6 +15,9 @@
 
 namespace lathe {
 
+/// The most bytes of a file that a look at one of them brings into this process's memory.
+inline constexpr size_t kMappedTogether = size_t{2} << 20;
+
 /// A read-only memory mapping of a whole file. Move-only. Throws UserError naming the file.
 class MappedFile {
  public:
@@ -27,6 +30,9 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   /// Lets the pages of a part of bytes() go: they count as this process's memory from their first use on. The
   /// bytes stay valid, and are read from the file (or the system's cache of it) again when they are used.
+  /// Linux holds files in pages of up to kMappedTogether, and a look at one byte maps its page as a whole
+  /// (MADV_RANDOM and MADV_NOHUGEPAGE change nothing in that, seen on 6.18): whoever reads here and there
+  /// releases in between, and what lies in the same page goes, too.
   void release(std::span<const std::byte> part) const;
 
  private:

@@ -26,15 +26,20 @@ constexpr uint64_t kPage = 4096;
 constexpr uint64_t kPages = 64;
 
 /// The first MiB, pages at even distances, the last one.
-std::string sample_hash(std::span<const std::byte> bytes) {
+std::string sample_hash(const MappedFile& file) {
+  const auto bytes = file.bytes();
   ContentHasher hasher;
-  hasher.add(bytes.first(kWhole));
+  const auto add = [&](std::span<const std::byte> part) {
+    hasher.add(part);
+    file.release(part);
+  };
+  add(bytes.first(kWhole));
   const uint64_t step = (bytes.size() - kWhole) / kPages;
   for (uint64_t i = 0; i < kPages; ++i) {
     const uint64_t at = kWhole + i * step;
-    hasher.add(bytes.subspan(at, std::min(kPage, bytes.size() - at)));
+    add(bytes.subspan(at, std::min(kPage, bytes.size() - at)));
   }
-  hasher.add(bytes.last(kPage));
+  add(bytes.last(kPage));
   return hasher.text();
 }
 
@@ -82,11 +87,9 @@ nlohmann::json file_identity(const fs::path& file) {
   const MappedFile mapped = MappedFile::open(file);
   const auto bytes = mapped.bytes();
   if (bytes.size() <= kWhole) return {{"bytes", bytes.size()}, {"hash", content_hash(bytes)}};
-  nlohmann::json identity = {{"bytes", bytes.size()},
-                             {"changed", fs::last_write_time(file).time_since_epoch().count()},
-                             {"sample", sample_hash(bytes)}};
-  mapped.release(bytes);
-  return identity;
+  return {{"bytes", bytes.size()},
+          {"changed", fs::last_write_time(file).time_since_epoch().count()},
+          {"sample", sample_hash(mapped)}};
 }
 
 nlohmann::json model_identity(const ModelFolder& model) {

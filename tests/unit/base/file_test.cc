@@ -90,6 +90,21 @@ TEST_F(FileTest, ReleasedPagesLeaveMemoryAndCanBeReadAgain) {
   EXPECT_GE(peak_rss_bytes(), resident_bytes());
 }
 
+TEST_F(FileTest, ReleaseTakesWhatALookBroughtAlong) {
+  constexpr size_t kBytes = size_t{128} << 20;
+  write_file(folder_ / "large", std::string(kBytes, 'x'));
+  const MappedFile file = MappedFile::open(folder_ / "large");
+  release_free_memory();
+  const uint64_t before = resident_bytes();
+  for (size_t at = 5000; at < kBytes; at += kMappedTogether) {
+    const auto byte = file.bytes().subspan(at, 1);
+    EXPECT_EQ(static_cast<char>(byte[0]), 'x');
+    file.release(byte);
+  }
+  file.release(file.bytes().last(1));
+  EXPECT_LT(resident_bytes(), before + kBytes / 8);
+}
+
 TEST_F(FileTest, RefusesWhatIsNoRegularFile) {
   expect_user_error([&] { MappedFile::open(folder_ / "absent"); }, "absent", "No such file or directory");
   expect_user_error([&] { MappedFile::open(folder_); }, folder_.string(), "expected a regular file");
