@@ -54,11 +54,13 @@ RunMemory plan_memory_of(const RunRequest& request, const Recipe& recipe, const 
   job.lengths = text.calibration.lengths;
   job.token_weights = text.calibration.token_weights;
   const uint64_t journal = request.no_journal ? 0 : journal_bytes(job);
-  RunMemory memory{plan_run_memory(recipe.limits, job, work, journal), std::nullopt};
-  if (text.evaluation.defined()) {
-    // The artefact has the model's graph.
-    memory.evaluation = plan_eval_memory(model, &model, text.evaluation, recipe.limits, job.device, work);
-  }
+  RunMemory memory;
+  plan_phases([&] { memory.calibration = plan_run_memory(recipe.limits, job, work, journal); },
+              [&] {  // the artefact has the model's graph
+                if (text.evaluation.defined())
+                  memory.evaluation =
+                      plan_eval_memory(model, &model, text.evaluation, recipe.limits, job.device, work);
+              });
   return memory;
 }
 

@@ -284,16 +284,19 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.folder.graph.config.dtype);
   if (model.known) check_texts_exist(recipe);
   const Algorithms algorithms = make_algorithms(recipe);
-  const MemoryBytes memory = plan_weights_memory(recipe.limits, most_weights(plan), device,
-                                                 request.no_journal ? 0 : journal_bytes(plan));
   std::vector<std::string> warnings = model.warnings;
   warnings.insert(warnings.end(), plan.warnings.begin(), plan.warnings.end());
   const at::Tensor rows = read_evaluation_of(recipe, model, warnings);
+  MemoryBytes memory;
   std::optional<EvalMemory> eval_memory;
-  if (rows.defined()) {
-    const auto work = work_folder(request.memory.work, recipe.output.path.parent_path());
-    eval_memory = plan_eval_memory(model.folder, &model.folder, rows, recipe.limits, device, work);
-  }
+  const uint64_t journal = request.no_journal ? 0 : journal_bytes(plan);
+  plan_phases([&] { memory = plan_weights_memory(recipe.limits, most_weights(plan), device, journal); },
+              [&] {
+                if (!rows.defined()) return;
+                const auto work = work_folder(request.memory.work, recipe.output.path.parent_path());
+                eval_memory =
+                    plan_eval_memory(model.folder, &model.folder, rows, recipe.limits, device, work);
+              });
   if (request.dry_run) {
     fmt::print("{}memory     at most {} while weights are quantised\n",
                describe_plan(plan, recipe, model.folder.graph), human_bytes(memory.ram));

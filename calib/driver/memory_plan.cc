@@ -238,9 +238,10 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
   for (const StreamStorage& storage : storages(request)) {
     ways.push_back(assess(request, storage, known.of(storage)));
     Way& way = ways.back();
-    if (way.peak.ram < request.reached_ram) {
-      way.parts.emplace_back("more, while the data was read", request.reached_ram - way.peak.ram);
-      way.peak.ram = request.reached_ram;
+    if (way.peak.ram < request.other_ram) {
+      way.parts.emplace_back("more, while data is read and the output checked",
+                             request.other_ram - way.peak.ram);
+      way.peak.ram = request.other_ram;
     }
     peaks.push_back(way.peak);
   }

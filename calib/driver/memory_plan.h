@@ -18,8 +18,8 @@ struct MemoryRequest {
   MachineMemory machine;  // what there is, where the user said nothing
   /// RAM of the process that is not the driver's: program, libraries, token ids, an output's buffers.
   uint64_t base_ram = 0;
-  /// What the process has taken already at its peak, while it read the data.
-  uint64_t reached_ram = 0;
+  /// The process's peak before and after the blocks: while it read the data, while it checks the output.
+  uint64_t other_ram = 0;
   /// Of the disk, beside what is placed there: what the run keeps to go on from.
   uint64_t journal = 0;
 };

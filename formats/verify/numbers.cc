@@ -114,30 +114,44 @@ at::Tensor Grouping::by_group(const at::Tensor& rows) const {
 void FlattenedGroups::add(const at::Tensor& values, const at::Tensor& original) {
   const at::Tensor live = values.ne(0).any(0);
   live_columns_ = live_columns_.defined() ? live_columns_.logical_or(live) : live;
+  const at::Tensor zeros = values.eq(0).all(1).logical_and_(original.ne(0).any(1));
+  zero_rows_.add(zeros.unsqueeze(1), seen_);
   const auto flat = [&](const at::Tensor& rows) {
     const at::Tensor grouped = grouping_.by_group(rows);
     return grouped.eq(grouped.narrow(2, 0, 1)).all(-1);
   };
-  groups_.push_back(flat(values).logical_and(flat(original).logical_not()));
-  rows_.push_back(values.eq(0).all(1).logical_and(original.ne(0).any(1)));
+  flat_groups_.add(
+      flat(values).logical_and_(flat(original).logical_not_()).logical_and_(zeros.logical_not().unsqueeze(1)),
+      seen_);
+  seen_ += values.size(0);
+}
+
+void FlattenedGroups::Places::add(const at::Tensor& bad, int64_t seen) {
+  const at::Tensor places = at::where(bad.any(0), bad.to(at::kByte).argmax(0) + seen, kNone);
+  const at::Tensor more = bad.sum(0);
+  counts = counts.defined() ? counts + more : more;
+  first_rows = first_rows.defined() ? at::minimum(first_rows, places) : places;
 }
 
 Findings FlattenedGroups::findings(const std::string& linear) const {
   Findings findings;
-  const at::Tensor rows = at::cat(rows_);
-  const auto say = [&](const std::string& place, const at::Tensor& bad, const char* found) {
-    const int64_t count = bad.sum().item<int64_t>();
+  if (seen_ == 0) return findings;
+  const auto say = [&](const char* what, const Places& bad, const at::Tensor& counted, bool place,
+                       const char* found) {
+    const int64_t count = bad.counts.masked_select(counted).sum().item<int64_t>();
     if (count == 0) return;
+    const at::Tensor rows = bad.first_rows.masked_fill(counted.logical_not(), kNone);
+    const int64_t at = rows.argmin().item<int64_t>(), row = rows[at].item<int64_t>();
     findings.push_back(
-        {check::flattened, fmt::format("{}: {} {}", linear, place, first_index(bad)),
+        {check::flattened,
+         fmt::format("{}: {} {}", linear, what, place ? describe_shape({row, at}) : describe_shape({row})),
          "values that differ, as its originals do",
          fmt::format("{}{}", found, count > 1 ? fmt::format(", and {} more", count - 1) : "")});
   };
-  say("row", rows, "zeros alone");
+  say("row", zero_rows_, at::ones({1}, at::kBool), false, "zeros alone");
   // A group all of whose channels are dead holds nothing to lose.
-  const at::Tensor dead = grouping_.by_group(live_columns_.logical_not().unsqueeze(0)).all(-1);
-  say("group", at::cat(groups_).logical_and(dead.logical_not()).logical_and(rows.logical_not().unsqueeze(1)),
-      "one value throughout");
+  const at::Tensor dead = grouping_.by_group(live_columns_.logical_not().unsqueeze(0)).all(-1)[0];
+  say("group", flat_groups_, dead.logical_not(), true, "one value throughout");
   return findings;
 }
 

@@ -3,6 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <limits>
+#include <string>
+
 #include "formats/verify/finding.h"
 #include "lib/numeric/quantized_tensor.h"
 
@@ -24,7 +27,8 @@ Grouping grouping_of(const QuantizedTensor& tensor);
 
 /// Groups whose values are all one number though their originals differ, rows that became 0 throughout:
 /// nothing a solver does to weights that carry a signal. Columns that are 0 in all rows (channels without a
-/// signal in calibration) count for neither. One linear's rows are looked at a few at a time.
+/// signal in calibration) count for neither. One linear's rows are looked at a few at a time, and what is
+/// kept of them doesn't grow with their number.
 class FlattenedGroups {
  public:
   explicit FlattenedGroups(const Grouping& grouping) : grouping_(grouping) {}
@@ -34,9 +38,19 @@ class FlattenedGroups {
   Findings findings(const std::string& linear) const;
 
  private:
+  static constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+  /// Of each place in a row: in how many rows it is bad, and the first of these (kNone: there is none).
+  struct Places {
+    at::Tensor counts, first_rows;  // Long [places]
+
+    /// bad: Bool [n, places]; seen: rows before these.
+    void add(const at::Tensor& bad, int64_t seen);
+  };
+
   const Grouping& grouping_;
-  at::Tensor live_columns_;                // Bool [in]
-  std::vector<at::Tensor> groups_, rows_;  // Bool [n, groups], [n]
+  int64_t seen_ = 0;
+  at::Tensor live_columns_;  // Bool [in]
+  Places zero_rows_, flat_groups_;
 };
 
 }  // namespace lathe

@@ -8,6 +8,7 @@
 
 #include "formats/verify/numbers.h"
 #include "lib/base/cancel.h"
+#include "lib/base/process_memory.h"
 
 namespace lathe {
 namespace {
@@ -267,6 +268,7 @@ StoredWeight stored_weight(const std::string& linear, const QuantizedTensor& ten
 }
 
 WeightCheck check_weight(const StoredWeight& weight, const MatrixRows& original, Folds folds) {
+  release_free_memory();  // what others left lies between what is needed here, and would count beside it
   const DistanceLimits& limits = weight.limits;
   FlattenedGroups flattened(weight.grouping);
   Comparison comparison(weight, original);

@@ -63,10 +63,12 @@ size_t choose_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limi
   LATHE_ASSERT(!ways.empty(), "{}: no way to run", what);
   if (const auto first = first_way(ways, limits)) return *first;
   std::vector<std::string> ways_out;
+  MemoryBytes needed;
   for (const Kind& kind : kKinds) {
     const auto& limit = limits.*kind.limit;
     const auto least = smallest(ways, limits, kind);
     if (!limit || !least || *least <= *limit) continue;
+    needed.*kind.bytes = *least;
     ways_out.push_back(
         fmt::format("{} {} (the limit is {})", kind.flag, limit_text(*least), human_bytes(*limit)));
   }
@@ -76,17 +78,21 @@ size_t choose_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limi
     });
     for (const Kind& kind : kKinds) {
       if (!keeps(leanest, limits, kind)) {
+        needed.*kind.bytes = leanest.*kind.bytes;
         ways_out.push_back(fmt::format("{} {} (the limit is {})", kind.flag, limit_text(leanest.*kind.bytes),
                                        human_bytes(*(limits.*kind.limit))));
       }
     }
-    user_error("{} does not fit in the memory it may take; it needs {} together; or {}", what,
-               join_words(ways_out), instead);
+    throw MemoryRefused(fmt::format("{} does not fit in the memory it may take; it needs {} together; or {}",
+                                    what, join_words(ways_out), instead),
+                        needed);
   }
   std::string choice = ways_out.front();
   for (size_t i = 1; i < ways_out.size(); ++i) choice += ", or " + ways_out[i];
-  user_error("{} does not fit in the memory it may take; the smallest limit that would do is {}; or {}", what,
-             choice, instead);
+  throw MemoryRefused(
+      fmt::format("{} does not fit in the memory it may take; the smallest limit that would do is {}; or {}",
+                  what, choice, instead),
+      needed);
 }
 
 MemoryLimits effective_limits(const MemoryLimits& limits, const MachineMemory& machine) {

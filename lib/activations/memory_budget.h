@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "lib/base/error.h"
+
 namespace lathe {
 
 /// Bytes at the peak: resident memory of the process (RAM), of the compute device where that is not the CPU
@@ -35,8 +37,32 @@ struct MachineMemory {
 /// first.
 std::optional<size_t> first_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limits);
 
-/// The same of a list that is not empty. Where there is none, a UserError that names the limit to raise and
-/// the smallest value that would do (the other limits kept); kinds for which no value would do are not
+/// A limit is too small; `least`: what would do, of each kind that is to be raised.
+class MemoryRefused : public UserError {
+ public:
+  MemoryRefused(const std::string& message, MemoryBytes needed) : UserError(message), least(needed) {}
+  MemoryBytes least;
+};
+
+/// Plans the phases of a run, of which the first may have been refused: throws what asks for more, so that
+/// the limit that is named does for both.
+template <class First, class Second>
+void plan_phases(First&& first, Second&& second) {
+  try {
+    first();
+  } catch (const MemoryRefused& refused) {
+    try {
+      second();
+    } catch (const MemoryRefused& other) {
+      if (other.least.ram > refused.least.ram || other.least.vram > refused.least.vram) throw other;
+    }
+    throw;
+  }
+  second();
+}
+
+/// The same of a list that is not empty. Where there is none, a MemoryRefused that names the limit to raise
+/// and the smallest value that would do (the other limits kept); kinds for which no value would do are not
 /// offered. `what`: "calibration", and what may be done `instead` of raising limits, for the error.
 size_t choose_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limits, const std::string& what,
                   const std::string& instead = "take fewer or shorter samples");

@@ -1,5 +1,5 @@
 // What a calibrated run takes beside a forward pass over the same samples: the driver as `quantize` uses it,
-// with RTN (4 bits, symmetric), whose report wants every input's Hessian.
+// with RTN (4 bits, symmetric), and the Hessian of every input, of all tokens.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -289,14 +289,14 @@ TEST_F(MemoryPlanTest, WhereTokensGoIsPartOfThePeak) {
 TEST_F(MemoryPlanTest, WhatReadingTheDataTookIsPartOfThePeak) {
   const uint64_t reached = 30 * kGB;
   const MemoryPlan found = plan_memory(
-      {.job = &job_, .samples = 10, .length = 512, .limits = {}, .machine = {}, .reached_ram = reached});
+      {.job = &job_, .samples = 10, .length = 512, .limits = {}, .machine = {}, .other_ram = reached});
   EXPECT_EQ(found.peak.ram, reached);
   EXPECT_THROW(plan_memory({.job = &job_,
                             .samples = 10,
                             .length = 512,
                             .limits = {.ram = reached - 1, .vram = {}, .disk = {}},
                             .machine = {},
-                            .reached_ram = reached}),
+                            .other_ram = reached}),
                UserError);
 }
 
