@@ -67,6 +67,15 @@ void check_vocabularies(const std::vector<ModelFolder>& models, const CompareReq
   }
 }
 
+/// Before anything is computed.
+void check_junit_place(const CompareRequest& request) {
+  if (!request.junit) return;
+  std::error_code ignored;
+  const fs::path folder = request.junit->has_parent_path() ? request.junit->parent_path() : ".";
+  if (!fs::is_directory(folder, ignored) || fs::is_directory(*request.junit, ignored))
+    user_error("--junit {}: expected the path of a file in a folder that is there", request.junit->string());
+}
+
 /// Bytes that are no character by themselves stay as they are.
 std::string text_of(const Tokenizer& tokenizer, const at::Tensor& ids) {
   const at::Tensor row = ids.contiguous();
@@ -187,6 +196,7 @@ void run_compare(const CompareRequest& request) {
       user_error("--fail-if '{}': expected --reference DIR, which {} is measured against", text,
                  conditions.back().figure);
   }
+  check_junit_place(request);
   std::vector<ModelFolder> models;
   for (const fs::path& path : request.artefacts) models.push_back(open_model_folder(path));
   std::optional<ModelFolder> reference;

@@ -39,7 +39,27 @@ failed = [case for case in suite if case.find("failure") is not None]
 assert [(c.get("classname"), c.get("name")) for c in failed] == [(sys.argv[1] + "/two", "kl>0.2")], failed
 END
 
-# Without a reference: perplexities, and where the two disagree. Damage is a failed check, not an end.
+refuses 2 "expected the path of a file in a folder that is there" "$QUANTIZE" compare "$scratch/four" "$scratch/two" "${text[@]}" --junit "$scratch/none/j.xml"
+
+# Logits that are not finite are a failed check of that artefact; the others are compared all the same.
+copy_model "$scratch/broken"
+"$PYTHON" - "$scratch/broken" <<'END'
+import json, sys
+from safetensors.torch import load_file, save_file
+folder = sys.argv[1]
+tensors = {name: tensor.float() for name, tensor in load_file(f"{folder}/model.safetensors").items()}
+tensors["model.norm.weight"].fill_(3e38)
+save_file(tensors, f"{folder}/model.safetensors")
+config = json.load(open(f"{folder}/config.json"))
+config.pop("torch_dtype", None)
+json.dump(config | {"dtype": "float32"}, open(f"{folder}/config.json", "w"))
+END
+status=0; "$QUANTIZE" compare "$scratch/broken" "$scratch/two" --reference "$MODEL" "${text[@]}" --json --fail-if "kl>100" >"$scratch/broken.json" 2>"$scratch/stderr" || status=$?
+((status == 3)) || fail "exit code $status, expected 3: $(cat "$scratch/stderr")"
+holds "$scratch/broken.json" "'not finite' in r['artefacts'][0]['trouble'] and 'kl' not in r['artefacts'][0]"
+holds "$scratch/broken.json" "r['artefacts'][1]['kl'] == $(value "$both" "r['artefacts'][1]['kl']") and [c['failure'] is None for c in r['checks']] == [False, False, True, True]"
+
+# Without a reference: perplexities, and where the two disagree.
 "$QUANTIZE" compare "$scratch/four" "$scratch/two" "${text[@]}" --json --examples 2 >"$scratch/alone.json"
 holds "$scratch/alone.json" "r['reference'] is None and 'kl' not in r['artefacts'][0] and len(r['examples']) == 2 and len(r['examples'][0]['opinions']) == 2"
 refuses 2 "expected --reference DIR, which kl is measured against" "$QUANTIZE" compare "$scratch/four" "$scratch/two" "${text[@]}" --fail-if "kl>1"
