@@ -16,8 +16,8 @@ namespace {
 /// (GPTQModel believes quantize_config.json before config.json.)
 bool is_about_an_artefact(const std::string& name) {
   static const std::set<std::string> names = {
-      "quantize_config.json", "quant_config.json", "hf_quant_config.json",
-      "report.json",          "report.md",         "manifest.json"};
+      "quantize_config.json", "quant_config.json", "hf_quant_config.json", "report.json", "report.md",
+      "report.html",          "manifest.json"};
   return names.contains(name);
 }
 

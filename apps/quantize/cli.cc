@@ -56,6 +56,10 @@ struct Texts {
   MemoryTexts memory, eval_memory;
   std::string convert_model, convert_output, convert_shard_size;
   std::string verify_folder, verify_reference;
+  std::vector<std::string> compare_artefacts;
+  std::string compare_reference, compare_text, compare_junit;
+  MemoryTexts compare_memory;
+  std::string advise_model, advise_gpu, advise_vram;
   std::string inspect_folder;
 };
 
@@ -98,6 +102,44 @@ CLI::App* declare_eval(CLI::App& app, EvalRequest& eval, Texts& texts) {
   add_compute_options(*sub, eval.device, eval.compute_dtype, eval.threads);
   add_memory_options(*sub, texts.eval_memory);
   sub->add_flag("--json", eval.json, "JSON instead of text");
+  return sub;
+}
+
+CLI::App* declare_compare(CLI::App& app, CompareRequest& compare, Texts& texts) {
+  CLI::App* sub =
+      app.add_subcommand("compare", "artefacts side by side: size, perplexity, divergence, errors, tokens");
+  sub->add_option("DIR", texts.compare_artefacts,
+                  "two folders or GGUF files or more, or one with --reference")
+      ->type_name("");
+  add_value(*sub, "--reference", texts.compare_reference, "DIR",
+            "the floating-point model that they were made of");
+  add_value(*sub, "--text", texts.compare_text, "FILE", "a data file, as for --calib");
+  add_value(*sub, "--ctx", compare.ctx, "N", "tokens in a row of text (512)");
+  add_value(*sub, "--rows", compare.rows, "N", "rows of text; 0 is all of them");
+  add_value(*sub, "--examples", compare.examples, "N",
+            "places to show at which they name different tokens (5)");
+  add_compute_options(*sub, compare.device, compare.compute_dtype, compare.threads);
+  add_memory_options(*sub, texts.compare_memory);
+  add_value(
+      *sub, "--fail-if", compare.fail_if, "CONDITION",
+      "end with exit code 3 where an artefact's figure is such: kl>0.05, ppl_increase>2%, same_top<95%, "
+      "size>4GiB; of kl, kl_median, kl_p99, same_top, ppl, ppl_increase, size, bits; may be given several "
+      "times");
+  add_value(*sub, "--junit", texts.compare_junit, "FILE", "write the conditions' results as JUnit XML");
+  sub->add_flag("--json", compare.json, "JSON instead of text");
+  return sub;
+}
+
+CLI::App* declare_advise(CLI::App& app, AdviseRequest& advise, Texts& texts) {
+  CLI::App* sub =
+      app.add_subcommand("advise", "what serving a model takes of a GPU's memory, and which recipe fits");
+  add_value(*sub, "--model", texts.advise_model, "DIR",
+            "floating-point model: a Hugging Face folder (headers are read)");
+  add_value(*sub, "--gpu", texts.advise_gpu, "NAME", "such as \"RTX 4000 Ada\", H100-SXM, L4");
+  add_value(*sub, "--vram", texts.advise_vram, "SIZE", "or its memory alone, such as 20GiB");
+  add_value(*sub, "--context", advise.context, "N", "tokens of a sequence (4096)");
+  add_value(*sub, "--batch", advise.batch, "N", "sequences at a time (1)");
+  sub->add_flag("--json", advise.json, "JSON instead of text");
   return sub;
 }
 
@@ -214,7 +256,8 @@ MemoryRequests finish_memory(const CLI::App& app, const MemoryTexts& texts) {
 RunRequest finish_run(const CLI::App& app, RunRequest run, const Texts& texts) {
   if (texts.recipe.empty() && app.count("--recipe") == 0) {
     user_error(
-        "expected a recipe or a command: `quantize --recipe FILE`, or eval, convert, verify, inspect, list "
+        "expected a recipe or a command: `quantize --recipe FILE`, or eval, compare, advise, convert, "
+        "verify, inspect, list "
         "(see "
         "`quantize "
         "--help`)");
@@ -241,6 +284,38 @@ EvalRequest finish_eval(const CLI::App& sub, EvalRequest eval, const Texts& text
   check_range("--ctx", eval.ctx, 2, 1 << 20);
   check_range("--rows", eval.rows, 0, std::numeric_limits<int64_t>::max());
   return eval;
+}
+
+CompareRequest finish_compare(const CLI::App& sub, CompareRequest compare, const Texts& texts) {
+  for (const std::string& folder : texts.compare_artefacts)
+    compare.artefacts.push_back(required_path(folder, "DIR", "quantize compare"));
+  compare.reference = optional_path(sub, texts.compare_reference, "--reference");
+  if (compare.artefacts.size() < (compare.reference ? 1 : 2))
+    user_error(
+        "expected two artefacts or more, or one with --reference DIR, found {} (see `quantize compare "
+        "--help`)",
+        compare.artefacts.size());
+  compare.text = required_path(texts.compare_text, "--text FILE", "quantize compare");
+  compare.junit = optional_path(sub, texts.compare_junit, "--junit", "a file");
+  compare.memory = finish_memory(sub, texts.compare_memory);
+  check_range("--threads", compare.threads, 0, kMaxThreads);
+  check_range("--ctx", compare.ctx, 2, 1 << 20);
+  check_range("--rows", compare.rows, 0, std::numeric_limits<int64_t>::max());
+  check_range("--examples", compare.examples, 0, 1000);
+  return compare;
+}
+
+AdviseRequest finish_advise(const CLI::App& sub, AdviseRequest advise, const Texts& texts) {
+  advise.model = required_path(texts.advise_model, "--model DIR", "quantize advise");
+  if (sub.count("--gpu") > 0) advise.gpu = texts.advise_gpu;
+  advise.vram = optional_size(sub, texts.advise_vram, "--vram");
+  if (advise.gpu.has_value() == advise.vram.has_value())
+    user_error("expected --gpu NAME or --vram SIZE, found {} (see `quantize advise --help`)",
+               advise.gpu ? "both" : "neither");
+  if (advise.vram && *advise.vram > (uint64_t{1} << 50)) user_error("--vram: expected at most 1 PiB");
+  check_range("--context", advise.context, 1, int64_t{1} << 24);
+  check_range("--batch", advise.batch, 1, int64_t{1} << 16);
+  return advise;
 }
 
 ConvertRequest finish_convert(const CLI::App& sub, ConvertRequest convert, const Texts& texts) {
@@ -279,12 +354,16 @@ Command parse_command_line(int argc, const char* const* argv) {
   Texts texts;
   RunRequest run;
   EvalRequest eval;
+  CompareRequest compare;
+  AdviseRequest advise;
   ConvertRequest convert;
   VerifyRequest verify;
   InspectRequest inspect;
   ListRequest list;
   declare_run(app, run, texts);
   const CLI::App* eval_app = declare_eval(app, eval, texts);
+  const CLI::App* compare_app = declare_compare(app, compare, texts);
+  const CLI::App* advise_app = declare_advise(app, advise, texts);
   const CLI::App* convert_app = declare_convert(app, convert, texts);
   const CLI::App* verify_app = declare_verify(app, verify, texts);
   const CLI::App* inspect_app = declare_inspect(app, inspect, texts);
@@ -313,6 +392,8 @@ Command parse_command_line(int argc, const char* const* argv) {
     }
   }
   if (chosen.front() == eval_app) return finish_eval(*eval_app, std::move(eval), texts);
+  if (chosen.front() == compare_app) return finish_compare(*compare_app, std::move(compare), texts);
+  if (chosen.front() == advise_app) return finish_advise(*advise_app, std::move(advise), texts);
   if (chosen.front() == convert_app) return finish_convert(*convert_app, std::move(convert), texts);
   if (chosen.front() == verify_app) return finish_verify(*verify_app, std::move(verify), texts);
   if (chosen.front() == list_app) return list;

@@ -156,7 +156,7 @@ void write_tensors(const ModelFolder& model, const Plan& plan, ArtifactWriter& w
 
 /// One of the artefact's own files about itself with a word about the conversion, or, where it came without,
 /// that word.
-void write_about(const Artefact& artefact, const Target& target, const std::filesystem::path& folder,
+json write_about(const Artefact& artefact, const Target& target, const std::filesystem::path& folder,
                  const char* file, int schema) {
   const auto from = artefact.model.tokenizer_folder() / file;
   std::error_code ignored;
@@ -170,6 +170,7 @@ void write_about(const Artefact& artefact, const Target& target, const std::file
   }
   content["converted"] = {{"from", artefact.format}, {"to", target.name}, {"lathe", LATHE_VERSION}};
   write_file(folder / file, content.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  return content;
 }
 
 /// Words that stand among the tags of a card for the format that it describes.
@@ -181,19 +182,19 @@ std::vector<std::string> format_names() {
 
 void write_report(const Artefact& artefact, const Plan& plan, const Target& target,
                   const std::filesystem::path& folder) {
-  write_about(artefact, target, folder, "report.json", Report::kSchema);
+  const json report = write_about(artefact, target, folder, "report.json", Report::kSchema);
   std::string text = fmt::format(
       "# Converted to {}\n\nEvery code, scale and zero point is that of the artefact that this one was made "
       "from; report.json is that artefact's, where it had one.\n\n",
       target.name);
   for (const std::string& warning : plan.output_warnings()) text += fmt::format("- Warning: {}\n", warning);
   write_file(folder / "report.md", text + "\n## How to load\n\n" + target.how_to_load);
+  const std::vector<std::string> consumers = consumer_lines(plan, plan.outputs.front(), artefact.model.graph);
+  if (report.contains("linears"))  // else there was none
+    write_file(folder / "report.html", report_page(report, target.how_to_load, consumers));
   const std::filesystem::path card = folder / "README.md";
   const std::string base = std::filesystem::exists(card) ? read_text_file(card) : std::string();
-  write_file(
-      card, converted_card({target.name, target.how_to_load,
-                            consumer_lines(plan, plan.outputs.front(), artefact.model.graph), format_names()},
-                           base));
+  write_file(card, converted_card({target.name, target.how_to_load, consumers, format_names()}, base));
   write_about(artefact, target, folder, "manifest.json", kManifestSchema);
 }
 

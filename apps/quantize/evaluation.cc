@@ -7,7 +7,7 @@ namespace lathe {
 
 EvalResult evaluate_with_progress(const ModelFolder& model, const ModelFolder* reference,
                                   const at::Tensor& ids, c10::Device device, DType compute,
-                                  const HiddenStorage& storage, Progress& progress) {
+                                  const HiddenStorage& storage, Progress& progress, EvalDetails* details) {
   std::optional<EvalInput> against;
   if (reference != nullptr) against = EvalInput{&reference->graph, reference->weights.get()};
   bool begun = false;
@@ -16,7 +16,7 @@ EvalResult evaluate_with_progress(const ModelFolder& model, const ModelFolder* r
     progress.advance(done, 0, "");
   };
   const EvalResult result =
-      evaluate({&model.graph, model.weights.get()}, against, ids, device, show, storage, compute);
+      evaluate({&model.graph, model.weights.get()}, against, ids, device, show, storage, compute, details);
   progress.end();
   return result;
 }

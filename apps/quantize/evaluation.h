@@ -9,9 +9,11 @@
 
 namespace lathe {
 
-/// evaluate() of a model folder on rows Long [rows, ctx], against `reference` where it isn't null.
+/// evaluate() of a model folder on rows Long [rows, ctx], against `reference` where it isn't null; `details`
+/// as there.
 EvalResult evaluate_with_progress(const ModelFolder& model, const ModelFolder* reference,
                                   const at::Tensor& ids, c10::Device device, DType compute,
-                                  const HiddenStorage& storage, Progress& progress);
+                                  const HiddenStorage& storage, Progress& progress,
+                                  EvalDetails* details = nullptr);
 
 }  // namespace lathe

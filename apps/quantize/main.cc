@@ -8,7 +8,9 @@
 #include <cstdio>
 #include <iostream>
 
+#include "apps/quantize/advise.h"
 #include "apps/quantize/cli.h"
+#include "apps/quantize/compare.h"
 #include "apps/quantize/convert.h"
 #include "apps/quantize/failure.h"
 #include "apps/quantize/inspect.h"
@@ -70,6 +72,11 @@ struct Dispatch {
     set_threads(request.threads);
     run_eval(request);
   }
+  void operator()(const CompareRequest& request) const {
+    set_threads(request.threads);
+    run_compare(request);
+  }
+  void operator()(const AdviseRequest& request) const { print(advise_model(request)); }
   void operator()(const ConvertRequest& request) const {
     set_threads(request.threads);
     run_convert(request);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <set>
+
 #include "apps/quantize/dataset.h"
 #include "formats/gguf/gguf_file.h"
 #include "formats/safetensors/safetensors_header.h"
@@ -15,11 +17,12 @@ namespace lathe {
 namespace fs = std::filesystem;
 
 FileHashes hash_files(const fs::path& folder) {
+  static const std::set<std::string> kReports = {"report.json", "report.md", "report.html"};
   FileHashes result;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const std::string name = entry.path().lexically_relative(folder).generic_string();
     if (!entry.is_regular_file() || name == "manifest.json") continue;
-    nlohmann::json& place = name == "report.json" || name == "report.md" ? result.reports : result.files;
+    nlohmann::json& place = kReports.contains(name) ? result.reports : result.files;
     place[name] = {{"bytes", entry.file_size()}, {"hash", content_hash_of_file(entry.path())}};
   }
   return result;

@@ -14,7 +14,8 @@ namespace lathe {
 inline constexpr int kManifestSchema = 1;
 
 /// Size and hash of every file below a folder but manifest.json, by its name there: under "files" what equal
-/// runs write alike, under "reports" report.json and report.md, which hold times and the machine.
+/// runs write alike, under "reports" report.json, report.md and report.html, which hold times and the
+/// machine.
 struct FileHashes {
   nlohmann::json files = nlohmann::json::object(), reports = nlohmann::json::object();
 };

@@ -90,7 +90,7 @@ bool same_bytes(const fs::path& a, const fs::path& b) {
 void check_carried_files(const ModelFolder& artefact, const ModelFolder& reference, Findings& findings) {
   const Checkpoint& model = *reference.checkpoint;
   static const std::set<std::string> own = {
-      "README.md",         "report.json",          "report.md",           "manifest.json",
+      "README.md",         "report.json",          "report.md",           "report.html", "manifest.json",
       "quant_config.json", "hf_quant_config.json", "quantize_config.json"};
   for (const fs::path& file : model.side_files()) {
     const fs::path place = file.lexically_relative(model.folder());

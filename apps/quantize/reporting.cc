@@ -45,6 +45,23 @@ bool has_small_scales(const QuantizedTensor& tensor) {
   return tensor.scales.defined() && tensor.scales.max().item<double>() <= least_normal;
 }
 
+std::optional<Report::Scales> scales_of(const QuantizedTensor& tensor) {
+  if (!tensor.scales.defined() || tensor.scales.numel() == 0) return std::nullopt;
+  const double all = tensor.global_scale.defined() ? tensor.global_scale.item<double>() : 1;
+  const auto [least, largest] = at::aminmax(tensor.scales);
+  return Report::Scales{all * least.item<double>(), all * tensor.scales.median().item<double>(),
+                        all * largest.item<double>()};
+}
+
+/// Of a grid that calibration fixed for the tensor; tokens' and groups' own grow with what they hold.
+std::optional<double> input_limit(const QuantizedTensor& tensor) {
+  if (!tensor.input || tensor.input->scheme.dynamic) return std::nullopt;
+  const ActivationScheme& scheme = tensor.input->scheme;
+  const double scale = tensor.input->scale;
+  if (const FloatGridType* const grid = scheme.float_grid()) return scale * grid->number.largest;
+  return scale * std::max(scheme.qmax() - tensor.input->zero_point, tensor.input->zero_point - scheme.qmin());
+}
+
 /// What the format made of the solver's result.
 void take_over(const Rounding& rounding, Report::LinearRow& row) {
   row.importance_weighted_error = rounding.importance_weighted_error;
@@ -53,6 +70,8 @@ void take_over(const Rounding& rounding, Report::LinearRow& row) {
   row.scheme = rounding.type;
   row.weight_relative_mse = rounding.weight_relative_mse;
   row.output_relative_error.reset();
+  row.scales.reset();
+  row.histogram.reset();
   if (!rounding.note.empty()) row.events.push_back(rounding.note);
 }
 
@@ -169,7 +188,8 @@ void RunReport::add_block(const BlockOutcome& outcome) {
   for (const LinearOutcome& result : outcome.linears) {
     const Linear& linear = *result.linear;
     if (has_small_scales(result.quantized)) small_scales_.insert(linear.name);
-    Report::LinearRow row{.name = linear.name,
+    Report::LinearRow row{.block = static_cast<int64_t>(outcome.index),
+                          .name = linear.name,
                           .role = std::string(name_of(linear.role)),
                           .scheme = scheme_of(result.quantized),
                           .solver = {},
@@ -180,6 +200,11 @@ void RunReport::add_block(const BlockOutcome& outcome) {
                           .tokens = result.tokens,
                           .ratio = {},
                           .clipped = result.clipped,
+                          .outliers = result.quantized.outliers ? result.quantized.outliers->count() : 0,
+                          .input_limit = input_limit(result.quantized),
+                          .scales = scales_of(result.quantized),
+                          .histogram = Report::Histogram{result.histogram.limit, result.histogram.before,
+                                                         result.histogram.after},
                           .seconds = result.seconds,
                           .events = result.events};
     if (const double* ratio = ratio_of(ratios, linear.input)) row.ratio = *ratio;
@@ -328,6 +353,7 @@ void RunReport::write(const ArtifactWriter& writer) {
   write_file(folder / "report.json",
              to_json(report).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   write_file(folder / "report.md", to_markdown(report, target.how_to_load));
+  write_file(folder / "report.html", to_html(report, target.how_to_load, writer.consumers()));
   const std::filesystem::path card = folder / "README.md";
   const std::string base = std::filesystem::exists(card) ? read_text_file(card) : std::string();
   write_file(card, model_card(report, target.name, target.how_to_load, writer.consumers(), base));

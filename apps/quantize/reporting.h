@@ -48,8 +48,8 @@ class RunReport {
   /// Linears whose solvers fell back to what the recipe doesn't let them.
   Findings fallbacks() const;
 
-  /// Writes report.json, report.md and README.md, the model card, around the one that the folder holds (the
-  /// unquantised model's): of what the writer made of the run.
+  /// Writes report.json, report.md, report.html and README.md, the model card, around the one that the folder
+  /// holds (the unquantised model's): of what the writer made of the run.
   void write(const ArtifactWriter& writer);
   std::string terminal_summary(const ArtifactWriter& writer) const { return to_terminal(report_of(writer)); }
 

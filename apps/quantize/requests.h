@@ -76,6 +76,33 @@ struct VerifyRequest {
   bool json = false;
 };
 
+/// `quantize compare A B ...`
+struct CompareRequest {
+  std::vector<std::filesystem::path> artefacts;  // two, or one with a reference
+  std::optional<std::filesystem::path> reference;
+  std::filesystem::path text;
+  int64_t ctx = 512;
+  int64_t rows = 0;      // 0: all
+  int64_t examples = 5;  // positions at which they disagree, to be shown
+  std::string device = "auto";
+  std::string compute_dtype = "auto";
+  int threads = 0;
+  MemoryRequests memory;
+  std::vector<std::string> fail_if;  // for parse_condition()
+  std::optional<std::filesystem::path> junit;
+  bool json = false;
+};
+
+/// `quantize advise ...`
+struct AdviseRequest {
+  std::filesystem::path model;
+  std::optional<std::string> gpu;  // for find_gpu(); either this
+  std::optional<uint64_t> vram;    // or this, bytes
+  int64_t context = 4096;
+  int64_t batch = 1;
+  bool json = false;
+};
+
 /// `quantize list`
 struct ListRequest {
   bool json = false;
@@ -86,7 +113,7 @@ struct PrintRequest {
   std::string text;
 };
 
-using Command = std::variant<RunRequest, EvalRequest, ConvertRequest, VerifyRequest, InspectRequest,
-                             ListRequest, PrintRequest>;
+using Command = std::variant<RunRequest, EvalRequest, CompareRequest, AdviseRequest, ConvertRequest,
+                             VerifyRequest, InspectRequest, ListRequest, PrintRequest>;
 
 }  // namespace lathe

@@ -172,6 +172,7 @@ std::vector<LinearOutcome> solve(const ModelFolder& model, const Together& plans
     const LinearPlan& plan = *plans[k].plan;
     outcome.linear = plan.linear;
     outcome.distortion = measure_distortion(weight, solved[k].quantized, {});
+    outcome.histogram = count_weights(weight, solved[k].quantized).read();
     outcome.quantized = solved[k].quantized.cpu();
     if (plan.activations) outcome.quantized.input = InputQuantizer{.scheme = *plan.activations};
     outcome.seconds = watch.seconds() / static_cast<double>(plans.size());

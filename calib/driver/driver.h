@@ -44,6 +44,7 @@
 #include "lib/model/weight_source.h"
 #include "lib/numeric/distortion.h"
 #include "lib/numeric/kv_cache.h"
+#include "lib/numeric/weight_histogram.h"
 
 namespace lathe {
 
@@ -128,6 +129,7 @@ struct LinearOutcome {
   double seconds = 0;         // transform and solve, shared evenly by linears solved together; on a GPU
                               // until they are queued
   std::vector<std::string> events;
+  WeightHistogram histogram = {};                   // of the folded weights, before and after
   std::optional<GivenWeight> given = std::nullopt;  // with CalibrationJob::hand_over_weights
 };
 

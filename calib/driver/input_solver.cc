@@ -181,6 +181,7 @@ void InputSolver::keep(const Linear& linear, LinearProblem& solved, SolveResult 
                               .seconds = 0,
                               .events = std::move(result.events)});
   distortions_.push_back(distortion_sums(solved.weight, result.quantized, stats.gram));
+  histograms_.push_back(count_weights(solved.weight, result.quantized));
   if (job_.hand_over_weights) {
     state_.given[linear.name] = solved.weight;
     const at::Tensor square = stats.mean_square.defined() ? stats.mean_square : stats.gram.diagonal();
@@ -198,8 +199,10 @@ BlockOutcome InputSolver::take_outcome() {
   checks_.read();
   for (size_t k = 0; k < distortions_.size(); ++k) {
     outcome_.linears[k].distortion = distortions_[k].read();
+    outcome_.linears[k].histogram = histograms_[k].read();
   }
   distortions_.clear();
+  histograms_.clear();
   for (LinearOutcome& linear : outcome_.linears) {
     const QuantizedTensor solved = std::move(state_.solved.at(linear.linear->name));
     linear.quantized = solved.cpu();

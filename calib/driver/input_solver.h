@@ -66,7 +66,8 @@ class InputSolver {
   BlockState state_;
   BlockOutcome outcome_;
   DeferredChecks checks_;
-  std::vector<DistortionSums> distortions_;  // as outcome_.linears; read at the block's end
+  std::vector<DistortionSums> distortions_;        // as outcome_.linears; read at the block's end
+  std::vector<WeightHistogramCounts> histograms_;  // likewise
 };
 
 }  // namespace lathe

@@ -128,6 +128,10 @@ EvalResult::Divergence divergence_of(const DivergenceSums& sums, int64_t tokens)
           .reference_perplexity = result_of(sums.reference(), tokens).perplexity};
 }
 
+EvalPositions positions_of(const LogitSums& sums) {
+  return {sums.best().cpu(), sums.best_probability().cpu(), sums.target_probability().cpu()};
+}
+
 /// The token after each position of each row, -1 after the last: [rows * ctx].
 at::Tensor next_tokens(const at::Tensor& ids) {
   at::Tensor targets = ids.roll(-1, 1);
@@ -165,7 +169,8 @@ void for_each_piece(Stream& model, Stream* reference, const std::vector<RowRange
 }
 
 EvalResult score_logits(Stream& model, Stream* reference, const at::Tensor& ids,
-                        const std::vector<RowRange>& chunks, const HeadPieces& pieces, c10::Device device) {
+                        const std::vector<RowRange>& chunks, const HeadPieces& pieces, c10::Device device,
+                        EvalDetails* details) {
   const int64_t ctx = ids.size(1), tokens = ids.size(0) * (ctx - 1);
   const at::Tensor targets = next_tokens(ids).to(device);
   if (reference == nullptr) {
@@ -173,6 +178,7 @@ EvalResult score_logits(Stream& model, Stream* reference, const at::Tensor& ids,
     for_each_piece(
         model, nullptr, chunks, ctx, pieces,
         [&](const at::Tensor& logits, const at::Tensor&, LogitPlace place) { sums.add(logits, place); });
+    if (details != nullptr) details->model = positions_of(sums);
     return result_of(sums, tokens);
   }
   DivergenceSums sums(targets);
@@ -182,6 +188,8 @@ EvalResult score_logits(Stream& model, Stream* reference, const at::Tensor& ids,
                  });
   EvalResult result = result_of(sums.model(), tokens);
   result.divergence = divergence_of(sums, tokens);
+  if (details != nullptr)
+    *details = {positions_of(sums.model()), positions_of(sums.reference()), sums.divergence().cpu()};
   return result;
 }
 
@@ -214,7 +222,7 @@ HeadPieces eval_head_pieces(const EvalInput& model, const std::optional<EvalInpu
 
 EvalResult evaluate(const EvalInput& model, const std::optional<EvalInput>& reference, const at::Tensor& ids,
                     c10::Device device, const std::function<void(int64_t, int64_t)>& progress,
-                    const HiddenStorage& storage, DType compute) {
+                    const HiddenStorage& storage, DType compute, EvalDetails* details) {
   const c10::NoGradGuard no_grad;
   check_input(model, reference, ids);
   Stream stream(model, "model", ids, device, storage, compute);
@@ -232,7 +240,7 @@ EvalResult evaluate(const EvalInput& model, const std::optional<EvalInput>& refe
   stream.run_blocks(chunks, step);
   if (other) other->run_blocks(chunks, step);
   const EvalResult result = score_logits(stream, other ? &*other : nullptr, ids, chunks,
-                                         eval_head_pieces(model, reference, device), device);
+                                         eval_head_pieces(model, reference, device), device, details);
   step();
   return result;
 }

@@ -28,6 +28,17 @@ struct EvalResult {
   std::optional<Divergence> divergence;
 };
 
+/// What a model says at each position, row after row, on the CPU.
+struct EvalPositions {
+  at::Tensor best;              // Long [rows * ctx]: its most likely token
+  at::Tensor probability;       // Double [rows * ctx]: of that token
+  at::Tensor next_probability;  // Double [rows * ctx]: of the token that follows; 0 after a row's last one
+};
+struct EvalDetails {
+  EvalPositions model, reference;  // of none: undefined
+  at::Tensor divergence;           // Double [rows * ctx], KL(reference || model), nats; likewise
+};
+
 struct EvalInput {
   const ModelGraph* graph = nullptr;
   const WeightSource* weights = nullptr;
@@ -43,10 +54,11 @@ HeadPieces eval_head_pieces(const EvalInput& model, const std::optional<EvalInpu
 /// ids: Long [rows, ctx]. `reference` may be empty, and may differ from the model in anything but its
 /// vocabulary. `progress(done, total)` counts blocks of work, the heads as one; it may be empty. Looks for
 /// cancellation between chunks. `storage` changes nothing but where hidden states stand. compute: dtype of
-/// the blocks' products; the head's are FP32. UserError for token ids outside the vocabulary and for
-/// vocabularies that differ; CheckFailed where logits are not finite.
+/// the blocks' products; the head's are FP32. `details`: filled where it isn't null. UserError for token ids
+/// outside the vocabulary and for vocabularies that differ; CheckFailed where logits are not finite.
 EvalResult evaluate(const EvalInput& model, const std::optional<EvalInput>& reference, const at::Tensor& ids,
                     c10::Device device, const std::function<void(int64_t, int64_t)>& progress,
-                    const HiddenStorage& storage = {}, DType compute = DType::F32);
+                    const HiddenStorage& storage = {}, DType compute = DType::F32,
+                    EvalDetails* details = nullptr);
 
 }  // namespace lathe

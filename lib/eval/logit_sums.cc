@@ -49,6 +49,12 @@ LogitSums::Added LogitSums::add(const at::Tensor& logits, LogitPlace place) {
 
 at::Tensor LogitSums::log_sum() const { return sum_.log().add_(top_); }
 
+at::Tensor LogitSums::best_probability() const { return sum_.reciprocal(); }
+
+at::Tensor LogitSums::target_probability() const {
+  return log_sum().neg_().add_(chosen_).exp_().masked_fill_(targets_.lt(0), 0);
+}
+
 double LogitSums::negative_log_likelihood() const {
   return log_sum().sub_(chosen_).masked_select(targets_.ge(0)).sum().item<double>();
 }

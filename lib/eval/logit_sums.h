@@ -35,6 +35,10 @@ class LogitSums {
   const at::Tensor& sum() const { return sum_; }
   /// The most likely token, Long [positions]; the first of equals.
   const at::Tensor& best() const { return best_; }
+  /// Of the most likely token, double [positions].
+  at::Tensor best_probability() const;
+  /// Of the target, double [positions]; 0 where it doesn't count.
+  at::Tensor target_probability() const;
   /// -log p of the targets that count, summed.
   double negative_log_likelihood() const;
 

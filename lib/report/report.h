@@ -1,5 +1,5 @@
-// What a run did to a model, as plain data, and its three faces: report.json, report.md and the lines that
-// end a run.
+// What a run did to a model, as plain data, and its four faces: report.json, report.md, report.html and the
+// lines that end a run.
 #pragma once
 
 #include <cstdint>
@@ -49,8 +49,19 @@ struct Report {
     int64_t micro_batch = 0;                // samples computed together
     uint64_t peak_vram = 0, peak_disk = 0;  // measured
   };
+  /// Values of a linear's scales as they count: of two levels, their product.
+  struct Scales {
+    double least = 0, median = 0, largest = 0;
+  };
+  /// A sample of a linear's weights with folds applied, before and after rounding, in equally wide bins from
+  /// -limit to limit.
+  struct Histogram {
+    double limit = 0;
+    std::vector<int64_t> before, after;
+  };
   /// One quantised linear.
   struct LinearRow {
+    int64_t block = 0;
     std::string name;    // "model.layers.0.self_attn.q_proj"
     std::string role;    // "q_proj"
     std::string scheme;  // "int4 sym g128"
@@ -63,6 +74,12 @@ struct Report {
     std::optional<double> importance_weighted_error = std::nullopt;
     std::optional<double> ratio;  // AWQ's exponent, where a fold was applied
     bool clipped = false;         // to a range that a transform offered
+    int64_t outliers = 0;         // weights kept beside the grid
+    /// The largest |x| that a static grid of its inputs spans; larger ones are clipped to it.
+    std::optional<double> input_limit = std::nullopt;
+    /// None where the format rounds by itself.
+    std::optional<Scales> scales = std::nullopt;
+    std::optional<Histogram> histogram = std::nullopt;
     double seconds = 0;
     std::vector<std::string> events;
   };
@@ -152,6 +169,16 @@ std::vector<std::string> all_warnings(const Report& report);
 /// report.md: summary first, then the layers that lost most, every layer, folds, stages, and how to load the
 /// model.
 std::string to_markdown(const Report& report, const std::string& how_to_load);
+
+/// report.html: to_json() and what draws it, in one file that loads nothing else (its Content-Security-Policy
+/// says so to the browser, too). Needs a browser with scripts. Names and texts of the model are shown as
+/// text, whatever stands in them. `consumers`: what servers make of the artefact, a line each.
+std::string to_html(const Report& report, const std::string& how_to_load,
+                    const std::vector<std::string>& consumers);
+
+/// The same of a report.json that was read; one that is not of this schema makes a page that shows nothing.
+std::string report_page(const nlohmann::json& report, const std::string& how_to_load,
+                        const std::vector<std::string>& consumers);
 
 /// The summary that ends a run: aligned, no colours.
 std::string to_terminal(const Report& report);

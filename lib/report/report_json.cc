@@ -11,8 +11,19 @@ using nlohmann::json;
 
 json or_null(const std::optional<double>& value) { return value ? json(*value) : json(nullptr); }
 
+json scales_json(const std::optional<Report::Scales>& scales) {
+  if (!scales) return nullptr;
+  return {{"least", scales->least}, {"median", scales->median}, {"largest", scales->largest}};
+}
+
+json histogram_json(const std::optional<Report::Histogram>& histogram) {
+  if (!histogram) return nullptr;
+  return {{"limit", histogram->limit}, {"before", histogram->before}, {"after", histogram->after}};
+}
+
 json linear_json(const Report::LinearRow& row) {
   return {{"name", row.name},
+          {"block", row.block},
           {"role", row.role},
           {"scheme", row.scheme},
           {"solver", row.solver},
@@ -24,6 +35,10 @@ json linear_json(const Report::LinearRow& row) {
           {"importance_weighted_error", or_null(row.importance_weighted_error)},
           {"ratio", or_null(row.ratio)},
           {"clipped", row.clipped},
+          {"outliers", row.outliers},
+          {"input_limit", or_null(row.input_limit)},
+          {"scales", scales_json(row.scales)},
+          {"histogram", histogram_json(row.histogram)},
           {"seconds", row.seconds},
           {"events", row.events}};
 }

@@ -137,4 +137,10 @@ std::vector<AddedTokens::Part> AddedTokens::split(std::string_view text, bool no
   return parts;
 }
 
+std::optional<std::string> AddedTokens::text_of(int64_t id) const {
+  for (const Token& token : tokens_)
+    if (token.id == id) return token.content;
+  return std::nullopt;
+}
+
 }  // namespace lathe::text

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,6 +50,9 @@ class AddedTokens {
   /// Cuts `text` at the tokens that are matched before (`normalized` false) or after normalisation. No part
   /// is empty.
   std::vector<Part> split(std::string_view text, bool normalized) const;
+
+  /// The added token of this id; nothing where it is none's.
+  std::optional<std::string> text_of(int64_t id) const;
 
   /// Number of added tokens that the model's vocabulary lacks.
   size_t new_tokens() const { return new_tokens_; }

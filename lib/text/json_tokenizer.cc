@@ -1,5 +1,7 @@
 #include "lib/text/json_tokenizer.h"
 
+#include <unordered_map>
+
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
 #include "lib/text/byte_level.h"
@@ -40,12 +42,30 @@ int64_t JsonTokenizer::vocab_size() const {
   return static_cast<int64_t>(model_.size() + added_tokens_.new_tokens());
 }
 
+bool JsonTokenizer::byte_level() const {
+  return model_.find(byte_level_encode(" ")) && model_.find(byte_level_encode("\n"));
+}
+
+std::vector<std::string> JsonTokenizer::texts_of(std::span<const int64_t> ids) const {
+  const bool bytes = byte_level();
+  std::unordered_map<int64_t, std::string> texts;
+  for (const int64_t id : ids) texts.emplace(id, "");
+  for (const auto& [entry, id] : model_.vocabulary()) {
+    const auto wanted = texts.find(id);
+    if (wanted != texts.end()) wanted->second = bytes ? byte_level_decode(entry) : sentencepiece_text(entry);
+  }
+  for (auto& [id, text] : texts)
+    if (const auto added = added_tokens_.text_of(id)) text = *added;
+  std::vector<std::string> all;
+  for (const int64_t id : ids) all.push_back(texts.at(id));
+  return all;
+}
+
 std::vector<std::string> JsonTokenizer::pieces() const {
-  // GPT-2's alphabet is in use where its space and line break are entries; its letters are bytes then.
-  const bool byte_level = model_.find(byte_level_encode(" ")) && model_.find(byte_level_encode("\n"));
+  const bool bytes = byte_level();
   std::vector<std::string> pieces;
   for (const auto& [entry, id] : model_.vocabulary()) {
-    const std::string piece = byte_level ? byte_level_decode(entry) : entry;
+    const std::string piece = bytes ? byte_level_decode(entry) : entry;
     if (!invalid_utf8_offset(piece)) pieces.push_back(piece);
   }
   return pieces;

@@ -30,6 +30,7 @@ class JsonTokenizer : public Tokenizer {
   /// Blocks of a few thousand ids, unless the post-processor repeats or drops the text.
   void encode_in_blocks(std::string_view text, bool add_special_tokens, const IdSink& sink) const override;
   std::vector<std::string> pieces() const override;
+  std::vector<std::string> texts_of(std::span<const int64_t> ids) const override;
   int64_t vocab_size() const override;
 
  private:
@@ -39,6 +40,8 @@ class JsonTokenizer : public Tokenizer {
     const IdSink* sink = nullptr;
     void flush(size_t least);
   };
+  /// GPT-2's alphabet is in use where its space and line break are entries; its letters are bytes then.
+  bool byte_level() const;
   void encode_text(std::string_view text, Output& output) const;
   void encode_stretch(std::string_view text, bool at_start, Output& output) const;
   void encode_piece(std::string_view piece, Output& output) const;

@@ -45,6 +45,15 @@ class SentencePieceTokenizer : public Tokenizer {
     return pieces;
   }
 
+  std::vector<std::string> texts_of(std::span<const int64_t> ids) const override {
+    std::vector<std::string> texts;
+    for (const int64_t id : ids)
+      texts.push_back(id >= 0 && id < vocab_size()
+                          ? sentencepiece_text(processor_.IdToPiece(static_cast<int>(id)))
+                          : std::string());
+    return texts;
+  }
+
   int64_t vocab_size() const override { return processor_.GetPieceSize(); }
 
  private:

@@ -27,9 +27,15 @@ class Tokenizer {
   /// The vocabulary as text, in no particular order: entries of a byte-level vocabulary as the bytes that
   /// they stand for, those that are not whole characters left out.
   virtual std::vector<std::string> pieces() const = 0;
+  /// What each id stands for inside a text: a byte-level entry's bytes, which may be a part of a character; a
+  /// blank for SentencePiece's U+2581; the byte of "<0x0A>"; an added token's text. "" for an id of none.
+  virtual std::vector<std::string> texts_of(std::span<const int64_t> ids) const = 0;
   /// Number of ids, added tokens included.
   virtual int64_t vocab_size() const = 0;
 };
+
+/// A SentencePiece entry as it stands in a text (Tokenizer::texts_of()).
+std::string sentencepiece_text(std::string_view piece);
 
 /// Opens tokenizer.json, else tokenizer.model, of a model folder. UserError where neither is there, where the
 /// file is malformed, or where it asks for a component that is not supported (naming the component).

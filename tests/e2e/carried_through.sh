@@ -44,9 +44,9 @@ assert {"lm_head", "mtp.fc", "model.layers.6.eh_proj", "model.layers.6.self_attn
 manifest = json.load(open(after / "manifest.json"))["files"]
 there = {p.relative_to(after).as_posix(): p.stat().st_size for p in after.rglob("*") if p.is_file()}
 missing = there.keys() - manifest.keys()
-assert missing == {"manifest.json", "report.json", "report.md"}, missing
+assert missing == {"manifest.json", "report.html", "report.json", "report.md"}, missing
 reports = json.load(open(after / "manifest.json"))["reports"]
-assert reports.keys() == {"report.json", "report.md"} and all(reports[name]["bytes"] == there[name] for name in reports), reports
+assert reports.keys() == {"report.html", "report.json", "report.md"} and all(reports[name]["bytes"] == there[name] for name in reports), reports
 assert all(manifest[name]["bytes"] == there[name] and manifest[name]["hash"].startswith("xxh3-128:") for name in manifest)
 layout = json.load(open(after / "layouts/marlin/layout.json"))["files"]
 assert all(manifest["layouts/marlin/" + name] == entry for name, entry in layout.items()) and layout

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-TIMES = ("report.json", "report.md")  # what holds times
+TIMES = ("report.json", "report.md", "report.html")  # what holds times
 
 
 def files_of(folder):

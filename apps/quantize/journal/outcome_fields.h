@@ -32,9 +32,10 @@ LATHE_FIELDS(InputQuantizer, scheme, scale, zero_point)
 LATHE_FIELDS(QuantizedTensor, scheme, scale_dtype, codes, scales, zero_points, group_index, second_level,
              outliers, global_scale, values, input)
 LATHE_FIELDS(Distortion, weight_relative_mse, max_abs_error, output_relative_error)
+LATHE_FIELDS(WeightHistogram, limit, before, after)
 LATHE_FIELDS(GivenWeight, weight, mean_square, tokens)
 LATHE_FIELDS(LinearOutcome, linear, quantized, distortion, output_tokens, tokens, clipped, seconds, events,
-             given)
+             histogram, given)
 LATHE_FIELDS(FoldOutcome, edge, transform, applied, ratio, loss_before, loss_after, note)
 LATHE_FIELDS(Input, slot, expert)
 LATHE_FIELDS(InputDescription, tokens, width, abs_max, abs_max_mean, abs_p9999, mean_abs, kurtosis,

@@ -9,6 +9,19 @@
 namespace lathe {
 namespace {
 
+TEST(LogitSums, GiveProbabilitiesOfTheBestTokenAndOfTheTarget) {
+  at::manual_seed(8);
+  const at::Tensor logits = at::randn({5, 40}) * 3, targets = at::tensor({3, 39, 0, 17, -1}, at::kLong);
+  LogitSums sums(targets);
+  sums.add(logits.narrow(1, 0, 25), {0, 0});
+  sums.add(logits.narrow(1, 25, 15), {0, 25});
+  const at::Tensor expected = logits.to(at::kDouble).softmax(1);
+  EXPECT_TRUE(at::allclose(sums.best_probability(), std::get<0>(expected.max(1)), 1e-5));
+  at::Tensor chosen = expected.gather(1, targets.clamp(0).unsqueeze(1)).squeeze(1);
+  chosen[4] = 0;
+  EXPECT_TRUE(at::allclose(sums.target_probability(), chosen, 1e-5));
+}
+
 struct Logits {
   at::Tensor model, reference, targets;
 };

@@ -118,6 +118,43 @@ TEST(Report, SaysHowInputsLookWhereAskedAndOfHowManyTokensErrorsAre) {
             HasSubstr("of the first 8192 tokens")));
 }
 
+/// The text between two others; everything of one that is not there.
+std::string between(const std::string& text, const std::string& from, const std::string& to) {
+  const size_t begin = text.find(from) + from.size();
+  return text.substr(begin, text.find(to, begin) - begin);
+}
+
+TEST(ReportHtml, HoldsTheJsonWhateverStandsInNames) {
+  Report report = small_report();
+  report.model.path = "models/</script><script>alert(1)</script>";
+  report.linears[0].name = "<!--<script> \xff @{charts} \u2028";
+  report.linears[0].scales = Report::Scales{0.001, 0.002, 0.03};
+  report.linears[0].histogram = Report::Histogram{0.5, {1, 2}, {3, 0}};
+  const std::string page = to_html(report, "With `x`:\n\n    y </script>", {"vLLM: ok @{script}"});
+  const std::string text = between(page, "id=\"report\">", "</script>");
+  EXPECT_THAT(text, Not(HasSubstr("<")));
+  const nlohmann::json data = nlohmann::json::parse(text);
+  EXPECT_EQ(data["how_to_load"], "With `x`:\n\n    y </script>");
+  EXPECT_EQ(data["consumers"][0], "vLLM: ok @{script}");
+  EXPECT_EQ(data["report"]["model"]["path"], report.model.path);
+  EXPECT_EQ(data["report"]["linears"][0]["name"], "<!--<script> \ufffd @{charts} \u2028");
+  EXPECT_EQ(data["report"]["linears"][0]["histogram"]["after"], nlohmann::json({3, 0}));
+  EXPECT_EQ(data["report"]["linears"][0]["scales"]["largest"], 0.03);
+  EXPECT_TRUE(data["report"]["linears"][1]["histogram"].is_null());
+  EXPECT_EQ(data["report"]["totals"], to_json(report)["totals"]);
+}
+
+TEST(ReportHtml, IsWholeAndLoadsNothing) {
+  const std::string page = to_html(small_report(), "", {});
+  for (const char* part : {"@{style}", "@{report}", "@{charts}", "@{script}"})
+    EXPECT_THAT(page, Not(HasSubstr(part)));
+  EXPECT_THAT(page,
+              AllOf(HasSubstr("default-src 'none'"), HasSubstr("Chart.js v3.9.1"), HasSubstr("@media print"),
+                    HasSubstr("Draws report.html"), testing::EndsWith("</body>\n</html>\n")));
+  for (const char* link : {" src=", "<link", "@import", "url("})
+    EXPECT_THAT(between(page, "", "<script>"), Not(HasSubstr(link)));
+}
+
 TEST(ReportJson, HoldsEveryFigureUnderItsKey) {
   const nlohmann::json json = to_json(small_report());
   EXPECT_EQ(json["schema"], 1);

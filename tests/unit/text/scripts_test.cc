@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "tests/unit/text/tokenizer_json.h"
 
 namespace lathe::text {
@@ -49,6 +51,25 @@ TEST(Fold, ForgetsFormButNotContent) {
   EXPECT_EQ(fold_for_comparison("\ufb01ne \u00c9"), fold_for_comparison("FINE e\u0301"));
   EXPECT_NE(fold_for_comparison("now here"), fold_for_comparison("no there"));
   EXPECT_EQ(fold_for_comparison("?!"), "");
+}
+
+TEST(TextsOf, IdsAreWhatTheyStandForInAText) {
+  const auto spaced =
+      test::open_document(test::bpe_document({"a", "\u2581b", "\u2581\u2581", "<0x0A>", "<0x0G>"}, {}));
+  EXPECT_THAT(spaced->texts_of(std::vector<int64_t>{1, 0, 2, 3, 4, 99, -1}),
+              testing::ElementsAre(" b", "a", "  ", "\n", "<0x0G>", "", ""));
+  const auto bytes = test::open_document(test::bpe_document({"\u0120", "\u010a", "\u00d0", "\u00b6"}, {}));
+  EXPECT_THAT(bytes->texts_of(std::vector<int64_t>{0, 1, 2, 3, 0}),
+              testing::ElementsAre(" ", "\n", "\xd0", "\xb6", " "));
+}
+
+// The ids of a text, put together again.
+TEST(TextsOf, OfTheEmbeddedModelMakeTheTextAgain) {
+  const auto tokenizer = open_tokenizer(std::filesystem::path(LATHE_SOURCE_DIR) / "data/models/lathe-tiny");
+  const std::string text = "One text, \u00e9t\u00e9 \u0436 and\n  1,234 more.";
+  std::string again;
+  for (const std::string& piece : tokenizer->texts_of(tokenizer->encode(text, false))) again += piece;
+  EXPECT_EQ(again, text);
 }
 
 // The pieces that the vocabulary's letters are counted from.

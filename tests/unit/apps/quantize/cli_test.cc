@@ -91,6 +91,30 @@ TEST(Cli, ReadsTheOtherCommands) {
   EXPECT_FALSE(std::get<ListRequest>(parse({"list"})).json);
 }
 
+TEST(Cli, ReadsComparisonsAndRequestsForAdvice) {
+  const auto compare = std::get<CompareRequest>(
+      parse({"compare", "a",      "b",         "c",         "--reference", "f",         "--text",
+             "t.txt",   "--rows", "4",         "--fail-if", "kl>0.05",     "--fail-if", "ppl_increase > 2%",
+             "--junit", "j.xml",  "--max-ram", "1GiB",      "--examples",  "0"}));
+  EXPECT_THAT(compare.artefacts, ElementsAre("a", "b", "c"));
+  EXPECT_EQ(compare.reference, "f");
+  EXPECT_EQ(compare.text, "t.txt");
+  EXPECT_EQ(compare.rows, 4);
+  EXPECT_EQ(compare.ctx, 512);
+  EXPECT_EQ(compare.examples, 0);
+  EXPECT_THAT(compare.fail_if, ElementsAre("kl>0.05", "ppl_increase > 2%"));
+  EXPECT_EQ(compare.junit, "j.xml");
+  EXPECT_EQ(compare.memory.ram, uint64_t{1} << 30);
+  const auto advise =
+      std::get<AdviseRequest>(parse({"advise", "--model", "m", "--gpu", "RTX 4000 Ada", "--batch", "8"}));
+  EXPECT_EQ(advise.gpu, "RTX 4000 Ada");
+  EXPECT_FALSE(advise.vram);
+  EXPECT_EQ(advise.context, 4096);
+  EXPECT_EQ(advise.batch, 8);
+  EXPECT_EQ(std::get<AdviseRequest>(parse({"advise", "--model", "m", "--vram", "20GiB"})).vram,
+            uint64_t{20} << 30);
+}
+
 TEST(Cli, HelpAndVersionAreTexts) {
   EXPECT_THAT(std::get<PrintRequest>(parse({"--help"})).text, HasSubstr("--recipe"));
   EXPECT_THAT(std::get<PrintRequest>(parse({"eval", "--help"})).text, HasSubstr("--reference"));
@@ -125,6 +149,16 @@ TEST(Cli, RefusesInOneLineWithTheNearest) {
       {{"--recipe", "r", "--dump-ids", ""}, "--dump-ids: expected a file, found an empty text"},
       {{"--recipe", "r", "--resume", "--no-journal"}, "--resume: has nothing to do beside --no-journal"},
       {{"--recipe", "r", "--resume", "--dry-run"}, "--resume: has nothing to do beside --dry-run"},
+      {{"compare", "a", "--text", "t"},
+       "expected two artefacts or more, or one with --reference DIR, found 1"},
+      {{"compare", "--reference", "f", "--text", "t"}, "found 0"},
+      {{"compare", "a", "b"}, "--text FILE"},
+      {{"compare", "a", "b", "--text", "t", "--examples", "-1"}, "--examples"},
+      {{"compare", "a", "b", "--text", "t", "--fail-fi", "kl>1"}, "did you mean '--fail-if'?"},
+      {{"advise", "--model", "m"}, "expected --gpu NAME or --vram SIZE, found neither"},
+      {{"advise", "--model", "m", "--gpu", "L4", "--vram", "1GB"}, "found both"},
+      {{"advise", "--model", "m", "--vram", "much"}, "--vram: expected a size"},
+      {{"advise", "--model", "m", "--vram", "1GB", "--batch", "0"}, "--batch: expected an integer from 1"},
       {{"inspect"}, "DIR"},
       {{"inspect", "a", "b"}, "'b'"},
       {{"list", "all"}, "unexpected argument 'all'"},

@@ -28,6 +28,9 @@ class ByteTokenizer : public Tokenizer {
     return ids;
   }
   std::vector<std::string> pieces() const override { return {}; }
+  std::vector<std::string> texts_of(std::span<const int64_t> ids) const override {
+    return std::vector<std::string>(ids.size());
+  }
   int64_t vocab_size() const override { return 256; }
 };
 

@@ -1,0 +1,222 @@
+#include "apps/quantize/advise.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "formats/safetensors/checkpoint.h"
+#include "formats/targets/model_folder.h"
+#include "lib/base/error.h"
+#include "lib/base/strings.h"
+#include "lib/model/weights_graph.h"
+
+namespace lathe {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+/// config.json's own words on attention; those of a model with several parts stand in its text part.
+class AttentionKeys {
+ public:
+  AttentionKeys(const json& config, std::string file)
+      : config_(config.contains("text_config") ? config.at("text_config") : config), file_(std::move(file)) {}
+
+  int64_t need(const char* key) const {
+    const auto value = find(key);
+    if (!value)
+      user_error("{}: {}: expected a positive integer, found none: the KV cache's size follows from it",
+                 file_, key);
+    return *value;
+  }
+  std::optional<int64_t> find(const char* key) const {
+    const auto found = config_.find(key);
+    if (found == config_.end() || !found->is_number_integer()) return std::nullopt;
+    const auto value = found->get<int64_t>();
+    if (value <= 0 || value > kMost)
+      user_error("{}: {}: expected an integer from 1 to {}, found {}", file_, key, kMost, value);
+    return value;
+  }
+
+ private:
+  static constexpr int64_t kMost = int64_t{1} << 31;
+  json config_;
+  std::string file_;
+};
+
+/// 2 x KV heads x head size for each token of a layer, or what latent attention keeps.
+void add_cache(const AttentionKeys& keys, const ModelConfig* known, ServedModel& model) {
+  const int64_t layers = keys.need("num_hidden_layers"), heads = keys.need("num_attention_heads");
+  const int64_t head = keys.find("head_dim").value_or(std::max<int64_t>(model.hidden / heads, 1));
+  const int64_t kv_heads = keys.find("num_key_value_heads").value_or(heads);
+  model.attention = heads * head;
+  model.kv = kv_heads * head;
+  int64_t values = 2 * model.kv;
+  if (const auto rank = keys.find("kv_lora_rank"))
+    values = model.kv = *rank + keys.find("qk_rope_head_dim").value_or(0);
+  model.cache.assign(static_cast<size_t>(layers), {values, 0});
+  if (known == nullptr || !known->sliding_window) return;
+  for (size_t k = 0; k < model.cache.size(); ++k)
+    if (known->layer_slides.empty() || known->layer_slides[k]) model.cache[k].window = *known->sliding_window;
+}
+
+void add_linears(const ModelGraph& graph, ServedModel& model) {
+  for (const Block& block : graph.blocks)
+    for (const Linear& linear : block.linears)
+      if (linear.role != LinearRole::router && linear.role != LinearRole::shared_expert_gate)
+        model.linears.push_back({linear.out, linear.in});
+}
+
+ordered_json advice_json(const AdviseRequest& request, const ServedModel& model, const Deployment& place,
+                         const Advice& advice) {
+  ordered_json out = {
+      {"model", request.model.string()}, {"family", model.family}, {"parameters", model.parameters},
+      {"context", place.context},        {"batch", place.batch},   {"memory_bytes", place.memory}};
+  out["gpu"] = nullptr;
+  if (place.gpu != nullptr) {
+    const GpuGeneration& generation = find_generation(place.gpu->generation);
+    out["gpu"] = {{"name", place.gpu->name},
+                  {"class", place.gpu->kind},
+                  {"generation", generation.name},
+                  {"native", generation.native},
+                  {"source", place.gpu->source},
+                  {"generation_source", generation.source},
+                  {"bytes_a_second", place.gpu->bytes_a_second}};
+  }
+  out["activation_bytes"] = advice.activations;
+  out["kv_cache"] = ordered_json::array();
+  for (size_t k = 0; k < kCacheBits.size(); ++k)
+    out["kv_cache"].push_back(
+        {{"bits", kCacheBits[k]},
+         {"bytes", advice.cache[k]},
+         {"bytes_per_sequence", kv_cache_bytes(model, place.context, 1, kCacheBits[k])}});
+  out["weights"] = ordered_json::array();
+  for (const AdviceRow& row : advice.rows) {
+    ordered_json line = {{"name", row.precision->name},          {"nominal_bytes", row.weights.nominal},
+                         {"bytes", row.weights.bytes},           {"left_bytes", row.left},
+                         {"group_size", row.weights.group_size}, {"kept_linears", row.weights.kept}};
+    line["recipes"] = ordered_json::array();
+    for (const std::string& recipe : {row.precision->recipe, row.precision->both})
+      if (!recipe.empty()) line["recipes"].push_back(recipe);
+    line["sums"] = ordered_json::array();
+    for (size_t k = 0; k < kCacheBits.size(); ++k)
+      line["sums"].push_back({{"kv_bits", kCacheBits[k]},
+                              {"bytes", row.total[k]},
+                              {"verdict", name_of(row.fit[k])},
+                              {"longest_context", row.tokens[k]}});
+    out["weights"].push_back(std::move(line));
+  }
+  out["advice"] = {{"weights", nullptr}, {"why", advice.why}};
+  if (advice.chosen) {
+    out["advice"]["weights"] = advice.rows[*advice.chosen].precision->name;
+    out["advice"]["recipe"] = advice.recipe;
+    out["advice"]["kv_bits"] = kCacheBits[advice.cache_bits];
+    out["advice"]["gpus"] = advice.gpus;
+  }
+  return out;
+}
+
+/// Most tokens a second that reading the memory allows: weights once a step, and each sequence's cache.
+std::string speed_line(const Deployment& place, const Advice& advice) {
+  if (place.gpu == nullptr || !advice.chosen) return {};
+  const uint64_t bytes = advice.rows[*advice.chosen].weights.bytes + advice.cache[advice.cache_bits];
+  return fmt::format(
+      "speed       at most {:.0f} tokens a second and sequence: its memory gives {:.0f} GB/s\n",
+      advice.gpus * place.gpu->bytes_a_second / static_cast<double>(bytes), place.gpu->bytes_a_second / 1e9);
+}
+
+std::string parameters_text(int64_t parameters) {
+  const auto count = static_cast<double>(parameters);
+  return parameters < 1'000'000'000 ? fmt::format("{:.1f} M", count / 1e6)
+                                    : fmt::format("{:.2f} B", count / 1e9);
+}
+
+std::string advice_text(const AdviseRequest& request, const ServedModel& model, const Deployment& place,
+                        const Advice& advice) {
+  std::string text = fmt::format("model       {} ({}, {} parameters)\n", request.model.string(), model.family,
+                                 parameters_text(model.parameters));
+  text += fmt::format("GPU         {}{}\n", place.gpu != nullptr ? place.gpu->name + ", " : "",
+                      decimal_bytes(place.memory));
+  text += fmt::format("serves      {} sequence{} of {} tokens; KV cache {} in 16 bits, activations {}\n\n",
+                      place.batch, place.batch == 1 ? "" : "s", place.context, decimal_bytes(advice.cache[0]),
+                      decimal_bytes(advice.activations));
+  text += fmt::format("{:<8} {:>10} {:>11}   in all with a KV cache of\n{:31}", "", "weights", "left", "");
+  for (const int bits : kCacheBits) text += fmt::format("  {:>10}      ", fmt::format("{} bits", bits));
+  text.erase(text.find_last_not_of(' ') + 1);
+  text += '\n';
+  for (const AdviceRow& row : advice.rows) {
+    text += fmt::format("{:<8} {:>10} {:>11}", row.precision->name, decimal_bytes(row.weights.bytes),
+                        (row.left < 0 ? "-" : "") + decimal_bytes(static_cast<uint64_t>(std::abs(row.left))));
+    for (size_t k = 0; k < kCacheBits.size(); ++k)
+      text += fmt::format("  {:>10} {:<5}", decimal_bytes(row.total[k]), name_of(row.fit[k]));
+    text.erase(text.find_last_not_of(' ') + 1);
+    text += '\n';
+  }
+  text += fmt::format("fits: within {:.0f} % of the memory, as servers take it; tight: within all of it\n\n",
+                      100 * kServerShare);
+  if (advice.chosen) {
+    const AdviceRow& row = advice.rows[*advice.chosen];
+    text += fmt::format("advice      {} weights, KV cache in {} bits{}: {}\n", row.precision->name,
+                        kCacheBits[advice.cache_bits],
+                        advice.gpus > 1 ? fmt::format(", {} GPUs", advice.gpus) : "", advice.recipe);
+    if (advice.gpus == 1)
+      text +=
+          fmt::format("context     memory for {} tokens of each sequence\n", row.tokens[advice.cache_bits]);
+    text += speed_line(place, advice);
+    if (row.precision->perplexity)
+      text += fmt::format(
+          "loss        LLaMA-2-70B's perplexity is reported as {:.2f} with such weights, {:.2f} in 16 bits; "
+          "a "
+          "smaller model loses more: `quantize compare`\n",
+          *row.precision->perplexity, *precisions().front().perplexity);
+  } else {
+    text += "advice      none\n";
+  }
+  for (const std::string& reason : advice.why) text += fmt::format("why         {}\n", reason);
+  return text;
+}
+
+}  // namespace
+
+ServedModel read_served_model(const std::filesystem::path& folder) {
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  const json& config = checkpoint.config();
+  if (is_quantized(checkpoint))
+    user_error("{}: is quantised already: advise needs the floating-point model that it was made of",
+               folder.string());
+  ServedModel model;
+  model.family = config.value("model_type", "unknown");
+  for (const auto& [name, info] : checkpoint.tensors()) model.parameters += info.numel();
+  const AttentionKeys keys(config, (folder / "config.json").string());
+  model.hidden = keys.need("hidden_size");
+  model.intermediate = keys.find("intermediate_size").value_or(4 * model.hidden);
+  model.vocabulary = keys.need("vocab_size");
+  if (is_known_family(model.family)) {
+    const ModelFolder known = open_model_folder(folder);
+    add_linears(known.graph, model);
+    add_cache(keys, &known.graph.config, model);
+  } else {
+    add_linears(weights_graph(model.family, checkpoint.tensors(), folder.string()).graph, model);
+    add_cache(keys, nullptr, model);
+  }
+  model.floating = model.parameters;
+  for (const auto& linear : model.linears) model.floating -= linear.out * linear.in;
+  return model;
+}
+
+std::string advise_model(const AdviseRequest& request) {
+  Deployment place{
+      .memory = request.vram.value_or(0), .gpu = nullptr, .context = request.context, .batch = request.batch};
+  if (request.gpu) {
+    place.gpu = &find_gpu(*request.gpu);
+    place.memory = place.gpu->memory;
+  }
+  const ServedModel model = read_served_model(request.model);
+  const Advice advice = advise(model, place);
+  if (!request.json) return advice_text(request, model, place, advice);
+  return advice_json(request, model, place, advice).dump(2, ' ', false, json::error_handler_t::replace) +
+         "\n";
+}
+
+}  // namespace lathe

@@ -1,0 +1,760 @@
+// Draws report.html from the data that report.json holds, too. Text goes in by text nodes alone: names of
+// models and layers are somebody else's.
+'use strict';
+const {report, how_to_load: howToLoad, consumers} = JSON.parse(document.getElementById('report').textContent);
+
+// el('td', {class: 'name'}, 'text', node, ...); what is null or false is left out.
+function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === 'style')
+      for (const [name, text] of Object.entries(value)) node.style.setProperty(name, text);
+    else if (key.startsWith('on'))
+      node.addEventListener(key.slice(2), value);
+    else if (value !== false && value != null)
+      node.setAttribute(key, value === true ? '' : value);
+  }
+  node.append(
+      ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+// Numbers as people read them; what is not known is a dash.
+const known = (value) => typeof value === 'number' && Number.isFinite(value);
+const short = (value) => !known(value)                                ? '–' :
+    value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6) ? value.toExponential(2) :
+                                                                        String(Number(value.toPrecision(4)));
+const count = (value) => known(value) ? value.toLocaleString('en') : '–';
+const percent = (share, digits = 2) => known(share) ? `${(100 * share).toFixed(digits)} %` : '–';
+function bytes(value) {
+  if (!known(value)) return '–';
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let unit = 0;
+  while (value >= 1024 && unit + 1 < units.length) {
+    value /= 1024;
+    ++unit;
+  }
+  return `${unit ? value.toFixed(value < 10 ? 2 : 1) : value} ${units[unit]}`;
+}
+function duration(seconds) {
+  if (!known(seconds)) return '–';
+  if (seconds < 120) return `${seconds.toFixed(1)} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 120 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+const mean = (values) => values.length ? values.reduce((a, b) => a + b, 0) / values.length : null;
+const median = (values) =>
+    values.length ? [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] : null;
+// (Math.max(...values) has a limit on how many.)
+const most = (values) => values.length ? values.reduce((a, b) => Math.max(a, b)) : null;
+const least = (values) => values.length ? values.reduce((a, b) => Math.min(a, b)) : null;
+function grouped(rows, key) {
+  const groups = new Map();
+  for (const row of rows) {
+    const name = key(row);
+    if (!groups.has(name)) groups.set(name, []);
+    groups.get(name).push(row);
+  }
+  return groups;
+}
+
+// Charts: each is a function of the theme's colours, and is drawn anew when these change.
+const charts = [];
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const series = (index) => colour(`s${index % 8}`);
+function axis(title, more = {}) {
+  return {
+    title: {display: true, text: title, color: colour('faint')},
+    ticks: {color: colour('faint'), ...more.ticks},
+    grid: {color: colour('line')},
+    ...more.scale
+  };
+}
+// On a logarithmic axis: 1, 2 and 5 times powers of ten are labelled, and these alone where there are too
+// many.
+const logarithmic = {
+  scale: {
+    type: 'logarithmic',
+    afterBuildTicks: (scale) => {
+      const of = (first) =>
+          scale.ticks.filter(({value}) => first.includes(value.toExponential(6).slice(0, 8)));
+      const some = of(['1.000000', '2.000000', '5.000000']);
+      scale.ticks = some.length > 9 ? of(['1.000000']) : some;
+    }
+  },
+  ticks: {callback: (value) => short(value)}
+};
+const positive = (value) => known(value) && value > 0 ? value : null;  // what such an axis can show
+function drawChart(chart) {
+  chart.drawn?.destroy();
+  const {type, data, scales, options = {}} = chart.make();
+  const several = data.datasets.length > 1;
+  chart.drawn = new Chart(chart.canvas, {
+    type,
+    data,
+    options: {
+      animation: false,
+      responsive: true,
+      maintainAspectRatio: false,
+      scales,
+      interaction: {mode: 'nearest', axis: options.indexAxis ?? 'x', intersect: false},
+      ...options,
+      plugins: {
+        legend: {
+          display: several,
+          labels: {color: colour('text'), boxWidth: 14, boxHeight: 8, usePointStyle: type === 'line'}
+        },
+        tooltip: {
+          callbacks: {
+            label: (item) => `${item.dataset.label}: ${
+                item.raw instanceof Array ? item.raw.map(short).join(' to ') : short(item.raw)}`
+          },
+          mode: several ? 'index' : 'nearest',
+          intersect: false
+        },
+        ...options.plugins
+      }
+    }
+  });
+}
+function figure(caption, make, height = 280) {
+  const canvas = el('canvas', {role: 'img', 'aria-label': caption});
+  charts.push({canvas, make});
+  return el(
+      'figure', {}, el('div', {class: 'canvas', style: {height: `${height}px`}}, canvas),
+      el('figcaption', {}, caption));
+}
+function redraw() {
+  charts.forEach(drawChart);
+}
+const line = (label, data, index, more = {}) => ({
+  label,
+  data,
+  borderColor: series(index),
+  backgroundColor: series(index),
+  borderWidth: 2,
+  pointRadius: data.length > 40 ? 0 : 3,
+  pointStyle: ['circle', 'triangle', 'rect', 'rectRot', 'star', 'crossRot', 'cross', 'dash'][index % 8],
+  spanGaps: true,
+  ...more
+});
+const bar = (label, data, index, more = {}) =>
+    ({label, data, backgroundColor: series(index), maxBarThickness: 34, ...more});
+
+// A table that is sorted by a click on a column's head and shows `page` rows at a time.
+// columns: [title, value of a row, {number, show: text of the value, name, text}]
+function table(columns, rows, page = 20) {
+  let order = rows, shown = page, sortedBy = null, down = true, filter = '';
+  const body = el('tbody'), more = el('button', {
+                              type: 'button',
+                              onclick: () => {
+                                shown += 200;
+                                fill();
+                              }
+                            }),
+        summary = el('span', {class: 'faint'});
+  const cell = (value, {number, show, name, text} = {}) =>
+      el('td',
+         {class: number ? 'number' :
+              name      ? 'name' :
+              text      ? 'text' :
+                          null},
+         show              ? show(value) :
+             value == null ? '–' :
+                             String(value));
+  function fill() {
+    const wanted = order.filter(
+        (row) =>
+            !filter || columns.some(([, value]) => String(value(row) ?? '').toLowerCase().includes(filter)));
+    body.replaceChildren(...wanted.slice(0, shown).map(
+        (row) => el('tr', {}, columns.map(([, value, form]) => cell(value(row), form)))));
+    more.hidden = wanted.length <= shown;
+    more.textContent = `Show more (${count(wanted.length - shown)} left)`;
+    summary.textContent = filter ? `${count(wanted.length)} of ${count(rows.length)} rows` : '';
+  }
+  function sort(index) {
+    down = sortedBy === index ? !down : Boolean(columns[index][2]?.number);
+    sortedBy = index;
+    const value = columns[index][1], sign = down ? -1 : 1;
+    order = [...rows].sort((a, b) => {
+      const x = value(a), y = value(b);
+      if (x == null || y == null) return (x == null) - (y == null);
+      return sign *
+          (typeof x === 'number' && typeof y === 'number' ?
+               x - y :
+               String(x).localeCompare(String(y), 'en', {numeric: true}));
+    });
+    heads.forEach(
+        (head, i) => i === index ? head.setAttribute('aria-sort', down ? 'descending' : 'ascending') :
+                                   head.removeAttribute('aria-sort'));
+    fill();
+  }
+  const heads = columns.map(
+      ([title, , form], index) =>
+          el('th', {class: form?.number ? 'number' : null, scope: 'col'},
+             el('button', {type: 'button', title: 'sort', onclick: () => sort(index)}, title)));
+  fill();
+  const search = rows.length > page &&
+      el('div', {class: 'controls'}, el('label', {}, 'Filter ', el('input', {
+                                          type: 'search',
+                                          oninput: (event) => {
+                                            filter = event.target.value.toLowerCase();
+                                            shown = page;
+                                            fill();
+                                          }
+                                        })),
+         summary);
+  return el(
+      'div', {}, search,
+      el('div', {class: 'wide'}, el('table', {}, el('thead', {}, el('tr', {}, heads)), body)), more);
+}
+function choice(label, options, change) {
+  const select =
+      el('select', {onchange: (event) => change(event.target.value)},
+         options.map(([value, text]) => el('option', {value}, text)));
+  return {node: el('label', {}, label, select), select};
+}
+
+const linears = report.linears, evaluation = report.evaluation, totals = report.totals;
+const kMeasures = [
+  ['output_error', 'output error'], ['importance_weighted_error', 'importance-weighted error'],
+  ['weight_error', 'weight error']
+];
+const measures = kMeasures.filter(([key]) => linears.some((row) => known(row[key])));
+let measure = measures[0]?.[0] ?? 'weight_error';
+const measureName = () => kMeasures.find(([key]) => key === measure)[1];
+const byRole = () => grouped(linears, (row) => row.role);
+const blocks = [...new Set(linears.map((row) => row.block))].sort((a, b) => a - b);
+const errors = (rows) => rows.map((row) => row[measure]).filter(known);
+
+function summary() {
+  const tile = (value, label, detail, kind) =>
+      el('div', {class: 'tile'}, el('span', {}, label), el('b', {class: kind}, value),
+         detail && el('span', {}, detail));
+  const tiles = [
+    tile(
+        bytes(totals.bytes_after), 'Size',
+        `${percent(totals.bytes_after / totals.bytes_before, 1)} of ${bytes(totals.bytes_before)}`),
+    tile(
+        known(totals.bits_per_quantized_weight) ? totals.bits_per_quantized_weight.toFixed(3) : '–',
+        'Bits per quantised weight',
+        `${
+            known(totals.bits_per_parameter) ? totals.bits_per_parameter.toFixed(3) :
+                                               '–'} per parameter of the model`)
+  ];
+  if (evaluation) {
+    const rise = evaluation.perplexity_after / evaluation.perplexity_before - 1;
+    tiles.push(
+        tile(
+            short(evaluation.perplexity_after), 'Perplexity',
+            `${short(evaluation.perplexity_before)} before, ${rise >= 0 ? '+' : '−'}${
+                percent(Math.abs(rise))}`),
+        tile(
+            short(evaluation.kl_mean), 'Mean KL divergence, nats',
+            `median ${short(evaluation.kl_median)}, 99\u00a0%\u00a0${short(evaluation.kl_p99)}`),
+        tile(percent(evaluation.same_top), 'Same top token', `of ${count(evaluation.tokens)} tokens`));
+  }
+  tiles.push(
+      tile(
+          duration(totals.seconds), 'Time',
+          `${report.environment.device}, ${report.environment.threads} threads`),
+      tile(
+          bytes(report.memory.peak.ram), 'Peak memory',
+          report.memory.peak.vram ? `and ${bytes(report.memory.peak.vram)} on the device` :
+              report.memory.planned.ram ? `planned: at most ${bytes(report.memory.planned.ram)}` :
+                                          null),
+      tile(
+          `${linears.length} of ${linears.length + report.kept.length}`, 'Linears quantised',
+          `${percent(totals.quantized_share, 1)} of the parameters`));
+  const schemes = [...grouped(linears, (row) => `${row.scheme}, ${row.solver}`)].map(
+      ([scheme, rows]) => `${scheme} (${rows.length})`);
+  const calibration = report.calibration;
+  return [
+    el('p', {class: 'faint'},
+       `${report.model.family}, ${report.model.blocks ? `${report.model.blocks} blocks, ` : ''}${
+           short(report.model.parameters / 1e6)} M parameters, ${report.model.dtype}. `,
+       `Quantised to ${schemes.slice(0, 6).join('; ')}${
+           schemes.length > 6 ? `; and ${schemes.length - 6} more` : ''}. `,
+       calibration.rows ? `Calibrated on ${calibration.rows} rows of ${calibration.seq_len} tokens.` :
+                          'Without calibration data.'),
+    report.converted &&
+        el('p', {class: 'warn'},
+           `Converted from ${report.converted.from} to ${
+               report.converted.to}; the figures are those of the run that rounded it.`),
+    report.verification &&
+        el('p', {class: report.verification.passed ? 'good' : 'bad'},
+           report.verification.passed ?
+               '✓ All checks of the artefact passed.' :
+               `✗ ${report.verification.failed.length} check(s) of the artefact failed: don’t use it.`),
+    el('div', {class: 'tiles'}, tiles)
+  ];
+}
+
+function findings() {
+  const failed = report.verification?.failed ?? [];
+  if (!failed.length && !report.warnings.length) return null;
+  return [
+    report.warnings.length > 0 &&
+        el('ul', {}, report.warnings.map((text) => el('li', {class: 'warn'}, text))),
+    failed.length > 0 &&
+        table(
+            [
+              ['check', (row) => row.check], ['where', (row) => row.name, {name: true}],
+              ['expected', (row) => row.expected, {text: true}], ['found', (row) => row.found, {text: true}]
+            ],
+            failed)
+  ];
+}
+
+// Mean error of each role and block, coloured by its logarithm.
+function heatMap() {
+  const roles = [...byRole().keys()];
+  const place = grouped(linears, (row) => `${row.role} ${row.block}`);
+  const cells = roles.map((role) => blocks.map((block) => mean(errors(place.get(`${role} ${block}`) ?? []))));
+  const logs = cells.flat().filter(positive).map(Math.log);
+  const low = least(logs), span = Math.max(most(logs) - low, 1e-9);
+  const every = Math.ceil(blocks.length / 24);  // labels of blocks must not touch
+  const nodes =
+      blocks.map((block, i) => el('b', {style: {'--role': 1, '--block': i + 2}}, i % every ? '' : block));
+  roles.forEach((role, r) => {
+    nodes.push(el('b', {class: 'role', style: {'--role': r + 2, '--block': 1}}, role.replace(/_proj$/, '')));
+    blocks.forEach((block, i) => {
+      const value = cells[r][i], heat = positive(value) ? (Math.log(value) - low) / span : 0;
+      nodes.push(
+          el('i', {
+            class: value === null ? 'none' :
+                heat > 0.55       ? 'hot' :
+                                    null,
+            title: `block ${block}, ${role}: ${short(value)}`,
+            style: {'--role': r + 2, '--block': i + 2, '--heat': heat.toFixed(3)}
+          },
+             value === null   ? '' :
+                 known(value) ? Number(value.toPrecision(2)) :
+                                '?'));
+    });
+  });
+  return el(
+      'div', {
+        class: blocks.length > 12 ? 'heat dense' : 'heat',
+        role: 'img',
+        style: {'--blocks': blocks.length, '--roles': roles.length},
+        'aria-label':
+            `Heat map of the ${measureName()} by role and block; the table of all linears holds the same`
+      },
+      nodes);
+}
+function lost() {
+  if (!linears.length) return null;
+  const roles = [...byRole()];
+  const blocksFigure = figure(
+      'Mean error of a block’s linears, by role; logarithmic.',
+      () => ({
+        type: 'line',
+        scales: {x: axis('block'), y: axis(measureName(), logarithmic)},
+        data: {
+          labels: blocks,
+          datasets: roles.map(([role, rows], index) => {
+            const at = grouped(rows, (row) => row.block);
+            return line(role, blocks.map((block) => positive(mean(errors(at.get(block) ?? [])))), index);
+          })
+        }
+      }),
+      340);
+  const roleFigure = figure(
+      'Mean and largest error of a role.',
+      () => ({
+        type: 'bar',
+        scales: {x: axis('role'), y: axis(measureName())},
+        data: {
+          labels: roles.map(([role]) => role),
+          datasets: [
+            bar('mean', roles.map(([, rows]) => mean(errors(rows))), 0),
+            bar('largest', roles.map(([, rows]) => most(errors(rows))), 1)
+          ]
+        }
+      }),
+      340);
+  const map = el('div', {}, heatMap()), worst = el('div', {}, worstTable());
+  const pick = measures.length > 1 && choice('Measure', measures, (value) => {
+                                        measure = value;
+                                        map.replaceChildren(heatMap());
+                                        worst.replaceChildren(worstTable());
+                                        redraw();
+                                      }).node;
+  return [
+    el('p', {},
+       'Errors are relative and squared. Weight error: ‖W − Q‖² / ‖W‖². Output error: tr(ΔW H ΔWᵀ) / tr(W H Wᵀ), with the Gram matrix H of the inputs that the layer really gets. ',
+       'Importance-weighted error: the same with H’s diagonal alone.'),
+    pick && el('div', {class: 'controls'}, pick), el('div', {class: 'charts'}, blocksFigure, roleFigure),
+    el('h3', {}, 'By role and block'), map, el('h3', {}, 'Linears that lost most'), worst
+  ];
+}
+function worstTable() {
+  const sorted =
+      [...linears].sort((a, b) => (b[measure] ?? Infinity) - (a[measure] ?? Infinity)).slice(0, 10);
+  return table(
+      [
+        ['linear', (row) => row.name, {name: true}],
+        [measureName(), (row) => row[measure], {number: true, show: short}], ['scheme', (row) => row.scheme],
+        ['bits', (row) => row.bits_per_weight, {number: true, show: short}],
+        ['events', (row) => row.events.join('; ') || null, {text: true}]
+      ],
+      sorted);
+}
+
+// A linear's weights before and after, and its scales.
+function weights() {
+  const rows = linears.filter((row) => row.histogram), scaled = linears.filter((row) => row.scales);
+  if (!rows.length && !scaled.length) return null;
+  const parts = [];
+  if (rows.length) {
+    const at = grouped(rows, (row) => row.block);
+    let chosen = rows.reduce((a, b) => (b[measure] ?? 0) > (a[measure] ?? 0) ? b : a);
+    const about = el('p', {class: 'faint'});
+    const describe = () => {
+      const {scales, clipped, outliers, ratio} = chosen;
+      about.textContent = [
+        chosen.scheme,
+        scales && `scales ${short(scales.least)} to ${short(scales.largest)}, median ${short(scales.median)}`,
+        clipped && 'clipped to a range that a transform chose', ratio != null && `AWQ ratio ${short(ratio)}`,
+        outliers > 0 && `${count(outliers)} outliers kept beside the grid`
+      ].filter(Boolean).join('; ');
+    };
+    const node = figure(
+        'A sample of the linear’s weights, folds applied, before and after rounding; counts are logarithmic.',
+        () => {
+          const {limit, before, after} = chosen.histogram, width = 2 * limit / before.length;
+          return {
+            type: 'bar',
+            scales: {
+              x: axis('weight', {ticks: {maxTicksLimit: 9, maxRotation: 0}}),
+              y: axis('weights', logarithmic)
+            },
+            data: {
+              labels: before.map((_, i) => Number(((i + 0.5) * width - limit).toPrecision(2))),
+              datasets: [
+                bar('after', after.map(positive), 1, {categoryPercentage: 1, barPercentage: 0.85}), {
+                  ...line('before', before.map(positive), 0),
+                  type: 'line',
+                  stepped: 'middle',
+                  pointRadius: 0,
+                  spanGaps: false
+                }
+              ]
+            }
+          };
+        },
+        320);
+    const chart = charts.at(-1);
+    const show = () => {
+      describe();
+      drawChart(chart);
+    };
+    const which = choice('Linear', [], (value) => {
+      chosen = at.get(chosen.block)[value];
+      show();
+    });
+    const offer = () => which.select.replaceChildren(
+        ...at.get(chosen.block)
+            .map((row, i) => el('option', {value: i, selected: row === chosen}, row.name)));
+    const block = choice('Block', [...at.keys()].map((value) => [value, value]), (value) => {
+      [chosen] = at.get(Number(value));
+      offer();
+      show();
+    });
+    block.select.value = chosen.block;
+    offer();
+    describe();
+    parts.push(el('div', {class: 'controls'}, block.node, which.node), about, node);
+  }
+  if (scaled.length) {
+    const ranges = (caption, title, groups) => figure(
+        caption,
+        () => ({
+          type: 'bar',
+          scales: {x: axis(title), y: axis('scale', logarithmic)},
+          data: {
+            labels: groups.map(([name]) => name),
+            datasets: [
+              {
+                ...line(
+                    'median', groups.map(([, all]) => positive(median(all.map((row) => row.scales.median)))),
+                    1),
+                showLine: false,
+                pointRadius: 4,
+                type: 'line'
+              },
+              bar('least to largest',
+                  groups.map(
+                      ([, all]) =>
+                          [Math.max(least(all.map((row) => row.scales.least)), 1e-38),
+                           most(all.map((row) => row.scales.largest))]),
+                  0)
+            ]
+          }
+        }));
+    parts.push(
+        el('div', {class: 'charts'},
+           ranges('Scales of a role.', 'role', [...grouped(scaled, (row) => row.role)]),
+           ranges('Scales of a block.', 'block', [...grouped(scaled, (row) => row.block)])));
+  }
+  if (totals.outliers > 0) {
+    parts.push(
+        el('p', {},
+           `${count(totals.outliers)} weights stand beside their grid and take ${
+               bytes(totals.outlier_bytes)}.`),
+        figure(
+            'Outliers kept beside the grid, by role.',
+            () => ({
+              type: 'bar',
+              scales: {x: axis('role'), y: axis('weights')},
+              data: {
+                labels: [...byRole().keys()],
+                datasets: [bar(
+                    'outliers',
+                    [...byRole().values()].map((all) => all.reduce((sum, row) => sum + row.outliers, 0)), 6)]
+              }
+            })));
+  }
+  return parts;
+}
+
+// What linears read, and the range that a static grid of it spans.
+const kSlotOf = {
+  q_proj: 'attention_in',
+  k_proj: 'attention_in',
+  v_proj: 'attention_in',
+  qkv_proj: 'attention_in',
+  o_proj: 'attention_out',
+  gate_proj: 'mlp_in',
+  up_proj: 'mlp_in',
+  gate_up_proj: 'mlp_in',
+  down_proj: 'mlp_mid'
+};
+function inputs() {
+  const seen = report.activations, clipped = linears.filter((row) => known(row.input_limit));
+  if (!seen.length && !clipped.length) return null;
+  const slotOf = (row) => row.input.replace(/^expert \d+, | of expert \d+$/g, '');
+  const slots =
+      [...new Set([...seen.map(slotOf), ...clipped.map((row) => kSlotOf[row.role]).filter(Boolean)])];
+  const figures = slots.map((slot) => {
+    const rows = grouped(seen.filter((row) => slotOf(row) === slot), (row) => row.block);
+    const grids = grouped(clipped.filter((row) => kSlotOf[row.role] === slot), (row) => row.block);
+    const at = [...new Set([...rows.keys(), ...grids.keys()])].sort((a, b) => a - b);
+    const values = (groups, key) =>
+        at.map((block) => positive(most((groups.get(block) ?? []).map((row) => row[key]).filter(known))));
+    const sets = [
+      ['largest |x|', rows, 'abs_max'], ['99.99 % of |x|', rows, 'abs_p9999'], ['mean |x|', rows, 'mean_abs'],
+      ['spanned by the static grid', grids, 'input_limit']
+    ];
+    return figure(
+        `${slot}: what linears read, by block; logarithmic.`,
+        () => ({
+          type: 'line',
+          scales: {x: axis('block'), y: axis('|x|', logarithmic)},
+          data: {
+            labels: at,
+            datasets: sets.flatMap(
+                ([label, groups, key], i) => groups.size ?
+                    [line(label, values(groups, key), i, i === 3 ? {borderDash: [6, 4]} : {})] :
+                    [])
+          }
+        }));
+  });
+  return [
+    seen.length > 0 &&
+        el('p', {class: 'faint'},
+           'Inputs are those of all calibration tokens before a transform moved scales; a static grid is for them afterwards.'),
+    el('div', {class: 'charts'}, figures),
+    seen.length > 0 &&
+        table(
+            [
+              ['block', (row) => row.block, {number: true}], ['input', (row) => row.input],
+              ['largest', (row) => row.abs_max, {number: true, show: short}],
+              ['99.99 %', (row) => row.abs_p9999, {number: true, show: short}],
+              ['mean', (row) => row.mean_abs, {number: true, show: short}],
+              ['kurtosis', (row) => row.kurtosis, {number: true, show: short}],
+              ['outlier channels', (row) => row.outlier_channels, {number: true}],
+              ['channel spread', (row) => row.channel_spread, {number: true, show: short}],
+              ['token spread', (row) => row.token_spread, {number: true, show: short}]
+            ],
+            seen, 12)
+  ];
+}
+
+function kvCache() {
+  if (!report.kv_cache.length) return null;
+  return [
+    el('p', {}, `${report.kv_cache[0].scheme}, ${report.kv_cache.length} layers.`),
+    figure(
+        'Scales of keys and values by block.',
+        () => ({
+          type: 'line',
+          scales: {x: axis('block'), y: axis('scale', logarithmic)},
+          data: {
+            labels: report.kv_cache.map((row) => row.block),
+            datasets: [
+              line('keys', report.kv_cache.map((row) => positive(row.k_scale)), 0),
+              line('values', report.kv_cache.map((row) => positive(row.v_scale)), 1)
+            ]
+          }
+        }))
+  ];
+}
+function experts() {
+  if (!report.experts.length) return null;
+  const of = (pick) => report.experts.map((row) => positive(pick(row.tokens)));
+  return [
+    figure(
+        'Calibration tokens that the router sent to an expert, by block; logarithmic (none is not shown).',
+        () => ({
+          type: 'line',
+          scales: {x: axis('block'), y: axis('tokens', logarithmic)},
+          data: {
+            labels: report.experts.map((row) => row.block),
+            datasets: [line('most', of(most), 0), line('median', of(median), 2), line('fewest', of(least), 1)]
+          }
+        })),
+    table(
+        [
+          ['block', (row) => row.block, {number: true}],
+          ['experts', (row) => row.tokens.length, {number: true}],
+          ['fewest tokens', (row) => least(row.tokens), {number: true, show: count}],
+          ['most', (row) => most(row.tokens), {number: true, show: count}],
+          ['took the fall-back', (row) => row.below_floor, {number: true}]
+        ],
+        report.experts)
+  ];
+}
+function events() {
+  const rows = linears.flatMap((row) => row.events.map((event) => ({name: row.name, event})));
+  const refused = report.folds.filter((fold) => !fold.applied);
+  if (!rows.length && !report.folds.length) return null;
+  return [
+    rows.length > 0 &&
+        table(
+            [['linear', (row) => row.name, {name: true}], ['event', (row) => row.event, {text: true}]], rows),
+    report.folds.length > 0 &&
+        el('h3', {}, `Folds: ${report.folds.length - refused.length} of ${report.folds.length} made`),
+    report.folds.length > 0 &&
+        table(
+            [
+              ['producer', (row) => row.producer, {name: true}], ['feeds', (row) => row.slot],
+              ['transform', (row) => row.transform],
+              ['folded', (row) => row.applied ? 'yes' : `no: ${row.note}`, {text: true}],
+              ['ratio', (row) => row.applied ? row.ratio : null, {number: true, show: short}],
+              ['loss without', (row) => row.loss_before, {number: true, show: short}],
+              ['loss with', (row) => row.loss_after, {number: true, show: short}]
+            ],
+            report.folds, 12)
+  ];
+}
+function time() {
+  const memory = report.memory,
+        rows = ['ram', 'vram', 'disk']
+                   .map((kind) => ({
+                          kind,
+                          limit: memory.limits[kind],
+                          planned: memory.planned[kind],
+                          peak: memory.peak[kind]
+                        }))
+                   .filter((row) => row.limit || row.planned || row.peak);
+  const names = {ram: 'memory', vram: 'on the device', disk: 'temporary files'};
+  return [el(
+      'div', {class: 'charts'},
+      figure(
+          'Seconds of each stage.',
+          () => ({
+            type: 'bar',
+            options: {indexAxis: 'y'},
+            scales: {x: axis('s'), y: axis('')},
+            data: {
+              labels: report.stages.map((stage) => stage.name),
+              datasets: [bar('seconds', report.stages.map((stage) => stage.seconds), 0)]
+            }
+          }),
+          60 + 34 * report.stages.length),
+      el('div', {},
+         table(
+             [
+               ['', (row) => names[row.kind]], ['peak', (row) => row.peak, {number: true, show: bytes}],
+               ['planned at most', (row) => row.planned, {number: true, show: bytes}],
+               ['limit', (row) => row.limit, {number: true, show: bytes}]
+             ],
+             rows),
+         el('p', {class: 'faint'},
+            `Lathe ${report.environment.version}, ${report.environment.compiler}; ${
+                report.environment.compute_dtype} products${
+                report.environment.matrix_products ? ` by ${report.environment.matrix_products}` : ''}.`)))];
+}
+function everyLinear() {
+  return [
+    linears.length > 0 &&
+        table(
+            [
+              ['linear', (row) => row.name, {name: true}], ['scheme', (row) => `${row.scheme} ${row.solver}`],
+              ['bits', (row) => row.bits_per_weight, {number: true, show: short}],
+              ...measures.map(([key, name]) => [name, (row) => row[key], {number: true, show: short}]),
+              ['clipped', (row) => row.clipped ? 'yes' : 'no'],
+              ['s', (row) => row.seconds, {number: true, show: short}]
+            ],
+            linears),
+    report.tensors.length > 0 && el('h3', {}, 'Tensors of the file'),
+    report.tensors.length > 0 &&
+        table(
+            [
+              ['tensor', (row) => row.name, {name: true}], ['type', (row) => row.type],
+              ['shape', (row) => row.shape.join(' x ')],
+              ['bits', (row) => row.bits_per_weight, {number: true, show: short}],
+              ['weight error', (row) => row.weight_error, {number: true, show: short}],
+              ['importance-weighted', (row) => row.importance_weighted_error, {number: true, show: short}]
+            ],
+            report.tensors),
+    report.kept.length > 0 && el('h3', {}, 'Left in floating point'),
+    report.kept.length > 0 &&
+        table(
+            [['linear', (row) => row.name, {name: true}], ['why', (row) => row.reason, {text: true}]],
+            report.kept)
+  ];
+}
+// The little of Markdown that texts on loading use: paragraphs, indented blocks and `code`.
+function markdown(text) {
+  const pieces = (paragraph) =>
+      paragraph.split(/(`[^`]+`)/)
+          .map((part) => part.startsWith('`') && part.length > 2 ? el('code', {}, part.slice(1, -1)) : part);
+  return text.trim().split(/\n\s*\n/).map(
+      (part) => part.split('\n').every((row) => row.startsWith('    ')) ?
+          el('pre', {}, part.split('\n').map((row) => row.slice(4)).join('\n')) :
+          el('p', {}, pieces(part.replace(/\n/g, ' '))));
+}
+function use() {
+  return [
+    howToLoad ? markdown(howToLoad) : null, consumers.length > 0 && el('h3', {}, 'What consumers make of it'),
+    consumers.length > 0 && el('ul', {}, consumers.map((text) => el('li', {}, text)))
+  ];
+}
+function recipe() {
+  return [
+    el('p', {}, 'With every default filled in. JSON is YAML: saved as a file, ',
+       el('code', {}, 'quantize --recipe'), ' takes it.'),
+    el('pre', {tabindex: 0}, JSON.stringify(report.recipe, null, 2))
+  ];
+}
+
+const sections =
+    [
+      ['Warnings and checks', findings], ['What was lost', lost], ['Weights and scales', weights],
+      ['Inputs', inputs], ['KV cache', kvCache], ['Experts', experts], ['Events and folds', events],
+      ['Time and memory', time], ['How to load it', use], ['Recipe', recipe], ['Every linear', everyLinear]
+    ].map(([title, make], index) => ({title, id: `part-${index}`, nodes: make()}))
+        .filter(({nodes}) => nodes && nodes.flat().some((node) => node));
+const name = report.model.path.split('/').filter(Boolean).pop() ?? report.model.path;
+document.title = `${name}: quantisation report`;
+document.body.append(
+    el('nav', {'aria-label': 'parts'},
+       el('div', {}, sections.map(({title, id}) => el('a', {href: `#${id}`}, title)))),
+    el('main', {}, el('h1', {}, `${name}: quantisation report`), summary().flat().filter(Boolean),
+       sections.map(({title, id, nodes}) => el('section', {id}, el('h2', {}, title), nodes))));
+Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
+redraw();
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw);

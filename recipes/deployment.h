@@ -1,0 +1,117 @@
+// What serving a model takes of a GPU's memory, and which shipped recipe makes it fit: `quantize advise`.
+//
+//   weights      each linear at its scheme's bits with scales and zero points, all else (embeddings, head,
+//   norms) in 16 KV cache     2 x KV heads x head size x tokens x bytes a layer; with a sliding window no
+//   more tokens than that; of
+//                multi-head latent attention (rank + rotary part) x tokens x bytes
+//   activations  of the tokens of one step, kStepTokens at most, as vLLM's chunked prefill takes them: the
+//   residual
+//                stream twice, q, k, v and attention's output, gate, up and their product, in 16 bits; and a
+//                row of FP32 logits a sequence
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/numeric/scheme.h"
+#include "recipes/gpu_table.h"
+
+namespace lathe {
+
+/// A model as a server sees it.
+struct ServedModel {
+  struct Matrix {
+    int64_t out = 0, in = 0;
+  };
+  /// A layer's cache: values that a token leaves in it, for the last `window` tokens (0: for all).
+  struct Cache {
+    int64_t values = 0, window = 0;
+  };
+
+  std::string family;
+  int64_t parameters = 0;            // of all tensors
+  std::vector<Matrix> linears = {};  // that recipes quantise
+  int64_t floating = 0;              // weights in all other tensors
+  std::vector<Cache> cache = {};     // by layer
+  int64_t hidden = 0, intermediate = 0, attention = 0, kv = 0, vocabulary = 0;  // widths
+};
+
+inline constexpr int64_t kStepTokens = 8192;
+/// What a server takes of a GPU's memory (vLLM's gpu_memory_utilization).
+inline constexpr double kServerShare = 0.9;
+/// Sequences from which on products are bound by arithmetic, no longer by reading weights: about the ratio of
+/// 16-bit FLOPs to bytes of an A100 (156) over the 4 weights that 4 bits make of 16.
+inline constexpr int64_t kComputeBound = 32;
+/// How many GPUs are thought of at most.
+inline constexpr int kMostGpus = 64;
+inline constexpr std::array<int, 4> kCacheBits = {16, 8, 4, 2};
+
+/// The cache of `batch` sequences of `context` tokens each, codes alone, in bytes.
+uint64_t kv_cache_bytes(const ServedModel& model, int64_t context, int64_t batch, int bits);
+uint64_t activation_bytes(const ServedModel& model, int64_t context, int64_t batch);
+
+/// Weights of one width, with the shipped recipes that write them.
+struct Precision {
+  std::string name;              // "INT4"
+  int bits = 16;                 // of a weight alone
+  std::optional<Scheme> scheme;  // none: 16 bits
+  std::string recipe;            // weights alone are quantised; "recipes/awq.yaml"
+  std::string both;              // activations, too; empty: there is none
+  std::string arithmetic;        // what products are computed in, where activations are quantised, too
+  /// As reported of LLaMA-2-70B on WikiText-2; what a smaller model loses is more. None: not reported.
+  std::optional<double> perplexity = std::nullopt;
+};
+/// FP16, FP8, INT8, INT4, NVFP4.
+const std::vector<Precision>& precisions();
+
+/// How a precision's weights come out for one model.
+struct WeightSize {
+  uint64_t nominal = 0;  // every parameter at the precision's bits
+  uint64_t bytes = 0;    // as the recipe writes them
+  int64_t group_size =
+      0;             // where not the recipe's own: the largest of 64 and 32 that divides all linears' inputs
+  int64_t kept = 0;  // linears that stay in 16 bits, for no group divides them
+};
+WeightSize weight_size(const ServedModel& model, const Precision& precision);
+
+/// "13.48 GB", "4.6 MB": decimal, as GPUs are sold.
+std::string decimal_bytes(uint64_t bytes);
+
+/// How a sum stands to a GPU's memory.
+enum class Fit { fits, tight, no };  // within kServerShare of it; within all of it; beyond it
+std::string_view name_of(Fit fit);
+
+struct Deployment {
+  uint64_t memory = 0;       // bytes
+  const Gpu* gpu = nullptr;  // null: its memory is all that is known
+  int64_t context = 4096, batch = 1;
+};
+
+struct AdviceRow {
+  const Precision* precision = nullptr;
+  WeightSize weights;
+  int64_t left = 0;  // of the memory, beside weights; negative where they don't fit
+  std::array<uint64_t, kCacheBits.size()> total{};  // weights, activations and the cache of these bits
+  std::array<Fit, kCacheBits.size()> fit{};
+  std::array<int64_t, kCacheBits.size()>
+      tokens{};  // of context that would fit for each sequence of the batch
+};
+
+struct Advice {
+  std::vector<AdviceRow> rows;  // as precisions()
+  std::array<uint64_t, kCacheBits.size()> cache{};
+  uint64_t activations = 0;
+  std::optional<size_t> chosen;  // of `rows`; nothing: not even with kMostGpus
+  size_t cache_bits = 0;         // its place in kCacheBits
+  std::string recipe;            // the shipped one
+  int gpus = 1;                  // that it takes, each with its share of weights, cache and activations
+  std::vector<std::string> why;  // sentences
+};
+
+/// Precisions in the order in which they suit the GPU, the first whose sum with a cache of 16 or 8 bits fits.
+Advice advise(const ServedModel& model, const Deployment& deployment);
+
+}  // namespace lathe

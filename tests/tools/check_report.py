@@ -1,0 +1,147 @@
+"""Looks at a run's report.json and report.html as its readers do.
+
+    check_report.py FOLDER [--screenshots DIR]
+
+report.json: as lib/report/report.schema.json says. report.html in headless Chromium, 1280 and 390 pixels wide, light and
+dark: every part that the figures call for is there, charts are drawn, nothing is wider than the window, text stands out,
+nothing is loaded and nothing complains; tables sort and filter, charts follow the measure and the theme.
+Exit code 77 where there is no Chromium (after report.json was looked at).
+"""
+import argparse
+import json
+import pathlib
+import shutil
+import sys
+
+import jsonschema
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PARTS = {  # a heading, and whether a report has it
+    "Warnings and checks": lambda r: bool(r["warnings"] or (r["verification"] or {"failed": []})["failed"]),
+    "What was lost": lambda r: bool(r["linears"]),
+    "Weights and scales": lambda r: any(row["histogram"] or row["scales"] for row in r["linears"]),
+    "Inputs": lambda r: bool(r["activations"]) or any(row["input_limit"] for row in r["linears"]),
+    "KV cache": lambda r: bool(r["kv_cache"]),
+    "Experts": lambda r: bool(r["experts"]),
+    "Events and folds": lambda r: bool(r["folds"]) or any(row["events"] for row in r["linears"]),
+    "Time and memory": lambda r: True,
+    "How to load it": lambda r: True,
+    "Recipe": lambda r: True,
+    "Every linear": lambda r: True,
+}
+# Charts that show one colour alone are not drawn. Contrast is WCAG's, of text that stands on the page itself.
+LOOK = """() => {
+  const shade = (text) => {
+    const [r, g, b] = text.match(/[\\d.]+/g).map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const back = shade(getComputedStyle(document.body).backgroundColor);
+  const contrast = (node) => {
+    const own = shade(getComputedStyle(node).color);
+    return (Math.max(own, back) + 0.05) / (Math.min(own, back) + 0.05);
+  };
+  const drawn = (canvas) => new Set(new Uint32Array(
+    canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size > 2;
+  return {
+    width: document.documentElement.scrollWidth,
+    parts: [...document.querySelectorAll('h2')].map((node) => node.textContent),
+    title: document.title, heading: document.querySelector('h1').textContent,
+    charts: [...document.querySelectorAll('canvas')].map((canvas) => [canvas.getAttribute('aria-label'), drawn(canvas)]),
+    faint: [...document.querySelectorAll('main p, main td, main a, main li, figcaption, h2, .faint')]
+      .filter((node) => contrast(node) < 4.5).map((node) => node.textContent.slice(0, 60)),
+    text: document.body.innerText,
+    cells: document.querySelectorAll('.heat i').length,
+  };
+}"""
+
+
+def require(holds, text):
+    if not holds:
+        sys.exit(f"FAIL: {text}")
+
+
+def check_json(folder):
+    report = json.loads((folder / "report.json").read_text())
+    schema = json.loads((ROOT / "lib/report/report.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(report), key=lambda e: list(map(str, e.path)))
+    require(not errors, f"report.json: {len(errors)} places are not as the schema says, first "
+            + (f"{errors[0].json_path}: {errors[0].message[:300]}" if errors else ""))
+    return report
+
+
+def check_page(page, report, width, where):
+    found = page.evaluate(LOOK)
+    expected = [title for title, has in PARTS.items() if has(report)]
+    require(found["parts"] == expected, f"{where}: parts {found['parts']}, expected {expected}")
+    require(found["width"] <= width, f"{where}: the page is {found['width']} pixels wide")
+    blank = [label for label, drawn in found["charts"] if not drawn]
+    require(found["charts"] and not blank, f"{where}: not drawn: {blank}")
+    require(not found["faint"], f"{where}: text that hardly stands out: {found['faint'][:5]}")
+    name = pathlib.PurePosixPath(report["model"]["path"]).name
+    require(found["heading"] == f"{name}: quantisation report" == found["title"], f"{where}: heading {found['heading']!r}")
+    for odd in ("undefined", "NaN", "[object", "Infinity"):
+        require(odd not in found["text"], f"{where}: shows {odd!r}")
+    pairs = {row["role"] for row in report["linears"]}, {row["block"] for row in report["linears"]}
+    require(found["cells"] == len(pairs[0]) * len(pairs[1]), f"{where}: {found['cells']} cells in the heat map")
+
+
+def check_controls(page, report):
+    """The table of every linear sorts and filters; charts follow the measure and the theme."""
+    rows = page.locator("section:has(h2:text-is('Every linear')) table").first.locator("tbody tr")
+    head = page.locator("section:has(h2:text-is('Every linear')) thead button:text-is('weight error')").first
+    head.click()
+    worst = max(report["linears"], key=lambda row: row["weight_error"] or 0)
+    require(rows.first.locator("td").first.inner_text() == worst["name"], "the table doesn't sort by its column's head")
+    if len(report["linears"]) > 20:
+        page.locator("section:has(h2:text-is('Every linear')) input").first.fill(worst["name"])
+        require(rows.count() == 1, "the filter leaves more than the linear whose name it is")
+    chart = page.locator("canvas").first
+    before = chart.evaluate("(canvas) => canvas.toDataURL()")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("(old) => document.querySelector('canvas').toDataURL() !== old", arg=before, timeout=5000)
+    measure = page.locator("label:has-text('Measure') select")
+    if measure.count():
+        before, cell = chart.evaluate("(canvas) => canvas.toDataURL()"), page.locator(".heat i").first.get_attribute("title")
+        measure.select_option("weight_error")
+        require(chart.evaluate("(canvas) => canvas.toDataURL()") != before, "charts don't follow the measure")
+        require(page.locator(".heat i").first.get_attribute("title") != cell, "the heat map doesn't follow the measure")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--screenshots", type=pathlib.Path, help="keep one of each size and theme in this folder")
+    args = parser.parse_args()
+    report = check_json(args.folder)
+    browser_path = shutil.which("chromium")
+    if browser_path is None:
+        print("SKIP: report.html was not looked at: no chromium on this machine (requirements-debian.txt)")
+        return 77
+    from playwright.sync_api import sync_playwright
+
+    address = (args.folder / "report.html").resolve().as_uri()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        for width, theme in ((1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")):
+            where, complaints = f"{width} pixels, {theme}", []
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+            page.on("console", lambda message: complaints.append(f"console: {message.text}"))
+            page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+            page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+            page.on("request", lambda request: request.url == address or complaints.append(f"loads {request.url[:100]}"))
+            page.goto(address)
+            check_page(page, report, width, where)
+            if args.screenshots:
+                args.screenshots.mkdir(parents=True, exist_ok=True)
+                page.screenshot(path=args.screenshots / f"report-{width}-{theme}.png", full_page=True)
+            if (width, theme) == (1280, "light"):
+                check_controls(page, report)
+            require(not complaints, f"{where}: {complaints[:3]}")
+            page.close()
+        browser.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
