@@ -96,6 +96,7 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
 struct GgufSources {
   bool weights = true;       // the solver's weights; else nothing but codes
   bool importances = false;  // of the solver's input, or from a file
+  std::vector<GgufTypeChoice> types = {};
 };
 
 /// Adds an output in this format to a plan whose linears are decided. UserError where the target can't hold

@@ -6,13 +6,17 @@
 #include "formats/consumers/consumers.h"
 #include "lib/base/error.h"
 #include "lib/model/forward.h"
+#include "recipes/target_pattern.h"
 
 namespace lathe {
 namespace {
 
 OutputPlan plan_gguf_output(const Plan& plan, const ModelGraph& graph, const Target& target,
                             const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
-  GgufWeights weights{.solved = {}, .importances = sources.importances, .codes_only = !sources.weights};
+  GgufWeights weights{.solved = {},
+                      .importances = sources.importances,
+                      .codes_only = !sources.weights,
+                      .types = sources.types};
   for (const PlannedLinear& linear : plan.quantized()) {
     if (linear.activations) {
       user_error("{}: format {}: its input would be quantised, which llama.cpp does by rules of its own",
@@ -122,6 +126,13 @@ void check_whole_model(const Plan& plan, const ModelGraph& graph, const Target& 
   for (std::string& warning : target.warnings(quantized, floating)) warnings.push_back(std::move(warning));
 }
 
+std::vector<GgufTypeChoice> type_choices(const Recipe& recipe) {
+  std::vector<GgufTypeChoice> choices;
+  for (const Recipe::TensorType& row : recipe.output.gguf_tensor_types)
+    choices.push_back({pattern_expression(row.tensors), row.type, row.where});
+  return choices;
+}
+
 }  // namespace
 
 /// Kernels' rules (bits, groups, divisibility) are checked here, before anything is computed.
@@ -172,7 +183,8 @@ void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
     } else {
       checkpoints.push_back(format);
       const bool importances = !recipe.calibration.none || !recipe.output.imatrix.empty();
-      add_output(plan, graph, find_target(format), tensors, {.weights = true, .importances = importances});
+      add_output(plan, graph, find_target(format), tensors,
+                 {.weights = true, .importances = importances, .types = type_choices(recipe)});
     }
   }
   if (checkpoints.empty()) {

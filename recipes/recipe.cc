@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <limits>
 
 #include "algorithms/algorithm.h"
@@ -27,6 +28,7 @@ constexpr int64_t kGroupStep = 8;
 constexpr int64_t kMaxGroup = 1 << 20;
 /// No vocabulary makes a model that knows nothing diverge as far.
 constexpr double kMostKl = 1000;
+constexpr size_t kMostCandidates = 64;
 
 std::filesystem::path read_path(const YamlField& field, std::string_view what) { return field.text(what); }
 
@@ -47,11 +49,38 @@ std::vector<std::string> read_targets(const YamlField& field) {
   return targets;
 }
 
+GgmlType read_block_type(const YamlField& field) {
+  std::vector<std::string> names;
+  for (const GgmlTraits& row : ggml_types()) {
+    if (row.made) names.emplace_back(row.name);
+  }
+  const std::string expected = fmt::format("a type of ggml that Lathe rounds to ({})", join_words(names));
+  std::string name = field.text(expected);
+  std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::toupper(c); });
+  if (std::ranges::find(names, name) == names.end()) field.refuse(expected, did_you_mean(name, names));
+  return *parse_ggml_type(name);
+}
+
+void read_tensor_types(const YamlField& field, Recipe::Output& output) {
+  for (const YamlField& item : field.list("a list such as [{tensors: /attn_v/, type: Q6_K}]")) {
+    item.expect_map({"tensors", "type"});
+    for (const char* key : {"tensors", "type"})
+      if (!item.has(key)) item.refuse(fmt::format("the keys 'tensors' and 'type' ('{}' is missing)", key));
+    const YamlField tensors = item.at("tensors");
+    const std::string expected = "a /regular expression/ on the file's names, such as /attn_v/";
+    const std::string pattern = tensors.text(expected);
+    if (!is_pattern(pattern)) tensors.refuse(expected);
+    if (const auto reason = pattern_error(pattern))
+      tensors.refuse("a valid regular expression", ": " + *reason);
+    output.gguf_tensor_types.push_back({pattern, read_block_type(item.at("type")), item.where()});
+  }
+}
+
 /// What is for the formats gguf:... alone.
 void read_gguf_output(const YamlField& field, Recipe::Output& output) {
   const bool used =
       std::ranges::any_of(output.formats, [](const std::string& name) { return name.starts_with("gguf:"); });
-  for (const char* key : {"gguf_shard_size", "gguf_pre_tokenizer", "imatrix"}) {
+  for (const char* key : {"gguf_shard_size", "gguf_pre_tokenizer", "imatrix", "gguf_tensor_types"}) {
     if (used || !field.has(key) || field.at(key).is_null()) continue;
     field.at(key).refuse("null: none of the formats is a gguf:... one, which it is for");
   }
@@ -59,12 +88,13 @@ void read_gguf_output(const YamlField& field, Recipe::Output& output) {
   if (given("gguf_shard_size")) output.gguf_shard_size = field.at("gguf_shard_size").bytes(1);
   if (given("gguf_pre_tokenizer"))
     output.gguf_pre_tokenizer = field.at("gguf_pre_tokenizer").text("llama.cpp's name of a pre-tokenizer");
+  if (given("gguf_tensor_types")) read_tensor_types(field.at("gguf_tensor_types"), output);
   if (given("imatrix")) output.imatrix = read_path(field.at("imatrix"), "an importance matrix, or null");
 }
 
 void read_output(const YamlField& field, const std::vector<std::string>& formats, Recipe::Output& output) {
-  field.expect_map(
-      {"path", "formats", "shard_size", "scale_dtype", "gguf_shard_size", "gguf_pre_tokenizer", "imatrix"});
+  field.expect_map({"path", "formats", "shard_size", "scale_dtype", "gguf_shard_size", "gguf_pre_tokenizer",
+                    "imatrix", "gguf_tensor_types"});
   if (field.has("scale_dtype") && !field.at("scale_dtype").is_null())
     output.scale_dtype = field.at("scale_dtype").one_of({DType::F16, DType::BF16});
   if (field.has("path") && !field.at("path").is_null()) output.path = read_path(field.at("path"), "a folder");
@@ -256,6 +286,64 @@ Rule read_rule(const YamlField& field, const RecipeVocabulary& vocabulary) {
   return rule;
 }
 
+Candidate read_candidate(const YamlField& field, const RecipeVocabulary& vocabulary) {
+  field.expect_map({"scheme", "activations", "solver", "gguf"});
+  if (!field.has("gguf")) return {.rule = read_rule(field, vocabulary)};
+  field.expect_map({"gguf"});
+  return {.rule = {.targets = {}, .scheme = {}, .solver = {}, .where = field.where()},
+          .block = read_block_type(field.at("gguf"))};
+}
+
+Budget read_budget(const YamlField& field) {
+  Budget budget{.where = field.where()};
+  field.expect_map({"bits_per_weight", "size", "kl"});
+  const auto given = [&](const char* key) { return field.has(key) && !field.at(key).is_null(); };
+  if (given("bits_per_weight")) budget.bits_per_weight = field.at("bits_per_weight").number(0.5, 32);
+  if (given("size")) budget.size = field.at("size").bytes(1);
+  if (given("kl")) budget.kl = field.at("kl").number(0, kMostKl, "a divergence in nats");
+  if (budget.bits_per_weight.has_value() + budget.size.has_value() + budget.kl.has_value() != 1)
+    field.refuse("one of bits_per_weight, size and kl");
+  return budget;
+}
+
+Recipe::Sensitivity read_sensitivity(const YamlField& field) {
+  Recipe::Sensitivity sensitivity;
+  field.expect_map({"file", "held_out"});
+  if (field.has("file") && !field.at("file").is_null())
+    sensitivity.file = read_path(field.at("file"), "a file of measurements");
+  if (field.has("held_out")) sensitivity.held_out = field.at("held_out").integer(1, 1 << 20);
+  return sensitivity;
+}
+
+/// `candidates`, and what goes with them alone.
+void read_candidates(const YamlField& root, const RecipeVocabulary& vocabulary, Recipe& recipe) {
+  const auto given = [&](const char* key) { return root.has(key) && !root.at(key).is_null(); };
+  for (const char* key : {"budget", "sensitivity"}) {
+    if (given(key) && !given("candidates"))
+      root.at(key).refuse("null, for there are no `candidates` to choose among");
+  }
+  if (!given("candidates")) return;
+  if (given("rules")) root.at("rules").refuse("no rules beside `candidates`, which a budget makes rules of");
+  const YamlField candidates = root.at("candidates");
+  for (const YamlField& item : candidates.list("a list of schemes to choose among")) {
+    recipe.candidates.push_back(read_candidate(item, vocabulary));
+    const auto same = [&](const Candidate& other) {
+      return candidate_json(other) == candidate_json(recipe.candidates.back());
+    };
+    if (std::ranges::count_if(recipe.candidates, same) > 1) item.refuse("each candidate once");
+  }
+  if (recipe.candidates.empty() || recipe.candidates.size() > kMostCandidates)
+    candidates.refuse(fmt::format("1 to {} candidates", kMostCandidates));
+  if (!recipe.transforms.empty()) {
+    root.at("transforms")
+        .refuse(
+            "no transforms beside `candidates`, which are measured on the model as it is (add them to the "
+            "recipe that the budget writes)");
+  }
+  if (given("budget")) recipe.budget = read_budget(root.at("budget"));
+  if (given("sensitivity")) recipe.sensitivity = read_sensitivity(root.at("sensitivity"));
+}
+
 void read_rules(const YamlField& root, const RecipeVocabulary& vocabulary, Recipe& recipe) {
   static constexpr const char* kExpected =
       "a list of at least one rule, such as [{targets: [linear], solver: {rtn: {}}}]";
@@ -304,7 +392,7 @@ Recipe::ReportDetail read_report(const YamlField& field) {
 Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
   Recipe recipe;
   root.expect_map({"model", "output", "calibration", "transforms", "rules", "ignore", "kv_cache", "evaluate",
-                   "verify", "limits", "report"});
+                   "verify", "limits", "report", "candidates", "budget", "sensitivity"});
   if (root.has("model") && !root.at("model").is_null())
     recipe.model = read_path(root.at("model"), "a folder");
   if (root.has("output")) read_output(root.at("output"), vocabulary.formats, recipe.output);
@@ -319,7 +407,8 @@ Recipe read_recipe(const YamlField& root, const RecipeVocabulary& vocabulary) {
       recipe.transforms.push_back(std::move(choice));
     }
   }
-  read_rules(root, vocabulary, recipe);
+  read_candidates(root, vocabulary, recipe);
+  if (recipe.candidates.empty()) read_rules(root, vocabulary, recipe);
   if (root.has("ignore")) recipe.ignore = read_targets(root.at("ignore"));
   if (root.has("kv_cache") && !root.at("kv_cache").is_null())
     recipe.kv_cache = read_kv_cache(root.at("kv_cache"));

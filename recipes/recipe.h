@@ -20,6 +20,7 @@
 #include "lib/activations/memory_budget.h"
 #include "lib/base/options.h"
 #include "lib/model/graph.h"
+#include "lib/numeric/ggml_type.h"
 #include "lib/numeric/kv_cache.h"
 #include "lib/numeric/scheme.h"
 #include "lib/text/bos_token.h"
@@ -40,7 +41,37 @@ struct Rule {
   std::string where;  // "awq.yaml:7:5", for later errors about this rule
 };
 
+/// A scheme that a budget may choose for a group of linears: as a rule without targets; or, of a GGUF file, a
+/// type of blocks.
+struct Candidate {
+  Rule rule;
+  std::optional<GgmlType> block = std::nullopt;
+
+  /// "int4 asym g64, gptq", "Q4_K".
+  std::string describe() const;
+};
+
+/// What a mixture of candidates is held to: one of them.
+struct Budget {
+  /// Bits for each weight of those that are chosen for, as they stand in the file.
+  std::optional<double> bits_per_weight = std::nullopt;
+  std::optional<uint64_t> size = std::nullopt;  // bytes of all tensors of the weight files
+  std::optional<double> kl =
+      std::nullopt;  // nats that may be lost, as predicted, with as few bytes as that takes
+  std::string where = {};
+
+  /// "4.25 bits/weight", "3.8 GiB", "KL 0.02".
+  std::string describe() const;
+};
+
 struct Recipe {
+  /// A type for tensors of a GGUF file, by a /regular expression/ on their names there.
+  struct TensorType {
+    std::string tensors;
+    GgmlType type = GgmlType::F16;
+    std::string where;
+  };
+
   std::string file;
   std::filesystem::path model;
   struct Output {
@@ -52,6 +83,7 @@ struct Recipe {
     /// Of the scales of integer grids; none: the model's type, FP16 for an FP32 model.
     std::optional<DType> scale_dtype = std::nullopt;
     std::filesystem::path imatrix;  // importances for gguf:..., in place of those measured; empty: none
+    std::vector<TensorType> gguf_tensor_types;  // of gguf:..., in place of its mix's; the first match wins
   } output;
   struct Calibration {
     bool none = false;  // `calibration: null`: nothing is run; each weight is quantised by itself
@@ -81,6 +113,13 @@ struct Recipe {
     std::vector<SolverFallback> fallbacks = {SolverFallback::damping};  // that solvers may take
   } verify;
   MemoryLimits limits;  // on the run; results don't depend on them
+  /// With candidates there are no rules: `quantize sensitivity` measures them, and a budget chooses.
+  std::vector<Candidate> candidates;
+  std::optional<Budget> budget;
+  struct Sensitivity {
+    std::filesystem::path file;  // measurements to use, or where to put them; empty: beside the output
+    int64_t held_out = 4;        // samples that are kept from calibration, for KL
+  } sensitivity;
   struct ReportDetail {
     bool activations = false;  // describe the inputs of the quantised linears
   } report;
@@ -89,6 +128,9 @@ struct Recipe {
   /// (JSON is YAML): reading it back gives the same run. `file` and `where` are not part of it.
   nlohmann::json to_json() const;
 };
+
+/// One candidate as in Recipe::to_json(): what measurements are kept under.
+nlohmann::json candidate_json(const Candidate& candidate);
 
 /// A name that a recipe may use, with its options.
 struct NamedOptions {

@@ -1,4 +1,7 @@
 // A recipe as JSON, every default filled in.
+#include <fmt/format.h>
+
+#include "lib/base/strings.h"
 #include "recipes/recipe.h"
 
 namespace lathe {
@@ -78,11 +81,44 @@ nlohmann::json path_or_null(const std::filesystem::path& path) {
   return path.empty() ? nlohmann::json() : nlohmann::json(path.string());
 }
 
-nlohmann::json or_null(const std::optional<uint64_t>& bytes) {
-  return bytes ? nlohmann::json(*bytes) : nlohmann::json();
+template <class Number>
+nlohmann::json or_null(const std::optional<Number>& number) {
+  return number ? nlohmann::json(*number) : nlohmann::json();
+}
+
+nlohmann::json describe(const Rule& rule) {
+  return {{"scheme", describe(rule.scheme)},
+          {"activations", rule.activations ? describe(*rule.activations) : nlohmann::json()},
+          {"solver", describe(rule.solver)}};
+}
+
+/// Keys of which one is given.
+nlohmann::json describe(const Budget& budget) {
+  nlohmann::json result = nlohmann::json::object();
+  if (budget.bits_per_weight) result["bits_per_weight"] = *budget.bits_per_weight;
+  if (budget.size) result["size"] = *budget.size;
+  if (budget.kl) result["kl"] = *budget.kl;
+  return result;
 }
 
 }  // namespace
+
+std::string Candidate::describe() const {
+  if (block) return std::string(traits(*block).name);
+  const auto& input = rule.activations;
+  return with_input(rule.scheme.describe(), input ? std::optional(input->scheme) : std::nullopt) + ", " +
+         rule.solver.name;
+}
+
+std::string Budget::describe() const {
+  if (bits_per_weight) return fmt::format("{:g} bits/weight", *bits_per_weight);
+  return size ? human_bytes(*size) : fmt::format("KL {:g}", *kl);
+}
+
+nlohmann::json candidate_json(const Candidate& candidate) {
+  if (candidate.block) return {{"gguf", traits(*candidate.block).name}};
+  return describe(candidate.rule);
+}
 
 nlohmann::json Recipe::to_json() const {
   using nlohmann::json;
@@ -96,7 +132,8 @@ nlohmann::json Recipe::to_json() const {
         {"gguf_shard_size", output.gguf_shard_size == 0 ? json(nullptr) : json(output.gguf_shard_size)},
         {"gguf_pre_tokenizer",
          output.gguf_pre_tokenizer.empty() ? json(nullptr) : json(output.gguf_pre_tokenizer)},
-        {"imatrix", path_or_null(output.imatrix)}}},
+        {"imatrix", path_or_null(output.imatrix)},
+        {"gguf_tensor_types", output.gguf_tensor_types.empty() ? json() : json::array()}}},
       {"calibration",
        {{"data", json::array()},
         {"samples", calibration.samples},
@@ -123,11 +160,18 @@ nlohmann::json Recipe::to_json() const {
   for (const DataSource& source : calibration.data) result["calibration"]["data"].push_back(describe(source));
   for (const AlgorithmChoice& transform : transforms) result["transforms"].push_back(describe(transform));
   for (const Rule& rule : rules) {
-    json entry = {{"targets", rule.targets}};
-    entry["scheme"] = describe(rule.scheme);
-    entry["activations"] = rule.activations ? describe(*rule.activations) : json();
-    entry["solver"] = describe(rule.solver);
+    json entry = describe(rule);
+    entry["targets"] = rule.targets;
     result["rules"].push_back(std::move(entry));
+  }
+  for (const TensorType& row : output.gguf_tensor_types)
+    result["output"]["gguf_tensor_types"].push_back(
+        {{"tensors", row.tensors}, {"type", traits(row.type).name}});
+  if (!candidates.empty()) {
+    result.erase("rules");
+    for (const Candidate& candidate : candidates) result["candidates"].push_back(candidate_json(candidate));
+    result["budget"] = budget ? describe(*budget) : json();
+    result["sensitivity"] = {{"file", path_or_null(sensitivity.file)}, {"held_out", sensitivity.held_out}};
   }
   for (const SolverFallback fallback : verify.fallbacks)
     result["verify"]["fallbacks"].push_back(name_of(fallback));

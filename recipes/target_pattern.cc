@@ -8,12 +8,6 @@
 namespace lathe {
 namespace {
 
-/// What stands between the slashes; the closing one may be left out (module names hold none).
-std::string expression_of(const std::string& target) {
-  const bool closed = target.size() > 1 && target.back() == '/';
-  return target.substr(1, target.size() - (closed ? 2 : 1));
-}
-
 /// libstdc++'s own texts speak of its implementation.
 const char* reason_of(std::regex_constants::error_type code) {
   namespace rc = std::regex_constants;
@@ -32,10 +26,15 @@ const char* reason_of(std::regex_constants::error_type code) {
 
 }  // namespace
 
+std::string pattern_expression(const std::string& target) {
+  const bool closed = target.size() > 1 && target.back() == '/';
+  return target.substr(1, target.size() - (closed ? 2 : 1));
+}
+
 bool is_pattern(const std::string& target) { return target.starts_with('/'); }
 
 std::optional<std::string> pattern_error(const std::string& target) {
-  const std::string expression = expression_of(target);
+  const std::string expression = pattern_expression(target);
   if (expression.empty()) return "it is empty and would match every name";
   try {
     const std::regex compiled(expression, std::regex::ECMAScript);
@@ -49,7 +48,7 @@ bool target_matches(const std::string& target, const Linear& linear) {
   if (!is_pattern(target)) return word_matches(linear, target);
   if (const auto reason = pattern_error(target))
     user_error("'{}' is not a usable regular expression: {}", target, *reason);
-  return std::regex_search(linear.name, std::regex(expression_of(target), std::regex::ECMAScript));
+  return std::regex_search(linear.name, std::regex(pattern_expression(target), std::regex::ECMAScript));
 }
 
 }  // namespace lathe

@@ -53,7 +53,9 @@ struct Texts {
   std::string recipe, model, output, dump_ids;
   std::vector<std::string> calib;
   std::string eval_model, eval_reference, eval_text;
-  MemoryTexts memory, eval_memory;
+  MemoryTexts memory, eval_memory, sensitivity_memory;
+  std::string sensitivity_recipe, sensitivity_model, sensitivity_output;
+  std::vector<std::string> sensitivity_calib;
   std::string convert_model, convert_output, convert_shard_size;
   std::string verify_folder, verify_reference;
   std::vector<std::string> compare_artefacts;
@@ -89,6 +91,25 @@ void declare_run(CLI::App& app, RunRequest& run, Texts& texts) {
       "go on with a run of this output that was cut off; recipe, model, data and program must be the same");
   app.add_flag("--no-journal", run.no_journal,
                "keep nothing beside the output that --resume could go on from");
+}
+
+CLI::App* declare_sensitivity(CLI::App& app, RunRequest& run, Texts& texts) {
+  CLI::App* sub = app.add_subcommand(
+      "sensitivity", "what a model loses when one group of its linears is quantised, for each candidate");
+  add_value(*sub, "--recipe", texts.sensitivity_recipe, "FILE",
+            "a recipe with `candidates`, such as recipes/sensitivity.yaml");
+  add_value(*sub, "--model", texts.sensitivity_model, "DIR", "floating-point model (replaces the recipe's)");
+  add_value(*sub, "--calib", texts.sensitivity_calib, "FILE",
+            "calibration data (replaces the recipe's); may be given several times");
+  add_value(*sub, "--output", texts.sensitivity_output, "DIR",
+            "folder for sensitivity.json (replaces the recipe's)");
+  add_compute_options(*sub, run.device, run.compute_dtype, run.threads);
+  add_memory_options(*sub, texts.sensitivity_memory);
+  add_value(*sub, "--set", run.sets, "key=value",
+            "change the recipe for this run; may be given several times");
+  sub->add_flag("--quiet", run.quiet, "no progress");
+  sub->add_flag("--overwrite", run.overwrite, "measure anew what stands there already");
+  return sub;
 }
 
 CLI::App* declare_eval(CLI::App& app, EvalRequest& eval, Texts& texts) {
@@ -256,7 +277,8 @@ MemoryRequests finish_memory(const CLI::App& app, const MemoryTexts& texts) {
 RunRequest finish_run(const CLI::App& app, RunRequest run, const Texts& texts) {
   if (texts.recipe.empty() && app.count("--recipe") == 0) {
     user_error(
-        "expected a recipe or a command: `quantize --recipe FILE`, or eval, compare, advise, convert, "
+        "expected a recipe or a command: `quantize --recipe FILE`, or sensitivity, eval, compare, advise, "
+        "convert, "
         "verify, inspect, list "
         "(see "
         "`quantize "
@@ -273,6 +295,17 @@ RunRequest finish_run(const CLI::App& app, RunRequest run, const Texts& texts) {
     if (run.resume && given) user_error("--resume: has nothing to do beside {}; leave one of them out", flag);
   run.memory = finish_memory(app, texts.memory);
   return run;
+}
+
+SensitivityRequest finish_sensitivity(const CLI::App& sub, RunRequest run, const Texts& texts) {
+  run.recipe = required_path(texts.sensitivity_recipe, "--recipe FILE", "quantize sensitivity");
+  run.model = optional_path(sub, texts.sensitivity_model, "--model");
+  run.output = optional_path(sub, texts.sensitivity_output, "--output");
+  for (const std::string& file : texts.sensitivity_calib)
+    run.calib.push_back(required_path(file, "--calib FILE", "quantize sensitivity"));
+  check_range("--threads", run.threads, 0, kMaxThreads);
+  run.memory = finish_memory(sub, texts.sensitivity_memory);
+  return {std::move(run)};
 }
 
 EvalRequest finish_eval(const CLI::App& sub, EvalRequest eval, const Texts& texts) {
@@ -352,7 +385,7 @@ Command parse_command_line(int argc, const char* const* argv) {
   app.allow_extras();
   app.fallthrough(false);
   Texts texts;
-  RunRequest run;
+  RunRequest run, sensitivity;
   EvalRequest eval;
   CompareRequest compare;
   AdviseRequest advise;
@@ -361,6 +394,7 @@ Command parse_command_line(int argc, const char* const* argv) {
   InspectRequest inspect;
   ListRequest list;
   declare_run(app, run, texts);
+  const CLI::App* sensitivity_app = declare_sensitivity(app, sensitivity, texts);
   const CLI::App* eval_app = declare_eval(app, eval, texts);
   const CLI::App* compare_app = declare_compare(app, compare, texts);
   const CLI::App* advise_app = declare_advise(app, advise, texts);
@@ -391,6 +425,8 @@ Command parse_command_line(int argc, const char* const* argv) {
       user_error("{} comes after the command: `quantize {} {} ...`", flag, chosen.front()->get_name(), flag);
     }
   }
+  if (chosen.front() == sensitivity_app)
+    return finish_sensitivity(*sensitivity_app, std::move(sensitivity), texts);
   if (chosen.front() == eval_app) return finish_eval(*eval_app, std::move(eval), texts);
   if (chosen.front() == compare_app) return finish_compare(*compare_app, std::move(compare), texts);
   if (chosen.front() == advise_app) return finish_advise(*advise_app, std::move(advise), texts);

@@ -15,6 +15,7 @@
 #include "apps/quantize/failure.h"
 #include "apps/quantize/inspect.h"
 #include "apps/quantize/list.h"
+#include "apps/quantize/mixed/mixture.h"
 #include "apps/quantize/pipeline.h"
 #include "apps/quantize/verify.h"
 #include "lib/base/cancel.h"
@@ -67,6 +68,10 @@ struct Dispatch {
     std::signal(SIGPIPE, SIG_IGN);
     set_threads(request.threads);
     run_pipeline(request);
+  }
+  void operator()(const SensitivityRequest& request) const {
+    set_threads(request.run.threads);
+    run_sensitivity(request);
   }
   void operator()(const EvalRequest& request) const {
     set_threads(request.threads);

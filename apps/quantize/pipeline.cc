@@ -15,6 +15,7 @@
 #include "apps/quantize/journal/run_identity.h"
 #include "apps/quantize/journal/run_journal.h"
 #include "apps/quantize/memory.h"
+#include "apps/quantize/mixed/mixture.h"
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
 #include "apps/quantize/reporting.h"
@@ -114,8 +115,14 @@ bool tell_finished(const RunRequest& request, const Recipe& recipe) {
 }  // namespace
 
 void run_pipeline(const RunRequest& request) {
-  const Recipe recipe = effective_recipe(request);
-  if (tell_finished(request, recipe)) return;
+  const Recipe asked = effective_recipe(request);
+  if (tell_finished(request, asked)) return;
+  std::optional<ChosenMixture> mixture;
+  if (!asked.candidates.empty()) {
+    mixture = choose_mixture(request, asked);
+    if (!mixture) return;  // a dry run before anything is measured
+  }
+  const Recipe& recipe = mixture ? mixture->recipe : asked;
   if (is_weights_only(recipe)) return run_weights_only(request, recipe);
   const ModelFolder model = open_source(recipe);  // headers only
   Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
@@ -169,6 +176,7 @@ void run_pipeline(const RunRequest& request) {
     WrittenTensors written;
     report.timed("quantise", [&] { quantise(job, recipe, writers, report, written, journal, progress); });
 
+    if (mixture) mixture->write(writers);
     output.before_commit([&] { journal.note_written(output.path()); });
     finish_run(
         {request, recipe, model, text.evaluation, memory.evaluation, device, compute, text.calibration},

@@ -35,6 +35,11 @@ struct RunRequest {
   bool no_journal = false;  // keep nothing to go on from
 };
 
+/// `quantize sensitivity --recipe FILE ...`: of a run's settings those that it has.
+struct SensitivityRequest {
+  RunRequest run;
+};
+
 /// `quantize eval ...`
 struct EvalRequest {
   std::filesystem::path model;
@@ -113,7 +118,7 @@ struct PrintRequest {
   std::string text;
 };
 
-using Command = std::variant<RunRequest, EvalRequest, CompareRequest, AdviseRequest, ConvertRequest,
-                             VerifyRequest, InspectRequest, ListRequest, PrintRequest>;
+using Command = std::variant<RunRequest, SensitivityRequest, EvalRequest, CompareRequest, AdviseRequest,
+                             ConvertRequest, VerifyRequest, InspectRequest, ListRequest, PrintRequest>;
 
 }  // namespace lathe

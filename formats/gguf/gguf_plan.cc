@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <regex>
 #include <set>
 
 #include "formats/gguf/model_keys.h"
@@ -41,6 +42,12 @@ struct Chooser {
   MixModel model;
   std::map<std::string, std::vector<std::string>> fallbacks;  // "Q4_K -> Q5_0": tensors
   std::vector<std::string> rounded;                           // linears with codes that don't fit
+  struct NamedType {
+    const GgufTypeChoice* choice;
+    std::regex tensors;
+    bool decides = false;
+  };
+  std::vector<NamedType> named;  // as GgufWeights::types
 
   Chooser(const GgufMix& mix, const ModelGraph& graph, const GgufWeights& weights)
       : mix(mix), graph(graph), weights(weights) {
@@ -51,6 +58,33 @@ struct Chooser {
              .experts = config.experts ? config.experts->count : 0,
              .tied_output = config.tie_word_embeddings,
              .importances = weights.importances};
+    for (const GgufTypeChoice& choice : weights.types)
+      named.push_back({&choice, std::regex(choice.tensors, std::regex::ECMAScript)});
+  }
+
+  /// The type that somebody chose for it.
+  std::optional<GgmlType> by_name(const GgufTensorRule& rule) {
+    for (NamedType& name : named) {
+      if (!std::regex_search(rule.gguf, name.tensors)) continue;
+      const GgmlTraits& type = traits(name.choice->type);
+      if (!divides(type.type, rule.shape[1])) {
+        user_error("{}: '{}': its rows of {} values can't be cut into {} blocks of {}", name.choice->where,
+                   rule.gguf, rule.shape[1], type.name, type.length);
+      }
+      name.decides = true;
+      return type.type;
+    }
+    return std::nullopt;
+  }
+
+  void check_names_decide() const {
+    for (const NamedType& name : named) {
+      if (name.decides) continue;
+      user_error(
+          "{}: '/{}/' decides about no matrix of the file: it matches none, or those alone that an earlier "
+          "one has taken (names look like 'blk.0.attn_q.weight')",
+          name.choice->where, name.choice->tensors);
+    }
   }
 
   GgmlType by_mix(const GgufTensorRule& rule) {
@@ -82,20 +116,22 @@ struct Chooser {
   GgufOutputTensor choose(const GgufTensorRule& rule) {
     if (!rule.is_matrix()) return {rule, GgmlType::F32};
     if (rule.plain) return {rule, plain(rule)};
+    const std::optional<GgmlType> chosen = by_name(rule);
     const auto solved = weights.solved.find(rule.linear);
     if (solved != weights.solved.end()) {
       const auto& [scheme, group_index] = solved->second;
-      if (!group_index && holds_codes(mix.base, scheme, rule.shape[1], weights.codes_only))
-        return {rule, mix.base, true};
+      const GgmlType base = chosen.value_or(mix.base);
+      if (!group_index && holds_codes(base, scheme, rule.shape[1], weights.codes_only))
+        return {rule, base, true};
       if (weights.codes_only) {
         user_error(
             "format gguf:{}: {}: its codes ({}) are not those of {} blocks, and nothing is rounded anew",
-            mix.name, rule.linear, scheme.describe(), traits(mix.base).name);
+            mix.name, rule.linear, scheme.describe(), traits(base).name);
       }
       if (!scheme.floating()) rounded.push_back(rule.linear);
-      return {rule, by_mix(rule)};
+      return {rule, chosen ? *chosen : by_mix(rule)};
     }
-    return unsolved(rule);
+    return chosen ? GgufOutputTensor{rule, *chosen} : unsolved(rule);
   }
 
   /// A linear that stays as it is, an embedding, the head.
@@ -154,6 +190,7 @@ GgufOutput plan_gguf(const GgufMix& mix, const ModelGraph& graph,
   output.mix = &mix;
   Chooser chooser(mix, graph, weights);
   for (const GgufTensorRule& rule : gguf_tensors(graph)) output.tensors.push_back(chooser.choose(rule));
+  chooser.check_names_decide();
   check_stacks(output);
   output.warnings = gguf_warnings(graph);
   for (const auto& [change, names] : chooser.fallbacks)

@@ -29,21 +29,30 @@ struct GgufOutput {
   uint64_t bytes() const;  // of the tensors
 };
 
+/// A type that somebody chose for tensors, as llama-quantize's --tensor-type does.
+struct GgufTypeChoice {
+  std::string tensors;  // ECMAScript, searched in the file's names ("blk.3.attn_v.weight")
+  GgmlType type = GgmlType::F16;
+  std::string where;  // for errors: "my.yaml:4:7"
+};
+
 /// What is known of the model's weights when the file is planned.
 struct GgufWeights {
   struct Solved {
     Scheme scheme;
     bool group_index = false;  // groups of columns in an order of their own
   };
-  std::map<std::string, Solved> solved;  // by linear, of those that a rule quantises; of others none
-  bool importances = false;              // there will be some
-  bool codes_only = false;               // nothing may be rounded anew: other weights stay as they are
+  std::map<std::string, Solved> solved;    // by linear, of those that a rule quantises; of others none
+  bool importances = false;                // there will be some
+  bool codes_only = false;                 // nothing may be rounded anew: other weights stay as they are
+  std::vector<GgufTypeChoice> types = {};  // the first that fits a matrix decides about it, not the mix
 };
 
 /// A rule's linears get the mix's types, but where the scheme's codes are those of the mix's base type: that
 /// type, and the codes. Other linears of blocks stay in floating point; embeddings and head are the mix's.
-/// UserError "format gguf:TYPE: ..." for a model that llama.cpp would compute otherwise, or, codes_only,
-/// codes that are not the type's.
+/// A type in `types` comes before all of that, but for routers. UserError for one that decides about no
+/// matrix or can't cut its rows; "format gguf:TYPE: ..." for a model that llama.cpp would compute otherwise,
+/// or, codes_only, codes that are not the type's.
 GgufOutput plan_gguf(const GgufMix& mix, const ModelGraph& graph,
                      const std::map<std::string, TensorInfo>& tensors, const GgufWeights& weights);
 

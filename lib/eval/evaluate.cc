@@ -13,6 +13,7 @@
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
 #include "lib/eval/logit_sums.h"
+#include "lib/eval/pieced_head.h"
 #include "lib/eval/quantile.h"
 #include "lib/model/block_loader.h"
 #include "lib/model/forward.h"
@@ -31,7 +32,8 @@ class Stream {
         role_(std::move(role)),
         device_(device),
         compute_(compute),
-        hidden_(store_spec(storage, ids.size(0), ids.size(1), graph_.config.hidden_size, device)) {
+        hidden_(store_spec(storage, ids.size(0), ids.size(1), graph_.config.hidden_size, device)),
+        head_(input, role_, device) {
     const int64_t vocabulary = graph_.config.vocab_size;
     const auto [low, high] = at::aminmax(ids);
     if (low.item<int64_t>() < 0 || high.item<int64_t>() >= vocabulary) {
@@ -54,43 +56,12 @@ class Stream {
     }
   }
 
-  /// Before the first piece of it.
-  void open_head() {
-    norm_ = load(graph_.final_norm.name + ".weight");
-    if (graph_.lm_head.bias) bias_ = load(graph_.lm_head.name + ".bias");
-    // Rows of a packed head would each time be cut from all of it.
-    const std::string name = head_weight(graph_);
-    if (!weights_.looks_rows_up(name)) whole_head_ = load(name);
-  }
-
-  void drop_head() { head_ = at::Tensor(); }
-
-  /// Some rows of the head, the only ones that are in memory then.
-  void load_head(RowRange tokens) {
-    head_ =
-        whole_head_.defined()
-            ? whole_head_.narrow(0, tokens.first, tokens.count)
-            : weights_.load_rows(head_weight(graph_), at::arange(tokens.first, tokens.first + tokens.count))
-                  .to(device_);
-    if (bias_.defined()) head_bias_ = bias_.narrow(0, tokens.first, tokens.count);
-  }
+  PiecedHead& head() { return head_; }
 
   /// The final hidden states of a chunk: [1, positions, width], until the next call.
   at::Tensor final_states(RowRange rows) { return hidden_.read(rows).reshape({1, -1, hidden_.width()}); }
 
-  /// Logits [positions, tokens] of the head's rows that are loaded.
-  at::Tensor logits(const at::Tensor& states) const {
-    at::Tensor values = head(graph_, norm_, head_, head_bias_, states)[0];
-    if (!all_finite(values)) {
-      throw CheckFailed(
-          fmt::format("the {}'s logits are not finite; its weights overflow or are damaged", role_));
-    }
-    return values;
-  }
-
  private:
-  at::Tensor load(const std::string& name) const { return weights_.load(name).to(device_); }
-
   void run_block(const Block& block, const BlockWeights& weights, const std::vector<RowRange>& chunks) {
     const BlockForward forward(graph_.config, block, weights, rope_);
     for (const RowRange rows : chunks) {
@@ -106,8 +77,7 @@ class Stream {
   DType compute_;
   RopeTables rope_;
   ActivationStore hidden_;
-  at::Tensor norm_, bias_, whole_head_;
-  at::Tensor head_, head_bias_;  // the rows that are loaded
+  PiecedHead head_;
 };
 
 EvalResult result_of(const LogitSums& model, int64_t tokens) {
@@ -144,24 +114,25 @@ template <class AddLogits>
 void for_each_piece(Stream& model, Stream* reference, const std::vector<RowRange>& chunks, int64_t ctx,
                     const HeadPieces& pieces, const AddLogits& add) {
   for (Stream* stream : {&model, reference}) {
-    if (stream != nullptr) stream->open_head();
+    if (stream != nullptr) stream->head().open();
   }
   for (const RowRange tokens : cut_rows(model.vocabulary(), pieces.tokens)) {
     // The last pieces' memory: rows and logits differ in size, and would be laid beside what is free of them.
-    model.drop_head();
-    if (reference != nullptr) reference->drop_head();
+    model.head().drop();
+    if (reference != nullptr) reference->head().drop();
     release_free_memory();
-    model.load_head(tokens);
-    if (reference != nullptr) reference->load_head(tokens);
+    model.head().load(tokens);
+    if (reference != nullptr) reference->head().load(tokens);
     for (const RowRange rows : chunks) {
       const at::Tensor states = model.final_states(rows);
       const at::Tensor others = reference != nullptr ? reference->final_states(rows) : at::Tensor();
       for (const RowRange slice : cut_rows(rows.count * ctx, pieces.positions)) {
         throw_if_cancelled();
-        const at::Tensor logits = model.logits(states.narrow(1, slice.first, slice.count));
+        const at::Tensor logits = model.head().logits(states.narrow(1, slice.first, slice.count));
         const LogitPlace place{rows.first * ctx + slice.first, tokens.first};
         add(logits,
-            reference != nullptr ? reference->logits(others.narrow(1, slice.first, slice.count)) : others,
+            reference != nullptr ? reference->head().logits(others.narrow(1, slice.first, slice.count))
+                                 : others,
             place);
       }
     }
@@ -208,10 +179,6 @@ void check_input(const EvalInput& model, const std::optional<EvalInput>& referen
 }
 
 }  // namespace
-
-std::string head_weight(const ModelGraph& graph) {
-  return (graph.config.tie_word_embeddings ? graph.embedding : graph.lm_head.name) + ".weight";
-}
 
 HeadPieces eval_head_pieces(const EvalInput& model, const std::optional<EvalInput>& reference,
                             c10::Device device) {

@@ -11,8 +11,7 @@
 
 #include "lib/activations/activation_store.h"
 #include "lib/eval/head_pieces.h"
-#include "lib/model/graph.h"
-#include "lib/model/weight_source.h"
+#include "lib/eval/pieced_head.h"
 
 namespace lathe {
 
@@ -38,14 +37,6 @@ struct EvalDetails {
   EvalPositions model, reference;  // of none: undefined
   at::Tensor divergence;           // Double [rows * ctx], KL(reference || model), nats; likewise
 };
-
-struct EvalInput {
-  const ModelGraph* graph = nullptr;
-  const WeightSource* weights = nullptr;
-};
-
-/// The name of the head's weight.
-std::string head_weight(const ModelGraph& graph);
 
 /// The pieces in which the heads of a model and its reference pass by.
 HeadPieces eval_head_pieces(const EvalInput& model, const std::optional<EvalInput>& reference,

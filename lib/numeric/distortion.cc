@@ -49,6 +49,12 @@ Distortion DistortionSums::read() const {
   return result;
 }
 
+DistortionSums::Totals DistortionSums::totals() const {
+  const at::Tensor found = values.cpu();
+  const double* const sums = found.const_data_ptr<double>();
+  return {sums[0], sums[1], sums[2], sums[3]};
+}
+
 Distortion measure_distortion(const at::Tensor& weight, const at::Tensor& approximation,
                               const at::Tensor& gram) {
   LATHE_ASSERT(weight.dim() == 2 && weight.sizes() == approximation.sizes(), "distortion: the shapes differ");

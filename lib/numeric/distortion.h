@@ -23,6 +23,14 @@ struct DistortionSums {
   bool output = false;  // a Gram matrix was given
 
   Distortion read() const;
+
+  /// The sums themselves, for errors of several matrices together; those of outputs are 0 without a Gram
+  /// matrix.
+  struct Totals {
+    double weight_error = 0, weight = 0;  // ||W - What||^2, ||W||^2
+    double output_error = 0, output = 0;  // tr(dW H dW^T), tr(W H W^T)
+  };
+  Totals totals() const;
 };
 
 /// weight, approximation: FP32 [out, in]. gram: FP32 [in, in] (any positive multiple of X^T X gives the same

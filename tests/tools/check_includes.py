@@ -31,6 +31,7 @@ LAYERS = {
     "calib/data/parquet": [],  # liblathe_parquet.so shares no code with the program
     # The driver knows algorithms by their interface only, and files not at all.
     "calib/driver": LIB + ["calib/stats", "algorithms/algorithm.h"],
+    "calib/sensitivity": LIB + ["calib/stats", "calib/driver", "algorithms/algorithm.h"],
     "algorithms": LIB + ["calib/stats"],
     "formats/safetensors": ["lib/base", "lib/tensor"],
     "formats/gguf": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model", "formats/safetensors"],

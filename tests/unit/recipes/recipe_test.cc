@@ -237,7 +237,7 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
   EXPECT_EQ(json, nlohmann::json::parse(R"({
     "model": null,
     "output": {"path": null, "formats": ["compressed-tensors"], "shard_size": 5000000000,
-               "scale_dtype": null, "gguf_shard_size": null, "gguf_pre_tokenizer": null, "imatrix": null},
+               "scale_dtype": null, "gguf_shard_size": null, "gguf_pre_tokenizer": null, "imatrix": null, "gguf_tensor_types": null},
     "calibration": {"data": [], "samples": 128, "seq_len": 512, "seed": 0, "packing": "pack",
                     "min_tokens": 1, "special_tokens": false, "bos": "auto", "propagate": "quantised",
                     "experts": {"min_tokens": 256, "fallback": "all_tokens"}},
@@ -272,7 +272,7 @@ class ShippedRecipe : public testing::TestWithParam<std::string> {};
 TEST_P(ShippedRecipe, ParsesWithTheRegistriesAndExplainsItself) {
   const std::filesystem::path file = std::filesystem::path(LATHE_SOURCE_DIR) / "recipes" / GetParam();
   const Recipe recipe = load_recipe(file, {});
-  EXPECT_FALSE(recipe.rules.empty());
+  EXPECT_NE(recipe.rules.empty(), recipe.candidates.empty());
   EXPECT_FALSE(recipe.model.empty());
   EXPECT_FALSE(recipe.output.path.empty());
   // What it says is what a recipe with nothing but rules and places does: defaults and examples don't drift

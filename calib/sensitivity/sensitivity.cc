@@ -1,0 +1,195 @@
+#include "calib/sensitivity/sensitivity.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "calib/sensitivity/trial_solver.h"
+#include "calib/sensitivity/variant_streams.h"
+#include "lib/base/cancel.h"
+#include "lib/base/error.h"
+#include "lib/base/process_memory.h"
+#include "lib/eval/pieced_head.h"
+
+namespace lathe {
+namespace {
+
+constexpr int64_t kTableValues = int64_t{1} << 22;
+
+int64_t count_variants(const SensitivityJob& job) {
+  size_t variants = 0;
+  for (const TrialGroup& group : job.groups) variants += group.trials.size();
+  for (const TableGroup& table : job.tables) variants += table.roundings.size();
+  return static_cast<int64_t>(variants);
+}
+
+void check_job(const SensitivityJob& job) {
+  LATHE_ASSERT(job.calibration.transforms.empty(), "candidates are tried on the model as it is");
+  LATHE_ASSERT(job.held_out.dim() == 2 && job.held_out.scalar_type() == at::kLong && job.held_out.numel() > 0,
+               "held-out ids must be Long [rows, length]");
+  std::set<std::pair<size_t, size_t>> seen;
+  for (const TrialGroup& group : job.groups) {
+    LATHE_ASSERT(!group.trials.empty() && !group.linears.empty(), "a group without linears or trials");
+    for (const size_t linear : group.linears)
+      LATHE_ASSERT(seen.emplace(group.block, linear).second, "a linear of two groups");
+  }
+}
+
+/// How often a token reaches the linear: an expert's, by the router's counts.
+double share_of(const Linear& linear, const BlockOutcome& outcome, int64_t tokens) {
+  if (!linear.input.expert) return 1;
+  const auto expert = static_cast<size_t>(*linear.input.expert);
+  return static_cast<double>(outcome.expert_tokens.at(expert)) / static_cast<double>(tokens);
+}
+
+int64_t counted_tokens(const CalibrationJob& job) {
+  if (job.lengths.empty()) return job.ids.numel();
+  int64_t sum = 0;
+  for (const int64_t length : job.lengths) sum += length;
+  return sum;
+}
+
+/// All but KL, of one group under its trial number k.
+GroupLoss errors_of(const SensitivityJob& job, const TrialGroup& group, size_t k, const BlockOutcome& outcome,
+                    const std::map<std::string, std::vector<TrialOutcome>>& made) {
+  const Block& block = job.calibration.graph->blocks[group.block];
+  const int64_t tokens = counted_tokens(job.calibration);
+  DistortionSums::Totals sum;
+  double weights = 0;
+  for (const size_t i : group.linears) {
+    const Linear& linear = block.linears[i];
+    const DistortionSums::Totals one = made.at(linear.name)[k].sums.totals();
+    const double share = share_of(linear, outcome, tokens);
+    sum.weight_error += one.weight_error;
+    sum.weight += one.weight;
+    sum.output_error += share * one.output_error;
+    sum.output += share * one.output;
+    weights += static_cast<double>(linear.out) * static_cast<double>(linear.in);
+  }
+  const auto ratio = [](double error, double whole) { return whole > 0 ? error / whole : 0; };
+  return {sum.weight_error / weights, ratio(sum.weight_error, sum.weight), sum.output_error,
+          ratio(sum.output_error, sum.output), 0};
+}
+
+/// A table's weight errors, some rows at a time.
+GroupLoss errors_of(const SensitivityJob& job, const TableGroup& table, size_t k) {
+  const std::vector<int64_t> shape = job.calibration.graph->expected_tensors().at(table.tensor);
+  const int64_t step = std::max<int64_t>(1, kTableValues / shape[1]);
+  double error = 0, whole = 0;
+  for (int64_t first = 0; first < shape[0]; first += step) {
+    throw_if_cancelled();
+    const at::Tensor rows = at::arange(first, std::min(first + step, shape[0]));
+    const at::Tensor values = job.calibration.weights->load_rows(table.tensor, rows).contiguous();
+    error += (table.roundings[k](values) - values).square().sum(at::kDouble).item<double>();
+    whole += values.square().sum(at::kDouble).item<double>();
+  }
+  return {error / static_cast<double>(shape[0] * shape[1]), whole > 0 ? error / whole : 0, {}, {}, 0};
+}
+
+/// The variants of a finished block leave the model's stream in it; the others pass.
+void run_block(const SensitivityJob& job, size_t index,
+               const std::map<std::string, std::vector<TrialOutcome>>& made, VariantStreams& streams) {
+  const CalibrationJob& calibration = job.calibration;
+  const Block& block = calibration.graph->blocks[index];
+  const BlockWeights weights(block, *calibration.weights, calibration.device, calibration.compute);
+  for (const TrialGroup& group : job.groups) {
+    if (group.block != index) continue;
+    for (size_t k = 0; k < group.trials.size(); ++k) {
+      BlockWeights changed = weights;
+      for (const size_t i : group.linears) {
+        const QuantizedTensor& quantized = made.at(block.linears[i].name)[k].quantized;
+        changed.set_weight(block.linears[i], quantized.dequantize().to(calibration.device));
+        if (quantized.input) changed.set_input_quantizer(block.linears[i], *quantized.input);
+      }
+      streams.add(block, changed);
+    }
+  }
+  streams.pass(block, weights);
+}
+
+}  // namespace
+
+CalibrationJob trial_job(const SensitivityJob& job, const Solver& solver) {
+  CalibrationJob trials = job.calibration;
+  trials.propagate = Propagate::reference;
+  trials.kv_cache.reset();
+  trials.hand_over_weights = trials.describe_inputs = false;
+  trials.tasks.clear();
+  for (const Block& block : trials.graph->blocks) trials.tasks.emplace_back(block.linears.size());
+  for (const TrialGroup& group : job.groups) {
+    const Trial& first = job.trials[group.trials.front()];
+    for (const size_t linear : group.linears)
+      trials.tasks[group.block][linear] = {.solver = &solver, .scheme = first.scheme};
+  }
+  return trials;
+}
+
+int64_t variant_states(const SensitivityJob& job) { return job.held_out.size(0) * (count_variants(job) + 1); }
+
+SensitivityResult measure_sensitivity(
+    const SensitivityJob& job, const std::function<void(int64_t, int64_t, std::string_view)>& progress) {
+  const c10::NoGradGuard no_grad;
+  check_job(job);
+  const CalibrationJob& calibration = job.calibration;
+  const auto blocks = static_cast<int64_t>(calibration.graph->blocks.size());
+  const auto tell = [&](int64_t done, std::string_view stage) {
+    if (progress) progress(done, blocks + 1, stage);
+  };
+  SensitivityResult result;
+  VariantStreams streams(job, count_variants(job));
+  std::vector<GroupLoss*> variants;  // as the streams
+  const std::string head = head_weight(*calibration.graph);
+  const bool tied = head == calibration.graph->embedding + ".weight";
+  // All rows are there before anyone points at what stands in them.
+  for (const TableGroup& table : job.tables) result.tables.emplace_back(table.roundings.size());
+  for (const TrialGroup& group : job.groups) result.groups.emplace_back(group.trials.size());
+  for (size_t t = 0; t < job.tables.size(); ++t) {
+    const TableGroup& table = job.tables[t];
+    const bool embeds = table.tensor == calibration.graph->embedding + ".weight";
+    if (!embeds) continue;
+    for (size_t k = 0; k < table.roundings.size(); ++k) {
+      streams.add_embedding(table, k, tied);
+      result.tables[t][k] = errors_of(job, table, k);
+      variants.push_back(&result.tables[t][k]);
+    }
+  }
+
+  TrialSolver solver(*calibration.graph, job.trials, job.groups);
+  const auto block_done = [&](BlockOutcome&& outcome) {
+    const auto made = solver.take();
+    for (size_t g = 0; g < job.groups.size(); ++g) {
+      if (job.groups[g].block != outcome.index) continue;
+      for (size_t k = 0; k < job.groups[g].trials.size(); ++k) {
+        result.groups[g][k] = errors_of(job, job.groups[g], k, outcome, made);
+        variants.push_back(&result.groups[g][k]);
+      }
+    }
+    tell(static_cast<int64_t>(outcome.index), fmt::format("block {}: variants", outcome.index));
+    run_block(job, outcome.index, made, streams);
+    release_free_memory();
+  };
+  calibrate(trial_job(job, solver),
+            {.block_done = block_done,
+             .progress = [&](int64_t done, std::string_view stage) { tell(done, stage); }});
+
+  for (size_t t = 0; t < job.tables.size(); ++t) {
+    const TableGroup& table = job.tables[t];
+    if (table.tensor == calibration.graph->embedding + ".weight") continue;
+    for (size_t k = 0; k < table.roundings.size(); ++k) {
+      streams.add_head(table, k);
+      result.tables[t][k] = errors_of(job, table, k);
+      variants.push_back(&result.tables[t][k]);
+    }
+  }
+  tell(blocks, "head");
+  const std::vector<double> kl = streams.divergences();
+  for (size_t v = 0; v < kl.size(); ++v) variants[v]->kl = kl[v];
+  result.tokens = streams.tokens();
+  tell(blocks + 1, "done");
+  return result;
+}
+
+}  // namespace lathe

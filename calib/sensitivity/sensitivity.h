@@ -1,0 +1,93 @@
+// How much a model loses when one group of its linears is quantised, and nothing else: for every group and
+// every candidate scheme the error of the weights, that of the layer's outputs, and what becomes of the
+// model's own outputs.
+//
+// One pass through the model measures all of them. The driver goes through the unquantised model (Propagate::
+// reference) and shows each block's linears and their statistics to a solver that tries every candidate
+// (TrialSolver). Beside it runs a held-out text, once for each pair of group and candidate that was tried so
+// far: such a variant leaves the unquantised model's hidden states at its block, whose weights it replaces
+// for that one time, and passes the blocks after it as they are. So no block is read twice, nothing before a
+// group is computed again, and at the end each variant's logits stand beside the model's:
+//
+//   weight error   |W - Q|^2 / |W|^2                              of the group
+//   output error   tr(dW H dW^T) per token, and over tr(W H W^T)   H = X^T X of the driver's own collector
+//   KL             mean of KL(model || variant) over held-out tokens, nats
+//
+// KL is quadratic in small changes of the logits, and changes of different groups hardly point the same way,
+// so that the KL of several groups is about the sum of theirs: what a budget minimises.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "calib/driver/driver.h"
+
+namespace lathe {
+
+/// A candidate.
+struct Trial {
+  std::string name;  // for errors
+  const Solver* solver = nullptr;
+  Scheme scheme;
+  std::optional<ActivationTask> activations = std::nullopt;  // of the linear's input
+};
+
+/// Linears of one block that get one scheme.
+struct TrialGroup {
+  size_t block = 0;
+  std::vector<size_t> linears;  // indices into Block::linears
+  std::vector<size_t> trials;   // what is tried on them, indices into SensitivityJob::trials; at least one
+};
+
+/// The embedding or the head, whose rows a format rounds one by one.
+struct TableGroup {
+  std::string tensor;  // "model.embed_tokens.weight"; a tied one is embedding and head
+  /// FP32 [n, width] -> what the rows are after rounding; one for each trial.
+  std::vector<std::function<at::Tensor(const at::Tensor&)>> roundings;
+};
+
+struct SensitivityJob {
+  /// Model, calibration ids, device and storage. Tasks and propagation are this measurement's own, and there
+  /// are no transforms.
+  CalibrationJob calibration;
+  std::vector<Trial> trials;
+  std::vector<TrialGroup> groups;
+  std::vector<TableGroup> tables;
+  at::Tensor held_out;                    // Long [rows, length], CPU
+  std::vector<int64_t> held_out_lengths;  // as CalibrationJob::lengths
+  HiddenStorage variants;                 // where their hidden states stand: variant_states() of them
+};
+
+/// Of one group under one trial.
+struct GroupLoss {
+  double weight_mse = 0;           // |W - Q|^2 / number of weights
+  double weight_relative_mse = 0;  // |W - Q|^2 / |W|^2
+  /// Summed over the group's linears, of an expert times the share of tokens that it gets; none of tables.
+  std::optional<double> output_error, output_relative_error;
+  double kl = 0;  // nats, the mean over held-out tokens
+};
+
+struct SensitivityResult {
+  std::vector<std::vector<GroupLoss>> groups;  // as SensitivityJob::groups and their trials
+  std::vector<std::vector<GroupLoss>> tables;  // as SensitivityJob::tables and their roundings
+  int64_t tokens = 0;                          // that KL is the mean of
+};
+
+/// The job that the driver runs, without its solver: for whoever plans its memory. Linears that are tried
+/// have `solver`.
+CalibrationJob trial_job(const SensitivityJob& job, const Solver& solver);
+
+/// Samples whose hidden states stand beside the driver's: those of the held-out text and of every variant.
+int64_t variant_states(const SensitivityJob& job);
+
+/// Runs the job. `progress` may be empty. UserError as calibrate(). Looks for cancellation.
+SensitivityResult measure_sensitivity(
+    const SensitivityJob& job,
+    const std::function<void(int64_t done, int64_t total, std::string_view)>& progress);
+
+}  // namespace lathe

@@ -1,0 +1,162 @@
+#include "calib/sensitivity/variant_streams.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <memory>
+#include <numeric>
+
+#include "lib/activations/embed_samples.h"
+#include "lib/base/cancel.h"
+#include "lib/base/error.h"
+#include "lib/eval/head_pieces.h"
+#include "lib/eval/logit_sums.h"
+#include "lib/eval/pieced_head.h"
+
+namespace lathe {
+namespace {
+
+/// The model with one table rounded.
+class RoundedTable final : public WeightSource {
+ public:
+  RoundedTable(const WeightSource& weights, const TableGroup& table, size_t rounding)
+      : weights_(weights), tensor_(table.tensor), round_(table.roundings[rounding]) {}
+
+  bool contains(const std::string& name) const override { return weights_.contains(name); }
+  at::Tensor load(const std::string& name) const override {
+    const at::Tensor values = weights_.load(name);
+    return name == tensor_ ? round_(values) : values;
+  }
+  at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const override {
+    const at::Tensor values = weights_.load_rows(name, rows);
+    return name == tensor_ ? round_(values.contiguous()) : values;
+  }
+  bool looks_rows_up(const std::string& name) const override { return weights_.looks_rows_up(name); }
+
+ private:
+  const WeightSource& weights_;
+  const std::string& tensor_;
+  const std::function<at::Tensor(const at::Tensor&)>& round_;
+};
+
+}  // namespace
+
+VariantStreams::VariantStreams(const SensitivityJob& job, int64_t variants)
+    : job_(job),
+      graph_(*job.calibration.graph),
+      device_(job.calibration.device),
+      streams_(variants + 1),
+      rope_(rope_tables(graph_.config, job.held_out.size(1), device_)),
+      hidden_(store_spec(job.variants, job.held_out.size(0) * streams_, job.held_out.size(1),
+                         graph_.config.hidden_size, device_)) {
+  const at::Tensor& ids = job.held_out;
+  ActivationStore embedded(store_spec({}, ids.size(0), ids.size(1), graph_.config.hidden_size, device_));
+  embed_samples(graph_, *job.calibration.weights, ids, device_, embedded);
+  for (int64_t sample = 0; sample < ids.size(0); ++sample)
+    hidden_.write(rows_of(sample, 0, 1), embedded.read({sample, 1}));
+}
+
+void VariantStreams::add_embedding(const TableGroup& table, size_t rounding, bool whole) {
+  LATHE_ASSERT(live_ < streams_, "one variant too many");
+  const at::Tensor& ids = job_.held_out;
+  const RoundedTable weights(*job_.calibration.weights, table, rounding);
+  ActivationStore embedded(store_spec({}, ids.size(0), ids.size(1), graph_.config.hidden_size, device_));
+  embed_samples(graph_, weights, ids, device_, embedded);
+  for (int64_t sample = 0; sample < ids.size(0); ++sample)
+    hidden_.write(rows_of(sample, live_, 1), embedded.read({sample, 1}));
+  if (whole) heads_.push_back({live_, &table, rounding});
+  settled_ = ++live_;
+}
+
+void VariantStreams::add_head(const TableGroup& table, size_t rounding) {
+  LATHE_ASSERT(live_ < streams_, "one variant too many");
+  for (int64_t sample = 0; sample < job_.held_out.size(0); ++sample) {
+    const at::Tensor states = hidden_.read(rows_of(sample, 0, 1)).clone();
+    hidden_.write(rows_of(sample, live_, 1), states);
+  }
+  heads_.push_back({live_, &table, rounding});
+  settled_ = ++live_;
+}
+
+void VariantStreams::add(const Block& block, const BlockWeights& weights) {
+  LATHE_ASSERT(live_ < streams_, "one variant too many");
+  const BlockForward forward(graph_.config, block, weights, rope_);
+  for (int64_t sample = 0; sample < job_.held_out.size(0); ++sample) {
+    throw_if_cancelled();
+    const at::Tensor left = forward.run(hidden_.read(rows_of(sample, 0, 1)));
+    hidden_.write(rows_of(sample, live_, 1), left);
+  }
+  ++live_;
+}
+
+void VariantStreams::run(const BlockForward& forward, int64_t first, int64_t count) {
+  for (int64_t sample = 0; sample < job_.held_out.size(0); ++sample) {
+    for (const RowRange part : cut_rows(count, chunk_rows(hidden_.length(), device_))) {
+      throw_if_cancelled();
+      const RowRange rows = rows_of(sample, first + part.first, part.count);
+      hidden_.write(rows, forward.run(hidden_.read(rows)));
+    }
+  }
+}
+
+void VariantStreams::pass(const Block& block, const BlockWeights& weights) {
+  run(BlockForward(graph_.config, block, weights, rope_), 0, settled_);
+  settled_ = live_;
+}
+
+int64_t VariantStreams::valid(int64_t sample) const {
+  return job_.held_out_lengths.empty() ? job_.held_out.size(1)
+                                       : job_.held_out_lengths[static_cast<size_t>(sample)];
+}
+
+int64_t VariantStreams::tokens() const {
+  int64_t sum = 0;
+  for (int64_t sample = 0; sample < job_.held_out.size(0); ++sample) sum += valid(sample);
+  return sum;
+}
+
+void VariantStreams::add_divergences(int64_t sample, std::vector<double>& sums) {
+  const int64_t length = valid(sample), width = hidden_.width();
+  const EvalInput model{&graph_, job_.calibration.weights};
+  std::vector<std::unique_ptr<RoundedTable>> tables;
+  std::vector<PiecedHead> heads = {PiecedHead(model, "model", device_)};
+  std::vector<size_t> head_of(static_cast<size_t>(live_), 0);
+  for (const OwnHead& own : heads_) {
+    tables.push_back(std::make_unique<RoundedTable>(*model.weights, *own.table, own.rounding));
+    head_of[static_cast<size_t>(own.stream)] = heads.size();
+    heads.emplace_back(EvalInput{&graph_, tables.back().get()},
+                       "model with " + own.table->tensor + " rounded", device_);
+  }
+  for (PiecedHead& head : heads) head.open();
+  const at::Tensor none = at::full({length}, -1, at::TensorOptions().dtype(at::kLong).device(device_));
+  std::vector<DivergenceSums> divergence;
+  for (int64_t v = 1; v < live_; ++v) divergence.emplace_back(none);
+  const HeadPieces pieces = head_pieces(graph_.config.vocab_size, width, device_);
+  const at::Tensor reference = hidden_.read(rows_of(sample, 0, 1)).narrow(1, 0, length).clone();
+  for (const RowRange tokens : cut_rows(graph_.config.vocab_size, pieces.tokens)) {
+    for (PiecedHead& head : heads) head.load(tokens);
+    for (const RowRange slice : cut_rows(length, pieces.positions)) {
+      const at::Tensor expected = heads.front().logits(reference.narrow(1, slice.first, slice.count));
+      const int64_t step = chunk_rows(hidden_.length(), device_);
+      for (const RowRange part : cut_rows(live_ - 1, step)) {
+        throw_if_cancelled();
+        const at::Tensor states = hidden_.read(rows_of(sample, 1 + part.first, part.count));
+        for (int64_t v = part.first; v < part.end(); ++v) {
+          const at::Tensor mine = states.narrow(0, v - part.first, 1).narrow(1, slice.first, slice.count);
+          const PiecedHead& head = heads[head_of[static_cast<size_t>(v) + 1]];
+          divergence[static_cast<size_t>(v)].add(head.logits(mine), expected, {slice.first, tokens.first});
+        }
+      }
+    }
+  }
+  for (size_t v = 0; v < divergence.size(); ++v) sums[v] += divergence[v].divergence().sum().item<double>();
+}
+
+std::vector<double> VariantStreams::divergences() {
+  std::vector<double> sums(static_cast<size_t>(live_ - 1), 0.0);
+  for (int64_t sample = 0; sample < job_.held_out.size(0); ++sample) add_divergences(sample, sums);
+  for (double& sum : sums) sum /= static_cast<double>(tokens());
+  return sums;
+}
+
+}  // namespace lathe

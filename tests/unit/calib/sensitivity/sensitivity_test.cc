@@ -1,0 +1,202 @@
+#include "calib/sensitivity/sensitivity.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "lib/base/error.h"
+#include "lib/eval/evaluate.h"
+#include "lib/model/forward.h"
+#include "tests/unit/calib/driver/tiny_model.h"
+
+namespace lathe {
+namespace {
+
+using namespace lathe::testing;
+
+std::unique_ptr<Solver> solver_named(const std::string& name) {
+  for (const SolverEntry& entry : solvers()) {
+    if (entry.name == name) return entry.make(Options(entry.options));
+  }
+  return nullptr;
+}
+
+Scheme int_scheme(int bits) { return {.bits = bits, .group_size = 16, .symmetric = false}; }
+
+/// A model, its groups (q/k/v, o, gate/up, down of each block; all experts' together) and two trials.
+struct Problem {
+  explicit Problem(ModelGraph graph_, uint64_t seed = 1)
+      : graph(std::move(graph_)), weights(random_weights(graph, seed)) {
+    at::manual_seed(9);
+    job.calibration.graph = &graph;
+    job.calibration.weights = &weights;
+    job.calibration.ids = at::randint(50, {6, 24}, at::kLong);
+    job.held_out = at::randint(50, {3, 20}, at::kLong);
+    job.trials = {{.name = "coarse", .solver = rtn.get(), .scheme = int_scheme(2)},
+                  {.name = "fine", .solver = gptq.get(), .scheme = int_scheme(4)}};
+    for (size_t b = 0; b < graph.blocks.size(); ++b) {
+      std::map<std::pair<Slot, bool>, TrialGroup> groups;
+      const auto& linears = graph.blocks[b].linears;
+      for (size_t i = 0; i < linears.size(); ++i) {
+        if (!word_matches(linears[i], "linear")) continue;
+        TrialGroup& group = groups[{linears[i].input.slot, linears[i].input.expert.has_value()}];
+        group.block = b;
+        group.linears.push_back(i);
+        group.trials = {0, 1};
+      }
+      for (auto& [slot, group] : groups) job.groups.push_back(group);
+    }
+  }
+
+  /// The model with one group rounded as the trial's own solver rounds it in a run of its own.
+  MemoryWeights with_group_rounded(const TrialGroup& group, const Trial& trial) const {
+    CalibrationJob run = job.calibration;
+    run.propagate = Propagate::reference;
+    for (const Block& block : graph.blocks) run.tasks.emplace_back(block.linears.size());
+    for (const size_t i : group.linears)
+      run.tasks[group.block][i] = {trial.solver, trial.scheme, trial.activations};
+    std::vector<BlockOutcome> outcomes;
+    calibrate(run, {.block_done = [&](BlockOutcome&& outcome) { outcomes.push_back(std::move(outcome)); },
+                    .progress = {}});
+    return finished_model(weights, outcomes);
+  }
+
+  EvalResult::Divergence divergence_of(const MemoryWeights& changed) const {
+    return *evaluate({&graph, &changed}, EvalInput{&graph, &weights}, job.held_out, at::kCPU, {}).divergence;
+  }
+
+  ModelGraph graph;
+  MemoryWeights weights;
+  std::unique_ptr<Solver> rtn = solver_named("rtn"), gptq = solver_named("gptq");
+  SensitivityJob job;
+};
+
+void expect_same_kl_as_evaluation(const Problem& problem) {
+  const SensitivityResult result = measure_sensitivity(problem.job, {});
+  ASSERT_EQ(result.groups.size(), problem.job.groups.size());
+  for (size_t g = 0; g < result.groups.size(); ++g) {
+    const TrialGroup& group = problem.job.groups[g];
+    for (size_t k = 0; k < group.trials.size(); ++k) {
+      const Trial& trial = problem.job.trials[group.trials[k]];
+      const double expected = problem.divergence_of(problem.with_group_rounded(group, trial)).mean;
+      EXPECT_GT(expected, 0);
+      EXPECT_NEAR(result.groups[g][k].kl, expected, 1e-3 * expected + 1e-9)
+          << "group " << g << ", " << trial.name;
+    }
+  }
+}
+
+// What evaluate() says of a model in which that group alone is quantised.
+TEST(Sensitivity, KlIsThatOfTheModelWithOneGroupQuantised) {
+  expect_same_kl_as_evaluation(Problem(tiny_graph()));
+}
+
+TEST(Sensitivity, KlOfExpertsIsThatOfAllOfThemQuantised) {
+  expect_same_kl_as_evaluation(Problem(family_graph("qwen2_moe", 64)));
+}
+
+TEST(Sensitivity, InputsThatATrialQuantisesCount) {
+  Problem problem(tiny_graph());
+  for (Trial& trial : problem.job.trials)
+    trial.activations = ActivationTask{
+        .scheme = {.bits = 8, .dynamic = false, .per = ActivationScheme::Per::tensor}, .observer = {}};
+  expect_same_kl_as_evaluation(problem);
+}
+
+TEST(Sensitivity, ErrorsAreThoseOfTheGroupsMatrices) {
+  const Problem problem(tiny_graph());
+  const SensitivityResult result = measure_sensitivity(problem.job, {});
+  const TrialGroup& group = problem.job.groups.front();  // q, k, v of block 0
+  ASSERT_EQ(group.linears.size(), 3u);
+  const Block& block = problem.graph.blocks.front();
+  const BlockWeights weights(block, problem.weights, at::kCPU);
+  const RopeTables rope = rope_tables(problem.graph.config, 24, at::kCPU);
+  const at::Tensor hidden =
+      embed(problem.graph, problem.weights.load("model.embed_tokens.weight"), problem.job.calibration.ids);
+  const at::Tensor x = BlockForward(problem.graph.config, block, weights, rope)
+                           .attention_in(hidden)
+                           .flatten(0, 1)
+                           .to(at::kDouble);
+  const MemoryWeights changed = problem.with_group_rounded(group, problem.job.trials[1]);
+  double error = 0, whole = 0, output = 0, outputs = 0, count = 0;
+  for (const size_t i : group.linears) {
+    const std::string name = block.linears[i].name + ".weight";
+    const at::Tensor w = problem.weights.load(name).to(at::kDouble);
+    const at::Tensor d = changed.load(name).to(at::kDouble) - w;
+    error += d.square().sum().item<double>();
+    whole += w.square().sum().item<double>();
+    output += x.mm(d.t()).square().sum().item<double>() / static_cast<double>(x.size(0));
+    outputs += x.mm(w.t()).square().sum().item<double>() / static_cast<double>(x.size(0));
+    count += static_cast<double>(w.numel());
+  }
+  const GroupLoss& found = result.groups[0][1];
+  EXPECT_NEAR(found.weight_mse, error / count, 1e-5 * error / count);
+  EXPECT_NEAR(found.weight_relative_mse, error / whole, 1e-5 * error / whole);
+  EXPECT_NEAR(*found.output_error, output, 1e-4 * output);
+  EXPECT_NEAR(*found.output_relative_error, output / outputs, 1e-4 * output / outputs);
+}
+
+// An expert's error counts as often as the router sends tokens to it.
+TEST(Sensitivity, AnExpertCountsByItsTokens) {
+  Problem problem(family_graph("qwen2_moe", 64));
+  const SensitivityResult all = measure_sensitivity(problem.job, {});
+  // Each expert by itself, one after the other.
+  for (size_t g = 0; g < problem.job.groups.size(); ++g) {
+    const TrialGroup group = problem.job.groups[g];
+    const Linear& first = problem.graph.blocks[group.block].linears[group.linears.front()];
+    if (!first.input.expert) continue;
+    SensitivityJob apart = problem.job;
+    apart.groups.clear();
+    for (const size_t linear : group.linears) apart.groups.push_back({group.block, {linear}, group.trials});
+    double sum = 0;
+    for (const auto& losses : measure_sensitivity(apart, {}).groups) sum += *losses[0].output_error;
+    EXPECT_NEAR(*all.groups[g][0].output_error, sum, 1e-6 * sum);
+  }
+}
+
+TEST(Sensitivity, TablesThatAreRoundedCount) {
+  for (const bool tied : {false, true}) {
+    ModelGraph graph = tiny_graph();
+    graph.config.tie_word_embeddings = tied;
+    Problem problem(std::move(graph));
+    const auto rough = [](const at::Tensor& rows) { return (rows * 8).round() / 8; };
+    problem.job.tables.push_back({"model.embed_tokens.weight", {rough}});
+    if (!tied) problem.job.tables.push_back({"lm_head.weight", {rough}});
+    const SensitivityResult result = measure_sensitivity(problem.job, {});
+    for (size_t t = 0; t < problem.job.tables.size(); ++t) {
+      MemoryWeights changed = problem.weights;
+      const std::string& name = problem.job.tables[t].tensor;
+      changed.tensors[name] = rough(changed.tensors[name]);
+      const double expected = problem.divergence_of(changed).mean;
+      EXPECT_GT(expected, 0);
+      EXPECT_NEAR(result.tables[t][0].kl, expected, 1e-3 * expected) << name << ", tied " << tied;
+      const at::Tensor d = changed.tensors[name] - problem.weights.tensors[name];
+      EXPECT_NEAR(result.tables[t][0].weight_mse, d.square().mean().item<double>(), 1e-6);
+      EXPECT_FALSE(result.tables[t][0].output_error);
+    }
+  }
+}
+
+// Padding is no token.
+TEST(Sensitivity, PaddingDoesNotCount) {
+  Problem problem(tiny_graph());
+  problem.job.held_out_lengths = {20, 11, 7};
+  const SensitivityResult padded = measure_sensitivity(problem.job, {});
+  EXPECT_EQ(padded.tokens, 38);
+  problem.job.held_out.narrow(0, 1, 1).narrow(1, 11, 9).fill_(3);
+  problem.job.held_out.narrow(0, 2, 1).narrow(1, 7, 13).fill_(4);
+  const SensitivityResult other = measure_sensitivity(problem.job, {});
+  EXPECT_DOUBLE_EQ(padded.groups[0][0].kl, other.groups[0][0].kl);
+}
+
+TEST(Sensitivity, PlacesOfHiddenStatesChangeNothing) {
+  Problem problem(tiny_graph());
+  const SensitivityResult here = measure_sensitivity(problem.job, {});
+  problem.job.variants = {.placement = Placement::disk, .transfer_rows = 2, .work = ::testing::TempDir()};
+  const SensitivityResult there = measure_sensitivity(problem.job, {});
+  for (size_t g = 0; g < here.groups.size(); ++g) {
+    for (size_t k = 0; k < here.groups[g].size(); ++k) EXPECT_EQ(here.groups[g][k].kl, there.groups[g][k].kl);
+  }
+}
+
+}  // namespace
+}  // namespace lathe
