@@ -167,17 +167,14 @@ mode_t mode_of(int flags, va_list rest) {
 
 }  // namespace
 
-extern "C" int open(const char* path, int flags, ...) {
-  va_list rest;
-  va_start(rest, flags);
-  const mode_t mode = mode_of(flags, rest);
-  va_end(rest);
-  return open_as("open", path, flags, mode);
-}
-extern "C" int open64(const char* path, int flags, ...) {
-  va_list rest;
-  va_start(rest, flags);
-  const mode_t mode = mode_of(flags, rest);
-  va_end(rest);
-  return open_as("open64", path, flags, mode);
-}
+#define OPEN(name)                                        \
+  extern "C" int name(const char* path, int flags, ...) { \
+    va_list rest;                                         \
+    va_start(rest, flags);                                \
+    const mode_t mode = mode_of(flags, rest);             \
+    va_end(rest);                                         \
+    return open_as(#name, path, flags, mode);             \
+  }
+
+OPEN(open)
+OPEN(open64)
