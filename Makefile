@@ -6,7 +6,7 @@ TARGETS = quantize
 SMOLLM2 = build/models/smollm2-135m
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: deps build demo test test-peers test-sanitized torture bench bench-quality
+.PHONY: deps build demo test test-peers test-sanitized fuzz torture bench bench-quality
 deps:
 	@.ci/deps
 
@@ -32,6 +32,11 @@ test-peers: build
 # Readers and writers of artefacts under AddressSanitizer and UndefinedBehaviorSanitizer, while tests break what they read.
 test-sanitized: build
 	ctest --test-dir build --output-on-failure -R "^sanitized_"
+
+# Inputs that nobody vouches for, made up by libFuzzer, for what reads files: MINUTES=30 for each target; FUZZ="gguf recipe" takes those.
+fuzz: TARGETS = fuzz
+fuzz: build
+	tests/fuzz/run.sh build $(FUZZ)
 
 # Runs are killed and gone on with, many times: the long versions of what `make test` samples.
 torture: build

@@ -1,5 +1,7 @@
 #include "recipes/target_pattern.h"
 
+#include <fmt/format.h>
+
 #include <regex>
 
 #include "lib/base/error.h"
@@ -7,6 +9,8 @@
 
 namespace lathe {
 namespace {
+
+constexpr size_t kLongest = 1000;  // std::regex recurses with what it reads
 
 /// libstdc++'s own texts speak of its implementation.
 const char* reason_of(std::regex_constants::error_type code) {
@@ -36,6 +40,7 @@ bool is_pattern(const std::string& target) { return target.starts_with('/'); }
 std::optional<std::string> pattern_error(const std::string& target) {
   const std::string expression = pattern_expression(target);
   if (expression.empty()) return "it is empty and would match every name";
+  if (expression.size() > kLongest) return fmt::format("it has more than {} characters", kLongest);
   try {
     const std::regex compiled(expression, std::regex::ECMAScript);
   } catch (const std::regex_error& error) {

@@ -3,9 +3,11 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <new>
+#include <system_error>
+
+#include "lib/base/terminal.h"
 
 namespace lathe {
 namespace {
@@ -45,6 +47,12 @@ Failure classify(const std::exception_ptr& error) {
     return user_failure(kMemory);
   } catch (const std::filesystem::filesystem_error& e) {
     return user_failure(e.what());
+  } catch (const std::system_error& e) {  // a thread that can't be started, most of all
+    const bool short_of =
+        e.code() == std::errc::resource_unavailable_try_again || e.code() == std::errc::not_enough_memory;
+    return short_of
+               ? user_failure(fmt::format("the system has no room for more memory or threads: {}", e.what()))
+               : bug(e.what());
   } catch (const std::exception& e) {
     return bug(e.what());
   } catch (...) {
@@ -56,7 +64,7 @@ Failure classify(const std::exception_ptr& error) {
 
 Failure describe_failure(const std::exception_ptr& error) {
   Failure failure = classify(error);
-  std::replace(failure.line.begin(), failure.line.end(), '\n', ' ');
+  failure.line = one_line(failure.line);
   return failure;
 }
 

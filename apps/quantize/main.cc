@@ -1,6 +1,7 @@
 // The command line: parse, set up signals and threads, run, and turn whatever went wrong into one line and an
 // exit code.
 #include <ATen/Parallel.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "apps/quantize/failure.h"
 #include "apps/quantize/inspect.h"
 #include "apps/quantize/list.h"
+#include "apps/quantize/mapped_fault.h"
 #include "apps/quantize/mixed/mixture.h"
 #include "apps/quantize/pipeline.h"
 #include "apps/quantize/verify.h"
@@ -41,6 +43,14 @@ void install_signal_handlers() {
     // A shell starts background jobs with SIGINT ignored; that stays so.
     if (sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_IGN) continue;
     sigaction(signal, &action, nullptr);
+  }
+}
+
+/// Closed ones would be given to the next files opened, and what is printed would end in an artefact.
+void open_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(stream, F_GETFD) == -1)
+      static_cast<void>(open("/dev/null", O_RDWR));  // the lowest that is free
   }
 }
 
@@ -98,9 +108,11 @@ struct Dispatch {
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
   map_large_blocks();
   try {
     install_signal_handlers();
+    install_mapped_fault_handler();
     std::visit(Dispatch{}, parse_command_line(argc, argv));
     flush_stdout();
     return static_cast<int>(ExitCode::ok);

@@ -50,7 +50,8 @@ void hash_gguf(const fs::path& path, nlohmann::json& hashes) {
 void compare_hashes(const nlohmann::json& expected, const nlohmann::json& found, const char* what,
                     Findings& findings) {
   const auto shown = [](const nlohmann::json& value) {
-    return value.is_object() ? value.value("hash", value.dump()) : value.dump();
+    const auto hash = value.is_object() ? value.find("hash") : value.end();
+    return hash != value.end() && hash->is_string() ? hash->get<std::string>() : value.dump();
   };
   for (const auto& [name, value] : expected.items()) {
     if (!found.contains(name)) {

@@ -40,6 +40,7 @@ ModelFolder open_source(const Recipe& recipe) {
   ModelFolder model = open_model_folder(recipe.model);
   if (model.quantized && model.packed->read_alone()) return dequantised_folder(std::move(model));
   if (model.quantized) refuse_quantized(recipe.model);
+  model.checkpoint->side_files();  // links out of the folder are refused now, not when the work is done
   return model;
 }
 

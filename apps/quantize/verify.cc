@@ -20,6 +20,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/strings.h"
+#include "lib/base/terminal.h"
 #include "lib/model/weights_graph.h"
 #include "recipes/plan.h"
 #include "recipes/recipe.h"
@@ -267,7 +268,7 @@ std::string to_text(const Verdict& verdict) {
   std::string text = fmt::format("{}\n", verdict.folder);
   for (const std::string& note : verdict.notes) text += fmt::format("  note: {}\n", note);
   for (const Finding& finding : verdict.verified.findings)
-    text += fmt::format("  failed: {}\n", finding.text());
+    text += fmt::format("  failed: {}\n", one_line(finding.text()));
   const std::vector<std::string> checks(verdict.checks.begin(), verdict.checks.end());
   text += fmt::format("  {} linears and {} other tensors; checks: {}\n", verdict.verified.linears,
                       verdict.verified.kept, join_words(checks));

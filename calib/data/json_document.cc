@@ -66,6 +66,7 @@ void visit_ids(std::vector<int64_t> ids, const ordered_json& mask, const std::st
 ordered_json tools_of(const ordered_json& tools, const std::string& place) {
   ordered_json list = tools;
   if (tools.is_string()) {
+    check_nesting(tools.get_ref<const std::string&>(), place + ": field 'tools'");
     list = ordered_json::parse(tools.get_ref<const std::string&>(), nullptr, /*allow_exceptions=*/false);
   }
   if (list.is_null() || list.is_array()) return list;
@@ -87,6 +88,24 @@ void visit_conversation(const ordered_json& messages, const ordered_json& tools,
 }
 
 }  // namespace
+
+void check_nesting(std::string_view json, const std::string& place) {
+  constexpr int kDeepest = 64;
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (in_string && c == '\\') {
+      ++i;
+    } else if (c == '"') {
+      in_string = !in_string;
+    } else if (!in_string && (c == '[' || c == '{')) {
+      if (++depth > kDeepest) user_error("{}: JSON nested deeper than {} levels", place, kDeepest);
+    } else if (!in_string && (c == ']' || c == '}')) {
+      --depth;
+    }
+  }
+}
 
 const std::vector<std::string>& default_fields() {
   static const std::vector<std::string> fields = {"text", "messages", "input_ids"};

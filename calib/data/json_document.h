@@ -5,11 +5,16 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "calib/data/documents.h"
 
 namespace lathe {
+
+/// UserError where JSON of a document is nested deeper than any conversation is: nlohmann's values are copied
+/// and printed by recursion, without a bound. Looks at brackets outside of strings alone.
+void check_nesting(std::string_view json, const std::string& place);
 
 /// The fields that are looked for, in this order, where a source names none.
 const std::vector<std::string>& default_fields();

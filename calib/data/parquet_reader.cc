@@ -105,7 +105,9 @@ struct Reading {
   ordered_json value_of(const LatheParquetCell& cell, size_t column, const std::string& place) const {
     if (cell.kind == kLatheParquetNull) return nullptr;
     const std::string_view bytes = bytes_of(cell, column, place);
-    return cell.kind == kLatheParquetText ? ordered_json(bytes) : ordered_json::parse(bytes);
+    if (cell.kind == kLatheParquetText) return ordered_json(bytes);
+    check_nesting(bytes, place);
+    return ordered_json::parse(bytes);
   }
   void row(int64_t row, const LatheParquetCell* cells) {
     const std::string place = fmt::format("{}: row {}", source.path.string(), row);

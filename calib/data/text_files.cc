@@ -48,6 +48,7 @@ std::string_view text_of(const MappedFile& file, const DataSource& source) {
 
 /// nlohmann's own message is dropped for its position: it speaks of "line 1" always.
 ordered_json parse_line(std::string_view line, const std::string& place) {
+  check_nesting(line, place);
   try {
     return ordered_json::parse(line);
   } catch (const nlohmann::json::parse_error& error) {

@@ -1,9 +1,11 @@
 #include "formats/gguf/gguf_cursor.h"
 
+#include <algorithm>
 #include <array>
 #include <type_traits>
 
 #include "formats/safetensors/json_text.h"
+#include "lib/base/terminal.h"
 
 namespace lathe {
 namespace {
@@ -88,9 +90,16 @@ GgufValue GgufCursor::value(GgufKind kind, const std::string& key) {
   return with_type(kind, [&]<class T>(T*) { return GgufValue(read_scalar<T>(*this, key)); });
 }
 
+std::string GgufCursor::name(std::string_view what) {
+  std::string found = string(what);
+  if (found.empty()) refuse("{} without a name", what);
+  if (std::ranges::any_of(found, is_control))
+    refuse("{}, {}: its name holds a control character", what, quote_text(found));
+  return found;
+}
+
 std::pair<std::string, GgufValue> GgufCursor::key_value() {
-  std::string key = string("a key");
-  if (key.empty()) refuse("a key without a name");
+  std::string key = name("a key");
   const GgufKind type = kind(key);
   GgufValue result = value(type, key);
   return {std::move(key), std::move(result)};

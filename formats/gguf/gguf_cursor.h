@@ -54,6 +54,9 @@ class GgufCursor {
   /// u64 length and bytes.
   std::string string(std::string_view what) { return std::string(text(number<uint64_t>(what), what)); }
 
+  /// The same of what people will be shown: refused where it is empty or would command a terminal.
+  std::string name(std::string_view what);
+
   std::pair<std::string, GgufValue> key_value();
 
  private:

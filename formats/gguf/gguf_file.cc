@@ -78,7 +78,7 @@ uint64_t bytes_of_tensor(const GgufTensor& tensor, const GgufCursor& cursor) {
 
 Entry read_entry(GgufCursor& cursor) {
   Entry entry;
-  entry.tensor.name = cursor.string("tensor name");
+  entry.tensor.name = cursor.name("a tensor");
   const std::string name = quote_text(entry.tensor.name);
   const auto dimensions = cursor.number<uint32_t>("dimensions of a tensor");
   if (dimensions < 1 || dimensions > kMaxDimensions)

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <optional>
 #include <vector>
@@ -220,6 +221,9 @@ json sentencepiece(const Reader& reader, const Tokens& tokens) {
   const auto& scores = reader.list<float>("scores");
   if (scores.size() != tokens.texts.size())
     reader.refuse("scores", fmt::format("expected {} scores, found {}", tokens.texts.size(), scores.size()));
+  const auto nan = std::ranges::find_if(scores, [](float score) { return std::isnan(score); });
+  if (nan != scores.end())
+    reader.refuse("scores", fmt::format("score {} is not a number", nan - scores.begin()));
   json model = bpe_model(vocabulary_of(reader, tokens), merges_of_scores(tokens, scores));
   model["byte_fallback"] = true;
   model["fuse_unk"] = true;

@@ -13,6 +13,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/strings.h"
+#include "lib/base/terminal.h"
 
 namespace lathe {
 namespace {
@@ -37,9 +38,7 @@ bool present(const fs::path& path) {
 using WeightMap = std::map<std::string, std::string>;
 
 bool is_plain_file_name(std::string_view name) {
-  const auto bad = [](char c) {
-    return c == '/' || c == '\\' || static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
-  };
+  const auto bad = [](char c) { return c == '/' || c == '\\' || is_control(c); };
   return !name.empty() && name[0] != '.' && std::none_of(name.begin(), name.end(), bad);
 }
 
@@ -324,17 +323,40 @@ bool stands_for_itself(const fs::path& folder) {
   return folder.filename() == "layouts" || present(folder / kConfigFile);
 }
 
-void add_side_files(const fs::path& folder, int depth, std::vector<fs::path>& files) {
+bool lies_in(const fs::path& path, const fs::path& folder) {
+  return std::ranges::mismatch(folder, path).in1 == folder.end();
+}
+
+/// A link may lead to a file of the same folder, or into the hub's cache (snapshots/<revision>/a ->
+/// ../../blobs/<hash>). What else it leads to is not the model's, and would leave this machine with the
+/// artefact that it is copied into.
+void check_link(const fs::path& link, const fs::path& root) {
+  std::error_code code;
+  const fs::path home = fs::canonical(root, code), target = fs::canonical(link, code);
+  if (code) user_error("{}: can't be followed: {}", link.string(), code.message());
+  const fs::path snapshots = home.parent_path();
+  const bool in_cache =
+      snapshots.filename() == "snapshots" && lies_in(target, snapshots.parent_path() / "blobs");
+  if (in_cache || lies_in(target, home)) return;
+  user_error(
+      "{}: is a link to {}, outside the model's folder, and would be copied into the artefact: put the file "
+      "itself "
+      "there, or remove the link",
+      link.string(), quote_text(target.string()));
+}
+
+void add_side_files(const fs::path& folder, const fs::path& root, int depth, std::vector<fs::path>& files) {
   std::error_code code;
   for (fs::directory_iterator entry(folder, code), end; !code && entry != end; entry.increment(code)) {
     const std::string name = entry->path().filename().string();
     std::error_code ignored;  // a dangling link is no regular file
     if (name.starts_with('.') || holds_weights(name)) continue;
     if (entry->is_regular_file(ignored)) {
+      if (entry->is_symlink(ignored)) check_link(entry->path(), root);
       files.push_back(entry->path());
     } else if (depth > 0 && !entry->is_symlink(ignored) && entry->is_directory(ignored) &&
                !stands_for_itself(entry->path())) {
-      add_side_files(entry->path(), depth - 1, files);
+      add_side_files(entry->path(), root, depth - 1, files);
     }
   }
   if (code) user_error("{}: can't be listed: {}", folder.string(), code.message());
@@ -347,7 +369,7 @@ std::vector<fs::path> Checkpoint::side_files() const {
   std::vector<fs::path> files;
   std::error_code ignored;
   if (state_->make && !fs::is_directory(state_->folder, ignored)) return files;  // a GGUF file
-  add_side_files(state_->folder, kDepth, files);
+  add_side_files(state_->folder, state_->folder, kDepth, files);
   std::erase(files, state_->folder / kConfigFile);
   std::sort(files.begin(), files.end());
   return files;

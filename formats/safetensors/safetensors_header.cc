@@ -10,6 +10,7 @@
 #include "formats/safetensors/json_text.h"
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
+#include "lib/base/terminal.h"
 
 namespace lathe {
 namespace {
@@ -21,6 +22,7 @@ constexpr std::string_view kMetadataKey = "__metadata__";
 constexpr size_t kLengthBytes = 8;
 constexpr size_t kDataAlignment = 8;
 constexpr int kHeaderDepth = 3;            // header, tensor, shape
+constexpr size_t kMaxName = 4096;          // a hundred times a real one; recipes' std::regex recurses with it
 constexpr size_t kMaxValuesATensor = 256;  // dtype, two offsets, and a rank far above ATen's 64
 
 /// Collects the tensors while the parser runs and drops each parsed value at once, so that memory grows with
@@ -54,8 +56,8 @@ class HeaderCollector {
   void start_entry(const std::string& name) {
     name_ = name;
     values_ = 0;
-    const auto control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; };
-    if (std::any_of(name.begin(), name.end(), control)) fail("its name holds a control character");
+    if (name.size() > kMaxName) fail("its name has {} bytes, expected at most {}", name.size(), kMaxName);
+    if (std::ranges::any_of(name, is_control)) fail("its name holds a control character");
   }
 
   void read_metadata(const json& entry) {

@@ -50,7 +50,7 @@ void write_file(const std::filesystem::path& path, std::string_view contents);
 /// Copies one file's bytes and syncs the copy.
 void copy_file_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
-/// What was created, renamed or removed in the folder is on the disk.
+/// What was created, renamed or removed in the folder is on the disk, or UserError naming it.
 void sync_folder(const std::filesystem::path& folder);
 
 /// The folder that an output's name stands for: absolute, in its normal form. UserError where it is empty.

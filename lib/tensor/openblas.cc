@@ -2,9 +2,12 @@
 
 #include <dlfcn.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <limits>
+#include <new>
 #include <string_view>
 
 #include "lib/base/error.h"
@@ -69,8 +72,45 @@ OpenBlas::OpenBlas(void* library) : gemm_(find<Gemm>(library, "scipy_cblas_sgemm
       fmt::format("{}, {} kernels", config.substr(0, config.find(' ', config.find(' ') + 1)), core);
 }
 
+namespace {
+
+/// What a call may take (BUFFER_SIZE of OpenBLAS 0.3 on x86-64, common_x86_64.h, and its alignment).
+constexpr size_t kCallBytes = size_t{136} << 20;
+
+/// OpenBLAS keeps a buffer for each call that runs beside others, and where the system (`ulimit -v`) has no
+/// room for one more it prints and reads address 0. So whoever would need one more looks first:
+/// std::bad_alloc.
+class BufferGuard {
+ public:
+  BufferGuard() {
+    const int running = ++running_;
+    int most = most_;
+    while (running > most && !most_.compare_exchange_weak(most, running)) {
+    }
+    if (running <= most) return;
+    void* const room = ::mmap(nullptr, kCallBytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room != MAP_FAILED) {
+      ::munmap(room, kCallBytes);
+      return;
+    }
+    --running_;
+    most_ = 0;  // looked for again
+    throw std::bad_alloc();
+  }
+  BufferGuard(const BufferGuard&) = delete;
+  BufferGuard& operator=(const BufferGuard&) = delete;
+  ~BufferGuard() { --running_; }
+
+ private:
+  static inline std::atomic<int> running_ = 0, most_ = 0;
+};
+
+}  // namespace
+
 void OpenBlas::gemm(int64_t m, int64_t n, int64_t k, float alpha, BlasOperand a, BlasOperand b, float beta,
                     float* c, int64_t c_stride) const {
+  const BufferGuard guard;
   gemm_(kRowMajor, transposition(a), transposition(b), int_of(m), int_of(n), int_of(k), alpha, a.data,
         int_of(a.stride), b.data, int_of(b.stride), beta, c, int_of(c_stride));
 }

@@ -1,7 +1,7 @@
 #include "lib/text/chat_template.h"
 
 #include "lib/base/error.h"
-#include "lib/text/jinja/engine.h"
+#include "lib/text/jinja/confined.h"
 
 namespace lathe::text {
 namespace {
@@ -56,6 +56,8 @@ struct ChatTemplate::Program {
       const std::string text = jinja->run(variables);
       return text.find(kProbe) != std::string::npos && text.find("'type'") == std::string::npos &&
              text.find("\"type\"") == std::string::npos;
+    } catch (const Interrupted&) {
+      throw;
     } catch (const std::exception&) {
       return false;
     }
@@ -67,8 +69,10 @@ ChatTemplate::ChatTemplate(const std::string& source, std::string name, ordered_
   LATHE_ASSERT(special_tokens_.is_object(), "special tokens of a chat template are an object");
   program_ = std::make_unique<Program>();
   try {
-    program_->jinja = parse_jinja(source);
+    program_->jinja = parse_confined(source);
   } catch (const UserError&) {
+    throw;
+  } catch (const Interrupted&) {
     throw;
   } catch (const std::exception& error) {
     user_error("{}: not a valid chat template: {}", name_, reason_of(error));
@@ -125,6 +129,8 @@ std::string ChatTemplate::render(const ordered_json& messages, const ordered_jso
   all["messages"] = normalised(messages, place);
   try {
     return program_->jinja->run(all);
+  } catch (const Interrupted&) {
+    throw;
   } catch (const std::exception& error) {
     user_error("{}: the chat template ({}) refuses the conversation: {}", place, name_, reason_of(error));
   }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <new>
 
 #include "lib/base/error.h"
 #include "lib/text/unicode.h"
@@ -21,7 +22,7 @@ struct Workspace {
   pcre2_jit_stack* stack = pcre2_jit_stack_create(size_t{32} << 10, size_t{256} << 20, nullptr);
 
   Workspace() {
-    LATHE_ASSERT(match != nullptr && context != nullptr && stack != nullptr, "no memory for PCRE2");
+    if (match == nullptr || context == nullptr || stack == nullptr) throw std::bad_alloc();
     pcre2_jit_stack_assign(context, nullptr, stack);
     pcre2_set_match_limit(context, UINT32_MAX);  // a run of a million characters is text, not an attack
   }

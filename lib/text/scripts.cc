@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <new>
 
 #include "lib/base/error.h"
 #include "lib/text/unicode.h"
@@ -46,7 +47,7 @@ class ScriptMatcher {
     LATHE_ASSERT(pattern_ != nullptr, "PCRE2 error {} at {} of the script pattern", code, offset);
     pcre2_jit_compile(pattern_.get(), PCRE2_JIT_COMPLETE);
     match_.reset(pcre2_match_data_create_from_pattern(pattern_.get(), nullptr));
-    LATHE_ASSERT(match_ != nullptr, "no memory for PCRE2");
+    if (match_ == nullptr) throw std::bad_alloc();
   }
 
   /// The next run of letters at or after `at`: its end and its script's number; false at the end of the text.

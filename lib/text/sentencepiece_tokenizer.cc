@@ -5,6 +5,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/strings.h"
+#include "lib/base/terminal.h"
 #include "lib/text/json_reader.h"
 
 namespace lathe::text {
@@ -19,7 +20,8 @@ class SentencePieceTokenizer : public Tokenizer {
     const auto status = bytes.empty()
                             ? sentencepiece::util::Status(sentencepiece::util::StatusCode::kDataLoss, "empty")
                             : processor_.LoadFromSerializedProto(bytes);
-    if (!status.ok()) user_error("{}: expected a SentencePiece model; {}", file_, one_line(status));
+    if (!status.ok())
+      user_error("{}: expected a SentencePiece model; {}", file_, one_line(status.ToString()));
     read_config(file.parent_path() / "tokenizer_config.json");
   }
 
@@ -30,7 +32,8 @@ class SentencePieceTokenizer : public Tokenizer {
     }
     std::vector<int> ids;
     const auto status = processor_.Encode(text, &ids);
-    if (!status.ok()) user_error("{}: SentencePiece could not encode the text; {}", file_, one_line(status));
+    if (!status.ok())
+      user_error("{}: SentencePiece could not encode the text; {}", file_, one_line(status.ToString()));
     std::vector<int64_t> result;
     result.reserve(ids.size() + 2);
     if (add_special_tokens && add_bos_) result.push_back(processor_.bos_id());
@@ -57,12 +60,6 @@ class SentencePieceTokenizer : public Tokenizer {
   int64_t vocab_size() const override { return processor_.GetPieceSize(); }
 
  private:
-  static std::string one_line(const sentencepiece::util::Status& status) {
-    std::string text = status.ToString();
-    for (char& c : text) c = c == '\n' ? ' ' : c;
-    return text;
-  }
-
   void read_config(const std::filesystem::path& config_file) {
     add_bos_ = processor_.bos_id() >= 0;
     if (!std::filesystem::exists(config_file)) return;

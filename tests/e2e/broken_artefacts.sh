@@ -87,7 +87,7 @@ for source in map(pathlib.Path, sys.argv[4:]):
     folder.mkdir()
     for file in source.iterdir():
         if file.is_file():
-            os.symlink(file, folder / file.name)
+            os.link(file, folder / file.name)
     config = json.loads((source / "config.json").read_text())
     weights = sorted(source.glob("*.safetensors"))[0]
     header, data = header_of(weights)
@@ -99,7 +99,7 @@ for source in map(pathlib.Path, sys.argv[4:]):
         good, code = run(folder, what)
         ok, refused = ok and good, refused + (code != 0)
         (folder / file).unlink()
-        os.symlink(source / file, folder / file)
+        os.link(source / file, folder / file)
 
     places = list(paths(config["quantization_config"]))
     for place in dice.sample(places, min(breaks, len(places))):

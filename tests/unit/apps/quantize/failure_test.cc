@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <new>
 #include <stdexcept>
+#include <system_error>
 
 namespace lathe {
 namespace {
@@ -34,6 +35,12 @@ TEST(Failure, EachFamilyHasItsCode) {
 TEST(Failure, MemoryIsTheMachinesMatter) {
   EXPECT_EQ(failure_of(std::bad_alloc()).code, ExitCode::user_input);
   EXPECT_THAT(failure_of(std::bad_alloc()).line, HasSubstr("not enough memory"));
+  const auto of_system = [](std::errc code) {
+    return failure_of(std::system_error(std::make_error_code(code)));
+  };
+  EXPECT_EQ(of_system(std::errc::resource_unavailable_try_again).code, ExitCode::user_input)
+      << "too many threads";
+  EXPECT_EQ(of_system(std::errc::invalid_argument).code, ExitCode::internal);
   const Failure allocator =
       failure_of(c10::Error({__func__, __FILE__, __LINE__}, "DefaultCPUAllocator: can't allocate memory: 5"));
   EXPECT_EQ(allocator.code, ExitCode::user_input);
@@ -47,7 +54,11 @@ TEST(Failure, TorchErrorsShrinkToTheirFirstLine) {
   EXPECT_THAT(failure.line, testing::EndsWith("shapes differ"));
 }
 
-TEST(Failure, IsAlwaysOneLine) { EXPECT_EQ(failure_of(UserError("a\nb")).line, "quantize: error: a b"); }
+TEST(Failure, IsAlwaysOneLineThatCommandsNoTerminal) {
+  EXPECT_EQ(failure_of(UserError("a\nb")).line, "quantize: error: a b");
+  EXPECT_EQ(failure_of(UserError("a\x1b[2J\x7F")).line, "quantize: error: a\\x1b[2J\\x7f");
+  EXPECT_LT(failure_of(UserError(std::string(1 << 20, 'x'))).line.size(), 5000u);
+}
 
 }  // namespace
 }  // namespace lathe

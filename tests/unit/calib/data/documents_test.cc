@@ -144,6 +144,18 @@ TEST_F(Documents, NamesTheLineOfABadObject) {
         << contents;
 }
 
+TEST_F(Documents, RefusesWhatIsNestedTooDeeply) {
+  const std::string opened(100'000, '['), closed(100'000, ']');
+  for (const std::string& line :
+       {R"({"messages": [{"role": "user", "content": )" + opened + closed + "}]}",
+        R"({"messages": [{"role": "user", "content": "x"}], "tools": )" + opened + closed + "}",
+        R"({"input_ids": [1], "attention_mask": )" + opened + closed + "}",
+        R"({"text": "]]]", "x": )" + opened + closed + "}"})
+    EXPECT_THAT(error(file("a.jsonl", line)), HasSubstr("a.jsonl:1: JSON nested deeper than 64 levels"));
+  const std::string in_text = R"({"text": ")" + opened + R"(\"[[{{"})";
+  EXPECT_EQ(texts(file("b.jsonl", in_text)).size(), 1u) << "brackets in a text are text";
+}
+
 TEST_F(Documents, NamesLineAndOffsetOfInvalidUtf8) {
   EXPECT_THAT(error(file("a.txt", "one\ntwo\nth\xff")),
               HasSubstr("a.txt:3: invalid UTF-8 at byte offset 10 (0xff)"));

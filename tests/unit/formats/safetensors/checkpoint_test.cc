@@ -124,6 +124,40 @@ TEST(Checkpoint, SideFilesAreThoseWithoutWeights) {
                                  "tokenizer.model", "vocab.json"));
 }
 
+TEST(Checkpoint, LinksOfSideFilesStayInTheFolderOrInTheHubsCache) {
+  const TemporaryFolder hub;
+  const fs::path snapshots = hub / "snapshots", folder = snapshots / "0123";
+  fs::create_directories(hub / "blobs");
+  fs::create_directories(folder / "additional_chat_templates");
+  put(hub / "blobs/abc", "{}");
+  put(hub / "secret", "key");
+  put(folder / "config.json", "{}");
+  put(folder / "model.safetensors", shard_of({"a"}));
+  fs::create_symlink("../../blobs/abc", folder / "tokenizer.json");
+  EXPECT_EQ(Checkpoint::open(folder).side_files().size(), 1u);
+  fs::create_directory_symlink(folder, hub / "main");
+  EXPECT_EQ(Checkpoint::open(hub / "main").side_files().size(), 1u) << "a folder that is a link itself";
+
+  const auto refused = [&](const fs::path& target, const fs::path& link) {
+    fs::create_symlink(target, link);
+    try {
+      Checkpoint::open(folder).side_files();
+      ADD_FAILURE() << link << " was followed to " << target;
+    } catch (const UserError& error) {
+      check_message(error.what(), link.filename().string(), "outside the model's folder");
+    }
+    fs::remove(link);
+  };
+  refused("../../secret", folder / "LICENSE");
+  refused(hub / "secret", folder / "vocab.json");
+  refused("../../../secret", folder / "additional_chat_templates/tool_use.jinja");
+  refused("../../blobs/../secret", folder / "merges.txt");
+  fs::create_symlink("../../secret", folder / ".hidden");
+  refused(".hidden", folder / "LICENSE");
+  fs::rename(snapshots, hub / "elsewhere");  // no cache any more
+  EXPECT_THROW(Checkpoint::open(hub / "elsewhere/0123").side_files(), UserError);
+}
+
 // ---- A folder as large as a 70B Llama: real headers, holes for data.
 
 struct SparseShard {

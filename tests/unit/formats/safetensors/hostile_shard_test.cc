@@ -106,7 +106,7 @@ std::vector<HostileShard> json_rows() {
       {"name_with_escape", header(R"({"a\u001b[2J":{}})"), "control character"},
       {"name_with_delete", header("{\"a\x7F\":{}}"), "control character"},
       {"name_of_100_kB", header("{\"" + std::string(100'000, 'n') + "\":{}}"),
-       "nnn...': its entry has no 'dtype'"},
+       "nnn...': its name has 100000 bytes, expected at most 4096"},
   };
 }
 
