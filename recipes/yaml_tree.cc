@@ -1,7 +1,10 @@
 #include "recipes/yaml_tree.h"
 
 #include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
+
+#include <sstream>
 
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
@@ -158,9 +161,37 @@ const char* tab_hint(const std::string& text, int line) {
              tab_hint(text, error.mark.line));
 }
 
+/// yaml-cpp 0.7 takes a comma or a closing bracket outside of brackets for one empty document after the
+/// other, without end and without room for them; so they are counted before they are loaded.
+class DocumentCount : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    constexpr int kMost = 100;
+    if (++count_ > kMost) throw YAML::ParserException(mark, "a comma or closing bracket is out of place");
+  }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {
+  }
+  void OnMapEnd() override {}
+
+ private:
+  int count_ = 0;
+};
+
 std::vector<YAML::Node> load_documents(const std::string& text, const Source& source) {
   check_characters(text, source);
   try {
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    DocumentCount count;
+    while (parser.HandleNextDocument(count)) {
+    }
     return YAML::LoadAll(fmt::format("{}\n{}\n", text, kEndMark));
   } catch (const YAML::Exception& error) {
     refuse_syntax(error, text, source);

@@ -53,6 +53,7 @@ std::string many_aliases() {
 std::vector<BadRecipe> structure_errors() {
   return {
       {"empty_file", "", "r.yaml:1:1: expected a recipe", {"empty file"}},
+      {"comma_alone", ",\n", "r.yaml:1:1: expected valid YAML", {"closing bracket is out of place"}},
       {"only_comments", "# nothing\n# here\n", "r.yaml:1:1: expected a recipe", {"empty file"}},
       {"null_document", "---\n", "r.yaml:", {"expected a map", "found nothing"}},
       {"a_list", "- 1\n- 2\n", "r.yaml:1:1: expected a map", {"rules", "found a list of 2"}},
