@@ -290,8 +290,8 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   const at::Tensor rows = read_evaluation_of(recipe, model, warnings);
   MemoryBytes memory;
   std::optional<EvalMemory> eval_memory;
-  const uint64_t journal = request.no_journal ? 0 : journal_bytes(plan);
-  plan_phases([&] { memory = plan_weights_memory(recipe.limits, most_weights(plan), device, journal); },
+  const uint64_t kept = request.no_journal ? 0 : journal_bytes(plan);
+  plan_phases([&] { memory = plan_weights_memory(recipe.limits, most_weights(plan), device, kept); },
               [&] {
                 if (!rows.defined()) return;
                 const auto work = work_folder(request.memory.work, recipe.output.path.parent_path());

@@ -32,6 +32,16 @@ float cache_scale(const Block& block, const KvCacheScheme& scheme, const char* w
   return kv_cache_scale(scheme, value);
 }
 
+/// "mlp_in (gate_proj, up_proj)": an input with the modules that it goes into, for errors.
+std::string with_readers(const Block& block, Slot slot) {
+  std::string readers;
+  for (const Linear* linear : block.reading(slot)) {
+    const std::string module = linear->name.substr(linear->name.rfind('.') + 1);
+    readers += readers.empty() ? module : ", " + module;
+  }
+  return readers.empty() ? std::string(name_of(slot)) : fmt::format("{} ({})", name_of(slot), readers);
+}
+
 /// Samples that are computed together.
 int64_t micro_batch(const CalibrationJob& job) {
   return job.storage.micro_batch > 0 ? job.storage.micro_batch : chunk_rows(job.ids.size(1), job.device);
@@ -101,7 +111,7 @@ void BlockPass::calibrate(Slot slot, const Produce& produce) {
   }
   const StatSet wanted = solver_.needs(followers);
   std::optional<StatsCollector> collector =
-      collector_for(wanted, block_.linears[followers.front()].in, name_of(slot));
+      collector_for(wanted, block_.linears[followers.front()].in, with_readers(block_, slot));
   collector->limit_gram(solver_.gram_tokens(followers));
   sweep([&](RowRange rows) { observe(*collector, wanted.cross_gram, produce, rows); });
   drop_used_weights(slot);
@@ -127,8 +137,8 @@ void BlockPass::calibrate(Slot slot, const Produce& produce) {
 
 void BlockPass::observe_lost(Slot slot, const std::vector<at::Tensor>& divisors, InputStats& stats) {
   const StatSet wanted = stats.lost;
-  StatsCollector collector =
-      collector_for(wanted, block_.reading(slot).front()->in, fmt::format("{}, folded", name_of(slot)));
+  StatsCollector collector = collector_for(wanted, block_.reading(slot).front()->in,
+                                           fmt::format("{}, folded", with_readers(block_, slot)));
   sweep([&](RowRange rows) {
     at::Tensor values = observed_.again(slot, rows);
     if (job_.propagate == Propagate::reference) {  // the unquantised model's weights are not folded

@@ -174,7 +174,8 @@ void StatsCollector::check(const ChannelSumsCollector& sums, const at::Tensor& r
   if (element == kernels::kNoneBad) return;
   const int64_t row = element / width_ - (sums.rows() - rows.size(0));
   const float found = rows[row][element % width_].item<float>();
-  if (!std::isfinite(found)) refuse(places_.name(element, stream), fmt::format("{}", found));
+  if (!std::isfinite(found))
+    refuse(places_.name(element, stream), std::isnan(found) ? "NaN" : fmt::format("{}", found));
   user_error(
       "{} is {:g}, so large that its square overflows FP32 sums; the checkpoint is damaged or not of the "
       "model that config.json describes",
