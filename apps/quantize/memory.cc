@@ -17,10 +17,11 @@ namespace fs = std::filesystem;
 /// What the process takes between this moment and the first block, beside data: code that is touched for the
 /// first time, MKL's buffers, the output's plan.
 constexpr uint64_t kProgramBytes = uint64_t{24} << 20;
-/// What the end takes beyond that, where tensors outside the blocks are written and the output is checked:
-/// pieces of 4 MiB, and what the heap keeps between them (measured with a vocabulary of 200,000, in a GGUF
-/// file: 87 MiB in all where its holes lie badly, 40 mostly).
-constexpr uint64_t kFinishBytes = uint64_t{72} << 20;
+/// What the end of a run takes beyond that where a GGUF file's tensors outside the blocks are written and
+/// checked: pieces of 4 MiB in FP32, and what the heap keeps between them (measured with a vocabulary of
+/// 200,000: 87 MiB in all where its holes lie badly, 40 mostly). Checks of other formats take pieces of 1
+/// MiB.
+constexpr uint64_t kGgufFinishBytes = uint64_t{72} << 20;
 /// Of what is held now: two runs of one recipe differ by less, and plan the same.
 constexpr uint64_t kStep = uint64_t{8} << 20;
 
@@ -56,8 +57,13 @@ void warn_limits(const MemoryLimits& limits, c10::Device device, std::vector<std
       "--max-vram (limits.vram) limits nothing: the run is on the CPU, whose memory is limited by --max-ram");
 }
 
+uint64_t finish_bytes(const Plan& plan) {
+  const bool gguf = std::ranges::any_of(plan.outputs, [](const OutputPlan& o) { return o.gguf.has_value(); });
+  return gguf ? kGgufFinishBytes : 0;
+}
+
 MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job, const fs::path& work,
-                           uint64_t journal) {
+                           uint64_t journal, uint64_t finish) {
   const uint64_t base = base_ram();
   MemoryPlan plan = plan_memory({.job = &job,
                                  .samples = job.ids.size(0),
@@ -65,22 +71,22 @@ MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job
                                  .limits = limits,
                                  .machine = machine_memory(job.device, work),
                                  .base_ram = base,
-                                 .other_ram = std::max(rounded_up(peak_rss_bytes()), base + kFinishBytes),
+                                 .other_ram = std::max(rounded_up(peak_rss_bytes()), base + finish),
                                  .journal = journal});
   plan.storage.hidden.work = work;
   return plan;
 }
 
 MemoryBytes plan_weights_memory(const MemoryLimits& limits, int64_t weights, c10::Device device,
-                                uint64_t journal) {
+                                uint64_t journal, uint64_t finish) {
   // FP32 as read, contiguous, the error's two chunks, the codes and what packs them (32 bits for each,
   // twice).
   constexpr uint64_t kBytesPerWeight = 4 + 4 + 4 + 1 + 8;
   constexpr uint64_t kWriterBytes = uint64_t{16}
                                     << 20;  // pieces of tensors that are copied, headers, the report
   const uint64_t at_once = kBytesPerWeight * static_cast<uint64_t>(weights);
-  MemoryBytes peak{base_ram() + std::max(kWriterBytes + at_once, kFinishBytes),
-                   device.is_cuda() ? at_once : 0, journal};
+  MemoryBytes peak{base_ram() + std::max(kWriterBytes + at_once, finish), device.is_cuda() ? at_once : 0,
+                   journal};
   choose_way({peak}, limits, "quantisation");
   return peak;
 }

@@ -11,6 +11,7 @@
 #include "calib/driver/memory_plan.h"
 #include "formats/targets/model_folder.h"
 #include "lib/eval/eval_memory.h"
+#include "recipes/plan.h"
 
 namespace lathe {
 
@@ -22,15 +23,19 @@ std::filesystem::path work_folder(const std::optional<std::filesystem::path>& as
 /// Adds a warning for a limit that says nothing: --max-vram where the run is on the CPU.
 void warn_limits(const MemoryLimits& limits, c10::Device device, std::vector<std::string>& warnings);
 
-/// What a calibrated run will take, with `journal` bytes of disk for what it keeps to go on from. The job
-/// holds its samples, and what was needed to read them is gone. UserError where the limits can't be kept.
+/// What the end of a run takes of RAM, where its output is written and checked, beyond what all runs do.
+uint64_t finish_bytes(const Plan& plan);
+
+/// What a calibrated run will take, with `journal` bytes of disk for what it keeps to go on from and
+/// finish_bytes() at its end. The job holds its samples, and what was needed to read them is gone. UserError
+/// where the limits can't be kept.
 MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job,
-                           const std::filesystem::path& work, uint64_t journal);
+                           const std::filesystem::path& work, uint64_t journal, uint64_t finish);
 
 /// What a run takes that holds one weight at a time, or those that share a scale, `weights` values at most.
-/// `journal` as above. UserError where the limits can't be kept.
+/// `journal` and `finish` as above. UserError where the limits can't be kept.
 MemoryBytes plan_weights_memory(const MemoryLimits& limits, int64_t weights, c10::Device device,
-                                uint64_t journal);
+                                uint64_t journal, uint64_t finish);
 
 /// What an evaluation of rows [rows, ctx] will take.
 EvalMemory plan_eval_memory(const ModelFolder& model, const ModelFolder* reference, const at::Tensor& rows,

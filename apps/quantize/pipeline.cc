@@ -49,14 +49,16 @@ struct RunMemory {
 };
 
 /// Gives the job its samples. UserError where a limit can't be kept.
-RunMemory plan_memory_of(const RunRequest& request, const Recipe& recipe, const ModelFolder& model,
-                         const RunText& text, CalibrationJob& job, const std::filesystem::path& work) {
+RunMemory plan_memory_of(const RunRequest& request, const Recipe& recipe, const Plan& plan,
+                         const ModelFolder& model, const RunText& text, CalibrationJob& job,
+                         const std::filesystem::path& work) {
   job.ids = text.calibration.ids;
   job.lengths = text.calibration.lengths;
   job.token_weights = text.calibration.token_weights;
   const uint64_t journal = request.no_journal ? 0 : journal_bytes(job);
+  const uint64_t finish = finish_bytes(plan);
   RunMemory memory;
-  plan_phases([&] { memory.calibration = plan_run_memory(recipe.limits, job, work, journal); },
+  plan_phases([&] { memory.calibration = plan_run_memory(recipe.limits, job, work, journal, finish); },
               [&] {  // the artefact has the model's graph
                 if (text.evaluation.defined())
                   memory.evaluation =
@@ -138,7 +140,7 @@ void run_pipeline(const RunRequest& request) {
   const std::filesystem::path work = work_folder(request.memory.work, recipe.output.path.parent_path());
   if (request.dry_run) {
     const RunText text = read_run_text(recipe, plan, model);
-    const RunMemory memory = plan_memory_of(request, recipe, model, text, job, work);
+    const RunMemory memory = plan_memory_of(request, recipe, plan, model, text, job, work);
     fmt::print("{}{}", describe_plan(plan, recipe, model.graph), describe_memory(memory.calibration));
     if (memory.evaluation) fmt::print("{}", describe_eval_memory(*memory.evaluation));
     return print_dataset(request, text, plan);
@@ -158,7 +160,7 @@ void run_pipeline(const RunRequest& request) {
   for (const std::string& warning : text.warnings) progress.line("warning: " + warning);
 
   // All of the run is planned before any of it is computed: a limit is refused now, or kept.
-  const RunMemory memory = plan_memory_of(request, recipe, model, text, job, work);
+  const RunMemory memory = plan_memory_of(request, recipe, plan, model, text, job, work);
   report.set_memory(memory.calibration);
   if (memory.evaluation) report.set_eval_memory(*memory.evaluation);
 

@@ -291,13 +291,15 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   MemoryBytes memory;
   std::optional<EvalMemory> eval_memory;
   const uint64_t kept = request.no_journal ? 0 : journal_bytes(plan);
-  plan_phases([&] { memory = plan_weights_memory(recipe.limits, most_weights(plan), device, kept); },
-              [&] {
-                if (!rows.defined()) return;
-                const auto work = work_folder(request.memory.work, recipe.output.path.parent_path());
-                eval_memory =
-                    plan_eval_memory(model.folder, &model.folder, rows, recipe.limits, device, work);
-              });
+  plan_phases(
+      [&] {
+        memory = plan_weights_memory(recipe.limits, most_weights(plan), device, kept, finish_bytes(plan));
+      },
+      [&] {
+        if (!rows.defined()) return;
+        const auto work = work_folder(request.memory.work, recipe.output.path.parent_path());
+        eval_memory = plan_eval_memory(model.folder, &model.folder, rows, recipe.limits, device, work);
+      });
   if (request.dry_run) {
     fmt::print("{}memory     at most {} while weights are quantised\n",
                describe_plan(plan, recipe, model.folder.graph), human_bytes(memory.ram));

@@ -59,7 +59,9 @@ int main(int count, char** arguments) {
   for (int i = 1; i < count; ++i) {
     if (fs::is_regular_file(arguments[i])) seeds.insert(arguments[i]);
     if (!fs::is_directory(arguments[i])) continue;
-    for (const auto& entry : fs::directory_iterator(arguments[i])) seeds.insert(entry.path());
+    for (const auto& entry : fs::directory_iterator(arguments[i])) {
+      if (entry.is_regular_file()) seeds.insert(entry.path());
+    }
   }
   for (const fs::path& seed : seeds) run_all_of(seed);
   std::printf("%zu seeds (%zu taken), %zu inputs (%zu refused), no finding\n", seeds.size(), taken, inputs,

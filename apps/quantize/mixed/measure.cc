@@ -187,7 +187,7 @@ SensitivityTable measure_candidates(const RunRequest& request, const Recipe& rec
   MemoryLimits limits = recipe.limits;
   job.variants = place_variants(job, work, limits);
   const TrialSolver planned(model.graph, job.trials, job.groups);
-  job.calibration.storage = plan_run_memory(limits, trial_job(job, planned), work, 0).storage;
+  job.calibration.storage = plan_run_memory(limits, trial_job(job, planned), work, 0, 0).storage;
 
   progress.begin("sensitivity", static_cast<int64_t>(model.graph.blocks.size()) + 1);
   const SensitivityResult result = measure_sensitivity(
