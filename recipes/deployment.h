@@ -1,13 +1,12 @@
 // What serving a model takes of a GPU's memory, and which shipped recipe makes it fit: `quantize advise`.
 //
-//   weights      each linear at its scheme's bits with scales and zero points, all else (embeddings, head,
-//   norms) in 16 KV cache     2 x KV heads x head size x tokens x bytes a layer; with a sliding window no
-//   more tokens than that; of
-//                multi-head latent attention (rank + rotary part) x tokens x bytes
+//   weights      each linear at its scheme's bits with scales and zero points; all else (embeddings, head,
+//                norms) in 16
+//   KV cache     2 x KV heads x head size x tokens x bytes a layer; with a sliding window no more tokens than
+//                that; of multi-head latent attention (rank + rotary part) x tokens x bytes
 //   activations  of the tokens of one step, kStepTokens at most, as vLLM's chunked prefill takes them: the
-//   residual
-//                stream twice, q, k, v and attention's output, gate, up and their product, in 16 bits; and a
-//                row of FP32 logits a sequence
+//                residual stream twice, q, k, v and attention's output, gate, up and their product, in 16
+//                bits; and a row of FP32 logits a sequence
 #pragma once
 
 #include <array>
@@ -71,8 +70,8 @@ const std::vector<Precision>& precisions();
 struct WeightSize {
   uint64_t nominal = 0;  // every parameter at the precision's bits
   uint64_t bytes = 0;    // as the recipe writes them
-  int64_t group_size =
-      0;             // where not the recipe's own: the largest of 64 and 32 that divides all linears' inputs
+  /// Where not the recipe's own: the largest of 64 and 32 that divides all linears' inputs.
+  int64_t group_size = 0;
   int64_t kept = 0;  // linears that stay in 16 bits, for no group divides them
 };
 WeightSize weight_size(const ServedModel& model, const Precision& precision);
@@ -96,8 +95,8 @@ struct AdviceRow {
   int64_t left = 0;  // of the memory, beside weights; negative where they don't fit
   std::array<uint64_t, kCacheBits.size()> total{};  // weights, activations and the cache of these bits
   std::array<Fit, kCacheBits.size()> fit{};
-  std::array<int64_t, kCacheBits.size()>
-      tokens{};  // of context that would fit for each sequence of the batch
+  /// Of context that would fit for each sequence of the batch.
+  std::array<int64_t, kCacheBits.size()> tokens{};
 };
 
 struct Advice {

@@ -19,8 +19,7 @@ namespace fs = std::filesystem;
 constexpr uint64_t kProgramBytes = uint64_t{24} << 20;
 /// What the end of a run takes beyond that where a GGUF file's tensors outside the blocks are written and
 /// checked: pieces of 4 MiB in FP32, and what the heap keeps between them (measured with a vocabulary of
-/// 200,000: 87 MiB in all where its holes lie badly, 40 mostly). Checks of other formats take pieces of 1
-/// MiB.
+/// 200,000: 87 MiB in all where its holes lie badly, 40 mostly). Other formats are checked by 1 MiB.
 constexpr uint64_t kGgufFinishBytes = uint64_t{72} << 20;
 /// Of what is held now: two runs of one recipe differ by less, and plan the same.
 constexpr uint64_t kStep = uint64_t{8} << 20;

@@ -44,8 +44,8 @@ class MemoryRefused : public UserError {
   MemoryBytes least;
 };
 
-/// Plans the phases of a run, of which the first may have been refused: throws what asks for more, so that
-/// the limit that is named does for both.
+/// Plans two phases of a run. Where both are refused, that one's refusal is thrown which asks for more, so
+/// that the limit it names does for both.
 template <class First, class Second>
 void plan_phases(First&& first, Second&& second) {
   try {

@@ -2,8 +2,8 @@
 //
 //   schema            1; raised when a key changes its meaning or goes away
 //   lathe             the version that measured
-//   model             name; fingerprint: hash of the names, sizes and samples of config.json and the weight
-//   files data              calibration_ids, held_out_ids: hashes; held_out_tokens: that KL is the mean of
+//   model             name; fingerprint: hash of names, sizes and samples of config.json and weight files
+//   data              calibration_ids, held_out_ids: hashes; held_out_tokens: that KL is the mean of
 //   computed          device, dtype
 //   candidates        list, each as in a recipe
 //   groups            list of {name, linears or table (names), weights: their number, losses: list of
