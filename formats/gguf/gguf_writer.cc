@@ -8,6 +8,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
+#include "lib/base/write_all.h"
 
 namespace lathe {
 namespace {
@@ -16,28 +17,15 @@ namespace {
   user_error("{}: can't be {}: {}", path.string(), action, std::strerror(error));
 }
 
-/// Takes the disk space now, so that a full disk is found before hours of work, not after.
 void reserve(int fd, uint64_t bytes, const std::filesystem::path& path) {
-  int result = 0;
-  do {
-    result = ::fallocate(fd, 0, 0, static_cast<off_t>(bytes));
-  } while (result != 0 && errno == EINTR);
-  if (result != 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
-    result = ::ftruncate(fd, static_cast<off_t>(bytes));
-  if (result == 0) return;
-  const int error = errno;
-  user_error("{}: {} can't be reserved on the disk: {}", path.string(), human_bytes(bytes),
-             std::strerror(error));
+  if (const int error = reserve_room(fd, bytes); error != 0) {
+    user_error("{}: {} can't be reserved on the disk: {}", path.string(), human_bytes(bytes),
+               std::strerror(error));
+  }
 }
 
 void write_at(int fd, uint64_t offset, std::span<const std::byte> bytes, const std::filesystem::path& path) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) disk_error(path, "written", n < 0 ? errno : ENOSPC);
-    bytes = bytes.subspan(static_cast<size_t>(n));
-    offset += static_cast<uint64_t>(n);
-  }
+  if (const int error = write_all_at(fd, offset, bytes); error != 0) disk_error(path, "written", error);
 }
 
 }  // namespace

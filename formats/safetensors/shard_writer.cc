@@ -16,6 +16,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/strings.h"
+#include "lib/base/write_all.h"
 
 namespace lathe {
 namespace {
@@ -41,29 +42,15 @@ class ShardFile {
   ShardFile& operator=(const ShardFile&) = delete;
   ~ShardFile() { ::close(fd_); }
 
-  /// Takes the disk space now, so that a full disk is found before hours of work, not after.
   void reserve(uint64_t bytes) const {
-    int result = 0;
-    do {
-      // Not posix_fallocate: where the file system can't reserve, glibc writes a byte to every block instead.
-      result = ::fallocate(fd_, 0, 0, static_cast<off_t>(bytes));
-    } while (result != 0 && errno == EINTR);
-    if (result != 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
-      result = ::ftruncate(fd_, static_cast<off_t>(bytes));
-    if (result == 0) return;
-    const int error = errno;
-    user_error("{}: {} can't be reserved on the disk: {}", path_.string(), human_bytes(bytes),
-               std::strerror(error));
+    if (const int error = reserve_room(fd_, bytes); error != 0) {
+      user_error("{}: {} can't be reserved on the disk: {}", path_.string(), human_bytes(bytes),
+                 std::strerror(error));
+    }
   }
 
   void write_at(uint64_t offset, std::span<const std::byte> bytes) const {
-    while (!bytes.empty()) {
-      const ssize_t n = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) disk_error(path_, "written", n < 0 ? errno : ENOSPC);
-      bytes = bytes.subspan(static_cast<size_t>(n));
-      offset += static_cast<uint64_t>(n);
-    }
+    if (const int error = write_all_at(fd_, offset, bytes); error != 0) disk_error(path_, "written", error);
   }
 
   void sync() const {

@@ -3,18 +3,17 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include "lib/base/error.h"
+#include "lib/base/write_all.h"
 
 namespace lathe {
 namespace {
 
 constexpr size_t kGathered = size_t{256} << 10;
-constexpr size_t kMaxTransfer = size_t{1} << 30;  // Linux moves at most 2 GiB - 4 KiB a call
 
 }  // namespace
 
@@ -47,13 +46,9 @@ AppendFile::~AppendFile() {
 }
 
 void AppendFile::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(fd_, bytes.data(), std::min(bytes.size(), kMaxTransfer));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) user_error("{}: can't be written: {}", path_, std::strerror(n < 0 ? errno : ENOSPC));
-    bytes = bytes.subspan(static_cast<size_t>(n));
-    size_ += static_cast<uint64_t>(n);
-  }
+  if (const int error = write_all(fd_, bytes); error != 0)
+    user_error("{}: can't be written: {}", path_, std::strerror(error));
+  size_ += bytes.size();
 }
 
 void AppendFile::append(std::span<const std::byte> bytes) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "lib/base/error.h"
+#include "lib/base/write_all.h"
 
 namespace lathe {
 namespace {
@@ -147,13 +148,8 @@ std::string read_text_file(const fs::path& path, uint64_t max_bytes) {
 void write_file(const fs::path& path, std::string_view contents) {
   const Descriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
   if (fd.get() < 0) user_error("{}: can't be created: {}", path.string(), std::strerror(errno));
-  size_t done = 0;
-  while (done < contents.size()) {
-    const ssize_t n = ::write(fd.get(), contents.data() + done, contents.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) user_error("{}: can't be written: {}", path.string(), std::strerror(errno));
-    done += static_cast<size_t>(n);
-  }
+  if (const int error = write_all(fd.get(), std::as_bytes(std::span(contents))); error != 0)
+    user_error("{}: can't be written: {}", path.string(), std::strerror(error));
   if (::fsync(fd.get()) != 0) user_error("{}: can't be written: {}", path.string(), std::strerror(errno));
 }
 

@@ -13,6 +13,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
+#include "lib/base/write_all.h"
 
 namespace lathe {
 namespace {
@@ -38,25 +39,12 @@ int open_nameless(const std::string& folder) {
   return fd;
 }
 
-/// 0 or an errno. Not posix_fallocate's fallback: where the file system can't reserve, glibc writes a byte to
-/// every block instead; there the size is set and a full disk shows when it is written.
-int reserve(int fd, uint64_t bytes) {
-  if (bytes == 0) return 0;
-  int result = 0;
-  do {
-    result = ::fallocate(fd, 0, 0, static_cast<off_t>(bytes));
-  } while (result != 0 && errno == EINTR);
-  if (result != 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
-    result = ::ftruncate(fd, static_cast<off_t>(bytes));
-  return result == 0 ? 0 : errno;
-}
-
 }  // namespace
 
 ScratchFile::ScratchFile(const std::filesystem::path& folder, uint64_t bytes)
     : folder_(folder.string()), size_(bytes), fd_(open_nameless(folder_)) {
   if (fd_ < 0) fail("created for", bytes, errno);
-  if (const int error = reserve(fd_, bytes); error != 0) {
+  if (const int error = reserve_room(fd_, bytes); error != 0) {
     ::close(fd_);
     fd_ = -1;
     fail("given", bytes, error);
@@ -106,14 +94,7 @@ void ScratchFile::read(uint64_t offset, std::span<std::byte> bytes) const {
 
 void ScratchFile::write(uint64_t offset, std::span<const std::byte> bytes) const {
   check_range(offset, bytes.size());
-  while (!bytes.empty()) {
-    const ssize_t n =
-        ::pwrite(fd_, bytes.data(), std::min(bytes.size(), kMaxTransfer), static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) fail("written:", bytes.size(), n < 0 ? errno : ENOSPC);
-    bytes = bytes.subspan(static_cast<size_t>(n));
-    offset += static_cast<uint64_t>(n);
-  }
+  if (const int error = write_all_at(fd_, offset, bytes); error != 0) fail("written:", bytes.size(), error);
 }
 
 void ScratchFile::will_read(uint64_t offset, uint64_t bytes) const {

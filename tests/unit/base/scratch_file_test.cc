@@ -108,7 +108,7 @@ TEST_F(ScratchFileTest, ShortWritesAreErrors) {
   const std::string message = message_of([&] { file.write(4000, std::vector<std::byte>(4000)); });
   setrlimit(RLIMIT_FSIZE, &before);
   EXPECT_THAT(message, HasSubstr(folder_.string()));
-  EXPECT_THAT(message, HasSubstr("2000 bytes of 1048576"));
+  EXPECT_THAT(message, HasSubstr("4000 bytes of 1048576"));
 }
 
 TEST_F(ScratchFileTest, FreeSpaceOfAFolder) {
