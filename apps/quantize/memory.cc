@@ -21,8 +21,6 @@ constexpr uint64_t kProgramBytes = uint64_t{24} << 20;
 /// checked: pieces of 4 MiB in FP32, and what the heap keeps between them (measured with a vocabulary of
 /// 200,000: 87 MiB in all where its holes lie badly, 40 mostly). Other formats are checked by 1 MiB.
 constexpr uint64_t kGgufFinishBytes = uint64_t{72} << 20;
-/// Of what is held now: two runs of one recipe differ by less, and plan the same.
-constexpr uint64_t kStep = uint64_t{8} << 20;
 
 MachineMemory machine_memory(c10::Device device, const fs::path& work) {
   MachineMemory machine{available_memory(), free_device_memory(device), free_disk_bytes(work)};
@@ -30,7 +28,8 @@ MachineMemory machine_memory(c10::Device device, const fs::path& work) {
   return machine;
 }
 
-uint64_t rounded_up(uint64_t bytes) { return (bytes + kStep - 1) / kStep * kStep; }
+/// Of what is held now, so that two runs of one recipe plan the same.
+uint64_t rounded_up(uint64_t bytes) { return (bytes + kRunsDiffer - 1) / kRunsDiffer * kRunsDiffer; }
 
 uint64_t base_ram() {
   release_free_memory();

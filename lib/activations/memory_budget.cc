@@ -40,6 +40,11 @@ std::optional<uint64_t> smallest(const std::vector<MemoryBytes>& ways, const Mem
   return least;
 }
 
+/// What a refusal names where a way takes `bytes`.
+uint64_t sufficient(uint64_t bytes, const Kind& kind) {
+  return kind.bytes == &MemoryBytes::ram ? bytes + kRunsDiffer : bytes;
+}
+
 }  // namespace
 
 MemoryBytes max_of(const MemoryBytes& a, const MemoryBytes& b) {
@@ -68,9 +73,9 @@ size_t choose_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limi
     const auto& limit = limits.*kind.limit;
     const auto least = smallest(ways, limits, kind);
     if (!limit || !least || *least <= *limit) continue;
-    needed.*kind.bytes = *least;
-    ways_out.push_back(
-        fmt::format("{} {} (the limit is {})", kind.flag, limit_text(*least), human_bytes(*limit)));
+    needed.*kind.bytes = sufficient(*least, kind);
+    ways_out.push_back(fmt::format("{} {} (the limit is {})", kind.flag, limit_text(needed.*kind.bytes),
+                                   human_bytes(*limit)));
   }
   if (ways_out.empty()) {  // no single limit is the culprit: name what the leanest way takes
     const MemoryBytes leanest = *std::min_element(ways.begin(), ways.end(), [](const auto& a, const auto& b) {
@@ -78,8 +83,8 @@ size_t choose_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limi
     });
     for (const Kind& kind : kKinds) {
       if (!keeps(leanest, limits, kind)) {
-        needed.*kind.bytes = leanest.*kind.bytes;
-        ways_out.push_back(fmt::format("{} {} (the limit is {})", kind.flag, limit_text(leanest.*kind.bytes),
+        needed.*kind.bytes = sufficient(leanest.*kind.bytes, kind);
+        ways_out.push_back(fmt::format("{} {} (the limit is {})", kind.flag, limit_text(needed.*kind.bytes),
                                        human_bytes(*(limits.*kind.limit))));
       }
     }

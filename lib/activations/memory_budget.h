@@ -37,6 +37,10 @@ struct MachineMemory {
 /// first.
 std::optional<size_t> first_way(const std::vector<MemoryBytes>& ways, const MemoryLimits& limits);
 
+/// By less than this the program's own memory differs between two runs of one recipe: what is held is counted
+/// in whole steps of it, and a limit on RAM that is named leaves one more, so that it does next time, too.
+inline constexpr uint64_t kRunsDiffer = uint64_t{8} << 20;
+
 /// A limit is too small; `least`: what would do, of each kind that is to be raised.
 class MemoryRefused : public UserError {
  public:
