@@ -308,10 +308,12 @@ Budget read_budget(const YamlField& field) {
 
 Recipe::Sensitivity read_sensitivity(const YamlField& field) {
   Recipe::Sensitivity sensitivity;
-  field.expect_map({"file", "held_out"});
+  field.expect_map({"file", "held_out", "loss"});
   if (field.has("file") && !field.at("file").is_null())
     sensitivity.file = read_path(field.at("file"), "a file of measurements");
   if (field.has("held_out")) sensitivity.held_out = field.at("held_out").integer(1, 1 << 20);
+  if (field.has("loss"))
+    sensitivity.loss = field.at("loss").one_of({SensitivityLoss::kl, SensitivityLoss::fisher});
   return sensitivity;
 }
 

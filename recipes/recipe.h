@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "algorithms/solver_fallback.h"
@@ -50,6 +51,14 @@ struct Candidate {
   /// "int4 asym g64, gptq", "Q4_K".
   std::string describe() const;
 };
+
+/// What of a group's quantisation a budget sums up: the KL divergence that was measured on the held-out text,
+/// or its estimate by Fisher's information (calib/sensitivity/loss_gradients.h), for which no variant of the
+/// model is run.
+enum class SensitivityLoss { kl, fisher };
+constexpr std::string_view name_of(SensitivityLoss loss) {
+  return loss == SensitivityLoss::kl ? "kl" : "fisher";
+}
 
 /// What a mixture of candidates is held to: one of them.
 struct Budget {
@@ -118,7 +127,8 @@ struct Recipe {
   std::optional<Budget> budget;
   struct Sensitivity {
     std::filesystem::path file;  // measurements to use, or where to put them; empty: beside the output
-    int64_t held_out = 4;        // samples that are kept from calibration, for KL
+    int64_t held_out = 4;        // samples that are kept from calibration, for the loss
+    SensitivityLoss loss = SensitivityLoss::kl;
   } sensitivity;
   struct ReportDetail {
     bool activations = false;  // describe the inputs of the quantised linears

@@ -171,7 +171,9 @@ nlohmann::json Recipe::to_json() const {
     result.erase("rules");
     for (const Candidate& candidate : candidates) result["candidates"].push_back(candidate_json(candidate));
     result["budget"] = budget ? describe(*budget) : json();
-    result["sensitivity"] = {{"file", path_or_null(sensitivity.file)}, {"held_out", sensitivity.held_out}};
+    result["sensitivity"] = {{"file", path_or_null(sensitivity.file)},
+                             {"held_out", sensitivity.held_out},
+                             {"loss", name_of(sensitivity.loss)}};
   }
   for (const SolverFallback fallback : verify.fallbacks)
     result["verify"]["fallbacks"].push_back(name_of(fallback));

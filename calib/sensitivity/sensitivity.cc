@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <set>
 
+#include "calib/sensitivity/loss_gradients.h"
 #include "calib/sensitivity/trial_solver.h"
 #include "calib/sensitivity/variant_streams.h"
 #include "lib/base/cancel.h"
@@ -21,7 +22,9 @@ constexpr int64_t kTableValues = int64_t{1} << 22;
 
 int64_t count_variants(const SensitivityJob& job) {
   size_t variants = 0;
-  for (const TrialGroup& group : job.groups) variants += group.trials.size();
+  if (job.measure_kl) {
+    for (const TrialGroup& group : job.groups) variants += group.trials.size();
+  }
   for (const TableGroup& table : job.tables) variants += table.roundings.size();
   return static_cast<int64_t>(variants);
 }
@@ -70,8 +73,12 @@ GroupLoss errors_of(const SensitivityJob& job, const TrialGroup& group, size_t k
     weights += static_cast<double>(linear.out) * static_cast<double>(linear.in);
   }
   const auto ratio = [](double error, double whole) { return whole > 0 ? error / whole : 0; };
-  return {sum.weight_error / weights, ratio(sum.weight_error, sum.weight), sum.output_error,
-          ratio(sum.output_error, sum.output), 0};
+  return {sum.weight_error / weights,
+          ratio(sum.weight_error, sum.weight),
+          sum.output_error,
+          ratio(sum.output_error, sum.output),
+          {},
+          {}};
 }
 
 /// A table's weight errors, some rows at a time.
@@ -86,17 +93,39 @@ GroupLoss errors_of(const SensitivityJob& job, const TableGroup& table, size_t k
     error += (table.roundings[k](values) - values).square().sum(at::kDouble).item<double>();
     whole += values.square().sum(at::kDouble).item<double>();
   }
-  return {error / static_cast<double>(shape[0] * shape[1]), whole > 0 ? error / whole : 0, {}, {}, 0};
+  return {error / static_cast<double>(shape[0] * shape[1]), whole > 0 ? error / whole : 0, {}, {}, {}, {}};
+}
+
+using Made = std::map<std::string, std::vector<TrialOutcome>>;
+
+/// Of a finished block's groups, before its variants leave.
+void estimate_block(const SensitivityJob& job, const Block& block, const BlockWeights& weights,
+                    const Made& made, VariantStreams& streams, LossGradients& gradients,
+                    SensitivityResult& result) {
+  std::vector<const TrialGroup*> groups;
+  std::vector<size_t> places;
+  std::vector<std::vector<double>> sums;
+  for (size_t g = 0; g < job.groups.size(); ++g) {
+    if (job.groups[g].block != static_cast<size_t>(block.index)) continue;
+    groups.push_back(&job.groups[g]);
+    places.push_back(g);
+    sums.emplace_back(job.groups[g].trials.size(), 0.0);
+  }
+  if (groups.empty()) return;
+  for (int64_t row = 0; row < job.held_out.size(0); ++row)
+    gradients.add(row, block, weights, streams.model_states(row), groups, made, sums);
+  for (size_t i = 0; i < groups.size(); ++i) {
+    for (size_t k = 0; k < sums[i].size(); ++k)
+      result.groups[places[i]][k].fisher = sums[i][k] / static_cast<double>(streams.tokens());
+  }
 }
 
 /// The variants of a finished block leave the model's stream in it; the others pass.
-void run_block(const SensitivityJob& job, size_t index,
-               const std::map<std::string, std::vector<TrialOutcome>>& made, VariantStreams& streams) {
+void run_block(const SensitivityJob& job, const Block& block, const BlockWeights& weights, const Made& made,
+               VariantStreams& streams) {
   const CalibrationJob& calibration = job.calibration;
-  const Block& block = calibration.graph->blocks[index];
-  const BlockWeights weights(block, *calibration.weights, calibration.device, calibration.compute);
   for (const TrialGroup& group : job.groups) {
-    if (group.block != index) continue;
+    if (!job.measure_kl || group.block != static_cast<size_t>(block.index)) continue;
     for (size_t k = 0; k < group.trials.size(); ++k) {
       BlockWeights changed = weights;
       for (const size_t i : group.linears) {
@@ -139,6 +168,11 @@ SensitivityResult measure_sensitivity(
     if (progress) progress(done, blocks + 1, stage);
   };
   SensitivityResult result;
+  std::optional<LossGradients> gradients;
+  if (job.estimate) {
+    tell(0, "gradients");
+    gradients.emplace(job);
+  }
   VariantStreams streams(job, count_variants(job));
   std::vector<GroupLoss*> variants;  // as the streams
   const std::string head = head_weight(*calibration.graph);
@@ -164,11 +198,14 @@ SensitivityResult measure_sensitivity(
       if (job.groups[g].block != outcome.index) continue;
       for (size_t k = 0; k < job.groups[g].trials.size(); ++k) {
         result.groups[g][k] = errors_of(job, job.groups[g], k, outcome, made);
-        variants.push_back(&result.groups[g][k]);
+        if (job.measure_kl) variants.push_back(&result.groups[g][k]);
       }
     }
     tell(static_cast<int64_t>(outcome.index), fmt::format("block {}: variants", outcome.index));
-    run_block(job, outcome.index, made, streams);
+    const Block& block = calibration.graph->blocks[outcome.index];
+    const BlockWeights weights(block, *calibration.weights, calibration.device, calibration.compute);
+    if (gradients) estimate_block(job, block, weights, made, streams, *gradients, result);
+    run_block(job, block, weights, made, streams);
     release_free_memory();
   };
   calibrate(trial_job(job, solver),

@@ -12,6 +12,7 @@
 //   weight error   |W - Q|^2 / |W|^2                              of the group
 //   output error   tr(dW H dW^T) per token, and over tr(W H W^T)   H = X^T X of the driver's own collector
 //   KL             mean of KL(model || variant) over held-out tokens, nats
+//   Fisher         its second-order estimate from gradients (LossGradients), nats: for many times the text
 //
 // KL is quadratic in small changes of the logits, and changes of different groups hardly point the same way,
 // so that the KL of several groups is about the sum of theirs: what a budget minimises.
@@ -60,7 +61,10 @@ struct SensitivityJob {
   std::vector<TableGroup> tables;
   at::Tensor held_out;                    // Long [rows, length], CPU
   std::vector<int64_t> held_out_lengths;  // as CalibrationJob::lengths
+  bool measure_kl = true;                 // of groups; of tables it is in any case
+  bool estimate = true;                   // by Fisher's information
   HiddenStorage variants;                 // where their hidden states stand: variant_states() of them
+  HiddenStorage gradients;                // where the loss's gradients stand: gradient_states() of them
 };
 
 /// Of one group under one trial.
@@ -69,7 +73,8 @@ struct GroupLoss {
   double weight_relative_mse = 0;  // |W - Q|^2 / |W|^2
   /// Summed over the group's linears, of an expert times the share of tokens that it gets; none of tables.
   std::optional<double> output_error, output_relative_error;
-  double kl = 0;  // nats, the mean over held-out tokens
+  /// Nats, means over held-out tokens; what wasn't asked for isn't there, and there is no estimate of tables.
+  std::optional<double> kl, fisher;
 };
 
 struct SensitivityResult {
@@ -84,6 +89,9 @@ CalibrationJob trial_job(const SensitivityJob& job, const Solver& solver);
 
 /// Samples whose hidden states stand beside the driver's: those of the held-out text and of every variant.
 int64_t variant_states(const SensitivityJob& job);
+
+/// Samples whose gradients stand beside them; none without an estimate.
+int64_t gradient_states(const SensitivityJob& job);
 
 /// Runs the job. `progress` may be empty. UserError as calibrate(). Looks for cancellation.
 SensitivityResult measure_sensitivity(

@@ -28,6 +28,8 @@ class VariantStreams {
   void add(const Block& block, const BlockWeights& weights);
   /// Moves every other stream through the block; those that add() made in it are past it already.
   void pass(const Block& block, const BlockWeights& weights);
+  /// [1, length, width] of the model's own stream, before the block that pass() is called with next.
+  at::Tensor model_states(int64_t sample) { return hidden_.read(rows_of(sample, 0, 1)); }
   /// After the last block: mean KL(model || variant) of each variant over the tokens that count, nats.
   /// CheckFailed where logits aren't finite.
   std::vector<double> divergences();

@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 
 #include "lib/base/error.h"
+#include "lib/model/block_gradient.h"
 #include "lib/model/forward.h"
 #include "lib/tensor/aten.h"
+#include "lib/tensor/matrix_product.h"
 
 namespace lathe {
 
@@ -36,6 +38,18 @@ at::Tensor PiecedHead::logits(const at::Tensor& states) const {
         fmt::format("the {}'s logits are not finite; its weights overflow or are damaged", role_));
   }
   return values;
+}
+
+at::Tensor PiecedHead::normed_gradient(const at::Tensor& logits, const at::Tensor& gradient) const {
+  at::Tensor uncapped = gradient;
+  if (const auto& cap = graph_.config.final_softcap)  // of cap * tanh(x / cap): 1 - tanh^2
+    uncapped = gradient * (1 - (logits / *cap).square());
+  return matrix_product(uncapped, rows_).unsqueeze(0);
+}
+
+at::Tensor PiecedHead::states_gradient(const at::Tensor& states, const at::Tensor& normed_gradient) const {
+  return rms_norm_gradient(states, norm_, graph_.config.rms_norm_eps, graph_.final_norm.one_plus,
+                           normed_gradient);
 }
 
 }  // namespace lathe

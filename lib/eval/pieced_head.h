@@ -37,6 +37,11 @@ class PiecedHead {
   /// Logits [positions, tokens] of the rows that are loaded; states: [1, positions, width], FP32. CheckFailed
   /// where they are not finite.
   at::Tensor logits(const at::Tensor& states) const;
+  /// The part of dL/d(normed states), [1, positions, width], that comes from the loaded rows: of what
+  /// logits() gave and dL/d(logits), [positions, tokens] both.
+  at::Tensor normed_gradient(const at::Tensor& logits, const at::Tensor& gradient) const;
+  /// dL/d(states) from dL/d(normed states), [..., width] both.
+  at::Tensor states_gradient(const at::Tensor& states, const at::Tensor& normed_gradient) const;
 
  private:
   at::Tensor tensor(const std::string& name) const { return weights_.load(name).to(device_); }

@@ -83,6 +83,17 @@ refuses 2 "broken.json: groups[0].losses[0].kl: expected a finite number" mixed 
 head -c 300 "$file" >"$scratch/broken.json"
 refuses 2 "broken.json" mixed "$scratch/x" --set "sensitivity.file=$scratch/broken.json"
 
+# Estimated from gradients alone: a budget can be chosen by that, and one that asks for KL says that there is none.
+estimate=$scratch/f/sensitivity.json
+sensitivity --output "$scratch/f" --set sensitivity.loss=fisher --set sensitivity.held_out=4
+holds "$file" "all(l['fisher'] > 0 for g in r['groups'] for l in g['losses']) and r['rank_correlation']['all']['fisher'] > 0.8"
+holds "$estimate" "r['data']['held_out_tokens'] == 512 and all(l['fisher'] > 0 and l['kl'] is None for g in r['groups'] for l in g['losses'])"
+holds "$estimate" "r['rank_correlation']['all']['output_error'] is None"
+mixed "$scratch/e" --set "sensitivity.file=$estimate" --set sensitivity.loss=fisher
+holds "$scratch/e/budget.json" "4.2 < r['chosen']['bits_per_weight'] <= 4.25"
+refuses 2 "has no kl there (sensitivity.loss)" mixed "$scratch/x" --set "sensitivity.file=$estimate"
+refuses 2 "expected kl or fisher" mixed "$scratch/x" --set sensitivity.loss=hessian
+
 # Without a file: measured, and kept beside the output for the next budget.
 cut=(--set 'candidates=[{scheme: {bits: 3}}, {scheme: {bits: 8}}]' --set evaluate=null)
 mixed "$scratch/new/kept" "${cut[@]}" --set 'budget={bits_per_weight: 5}'

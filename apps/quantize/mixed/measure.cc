@@ -85,17 +85,13 @@ void add_groups(const Recipe& recipe, const ChoicePlan& plan, SensitivityJob& jo
 /// A part of what there is, so that the driver, which plans with the rest, keeps its speed.
 constexpr uint64_t kShare = 4;
 
-uint64_t variant_bytes(const SensitivityJob& job) {
-  const auto values = variant_states(job) * job.held_out.size(1) * job.calibration.graph->config.hidden_size;
-  return static_cast<uint64_t>(values) * sizeof(float);
-}
-
-/// Where the variants' hidden states stand: on the device, in host memory, or in a file. What they take is no
-/// longer there for the driver.
-HiddenStorage place_variants(const SensitivityJob& job, const std::filesystem::path& work,
-                             MemoryLimits& limits) {
+/// Where the hidden states (or gradients) of so many held-out samples stand: on the device, in host memory,
+/// or in a file. What they take is no longer there for the driver. `what` they are, for errors.
+HiddenStorage place_states(const SensitivityJob& job, int64_t samples, const char* what,
+                           const std::filesystem::path& work, MemoryLimits& limits) {
   const c10::Device device = job.calibration.device;
-  const uint64_t bytes = variant_bytes(job);
+  const auto values = samples * job.held_out.size(1) * job.calibration.graph->config.hidden_size;
+  const uint64_t bytes = static_cast<uint64_t>(values) * sizeof(float);
   HiddenStorage storage{.placement = Placement::disk,
                         .transfer_rows = large_transfer(job.held_out.size(1),
                                                         job.calibration.graph->config.hidden_size, device),
@@ -116,10 +112,9 @@ HiddenStorage place_variants(const SensitivityJob& job, const std::filesystem::p
   } else if (limits.disk) {
     if (*limits.disk < bytes)
       user_error(
-          "--max-disk (limits.disk): the hidden states of {} variants take {} bytes, more than {}; hold "
-          "fewer "
-          "samples out, or try fewer candidates",
-          variant_states(job), bytes, *limits.disk);
+          "--max-disk (limits.disk): {} take {} bytes, more than {}; hold fewer samples out, or try fewer "
+          "candidates",
+          what, bytes, *limits.disk);
     less(limits.disk);
   }
   return storage;
@@ -185,7 +180,9 @@ SensitivityTable measure_candidates(const RunRequest& request, const Recipe& rec
 
   const auto work = work_folder(request.memory.work, recipe.output.path.parent_path());
   MemoryLimits limits = recipe.limits;
-  job.variants = place_variants(job, work, limits);
+  job.measure_kl = recipe.sensitivity.loss == SensitivityLoss::kl;
+  job.variants = place_states(job, variant_states(job), "the hidden states of all variants", work, limits);
+  job.gradients = place_states(job, gradient_states(job), "the gradients of all blocks", work, limits);
   const TrialSolver planned(model.graph, job.trials, job.groups);
   job.calibration.storage = plan_run_memory(limits, trial_job(job, planned), work, 0, 0).storage;
 

@@ -32,7 +32,8 @@ struct Measure {
 constexpr Measure kCheap[] = {
     {"weight_relative_mse", [](const GroupLoss& loss) { return std::optional(loss.weight_relative_mse); }},
     {"output_relative_error", [](const GroupLoss& loss) { return loss.output_relative_error; }},
-    {"output_error", [](const GroupLoss& loss) { return loss.output_error; }}};
+    {"output_error", [](const GroupLoss& loss) { return loss.output_error; }},
+    {"fisher", [](const GroupLoss& loss) { return loss.fisher; }}};
 
 json or_null(const std::optional<double>& number) { return number ? json(*number) : json(); }
 
@@ -44,9 +45,10 @@ json correlations(const SensitivityTable& table, std::optional<size_t> candidate
     for (const auto& group : table.groups) {
       for (size_t k = 0; k < group.losses.size(); ++k) {
         const auto value = measure.of(group.losses[k]);
-        if (group.table || !value || (candidate && group.candidates[k] != *candidate)) continue;
+        const auto& measured = group.losses[k].kl;
+        if (group.table || !value || !measured || (candidate && group.candidates[k] != *candidate)) continue;
         cheap.push_back(*value);
-        kl.push_back(group.losses[k].kl);
+        kl.push_back(*measured);
       }
     }
     found[measure.key] = or_null(spearman(cheap, kl));
@@ -75,7 +77,8 @@ json group_json(const SensitivityTable::Group& group) {
                                 {"weight_relative_mse", loss.weight_relative_mse},
                                 {"output_error", or_null(loss.output_error)},
                                 {"output_relative_error", or_null(loss.output_relative_error)},
-                                {"kl", loss.kl}});
+                                {"kl", or_null(loss.kl)},
+                                {"fisher", or_null(loss.fisher)}});
   }
   return result;
 }
@@ -110,8 +113,8 @@ struct Field {
       refuse("a finite number");
     return value.get<double>();
   }
-  std::optional<double> number_or_null() const {
-    return value.is_null() ? std::nullopt : std::optional(number());
+  std::optional<double> number_or_null(double minimum = 0) const {
+    return value.is_null() ? std::nullopt : std::optional(number(minimum));
   }
   size_t index(size_t count) const {
     if (!value.is_number_unsigned() || value.get<uint64_t>() >= count)
@@ -135,12 +138,20 @@ SensitivityTable::Group read_group(const Field& field, size_t candidates) {
   }
   for (const Field& loss : field.at("losses").list()) {
     group.candidates.push_back(loss.at("candidate").index(candidates));
-    group.losses.push_back({loss.at("weight_mse").number(), loss.at("weight_relative_mse").number(),
-                            loss.at("output_error").number_or_null(),
-                            loss.at("output_relative_error").number_or_null(),
-                            loss.at("kl").number(kLeastKl)});
+    group.losses.push_back(
+        {loss.at("weight_mse").number(), loss.at("weight_relative_mse").number(),
+         loss.at("output_error").number_or_null(), loss.at("output_relative_error").number_or_null(),
+         loss.at("kl").number_or_null(kLeastKl),
+         loss.value.contains("fisher") ? loss.at("fisher").number_or_null() : std::nullopt});
   }
   return group;
+}
+
+/// Of a table, of which there is no estimate, what was measured stands for it.
+std::optional<double> loss_of(const GroupLoss& loss, SensitivityLoss kind) {
+  return kind == SensitivityLoss::fisher && loss.fisher      ? loss.fisher
+         : kind == SensitivityLoss::kl || !loss.output_error ? loss.kl
+                                                             : std::nullopt;
 }
 
 std::string key_of(std::vector<std::string> members) {
@@ -245,7 +256,13 @@ ChoiceLosses losses_for(const SensitivityTable& table, const fs::path& file, con
         user_error("{}: '{}' was not measured under {}; measure with this recipe", file.string(), wanted.name,
                    recipe.candidates[c].describe());
       }
-      row.push_back(std::max(0.0, group->second->losses[static_cast<size_t>(place - tried.begin())].kl));
+      const auto loss =
+          loss_of(group->second->losses[static_cast<size_t>(place - tried.begin())], recipe.sensitivity.loss);
+      if (!loss) {
+        user_error("{}: '{}' has no {} there (sensitivity.loss); choose the other, or measure anew",
+                   file.string(), wanted.name, name_of(recipe.sensitivity.loss));
+      }
+      row.push_back(std::max(0.0, *loss));
     }
   }
   return losses;
@@ -268,15 +285,18 @@ std::string describe_sensitivity(const SensitivityTable& table, const std::vecto
   for (size_t c = 0; c < names.size(); ++c) {
     std::vector<std::pair<double, std::string>> worst;
     double sum = 0;
+    bool measured = true;
     for (const auto& group : table.groups) {
       const auto place = std::ranges::find(group.candidates, c);
       if (place == group.candidates.end()) continue;
-      const double kl = group.losses[static_cast<size_t>(place - group.candidates.begin())].kl;
-      worst.emplace_back(kl, group.name);
-      sum += kl;
+      const GroupLoss& losses = group.losses[static_cast<size_t>(place - group.candidates.begin())];
+      const double loss = losses.kl ? *losses.kl : losses.fisher.value_or(0);
+      measured = measured && losses.kl;
+      worst.emplace_back(loss, group.name);
+      sum += loss;
     }
     std::ranges::sort(worst, std::greater());
-    text += fmt::format("{}: KL {:.5g} in sum; most:", names[c], sum);
+    text += fmt::format("{}: {} {:.5g} in sum; most:", names[c], measured ? "KL" : "estimated KL", sum);
     for (size_t i = 0; i < std::min(kNamedGroups, worst.size()); ++i)
       text += fmt::format("{} {} {:.4g}", i > 0 ? "," : "", worst[i].second, worst[i].first);
     text += "\n";

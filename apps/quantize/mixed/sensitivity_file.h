@@ -8,7 +8,7 @@
 //   candidates        list, each as in a recipe
 //   groups            list of {name, linears or table (names), weights: their number, losses: list of
 //                     {candidate: index, weight_mse, weight_relative_mse, output_error, output_relative_error
-//                     (null for tables), kl: nats}}
+//                     (null for tables), kl and fisher: nats, null where not asked for}}
 //   rank_correlation  Spearman's rho of a cheap measure with kl: {all: {measure: rho}, by_candidate: list of
 //                     the same}; null where it means nothing
 #pragma once

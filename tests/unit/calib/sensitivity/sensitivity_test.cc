@@ -79,7 +79,7 @@ void expect_same_kl_as_evaluation(const Problem& problem) {
       const Trial& trial = problem.job.trials[group.trials[k]];
       const double expected = problem.divergence_of(problem.with_group_rounded(group, trial)).mean;
       EXPECT_GT(expected, 0);
-      EXPECT_NEAR(result.groups[g][k].kl, expected, 1e-3 * expected + 1e-9)
+      EXPECT_NEAR(*result.groups[g][k].kl, expected, 1e-3 * expected + 1e-9)
           << "group " << g << ", " << trial.name;
     }
   }
@@ -168,12 +168,68 @@ TEST(Sensitivity, TablesThatAreRoundedCount) {
       changed.tensors[name] = rough(changed.tensors[name]);
       const double expected = problem.divergence_of(changed).mean;
       EXPECT_GT(expected, 0);
-      EXPECT_NEAR(result.tables[t][0].kl, expected, 1e-3 * expected) << name << ", tied " << tied;
+      EXPECT_NEAR(*result.tables[t][0].kl, expected, 1e-3 * expected) << name << ", tied " << tied;
       const at::Tensor d = changed.tensors[name] - problem.weights.tensors[name];
       EXPECT_NEAR(result.tables[t][0].weight_mse, d.square().mean().item<double>(), 1e-6);
       EXPECT_FALSE(result.tables[t][0].output_error);
     }
   }
+}
+
+/// Sums over all groups and candidates of 8 bits, whose errors move the distribution to second order.
+struct Sums {
+  double estimated = 0, measured = 0;
+};
+
+Sums sums_of(Problem& problem, double least, double most) {
+  for (Trial& trial : problem.job.trials) trial.scheme.bits = 8;
+  problem.job.held_out = at::randint(50, {40, 20}, at::kLong);
+  const SensitivityResult result = measure_sensitivity(problem.job, {});
+  Sums sums;
+  for (const auto& losses : result.groups) {
+    for (const GroupLoss& loss : losses) {
+      EXPECT_GT(loss.fisher.value(), least * loss.kl.value());
+      EXPECT_LT(loss.fisher.value(), most * loss.kl.value());
+      sums.estimated += *loss.fisher;
+      sums.measured += *loss.kl;
+    }
+  }
+  return sums;
+}
+
+// One draw of labels a token, so that the estimate lies around what is measured.
+TEST(Sensitivity, TheEstimateIsNearTheMeasuredDivergence) {
+  Problem problem(tiny_graph());
+  const Sums sums = sums_of(problem, 0.4, 2.5);
+  EXPECT_NEAR(sums.estimated / sums.measured, 1, 0.25);
+}
+
+// That an error sends a token to other experts shows in no gradient.
+TEST(Sensitivity, TheEstimateLeavesOutWhereTokensAreSent) {
+  Problem problem(family_graph("qwen2_moe", 64));
+  const Sums sums = sums_of(problem, 0, 2.5);
+  EXPECT_LT(sums.estimated, sums.measured);
+}
+
+TEST(Sensitivity, WithoutKlTheEstimateIsTheSameAndTablesAreStillMeasured) {
+  Problem problem(tiny_graph());
+  problem.job.tables.push_back(
+      {"lm_head.weight", {[](const at::Tensor& rows) { return (rows * 8).round() / 8; }}});
+  const SensitivityResult both = measure_sensitivity(problem.job, {});
+  problem.job.measure_kl = false;
+  EXPECT_EQ(variant_states(problem.job), 2 * problem.job.held_out.size(0));
+  const SensitivityResult alone = measure_sensitivity(problem.job, {});
+  for (size_t g = 0; g < both.groups.size(); ++g) {
+    for (size_t k = 0; k < both.groups[g].size(); ++k) {
+      EXPECT_FALSE(alone.groups[g][k].kl);
+      EXPECT_DOUBLE_EQ(*alone.groups[g][k].fisher, *both.groups[g][k].fisher);
+    }
+  }
+  EXPECT_DOUBLE_EQ(*alone.tables[0][0].kl, *both.tables[0][0].kl);
+  problem.job.measure_kl = true;
+  problem.job.estimate = false;
+  EXPECT_EQ(gradient_states(problem.job), 0);
+  EXPECT_FALSE(measure_sensitivity(problem.job, {}).groups[0][0].fisher);
 }
 
 // Padding is no token.
@@ -185,16 +241,21 @@ TEST(Sensitivity, PaddingDoesNotCount) {
   problem.job.held_out.narrow(0, 1, 1).narrow(1, 11, 9).fill_(3);
   problem.job.held_out.narrow(0, 2, 1).narrow(1, 7, 13).fill_(4);
   const SensitivityResult other = measure_sensitivity(problem.job, {});
-  EXPECT_DOUBLE_EQ(padded.groups[0][0].kl, other.groups[0][0].kl);
+  EXPECT_DOUBLE_EQ(*padded.groups[0][0].kl, *other.groups[0][0].kl);
+  EXPECT_DOUBLE_EQ(*padded.groups[0][0].fisher, *other.groups[0][0].fisher);
 }
 
 TEST(Sensitivity, PlacesOfHiddenStatesChangeNothing) {
   Problem problem(tiny_graph());
   const SensitivityResult here = measure_sensitivity(problem.job, {});
   problem.job.variants = {.placement = Placement::disk, .transfer_rows = 2, .work = ::testing::TempDir()};
+  problem.job.gradients = problem.job.variants;
   const SensitivityResult there = measure_sensitivity(problem.job, {});
   for (size_t g = 0; g < here.groups.size(); ++g) {
-    for (size_t k = 0; k < here.groups[g].size(); ++k) EXPECT_EQ(here.groups[g][k].kl, there.groups[g][k].kl);
+    for (size_t k = 0; k < here.groups[g].size(); ++k) {
+      EXPECT_EQ(here.groups[g][k].kl, there.groups[g][k].kl);
+      EXPECT_EQ(here.groups[g][k].fisher, there.groups[g][k].fisher);
+    }
   }
 }
 
