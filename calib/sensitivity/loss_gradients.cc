@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <algorithm>
+
 #include "lib/activations/embed_samples.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
@@ -38,6 +40,33 @@ at::Tensor output_error(const at::Tensor& x, const at::Tensor& weight, const Qua
 int64_t gradient_states(const SensitivityJob& job) {
   if (!job.estimate) return 0;
   return job.held_out.size(0) * (static_cast<int64_t>(job.calibration.graph->blocks.size()) + 1);
+}
+
+uint64_t gradient_work_bytes(const SensitivityJob& job) {
+  if (!job.estimate) return 0;
+  // Of hidden states: norms, their squares and inverses, sums, rotated heads and what softmax leaves.
+  constexpr int64_t kHiddenStates = 16;
+  // Of scores that are spelt out: before and after the cap, the mask and softmax, and softmax's derivative.
+  constexpr int64_t kScores = 6;
+  const ModelGraph& graph = *job.calibration.graph;
+  const int64_t length = job.held_out.size(1);
+  int64_t most = 0;
+  for (const Block& block : graph.blocks) {
+    int64_t values = kHiddenStates * graph.config.hidden_size * length, largest = 0;
+    for (const Linear& linear : block.linears) {
+      // What it reads and puts out, the gradient of that, and what the activation makes of it. All experts
+      // together get each token so many times.
+      const int64_t row = linear.in + 4 * linear.out;
+      values +=
+          row * (linear.input.expert ? length * block.experts->per_token / block.experts->count + 1 : length);
+      largest = std::max(largest, linear.in * linear.out);
+    }
+    const bool spelt_out =
+        block.attention_softcap || (block.sliding_window && *block.sliding_window < length);
+    if (spelt_out) values += kScores * graph.config.num_heads * length * length;
+    most = std::max(most, values + 3 * largest);
+  }
+  return static_cast<uint64_t>(most) * sizeof(float);
 }
 
 LossGradients::LossGradients(const SensitivityJob& job)

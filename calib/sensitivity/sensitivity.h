@@ -93,6 +93,10 @@ int64_t variant_states(const SensitivityJob& job);
 /// Samples whose gradients stand beside them; none without an estimate.
 int64_t gradient_states(const SensitivityJob& job);
 
+/// What the estimate works with at a time, at most, on the job's device: one row's pass through a block with
+/// all that its derivative needs, and a linear's rounded weight. None without an estimate.
+uint64_t gradient_work_bytes(const SensitivityJob& job);
+
 /// Runs the job. `progress` may be empty. UserError as calibrate(). Looks for cancellation.
 SensitivityResult measure_sensitivity(
     const SensitivityJob& job,

@@ -89,9 +89,9 @@ sensitivity --output "$scratch/f" --set sensitivity.loss=fisher --set sensitivit
 holds "$file" "all(l['fisher'] > 0 for g in r['groups'] for l in g['losses']) and r['rank_correlation']['all']['fisher'] > 0.8"
 holds "$estimate" "r['data']['held_out_tokens'] == 512 and all(l['fisher'] > 0 and l['kl'] is None for g in r['groups'] for l in g['losses'])"
 holds "$estimate" "r['rank_correlation']['all']['output_error'] is None"
-mixed "$scratch/e" --set "sensitivity.file=$estimate" --set sensitivity.loss=fisher
+mixed "$scratch/e" --set "sensitivity.file=$estimate"
 holds "$scratch/e/budget.json" "4.2 < r['chosen']['bits_per_weight'] <= 4.25"
-refuses 2 "has no kl there (sensitivity.loss)" mixed "$scratch/x" --set "sensitivity.file=$estimate"
+refuses 2 "has no kl there (sensitivity.loss)" mixed "$scratch/x" --set "sensitivity.file=$estimate" --set sensitivity.loss=kl
 refuses 2 "expected kl or fisher" mixed "$scratch/x" --set sensitivity.loss=hessian
 
 # Without a file: measured, and kept beside the output for the next budget.

@@ -11,6 +11,7 @@
 #include "calib/sensitivity/trial_solver.h"
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
+#include "lib/base/strings.h"
 #include "lib/model/compute_dtype.h"
 #include "lib/tensor/device.h"
 #include "lib/tensor/device_memory.h"
@@ -120,6 +121,21 @@ HiddenStorage place_states(const SensitivityJob& job, int64_t samples, const cha
   return storage;
 }
 
+/// What the estimate works with is no longer there for the driver either.
+void take_gradient_work(const SensitivityJob& job, MemoryLimits& limits, const Recipe& recipe) {
+  auto& limit = job.calibration.device.is_cuda() ? limits.vram : limits.ram;
+  const uint64_t bytes = gradient_work_bytes(job);
+  if (!limit || bytes == 0) return;
+  if (bytes >= *limit) {
+    user_error(
+        "{}: sensitivity: the gradients of one held-out row through one block take {}, and the limit is {}; "
+        "give calibration.seq_len less, or raise --{}",
+        recipe.file, human_bytes(bytes), human_bytes(*limit),
+        job.calibration.device.is_cuda() ? "max-vram" : "max-ram");
+  }
+  *limit -= bytes;
+}
+
 SensitivityTable table_of(const Recipe& recipe, const ModelFolder& model, const ChoicePlan& plan) {
   SensitivityTable table;
   table.model = model.checkpoint->folder().filename().string();
@@ -183,6 +199,7 @@ SensitivityTable measure_candidates(const RunRequest& request, const Recipe& rec
   job.measure_kl = recipe.sensitivity.loss == SensitivityLoss::kl;
   job.variants = place_states(job, variant_states(job), "the hidden states of all variants", work, limits);
   job.gradients = place_states(job, gradient_states(job), "the gradients of all blocks", work, limits);
+  take_gradient_work(job, limits, recipe);
   const TrialSolver planned(model.graph, job.trials, job.groups);
   job.calibration.storage = plan_run_memory(limits, trial_job(job, planned), work, 0, 0).storage;
 
