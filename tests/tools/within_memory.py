@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -100,6 +101,7 @@ def main():
     parser.add_argument("--report", type=Path)
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the command and its group end, too
     try:
         group = Group(arguments.limit)
     except (Unavailable, OSError) as error:
