@@ -30,7 +30,7 @@ test-peers: build
 	ctest --test-dir build --output-on-failure -L peer
 
 # The unit tests, all of the project instrumented: addresses and undefined behaviour; then threads, where there are any of ours
-# (tests/sanitized/README.md). Each is a build of its own: half an hour of two cores the first time. SANITIZED="base eval" takes those
+# (tests/sanitized/README.md). Each is a build of its own. SANITIZED="base eval" takes those
 # programs, TSAN= leaves threads out.
 SANITIZED ?= programs
 TSAN ?= base model calib_driver apps_quantize_journal
@@ -47,8 +47,8 @@ fuzz: TARGETS = fuzz
 fuzz: build
 	tests/fuzz/run.sh build $(FUZZ)
 
-# The long versions of what `make test` samples, an hour and a half on two cores: runs killed and gone on with (torture_resume), calls to
-# a disk that fail (torture_failing_disk), a model of Llama 3 70B's width in 6 GB (torture_70b). TORTURE=70b takes one.
+# The long versions of what `make test` samples: runs killed and gone on with (torture_resume), calls to a disk that fail
+# (torture_failing_disk), a model of Llama 3 70B's width in 6 GB (torture_70b). TORTURE=70b takes one.
 torture: build
 	ctest --test-dir build --output-on-failure -L torture $(if $(TORTURE),-R "torture_$(TORTURE)")
 
