@@ -29,18 +29,28 @@ test-peers: build
 	for peer in gptqmodel hqq spqr_quant llmc vllm llama_cpp; do tests/peer/environment.sh $$peer || exit 1; done
 	ctest --test-dir build --output-on-failure -L peer
 
-# Readers and writers of artefacts under AddressSanitizer and UndefinedBehaviorSanitizer, while tests break what they read.
-test-sanitized: build
-	ctest --test-dir build --output-on-failure -R "^sanitized_"
+# The unit tests, all of the project instrumented: addresses and undefined behaviour; then threads, where there are any of ours
+# (tests/sanitized/README.md). Each is a build of its own. SANITIZED="base eval" takes those
+# programs, TSAN= leaves threads out.
+SANITIZED ?= programs
+TSAN ?= base model calib_driver apps_quantize_journal
+test-sanitized: deps
+	cmake --preset sanitized
+	cmake --build build/sanitized -j $(JOBS) --target $(addprefix unit_,$(SANITIZED))
+	ctest --test-dir build/sanitized --output-on-failure -R "^unit_($(if $(filter programs,$(SANITIZED)),.*,$(subst $() ,|,$(SANITIZED))))$$" -E "_arrays$$"
+	$(if $(TSAN),cmake --preset tsan)
+	$(if $(TSAN),cmake --build build/tsan -j $(JOBS) --target $(addprefix unit_,$(TSAN)))
+	$(if $(TSAN),setarch -R ctest --test-dir build/tsan --output-on-failure -R "^unit_($(subst $() ,|,$(TSAN)))$$")
 
 # Inputs that nobody vouches for, made up by libFuzzer, for what reads files: MINUTES=30 for each target; FUZZ="gguf recipe" takes those.
 fuzz: TARGETS = fuzz
 fuzz: build
 	tests/fuzz/run.sh build $(FUZZ)
 
-# Runs are killed and gone on with, many times: the long versions of what `make test` samples.
+# The long versions of what `make test` samples: runs killed and gone on with (torture_resume), calls to a disk that fail
+# (torture_failing_disk), a model of Llama 3 70B's width in 6 GB (torture_70b). TORTURE=70b takes one.
 torture: build
-	ctest --test-dir build --output-on-failure -L torture
+	ctest --test-dir build --output-on-failure -L torture $(if $(TORTURE),-R "torture_$(TORTURE)")
 
 # What each statistic costs beside the forward pass, and the forward pass beside the machine's matrix products, with
 # SmolLM2-135M's weights where they can be made (tests/tools/make_smollm2.py), else weights of its shape from a seed.

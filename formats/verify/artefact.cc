@@ -11,6 +11,7 @@
 #include "formats/targets/float_reader.h"
 #include "formats/targets/layout_reader.h"
 #include "formats/targets/packed_reader.h"
+#include "formats/verify/fold_match.h"
 #include "formats/verify/numbers.h"
 #include "formats/verify/plain_unpack.h"
 #include "lib/base/cancel.h"
@@ -118,6 +119,9 @@ class ArtefactCheck {
         for (const Linear* linear : block.consumers(edge)) folded_.insert(linear->name);
       }
     }
+    if (!against_.folds || against_.meant_fold)
+      return;  // else each is fitted, for its producers and consumers
+    for (const std::string& name : linears_on_edges(artefact_.graph)) folded_.insert(name);
   }
 
   void check_linear(const Linear& linear) {
@@ -259,52 +263,11 @@ class ArtefactCheck {
     result_.distances[linear] = std::move(found.distance);
   }
 
-  /// What a norm was divided by is what its consumers' columns were multiplied by: of those whose columns
-  /// were fitted, because the norm has changed or they were too far off without.
+  /// In the run each value of a fold is compared with what it was meant to be.
   void check_folds() {
-    if (against_.reference == nullptr || against_.meant_fold) return;
-    for (const Block& block : artefact_.graph.blocks) {
-      for (const ScaleEdge& edge : block.edges) {
-        if (edge.producer_kind == ScaleEdge::Producer::norm) check_norm(block, edge);
-      }
-    }
-  }
-
-  void check_norm(const Block& block, const ScaleEdge& edge) {
-    const auto norms = block.norms();
-    const auto norm = std::ranges::find(norms, edge.producer, &Norm::name);
-    const std::string name = edge.producer + ".weight";
-    at::Tensor after = read_float_tensor_or_none(name);
-    if (norm == norms.end() || !after.defined()) return;  // check_changed() has named it
-    at::Tensor before = against_.reference->weights->load(name);
-    if ((*norm)->one_plus) {
-      before = before + 1;
-      after = after + 1;
-    }
-    for (const Linear* linear : block.consumers(edge)) {
-      const auto found = result_.distances.find(linear->name);
-      if (found == result_.distances.end() || !found->second.columns.defined()) continue;
-      const WeightDistance& distance = found->second;
-      at::Tensor product = after / before * distance.columns;
-      // Columns that rounding left little of tell little.
-      const at::Tensor telling = distance.column_errors < kTellingError;
-      const at::Tensor shares = product.masked_select(telling);
-      if (shares.numel() == 0) continue;
-      product = product / shares.median();
-      const at::Tensor bad =
-          (product - 1).abs().gt(kFoldTolerance).logical_or(product.isnan()).logical_and(telling);
-      if (!bad.any().item<bool>())
-        return;  // one consumer that agrees will do: the others have rows folded, too
-      add_fold(name, *linear, product, bad);
-      return;
-    }
-  }
-
-  void add_fold(const std::string& norm, const Linear& linear, const at::Tensor& product,
-                const at::Tensor& bad) {
-    add(check::folded, fmt::format("{}: channel {}", norm, first_index(bad)),
-        fmt::format("divided by what the columns of {} were multiplied by", linear.name),
-        fmt::format("{:.3g} times that", product.masked_select(bad)[0].item<double>()));
+    if (against_.reference == nullptr || against_.meant_fold || !against_.folds) return;
+    for (Finding& finding : check_fold_match(artefact_, *against_.reference, result_.distances))
+      result_.findings.push_back(std::move(finding));
   }
 
   /// Whose weights a linear holds that is none of its own.
@@ -343,15 +306,12 @@ class ArtefactCheck {
     return nearest;
   }
 
-  static constexpr double kTellingError = 0.05;  // of a column: its squared error in parts of its square
-  static constexpr double kFoldTolerance = 0.3;
-
   const ModelFolder& artefact_;
   const VerifyAgainst& against_;
   std::map<std::string, TensorInfo> unpacked_;
   std::set<std::string> common_;              // tensors of model and artefact
   std::set<std::string> changed_;             // kept ones with other bytes
-  std::set<std::string> folded_;              // linears that read a changed norm
+  std::set<std::string> folded_;              // linears whose columns or rows are fitted
   std::map<std::string, std::string> codes_;  // who had them first
   Verified result_;
 };

@@ -148,16 +148,21 @@ class Comparison {
     Suspects suspects;
     at::Tensor column_errors = at::zeros({weight_.columns}, at::kDouble),
                squared = at::zeros_like(column_errors);
+    std::vector<at::Tensor> rows, row_errors;
     for_rows([&](const at::Tensor& values, const at::Tensor& original) {
       if (flattened != nullptr) flattened->add(values, original);
-      const at::Tensor meant = fitted_ ? original * columns_ * row_factors(values, original) : original;
+      const at::Tensor factors = fitted_ ? row_factors(values, original) : at::Tensor();
+      const at::Tensor meant = fitted_ ? original * columns_ * factors : original;
       const at::Tensor squares = (values - meant).square_();
       if (live_.defined()) squares.mul_(live_);
       error += squares.sum(at::kDouble).item<double>();
       reference += meant.square().sum(at::kDouble).item<double>();
       if (fitted_) {
         column_errors.add_(squares.sum(0, false, at::kDouble));
-        squared.add_(meant.square().sum(0, false, at::kDouble));
+        const at::Tensor energies = meant.square();
+        squared.add_(energies.sum(0, false, at::kDouble));
+        rows.push_back(factors.flatten());
+        row_errors.push_back(squares.sum(1, false, at::kDouble) / energies.sum(1, false, at::kDouble));
       }
       const at::Tensor grouped = weight_.grouping.by_group(meant);
       const at::Tensor off = weight_.grouping.by_group(values) - grouped;
@@ -175,11 +180,13 @@ class Comparison {
     result.of_predicted = part(error, means.predicted);
     means.predicted /= static_cast<double>(means.groups);
     means.energy /= static_cast<double>(means.groups);
-    const bool rows = weight_.grouping.length >= std::min(kRowLength, weight_.columns);
-    suspects.judge(means, rows ? kMostOfRow : kMostOfGroup, result);
+    const bool as_rows = weight_.grouping.length >= std::min(kRowLength, weight_.columns);
+    suspects.judge(means, as_rows ? kMostOfRow : kMostOfGroup, result);
     if (fitted_) {
       result.columns = columns_;
       result.column_errors = column_errors / squared;
+      result.rows = at::cat(rows);
+      result.row_errors = at::cat(row_errors);
     }
     return result;
   }

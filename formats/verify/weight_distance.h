@@ -40,6 +40,7 @@ struct WeightDistance {
   int64_t worst_row = 0, worst_place = 0;  // that group's
   at::Tensor columns;                      // Float [in], C's diagonal; undefined: not looked for
   at::Tensor column_errors;  // Double [in], of each column the squared error in parts of its square; likewise
+  at::Tensor rows, row_errors;  // Float [out], R's diagonal; Double [out]; likewise. C has the common factor
 };
 
 /// What is allowed.

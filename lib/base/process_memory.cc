@@ -39,23 +39,41 @@ std::optional<uint64_t> file_number(const std::string& path) {
   return leading_number(line);  // "max" is no number: no limit
 }
 
+/// "anon 1234" of a group's memory.stat.
+std::optional<uint64_t> group_number(const std::string& folder, const std::string& key) {
+  std::ifstream stat(folder + "/memory.stat");
+  for (std::string entry; std::getline(stat, entry);) {
+    if (entry.starts_with(key + " ")) return leading_number(std::string_view(entry).substr(key.size()));
+  }
+  return std::nullopt;
+}
+
 /// What the process' own control group leaves. Page cache that the group holds can be reclaimed, so only
 /// anonymous memory counts as taken.
 std::optional<uint64_t> group_bytes() {
   std::ifstream in("/proc/self/cgroup");
+  std::optional<uint64_t> left;
   for (std::string line; std::getline(in, line);) {
-    if (!line.starts_with("0::")) continue;
-    const std::string folder = "/sys/fs/cgroup" + line.substr(3);
-    const auto limit = file_number(folder + "/memory.max");
-    if (!limit) return std::nullopt;
-    std::ifstream stat(folder + "/memory.stat");
-    for (std::string entry; std::getline(stat, entry);) {
-      if (!entry.starts_with("anon ")) continue;
-      const uint64_t taken = leading_number(entry).value_or(0);
-      return *limit > taken ? *limit - taken : 0;
+    const auto controllers = line.find(':'), path = line.find(':', controllers + 1);
+    if (path == std::string::npos) continue;
+    const std::string which = line.substr(controllers + 1, path - controllers - 1);
+    std::string folder = "/sys/fs/cgroup";
+    std::optional<uint64_t> limit;
+    const char* taken = nullptr;
+    if (which.empty()) {  // version 2
+      folder += line.substr(path + 1);
+      limit = file_number(folder + "/memory.max");
+      taken = "anon";
+    } else if (which == "memory") {  // version 1, whose groups above may be narrower
+      folder += "/memory" + line.substr(path + 1);
+      limit = group_number(folder, "hierarchical_memory_limit");
+      taken = "total_rss";
     }
+    if (!limit) continue;
+    const uint64_t held = group_number(folder, taken).value_or(0);
+    left = std::min(left.value_or(UINT64_MAX), *limit > held ? *limit - held : 0);
   }
-  return std::nullopt;
+  return left;
 }
 
 }  // namespace

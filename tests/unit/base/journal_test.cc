@@ -6,8 +6,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <fstream>
+#include <future>
 
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
@@ -153,6 +155,22 @@ TEST(ContentHasherTest, PiecesAndTheWholeHaveOneHash) {
   std::string digits = "xxh3-128:";
   for (const std::byte b : hasher.digest()) digits += fmt::format("{:02x}", static_cast<unsigned>(b));
   EXPECT_EQ(digits, hasher.text());
+}
+
+// For `make test-sanitized`, which sees where two threads touch one thing.
+TEST_F(JournalTest, GrowsWhileAnotherThreadSyncsIt) {
+  JournalWriter writer = JournalWriter::create(path_);
+  std::atomic<bool> done = false;
+  auto syncing = std::async(std::launch::async, [&] {
+    while (!done) writer.sync_appended();
+  });
+  for (uint32_t i = 0; i < 500; ++i) writer.append(i, std::string(1000, 'x'));
+  done = true;
+  syncing.get();
+  writer.sync();
+  const JournalReader reader(path_);
+  ASSERT_EQ(reader.records().size(), 500u);
+  EXPECT_EQ(reader.damage(), "");
 }
 
 }  // namespace

@@ -122,12 +122,15 @@ class Artefacts {
     const size_t dash = name.find('/');
     return out_.path() / name.substr(0, dash) / name.substr(dash + 1);
   }
-  const ModelFolder& model(const std::string& name) const { return name == "experts" ? *experts_ : *dense_; }
+  const ModelFolder& model(const std::string& name) const {
+    return name == "experts" ? *experts_ : name == "biased" ? *biased_ : *dense_;
+  }
 
  private:
   Artefacts() {
     dense_ = std::make_unique<ModelFolder>(open_model_folder(llama_.path()));
     experts_ = std::make_unique<ModelFolder>(open_model_folder(mixtral_.path()));
+    biased_ = std::make_unique<ModelFolder>(open_model_folder(qwen_.path()));
     at::manual_seed(3);
     write_shard(out_.path() / "ids.safetensors", {{"input_ids", at::randint(1, 4096, {8, 64}, at::kLong)}});
     const char* asymmetric = "{bits: 4, group_size: 32, symmetric: false}";
@@ -142,6 +145,7 @@ class Artefacts {
     run("spqr", "[spqr]", "{bits: 3, group_size: 16, symmetric: false, scale_bits: 3, scale_group: 16}",
         "{spqr: {}}", "5GB", "[]");
     run("folded", "[compressed-tensors]", asymmetric, "{rtn: {}}", "5GB", "[{awq: {}}]");
+    run("biased", "[compressed-tensors]", asymmetric, "{rtn: {}}", "5GB", "[{awq: {}}]");
   }
 
   /// transforms: with calibration; nullptr: weight by weight.
@@ -151,8 +155,7 @@ class Artefacts {
     std::ofstream(recipe) << fmt::format(
         "model: {}\noutput: {{path: {}, formats: {}, shard_size: {}}}\ncalibration: {}\ntransforms: {}\n"
         "rules: [{{targets: [linear], scheme: {}, solver: {}}}]\n",
-        (name == "experts" ? mixtral_ : llama_).path().string(), (out_.path() / name).string(), formats,
-        shard_size,
+        model(name).checkpoint->folder().string(), (out_.path() / name).string(), formats, shard_size,
         transforms == nullptr ? "null"
                               : fmt::format("{{data: [{{path: {}}}], samples: 8, seq_len: 64}}",
                                             (out_.path() / "ids.safetensors").string()),
@@ -171,8 +174,9 @@ class Artefacts {
                                 {"num_local_experts", 4},
                                 {"num_experts_per_tok", 2},
                                 {"num_hidden_layers", 1}}};
+  SmallCheckpoint qwen_{Json{{"model_type", "qwen2"}, {"architectures", {"Qwen2ForCausalLM"}}}};
   TemporaryFolder out_;
-  std::unique_ptr<ModelFolder> dense_, experts_;
+  std::unique_ptr<ModelFolder> dense_, experts_, biased_;
 };
 
 struct Fault {

@@ -139,6 +139,18 @@ std::vector<Fault> other_faults() {
              read_safetensors(Artefacts::get().model("folded").checkpoint->folder() / "model.safetensors");
          edit_tensors(f, [&](Tensors& t) { t.at(norm) = model.at(norm).clone(); });
        }},
+      {folded, "a row of v", "v_proj", "meant", "folded", "",
+       in_tensor(v + ".weight_scale", [](Tensor& t) { t[5].mul_(1.75); })},
+      {folded, "all rows of v", "v_proj", "meant", "folded", "",
+       in_tensor(v + ".weight_scale", [](Tensor& t) { t.mul_(2); })},
+      {folded, "a row of up", "up_proj", "meant", "folded", "",
+       in_tensor(up + ".weight_scale", [](Tensor& t) { t[100].mul_(0.5); })},
+      {folded, "columns of down", "down_proj|up_proj: row of channel [64]", "meant", "folded", "",
+       in_tensor("model.layers.1.mlp.down_proj.weight_scale", [](Tensor& t) { t.select(1, 2).mul_(1.75); })},
+      {folded, "all of a linear", "q_proj", "meant", "folded", "",
+       in_tensor(q + ".weight_scale", [](Tensor& t) { t.mul_(2); })},
+      {"biased", "a folded bias", "v_proj.bias", "kept", "folded", "",
+       in_tensor(v + ".bias", [](Tensor& t) { t[3].mul_(2); })},
       {folded, "k and v trade places", "self_attn.v_proj", "distance", "distance", "", swapped(k, v)},
   };
 }
