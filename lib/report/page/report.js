@@ -215,6 +215,27 @@ function choice(label, options, change) {
   return {node: el('label', {}, label, select), select};
 }
 
+// A block and one of its rows to choose; a change of the block keeps the row's place. show: called with the row.
+function picker(label, rows, start, nameOf, show) {
+  const at = grouped(rows, (row) => row.block);
+  let chosen = start;
+  const pick = (row) => {
+    chosen = row;
+    show(row);
+  };
+  const which = choice(label, [], (value) => pick(at.get(chosen.block)[value]));
+  const offer = () => which.select.replaceChildren(
+      ...at.get(chosen.block).map((row, i) => el('option', {value: i, selected: row === chosen}, nameOf(row))));
+  const block = choice('Block', [...at.keys()].map((value) => [value, value]), (value) => {
+    const place = at.get(chosen.block).indexOf(chosen), next = at.get(Number(value));
+    pick(next[Math.min(place, next.length - 1)]);
+    offer();
+  });
+  block.select.value = chosen.block;
+  offer();
+  return el('div', {class: 'controls'}, block.node, which.node);
+}
+
 const linears = report.linears, evaluation = report.evaluation, totals = report.totals;
 const kMeasures = [
   ['output_error', 'output error'], ['importance_weighted_error', 'importance-weighted error'],
@@ -408,7 +429,6 @@ function weights() {
   if (!rows.length && !scaled.length) return null;
   const parts = [];
   if (rows.length) {
-    const at = grouped(rows, (row) => row.block);
     let chosen = rows.reduce((a, b) => (b[measure] ?? 0) > (a[measure] ?? 0) ? b : a);
     const about = el('p', {class: 'faint'});
     const describe = () => {
@@ -446,26 +466,13 @@ function weights() {
         },
         320);
     const chart = charts.at(-1);
-    const show = () => {
+    const controls = picker('Linear', rows, chosen, (row) => row.name, (row) => {
+      chosen = row;
       describe();
       drawChart(chart);
-    };
-    const which = choice('Linear', [], (value) => {
-      chosen = at.get(chosen.block)[value];
-      show();
     });
-    const offer = () => which.select.replaceChildren(
-        ...at.get(chosen.block)
-            .map((row, i) => el('option', {value: i, selected: row === chosen}, row.name)));
-    const block = choice('Block', [...at.keys()].map((value) => [value, value]), (value) => {
-      [chosen] = at.get(Number(value));
-      offer();
-      show();
-    });
-    block.select.value = chosen.block;
-    offer();
     describe();
-    parts.push(el('div', {class: 'controls'}, block.node, which.node), about, node);
+    parts.push(controls, about, node);
   }
   if (scaled.length) {
     const ranges = (caption, title, groups) => figure(
@@ -535,7 +542,6 @@ const kSlotOf = {
 function inputHistograms() {
   const rows = report.input_histograms ?? [];
   if (!rows.length) return null;
-  const at = grouped(rows, (row) => row.block);
   let chosen = rows.reduce((a, b) => b.limit > a.limit ? b : a);
   const about = el('p', {class: 'faint'});
   const centre = (i) => ((i + 0.5) * 2 / chosen.counts.length - 1) * chosen.limit;
@@ -567,27 +573,13 @@ function inputHistograms() {
       },
       320);
   const chart = charts.at(-1);
-  const show = () => {
+  const controls = picker('Input', rows, chosen, (row) => row.input, (row) => {
+    chosen = row;
     describe();
     drawChart(chart);
-  };
-  const which = choice('Input', [], (value) => {
-    chosen = at.get(chosen.block)[value];
-    show();
   });
-  const offer = () => which.select.replaceChildren(
-      ...at.get(chosen.block)
-          .map((row, i) => el('option', {value: i, selected: row === chosen}, row.input)));
-  const block = choice('Block', [...at.keys()].map((value) => [value, value]), (value) => {
-    const place = at.get(chosen.block).indexOf(chosen), next = at.get(Number(value));
-    chosen = next[Math.min(place, next.length - 1)];
-    offer();
-    show();
-  });
-  block.select.value = chosen.block;
-  offer();
   describe();
-  return [el('div', {class: 'controls'}, block.node, which.node), about, node];
+  return [controls, about, node];
 }
 function inputs() {
   const seen = report.activations, clipped = linears.filter((row) => known(row.input_limit));
