@@ -5,12 +5,14 @@
 
 #include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "calib/stats/input_stats.h"
 #include "lib/base/options.h"
+#include "lib/base/work.h"
 #include "lib/model/graph.h"
 #include "lib/numeric/activation_scheme.h"
 #include "lib/numeric/quantized_tensor.h"
@@ -28,6 +30,12 @@ struct LinearProblem {
   std::optional<ActivationScheme> activations = std::nullopt;  // of its input; none: floating point
   bool transformed = false;  // a transform came before, which chose for the layer's outputs
 };
+
+/// Weights of linears with so many rows each.
+inline double weights_of(const std::vector<int64_t>& rows, int64_t width) {
+  return static_cast<double>(std::accumulate(rows.begin(), rows.end(), int64_t{0})) *
+         static_cast<double>(width);
+}
 
 /// Linears that read one input, with that input's statistics.
 struct SharedInputProblem {
@@ -53,6 +61,10 @@ class Transform {
   virtual std::optional<GroupRange> range(const LinearProblem& linear, const InputStats& stats) const = 0;
   /// Does range() ever give one?
   virtual bool offers_ranges() const { return false; }
+  /// What fold() takes at the most over an edge whose consumers have `rows` rows in all that read `width`
+  /// channels, and range() for one linear [out, in]. For the plan.
+  virtual Work fold_work(const ScaleEdge&, int64_t /*rows*/, int64_t /*width*/) const { return {}; }
+  virtual Work range_work(LinearRole, const Scheme&, int64_t /*out*/, int64_t /*in*/) const { return {}; }
 };
 
 /// A solver's answer for one linear.
@@ -78,6 +90,11 @@ class Solver {
   /// Bytes that solve() takes at its peak for linears with `rows` rows in all that read an input of `width`
   /// channels, beside problem and answer and a few copies of rows_per_chunk() rows. For the memory plan.
   virtual uint64_t scratch_bytes(int64_t /*rows*/, int64_t /*width*/) const { return 0; }
+  /// What solve() takes at the most for linears of one scheme, with so many rows each, that read `width`
+  /// channels. For the plan.
+  virtual Work work(const std::vector<int64_t>& /*rows*/, int64_t /*width*/, const Scheme&) const {
+    return {};
+  }
   /// Do its answers under this scheme come with QuantizedTensor::group_index?
   virtual bool reorders_groups(const Scheme&) const { return false; }
   virtual RangeOffers range_offers() const { return RangeOffers::taken; }

@@ -128,8 +128,11 @@ class Awq final : public Transform {
   FoldDecision fold(const ScaleEdge& edge, const SharedInputProblem& problem) const override;
   std::optional<GroupRange> range(const LinearProblem& linear, const InputStats& stats) const override;
   bool offers_ranges() const override { return clip_; }
+  Work fold_work(const ScaleEdge& edge, int64_t rows, int64_t width) const override;
+  Work range_work(LinearRole role, const Scheme& scheme, int64_t out, int64_t in) const override;
 
  private:
+  bool clips(LinearRole role) const;
   void refine(const RoundingLoss& loss, const ScaleFamily& family, FoldDecision& decision) const;
 
   int64_t grid_, refine_;
@@ -217,10 +220,23 @@ FoldDecision Awq::fold(const ScaleEdge& edge, const SharedInputProblem& problem)
   return decision;
 }
 
+bool Awq::clips(LinearRole role) const {
+  const bool query_or_key =
+      role == LinearRole::q_proj || role == LinearRole::k_proj || role == LinearRole::qkv_proj;
+  return clip_ && (clip_qk_ || !query_or_key);
+}
+
+Work Awq::fold_work(const ScaleEdge& edge, int64_t rows, int64_t width) const {
+  if (!inner_edges_.left_out(edge.input.slot, "awq").empty()) return {};
+  return search_work(grid_ + 1 + refine_, rows, width);
+}
+
+Work Awq::range_work(LinearRole role, const Scheme& scheme, int64_t out, int64_t in) const {
+  return clips(role) ? clip_work(scheme, out, in, clip_grid_) : Work{};
+}
+
 std::optional<GroupRange> Awq::range(const LinearProblem& linear, const InputStats& stats) const {
-  const bool query_or_key = linear.role == LinearRole::q_proj || linear.role == LinearRole::k_proj ||
-                            linear.role == LinearRole::qkv_proj;
-  if (!clip_ || (query_or_key && !clip_qk_)) return std::nullopt;
+  if (!clips(linear.role)) return std::nullopt;
   check_problem(linear, stats);
   return search_clip(linear.weight.contiguous(), linear.scheme, linear.scale_dtype, stats.gram, clip_grid_);
 }

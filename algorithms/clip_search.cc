@@ -33,6 +33,7 @@
 #include "lib/kernels/device/group_search.cuh"
 #include "lib/kernels/group_grid.h"
 #include "lib/kernels/group_quant.h"
+#include "lib/kernels/group_search.h"
 #include "lib/numeric/quadratic_form.h"
 
 namespace lathe {
@@ -117,6 +118,12 @@ GroupRange search_clip(const at::Tensor& weight, const Scheme& scheme, DType sca
     range.hi.slice(0, row, row + step).copy_(best.hi);
   }
   return range;
+}
+
+Work clip_work(const Scheme& scheme, int64_t out, int64_t in, const ClipGrid& grid) {
+  const auto factors = static_cast<double>(kernels::searched_ranges(scheme, grid.steps, grid.max_shrink));
+  const double weights = factors * static_cast<double>(out) * static_cast<double>(in);
+  return {.products = 2 * weights * static_cast<double>(scheme.group_length(in)), .roundings = weights};
 }
 
 }  // namespace lathe

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "lib/base/work.h"
 #include "lib/numeric/quantized_tensor.h"
 
 namespace lathe {
@@ -26,5 +27,7 @@ struct ClipGrid {
 /// them by name.
 GroupRange search_clip(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
                        const at::Tensor& gram, const ClipGrid& grid);
+/// What it takes for a weight [out, in].
+Work clip_work(const Scheme& scheme, int64_t out, int64_t in, const ClipGrid& grid);
 
 }  // namespace lathe

@@ -293,6 +293,14 @@ class Gptq final : public Solver {
                                                       r * n * (4 + 4 + 1 + 1 + 1) + r * block * (4 + 8));
   }
 
+  /// The factor; updates of later columns; the move to the reference; grids and codes.
+  Work work(const std::vector<int64_t>& rows, int64_t width, const Scheme& scheme) const override {
+    const double weights = weights_of(rows, width), n = static_cast<double>(width);
+    return {.products = (options_.match_reference > 0 ? 9 : 1) * weights * n,
+            .factors = Hessian::factor_flops(width),
+            .roundings = (1 + range_roundings(options_.range, scheme)) * weights};
+  }
+
   bool reorders_groups(const Scheme& scheme) const override {
     return options_.act_order == ActOrder::desc && !options_.static_groups && scheme.group_size != -1;
   }

@@ -28,6 +28,11 @@ class Hessian {
   std::vector<std::string> events(const DampedFactor& factor) const;
   /// What is taken while a factor is made, beside the Gram matrix.
   static uint64_t factor_bytes(int64_t width) { return damped_inverse_factor_bytes(width); }
+  /// FLOPs of one: a third of n^3 for the factorisation, as much for the triangle's inverse.
+  static double factor_flops(int64_t width) {
+    const auto n = static_cast<double>(width);
+    return 2 * n * n * n / 3;
+  }
 
   /// The factor for columns in this order (Long [in]); orders of one key are the same.
   const DampedFactor& factor(int64_t key, const at::Tensor& order);

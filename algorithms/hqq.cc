@@ -112,6 +112,13 @@ class Hqq final : public Solver {
 
   StatSet needs() const override { return {.mean_square = settings_.range.method == RangeMethod::weighted}; }
 
+  /// Groups that are done earlier take fewer steps. With integer zero points three more are tried at the end.
+  Work work(const std::vector<int64_t>& rows, int64_t width, const Scheme& scheme) const override {
+    const double steps = static_cast<double>(settings_.iteration.iterations) + 1;
+    return {.roundings = (steps + (scheme.real_zero ? 0 : 3) + range_roundings(settings_.range, scheme)) *
+                         weights_of(rows, width)};
+  }
+
   std::optional<std::string> refuses_groups(const Scheme&, int64_t length) const override {
     return range_refuses(settings_.range, length);
   }

@@ -50,6 +50,10 @@ class Rtn final : public Solver {
 
   StatSet needs() const override { return {.mean_square = choice_.method == RangeMethod::weighted}; }
 
+  Work work(const std::vector<int64_t>& rows, int64_t width, const Scheme& scheme) const override {
+    return {.roundings = (1 + range_roundings(choice_, scheme)) * weights_of(rows, width)};
+  }
+
   std::optional<std::string> refuses_groups(const Scheme&, int64_t length) const override {
     return range_refuses(choice_, length);
   }

@@ -17,6 +17,12 @@ enum class Share { mean, largest };
 /// scale: those of the query heads that read one KV head (ScaleEdge::repeat).
 at::Tensor share_over_heads(const at::Tensor& channels, const ScaleEdge& edge, Share share);
 
+/// Of so many candidates for an edge's scales, each rounded and weighed by tr(dW H dW^T) (rounding_loss.h).
+inline Work search_work(int64_t candidates, int64_t rows, int64_t width) {
+  const double weights = static_cast<double>(candidates) * static_cast<double>(rows * width);
+  return {.products = weights * static_cast<double>(width), .roundings = weights};
+}
+
 /// The problem with contiguous weights. InternalError without a Gram matrix of the right size; UserError,
 /// naming the linear, for a scheme that doesn't fit its width.
 SharedInputProblem prepared(const SharedInputProblem& problem);

@@ -156,6 +156,10 @@ class SmoothQuant final : public Transform {
   std::optional<GroupRange> range(const LinearProblem&, const InputStats&) const override {
     return std::nullopt;
   }
+  Work fold_work(const ScaleEdge& edge, int64_t rows, int64_t width) const override {
+    if (!inner_edges_.left_out(edge.input.slot, "smoothquant").empty()) return {};
+    return search_work(static_cast<int64_t>(alphas_.size()) + 1, rows, width);
+  }
 
  private:
   void choose(const Losses& losses, FoldDecision& decision) const;

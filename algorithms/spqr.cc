@@ -63,6 +63,7 @@
 #include "algorithms/hessian.h"
 #include "algorithms/linear_stack.h"
 #include "algorithms/spqr_columns.h"
+#include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/kernels/device/spqr_group.cuh"
 #include "lib/kernels/permute.h"
@@ -120,6 +121,13 @@ class SpqrStack {
         scheme_(linears_.front()->scheme),
         order_(column_order(options.order, hessian.diagonal(), scheme_.group_size)),
         factor_(hessian.factor(0, order_)) {}
+
+  /// Thresholds that are tried at the most, each on so many of a linear's rows.
+  static constexpr int kDensitySteps = 8;
+  static double sampled_rows(int64_t rows, const Scheme& scheme) {
+    const int64_t block = scheme.scale_grid->rows, blocks = rows / block, step = sample_step(blocks);
+    return static_cast<double>(ceil_div(blocks - step / 2, step) * block);
+  }
 
   std::vector<SolveResult> solve() {
     at::Tensor weight = stacked_weights();
@@ -189,7 +197,7 @@ class SpqrStack {
   /// The share of outliers at a threshold, of blocks of rows spread over the weight.
   double sampled_density(const at::Tensor& weight, double threshold) const {
     const int64_t block = scheme_.scale_grid->rows, blocks = weight.size(0) / block;
-    const int64_t step = std::max<int64_t>(blocks / kSampledBlocks, 1);
+    const int64_t step = sample_step(blocks);
     const at::Tensor some =
         weight.view({blocks, block, -1}).slice(0, step / 2, blocks, step).reshape({-1, weight.size(1)});
     const SpqrColumns rounded =
@@ -250,8 +258,9 @@ class SpqrStack {
   }
 
   static constexpr int64_t kSampledBlocks = 8;
-  static constexpr int kDensitySteps = 8;
   static constexpr float kLargestHalf = 65504;
+  /// One of so many blocks of rows is sampled.
+  static int64_t sample_step(int64_t blocks) { return std::max<int64_t>(blocks / kSampledBlocks, 1); }
 
   LinearStack linears_;
   Hessian& hessian_;
@@ -283,6 +292,22 @@ class Spqr final : public Solver {
     const uint64_t block = std::min(n, static_cast<uint64_t>(options_.block_size));
     return std::max(Hessian::factor_bytes(width),
                     n * n * 4 + r * n * (4 + 1 + 1 + 1 + 1) + r * block * (4 + 8));
+  }
+
+  /// As GPTQ's; each weight is rounded once for its code and four times for its mark. A share of outliers is
+  /// looked for on some rows of each linear, which are marked, and rounded whole for each threshold.
+  Work work(const std::vector<int64_t>& rows, int64_t width, const Scheme& scheme) const override {
+    const double n = static_cast<double>(width);
+    double weights = weights_of(rows, width);
+    Work work{.products = 0, .factors = Hessian::factor_flops(width), .roundings = 0};
+    if (options_.select != "threshold") {
+      work.roundings = 4 * weights;
+      for (const int64_t count : rows)
+        weights += SpqrStack::kDensitySteps * n * SpqrStack::sampled_rows(count, scheme);
+    }
+    work.products = weights * n;
+    work.roundings += 5 * weights;
+    return work;
   }
 
   RangeOffers range_offers() const override { return RangeOffers::unused; }  // it fits its own grids

@@ -142,6 +142,11 @@ std::optional<std::string> range_refuses(const RangeChoice& choice, int64_t leng
       choice.percentile, length, largest);
 }
 
+double range_roundings(const RangeChoice& choice, const Scheme& scheme) {
+  if (choice.method != RangeMethod::mse && choice.method != RangeMethod::weighted) return 0;
+  return static_cast<double>(kernels::searched_ranges(scheme, choice.steps, choice.max_shrink));
+}
+
 GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType scale_dtype,
                         const RangeChoice& choice, const std::string& name, const at::Tensor& importance,
                         const at::Tensor& global) {

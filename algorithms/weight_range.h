@@ -57,6 +57,9 @@ GroupRange weight_range(const at::Tensor& weight, const Scheme& scheme, DType sc
 /// the same.
 std::optional<std::string> range_refuses(const RangeChoice& choice, int64_t length);
 
+/// How often a weight is rounded while its group's range is searched.
+double range_roundings(const RangeChoice& choice, const Scheme& scheme);
+
 /// The options of a solver that chooses ranges this way, and their values.
 const std::vector<OptionSpec>& range_options();
 RangeChoice range_choice(const Options& options);

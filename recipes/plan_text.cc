@@ -92,6 +92,11 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
   } else {
     text += describe_calibration(recipe, graph);
   }
+  if (recipe.sensitivity.of_rules) {
+    text +=
+        fmt::format("measure    what each group loses by its rule, on {} samples held out, before the run\n",
+                    recipe.sensitivity.held_out);
+  }
   if (recipe.report.activations) text += "report     what the inputs of quantised linears look like, too\n";
   text += fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights,
                       plan.bits_per_weight(plan.outputs.front()));

@@ -28,6 +28,7 @@ constexpr int64_t kGroupStep = 8;
 constexpr int64_t kMaxGroup = 1 << 20;
 /// No vocabulary makes a model that knows nothing diverge as far.
 constexpr double kMostKl = 1000;
+constexpr int64_t kMostTokens = int64_t{1} << 24, kMostSequences = int64_t{1} << 16;
 constexpr size_t kMostCandidates = 64;
 
 std::filesystem::path read_path(const YamlField& field, std::string_view what) { return field.text(what); }
@@ -296,13 +297,20 @@ Candidate read_candidate(const YamlField& field, const RecipeVocabulary& vocabul
 
 Budget read_budget(const YamlField& field) {
   Budget budget{.where = field.where()};
-  field.expect_map({"bits_per_weight", "size", "kl"});
+  field.expect_map({"bits_per_weight", "size", "kl", "vram", "context", "batch"});
   const auto given = [&](const char* key) { return field.has(key) && !field.at(key).is_null(); };
   if (given("bits_per_weight")) budget.bits_per_weight = field.at("bits_per_weight").number(0.5, 32);
   if (given("size")) budget.size = field.at("size").bytes(1);
   if (given("kl")) budget.kl = field.at("kl").number(0, kMostKl, "a divergence in nats");
-  if (budget.bits_per_weight.has_value() + budget.size.has_value() + budget.kl.has_value() != 1)
-    field.refuse("one of bits_per_weight, size and kl");
+  if (given("vram")) budget.vram = field.at("vram").bytes(1);
+  if (given("context")) budget.context = field.at("context").integer(1, kMostTokens);
+  if (given("batch")) budget.batch = field.at("batch").integer(1, kMostSequences);
+  if (budget.bits_per_weight.has_value() + budget.size.has_value() + budget.kl.has_value() +
+          budget.vram.has_value() !=
+      1)
+    field.refuse("one of bits_per_weight, size, kl and vram");
+  for (const char* key : {"context", "batch"})
+    if (given(key) && !budget.vram) field.at(key).refuse("null, for it says what `vram` has to hold");
   return budget;
 }
 
@@ -320,11 +328,12 @@ Recipe::Sensitivity read_sensitivity(const YamlField& field) {
 /// `candidates`, and what goes with them alone.
 void read_candidates(const YamlField& root, const RecipeVocabulary& vocabulary, Recipe& recipe) {
   const auto given = [&](const char* key) { return root.has(key) && !root.at(key).is_null(); };
-  for (const char* key : {"budget", "sensitivity"}) {
-    if (given(key) && !given("candidates"))
-      root.at(key).refuse("null, for there are no `candidates` to choose among");
+  if (given("sensitivity")) recipe.sensitivity = read_sensitivity(root.at("sensitivity"));
+  if (!given("candidates")) {
+    if (given("budget")) root.at("budget").refuse("null, for there are no `candidates` to choose among");
+    recipe.sensitivity.of_rules = given("sensitivity");
+    return;
   }
-  if (!given("candidates")) return;
   if (given("rules")) root.at("rules").refuse("no rules beside `candidates`, which a budget makes rules of");
   const YamlField candidates = root.at("candidates");
   for (const YamlField& item : candidates.list("a list of schemes to choose among")) {
@@ -343,7 +352,6 @@ void read_candidates(const YamlField& root, const RecipeVocabulary& vocabulary, 
             "recipe that the budget writes)");
   }
   if (given("budget")) recipe.budget = read_budget(root.at("budget"));
-  if (given("sensitivity")) recipe.sensitivity = read_sensitivity(root.at("sensitivity"));
 }
 
 void read_rules(const YamlField& root, const RecipeVocabulary& vocabulary, Recipe& recipe) {

@@ -67,9 +67,13 @@ struct Budget {
   std::optional<uint64_t> size = std::nullopt;  // bytes of all tensors of the weight files
   std::optional<double> kl =
       std::nullopt;  // nats that may be lost, as predicted, with as few bytes as that takes
+  /// Bytes of a GPU that serves `batch` sequences of `context` tokens: weights, KV cache and activations
+  /// (recipes/deployment.h).
+  std::optional<uint64_t> vram = std::nullopt;
+  int64_t context = 4096, batch = 1;
   std::string where = {};
 
-  /// "4.25 bits/weight", "3.8 GiB", "KL 0.02".
+  /// "4.25 bits/weight", "3.8 GiB", "KL 0.02", "a GPU of 20.0 GiB for 4 x 8192 tokens".
   std::string describe() const;
 };
 
@@ -129,6 +133,8 @@ struct Recipe {
     std::filesystem::path file;  // measurements to use, or where to put them; empty: beside the output
     int64_t held_out = 4;        // samples that are kept from calibration, for the loss
     SensitivityLoss loss = SensitivityLoss::kl;
+    /// Beside rules: each group is measured under what they make of it, for whoever wants to know.
+    bool of_rules = false;
   } sensitivity;
   struct ReportDetail {
     bool activations = false;  // describe the inputs of the quantised linears

@@ -98,6 +98,8 @@ nlohmann::json describe(const Budget& budget) {
   if (budget.bits_per_weight) result["bits_per_weight"] = *budget.bits_per_weight;
   if (budget.size) result["size"] = *budget.size;
   if (budget.kl) result["kl"] = *budget.kl;
+  if (budget.vram)
+    result.update({{"vram", *budget.vram}, {"context", budget.context}, {"batch", budget.batch}});
   return result;
 }
 
@@ -112,6 +114,7 @@ std::string Candidate::describe() const {
 
 std::string Budget::describe() const {
   if (bits_per_weight) return fmt::format("{:g} bits/weight", *bits_per_weight);
+  if (vram) return fmt::format("a GPU of {} for {} x {} tokens", human_bytes(*vram), batch, context);
   return size ? human_bytes(*size) : fmt::format("KL {:g}", *kl);
 }
 
@@ -171,10 +174,11 @@ nlohmann::json Recipe::to_json() const {
     result.erase("rules");
     for (const Candidate& candidate : candidates) result["candidates"].push_back(candidate_json(candidate));
     result["budget"] = budget ? describe(*budget) : json();
+  }
+  if (!candidates.empty() || sensitivity.of_rules)
     result["sensitivity"] = {{"file", path_or_null(sensitivity.file)},
                              {"held_out", sensitivity.held_out},
                              {"loss", name_of(sensitivity.loss)}};
-  }
   for (const SolverFallback fallback : verify.fallbacks)
     result["verify"]["fallbacks"].push_back(name_of(fallback));
   if (evaluate) {

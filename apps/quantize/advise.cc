@@ -10,6 +10,7 @@
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
 #include "lib/model/weights_graph.h"
+#include "recipes/served_model.h"
 
 namespace lathe {
 namespace {
@@ -46,7 +47,7 @@ class AttentionKeys {
 };
 
 /// 2 x KV heads x head size for each token of a layer, or what latent attention keeps.
-void add_cache(const AttentionKeys& keys, const ModelConfig* known, ServedModel& model) {
+void add_cache(const AttentionKeys& keys, ServedModel& model) {
   const int64_t layers = keys.need("num_hidden_layers"), heads = keys.need("num_attention_heads");
   const int64_t head = keys.find("head_dim").value_or(std::max<int64_t>(model.hidden / heads, 1));
   const int64_t kv_heads = keys.find("num_key_value_heads").value_or(heads);
@@ -56,16 +57,6 @@ void add_cache(const AttentionKeys& keys, const ModelConfig* known, ServedModel&
   if (const auto rank = keys.find("kv_lora_rank"))
     values = model.kv = *rank + keys.find("qk_rope_head_dim").value_or(0);
   model.cache.assign(static_cast<size_t>(layers), {values, 0});
-  if (known == nullptr || !known->sliding_window) return;
-  for (size_t k = 0; k < model.cache.size(); ++k)
-    if (known->layer_slides.empty() || known->layer_slides[k]) model.cache[k].window = *known->sliding_window;
-}
-
-void add_linears(const ModelGraph& graph, ServedModel& model) {
-  for (const Block& block : graph.blocks)
-    for (const Linear& linear : block.linears)
-      if (linear.role != LinearRole::router && linear.role != LinearRole::shared_expert_gate)
-        model.linears.push_back({linear.out, linear.in});
 }
 
 ordered_json advice_json(const AdviseRequest& request, const ServedModel& model, const Deployment& place,
@@ -185,23 +176,18 @@ ServedModel read_served_model(const std::filesystem::path& folder) {
   if (is_quantized(checkpoint))
     user_error("{}: is quantised already: advise needs the floating-point model that it was made of",
                folder.string());
-  ServedModel model;
-  model.family = config.value("model_type", "unknown");
-  for (const auto& [name, info] : checkpoint.tensors()) model.parameters += info.numel();
+  const std::string family = config.value("model_type", "unknown");
+  if (is_known_family(family)) {
+    const ModelFolder known = open_model_folder(folder);
+    return served_model(known.graph, checkpoint.tensors());
+  }
+  ServedModel model =
+      served_model(weights_graph(family, checkpoint.tensors(), folder.string()).graph, checkpoint.tensors());
   const AttentionKeys keys(config, (folder / "config.json").string());
   model.hidden = keys.need("hidden_size");
   model.intermediate = keys.find("intermediate_size").value_or(4 * model.hidden);
   model.vocabulary = keys.need("vocab_size");
-  if (is_known_family(model.family)) {
-    const ModelFolder known = open_model_folder(folder);
-    add_linears(known.graph, model);
-    add_cache(keys, &known.graph.config, model);
-  } else {
-    add_linears(weights_graph(model.family, checkpoint.tensors(), folder.string()).graph, model);
-    add_cache(keys, nullptr, model);
-  }
-  model.floating = model.parameters;
-  for (const auto& linear : model.linears) model.floating -= linear.out * linear.in;
+  add_cache(keys, model);
   return model;
 }
 

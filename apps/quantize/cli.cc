@@ -83,6 +83,7 @@ void declare_run(CLI::App& app, RunRequest& run, Texts& texts) {
       app, "--set", run.sets, "key=value",
       "change the recipe for this run, such as rules[0].scheme.group_size=64; may be given several times");
   app.add_flag("--dry-run", run.dry_run, "say what would happen, and write no model");
+  app.add_flag("--json", run.json, "of a dry run: JSON instead of text");
   app.add_flag("--quiet", run.quiet, "no progress");
   app.add_flag("--overwrite", run.overwrite,
                "replace an existing output folder or --dump-ids file, and give up an unfinished run of it");
@@ -293,6 +294,8 @@ RunRequest finish_run(const CLI::App& app, RunRequest run, const Texts& texts) {
   check_range("--threads", run.threads, 0, kMaxThreads);
   for (const auto& [given, flag] : {std::pair(run.no_journal, "--no-journal"), {run.dry_run, "--dry-run"}})
     if (run.resume && given) user_error("--resume: has nothing to do beside {}; leave one of them out", flag);
+  if (run.json && !run.dry_run)
+    user_error("--json: is of a plan; add --dry-run (a run writes report.json beside its weights)");
   run.memory = finish_memory(app, texts.memory);
   return run;
 }

@@ -5,21 +5,23 @@
 #include <cstdio>
 
 #include "apps/quantize/artifact.h"
+#include "apps/quantize/dry_run.h"
 #include "apps/quantize/evaluation.h"
 #include "apps/quantize/finish.h"
 #include "apps/quantize/fold_check.h"
 #include "apps/quantize/gguf_artifact.h"
 #include "apps/quantize/id_dump.h"
 #include "apps/quantize/job.h"
-#include "apps/quantize/journal/journal_size.h"
 #include "apps/quantize/journal/run_identity.h"
 #include "apps/quantize/journal/run_journal.h"
 #include "apps/quantize/memory.h"
 #include "apps/quantize/mixed/mixture.h"
+#include "apps/quantize/mixed/rules_sensitivity.h"
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
 #include "apps/quantize/reporting.h"
 #include "apps/quantize/request_checks.h"
+#include "apps/quantize/run_memory.h"
 #include "apps/quantize/run_text.h"
 #include "apps/quantize/weights_only.h"
 #include "calib/driver/expert_fallback.h"
@@ -34,38 +36,6 @@
 
 namespace lathe {
 namespace {
-
-void print_dataset(const RunRequest& request, const RunText& text, const Plan& plan) {
-  fmt::print("{}", describe_dataset(text.calibration));
-  for (const std::string& warning : plan.output_warnings()) fmt::print("warning    {}\n", warning);
-  for (const std::string& warning : text.warnings) fmt::print("warning    {}\n", warning);
-  dump_ids(request, text.calibration);
-}
-
-/// What a run will take, phase by phase.
-struct RunMemory {
-  MemoryPlan calibration;
-  std::optional<EvalMemory> evaluation;  // none asked for
-};
-
-/// Gives the job its samples. UserError where a limit can't be kept.
-RunMemory plan_memory_of(const RunRequest& request, const Recipe& recipe, const Plan& plan,
-                         const ModelFolder& model, const RunText& text, CalibrationJob& job,
-                         const std::filesystem::path& work) {
-  job.ids = text.calibration.ids;
-  job.lengths = text.calibration.lengths;
-  job.token_weights = text.calibration.token_weights;
-  const uint64_t journal = request.no_journal ? 0 : journal_bytes(job);
-  const uint64_t finish = finish_bytes(plan);
-  RunMemory memory;
-  plan_phases([&] { memory.calibration = plan_run_memory(recipe.limits, job, work, journal, finish); },
-              [&] {  // the artefact has the model's graph
-                if (text.evaluation.defined())
-                  memory.evaluation =
-                      plan_eval_memory(model, &model, text.evaluation, recipe.limits, job.device, work);
-              });
-  return memory;
-}
 
 /// The one pass: every finished block goes to every writer and to the report, then it is gone. Blocks that
 /// the journal holds go the same way first. UserError for a transform that did nothing.
@@ -125,6 +95,7 @@ void run_pipeline(const RunRequest& request) {
     if (!mixture) return;  // a dry run before anything is measured
   }
   const Recipe& recipe = mixture ? mixture->recipe : asked;
+  if (recipe.sensitivity.of_rules && !request.dry_run) measure_rules(request, recipe);
   if (is_weights_only(recipe)) return run_weights_only(request, recipe);
   const ModelFolder model = open_source(recipe);  // headers only
   Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
@@ -141,9 +112,20 @@ void run_pipeline(const RunRequest& request) {
   if (request.dry_run) {
     const RunText text = read_run_text(recipe, plan, model);
     const RunMemory memory = plan_memory_of(request, recipe, plan, model, text, job, work);
-    fmt::print("{}{}", describe_plan(plan, recipe, model.graph), describe_memory(memory.calibration));
-    if (memory.evaluation) fmt::print("{}", describe_eval_memory(*memory.evaluation));
-    return print_dataset(request, text, plan);
+    job.storage = memory.calibration.storage;
+    const Estimate estimate = estimate_run(
+        {recipe, plan, model.graph, algorithms, {device, compute}, rows_of(text.evaluation)}, job);
+    DryRun run{.recipe = recipe,
+               .plan = plan,
+               .graph = model.graph,
+               .estimate = estimate,
+               .memory = &memory.calibration,
+               .calibration = &text.calibration,
+               .evaluation = memory.evaluation ? &*memory.evaluation : nullptr,
+               .warnings = text.warnings};
+    if (mixture) run.budget = nlohmann::json::parse(mixture->json);
+    print_dry_run(request, run);
+    return dump_ids(request, text.calibration);
   }
 
   check_output_apart(recipe);
@@ -154,6 +136,7 @@ void run_pipeline(const RunRequest& request) {
 
   const RunText text = report.timed("read text", [&] { return read_run_text(recipe, plan, model); });
   report.set_text(text);
+  if (mixture) report.set_budget(nlohmann::json::parse(mixture->json));
   dump_ids(request, text.calibration);
   progress.line(summarise_dataset(text.calibration));
   for (const std::string& warning : plan.output_warnings()) progress.line("warning: " + warning);

@@ -173,6 +173,7 @@ void RunReport::set_text(const RunText& text) {
 void RunReport::add_block(const BlockOutcome& outcome) {
   add_experts(outcome);
   add_inputs(outcome);
+  add_spreads(outcome);
   count_bits(outcome);
   if (outcome.kv_cache) {
     report_.kv_cache.push_back({static_cast<int64_t>(outcome.index), outcome.kv_cache->scheme.describe(),
@@ -287,6 +288,18 @@ void RunReport::add_inputs(const BlockOutcome& outcome) {
                                    .channel_spread = seen.channel_spread,
                                    .token_abs_max = seen.token_abs_max,
                                    .token_spread = seen.token_spread});
+  }
+}
+
+void RunReport::add_spreads(const BlockOutcome& outcome) {
+  for (const auto& [input, histogram] : outcome.spreads) {
+    Report::InputHistogram row{.block = static_cast<int64_t>(outcome.index),
+                               .input = std::string(name_of(input)),
+                               .limit = histogram.limit,
+                               .counts = histogram.counts};
+    for (const LinearOutcome& linear : outcome.linears)
+      if (linear.linear->input == input && !row.clip) row.clip = input_limit(linear.quantized);
+    report_.input_histograms.push_back(std::move(row));
   }
 }
 

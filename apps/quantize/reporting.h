@@ -40,6 +40,8 @@ class RunReport {
   void set_eval_memory(const EvalMemory& memory);
   void set_text(const RunText& text);
   void add_block(const BlockOutcome& outcome);
+  /// budget.json of a mixture.
+  void set_budget(const nlohmann::json& budget) { report_.budget = budget; }
   /// Bytes of the first output's weight files.
   void set_written(uint64_t bytes);
   void set_evaluation(const EvalResult& result);
@@ -70,6 +72,7 @@ class RunReport {
   Report report_of(const ArtifactWriter& writer) const;
   void add_experts(const BlockOutcome& outcome);
   void add_inputs(const BlockOutcome& outcome);
+  void add_spreads(const BlockOutcome& outcome);
   void count_bits(const BlockOutcome& outcome);
   std::vector<std::string> loss_warnings() const;
 

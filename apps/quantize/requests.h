@@ -29,6 +29,7 @@ struct RunRequest {
   std::vector<std::string> sets;                  // "rules[0].scheme.group_size=64", for load_recipe()
   MemoryRequests memory;
   bool dry_run = false;
+  bool json = false;  // of a dry run: JSON instead of text
   bool quiet = false;
   bool overwrite = false;
   bool resume = false;      // go on with a run that was cut off

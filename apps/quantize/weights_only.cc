@@ -8,6 +8,7 @@
 
 #include "algorithms/tensor_scale.h"
 #include "apps/quantize/artifact.h"
+#include "apps/quantize/dry_run.h"
 #include "apps/quantize/finish.h"
 #include "apps/quantize/gguf_artifact.h"
 #include "apps/quantize/job.h"
@@ -303,13 +304,15 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
         eval_memory = plan_eval_memory(model.folder, &model.folder, rows, recipe.limits, device, work);
       });
   if (request.dry_run) {
-    fmt::print("{}memory     at most {} while weights are quantised\n",
-               describe_plan(plan, recipe, model.folder.graph), human_bytes(memory.ram));
-    if (memory.disk > 0)
-      fmt::print("           {:>9}  journal on disk, for --resume\n", human_bytes(memory.disk));
-    if (eval_memory) fmt::print("{}", describe_eval_memory(*eval_memory));
-    for (const std::string& warning : plan.output_warnings()) fmt::print("warning    {}\n", warning);
-    for (const std::string& warning : warnings) fmt::print("warning    {}\n", warning);
+    const Estimate estimate =
+        estimate_weights({recipe, plan, model.folder.graph, algorithms, {device, compute}, rows_of(rows)});
+    print_dry_run(request, {.recipe = recipe,
+                            .plan = plan,
+                            .graph = model.folder.graph,
+                            .estimate = estimate,
+                            .weights_memory = memory,
+                            .evaluation = eval_memory ? &*eval_memory : nullptr,
+                            .warnings = warnings});
     return;
   }
 

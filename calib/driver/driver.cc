@@ -53,7 +53,7 @@ bool micro_batch_rounds(const CalibrationJob& job) {
 }
 
 InputNeeds with_report(const CalibrationJob& job, const StatSet& asked) {
-  InputNeeds needs{asked | StatSet{.gram = true}, asked.gram};
+  InputNeeds needs{asked | StatSet{.gram = true, .sample = true}, asked.gram};
   for (const Transform* transform : job.transforms) {
     needs.wanted = needs.wanted | transform->needs();
     needs.whole_gram = needs.whole_gram || transform->needs().gram;

@@ -39,6 +39,7 @@
 #include "calib/driver/propagate.h"
 #include "calib/stats/activation_range.h"
 #include "calib/stats/input_description.h"
+#include "calib/stats/input_histogram.h"
 #include "lib/activations/activation_store.h"
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
@@ -148,6 +149,12 @@ struct InputOutcome {
   InputDescription seen;
 };
 
+/// What solved linears read, folds applied: a sample of it.
+struct InputSpread {
+  Input input;
+  InputHistogram histogram;
+};
+
 struct BlockOutcome {
   size_t index = 0;
   std::vector<LinearOutcome> linears;
@@ -155,6 +162,8 @@ struct BlockOutcome {
   std::vector<int64_t>
       expert_tokens;                 // that the router sent to each expert and that count; empty: no experts
   std::vector<InputOutcome> inputs;  // with CalibrationJob::describe_inputs: those that solved linears read
+  std::vector<InputSpread>
+      spreads;  // of the same inputs, in any run; not of experts that were never measured
   /// Tensors that stay in floating point and were changed by a fold (norm weights, biases, kept linears):
   /// FP32, CPU, every value representable in the checkpoint's dtype.
   std::map<std::string, at::Tensor> changed;

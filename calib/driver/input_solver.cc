@@ -127,6 +127,8 @@ void InputSolver::leave_edges(const Input& input, const std::string& note) {
 void InputSolver::solve(const std::vector<size_t>& readers, const InputStats& stats,
                         const std::string& event) {
   const Stopwatch watch;
+  if (stats.sample.defined())
+    spreads_.emplace_back(block_.linears[readers.front()].input, count_inputs(stats.sample));
   const size_t first_outcome = outcome_.linears.size();
   std::vector<bool> done(tasks_.size(), false);
   for (const size_t first : readers) {
@@ -201,6 +203,8 @@ BlockOutcome InputSolver::take_outcome() {
     outcome_.linears[k].distortion = distortions_[k].read();
     outcome_.linears[k].histogram = histograms_[k].read();
   }
+  for (const auto& [input, counts] : spreads_) outcome_.spreads.push_back({input, counts.read()});
+  spreads_.clear();
   distortions_.clear();
   histograms_.clear();
   for (LinearOutcome& linear : outcome_.linears) {

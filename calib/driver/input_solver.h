@@ -68,6 +68,7 @@ class InputSolver {
   DeferredChecks checks_;
   std::vector<DistortionSums> distortions_;        // as outcome_.linears; read at the block's end
   std::vector<WeightHistogramCounts> histograms_;  // likewise
+  std::vector<std::pair<Input, InputHistogramCounts>> spreads_;
 };
 
 }  // namespace lathe

@@ -36,7 +36,9 @@ BlockInputs observed_inputs(const CalibrationJob& job, size_t block) {
   BlockInputs slots;
   for (auto& [key, found] : inputs) {
     ObservedInput& input = found.input;
-    input.wanted = with_report(job, input.wanted).wanted;
+    const InputNeeds needs = with_report(job, input.wanted);
+    input.wanted = needs.wanted;
+    input.whole_gram = needs.whole_gram;
     for (const auto& [solver, count] : found.rows)
       input.scratch = std::max(input.scratch, solver->scratch_bytes(count, input.width));
     SlotInputs& slot = slots[key.slot];
@@ -51,6 +53,7 @@ BlockInputs observed_inputs(const CalibrationJob& job, size_t block) {
   for (const ObservedInput& expert : before.experts) {
     if (!before.common) before.common = ObservedInput{.width = expert.width, .wanted = {}};
     before.common->wanted = before.common->wanted | expert.wanted;
+    before.common->whole_gram = before.common->whole_gram || expert.whole_gram;
   }
   return slots;
 }

@@ -16,6 +16,7 @@ struct ObservedInput {
   uint64_t weights = 0;  // of those linears, values
   uint64_t scratch = 0;  // bytes of their solvers, the most of them
   StatSet wanted;
+  bool whole_gram = false;  // Gram matrices are of all tokens (InputNeeds)
 };
 
 /// What is observed in one slot.

@@ -4,6 +4,7 @@
 
 #include "calib/stats/gram.h"
 #include "calib/stats/stats_collector.h"
+#include "calib/stats/token_sample.h"
 #include "lib/kernels/value_counts.h"
 
 namespace lathe {
@@ -17,6 +18,10 @@ constexpr uint64_t kChannelValues = 16;
 
 uint64_t channel_counts(uint64_t width) {
   return width * static_cast<uint64_t>(kernels::channel_bin_count()) * sizeof(int32_t);
+}
+
+uint64_t sample_bytes(int64_t width) {
+  return static_cast<uint64_t>(TokenSample::rows_of(width) * width) * kFloat;
 }
 
 /// Columns that are multiplied at a time.
@@ -38,6 +43,7 @@ uint64_t collector_bytes(const StatSet& wanted, int64_t width, int64_t tokens, c
   if (wanted.channel_distribution) bytes += 2 * channel_counts(w);
   if (wanted.distribution) bytes += 2 * kTensorCounts;
   if (wanted.token_min_max) bytes += 4 * all * kFloat;
+  if (wanted.sample) bytes += 2 * sample_bytes(width);  // parts, and all of them
   return bytes + kChannelValues * w * kDouble;
 }
 
@@ -53,6 +59,7 @@ uint64_t statistics_bytes(const StatSet& held, int64_t width, int64_t tokens) {
   uint64_t bytes = ((held.gram ? 1 : 0) + (held.cross_gram ? 1 : 0)) * w * w * kFloat;
   if (held.channel_distribution) bytes += channel_counts(w);
   if (held.distribution) bytes += kTensorCounts;
+  if (held.sample) bytes += sample_bytes(width);
   if (held.token_min_max) bytes += 2 * static_cast<uint64_t>(tokens) * kFloat;
   return bytes + kChannelValues * w * kFloat;
 }

@@ -48,6 +48,7 @@ InputStats InputStats::with_inputs_divided(const at::Tensor& scales) && {
   result.min_max = times(min_max, inverse);
   result.ema_min_max = times(ema_min_max, inverse);
   result.kurtosis = kurtosis;
+  result.sample = times(sample, inverse);
   result.lost = lost | (held() & kLostByDivision);
   return result;
 }
@@ -76,7 +77,8 @@ StatSet InputStats::held() const {
           .kurtosis = kurtosis.defined(),
           .distribution = distribution != nullptr,
           .channel_distribution = channel_distribution.defined(),
-          .cross_gram = cross_gram.defined()};
+          .cross_gram = cross_gram.defined(),
+          .sample = sample.defined()};
 }
 
 }  // namespace lathe

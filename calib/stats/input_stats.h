@@ -31,6 +31,7 @@ struct InputStats {
   std::optional<double> kurtosis_all;  // of all values together, with kurtosis
   std::shared_ptr<const Distribution> distribution;
   ChannelDistribution channel_distribution;
+  at::Tensor sample;  // FP32 [some tokens, in], X's own rows (token_sample.h)
   /// What with_inputs_divided could not carry over: was asked for, and has to be collected again.
   StatSet lost;
 

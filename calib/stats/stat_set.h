@@ -19,6 +19,7 @@ struct StatSet {
   bool distribution = false;          // percentiles and histograms of the tensor
   bool channel_distribution = false;  // percentiles of |x| per channel
   bool cross_gram = false;            // X_ref^T X; needs both streams (StatsCollector::observe_pair)
+  bool sample = false;                // some tokens' values, evenly spread
 
   bool operator==(const StatSet&) const = default;
 };
@@ -27,7 +28,8 @@ struct StatSet {
 inline constexpr std::array kAllStats = {
     &StatSet::gram,        &StatSet::mean_abs,     &StatSet::mean_square,          &StatSet::min_max,
     &StatSet::ema_min_max, &StatSet::ema_tensor,   &StatSet::token_min_max,        &StatSet::outliers,
-    &StatSet::kurtosis,    &StatSet::distribution, &StatSet::channel_distribution, &StatSet::cross_gram};
+    &StatSet::kurtosis,    &StatSet::distribution, &StatSet::channel_distribution, &StatSet::cross_gram,
+    &StatSet::sample};
 static_assert(sizeof(StatSet) == kAllStats.size() * sizeof(bool), "a statistic is missing in kAllStats");
 
 inline StatSet operator|(StatSet a, StatSet b) {

@@ -52,6 +52,7 @@ StatsCollector::StatsCollector(StatSet wanted, int64_t width, c10::Device device
   }
   if (wanted.distribution) distribution_.emplace();
   if (wanted.channel_distribution) channel_distribution_.emplace();
+  if (wanted.sample) sample_.emplace(width);
 }
 
 void StatsCollector::observe(const at::Tensor& x, const at::Tensor& mask, const at::Tensor& weights) {
@@ -115,6 +116,7 @@ void StatsCollector::take(const ObservedRows& chunk) {
     step = {at::empty({width_}, options), at::empty({width_}, options)};
   }
   sums_.observe(chunk.x, step);
+  if (sample_) sample_->observe(chunk.x);
   if (chunk.x.is_cpu()) check(sums_, chunk.x, kStream);
   if (reference_) {
     reference_->observe(chunk.reference);
@@ -218,6 +220,7 @@ void StatsCollector::merge(StatsCollector& other) {
   if (cross_gram_) cross_gram_->merge(*other.cross_gram_);
   if (distribution_) distribution_->merge(*other.distribution_);
   if (channel_distribution_) channel_distribution_->merge(*other.channel_distribution_);
+  if (sample_) sample_->merge(*other.sample_);
   for (const at::Tensor& low : other.token_low_) token_low_.push_back(low.to(device_));
   for (const at::Tensor& high : other.token_high_) token_high_.push_back(high.to(device_));
   if (other.weight_sum_.defined()) {
@@ -265,6 +268,7 @@ InputStats StatsCollector::finish(DeferredChecks* later) {
     result.kurtosis = kurtosis.channels;
     result.kurtosis_all = kurtosis.tensor;
   }
+  if (sample_) result.sample = sample_->finish();
   if (wanted_.min_max) result.min_max = sums_.range();
   if (wanted_.ema_min_max) result.ema_min_max = ema_.finish();
   if (wanted_.ema_tensor) result.ema_tensor = ema_tensor_.finish();

@@ -14,6 +14,7 @@
 #include "calib/stats/input_stats.h"
 #include "calib/stats/row_chunker.h"
 #include "calib/stats/token_runs.h"
+#include "calib/stats/token_sample.h"
 #include "lib/tensor/deferred_checks.h"
 
 namespace lathe {
@@ -125,6 +126,7 @@ class StatsCollector {
   std::optional<CrossGramCollector> cross_gram_;
   std::optional<DistributionCollector> distribution_;
   std::optional<ChannelDistributionCollector> channel_distribution_;
+  std::optional<TokenSample> sample_;
   std::vector<at::Tensor> token_low_, token_high_;
 };
 

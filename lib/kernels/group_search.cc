@@ -44,4 +44,10 @@ GroupRange search_range(const at::Tensor& weight, const at::Tensor& importance, 
   return range;
 }
 
+int64_t searched_ranges(const Scheme& scheme, int64_t steps, double max_shrink) {
+  if (scheme.type != "int") return steps + 1;
+  const double widest = device::widest_factor(grid_of(scheme, DType::F16));
+  return steps + 1 + device::steps_up(widest, steps, max_shrink);
+}
+
 }  // namespace lathe::kernels

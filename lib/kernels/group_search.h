@@ -19,4 +19,7 @@ namespace lathe::kernels {
 GroupRange search_range(const at::Tensor& weight, const at::Tensor& importance, const Scheme& scheme,
                         DType scale_dtype, int64_t steps, double max_shrink, const at::Tensor& global = {});
 
+/// How many ranges search_range() tries of each group of an integer grid, the full one included.
+int64_t searched_ranges(const Scheme& scheme, int64_t steps, double max_shrink);
+
 }  // namespace lathe::kernels

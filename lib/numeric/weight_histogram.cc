@@ -11,15 +11,14 @@ namespace {
 
 constexpr int64_t kRuns = 8;
 
-/// Long [kBins]; the last bin holds its upper end, too, and what is not a number counts as 0.
-at::Tensor counts_of(const at::Tensor& values, const at::Tensor& limit) {
-  constexpr auto kBins = static_cast<double>(WeightHistogram::kBins);
-  const at::Tensor place = at::nan_to_num(values.flatten().to(at::kDouble) / limit, 0, 1, -1);
-  const at::Tensor bin = ((place + 1) * (kBins / 2)).floor_().clamp_(0, kBins - 1).to(at::kLong);
-  return at::zeros({WeightHistogram::kBins}, bin.options()).scatter_add_(0, bin, at::ones_like(bin));
-}
-
 }  // namespace
+
+at::Tensor count_in_bins(const at::Tensor& values, const at::Tensor& limit, int64_t bins) {
+  const at::Tensor place = at::nan_to_num(values.flatten().to(at::kDouble) / limit, 0, 1, -1);
+  const double half = static_cast<double>(bins) / 2;
+  const at::Tensor bin = ((place + 1) * half).floor_().clamp_(0, static_cast<double>(bins - 1)).to(at::kLong);
+  return at::zeros({bins}, bin.options()).scatter_add_(0, bin, at::ones_like(bin));
+}
 
 WeightHistogram WeightHistogramCounts::read() const {
   const at::Tensor found = counts.cpu();
@@ -43,7 +42,8 @@ WeightHistogramCounts count_weights(const at::Tensor& weight, const QuantizedTen
   }
   const at::Tensor sampled = at::cat(before), rounded = at::cat(after);
   const at::Tensor limit = at::maximum(sampled.abs().max(), rounded.abs().max()).to(at::kDouble).view({1});
-  return {limit, at::stack({counts_of(sampled, limit), counts_of(rounded, limit)})};
+  return {limit, at::stack({count_in_bins(sampled, limit, WeightHistogram::kBins),
+                            count_in_bins(rounded, limit, WeightHistogram::kBins)})};
 }
 
 }  // namespace lathe

@@ -29,6 +29,11 @@ struct WeightHistogramCounts {
   WeightHistogram read() const;
 };
 
+/// Values in equally wide bins from -limit to limit, the largest magnitude: Long [bins]; the last bin holds
+/// its upper end, too, and what is not a number counts as 0. values: any float type; limit: Double [1], above
+/// 0 or NaN where all are 0. Queued only.
+at::Tensor count_in_bins(const at::Tensor& values, const at::Tensor& limit, int64_t bins);
+
 /// Queued only. weight: FP32 [out, in], what `quantized` stands for. Rows are taken in eight runs, evenly
 /// spaced.
 WeightHistogramCounts count_weights(const at::Tensor& weight, const QuantizedTensor& quantized);

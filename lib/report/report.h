@@ -126,6 +126,14 @@ struct Report {
     double outlier_share = 0, channel_kurtosis = 0, channel_spread = 0;
     double token_abs_max = 0, token_spread = 0;
   };
+  /// What solved linears read, folds applied: a sample of it, in equally wide bins from -limit to limit.
+  struct InputHistogram {
+    int64_t block = 0;
+    std::string input;  // as InputRow's
+    double limit = 0;
+    std::vector<int64_t> counts;
+    std::optional<double> clip = std::nullopt;  // the largest |x| of a static grid that they are rounded to
+  };
   struct Evaluation {
     std::string text;
     int64_t ctx = 0, tokens = 0;
@@ -149,9 +157,12 @@ struct Report {
   std::vector<KeptRow> kept;
   std::vector<TensorRow> tensors;  // all were read back; empty: the format takes the solvers' codes
   std::vector<FoldRow> folds;
-  std::vector<ExpertsRow> experts;    // empty: a dense model
-  std::vector<KvCacheRow> kv_cache;   // empty: in floating point
-  std::vector<InputRow> activations;  // empty: the recipe doesn't ask for them
+  std::vector<ExpertsRow> experts;               // empty: a dense model
+  std::vector<KvCacheRow> kv_cache;              // empty: in floating point
+  std::vector<InputRow> activations;             // empty: the recipe doesn't ask for them
+  std::vector<InputHistogram> input_histograms;  // empty: a run without calibration
+  /// What chose the mixture: budget.json (apps/quantize/mixed/mixture.cc). Null: nobody chose.
+  nlohmann::json budget = nullptr;
   std::optional<Evaluation> evaluation;
   std::optional<std::vector<FailedCheck>> failed_checks;  // empty: all held; nothing: none was made
   std::vector<std::pair<std::string, double>> stages;     // name and wall seconds

@@ -84,6 +84,14 @@ json input_json(const Report::InputRow& row) {
           {"token_spread", row.token_spread}};
 }
 
+json input_histogram_json(const Report::InputHistogram& row) {
+  return {{"block", row.block},
+          {"input", row.input},
+          {"limit", row.limit},
+          {"counts", row.counts},
+          {"clip", or_null(row.clip)}};
+}
+
 json kept_json(const Report::KeptRow& row) { return {{"name", row.name}, {"reason", row.reason}}; }
 
 json failed_json(const Report::FailedCheck& row) {
@@ -206,6 +214,8 @@ json to_json(const Report& report) {
                  {"experts", rows_json(report.experts, experts_json)},
                  {"kept", rows_json(report.kept, kept_json)},
                  {"activations", rows_json(report.activations, input_json)},
+                 {"input_histograms", rows_json(report.input_histograms, input_histogram_json)},
+                 {"budget", report.budget},
                  {"kv_cache", rows_json(report.kv_cache, kv_cache_json)},
                  {"tensors", rows_json(report.tensors, tensor_json)},
                  {"stages", rows_json(report.stages, stage_json)}};

@@ -46,12 +46,37 @@ grep -q "chosen" "$scratch/log" || fail "$(cat "$scratch/log")"
 mixed "$scratch/n" --dry-run | grep -q "possible" || fail "a dry run says what is possible"
 [[ ! -e $scratch/n.sensitivity.json ]] || fail "a dry run measures nothing"
 
+# A GPU's memory: weights, KV cache and activations within what a server takes of it, as `advise` counts them.
+serves='context: 64, batch: 2'
+"$QUANTIZE" advise --model "$MODEL" --vram 10MB --context 64 --batch 2 --json >"$scratch/advice.json"
+beside=$(value "$scratch/advice.json" "r['activation_bytes'] + r['kv_cache'][0]['bytes']")
+((beside > 1000000)) || fail "KV cache and activations take $beside bytes"
+middle=$(value "$scratch/m/budget.json" "r['frontier'][len(r['frontier']) // 2]['bytes']")
+vram=$(((middle + beside) * 10 / 9 + 2))
+mixed "$scratch/gpu" --set "sensitivity.file=$file" --set evaluate=null --set "budget={vram: $vram, $serves}"
+holds "$scratch/gpu/budget.json" "r['budget'] == {'vram': $vram, 'context': 64, 'batch': 2} and r['chosen']['bytes'] == $middle"
+# The refusal's least is what would do, to the byte.
+gpu() { mixed "$scratch/x" --dry-run --set "sensitivity.file=$file" --set "budget={vram: $1, $serves}" "${@:2}"; }
+refuses 2 "budget.vram: 2.9 MiB (3000000 bytes) can't be kept: the least possible with these candidates is" gpu 3MB
+vram=$(sed 's/.*candidates is [^(]*(\([0-9]*\) bytes.*/\1/' "$scratch/stderr")
+refuses 2 "($vram bytes), of which 90 % hold weights" gpu $((vram - 1))
+gpu "$vram" --json >"$scratch/plan.json"
+holds "$scratch/plan.json" "len({g['candidate'] for g in r['budget']['groups']}) == 1"
+# A smaller KV cache leaves more to the weights; what it holds is said of a budget of memory alone.
+mixed "$scratch/x" --dry-run --json --set "sensitivity.file=$file" --set "budget={vram: $((vram - 1)), $serves}" --set 'kv_cache={type: float}' >"$scratch/plan.json"
+holds "$scratch/plan.json" "r['budget']['budget']['vram'] == $vram - 1"
+refuses 2 "budget.context: expected null, for it says what" mixed "$scratch/x" --set 'budget={size: 9MB, context: 64}'
+# Before anything is measured, for programs.
+mixed "$scratch/n" --dry-run --json --set "budget={vram: 10MB, $serves}" >"$scratch/plan.json"
+holds "$scratch/plan.json" "r['groups'] == 24 and r['possible']['least']['bytes'] < r['possible']['most']['bytes']"
+refuses 2 "budget.vram" mixed "$scratch/n" --dry-run --set "budget={vram: 3MB, $serves}"
+
 # Budgets that can't be kept say what can.
 refuses 2 "the least possible with these candidates is 3." mixed "$scratch/x" --set "sensitivity.file=$file" --set 'budget={bits_per_weight: 2}'
 refuses 2 "the least possible with these candidates is $(numfmt --to=iec-i --suffix=B --format=%.1f "$least" | sed 's/\([0-9]\)\([KM]iB\)/\1 \2/')" \
   mixed "$scratch/x" --set "sensitivity.file=$file" --set 'budget={size: 1MB}'
 refuses 2 "the least that these candidates lose is" mixed "$scratch/x" --set "sensitivity.file=$file" --set 'budget={kl: 0.0000001}'
-refuses 2 "one of bits_per_weight, size and kl" mixed "$scratch/x" --set 'budget={size: 9MB, kl: 1}'
+refuses 2 "one of bits_per_weight, size, kl and vram" mixed "$scratch/x" --set 'budget={size: 9MB, kl: 1}'
 refuses 2 "did you mean 'bits_per_weight'" mixed "$scratch/x" --set 'budget={bits_per_wait: 4}'
 refuses 2 "did you mean 'held_out'" mixed "$scratch/x" --set 'sensitivity.hold_out=4'
 refuses 2 "nothing chooses among" mixed "$scratch/x" --set budget=null
@@ -100,3 +125,8 @@ mixed "$scratch/new/kept" "${cut[@]}" --set 'budget={bits_per_weight: 5}'
 stamp=$(stat -c %Y.%i "$scratch/new/kept.sensitivity.json")
 mixed "$scratch/new/kept" "${cut[@]}" --set 'budget={bits_per_weight: 6}' --overwrite
 [[ $(stat -c %Y.%i "$scratch/new/kept.sensitivity.json") == "$stamp" ]] || fail "measured twice"
+
+# A limit that the run can't keep is refused before anything is measured.
+tight=("${cut[@]}" --set 'budget={bits_per_weight: 5}' --set 'evaluate={text: data/text/evaluation.txt, ctx: 512, rows: 60}' --max-ram 230MiB)
+refuses 2 "is chosen: evaluation does not fit" mixed "$scratch/tight" "${tight[@]}"
+[[ ! -e $scratch/tight.sensitivity.json ]] || fail "measured for a run that can't be"

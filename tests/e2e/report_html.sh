@@ -14,6 +14,9 @@ quick recipes/smoothquant.yaml "$scratch/static" --model "$hostile" --set report
   --set 'rules[0].activations={type: int, bits: 8, dynamic: false, per: tensor, symmetric: true}'
 holds "$scratch/static/report.json" "all(l['input_limit'] > 0 and l['scales']['least'] <= l['scales']['median'] <= l['scales']['largest'] for l in r['linears'])"
 holds "$scratch/static/report.json" "all(sum(l['histogram']['before']) == sum(l['histogram']['after']) > 0 for l in r['linears'])"
+# Each input's histogram has the clip of the linears that read it, and is of what they read: folds applied.
+holds "$scratch/static/report.json" "{h['clip'] for h in r['input_histograms']} == {l['input_limit'] for l in r['linears']}"
+holds "$scratch/static/report.json" "all(sum(h['counts']) > 30000 and h['counts'][0] + h['counts'][-1] > 0 and 0 < h['limit'] <= h['clip'] * 1.01 for h in r['input_histograms'])"
 ! grep -q '<img' "$scratch/static/report.html" || fail "a model's name stands in the page as markup"
 look "$scratch/static"
 
@@ -28,6 +31,12 @@ look "$scratch/rounded"
 checkpoint "$scratch/mixtral" mixtral "{\"vocab_size\": $(value "$MODEL/config.json" "r['vocab_size']"), \"num_local_experts\": 4}"
 quick recipes/rtn.yaml "$scratch/experts" --model "$scratch/mixtral" "${symmetric[@]}" --set 'rules[0].scheme.group_size=16'
 look "$scratch/experts"
+
+quick recipes/mixed-4.25bpw.yaml "$scratch/budget" --set 'candidates=[{scheme: {bits: 3}}, {scheme: {bits: 8}}]' \
+  --set 'budget={bits_per_weight: 5}' --set sensitivity.held_out=1
+holds "$scratch/budget/report.json" "r['budget']['chosen'] in r['budget']['frontier'] and len(r['budget']['uniform']) == 2"
+holds "$scratch/budget/report.json" "len(r['input_histograms']) == 24 and all(h['clip'] is None for h in r['input_histograms'])"
+look "$scratch/budget"
 
 quick recipes/hqq.yaml "$scratch/alone" --set calibration=null
 look "$scratch/alone"

@@ -18,9 +18,10 @@ import jsonschema
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PARTS = {  # a heading, and whether a report has it
     "Warnings and checks": lambda r: bool(r["warnings"] or (r["verification"] or {"failed": []})["failed"]),
+    "Budget": lambda r: bool(r.get("budget")),
     "What was lost": lambda r: bool(r["linears"]),
     "Weights and scales": lambda r: any(row["histogram"] or row["scales"] for row in r["linears"]),
-    "Inputs": lambda r: bool(r["activations"]) or any(row["input_limit"] for row in r["linears"]),
+    "Inputs": lambda r: bool(r["activations"] or r.get("input_histograms")) or any(row["input_limit"] for row in r["linears"]),
     "KV cache": lambda r: bool(r["kv_cache"]),
     "Experts": lambda r: bool(r["experts"]),
     "Events and folds": lambda r: bool(r["folds"]) or any(row["events"] for row in r["linears"]),
@@ -96,10 +97,22 @@ def check_controls(page, report):
     if len(report["linears"]) > 20:
         page.locator("section:has(h2:text-is('Every linear')) input").first.fill(worst["name"])
         require(rows.count() == 1, "the filter leaves more than the linear whose name it is")
-    chart = page.locator("canvas").first
+    chart = page.locator("section:has(h2:text-is('What was lost')) canvas").first
     before = chart.evaluate("(canvas) => canvas.toDataURL()")
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function("(old) => document.querySelector('canvas').toDataURL() !== old", arg=before, timeout=5000)
+    page.wait_for_function("(old) => document.querySelector('canvas[aria-label^=Mean]').toDataURL() !== old", arg=before, timeout=5000)
+    inputs = report.get("input_histograms") or []
+    if len(inputs) > 1:
+        # Of another input: another picture, and its own figures.
+        part = page.locator("section:has(h2:text-is('Inputs'))")
+        drawing, about = part.locator("canvas").last, part.locator("p.faint").last
+        before, row = drawing.evaluate("(canvas) => canvas.toDataURL()"), min(inputs, key=lambda row: row["limit"])
+        part.locator("label:has-text('Block') select").select_option(str(row["block"]))
+        names = [other["input"] for other in inputs if other["block"] == row["block"]]
+        part.locator("label:has-text('Input') select").select_option(str(names.index(row["input"])))
+        require(drawing.evaluate("(canvas) => canvas.toDataURL()") != before, "the histogram doesn't follow the input")
+        require(f"{sum(row['counts']):,} values" in about.inner_text(), f"an input's figures: {about.inner_text()!r}")
+        require(("no static grid" in about.inner_text()) == (row["clip"] is None), f"an input's clip: {about.inner_text()!r}")
     measure = page.locator("label:has-text('Measure') select")
     if measure.count():
         before, cell = chart.evaluate("(canvas) => canvas.toDataURL()"), page.locator(".heat i").first.get_attribute("title")

@@ -41,9 +41,11 @@ LATHE_FIELDS(Input, slot, expert)
 LATHE_FIELDS(InputDescription, tokens, width, abs_max, abs_max_mean, abs_p9999, mean_abs, kurtosis,
              outlier_channels, outlier_share, channel_kurtosis, channel_spread, token_abs_max, token_spread)
 LATHE_FIELDS(InputOutcome, input, seen)
+LATHE_FIELDS(InputHistogram, limit, counts)
+LATHE_FIELDS(InputSpread, input, histogram)
 LATHE_FIELDS(KvCacheScheme, type, bits)
 LATHE_FIELDS(KvCacheQuantizer, scheme, k_scale, v_scale)
-LATHE_FIELDS(BlockOutcome, index, linears, folds, expert_tokens, inputs, changed, kv_cache)
+LATHE_FIELDS(BlockOutcome, index, linears, folds, expert_tokens, inputs, spreads, changed, kv_cache)
 #undef LATHE_FIELDS
 
 }  // namespace lathe

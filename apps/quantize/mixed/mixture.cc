@@ -6,7 +6,9 @@
 #include <map>
 
 #include "apps/quantize/mixed/measure.h"
+#include "apps/quantize/mixed/mixture_memory.h"
 #include "apps/quantize/mixed/sensitivity_file.h"
+#include "apps/quantize/mixed/vram_budget.h"
 #include "apps/quantize/request_checks.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
@@ -24,21 +26,6 @@ constexpr const char* kFileName = "sensitivity.json";
 constexpr size_t kPrintedPoints = 12;
 constexpr size_t kStoredPoints = 400;
 
-/// Beside the output where the recipe names no other place: a later run of it finds them there.
-fs::path file_of(const Recipe& recipe) {
-  if (!recipe.sensitivity.file.empty()) return recipe.sensitivity.file;
-  fs::path place = output_place(recipe.output.path);
-  place += ".sensitivity.json";
-  return place;
-}
-
-/// Before anything is measured, which takes long.
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) user_error("{}: can't be created: {}", folder.string(), error.message());
-}
-
 std::vector<std::string> names_of(const Recipe& recipe) {
   std::vector<std::string> names;
   for (const Candidate& candidate : recipe.candidates) names.push_back(candidate.describe());
@@ -50,8 +37,14 @@ std::string row(const std::string& first, const Mixture& mixture, const std::str
                      human_bytes(mixture.bytes), mixture.kl, note.empty() ? "" : "  ", note);
 }
 
+json size_json(const Mixture& mixture) {
+  return {{"bytes", mixture.bytes}, {"bits_per_weight", mixture.bits_per_weight}};
+}
+
 json mixture_json(const Mixture& mixture) {
-  return {{"bytes", mixture.bytes}, {"bits_per_weight", mixture.bits_per_weight}, {"kl", mixture.kl}};
+  json row = size_json(mixture);
+  row["kl"] = mixture.kl;
+  return row;
 }
 
 /// How many groups, and what share of the weights, take each candidate.
@@ -124,7 +117,8 @@ std::string heading_of(const Recipe& recipe, const Mixture& mixture, const Choic
 }
 
 /// What could be chosen, before anything is measured.
-void print_possible(const Recipe& recipe, const ChoicePlan& plan, const fs::path& file) {
+void print_possible(const Recipe& recipe, const ModelFolder& model, const ChoicePlan& plan,
+                    const fs::path& file, bool as_json) {
   ChoiceLosses none;
   size_t trials = 0;
   for (const ChoiceGroup& group : plan.groups) {
@@ -134,8 +128,17 @@ void print_possible(const Recipe& recipe, const ChoicePlan& plan, const fs::path
     trials += losses.size();
   }
   const BudgetChoice sizes(plan, none);
-  if (!recipe.budget->kl) sizes.pick(*recipe.budget);
+  if (!recipe.budget->kl) sizes.pick(sized_budget(recipe, model, sizes.at(0).bytes));
   const Mixture least = sizes.at(0), most = sizes.at(sizes.size() - 1);
+  if (as_json) {
+    const json possible = {{"schema", 1},
+                           {"candidates", names_of(recipe)},
+                           {"groups", plan.groups.size()},
+                           {"variants", trials},
+                           {"sensitivity", file.string()},
+                           {"possible", {{"least", size_json(least)}, {"most", size_json(most)}}}};
+    return fmt::print("{}\n", possible.dump(2, ' ', false, json::error_handler_t::replace));
+  }
   fmt::print("candidates {}\n", join_words(names_of(recipe)));
   fmt::print("measure    {} groups under them, {} variants in all, on {} samples held out of {}; into {}\n",
              plan.groups.size(), trials, recipe.sensitivity.held_out, recipe.calibration.samples,
@@ -145,6 +148,19 @@ void print_possible(const Recipe& recipe, const ChoicePlan& plan, const fs::path
 }
 
 }  // namespace
+
+fs::path sensitivity_place(const Recipe& recipe) {
+  if (!recipe.sensitivity.file.empty()) return recipe.sensitivity.file;
+  fs::path place = output_place(recipe.output.path);
+  place += ".sensitivity.json";
+  return place;
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) user_error("{}: can't be created: {}", folder.string(), error.message());
+}
 
 void ChosenMixture::write(const ArtifactWriters& writers) const {
   for (const auto& writer : writers) {
@@ -165,24 +181,25 @@ std::optional<ChosenMixture> choose_mixture(const RunRequest& request, const Rec
   check_texts_exist(recipe);
   check_output_apart(recipe);
   const ChoicePlan plan = plan_choices(recipe, model.graph, model.checkpoint->tensors());
-  const fs::path file = file_of(recipe);
+  const fs::path file = sensitivity_place(recipe);
   if (!fs::exists(file)) {
     if (request.dry_run) {
-      print_possible(recipe, plan, file);
+      print_possible(recipe, model, plan, file, request.json);
       return std::nullopt;
     }
+    check_mixture_memory(request, recipe, model, plan);
     make_folder(output_place(file).parent_path());
     Progress progress(request.quiet);
     write_sensitivity(file, measure_candidates(request, recipe, model, plan, progress));
   }
   const BudgetChoice choice(plan, losses_for(read_sensitivity(file), file, recipe, model, plan));
-  const size_t point = choice.pick(*recipe.budget);
+  const size_t point = choice.pick(sized_budget(recipe, model, choice.at(0).bytes));
   const Mixture mixture = choice.at(point);
   ChosenMixture chosen;
   chosen.recipe = chosen_recipe(recipe, model.graph, plan, mixture.choice);
   chosen.yaml = recipe_yaml(chosen.recipe, heading_of(recipe, mixture, plan));
   chosen.json = choice_json(recipe, plan, choice, point);
-  if (!request.quiet) fmt::print("{}", describe_choice(recipe, plan, choice, point));
+  if (!request.quiet && !request.json) fmt::print("{}", describe_choice(recipe, plan, choice, point));
   return chosen;
 }
 

@@ -1,6 +1,7 @@
 // `quantize sensitivity`, and what a recipe's budget makes of its measurements.
 #pragma once
 
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -19,6 +20,12 @@ struct ChosenMixture {
   /// chosen.yaml and budget.json, into the folder of each output.
   void write(const ArtifactWriters& writers) const;
 };
+
+/// Where measurements stand: beside the output where the recipe names no other place, so that a later run of
+/// it finds them there.
+std::filesystem::path sensitivity_place(const Recipe& recipe);
+/// Before anything is measured, which takes long. UserError where it can't be made.
+void make_folder(const std::filesystem::path& folder);
 
 /// Measures the recipe's candidates, unless `sensitivity.file` holds what is needed, and chooses; the
 /// frontier goes to stdout. Nothing where the request is a dry run and nothing has been measured: then what

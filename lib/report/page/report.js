@@ -215,6 +215,27 @@ function choice(label, options, change) {
   return {node: el('label', {}, label, select), select};
 }
 
+// A block and one of its rows to choose; a change of the block keeps the row's place. show: called with the row.
+function picker(label, rows, start, nameOf, show) {
+  const at = grouped(rows, (row) => row.block);
+  let chosen = start;
+  const pick = (row) => {
+    chosen = row;
+    show(row);
+  };
+  const which = choice(label, [], (value) => pick(at.get(chosen.block)[value]));
+  const offer = () => which.select.replaceChildren(
+      ...at.get(chosen.block).map((row, i) => el('option', {value: i, selected: row === chosen}, nameOf(row))));
+  const block = choice('Block', [...at.keys()].map((value) => [value, value]), (value) => {
+    const place = at.get(chosen.block).indexOf(chosen), next = at.get(Number(value));
+    pick(next[Math.min(place, next.length - 1)]);
+    offer();
+  });
+  block.select.value = chosen.block;
+  offer();
+  return el('div', {class: 'controls'}, block.node, which.node);
+}
+
 const linears = report.linears, evaluation = report.evaluation, totals = report.totals;
 const kMeasures = [
   ['output_error', 'output error'], ['importance_weighted_error', 'importance-weighted error'],
@@ -408,7 +429,6 @@ function weights() {
   if (!rows.length && !scaled.length) return null;
   const parts = [];
   if (rows.length) {
-    const at = grouped(rows, (row) => row.block);
     let chosen = rows.reduce((a, b) => (b[measure] ?? 0) > (a[measure] ?? 0) ? b : a);
     const about = el('p', {class: 'faint'});
     const describe = () => {
@@ -446,26 +466,13 @@ function weights() {
         },
         320);
     const chart = charts.at(-1);
-    const show = () => {
+    const controls = picker('Linear', rows, chosen, (row) => row.name, (row) => {
+      chosen = row;
       describe();
       drawChart(chart);
-    };
-    const which = choice('Linear', [], (value) => {
-      chosen = at.get(chosen.block)[value];
-      show();
     });
-    const offer = () => which.select.replaceChildren(
-        ...at.get(chosen.block)
-            .map((row, i) => el('option', {value: i, selected: row === chosen}, row.name)));
-    const block = choice('Block', [...at.keys()].map((value) => [value, value]), (value) => {
-      [chosen] = at.get(Number(value));
-      offer();
-      show();
-    });
-    block.select.value = chosen.block;
-    offer();
     describe();
-    parts.push(el('div', {class: 'controls'}, block.node, which.node), about, node);
+    parts.push(controls, about, node);
   }
   if (scaled.length) {
     const ranges = (caption, title, groups) => figure(
@@ -531,9 +538,53 @@ const kSlotOf = {
   gate_up_proj: 'mlp_in',
   down_proj: 'mlp_mid'
 };
+// One input's values, with the range that its static grid spans.
+function inputHistograms() {
+  const rows = report.input_histograms ?? [];
+  if (!rows.length) return null;
+  let chosen = rows.reduce((a, b) => b.limit > a.limit ? b : a);
+  const about = el('p', {class: 'faint'});
+  const centre = (i) => ((i + 0.5) * 2 / chosen.counts.length - 1) * chosen.limit;
+  const beyond = (i) => known(chosen.clip) && Math.abs(centre(i)) > chosen.clip;
+  const describe = () => {
+    const all = chosen.counts.reduce((a, b) => a + b, 0);
+    about.textContent = `${count(all)} values, up to ${short(chosen.limit)}; ` +
+        (known(chosen.clip) ? `the static grid spans ±${short(chosen.clip)}` : 'no static grid clips them');
+  };
+  const node = figure(
+      'A sample of what linears read, folds applied; counts are logarithmic.',
+      () => {
+        const {counts, clip} = chosen;
+        const split = (wanted) => counts.map((value, i) => beyond(i) === wanted ? positive(value) : null);
+        const wide = {categoryPercentage: 1, barPercentage: 0.85, grouped: false};
+        return {
+          type: 'bar',
+          scales: {
+            x: axis('x', {ticks: {maxTicksLimit: 9, maxRotation: 0}}),
+            y: axis('values', logarithmic)
+          },
+          data: {
+            labels: counts.map((_, i) => Number(centre(i).toPrecision(2))),
+            datasets: known(clip) ?
+                [bar('within the grid', split(false), 0, wide), bar('beyond it', split(true), 3, wide)] :
+                [bar('values', split(false), 0, wide)]
+          }
+        };
+      },
+      320);
+  const chart = charts.at(-1);
+  const controls = picker('Input', rows, chosen, (row) => row.input, (row) => {
+    chosen = row;
+    describe();
+    drawChart(chart);
+  });
+  describe();
+  return [controls, about, node];
+}
 function inputs() {
   const seen = report.activations, clipped = linears.filter((row) => known(row.input_limit));
-  if (!seen.length && !clipped.length) return null;
+  const histograms = inputHistograms();
+  if (!seen.length && !clipped.length) return histograms;
   const slotOf = (row) => row.input.replace(/^expert \d+, | of expert \d+$/g, '');
   const slots =
       [...new Set([...seen.map(slotOf), ...clipped.map((row) => kSlotOf[row.role]).filter(Boolean)])];
@@ -565,7 +616,7 @@ function inputs() {
     seen.length > 0 &&
         el('p', {class: 'faint'},
            'Inputs are those of all calibration tokens before a transform moved scales; a static grid is for them afterwards.'),
-    el('div', {class: 'charts'}, figures),
+    el('div', {class: 'charts'}, figures), histograms,
     seen.length > 0 &&
         table(
             [
@@ -582,6 +633,67 @@ function inputs() {
   ];
 }
 
+// What a budget chose among.
+function budget() {
+  if (!report.budget) return null;
+  const {budget: asked, chosen, frontier, uniform, groups} = report.budget;
+  const points = (mixtures) => mixtures.map((mixture) => ({x: mixture.bits_per_weight, y: mixture.kl}));
+  const words = Object.entries(asked).map(
+      ([key, value]) => `${key.replaceAll('_', ' ')} ${
+          ['size', 'vram'].includes(key) ? bytes(value) : short(value)}`);
+  return [
+    el('p', {},
+       `Held to ${words.join(', ')}: ${short(chosen.bits_per_weight)} bits per weight that is chosen for, ${
+           bytes(chosen.bytes)} in all, a predicted KL divergence of ${short(chosen.kl)} nats.`),
+    figure(
+        'Mixtures that no other one beats, and one candidate for all groups; logarithmic.',
+        () => ({
+          type: 'scatter',
+          scales: {x: axis('bits per weight'), y: axis('predicted KL, nats', logarithmic)},
+          options: {
+            plugins: {
+              tooltip: {
+                mode: 'nearest',
+                intersect: false,
+                callbacks: {
+                  label: ({dataset, dataIndex, raw}) => `${dataset.label}${
+                      dataset.names ? ` ${dataset.names[dataIndex]}` : ''}: ${short(raw.x)} bits, KL ${short(raw.y)}`
+                }
+              },
+              legend: {
+                display: true,
+                labels: {color: colour('text'), boxWidth: 14, boxHeight: 8, usePointStyle: true}
+              }
+            }
+          },
+          data: {
+            datasets: [
+              line('chosen', points([chosen]), 3, {pointRadius: 8, order: 0}),
+              line(
+                  'uniform', points(uniform), 1,
+                  {showLine: false, pointRadius: 6, order: 1, names: uniform.map((row) => row.candidate)}),
+              line('frontier', points(frontier), 0, {showLine: true, pointRadius: 0, order: 2})
+            ]
+          }
+        }),
+        360),
+    table(
+        [
+          ['mixture', (row) => row.candidate ? `uniform ${row.candidate}` : 'chosen'],
+          ['bits per weight', (row) => row.bits_per_weight, {number: true, show: short}],
+          ['size', (row) => row.bytes, {number: true, show: bytes}],
+          ['predicted KL', (row) => row.kl, {number: true, show: short}]
+        ],
+        [chosen, ...uniform]),
+    el('h3', {}, 'What each group takes'),
+    table(
+        [
+          ['group', (row) => row.name, {name: true}], ['candidate', (row) => row.candidate],
+          ['bytes', (row) => row.bytes, {number: true, show: bytes}]
+        ],
+        groups, 12)
+  ];
+}
 function kvCache() {
   if (!report.kv_cache.length) return null;
   return [
@@ -743,7 +855,7 @@ function recipe() {
 
 const sections =
     [
-      ['Warnings and checks', findings], ['What was lost', lost], ['Weights and scales', weights],
+      ['Warnings and checks', findings], ['Budget', budget], ['What was lost', lost], ['Weights and scales', weights],
       ['Inputs', inputs], ['KV cache', kvCache], ['Experts', experts], ['Events and folds', events],
       ['Time and memory', time], ['How to load it', use], ['Recipe', recipe], ['Every linear', everyLinear]
     ].map(([title, make], index) => ({title, id: `part-${index}`, nodes: make()}))

@@ -18,6 +18,7 @@ std::vector<StatTensor> tensors_of(const InputStats& stats) {
                                  {"token low", stats.token_min_max.low},
                                  {"token high", stats.token_min_max.high},
                                  {"outliers", stats.outliers},
+                                 {"sample", stats.sample},
                                  {"kurtosis", stats.kurtosis, 1e-5},
                                  {"channel largest", stats.channel_distribution.largest},
                                  {"channel counts", stats.channel_distribution.counts}};

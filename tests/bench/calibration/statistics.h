@@ -33,6 +33,7 @@ inline constexpr std::array kStatRows = {
     StatRow{"distribution", &StatSet::distribution, 0.15},  // histograms and percentiles
     StatRow{"channel_distribution", &StatSet::channel_distribution, std::nullopt},
     StatRow{"cross_gram", &StatSet::cross_gram, std::nullopt, false, true},
+    StatRow{"sample", &StatSet::sample, 0.05},
 };
 static_assert(kStatRows.size() == kAllStats.size(), "a statistic has no row");
 

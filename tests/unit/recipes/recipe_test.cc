@@ -118,6 +118,31 @@ TEST(Recipe, ActivationsHaveDefaultsThatFitTogether) {
             (ObserverChoice{ActivationObserver::percentile, 99.5}));
 }
 
+TEST(Recipe, ABudgetOfAGpuHasDefaults) {
+  const auto read = [](const std::string& budget) {
+    const Recipe recipe = parse("candidates: [{scheme: {bits: 4}}, {scheme: {bits: 8}}]\nbudget: " + budget);
+    EXPECT_EQ(parse(recipe.to_json().dump()).to_json(), recipe.to_json());
+    return *recipe.budget;
+  };
+  const Budget given = read("{vram: 8GiB, context: 8192, batch: 2}");
+  EXPECT_EQ(given.vram, uint64_t{8} << 30);
+  EXPECT_EQ(given.context, 8192);
+  EXPECT_EQ(given.batch, 2);
+  EXPECT_EQ(given.describe(), "a GPU of 8.0 GiB for 2 x 8192 tokens");
+  EXPECT_EQ(read("{vram: 20GB}").context, 4096);
+  EXPECT_EQ(read("{vram: 20GB}").batch, 1);
+  EXPECT_FALSE(read("{size: 3GB}").vram);
+}
+
+TEST(Recipe, SensitivityBesideRules) {
+  const Recipe recipe = parse("rules: [{}]\nsensitivity: {}");
+  EXPECT_TRUE(recipe.sensitivity.of_rules);
+  EXPECT_EQ(recipe.sensitivity.held_out, 4);
+  EXPECT_TRUE(parse(recipe.to_json().dump()).sensitivity.of_rules);
+  EXPECT_FALSE(parse("rules: [{}]").sensitivity.of_rules);
+  EXPECT_FALSE(parse("candidates: [{}]\nsensitivity: {}").sensitivity.of_rules);
+}
+
 TEST(Recipe, OnlyRulesAreNeeded) {
   const Recipe recipe = parse("rules: [{}]");
   EXPECT_TRUE(recipe.model.empty());
@@ -309,8 +334,8 @@ INSTANTIATE_TEST_SUITE_P(All, ShippedRecipe, testing::ValuesIn(shipped_recipes()
 });
 
 TEST(ShippedRecipes, AreThere) {
-  EXPECT_THAT(shipped_recipes(),
-              testing::IsSupersetOf({"awq-gptq.yaml", "awq.yaml", "gptq.yaml", "kv-fp8.yaml", "rtn.yaml"}));
+  EXPECT_THAT(shipped_recipes(), testing::IsSupersetOf({"awq-gptq.yaml", "awq.yaml", "gptq.yaml",
+                                                        "kv-fp8.yaml", "rtn.yaml", "fit-8gib.yaml"}));
 }
 
 }  // namespace

@@ -19,7 +19,8 @@ constexpr StatSet kEverything{.gram = true,
                               .outliers = true,
                               .kurtosis = true,
                               .distribution = true,
-                              .channel_distribution = true};
+                              .channel_distribution = true,
+                              .sample = true};
 
 inline StatsCollector collector(int64_t width, StatSet wanted = kEverything) {
   return StatsCollector(wanted, width, c10::kCPU, "model.layers.3, input attention_in");
@@ -59,7 +60,7 @@ inline void expect_same_exact_parts(const InputStats& a, const InputStats& b) {
 inline void expect_same_bits(const InputStats& a, const InputStats& b) {
   expect_same_exact_parts(a, b);
   for (const auto member : {&InputStats::gram, &InputStats::cross_gram, &InputStats::mean_abs,
-                            &InputStats::mean_square, &InputStats::kurtosis}) {
+                            &InputStats::mean_square, &InputStats::kurtosis, &InputStats::sample}) {
     EXPECT_TRUE(same_bits(a.*member, b.*member));
   }
   for (const auto range : {&InputStats::ema_min_max, &InputStats::ema_tensor}) {

@@ -1,0 +1,41 @@
+// --dry-run: the whole plan, for people or, with --json, for programs.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/quantize/estimate/estimate.h"
+#include "apps/quantize/requests.h"
+#include "calib/data/calibration_set.h"
+#include "calib/driver/memory_plan.h"
+#include "lib/eval/eval_memory.h"
+#include "recipes/plan.h"
+
+namespace lathe {
+
+struct DryRun {
+  const Recipe& recipe;
+  const Plan& plan;
+  const ModelGraph& graph;
+  const Estimate& estimate;
+  /// Of a calibrated run its memory and data, of others what weights take.
+  const MemoryPlan* memory = nullptr;
+  const CalibrationSet* calibration = nullptr;
+  MemoryBytes weights_memory = {};
+  const EvalMemory* evaluation = nullptr;     // null: none is asked for
+  std::vector<std::string> warnings = {};     // but for its outputs'
+  std::optional<nlohmann::json> budget = {};  // what chose the mixture
+};
+
+/// In the order of a run.
+std::string describe_dry_run(const DryRun& run);
+
+/// plan_json() with "schema": 1, "calibration", "memory", "evaluation", "work", "budget", "warnings"}: bytes,
+/// FLOPs and seconds are numbers; what a run doesn't have is null.
+nlohmann::json dry_run_json(const DryRun& run);
+
+/// On stdout, as the request wants it.
+void print_dry_run(const RunRequest& request, const DryRun& run);
+
+}  // namespace lathe

@@ -1,0 +1,30 @@
+// What a calibrated run computes, counted from the job alone: FLOPs for the plan, and what its time follows
+// from.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "calib/driver/driver.h"
+#include "lib/base/work.h"
+#include "lib/model/forward_work.h"
+
+namespace lathe {
+
+struct RunWork {
+  ForwardWork forward;  // of all streams, with what is made twice
+  double gram =
+      0;  // FLOPs of Gram matrices: tokens x width x (width + 1), of two streams 2 x tokens x width^2
+  double observed = 0;                    // values that statistics looked at
+  std::vector<Work> transforms;           // as CalibrationJob::transforms: scales, and ranges that they offer
+  std::map<const Solver*, Work> solvers;  // at the most
+  Work errors;                            // of weights and outputs, for the report
+
+  double flops() const;
+};
+
+/// The job needs its tasks, transforms and storage, no ids: `samples` rows of `length` tokens, of which
+/// `counted` are no padding. Experts get even shares of them.
+RunWork run_work(const CalibrationJob& job, int64_t samples, int64_t length, int64_t counted);
+
+}  // namespace lathe
