@@ -41,8 +41,8 @@ LATHE_FIELDS(Input, slot, expert)
 LATHE_FIELDS(InputDescription, tokens, width, abs_max, abs_max_mean, abs_p9999, mean_abs, kurtosis,
              outlier_channels, outlier_share, channel_kurtosis, channel_spread, token_abs_max, token_spread)
 LATHE_FIELDS(InputOutcome, input, seen)
-LATHE_FIELDS(KvCacheScheme, type, bits)
-LATHE_FIELDS(KvCacheQuantizer, scheme, k_scale, v_scale)
+LATHE_FIELDS(KvCacheScheme, type, bits, value_bits, group_size, window, sink, outliers, q_norm, fp8_scales)
+LATHE_FIELDS(KvCacheQuantizer, scheme, k_scale, v_scale, parameters)
 LATHE_FIELDS(BlockOutcome, index, linears, folds, expert_tokens, inputs, changed, kv_cache)
 #undef LATHE_FIELDS
 
