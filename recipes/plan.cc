@@ -7,6 +7,7 @@
 
 #include "algorithms/algorithm.h"
 #include "lib/base/error.h"
+#include "lib/model/cached_attention.h"
 #include "lib/model/fused_linears.h"
 #include "lib/model/weights_graph.h"
 #include "recipes/algorithm_checks.h"
@@ -266,8 +267,11 @@ double Plan::bits_per_weight(const OutputPlan& output) const {
 namespace {
 
 /// Scales are measured, so a cache can't be had without data.
-void check_kv_cache_data(const Recipe& recipe) {
-  if (!recipe.kv_cache || !recipe.calibration.none) return;
+void check_kv_cache(const Recipe& recipe, const ModelGraph& graph) {
+  if (!recipe.kv_cache) return;
+  if (const auto reason = kv_cache_refuses(*recipe.kv_cache, kv_cache_shape(graph.config)))
+    user_error("{}: kv_cache: {}", recipe.file, *reason);
+  if (!recipe.calibration.none || !recipe.kv_cache->calibrated()) return;
   user_error(
       "{}: kv_cache: its scales are measured in calibration, and there is none; give `calibration.data`",
       recipe.file);
@@ -317,7 +321,7 @@ DType scale_type_for(const Recipe& recipe, const ModelGraph& graph) {
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors) {
   check_solvers(recipe);
-  check_kv_cache_data(recipe);
+  check_kv_cache(recipe, graph);
   if (!recipe.output.imatrix.empty() && !recipe.transforms.empty()) {
     user_error(
         "{}: output.imatrix: importances that were measured without transform {} are none with it; leave out "

@@ -1,5 +1,7 @@
 #include "recipes/plan_outputs.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <set>
 
@@ -50,6 +52,17 @@ void plan_kv_cache(const Target& target, const Block& block, const std::map<std:
 
 void check_kv_cache(const Plan& plan, const Target& target, std::vector<std::string>& warnings) {
   if (!plan.kv_cache) return;
+  if (plan.kv_cache->low_bit()) {
+    if (target.gguf != nullptr)
+      user_error(
+          "format {}: kv_cache: llama.cpp has no {} cache; use a format that is a folder, or leave it out",
+          target.name, plan.kv_cache->type);
+    warnings.push_back(
+        fmt::format("kv_cache: no engine reads a {} cache by itself: `quantize eval` simulates it, README "
+                    "describes its file",
+                    plan.kv_cache->type));
+    return;
+  }
   if (target.kv_cache == nullptr) {
     user_error(
         "format {}: has no place for the scales of a quantised KV cache (kv_cache); use compressed-tensors "
@@ -95,7 +108,7 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
     for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
       if (!replaced.contains(it->first)) output.tensors.push_back({it->first, it->second});
     }
-    if (plan.kv_cache) plan_kv_cache(target, graph.blocks[b], tensors, output);
+    if (plan.kv_cache && !plan.kv_cache->low_bit()) plan_kv_cache(target, graph.blocks[b], tensors, output);
     for (const LinearPlan& linear : plan.blocks[b]) {
       if (!linear.quantized) continue;
       for (PlannedTensor& tensor : target.layout(plan.planned(linear))) {

@@ -85,8 +85,8 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
                         names.size() > 1 ? fmt::format(" and {} more", names.size() - 1) : "", reason);
   }
   if (plan.kv_cache)
-    text +=
-        fmt::format("kv cache   {}, scales of each layer from the calibration\n", plan.kv_cache->describe());
+    text += fmt::format("kv cache   {}{}\n", plan.kv_cache->describe(),
+                        plan.kv_cache->calibrated() ? ", scales of each layer from the calibration" : "");
   if (recipe.calibration.none) {
     text += "calibrate  no data: each weight is quantised by itself, one at a time\n";
   } else {

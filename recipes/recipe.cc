@@ -12,6 +12,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/strings.h"
+#include "lib/numeric/kv_cache_methods.h"
 #include "recipes/calibration_section.h"
 #include "recipes/options_reader.h"
 #include "recipes/overrides.h"
@@ -250,16 +251,48 @@ ActivationTask read_activations(const YamlField& field) {
   return task;
 }
 
+void read_setting(const YamlField& field, const KvCacheSetting& setting, KvCacheScheme& scheme) {
+  const std::string expected = setting.expected();
+  std::visit(
+      [&](auto member) {
+        using Value = std::remove_reference_t<decltype(scheme.*member)>;
+        if constexpr (std::is_same_v<Value, bool>) {
+          scheme.*member = field.truth();
+        } else if constexpr (std::is_same_v<Value, double>) {
+          scheme.*member = field.number(setting.least, setting.most, expected);
+        } else {
+          const int64_t number = field.integer(static_cast<int64_t>(setting.least),
+                                               static_cast<int64_t>(setting.most), expected);
+          if (!setting.allows(static_cast<double>(number))) field.refuse(expected);
+          scheme.*member = static_cast<Value>(number);
+        }
+      },
+      setting.member);
+}
+
 KvCacheScheme read_kv_cache(const YamlField& field) {
   KvCacheScheme scheme;
-  field.expect_map({"type", "bits"});
+  std::vector<std::string> types = {"float", "int"};
+  for (const KvCacheMethod& method : kv_cache_methods()) types.push_back(method.defaults.type);
   if (field.has("type")) {
-    scheme.type = field.at("type").text("a number type (float or int)");
-    if (scheme.type != "float" && scheme.type != "int")
-      field.at("type").refuse("a known number type (float or int)",
-                              did_you_mean(scheme.type, {"float", "int"}));
+    const std::string expected = fmt::format("a known type ({})", join_words(types));
+    scheme.type = field.at("type").text(expected);
+    if (std::ranges::find(types, scheme.type) == types.end())
+      field.at("type").refuse(expected, did_you_mean(scheme.type, types));
   }
-  if (field.has("bits")) scheme.bits = static_cast<int>(field.at("bits").integer(8, 8));
+  const KvCacheMethod* const method = find_kv_cache_method(scheme.type);
+  if (method == nullptr) {
+    field.expect_map({"type", "bits"});
+    if (field.has("bits")) scheme.bits = static_cast<int>(field.at("bits").integer(8, 8));
+    return scheme;
+  }
+  scheme = method->defaults;
+  std::vector<std::string> keys = {"type"};
+  for (const KvCacheSetting& setting : method->settings) keys.push_back(setting.key);
+  field.expect_map(keys);
+  for (const KvCacheSetting& setting : method->settings)
+    if (field.has(setting.key)) read_setting(field.at(setting.key), setting, scheme);
+  if (field.has("bits") && !field.has("value_bits")) scheme.value_bits = scheme.bits;
   return scheme;
 }
 

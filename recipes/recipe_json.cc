@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "lib/base/strings.h"
+#include "lib/numeric/kv_cache_methods.h"
 #include "recipes/recipe.h"
 
 namespace lathe {
@@ -153,7 +154,7 @@ nlohmann::json Recipe::to_json() const {
       {"transforms", json::array()},
       {"rules", json::array()},
       {"ignore", ignore},
-      {"kv_cache", kv_cache ? json{{"type", kv_cache->type}, {"bits", kv_cache->bits}} : json()},
+      {"kv_cache", kv_cache ? kv_cache_json(*kv_cache) : json()},
       {"evaluate", nullptr},
       {"verify", {{"max_kl", verify.max_kl ? json(*verify.max_kl) : json()}, {"fallbacks", json::array()}}},
       {"limits",

@@ -52,7 +52,7 @@ void add_memory_options(CLI::App& app, MemoryTexts& texts) {
 struct Texts {
   std::string recipe, model, output, dump_ids;
   std::vector<std::string> calib;
-  std::string eval_model, eval_reference, eval_text;
+  std::string eval_model, eval_reference, eval_text, eval_kv_cache;
   MemoryTexts memory, eval_memory, sensitivity_memory;
   std::string sensitivity_recipe, sensitivity_model, sensitivity_output;
   std::vector<std::string> sensitivity_calib;
@@ -119,6 +119,8 @@ CLI::App* declare_eval(CLI::App& app, EvalRequest& eval, Texts& texts) {
   add_value(*sub, "--reference", texts.eval_reference, "DIR",
             "the model to compare with, usually the original");
   add_value(*sub, "--text", texts.eval_text, "FILE", "a data file, as for --calib");
+  add_value(*sub, "--kv-cache", texts.eval_kv_cache, "FILE",
+            "an artefact's kv_cache.safetensors, in place of the model's own cache");
   add_value(*sub, "--ctx", eval.ctx, "N", "tokens in a row of text (512)");
   add_value(*sub, "--rows", eval.rows, "N", "rows of text; 0 is all of them");
   add_compute_options(*sub, eval.device, eval.compute_dtype, eval.threads);
@@ -315,6 +317,7 @@ EvalRequest finish_eval(const CLI::App& sub, EvalRequest eval, const Texts& text
   eval.model = required_path(texts.eval_model, "--model DIR", "quantize eval");
   eval.text = required_path(texts.eval_text, "--text FILE", "quantize eval");
   eval.reference = optional_path(sub, texts.eval_reference, "--reference");
+  eval.kv_cache = optional_path(sub, texts.eval_kv_cache, "--kv-cache");
   check_range("--threads", eval.threads, 0, kMaxThreads);
   eval.memory = finish_memory(sub, texts.eval_memory);
   check_range("--ctx", eval.ctx, 2, 1 << 20);

@@ -110,7 +110,7 @@ Plan plan_artefact(const ModelFolder& model) {
   plan.lm_head.linear = &model.graph.lm_head;
   if (plan.quantized().empty()) user_error("{}: no linear is quantised", model.checkpoint->folder().string());
   plan.scale_dtype = scale_dtype.value_or(DType::F16);
-  plan.kv_cache = model.packed->kv_cache_scheme();
+  plan.kv_cache = model.kv_cache;
   for (const auto& [name, info] : model.checkpoint->tensors()) plan.input_bytes += info.nbytes();
   return plan;
 }
@@ -144,7 +144,7 @@ void write_tensors(const ModelFolder& model, const Plan& plan, ArtifactWriter& w
     }
     writer.write_rest(b, {});
     const std::string attention = attention_module(model.graph.blocks[b]);
-    if (const auto cache = model.packed->kv_cache(attention)) {
+    if (const auto cache = model.weights->kv_cache(attention)) {
       writer.write_kv_cache(attention, *cache);
       written.note(attention, *cache);
     }

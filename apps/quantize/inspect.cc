@@ -145,8 +145,7 @@ ModelFacts gather_facts(const std::filesystem::path& folder, const Checkpoint& c
     const ModelFolder model = open_model_folder(folder);
     facts.quantized = model.quantized;
     add_schemes(model, facts);
-    if (model.packed != nullptr && model.packed->kv_cache_scheme())
-      facts.kv_cache = model.packed->kv_cache_scheme()->describe();
+    if (model.kv_cache) facts.kv_cache = model.kv_cache->describe();
     facts.consumers = judge_folder(model);
   } catch (const UserError& error) {
     facts.trouble = error.what();

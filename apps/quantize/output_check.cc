@@ -114,7 +114,7 @@ json planned_quantization(const Plan& plan, const OutputPlan& output, const Mode
     if (const auto kept = outliers.find(linear.name); kept != outliers.end()) linear.outliers = kept->second;
   }
   json config = output.target->quantization_config(quantized, plan.floating(graph));
-  if (plan.kv_cache) output.target->kv_cache->describe(*plan.kv_cache, config);
+  if (plan.kv_cache && !plan.kv_cache->low_bit()) output.target->kv_cache->describe(*plan.kv_cache, config);
   return config;
 }
 
@@ -143,6 +143,9 @@ Findings check_output(const ModelFolder& artefact, const Plan& plan, const Outpu
   const json expected = planned_quantization(plan, output, graph, stored_outliers(artefact));
   compare_json(expected, config.value("quantization_config", json()), "config.json: quantization_config",
                findings);
+  const auto described = [](const auto& cache) { return cache ? cache->describe() : "in floating point"; };
+  if (artefact.kv_cache != plan.kv_cache)
+    findings.push_back({check::config, "KV cache", described(plan.kv_cache), described(artefact.kv_cache)});
   if (reference != nullptr) {
     config.erase("quantization_config");
     json model = reference->checkpoint->config();

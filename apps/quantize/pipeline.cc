@@ -172,7 +172,8 @@ void run_pipeline(const RunRequest& request) {
 }
 
 void run_eval(const EvalRequest& request) {
-  const ModelFolder model = open_model_folder(request.model);
+  ModelFolder model = open_model_folder(request.model);
+  if (request.kv_cache) model = with_kv_cache(std::move(model), *request.kv_cache);
   std::optional<ModelFolder> reference;
   if (request.reference) reference = open_model_folder(*request.reference);
   const c10::Device device = resolve_device(request.device);
@@ -195,8 +196,9 @@ void run_eval(const EvalRequest& request) {
   fmt::print(
       "{}",
       request.json
-          ? eval_json(request, result).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"
-          : eval_text(request, result));
+          ? eval_json(request, model, result).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
+                "\n"
+          : eval_text(request, model, result));
 }
 
 }  // namespace lathe

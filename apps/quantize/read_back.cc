@@ -77,10 +77,8 @@ Findings WrittenTensors::compare_rest(const ModelFolder& artifact) const {
       findings.push_back({check::meant, name, "the scales of its KV cache", error.what()});
       continue;
     }
-    if (!found || found->scheme != meant.scheme || found->k_scale != meant.k_scale ||
-        found->v_scale != meant.v_scale) {
+    if (!found || !same_quantizer(*found, meant))
       findings.push_back({check::meant, name, "the scales of its KV cache that were meant", "others"});
-    }
   }
   return findings;
 }

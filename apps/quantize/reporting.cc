@@ -10,6 +10,7 @@
 #include "lib/base/file.h"
 #include "lib/base/process_memory.h"
 #include "lib/base/scratch_file.h"
+#include "lib/model/cached_attention.h"
 #include "lib/report/model_card.h"
 #include "lib/tensor/device.h"
 #include "lib/tensor/device_memory.h"
@@ -176,8 +177,11 @@ void RunReport::add_block(const BlockOutcome& outcome) {
   add_spreads(outcome);
   count_bits(outcome);
   if (outcome.kv_cache) {
-    report_.kv_cache.push_back({static_cast<int64_t>(outcome.index), outcome.kv_cache->scheme.describe(),
-                                outcome.kv_cache->k_scale, outcome.kv_cache->v_scale});
+    const KvCacheQuantizer& cache = *outcome.kv_cache;
+    Report::KvCacheRow row{static_cast<int64_t>(outcome.index), cache.scheme.describe(), std::nullopt,
+                           std::nullopt};
+    if (!cache.scheme.low_bit()) row.k_scale = cache.k_scale, row.v_scale = cache.v_scale;
+    report_.kv_cache.push_back(row);
   }
   std::map<Input, double> ratios;
   for (const FoldOutcome& fold : outcome.folds) {
@@ -372,7 +376,7 @@ void RunReport::write(const ArtifactWriter& writer) {
   write_file(card, model_card(report, target.name, target.how_to_load, writer.consumers(), base));
 }
 
-nlohmann::json eval_json(const EvalRequest& request, const EvalResult& result) {
+nlohmann::json eval_json(const EvalRequest& request, const ModelFolder& model, const EvalResult& result) {
   nlohmann::json out = {{"model", request.model.string()},
                         {"text", request.text.string()},
                         {"ctx", request.ctx},
@@ -388,10 +392,15 @@ nlohmann::json eval_json(const EvalRequest& request, const EvalResult& result) {
     out["kl_p99"] = d.p99;
     out["same_top"] = d.same_top;
   }
+  if (model.kv_cache) {
+    out["kv_cache"] = {
+        {"scheme", model.kv_cache->describe()},
+        {"bits_per_value", kv_cache_bits(*model.kv_cache, kv_cache_shape(model.graph.config), request.ctx)}};
+  }
   return out;
 }
 
-std::string eval_text(const EvalRequest& request, const EvalResult& result) {
+std::string eval_text(const EvalRequest& request, const ModelFolder& model, const EvalResult& result) {
   std::string text = fmt::format("perplexity  {:.4f} over {} tokens of {}, {} at a time\n", result.perplexity,
                                  result.tokens, request.text.string(), request.ctx);
   if (result.divergence) {
@@ -400,6 +409,11 @@ std::string eval_text(const EvalRequest& request, const EvalResult& result) {
     text +=
         fmt::format("KL          mean {:.6f}, median {:.6f}, 99 % {:.5f} nats\n", d.mean, d.median, d.p99);
     text += fmt::format("same top    {:.2f} %\n", 100 * d.same_top);
+  }
+  if (model.kv_cache) {
+    text += fmt::format("KV cache    {}; {:.2f} bits a value at {} tokens\n", model.kv_cache->describe(),
+                        kv_cache_bits(*model.kv_cache, kv_cache_shape(model.graph.config), request.ctx),
+                        request.ctx);
   }
   return text;
 }

@@ -84,7 +84,7 @@ class RunReport {
 };
 
 /// `quantize eval`: for machines and for people.
-nlohmann::json eval_json(const EvalRequest& request, const EvalResult& result);
-std::string eval_text(const EvalRequest& request, const EvalResult& result);
+nlohmann::json eval_json(const EvalRequest& request, const ModelFolder& model, const EvalResult& result);
+std::string eval_text(const EvalRequest& request, const ModelFolder& model, const EvalResult& result);
 
 }  // namespace lathe

@@ -4,6 +4,7 @@
 #include <system_error>
 #include <vector>
 
+#include "formats/targets/kv_cache_file.h"
 #include "formats/targets/packed_reader.h"
 #include "lib/base/error.h"
 
@@ -38,6 +39,10 @@ void refuse_quantized(const std::filesystem::path& model) {
 
 ModelFolder open_source(const Recipe& recipe) {
   ModelFolder model = open_model_folder(recipe.model);
+  if (model.kv_cache && !model.quantized)
+    user_error(
+        "{}: its KV cache is quantised, by {}: remove that; a run starts from the floating-point model",
+        recipe.model.string(), kKvCacheFile);
   if (model.quantized && model.packed->read_alone()) return dequantised_folder(std::move(model));
   if (model.quantized) refuse_quantized(recipe.model);
   model.checkpoint->side_files();  // links out of the folder are refused now, not when the work is done

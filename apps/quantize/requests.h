@@ -45,6 +45,7 @@ struct SensitivityRequest {
 struct EvalRequest {
   std::filesystem::path model;
   std::optional<std::filesystem::path> reference;
+  std::optional<std::filesystem::path> kv_cache;  // a kv_cache_file.h to use in place of the model's own
   std::filesystem::path text;
   int64_t ctx = 512;
   int64_t rows = 0;  // 0: all

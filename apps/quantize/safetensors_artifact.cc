@@ -6,6 +6,7 @@
 
 #include "apps/quantize/carried_values.h"
 #include "apps/quantize/output_check.h"
+#include "formats/targets/kv_cache_file.h"
 #include "lib/base/file.h"
 #include "lib/tensor/aten.h"
 
@@ -79,6 +80,10 @@ void SafetensorsArtifact::write_rest(size_t block, const std::map<std::string, a
 }
 
 void SafetensorsArtifact::write_kv_cache(const std::string& attention, const KvCacheQuantizer& quantizer) {
+  if (quantizer.scheme.low_bit()) {
+    cache_[attention] = quantizer;
+    return;
+  }
   for (const auto& [name, tensor] : output_.target->kv_cache->pack(attention, quantizer))
     shards_.write(name, bytes_of(tensor));
 }
@@ -88,6 +93,8 @@ void SafetensorsArtifact::finish_weights() {
   nlohmann::json config = model_.checkpoint->config();
   config["quantization_config"] = planned_quantization(plan_, output_, model_.graph, outliers_);
   write_json(folder_ / "config.json", config);
+  if (plan_.kv_cache && plan_.kv_cache->low_bit())
+    write_kv_cache_file(folder_, {*plan_.kv_cache, cache_}, model_.graph, *model_.weights);
   if (output_.target->side_files == nullptr) return;
   for (const auto& [name, content] : output_.target->side_files(config.at("quantization_config")))
     write_json(folder_ / name, content);

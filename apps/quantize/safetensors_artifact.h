@@ -40,7 +40,8 @@ class SafetensorsArtifact final : public ArtifactWriter {
     std::vector<std::string> names;
   };
   std::map<std::string, SharedScale> shared_;
-  std::map<std::string, int64_t> outliers_;  // that each linear keeps; none without
+  std::map<std::string, int64_t> outliers_;        // that each linear keeps; none without
+  std::map<std::string, KvCacheQuantizer> cache_;  // of low_bit() schemes, by attention module
 };
 
 }  // namespace lathe

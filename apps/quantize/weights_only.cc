@@ -31,6 +31,7 @@
 #include "lib/base/process_memory.h"
 #include "lib/base/strings.h"
 #include "lib/model/compute_dtype.h"
+#include "lib/model/forward.h"
 #include "lib/model/weights_graph.h"
 #include "lib/tensor/device.h"
 #include "recipes/fused_by_name.h"
@@ -49,7 +50,7 @@ std::string model_type_of(const Checkpoint& checkpoint) {
 /// What needs statistics of activations; empty where nothing does.
 std::string needs_data(const Recipe& recipe) {
   const Algorithms algorithms = make_algorithms(recipe);
-  if (recipe.kv_cache) return "kv_cache";
+  if (recipe.kv_cache && recipe.kv_cache->calibrated()) return "kv_cache";
   if (recipe.report.activations) return "report.activations";
   // A transform moves scales between linears, which only a model that is known can tell.
   if (!recipe.transforms.empty()) return "transform " + recipe.transforms.front().name;
@@ -224,6 +225,15 @@ void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& alg
         written.note(model.folder.graph, outcome);
       }
     }
+    if (plan.kv_cache) {
+      BlockOutcome cache;
+      cache.index = b;
+      cache.kv_cache = KvCacheQuantizer{*plan.kv_cache};
+      for (auto& writer : writers)
+        writer->write_kv_cache(attention_module(model.folder.graph.blocks[b]), *cache.kv_cache);
+      report.add_block(cache);
+      written.note(model.folder.graph, cache);
+    }
     for (auto& writer : writers) writer->write_rest(b, {});
     release_free_memory();  // what solvers took lies between what the report keeps, and must not add up
     progress.advance(static_cast<int64_t>(b) + 1, 0, "");
@@ -281,6 +291,8 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   if (request.dump_ids) user_error("--dump-ids: a run without calibration data has no ids");
   const WeightsModel model = open_weights(recipe);
   recipe.calibration.none = true;
+  if (recipe.kv_cache && !model.known)
+    user_error("{}: kv_cache: where keys and values are made is not known for this family", recipe.file);
   Plan plan = make_plan(recipe, model.folder.graph, model.folder.checkpoint->tensors());
   check_gguf_tokenizer(plan, model.folder, recipe.output.gguf_pre_tokenizer);
   const c10::Device device = resolve_device(request.device);

@@ -6,14 +6,17 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <tuple>
 #include <utility>
 
 #include "calib/driver/experts_pass.h"
 #include "calib/driver/fold.h"
+#include "calib/driver/kv_cache_fit.h"
 #include "calib/stats/stats_collector.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
+#include "lib/model/cached_attention.h"
 #include "lib/tensor/copy_stream.h"
 
 namespace lathe {
@@ -82,7 +85,7 @@ BlockOutcome BlockPass::run_slots(const Progress& progress) {
   progress("attention");
   for_each_stream([](BlockStream& s) { s.begin_attention_out(); });
   calibrate(Slot::attention_out, [](BlockStream& s, RowRange rows) { return s.attention_out(rows); });
-  if (job_.kv_cache) observe_cache();
+  if (job_.kv_cache) job_.kv_cache->low_bit() ? sample_cache() : observe_cache();
   progress("mlp input");
   calibrate(Slot::mlp_in, [](BlockStream& s, RowRange rows) { return s.mlp_in(rows); });
   if (block_.experts) calibrate_experts(progress);
@@ -93,7 +96,9 @@ BlockOutcome BlockPass::run_slots(const Progress& progress) {
   }
   leave();
   BlockOutcome outcome = solver_.take_outcome();
-  if (job_.kv_cache) {
+  if (job_.kv_cache && job_.kv_cache->low_bit()) {
+    outcome.kv_cache = cache_;
+  } else if (job_.kv_cache) {
     outcome.kv_cache = {*job_.kv_cache, cache_scale(block_, *job_.kv_cache, "keys", largest_key_),
                         cache_scale(block_, *job_.kv_cache, "values", largest_value_)};
   }
@@ -176,6 +181,25 @@ void BlockPass::observe_cache() {
       *largest = at::maximum(*largest, of_tokens.max());
     }
   });
+}
+
+void BlockPass::sample_cache() {
+  cache_ = {*job_.kv_cache};
+  if (!job_.kv_cache->calibrated()) return;
+  const ModelConfig& config = job_.graph->config;
+  const BlockForward forward(config, block_, weights_, rope_);
+  const AttentionRule rule{block_.attention_scale, block_.sliding_window, block_.attention_softcap};
+  const auto& [cos, sin] =
+      block_.local_rope ? std::tie(rope_.local_cos, rope_.local_sin) : std::tie(rope_.cos, rope_.sin);
+  KvCacheSample sample(*job_.kv_cache);
+  for (const RowRange rows : chunks_) {
+    if (sample.full()) break;
+    throw_if_cancelled();
+    const AttentionInputs inputs = forward.attention_inputs(observed_.attention_in(rows, forward));
+    sample.add(inputs, cache_sensitivity(inputs, cos, sin, rule),
+               counted_.defined() ? counted_.narrow(0, rows.first, rows.count) : at::Tensor());
+  }
+  cache_ = sample.fit(kv_cache_shape(config), block_.prefix);
 }
 
 void BlockPass::drop_used_weights(Slot slot) {

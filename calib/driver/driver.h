@@ -92,8 +92,9 @@ struct CalibrationJob {
   Propagate propagate = Propagate::quantised;  // what statistics are taken of
   ExpertPolicy experts;
   c10::Device device = c10::Device(c10::kCPU);
-  DType compute = DType::F32;             // of the forward pass's products and of what is observed
-  std::optional<KvCacheScheme> kv_cache;  // whose scales are to be found; none: it stays in floating point
+  DType compute = DType::F32;  // of the forward pass's products and of what is observed
+  std::optional<KvCacheScheme>
+      kv_cache;                    // whose parameters are to be found; none: it stays in floating point
   bool hand_over_weights = false;  // LinearOutcome::given, for formats that round weights by themselves
   bool describe_inputs = false;    // BlockOutcome::inputs
   StreamStorage storage;
@@ -167,8 +168,8 @@ struct BlockOutcome {
   /// Tensors that stay in floating point and were changed by a fold (norm weights, biases, kept linears):
   /// FP32, CPU, every value representable in the checkpoint's dtype.
   std::map<std::string, at::Tensor> changed;
-  /// With CalibrationJob::kv_cache: the scales of the keys and values that the finished block makes of all
-  /// tokens that count.
+  /// With CalibrationJob::kv_cache: its scales or parameters, of the keys and values that the finished block
+  /// makes of all tokens that count.
   std::optional<KvCacheQuantizer> kv_cache = std::nullopt;
 };
 

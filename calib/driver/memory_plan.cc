@@ -8,10 +8,12 @@
 #include <tuple>
 
 #include "calib/driver/block_memory.h"
+#include "calib/driver/kv_cache_fit.h"
 #include "calib/driver/stream.h"
 #include "lib/activations/block_size.h"
 #include "lib/activations/program_memory.h"
 #include "lib/base/strings.h"
+#include "lib/model/cached_attention.h"
 
 namespace lathe {
 namespace {
@@ -181,7 +183,11 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
   const MemoryBytes computing = cpu ? MemoryBytes{blocks + work, 0, 0}
                                     // Beside the device's: the pinned copy on the way there, and the codes.
                                     : MemoryBytes{next + block.codes, blocks + work, 0};
-  Way way{storage, program + hidden + inner + computing + MemoryBytes{0, 0, request.journal}, {}};
+  const ModelConfig& config = job.graph->config;
+  const uint64_t cache = job.kv_cache && job.kv_cache->low_bit() && job.kv_cache->calibrated()
+                             ? kv_cache_fit_bytes(kv_cache_shape(config), request.samples * request.length)
+                             : 0;
+  Way way{storage, program + hidden + inner + computing + MemoryBytes{cache, 0, request.journal}, {}};
   const auto all = [](const MemoryBytes& bytes) { return bytes.ram + bytes.vram + bytes.disk; };
   way.parts = {{"program and text", all(program)},
                {"hidden states " + where_text(storage.hidden.placement, cpu), all(hidden)},
@@ -191,6 +197,7 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
                {"work on a chunk or an input", block.scratch}};
   if (storage.inner)
     way.parts.emplace_back("values inside a block " + where_text(*storage.inner, cpu), all(inner));
+  if (cache > 0) way.parts.emplace_back("keys and values that a cache is fitted to", cache);
   if (request.journal > 0) way.parts.emplace_back("journal on disk, for --resume", request.journal);
   std::stable_sort(way.parts.begin(), way.parts.end(),
                    [](const auto& a, const auto& b) { return a.second > b.second; });

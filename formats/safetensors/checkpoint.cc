@@ -318,9 +318,9 @@ void Checkpoint::split(const std::string& name, const std::vector<Part>& parts) 
 
 namespace {
 
-/// A subfolder that is a model of its own, or kernels' layouts of this one.
+/// A subfolder that is a model of its own, or kernels' layouts of this one, or what its cache is rounded by.
 bool stands_for_itself(const fs::path& folder) {
-  return folder.filename() == "layouts" || present(folder / kConfigFile);
+  return folder.filename() == "layouts" || folder.filename() == "kv_cache" || present(folder / kConfigFile);
 }
 
 bool lies_in(const fs::path& path, const fs::path& folder) {

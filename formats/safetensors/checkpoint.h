@@ -46,8 +46,8 @@ class Checkpoint {
   const std::string& file_of(const std::string& name) const;  // "model-00001-of-00002.safetensors"
   uint64_t total_bytes() const;
   /// Files of the folder and its subfolders that hold no weights (tokenizer, licence, README, ...), for
-  /// copying along. No config.json, index or shard, nothing hidden, no subfolder that is a model of its own
-  /// or `layouts`. UserError for a link out of the folder that doesn't lead into the hub's cache.
+  /// copying along. No config.json, index or shard, nothing hidden, no subfolder that is a model of its own,
+  /// `layouts` or `kv_cache`. UserError for a link out of the folder that doesn't lead into the hub's cache.
   std::vector<std::filesystem::path> side_files() const;
 
   /// From then on the tensor `from` is called `to`. UserError where there is one of that name.

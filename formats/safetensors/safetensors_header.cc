@@ -204,11 +204,11 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file, cons
   return header;
 }
 
-std::string format_safetensors_header(std::span<const PlannedTensor> tensors, uint64_t room) {
+std::string format_safetensors_header(std::span<const PlannedTensor> tensors, uint64_t room,
+                                      const std::map<std::string, std::string>& metadata) {
   // Composed by hand: nlohmann's object that keeps its order searches linearly, and a shard can hold 100,000
-  // tensors.
-  std::string text =
-      R"({"__metadata__":{"format":"pt"})";  // transformers refuses files without a known format
+  // tensors. transformers refuses files without a known format.
+  std::string text = R"({"__metadata__":)" + json(metadata).dump();
   uint64_t offset = 0;
   for (const PlannedTensor& tensor : tensors) {
     LATHE_ASSERT(tensor.name != kMetadataKey, "a tensor is named {}", kMetadataKey);

@@ -45,8 +45,10 @@ struct SafetensorsHeader {
 /// word of the file. `path` is for messages. UserError naming file and tensor for anything malformed.
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file, const std::string& path);
 
-/// Everything that precedes the data: length, JSON with {"format":"pt"}, padding. Tensors lie in the order
+/// Everything that precedes the data: length, JSON with the metadata, padding. Tensors lie in the order
 /// given. `room`: bytes that it fills at least.
-std::string format_safetensors_header(std::span<const PlannedTensor> tensors, uint64_t room = 0);
+std::string format_safetensors_header(std::span<const PlannedTensor> tensors, uint64_t room = 0,
+                                      const std::map<std::string, std::string>& metadata = {
+                                          {"format", "pt"}});
 
 }  // namespace lathe

@@ -14,6 +14,7 @@
 #include "formats/targets/gguf_folder.h"
 #include "formats/targets/gptq_reader.h"
 #include "formats/targets/hqq_reader.h"
+#include "formats/targets/kv_cache_file.h"
 #include "formats/targets/modelopt_reader.h"
 #include "formats/targets/qtip_reader.h"
 #include "formats/targets/quip_reader.h"
@@ -168,6 +169,18 @@ void read_packed(ModelFolder& model) {
     model.activations = model.packed->activations();
   }
   model.weights = std::make_unique<FolderWeights>(model.checkpoint, model.packed);
+  if (model.packed != nullptr) model.kv_cache = model.packed->kv_cache_scheme();
+}
+
+/// The cache of fewer than 8 bits that stands beside the weights, if one does.
+ModelFolder with_own_cache(ModelFolder model, const std::filesystem::path& folder) {
+  const std::filesystem::path file = folder / kKvCacheFile;
+  std::error_code ignored;
+  if (!std::filesystem::exists(file, ignored)) return model;
+  if (model.kv_cache)
+    user_error("{}: config.json has a KV cache, too ({}): remove one of them", file.string(),
+               model.kv_cache->describe());
+  return with_kv_cache(std::move(model), file);
 }
 
 }  // namespace
@@ -184,7 +197,7 @@ ModelFolder open_model_folder(const std::filesystem::path& folder) {
   read_packed(result);
   check_tensors(result.graph, result.quantized ? result.packed->unpacked_tensors() : checkpoint.tensors(),
                 folder.string());
-  return result;
+  return with_own_cache(std::move(result), folder);
 }
 
 ModelFolder open_model_folder(const std::filesystem::path& folder, const ModelGraph& graph) {
@@ -192,7 +205,14 @@ ModelFolder open_model_folder(const std::filesystem::path& folder, const ModelGr
   result.checkpoint = std::make_shared<const Checkpoint>(Checkpoint::open(folder));
   result.graph = graph;
   read_packed(result);
-  return result;
+  return with_own_cache(std::move(result), folder);
+}
+
+ModelFolder with_kv_cache(ModelFolder model, const std::filesystem::path& file) {
+  KvCacheLayers cache = read_kv_cache_file(file, model.graph, *model.weights);
+  model.kv_cache = cache.scheme;
+  model.weights = with_kv_cache(std::move(model.weights), std::move(cache));
+  return model;
 }
 
 ModelFolder dequantised_folder(ModelFolder model) {

@@ -4,11 +4,13 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "formats/safetensors/checkpoint.h"
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
+#include "lib/numeric/kv_cache.h"
 #include "lib/numeric/quantized_tensor.h"
 
 namespace lathe {
@@ -27,6 +29,8 @@ struct ModelFolder {
   std::map<std::string, ActivationScheme> activations;
   /// Null for a floating-point folder.
   std::shared_ptr<const PackedReader> packed;
+  /// How its KV cache is kept, by config.json or by kKvCacheFile; nothing: in floating point.
+  std::optional<KvCacheScheme> kv_cache;
 
   /// Where it came from a GGUF file: that file.
   std::shared_ptr<const GgufFile> gguf;
@@ -50,6 +54,9 @@ ModelFolder open_model_folder(const std::filesystem::path& folder, const ModelGr
 /// The same model as a floating-point folder: its packed linears are the weights that they stand for, in the
 /// config's type where they are copied. UserError where a value is beyond that type.
 ModelFolder dequantised_folder(ModelFolder model);
+/// The same model with the KV cache of a file (kv_cache_file.h) in place of its own. UserError for one that
+/// isn't this model's.
+ModelFolder with_kv_cache(ModelFolder model, const std::filesystem::path& file);
 /// Is there a quantization_config (QuIP#, QTIP: quip_params)? UserError for a method that Lathe doesn't read.
 bool is_quantized(const Checkpoint& checkpoint);
 

@@ -9,6 +9,8 @@
 #include "lib/activations/program_memory.h"
 #include "lib/base/strings.h"
 #include "lib/eval/head_pieces.h"
+#include "lib/model/cached_attention.h"
+#include "lib/model/forward.h"
 
 namespace lathe {
 namespace {
@@ -52,9 +54,18 @@ ScoringBytes scoring_bytes(const EvalMemoryRequest& request, const std::vector<E
   return bytes;
 }
 
-uint64_t chunk_bytes(const ModelGraph& graph, int64_t tokens) {
+uint64_t chunk_bytes(const EvalInput& model, int64_t tokens, int64_t length) {
+  const auto& [graph, weights] = model;
+  const ModelConfig& config = graph->config;
   uint64_t bytes = 0;
-  for (const Block& block : graph.blocks) bytes = std::max(bytes, forward_bytes(block, tokens));
+  for (const Block& block : graph->blocks) {
+    const auto cache = weights == nullptr ? std::nullopt : weights->kv_cache(attention_module(block));
+    const bool low_bit = cache && cache->scheme.low_bit();
+    bytes = std::max(
+        bytes,
+        forward_bytes(block, tokens) +
+            (low_bit ? cached_attention_bytes(kv_cache_shape(config), config.num_heads, tokens, length) : 0));
+  }
   return bytes;
 }
 
@@ -69,7 +80,7 @@ MemoryBytes assess(const EvalMemoryRequest& request, const HiddenStorage& storag
                                                 request.device));
     // One that computes, the next one on its way; one model after the other.
     blocks = std::max(blocks, 2 * largest_block_bytes(*graph));
-    chunk = std::max(chunk, chunk_bytes(*graph, tokens));
+    chunk = std::max(chunk, chunk_bytes({graph, weights}, tokens, request.ctx));
   }
   const ScoringBytes scoring = scoring_bytes(request, models);
   const uint64_t running = blocks + chunk;

@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 
 #include "lib/base/error.h"
+#include "lib/kernels/kivi.h"
+#include "lib/kernels/kvquant.h"
+#include "lib/kernels/skvq.h"
 
 namespace lathe::kernels {
 
@@ -17,6 +20,24 @@ at::Tensor fake_quantize_cache(const at::Tensor& x, const KvCacheScheme& scheme,
     codes.round_().clamp_(-128, 127);
   }
   return codes.mul_(step).to(x.scalar_type());
+}
+
+bool rounds_rotated_keys(const KvCacheScheme& scheme) { return scheme.type == "kivi"; }
+
+at::Tensor round_cached_keys(const at::Tensor& x, const KvCacheQuantizer& cache) {
+  const KvCacheScheme& scheme = cache.scheme;
+  if (scheme.type == "kivi") return kivi_keys(x, scheme.bits, scheme.group_size);
+  if (scheme.type == "kvquant") return kvquant_keys(x, cache);
+  if (scheme.type == "skvq") return skvq_keys(x, cache);
+  internal_error("keys of a KV cache of type {}", scheme.type);
+}
+
+at::Tensor round_cached_values(const at::Tensor& x, const KvCacheQuantizer& cache) {
+  const KvCacheScheme& scheme = cache.scheme;
+  if (scheme.type == "kivi") return kivi_values(x, scheme.value_bits, scheme.group_size);
+  if (scheme.type == "kvquant") return kvquant_values(x, cache);
+  if (scheme.type == "skvq") return skvq_values(x, cache);
+  internal_error("values of a KV cache of type {}", scheme.type);
 }
 
 }  // namespace lathe::kernels

@@ -14,4 +14,11 @@ namespace lathe::kernels {
 /// (scaled_fp8_conversion) do. A NaN stays one.
 at::Tensor fake_quantize_cache(const at::Tensor& x, const KvCacheScheme& scheme, float scale);
 
+/// Of low_bit() schemes: x [b, s, kv_heads, head_dim] of any float dtype as its numbers come back, FP32, on
+/// its device, all tokens as if they had left the window. Keys are those after their rotation where
+/// rounds_rotated_keys() says so, else before it.
+bool rounds_rotated_keys(const KvCacheScheme& scheme);
+at::Tensor round_cached_keys(const at::Tensor& x, const KvCacheQuantizer& cache);
+at::Tensor round_cached_values(const at::Tensor& x, const KvCacheQuantizer& cache);
+
 }  // namespace lathe::kernels

@@ -9,6 +9,7 @@
 #include "lib/kernels/transformer_ops.h"
 #include "lib/model/activation.h"
 #include "lib/model/attention.h"
+#include "lib/model/cached_attention.h"
 #include "lib/tensor/aten.h"
 #include "lib/tensor/matrix_product.h"
 
@@ -114,10 +115,14 @@ at::Tensor BlockForward::turned_heads(const Norm& norm, const at::Tensor& projec
   const int64_t seq = projected.size(1);
   LATHE_ASSERT(rope_.cos.size(0) == seq, "rotary tables for {} tokens, rows of {}", rope_.cos.size(0), seq);
   const at::ScalarType dtype = projected.scalar_type();
-  const at::Tensor x = heads(norm, projected);
+  return rotated(heads(norm, projected)).to(dtype).transpose(1, 2);
+}
+
+/// x [b, s, heads, head_dim], in place.
+at::Tensor BlockForward::rotated(const at::Tensor& x) const {
   kernels::rotate_heads_(x, block_.local_rope ? rope_.local_cos : rope_.cos,
                          block_.local_rope ? rope_.local_sin : rope_.sin);
-  return x.to(dtype).transpose(1, 2);
+  return x;
 }
 
 std::pair<at::Tensor, at::Tensor> BlockForward::keys_and_values(const at::Tensor& attention_in) const {
@@ -126,18 +131,51 @@ std::pair<at::Tensor, at::Tensor> BlockForward::keys_and_values(const at::Tensor
   return {turned_heads(block_.k_norm, qkv[1]), heads(Norm{}, qkv[2]).transpose(1, 2)};
 }
 
+AttentionInputs BlockForward::attention_inputs(const at::Tensor& attention_in) const {
+  const at::NoGradGuard no_grad;
+  const std::vector<at::Tensor> qkv = project(attention_in, /*queries=*/true);
+  const at::Tensor before = heads(block_.k_norm, qkv[1]).to(at::kFloat).clone();
+  return {turned_heads(block_.q_norm, qkv[0]).to(at::kFloat), rotated(before.clone()).transpose(1, 2),
+          heads(Norm{}, qkv[2]).transpose(1, 2).to(at::kFloat), before};
+}
+
 at::Tensor BlockForward::attention_out(const at::Tensor& attention_in) const {
   const at::NoGradGuard no_grad;
   const std::vector<at::Tensor> qkv = project(attention_in, /*queries=*/true);
+  const KvCacheQuantizer* const cache = weights_.kv_cache();
+  if (cache != nullptr && cache->scheme.low_bit()) return attention_to_cache(qkv, *cache);
   const at::Tensor q = turned_heads(block_.q_norm, qkv[0]);
   at::Tensor k = turned_heads(block_.k_norm, qkv[1]), v = heads(Norm{}, qkv[2]).transpose(1, 2);
-  if (const KvCacheQuantizer* const cache = weights_.kv_cache()) {
+  if (cache != nullptr) {
     k = kernels::fake_quantize_cache(k, cache->scheme, cache->k_scale);
     v = kernels::fake_quantize_cache(v, cache->scheme, cache->v_scale);
   }
   const at::Tensor out =
       attend(q, k, v, {block_.attention_scale, block_.sliding_window, block_.attention_softcap});
   return out.transpose(1, 2).reshape({attention_in.size(0), attention_in.size(1), -1});
+}
+
+/// In FP32, as is what an engine's FP16 numbers are multiplied in.
+at::Tensor BlockForward::attention_to_cache(const std::vector<at::Tensor>& qkv,
+                                            const KvCacheQuantizer& cache) const {
+  const at::ScalarType dtype = qkv[0].scalar_type();
+  const auto kept = [](const at::Tensor& x) { return x.to(at::kHalf).to(at::kFloat); };
+  const auto by_head = [](const at::Tensor& x) { return x.transpose(1, 2); };
+  const at::Tensor q = turned_heads(block_.q_norm, qkv[0]).to(at::kFloat);
+  at::Tensor k = heads(block_.k_norm, qkv[1]).to(at::kFloat);
+  const at::Tensor v = heads(Norm{}, qkv[2]).to(at::kFloat);
+  CachedSide keys;
+  if (kernels::rounds_rotated_keys(cache.scheme)) {
+    k = rotated(k);
+    keys = {kept(k), kernels::round_cached_keys(k, cache)};
+  } else {
+    keys = {rotated(kept(k)), rotated(kernels::round_cached_keys(k, cache))};
+  }
+  const at::Tensor out =
+      attend_cached(q, {by_head(keys.kept), by_head(keys.rounded)},
+                    {by_head(kept(v)), by_head(kernels::round_cached_values(v, cache))}, cache.scheme,
+                    {block_.attention_scale, block_.sliding_window, block_.attention_softcap});
+  return out.transpose(1, 2).reshape({q.size(0), q.size(2), -1}).to(dtype);
 }
 
 at::Tensor BlockForward::add_attention(const at::Tensor& hidden, const at::Tensor& attention_out) const {

@@ -109,6 +109,12 @@ struct Routing {
   std::vector<Rows> by_expert(int64_t count) const;
 };
 
+/// What attention works on, FP32: queries and keys after their norms and rotation, values, [b, heads (KV
+/// heads), s, head_dim]; and keys as they are before the rotation, [b, s, kv_heads, head_dim].
+struct AttentionInputs {
+  at::Tensor queries, keys, values, unrotated_keys;
+};
+
 /// The stages of one block. Keeps references to its arguments; a weight that is set between two stages is
 /// used by the next. hidden.size(1) must equal the tables' length.
 ///
@@ -126,6 +132,7 @@ class BlockForward {
   /// What goes into an engine's cache, before it is quantised, [b, kv_heads, s, head_dim]: keys after their
   /// norm and rotation, and values.
   std::pair<at::Tensor, at::Tensor> keys_and_values(const at::Tensor& attention_in) const;
+  AttentionInputs attention_inputs(const at::Tensor& attention_in) const;
   at::Tensor add_attention(const at::Tensor& hidden, const at::Tensor& attention_out) const;  // h + o(a)
   at::Tensor mlp_in(const at::Tensor& hidden) const;                                          // norm2(h)
   at::Tensor mlp_mid(const at::Tensor& mlp_in) const;                             // act(gate(y)) * up(y)
@@ -161,6 +168,8 @@ class BlockForward {
   std::vector<at::Tensor> project(const at::Tensor& attention_in, bool queries) const;
   at::Tensor heads(const Norm& norm, at::Tensor x) const;
   at::Tensor turned_heads(const Norm& norm, const at::Tensor& projected) const;
+  at::Tensor rotated(const at::Tensor& x) const;
+  at::Tensor attention_to_cache(const std::vector<at::Tensor>& qkv, const KvCacheQuantizer& cache) const;
   at::Tensor gated(std::optional<int64_t> expert, const at::Tensor& x) const;
 };
 

@@ -109,11 +109,11 @@ struct Report {
     std::vector<int64_t> tokens;
     int64_t below_floor = 0;  // experts that took the fall-back
   };
-  /// Where the KV cache is quantised: a layer's scales.
+  /// Where the KV cache is quantised: a layer's scales, where it has one for keys and one for values.
   struct KvCacheRow {
     int64_t block = 0;
     std::string scheme;  // "fp8 (e4m3) per tensor"
-    double k_scale = 0, v_scale = 0;
+    std::optional<double> k_scale, v_scale;
   };
   /// An input of quantised linears, as calibration saw it (calib/stats/input_description.h says what each
   /// number is).

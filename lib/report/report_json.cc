@@ -63,7 +63,11 @@ json experts_json(const Report::ExpertsRow& row) {
 }
 
 json kv_cache_json(const Report::KvCacheRow& row) {
-  return {{"block", row.block}, {"scheme", row.scheme}, {"k_scale", row.k_scale}, {"v_scale", row.v_scale}};
+  const auto scale = [](const std::optional<double>& value) { return value ? json(*value) : json(); };
+  return {{"block", row.block},
+          {"scheme", row.scheme},
+          {"k_scale", scale(row.k_scale)},
+          {"v_scale", scale(row.v_scale)}};
 }
 
 json input_json(const Report::InputRow& row) {

@@ -43,8 +43,8 @@ LATHE_FIELDS(InputDescription, tokens, width, abs_max, abs_max_mean, abs_p9999, 
 LATHE_FIELDS(InputOutcome, input, seen)
 LATHE_FIELDS(InputHistogram, limit, counts)
 LATHE_FIELDS(InputSpread, input, histogram)
-LATHE_FIELDS(KvCacheScheme, type, bits)
-LATHE_FIELDS(KvCacheQuantizer, scheme, k_scale, v_scale)
+LATHE_FIELDS(KvCacheScheme, type, bits, value_bits, group_size, window, sink, outliers, q_norm, fp8_scales)
+LATHE_FIELDS(KvCacheQuantizer, scheme, k_scale, v_scale, parameters)
 LATHE_FIELDS(BlockOutcome, index, linears, folds, expert_tokens, inputs, spreads, changed, kv_cache)
 #undef LATHE_FIELDS
 

@@ -696,8 +696,10 @@ function budget() {
 }
 function kvCache() {
   if (!report.kv_cache.length) return null;
+  const says = el('p', {}, `${report.kv_cache[0].scheme}, ${report.kv_cache.length} layers.`);
+  if (report.kv_cache.every((row) => row.k_scale === null)) return [says];
   return [
-    el('p', {}, `${report.kv_cache[0].scheme}, ${report.kv_cache.length} layers.`),
+    says,
     figure(
         'Scales of keys and values by block.',
         () => ({

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "lib/base/error.h"
+#include "lib/numeric/kv_cache_methods.h"
 #include "tests/unit/recipes/vocabulary.h"
 
 namespace lathe {
@@ -141,6 +142,23 @@ TEST(Recipe, SensitivityBesideRules) {
   EXPECT_TRUE(parse(recipe.to_json().dump()).sensitivity.of_rules);
   EXPECT_FALSE(parse("rules: [{}]").sensitivity.of_rules);
   EXPECT_FALSE(parse("candidates: [{}]\nsensitivity: {}").sensitivity.of_rules);
+}
+
+TEST(Recipe, KvCachesHaveTheirMethodsDefaults) {
+  const auto read = [](const std::string& keys) {
+    const Recipe recipe = parse("{rules: [{}], kv_cache: " + keys + "}");
+    EXPECT_EQ(parse(recipe.to_json().dump()).kv_cache, recipe.kv_cache);
+    return recipe.kv_cache;
+  };
+  EXPECT_EQ(read("null"), std::nullopt);
+  EXPECT_EQ(read("{}"), KvCacheScheme{});
+  for (const KvCacheMethod& method : kv_cache_methods())
+    EXPECT_EQ(read("{type: " + method.defaults.type + "}"), method.defaults);
+  EXPECT_EQ(read("{type: kivi, bits: 4}")->value_bits, 4);
+  EXPECT_EQ(read("{type: kivi, value_bits: 4}")->bits, 2);
+  EXPECT_EQ(read("{type: kivi, bits: 4, value_bits: 2, window: 64}")->window, 64);
+  EXPECT_EQ(read("{type: kvquant, outliers: 0.02, q_norm: true}")->outliers, 0.02);
+  EXPECT_TRUE(read("{type: skvq, fp8_scales: true}")->fp8_scales);
 }
 
 TEST(Recipe, OnlyRulesAreNeeded) {
