@@ -56,7 +56,7 @@ refuses 2 'format awq: has no place' plan --set 'output.formats=[awq]'
 refuses 2 'format gguf:Q4_0: has no place' plan --set 'output.formats=["gguf:Q4_0"]' --set 'rules[0].scheme.group_size=32'
 refuses 2 'calibration: null, but kv_cache works on activations' plan --set calibration=null --set 'rules[0].solver={rtn: {}}'
 refuses 2 'kv_cache.bits: expected' plan --set kv_cache.bits=4
-refuses 2 'kv_cache.type: expected a known number type (float or int)' plan --set kv_cache.type=fp8
+refuses 2 'kv_cache.type: expected a known type (float, int, kivi, kvquant and skvq)' plan --set kv_cache.type=fp8
 refuses 2 'expected a key among type and bits' plan --set kv_cache.scale=3
 copy_model "$scratch/model"
 "$PYTHON" - "$scratch/model/model.safetensors" <<'PY'
