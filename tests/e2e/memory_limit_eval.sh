@@ -21,7 +21,7 @@ for case in "rtn 128 2" "rtn 512 3" "gguf 128 2"; do
   refuses 2 "evaluation does not fit" run "$recipe" "$scratch/refused" "${scored[@]}" --max-ram "$((bare + 8))MiB"
   grep -qF "evaluate: null" "$scratch/stderr" || fail "no way out is named: $(cat "$scratch/stderr")"
   least=$(grep -oE -- '--max-ram [0-9]+MiB' "$scratch/stderr" | grep -oE '[0-9]+')
-  refuses 2 "--max-ram" run "$recipe" "$scratch/refused" "${scored[@]}" --max-ram "$((least - 1))MiB"
+  refuses 2 "--max-ram" run "$recipe" "$scratch/refused" "${scored[@]}" --max-ram "$((least - 17))MiB"
   refuses 2 "--max-ram" run "$recipe" "$scratch/refused" "${scored[@]}" --max-ram 50MiB
   named=$(grep -oE -- '--max-ram [0-9]+MiB' "$scratch/stderr" | grep -oE '[0-9]+')
   ((named + 8 >= least)) || fail "50 MiB: the limit that is named, $named MiB, would be refused: the score needs $least"
