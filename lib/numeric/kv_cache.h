@@ -86,6 +86,7 @@ struct KvCacheParameter {
 ///            key_begins, value_begins I32 [G + 1]: the places at which groups begin, and C
 ///            key_clip, value_clip F32 [G]: what a group's range is multiplied by
 std::vector<KvCacheParameter> kv_cache_parameters(const KvCacheScheme& scheme, const KvCacheShape& shape);
+
 /// One layer's.
 struct KvCacheQuantizer {
   KvCacheScheme scheme;
