@@ -61,7 +61,7 @@ uint64_t finish_bytes(const Plan& plan) {
 }
 
 MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job, const fs::path& work,
-                           uint64_t journal, uint64_t finish) {
+                           uint64_t journal, uint64_t finish, const MemoryBytes& beside) {
   const uint64_t base = base_ram();
   MemoryPlan plan = plan_memory({.job = &job,
                                  .samples = job.ids.size(0),
@@ -70,7 +70,8 @@ MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job
                                  .machine = machine_memory(job.device, work),
                                  .base_ram = base,
                                  .other_ram = std::max(rounded_up(peak_rss_bytes()), base + finish),
-                                 .journal = journal});
+                                 .journal = journal,
+                                 .beside = beside});
   plan.storage.hidden.work = work;
   return plan;
 }

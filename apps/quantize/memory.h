@@ -27,10 +27,11 @@ void warn_limits(const MemoryLimits& limits, c10::Device device, std::vector<std
 uint64_t finish_bytes(const Plan& plan);
 
 /// What a calibrated run will take, with `journal` bytes of disk for what it keeps to go on from and
-/// finish_bytes() at its end. The job holds its samples, and what was needed to read them is gone. UserError
-/// where the limits can't be kept.
+/// finish_bytes() at its end, while others keep `beside`. The job holds its samples, and what was needed to
+/// read them is gone. UserError where the limits can't be kept.
 MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job,
-                           const std::filesystem::path& work, uint64_t journal, uint64_t finish);
+                           const std::filesystem::path& work, uint64_t journal, uint64_t finish,
+                           const MemoryBytes& beside = {});
 
 /// What a run takes that holds one weight at a time, or those that share a scale, `weights` values at most.
 /// `journal` and `finish` as above. UserError where the limits can't be kept.

@@ -187,7 +187,8 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
   const uint64_t cache = job.kv_cache && job.kv_cache->low_bit() && job.kv_cache->calibrated()
                              ? kv_cache_fit_bytes(kv_cache_shape(config), request.samples * request.length)
                              : 0;
-  Way way{storage, program + hidden + inner + computing + MemoryBytes{cache, 0, request.journal}, {}};
+  const MemoryBytes kept = request.beside + MemoryBytes{cache, 0, request.journal};
+  Way way{storage, program + hidden + inner + computing + kept, {}};
   const auto all = [](const MemoryBytes& bytes) { return bytes.ram + bytes.vram + bytes.disk; };
   way.parts = {{"program and text", all(program)},
                {"hidden states " + where_text(storage.hidden.placement, cpu), all(hidden)},
@@ -199,6 +200,8 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
     way.parts.emplace_back("values inside a block " + where_text(*storage.inner, cpu), all(inner));
   if (cache > 0) way.parts.emplace_back("keys and values that a cache is fitted to", cache);
   if (request.journal > 0) way.parts.emplace_back("journal on disk, for --resume", request.journal);
+  if (const uint64_t beside = all(request.beside); beside > 0)
+    way.parts.emplace_back("what is measured beside", beside);
   std::stable_sort(way.parts.begin(), way.parts.end(),
                    [](const auto& a, const auto& b) { return a.second > b.second; });
   return way;
@@ -230,7 +233,7 @@ uint64_t hidden_bytes(const MemoryRequest& request) {
 
 uint64_t lean_ram(const MemoryRequest& request, const BlockMemories& blocks) {
   return 2 * largest_block_bytes(*request.job->graph) + blocks.gram_bytes() + hidden_bytes(request) +
-         kLeanSlack;
+         request.beside.ram + kLeanSlack;
 }
 
 }  // namespace

@@ -22,6 +22,8 @@ struct MemoryRequest {
   uint64_t other_ram = 0;
   /// Of the disk, beside what is placed there: what the run keeps to go on from.
   uint64_t journal = 0;
+  /// What others keep while blocks are worked on: variants of the model that run beside it.
+  MemoryBytes beside = {};
 };
 
 struct MemoryPlan {

@@ -89,11 +89,21 @@ void VariantStreams::add(const Block& block, const BlockWeights& weights) {
   ++live_;
 }
 
+std::vector<RowRange> VariantStreams::moved_together(RowRange rows) const {
+  const int64_t chunk = chunk_rows(hidden_.length(), device_);
+  std::vector<RowRange> result;
+  for (int64_t first = rows.first; first < rows.end();) {
+    const int64_t end = std::min(rows.end(), (first / chunk + 1) * chunk);
+    result.push_back({first, end - first});
+    first = end;
+  }
+  return result;
+}
+
 void VariantStreams::run(const BlockForward& forward, int64_t first, int64_t count) {
   for (int64_t sample = 0; sample < job_.held_out.size(0); ++sample) {
-    for (const RowRange part : cut_rows(count, chunk_rows(hidden_.length(), device_))) {
+    for (const RowRange& rows : moved_together(rows_of(sample, first, count))) {
       throw_if_cancelled();
-      const RowRange rows = rows_of(sample, first + part.first, part.count);
       hidden_.write(rows, forward.run(hidden_.read(rows)));
     }
   }
@@ -137,14 +147,15 @@ void VariantStreams::add_divergences(int64_t sample, std::vector<double>& sums) 
     for (PiecedHead& head : heads) head.load(tokens);
     for (const RowRange slice : cut_rows(length, pieces.positions)) {
       const at::Tensor expected = heads.front().logits(reference.narrow(1, slice.first, slice.count));
-      const int64_t step = chunk_rows(hidden_.length(), device_);
-      for (const RowRange part : cut_rows(live_ - 1, step)) {
+      const RowRange variants = rows_of(sample, 1, live_ - 1);
+      for (const RowRange& rows : moved_together(variants)) {
         throw_if_cancelled();
-        const at::Tensor states = hidden_.read(rows_of(sample, 1 + part.first, part.count));
-        for (int64_t v = part.first; v < part.end(); ++v) {
-          const at::Tensor mine = states.narrow(0, v - part.first, 1).narrow(1, slice.first, slice.count);
-          const PiecedHead& head = heads[head_of[static_cast<size_t>(v) + 1]];
-          divergence[static_cast<size_t>(v)].add(head.logits(mine), expected, {slice.first, tokens.first});
+        const at::Tensor states = hidden_.read(rows);
+        for (int64_t row = rows.first; row < rows.end(); ++row) {
+          const at::Tensor mine = states.narrow(0, row - rows.first, 1).narrow(1, slice.first, slice.count);
+          const auto v = static_cast<size_t>(row - variants.first);
+          const PiecedHead& head = heads[head_of[v + 1]];
+          divergence[v].add(head.logits(mine), expected, {slice.first, tokens.first});
         }
       }
     }

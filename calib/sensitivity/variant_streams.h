@@ -46,6 +46,9 @@ class VariantStreams {
   RowRange rows_of(int64_t sample, int64_t first, int64_t count) const {
     return {sample * streams_ + first, count};
   }
+  /// The store's rows in pieces that are computed together: each of a chunk at most and within one of the
+  /// store's transfers, which are whole chunks from its first row on.
+  std::vector<RowRange> moved_together(RowRange rows) const;
   int64_t valid(int64_t sample) const;
   void run(const BlockForward& forward, int64_t first, int64_t count);
   /// Sums over the sample's valid tokens, by stream from 1 on.

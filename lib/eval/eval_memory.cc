@@ -33,8 +33,9 @@ struct ScoringBytes {
   uint64_t computing = 0;  // where the logits are made
 };
 
-ScoringBytes scoring_bytes(const EvalMemoryRequest& request, const std::vector<EvalInput>& models) {
-  const HeadPieces pieces = eval_head_pieces(request.model, request.reference, request.device);
+ScoringBytes scoring_bytes(const std::vector<EvalInput>& models, uint64_t positions, c10::Device device) {
+  const HeadPieces pieces =
+      eval_head_pieces(models[0], models.size() > 1 ? std::optional(models[1]) : std::nullopt, device);
   ScoringBytes bytes;
   uint64_t heads = 0, states = 0, whole_heads = 0;
   for (const auto& [graph, weights] : models) {
@@ -48,7 +49,6 @@ ScoringBytes scoring_bytes(const EvalMemoryRequest& request, const std::vector<E
     bytes.loading = std::max(bytes.loading, 2 * fp32_bytes(graph->config.vocab_size, width));
   }
   bytes.loading += heads + whole_heads;
-  const auto positions = static_cast<uint64_t>(request.rows) * static_cast<uint64_t>(request.ctx);
   bytes.computing = heads + whole_heads + states +
                     kLogitCopies * fp32_bytes(pieces.positions, pieces.tokens) + kPositionBytes * positions;
   return bytes;
@@ -82,7 +82,8 @@ MemoryBytes assess(const EvalMemoryRequest& request, const HiddenStorage& storag
     blocks = std::max(blocks, 2 * largest_block_bytes(*graph));
     chunk = std::max(chunk, chunk_bytes({graph, weights}, tokens, request.ctx));
   }
-  const ScoringBytes scoring = scoring_bytes(request, models);
+  const auto positions = static_cast<uint64_t>(request.rows) * static_cast<uint64_t>(request.ctx);
+  const ScoringBytes scoring = scoring_bytes(models, positions, request.device);
   const uint64_t running = blocks + chunk;
   const MemoryBytes program = program_memory(request.base_ram, request.device);
   if (request.device.is_cpu())
@@ -92,6 +93,12 @@ MemoryBytes assess(const EvalMemoryRequest& request, const HiddenStorage& storag
 }
 
 }  // namespace
+
+MemoryBytes scoring_memory(const std::vector<EvalInput>& heads, uint64_t positions, c10::Device device) {
+  const ScoringBytes bytes = scoring_bytes(heads, positions, device);
+  if (device.is_cpu()) return {std::max(bytes.loading, bytes.computing), 0, 0};
+  return {bytes.loading, bytes.computing, 0};
+}
 
 EvalMemory plan_eval_memory(const EvalMemoryRequest& request) {
   const MemoryLimits limits = effective_limits(request.limits, request.machine);

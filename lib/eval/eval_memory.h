@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "lib/activations/activation_store.h"
 #include "lib/activations/memory_budget.h"
@@ -27,6 +28,10 @@ struct EvalMemory {
 
 /// In memory if the limits allow, else on disk. UserError naming the smallest limit that would do.
 EvalMemory plan_eval_memory(const EvalMemoryRequest& request);
+
+/// What it takes, beyond hidden states, to make and compare the logits of `heads` (the model's, then those of
+/// models beside it), with sums for so many positions.
+MemoryBytes scoring_memory(const std::vector<EvalInput>& heads, uint64_t positions, c10::Device device);
 
 /// The plan for people, one line.
 std::string describe_eval_memory(const EvalMemory& memory);

@@ -11,7 +11,7 @@
 #include "calib/sensitivity/trial_solver.h"
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
-#include "lib/base/strings.h"
+#include "lib/eval/eval_memory.h"
 #include "lib/model/compute_dtype.h"
 #include "lib/tensor/device.h"
 #include "lib/tensor/device_memory.h"
@@ -86,54 +86,71 @@ void add_groups(const Recipe& recipe, const ChoicePlan& plan, SensitivityJob& jo
 /// A part of what there is, so that the driver, which plans with the rest, keeps its speed.
 constexpr uint64_t kShare = 4;
 
-/// Where the hidden states (or gradients) of so many held-out samples stand: on the device, in host memory,
-/// or in a file. What they take is no longer there for the driver. `what` they are, for errors.
-HiddenStorage place_states(const SensitivityJob& job, int64_t samples, const char* what,
-                           const std::filesystem::path& work, MemoryLimits& limits) {
+/// What stands beside the driver while it measures. KL that is measured at any rate may do without the
+/// estimate.
+struct Beside {
+  bool estimate, in_memory;
+};
+std::vector<Beside> ways_to_measure(const SensitivityJob& job) {
+  std::vector<Beside> ways = {{true, true}, {true, false}};
+  if (job.measure_kl) ways.insert(ways.end(), {{false, true}, {false, false}});
+  return ways;
+}
+
+/// Where the hidden states (or gradients) of so many held-out samples stand: in a file, or, where they may
+/// stand in memory and are a small part of it, on the device or in host memory. Adds what they take to
+/// `taken`.
+HiddenStorage place_states(const SensitivityJob& job, int64_t samples, const std::filesystem::path& work,
+                           const MemoryLimits& limits, bool in_memory, MemoryBytes& taken) {
   const c10::Device device = job.calibration.device;
-  const auto values = samples * job.held_out.size(1) * job.calibration.graph->config.hidden_size;
-  const uint64_t bytes = static_cast<uint64_t>(values) * sizeof(float);
-  HiddenStorage storage{.placement = Placement::disk,
-                        .transfer_rows = large_transfer(job.held_out.size(1),
-                                                        job.calibration.graph->config.hidden_size, device),
-                        .work = work};
+  const int64_t length = job.held_out.size(1), width = job.calibration.graph->config.hidden_size;
+  HiddenStorage storage{
+      .placement = Placement::disk, .transfer_rows = large_transfer(length, width, device), .work = work};
+  const uint64_t bytes = static_cast<uint64_t>(samples * length * width) * sizeof(float);
   const auto fits = [&](const std::optional<uint64_t>& limit, const std::optional<uint64_t>& there) {
     const auto room = limit ? limit : there;
-    return !room || bytes <= *room / kShare;
-  };
-  const auto less = [&](std::optional<uint64_t>& limit) {
-    if (limit) *limit -= bytes;
+    return in_memory && (!room || bytes <= *room / kShare);
   };
   if (device.is_cuda() && fits(limits.vram, free_device_memory(device))) {
     storage.placement = Placement::device;
-    less(limits.vram);
   } else if (fits(limits.ram, available_memory())) {
     storage.placement = device.is_cpu() ? Placement::device : Placement::host;
-    less(limits.ram);
-  } else if (limits.disk) {
-    if (*limits.disk < bytes)
-      user_error(
-          "--max-disk (limits.disk): {} take {} bytes, more than {}; hold fewer samples out, or try fewer "
-          "candidates",
-          what, bytes, *limits.disk);
-    less(limits.disk);
   }
+  taken = taken + bytes_of_store(store_spec(storage, samples, length, width, device));
   return storage;
 }
 
-/// What the estimate works with is no longer there for the driver either.
-void take_gradient_work(const SensitivityJob& job, MemoryLimits& limits, const Recipe& recipe) {
-  auto& limit = job.calibration.device.is_cuda() ? limits.vram : limits.ram;
-  const uint64_t bytes = gradient_work_bytes(job);
-  if (!limit || bytes == 0) return;
-  if (bytes >= *limit) {
-    user_error(
-        "{}: sensitivity: the gradients of one held-out row through one block take {}, and the limit is {}; "
-        "give calibration.seq_len less, or raise --{}",
-        recipe.file, human_bytes(bytes), human_bytes(*limit),
-        job.calibration.device.is_cuda() ? "max-vram" : "max-ram");
+/// RAM that the logits of one row's variants take: as they are made, and their sums. A table's roundings have
+/// heads of their own.
+uint64_t scoring_bytes(const SensitivityJob& job) {
+  std::vector<EvalInput> heads(1, {job.calibration.graph, job.calibration.weights});
+  for (const TableGroup& table : job.tables) heads.insert(heads.end(), table.roundings.size(), heads[0]);
+  const int64_t positions = variant_states(job) / job.held_out.size(0) * job.held_out.size(1);
+  return scoring_memory(heads, static_cast<uint64_t>(positions), job.calibration.device).ram;
+}
+
+/// Places what is measured beside the driver, and what the driver itself keeps: the first way that keeps the
+/// limits. MemoryRefused by the leanest where none does.
+void plan_measurement(const MemoryLimits& limits, const std::filesystem::path& work, const Solver& planned,
+                      SensitivityJob& job) {
+  const std::vector<Beside> ways = ways_to_measure(job);
+  for (const Beside& way : ways) {
+    job.estimate = way.estimate;
+    MemoryBytes beside;
+    job.variants = place_states(job, variant_states(job), work, limits, way.in_memory, beside);
+    if (job.estimate)
+      job.gradients = place_states(job, gradient_states(job), work, limits, way.in_memory, beside);
+    (job.calibration.device.is_cuda() ? beside.vram : beside.ram) += gradient_work_bytes(job);
+    // Logits are made before the driver begins and when it is done.
+    const uint64_t scoring = beside.ram + scoring_bytes(job);
+    try {
+      job.calibration.storage =
+          plan_run_memory(limits, trial_job(job, planned), work, 0, scoring, beside).storage;
+      return;
+    } catch (const MemoryRefused&) {
+      if (&way == &ways.back()) throw;
+    }
   }
-  *limit -= bytes;
 }
 
 SensitivityTable table_of(const Recipe& recipe, const ModelFolder& model, const ChoicePlan& plan) {
@@ -195,13 +212,11 @@ SensitivityTable measure_candidates(const RunRequest& request, const Recipe& rec
   add_groups(recipe, plan, job);
 
   const auto work = work_folder(request.memory.work, recipe.output.path.parent_path());
-  MemoryLimits limits = recipe.limits;
   job.measure_kl = recipe.sensitivity.loss == SensitivityLoss::kl;
-  job.variants = place_states(job, variant_states(job), "the hidden states of all variants", work, limits);
-  job.gradients = place_states(job, gradient_states(job), "the gradients of all blocks", work, limits);
-  take_gradient_work(job, limits, recipe);
   const TrialSolver planned(model.graph, job.trials, job.groups);
-  job.calibration.storage = plan_run_memory(limits, trial_job(job, planned), work, 0, 0).storage;
+  plan_measurement(recipe.limits, work, planned, job);
+  if (!job.estimate)
+    progress.line("sensitivity: the limits leave no room for the estimate from gradients beside the KL");
 
   progress.begin("sensitivity", static_cast<int64_t>(model.graph.blocks.size()) + 1);
   const SensitivityResult result = measure_sensitivity(

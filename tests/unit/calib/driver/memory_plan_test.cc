@@ -169,6 +169,18 @@ TEST_F(MemoryPlanTest, TheNamedLimitIsTheSmallestThatWorks) {
   }
 }
 
+TEST_F(MemoryPlanTest, WhatIsKeptBesideCounts) {
+  MemoryRequest request{
+      .job = &job_, .samples = 64, .length = 64, .limits = {}, .machine = {}, .base_ram = 0};
+  const MemoryPlan alone = plan_memory(request);
+  request.beside = {1000, 0, 500};
+  const MemoryPlan both = plan_memory(request);
+  EXPECT_EQ(both.peak.ram, alone.peak.ram + 1000);
+  EXPECT_EQ(both.peak.disk, alone.peak.disk + 500);
+  EXPECT_EQ(both.storage.inner, alone.storage.inner);
+  EXPECT_THAT(describe_memory(both), ::testing::HasSubstr("1.5 KiB  what is measured beside"));
+}
+
 TEST_F(MemoryPlanTest, ASecondStreamCountsTwice) {
   const NeedyTransform one(false), pair(true);
   job_.transforms = {&one};

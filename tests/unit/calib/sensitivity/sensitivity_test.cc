@@ -247,6 +247,11 @@ TEST(Sensitivity, PaddingDoesNotCount) {
 
 TEST(Sensitivity, PlacesOfHiddenStatesChangeNothing) {
   Problem problem(tiny_graph());
+  // So many streams of a sample that they lie across the pieces in which a file is read.
+  problem.job.tables.push_back({"lm_head.weight", {[](const at::Tensor& rows) { return rows * 1.01; }}});
+  problem.job.held_out = at::randint(50, {8, 20}, at::kLong);
+  ASSERT_GT(variant_states(problem.job), 2 * chunk_rows(20, at::kCPU));
+  ASSERT_NE(chunk_rows(20, at::kCPU) % (variant_states(problem.job) / 8), 0);
   const SensitivityResult here = measure_sensitivity(problem.job, {});
   problem.job.variants = {.placement = Placement::disk, .transfer_rows = 2, .work = ::testing::TempDir()};
   problem.job.gradients = problem.job.variants;
