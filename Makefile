@@ -6,7 +6,7 @@ TARGETS = quantize
 SMOLLM2 = build/models/smollm2-135m
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: deps build demo test test-peers test-sanitized fuzz torture bench bench-quality
+.PHONY: deps build demo test test-peers test-sanitized fuzz torture torture-sample bench bench-quality
 deps:
 	@.ci/deps
 
@@ -51,6 +51,12 @@ fuzz: build
 # (torture_failing_disk), a model of Llama 3 70B's width in 6 GB (torture_70b). TORTURE=70b takes one.
 torture: build
 	ctest --test-dir build --output-on-failure -L torture $(if $(TORTURE),-R "torture_$(TORTURE)")
+
+# Five minutes' worth of `torture` and `fuzz`: what tests/CMakeLists.txt labels `sample`, the broken artefacts and journals of the unit
+# tests among them, and the seeds of every fuzz target. ctest says at the end how long it took.
+torture-sample: TARGETS = all
+torture-sample: build
+	ctest --test-dir build --output-on-failure -j $(JOBS) -L "^sample$$"
 
 # What each statistic costs beside the forward pass, and the forward pass beside the machine's matrix products, with
 # SmolLM2-135M's weights where they can be made (tests/tools/make_smollm2.py), else weights of its shape from a seed.

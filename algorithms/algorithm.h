@@ -3,6 +3,7 @@
 // one. Algorithms declare the statistics they need; the driver never asks who they are.
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -37,10 +38,18 @@ inline double weights_of(const std::vector<int64_t>& rows, int64_t width) {
          static_cast<double>(width);
 }
 
+/// A Gram matrix whose place in memory may be used meanwhile, and a folder for what stood there.
+struct LentGram {
+  at::Tensor* gram = nullptr;  // that of the statistics; no one else holds it
+  std::filesystem::path work;  // an existing one
+};
+
 /// Linears that read one input, with that input's statistics.
 struct SharedInputProblem {
   std::vector<LinearProblem> linears;
   const InputStats* stats = nullptr;  // never null when the algorithm declared needs
+  /// Where memory is short: solve() takes sparing_bytes(), and leaves the matrix as it found it. On the CPU.
+  std::optional<LentGram> lent = std::nullopt;
 };
 
 /// What a transform decided for one edge. Numbers are for the report.
@@ -74,6 +83,11 @@ struct SolveResult {
       events;  // anything a person should know (damping raised, ...); empty when all went well
 };
 
+/// What a solver takes beside problem and answer where memory is short.
+struct SparingBytes {
+  uint64_t scratch = 0, files = 0;
+};
+
 /// What a solver does with the ranges that transforms offer: it is asked before any is searched.
 enum class RangeOffers {
   taken,     // where there is one
@@ -90,6 +104,11 @@ class Solver {
   /// Bytes that solve() takes at its peak for linears with `rows` rows in all that read an input of `width`
   /// channels, beside problem and answer and a few copies of rows_per_chunk() rows. For the memory plan.
   virtual uint64_t scratch_bytes(int64_t /*rows*/, int64_t /*width*/) const { return 0; }
+  /// The same of linears of one scheme where the input's Gram matrix is lent: with less of it or, of a solver
+  /// that can't do with less, as much. Results are the same bytes.
+  virtual SparingBytes sparing_bytes(int64_t rows, int64_t width, const Scheme&) const {
+    return {scratch_bytes(rows, width), 0};
+  }
   /// What solve() takes at the most for linears of one scheme, with so many rows each, that read `width`
   /// channels. For the plan.
   virtual Work work(const std::vector<int64_t>& /*rows*/, int64_t /*width*/, const Scheme&) const {

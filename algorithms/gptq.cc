@@ -67,7 +67,7 @@
 //   - linears that read one input are solved with one factor, stacked where they have one scheme.
 //
 // Cost. n^3 FLOPs * 2/3 for U, r n^2 for the updates, r rows of all linears; 8 r n^2 to match the reference.
-// Memory: scratch_bytes().
+// Memory: scratch_bytes(); sparing_bytes() where the Gram matrix's place is lent.
 //
 // Numerics. FP32, as the factor of a damped H needs no more (condition <= 1 + n/damping); FP64 sums of the
 // loss. gptq_reference.h is the same in FP64, step by step: ranges and the move to the reference included.
@@ -78,6 +78,8 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 #include "algorithms/column_order.h"
 #include "algorithms/gptq_columns.h"
@@ -106,43 +108,46 @@ ActOrder act_order_of(const std::string& word) {
   return word == "gar" ? ActOrder::gar : ActOrder::none;
 }
 
-/// Linears of one scheme, solved as one matrix.
+/// Have rows scales of their own?
+bool rows_apart(const Scheme& scheme) { return !scheme.shares_rows() && !has_tensor_scale(scheme); }
+
+/// Linears of one scheme, solved as one matrix; or where memory is short some of its rows at a time, since
+/// given grids and factor rows don't see each other.
 class Stack {
  public:
-  Stack(LinearStack linears, const InputStats& stats, Hessian& hessian, const GptqOptions& options)
+  Stack(LinearStack linears, const SharedInputProblem& problem, Hessian& hessian, const GptqOptions& options)
       : linears_(std::move(linears)),
-        stats_(stats),
+        stats_(*problem.stats),
+        lent_(problem.lent.has_value()),
         hessian_(hessian),
         options_(options),
         scheme_(linears_.front()->scheme),
         scale_dtype_(linears_.front()->scale_dtype),
         in_(linears_.front()->weight.size(1)),
-        length_(scheme_.group_length(in_)) {}
+        length_(scheme_.group_length(in_)) {
+    for (const LinearProblem* linear : linears_) rows_ += linear->weight.size(0);
+  }
 
   std::vector<SolveResult> solve() {
     const int64_t key = options_.act_order == ActOrder::gar ? length_ : 0;
     order_ = column_order(options_.act_order, hessian_.diagonal(), length_);
+    const bool moves = options_.match_reference > 0, in_parts = lent_ && !moves && rows_apart(scheme_);
+    if (lent_ && moves) hessian_.give_back();  // an earlier stack's factor may stand in its place
+    const at::Tensor whole = in_parts ? at::Tensor() : rows_of(0, rows_);
+    const at::Tensor missed = lent_ && moves ? missed_by(whole) : at::Tensor();
     const DampedFactor& factor = hessian_.factor(key, order_);
     importance_ = importance(factor.upper);
-    const at::Tensor weight = stacked_weights();
-    if (options_.match_reference > 0) move_to_reference(weight, factor.upper);
-    const kernels::GroupParams params = original_grids(weight);
-    kernels::permute_columns(weight, order_);
-    ColumnProblem problem{.weight = weight,
-                          .factor = factor.upper,
-                          .column_group = column_groups(),
-                          .scheme = scheme_,
-                          .params = params,
-                          .grid = {},
-                          .block_size = options_.block_size};
-    if (!options_.static_groups) {
-      problem.grid = [this, &params](const at::Tensor& weights, int64_t first) {
-        return grid(weights, first, params.global);
-      };
+    if (moves) move_to_reference(whole, missed, factor.upper);
+    const kernels::GroupParams params = in_parts ? grids_by_parts() : original_grids(whole);
+    for (const LinearProblem* linear : linears_)
+      codes_.push_back(at::empty(linear->weight.sizes(), linear->weight.options().dtype(at::kChar)));
+    const int64_t step = in_parts ? part_rows(rows_) : rows_;
+    for (int64_t row = 0; row < rows_; row += step) {
+      const int64_t end = std::min(rows_, row + step);
+      round(in_parts ? rows_of(row, end) : whole, row, params, factor.upper);
     }
-    const RoundedColumns rounded = round_columns(std::move(problem));
-    check_loss(rounded);
-    return results(rounded, hessian_.events(factor));
+    check_loss(params);
+    return results(params, hessian_.events(factor));
   }
 
  private:
@@ -163,30 +168,112 @@ class Stack {
     return place.div(length_, "floor").to(at::kInt);
   }
 
-  at::Tensor stacked_weights() const {
-    std::vector<at::Tensor> weights;
-    for (const LinearProblem* linear : linears_) weights.push_back(linear->weight);
-    at::Tensor weight = at::cat(weights).contiguous();
-    if (linears_.size() == 1) weight = weight.clone();
+  /// Calls f(linear's place, first row, end) with the rows of each linear that rows [begin, end) consist of.
+  template <class F>
+  void for_linears(int64_t begin, int64_t end, F&& f) const {
+    int64_t first = 0;
+    for (size_t k = 0; k < linears_.size(); ++k) {
+      const int64_t next = first + linears_[k]->weight.size(0);
+      if (std::max(begin, first) < std::min(end, next))
+        f(k, std::max(begin, first) - first, std::min(end, next) - first);
+      first = next;
+    }
+  }
+
+  /// A copy of the weights, without those of dead channels.
+  at::Tensor rows_of(int64_t begin, int64_t end) const {
+    std::vector<at::Tensor> parts;
+    for_linears(begin, end, [&](size_t k, int64_t first, int64_t last) {
+      parts.push_back(linears_[k]->weight.slice(0, first, last));
+    });
+    const at::Tensor weight = parts.size() == 1 ? parts[0].clone().contiguous() : at::cat(parts).contiguous();
     if (hessian_.dead_count() > 0) weight.masked_fill_(hessian_.dead(), 0);
     return weight;
   }
 
+  /// W (X_ref - X)^T X of some rows, in the order of rounding.
+  at::Tensor missed_by_rows(const at::Tensor& rows) const {
+    at::Tensor missed = matrix_product(rows, stats_.cross_gram);
+    add_matrix_product(missed, rows, stats_.gram, -1);
+    if (hessian_.dead_count() > 0) missed.masked_fill_(hessian_.dead(), 0);
+    kernels::permute_columns(missed, order_);
+    return missed;
+  }
+
+  /// The same of all rows, while the Gram matrix still stands in its place.
+  at::Tensor missed_by(const at::Tensor& weight) const {
+    at::Tensor missed = at::empty_like(weight);
+    const int64_t step = rows_per_chunk(weight);
+    for (int64_t row = 0; row < weight.size(0); row += step) {
+      throw_if_cancelled();
+      missed.slice(0, row, row + step).copy_(missed_by_rows(weight.slice(0, row, row + step)));
+    }
+    return missed;
+  }
+
   /// W += match_reference * W (X_ref - X)^T X H^-1, H^-1 = U^T U of the columns in the order of rounding.
-  void move_to_reference(const at::Tensor& weight, const at::Tensor& upper) const {
+  /// known: missed_by() of them, or undefined.
+  void move_to_reference(const at::Tensor& weight, const at::Tensor& known, const at::Tensor& upper) const {
     const at::Tensor place = inverse_order(order_);
     const int64_t step = rows_per_chunk(weight);
     for (int64_t row = 0; row < weight.size(0); row += step) {
       throw_if_cancelled();
       const at::Tensor rows = weight.slice(0, row, row + step);
-      const at::Tensor missed = matrix_product(rows, stats_.cross_gram);
-      add_matrix_product(missed, rows, stats_.gram, -1);
-      if (hessian_.dead_count() > 0) missed.masked_fill_(hessian_.dead(), 0);
-      kernels::permute_columns(missed, order_);
+      const at::Tensor missed = known.defined() ? known.slice(0, row, row + step) : missed_by_rows(rows);
       const at::Tensor move = matrix_product(matrix_product(missed, upper.t()), upper);
       kernels::permute_columns(move, place);
       rows.add_(move, options_.match_reference);
     }
+  }
+
+  /// original_grids() of weights that nobody moves, some rows at a time.
+  kernels::GroupParams grids_by_parts() const {
+    std::vector<LinearProblem> problems;
+    std::vector<GroupGrids> grids;
+    for (const LinearProblem* linear : linears_) {
+      problems.push_back(*linear);
+      grids.push_back(grids_by_parts(*linear));
+    }
+    check_grids(problems, grids);
+    return stacked(grids);
+  }
+
+  GroupGrids grids_by_parts(const LinearProblem& linear) const {
+    std::vector<at::Tensor> lows, highs, scales, zeros;
+    const int64_t rows = linear.weight.size(0), step = part_rows(rows_);
+    const std::optional<GroupRange> offered =
+        options_.offered_range && linear.range ? std::optional(offered_range(linear)) : std::nullopt;
+    for (int64_t row = 0; row < rows; row += step) {
+      throw_if_cancelled();
+      const int64_t end = std::min(rows, row + step);
+      std::vector<LinearProblem> part = {linear};
+      part[0].weight = linear.weight.slice(0, row, end);
+      if (hessian_.dead_count() > 0) part[0].weight = part[0].weight.masked_fill(hessian_.dead(), 0);
+      part[0].range.reset();
+      if (offered) part[0].range = GroupRange{offered->lo.slice(0, row, end), offered->hi.slice(0, row, end)};
+      const GroupGrids grids = GridChoice(part, first_choice(), importance_).of(part[0]);
+      lows.push_back(grids.range.lo);
+      highs.push_back(grids.range.hi);
+      scales.push_back(grids.params.scales);
+      zeros.push_back(grids.params.zero_points);
+    }
+    return {{at::cat(lows), at::cat(highs)},
+            {at::cat(scales), scheme_.symmetric ? at::Tensor() : at::cat(zeros), {}}};
+  }
+
+  /// What is chosen on the way needs the room only.
+  const RangeChoice& first_choice() const {
+    static const RangeChoice extent;
+    return options_.static_groups ? options_.range : extent;
+  }
+
+  kernels::GroupParams stacked(const std::vector<GroupGrids>& grids) const {
+    std::vector<at::Tensor> scales, zeros;
+    for (const GroupGrids& each : grids) {
+      scales.push_back(each.params.scales);
+      zeros.push_back(each.params.zero_points);
+    }
+    return {at::cat(scales), scheme_.symmetric ? at::Tensor() : at::cat(zeros), grids.front().params.global};
   }
 
   /// Of all groups as they stand in the checkpoint, which also shows whether the weights have grids at all.
@@ -199,17 +286,11 @@ class Stack {
       if (!options_.offered_range) problems.back().range.reset();
       row += linear->weight.size(0);
     }
-    const RangeChoice extent;  // what is chosen on the way needs the room only
-    GridChoice choice(problems, options_.static_groups ? options_.range : extent, importance_);
+    GridChoice choice(problems, first_choice(), importance_);
     std::vector<GroupGrids> grids;
-    std::vector<at::Tensor> scales, zeros;
-    for (const LinearProblem& problem : problems) {
-      grids.push_back(choice.of(problem));
-      scales.push_back(grids.back().params.scales);
-      zeros.push_back(grids.back().params.zero_points);
-    }
+    for (const LinearProblem& problem : problems) grids.push_back(choice.of(problem));
     check_grids(problems, grids);
-    return {at::cat(scales), scheme_.symmetric ? at::Tensor() : at::cat(zeros), grids.front().params.global};
+    return stacked(grids);
   }
 
   kernels::GroupParams grid(const at::Tensor& weights, int64_t first, const at::Tensor& global) const {
@@ -219,10 +300,39 @@ class Stack {
     return kernels::group_params(range, scheme_, scale_dtype_, global);
   }
 
+  /// Rounds rows from `first` on. weight: used up; params: of all rows.
+  void round(const at::Tensor& weight, int64_t first, const kernels::GroupParams& params,
+             const at::Tensor& upper) {
+    const int64_t end = first + weight.size(0);
+    const auto part = [&](const at::Tensor& all) { return all.defined() ? all.slice(0, first, end) : all; };
+    kernels::permute_columns(weight, order_);
+    ColumnProblem problem{.weight = weight,
+                          .factor = upper,
+                          .column_group = column_groups(),
+                          .scheme = scheme_,
+                          .params = {part(params.scales), part(params.zero_points), params.global},
+                          .grid = {},
+                          .block_size = options_.block_size,
+                          .whole = rows_};
+    if (!options_.static_groups) {
+      problem.grid = [this, &params](const at::Tensor& weights, int64_t column) {
+        return grid(weights, column, params.global);
+      };
+    }
+    const RoundedColumns rounded = round_columns(std::move(problem));
+    loss_.push_back(rounded.loss);
+    kernels::permute_columns(rounded.codes, inverse_order(order_));
+    int64_t row = 0;
+    for_linears(first, end, [&](size_t k, int64_t begin, int64_t last) {
+      codes_[k].slice(0, begin, last).copy_(rounded.codes.slice(0, row, row + last - begin));
+      row += last - begin;
+    });
+  }
+
   /// Errors that were fed back beyond FP32's range, or grids that they stretched beyond the scales' type.
-  void check_loss(const RoundedColumns& rounded) const {
+  void check_loss(const kernels::GroupParams& params) const {
     const at::Tensor good =
-        at::isfinite(rounded.loss).logical_and_(at::isfinite(rounded.params.scales).all(1)).cpu();
+        at::isfinite(at::cat(loss_)).logical_and_(at::isfinite(params.scales).all(1)).cpu();
     if (good.all().item<bool>()) return;
     const auto [linear, row] = row_of(linears_, good.logical_not().nonzero()[0].item<int64_t>());
     user_error(
@@ -231,23 +341,22 @@ class Stack {
         linear->name, row, linear->weight[row].abs().max().item<float>(), name_of(scale_dtype_));
   }
 
-  std::vector<SolveResult> results(const RoundedColumns& rounded,
-                                   const std::vector<std::string>& events) const {
-    const at::Tensor place = inverse_order(order_), codes = rounded.codes;
-    kernels::permute_columns(codes, place);
+  std::vector<SolveResult> results(const kernels::GroupParams& params,
+                                   const std::vector<std::string>& events) {
     std::vector<SolveResult> results;
     int64_t row = 0;
-    for (const LinearProblem* linear : linears_) {
-      const int64_t end = row + linear->weight.size(0);
+    for (size_t k = 0; k < linears_.size(); ++k) {
+      const int64_t end = row + linears_[k]->weight.size(0);
       const auto part = [&](const at::Tensor& all) {
         return all.defined() ? all.slice(0, row, end).clone() : all;
       };
-      const at::Tensor scales = kernels::one_row_each(part(rounded.params.scales), scheme_);
-      SolveResult result{QuantizedTensor{scheme_, scheme_.scale_type(scale_dtype_), part(codes), scales,
-                                         part(rounded.params.zero_points)},
+      const at::Tensor scales = kernels::one_row_each(part(params.scales), scheme_);
+      SolveResult result{QuantizedTensor{scheme_, scheme_.scale_type(scale_dtype_), std::move(codes_[k]),
+                                         scales, part(params.zero_points)},
                          events};
-      result.quantized.global_scale = rounded.params.global;
-      if (regrouped()) result.quantized.group_index = place.div(length_, "floor").to(at::kInt);
+      result.quantized.global_scale = params.global;
+      if (regrouped())
+        result.quantized.group_index = inverse_order(order_).div(length_, "floor").to(at::kInt);
       results.push_back(std::move(result));
       row = end;
     }
@@ -256,12 +365,14 @@ class Stack {
 
   LinearStack linears_;
   const InputStats& stats_;
+  bool lent_;
   Hessian& hessian_;
   const GptqOptions& options_;
   Scheme scheme_;
   DType scale_dtype_;
-  int64_t in_, length_;
+  int64_t in_, length_, rows_ = 0;
   at::Tensor order_, importance_;
+  std::vector<at::Tensor> codes_, loss_;  // of each linear; of each part
 };
 
 class Gptq final : public Solver {
@@ -293,6 +404,19 @@ class Gptq final : public Solver {
                                                       r * n * (4 + 4 + 1 + 1 + 1) + r * block * (4 + 8));
   }
 
+  /// The factor stands in the lent matrix's place. Beside it the weights and codes of some rows; with a move
+  /// to the reference, whose products come before the factor, or rows that share scales: of all.
+  SparingBytes sparing_bytes(int64_t rows, int64_t width, const Scheme& scheme) const override {
+    const auto n = static_cast<uint64_t>(width), r = static_cast<uint64_t>(rows);
+    const FactorBytes factor = inverse_factor_in_place_bytes(width);
+    const uint64_t squares = options_.inverse_importance ? n * n * 4 : 0;
+    if (options_.match_reference > 0 || !rows_apart(scheme))
+      return {factor.memory + squares + r * n * (4 + 4 + 1 + 1 + 1), factor.file};
+    const auto part = static_cast<uint64_t>(part_rows(rows));
+    const uint64_t block = std::min(n, static_cast<uint64_t>(options_.block_size));
+    return {std::max({factor.memory, squares, part * (n * (4 + 1) + block * (4 + 8))}), factor.file};
+  }
+
   /// The factor; updates of later columns; the move to the reference; grids and codes.
   Work work(const std::vector<int64_t>& rows, int64_t width, const Scheme& scheme) const override {
     const double weights = weights_of(rows, width), n = static_cast<double>(width);
@@ -322,10 +446,11 @@ class Gptq final : public Solver {
       LATHE_ASSERT(problem.stats->gram.defined() && problem.stats->gram.size(0) == linear.weight.size(1),
                    "{}: GPTQ got no Gram matrix of its input", linear.name);
     }
-    Hessian hessian(linears.front().name, problem.stats->gram, options_.damping);
-    return solve_stacked(linears, [&](const LinearStack& stack) {
-      return Stack(stack, *problem.stats, hessian, options_).solve();
-    });
+    Hessian hessian(linears.front().name, problem.stats->gram, options_.damping, problem.lent);
+    std::vector<SolveResult> results = solve_stacked(
+        linears, [&](const LinearStack& stack) { return Stack(stack, problem, hessian, options_).solve(); });
+    hessian.give_back();
+    return results;
   }
 
  private:

@@ -16,6 +16,7 @@ class ColumnLoop {
  public:
   explicit ColumnLoop(ColumnProblem problem)
       : p_(std::move(problem)), in_(p_.weight.size(1)), length_(p_.scheme.group_length(in_)) {
+    if (p_.whole == 0) p_.whole = p_.weight.size(0);
     steps_ = {kernels::steps_of(p_.params), p_.params.zero_points};
     codes_ = at::empty(p_.weight.sizes(), p_.weight.options().dtype(at::kChar));
     errors_ = at::empty({p_.weight.size(0), std::min(in_, p_.block_size)}, p_.weight.options());
@@ -59,11 +60,15 @@ class ColumnLoop {
       kernels::gptq_block(columns(column, next), factor(column, next, column, next), steps_,
                           p_.column_group.slice(0, column, next), p_.scheme, codes_.slice(1, column, next),
                           errors);
-      if (next < end) add_matrix_product(columns(next, end), errors, factor(column, next, next, end), -1);
+      if (next < end) update(columns(next, end), errors, factor(column, next, next, end));
     }
     const at::Tensor errors = errors_.slice(1, 0, end - first);
-    if (end < in_) add_matrix_product(columns(end, in_), errors, factor(first, end, end, in_), -1);
+    if (end < in_) update(columns(end, in_), errors, factor(first, end, end, in_));
     loss_ += errors.to(at::kDouble).square().sum(1);
+  }
+
+  void update(const at::Tensor& weights, const at::Tensor& errors, const at::Tensor& factor) const {
+    add_matrix_product_of_rows(weights, errors, factor, -1, p_.whole);
   }
 
   void choose_grid(int64_t column) {

@@ -22,6 +22,9 @@ struct ColumnProblem {
   /// one after the other.
   std::function<kernels::GroupParams(const at::Tensor& weight, int64_t first)> grid;
   int64_t block_size = 128;  // columns between two updates of all later ones
+  /// Where these are some rows of a larger problem: how many it has; 0: these are all. Rows get the same bits
+  /// whatever part of it is solved at a time, if parts begin at multiples of part_rows().
+  int64_t whole = 0;
 };
 
 struct RoundedColumns {

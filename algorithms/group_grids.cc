@@ -36,6 +36,26 @@ at::Tensor not_finite(const GroupGrids& grids) {
       grids.range.hi[row][group].item<float>(), name_of(linear.scale_dtype));
 }
 
+/// Of a scale that linears share: that of the largest weight is the one that needs it.
+[[noreturn]] void refuse_shared_scale(const std::vector<LinearProblem>& linears, const Scheme& scheme) {
+  const LinearProblem* largest = nullptr;
+  double most = -1;
+  std::string others;
+  for (const LinearProblem& linear : linears) {
+    if (linear.scheme != scheme) continue;
+    const auto own = linear.weight.abs().max().item<double>();
+    if (own > most) largest = &linear, most = own;
+  }
+  for (const LinearProblem& linear : linears) {
+    if (&linear != largest && linear.scheme == scheme) others += (others.empty() ? "" : ", ") + linear.name;
+  }
+  const int64_t row = largest->weight.abs().amax(1).argmax().item<int64_t>();
+  user_error(
+      "{}: row {}: a weight of {:g} needs a scale of the tensor{} beyond {}; use output.scale_dtype BF16",
+      largest->name, row, most, others.empty() ? "" : fmt::format(" (shared with {})", others),
+      name_of(largest->scale_dtype));
+}
+
 }  // namespace
 
 void check_scheme(const LinearProblem& linear) {
@@ -66,7 +86,9 @@ void check_grids(const std::vector<LinearProblem>& linears, const std::vector<Gr
   for (size_t k = 0; k < grids.size(); ++k) {
     if (bad[2 * k]) refuse_range(linears[k], grids[k].range);
     if (spoiled && has_tensor_scale(linears[k].scheme)) continue;  // its scale may be another's fault
-    if (bad[2 * k + 1]) refuse_scale(linears[k], grids[k]);
+    if (!bad[2 * k + 1]) continue;
+    if (linears[k].scheme.per_tensor()) refuse_shared_scale(linears, linears[k].scheme);
+    refuse_scale(linears[k], grids[k]);
   }
 }
 

@@ -8,8 +8,10 @@
 
 namespace lathe {
 
-Hessian::Hessian(const std::string& linear, const at::Tensor& gram, double damping)
-    : gram_(gram), diagonal_(gram.diagonal().clone()), damping_(damping) {
+Hessian::Hessian(const std::string& linear, const at::Tensor& gram, double damping,
+                 const std::optional<LentGram>& lent)
+    : diagonal_(gram.diagonal().clone()), damping_(damping), lent_(lent) {
+  if (!lent_) gram_ = gram;  // else whoever lends it holds it alone
   if (!all_finite(gram)) {
     user_error("{}: the Gram matrix of its input holds a NaN or an infinity; no Hessian can be made of it",
                linear);
@@ -23,7 +25,17 @@ const DampedFactor& Hessian::factor(int64_t key, const at::Tensor& order) {
   const auto found = factors_.find(key);
   if (found != factors_.end()) return found->second;
   const Uncorrelated uncorrelated = dead_count_ > 0 ? Uncorrelated{dead_, diagonal_} : Uncorrelated{};
-  return factors_.emplace(key, damped_inverse_factor(gram_, order, damping_, uncorrelated)).first->second;
+  if (!lent_)
+    return factors_.emplace(key, damped_inverse_factor(gram_, order, damping_, uncorrelated)).first->second;
+  give_back();
+  place_.emplace(*lent_->gram, order, lent_->work);
+  return factors_.emplace(key, damped_inverse_factor(*place_, damping_, uncorrelated)).first->second;
+}
+
+void Hessian::give_back() {
+  factors_.clear();
+  if (place_) place_->give_back();
+  place_.reset();
 }
 
 std::vector<std::string> Hessian::events(const DampedFactor& factor) const {

@@ -6,9 +6,12 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "algorithms/algorithm.h"
+#include "algorithms/gram_place.h"
 #include "algorithms/inverse_factor.h"
 
 namespace lathe {
@@ -17,7 +20,9 @@ class Hessian {
  public:
   /// gram: Float [in, in], symmetric. A channel that never carried a signal (diag(H) <= 0) gets the others'
   /// mean as its diagonal, and no correlation. UserError naming `linear` where it is not finite.
-  Hessian(const std::string& linear, const at::Tensor& gram, double damping);
+  /// lent: may its place hold the factor?
+  Hessian(const std::string& linear, const at::Tensor& gram, double damping,
+          const std::optional<LentGram>& lent = std::nullopt);
 
   int64_t dead_count() const { return dead_count_; }
   const at::Tensor& dead() const { return dead_; }  // Bool [in]
@@ -34,14 +39,19 @@ class Hessian {
     return 2 * n * n * n / 3;
   }
 
-  /// The factor for columns in this order (Long [in]); orders of one key are the same.
+  /// The factor for columns in this order (Long [in]); orders of one key are the same. In the place of a Gram
+  /// matrix that was lent until another is asked for, or give_back().
   const DampedFactor& factor(int64_t key, const at::Tensor& order);
+  /// A Gram matrix that was lent is what it was again, and no factor is left.
+  void give_back();
 
  private:
   void revive();
 
   at::Tensor gram_, diagonal_, dead_;
   double damping_;
+  std::optional<LentGram> lent_;
+  std::optional<GramPlace> place_;
   int64_t dead_count_ = 0;
   std::map<int64_t, DampedFactor> factors_;
 };

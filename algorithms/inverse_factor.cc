@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
+#include "algorithms/gram_place.h"
 #include "algorithms/packed_inverse_factor.h"
 #include "algorithms/solver_fallback.h"
 #include "lib/base/cancel.h"
@@ -15,6 +17,7 @@
 #include "lib/kernels/permute.h"
 #include "lib/tensor/aten.h"
 #include "lib/tensor/matrix_product.h"
+#include "lib/tensor/triangle_file.h"
 
 namespace lathe {
 namespace {
@@ -25,6 +28,15 @@ struct Cut {
   int64_t band;  // columns or rows of a triangular operand multiplied at once: half of a diagonal block's
                  // work is wasted
 };
+
+/// How a matrix [n, n] is cut: columns of A11, and values of R12 at most.
+int64_t first_part(int64_t n, int64_t halved, const FactorSteps& steps) {
+  return n > halved ? n - steps.step : n / 2;
+}
+int64_t scratch_values(int64_t n, const FactorSteps& steps) {
+  const int64_t half = ceil_div(n > steps.wide ? steps.halved : n, int64_t{2});
+  return std::max(half * half, n > steps.wide ? (n - steps.step) * steps.step : 0);
+}
 
 /// LAPACK's factorisation of larger blocks depends on the number of threads; products of matrices don't.
 constexpr Cut kCpuCut{128, 256};
@@ -43,12 +55,13 @@ constexpr Cut kGpuCut{1024, 512};
 /// the pivots, the diagonal of R, are kept apart.
 class ReverseCholesky {
  public:
-  explicit ReverseCholesky(at::Tensor a)
+  ReverseCholesky(at::Tensor a, const FactorSteps& steps)
       : cut_(a.is_cpu() ? kCpuCut : kGpuCut),
+        steps_(steps),
+        halved_(a.size(0) > steps.wide ? steps.halved : a.size(0)),
         pivots_(at::empty({a.size(0)}, a.options())),
         failures_(at::zeros({}, a.options().dtype(at::kInt))) {
-    const int64_t half = ceil_div(a.size(0), int64_t{2});
-    scratch_ = at::empty({half, half}, a.options());
+    scratch_ = at::empty({scratch_values(a.size(0), steps)}, a.options());
     invert(a, pivots_);
   }
 
@@ -62,11 +75,12 @@ class ReverseCholesky {
     throw_if_cancelled();
     const int64_t n = a.size(0);
     if (n <= cut_.leaf) return invert_leaf(a, pivots);
-    const int64_t half = n / 2;
+    const int64_t half = first_part(n, halved_, steps_);
     const at::Tensor a11 = a.slice(0, 0, half).slice(1, 0, half), a12 = a.slice(0, 0, half).slice(1, half),
                      a22 = a.slice(0, half).slice(1, half);
     invert(a22, pivots.slice(0, half));
-    const at::Tensor r12 = scratch_.slice(0, 0, half).slice(1, 0, n - half);
+    const int64_t stride = n > halved_ ? n - half : ceil_div(halved_, int64_t{2});
+    const at::Tensor r12 = scratch_.as_strided({half, n - half}, {stride, 1});
     times_transposed_triangle(r12, a12, a22);
     subtract_square(a11, r12);
     times_triangle(a12, r12, a22);
@@ -121,6 +135,8 @@ class ReverseCholesky {
   }
 
   Cut cut_;
+  FactorSteps steps_;
+  int64_t halved_;  // blocks up to this size are halved
   at::Tensor pivots_, failures_, scratch_;
 };
 
@@ -132,18 +148,58 @@ bool well_above_rounding(const at::Tensor& pivots, const at::Tensor& diagonal) {
   return (pivots.square() > diagonal * (2 * epsilon)).all().item<bool>();  // false for a NaN, too
 }
 
-/// A Gram matrix with its rows and columns in an order, some of them uncorrelated, and its diagonal damped.
+/// A Gram matrix with its rows and columns in an order.
+class OrderedGram {
+ public:
+  virtual ~OrderedGram() = default;
+  /// Float [n, n], for the caller to change.
+  virtual at::Tensor matrix() = 0;
+  /// Rows [first, end) from column `first` on, Float, the caller's.
+  virtual at::Tensor rows(int64_t first, int64_t end) = 0;
+  /// The last matrix() was of no use: another factor is made, from rows().
+  virtual void drop_matrix() {}
+  /// Takes that factor in, and gives it.
+  virtual at::Tensor keep(at::Tensor factor) { return factor; }
+};
+
+class CopiedGram final : public OrderedGram {
+ public:
+  CopiedGram(const at::Tensor& gram, const at::Tensor& order) : gram_(gram), order_(order) {}
+  at::Tensor matrix() override { return kernels::permuted_both_ways(gram_, order_); }
+  at::Tensor rows(int64_t first, int64_t end) override {
+    return gram_.index_select(0, order_.slice(0, first, end)).index_select(1, order_.slice(0, first));
+  }
+
+ private:
+  const at::Tensor &gram_, &order_;
+};
+
+class GramInFile final : public OrderedGram {
+ public:
+  explicit GramInFile(GramPlace& place) : place_(place) {}
+  at::Tensor matrix() override { return place_.matrix(); }
+  at::Tensor rows(int64_t first, int64_t end) override { return place_.rows(first, end); }
+  void drop_matrix() override { place_.leave(); }
+  at::Tensor keep(at::Tensor factor) override { return place_.take(std::move(factor)); }
+
+ private:
+  GramPlace& place_;
+};
+
+/// Some of its channels uncorrelated, and its diagonal damped.
 class DampedMatrix {
  public:
-  DampedMatrix(const at::Tensor& gram, const at::Tensor& order, const Uncorrelated& uncorrelated)
-      : gram_(gram), order_(order), diagonal_(gram.diagonal().index_select(0, order)) {
+  /// diagonal: the Gram matrix's, in its own order.
+  DampedMatrix(OrderedGram& gram, const at::Tensor& diagonal, const at::Tensor& order,
+               const Uncorrelated& uncorrelated)
+      : gram_(gram), diagonal_(diagonal.index_select(0, order)) {
     if (!uncorrelated.channels.defined()) return;
     apart_ = uncorrelated.channels.index_select(0, order);
     diagonal_ = at::where(apart_, uncorrelated.diagonal.index_select(0, order), diagonal_);
   }
 
   at::Tensor in_fp32(double damping) const {
-    at::Tensor matrix = kernels::permuted_both_ways(gram_, order_);
+    at::Tensor matrix = gram_.matrix();
     separate(matrix, apart_, apart_);
     at::Tensor diagonal = matrix.diagonal();
     diagonal.copy_(diagonal_).add_(mean() * damping);
@@ -155,8 +211,7 @@ class DampedMatrix {
 
   TriangleRows in_fp64(double damping) const {
     return [this, diagonal = diagonal(damping)](int64_t first, int64_t end) {
-      const at::Tensor rows = order_.slice(0, first, end), columns = order_.slice(0, first);
-      at::Tensor part = gram_.index_select(0, rows).index_select(1, columns).to(at::kDouble);
+      at::Tensor part = gram_.rows(first, end).to(at::kDouble);
       if (apart_.defined()) separate(part, apart_.slice(0, first, end), apart_.slice(0, first));
       part.slice(1, 0, end - first).diagonal().copy_(diagonal.slice(0, first, end));
       return part;
@@ -170,25 +225,12 @@ class DampedMatrix {
     matrix.masked_fill_(rows.unsqueeze(1), 0).masked_fill_(columns.unsqueeze(0), 0);
   }
 
-  const at::Tensor &gram_, &order_;
+  OrderedGram& gram_;
   at::Tensor diagonal_, apart_;
 };
 
-}  // namespace
-
-std::optional<at::Tensor> inverse_factor(at::Tensor matrix) {
-  LATHE_ASSERT(matrix.dim() == 2 && matrix.size(0) == matrix.size(1) && matrix.is_contiguous(),
-               "inverse factor of a {} x {} matrix", matrix.size(0), matrix.size(-1));
-  const at::Tensor diagonal = matrix.diagonal().clone();
-  const ReverseCholesky factorised(matrix);
-  if (!factorised.succeeded() || !well_above_rounding(factorised.pivots(), diagonal)) return std::nullopt;
-  if (!all_finite(matrix)) return std::nullopt;
-  return matrix;
-}
-
-DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& order, double damping,
-                                   const Uncorrelated& uncorrelated) {
-  const DampedMatrix damped(gram, order, uncorrelated);
+/// The ladder.
+DampedFactor factor_of(OrderedGram& gram, const DampedMatrix& damped, int64_t size, double damping) {
   DampedFactor result{.upper = {}, .damping = damping, .diagonal = false, .events = {}};
   double tried = damping;
   std::vector<std::string> failed;
@@ -204,22 +246,55 @@ DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& ord
     failed.push_back(fmt::format("{:g}", tried));
     tried = std::max(2 * tried, 0.001);
   }
-  if (const auto upper = packed_inverse_factor(gram.size(0), damped.in_fp64(damping))) {
-    result.upper = *upper;
+  gram.drop_matrix();
+  if (const auto upper = packed_inverse_factor(size, damped.in_fp64(damping))) {
+    result.upper = gram.keep(*upper);
     result.events.push_back(fmt::format(
         "the Hessian could not be factorised in FP32 with damping {}: factorised in FP64 with {:g}",
         join_words(failed), damping));
     return result;
   }
-  result.upper = at::diag(damped.diagonal(damping).rsqrt_().to(at::kFloat));
+  result.upper = gram.keep(at::diag(damped.diagonal(damping).rsqrt_().to(at::kFloat)));
   result.diagonal = true;
   result.events.push_back(diagonal_only(join_words(failed), damping));
   return result;
 }
 
+}  // namespace
+
+std::optional<at::Tensor> inverse_factor(at::Tensor matrix, const FactorSteps& steps) {
+  LATHE_ASSERT(matrix.dim() == 2 && matrix.size(0) == matrix.size(1) && matrix.is_contiguous(),
+               "inverse factor of a {} x {} matrix", matrix.size(0), matrix.size(-1));
+  const at::Tensor diagonal = matrix.diagonal().clone();
+  const ReverseCholesky factorised(matrix, steps);
+  if (!factorised.succeeded() || !well_above_rounding(factorised.pivots(), diagonal)) return std::nullopt;
+  if (!all_finite(matrix)) return std::nullopt;
+  return matrix;
+}
+
+DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& order, double damping,
+                                   const Uncorrelated& uncorrelated) {
+  CopiedGram copied(gram, order);
+  return factor_of(copied, DampedMatrix(copied, gram.diagonal(), order, uncorrelated), gram.size(0), damping);
+}
+
+DampedFactor damped_inverse_factor(GramPlace& place, double damping, const Uncorrelated& uncorrelated) {
+  GramInFile gram(place);
+  return factor_of(gram, DampedMatrix(gram, place.diagonal(), place.order(), uncorrelated),
+                   place.diagonal().numel(), damping);
+}
+
 uint64_t damped_inverse_factor_bytes(int64_t width) {
-  const auto n = static_cast<uint64_t>(width), half = (n + 1) / 2;
-  return std::max((n * n + half * half) * sizeof(float), packed_inverse_factor_bytes(width));
+  const auto n = static_cast<uint64_t>(width), scratch = static_cast<uint64_t>(scratch_values(width, {}));
+  return std::max((n * n + scratch) * sizeof(float), packed_inverse_factor_bytes(width));
+}
+
+FactorBytes inverse_factor_in_place_bytes(int64_t width) {
+  const auto n = static_cast<uint64_t>(width), scratch = static_cast<uint64_t>(scratch_values(width, {}));
+  const uint64_t packed = packed_inverse_factor_bytes(width), matrix = n * n * sizeof(float);
+  const uint64_t last_resort = packed > matrix ? packed - matrix : 0;
+  return {std::max({scratch * sizeof(float), last_resort, TriangleFile::buffer_bytes(width)}),
+          TriangleFile::bytes(width)};
 }
 
 }  // namespace lathe

@@ -11,6 +11,15 @@
 
 namespace lathe {
 
+class GramPlace;
+
+/// Halves need a quarter of the matrix beside it. Where that would be beyond half a GiB, in matrices wider
+/// than `wide`, what is factorised first is `step` columns at a time, until the rest, `halved` at most, is
+/// halved with as little.
+struct FactorSteps {
+  int64_t wide = 24'576, step = 2048, halved = 14'336;
+};
+
 /// U, upper triangular, positive on its diagonal, with A^-1 = U^T U; nothing where A is not positive definite
 /// to the precision of its type. A: symmetric [n, n], Float or Double, contiguous; used up, U takes its
 /// place.
@@ -18,7 +27,7 @@ namespace lathe {
 /// From a Cholesky factorisation in reverse order, A = R R^T with R upper triangular, and one triangular
 /// inverse, U = R^-1. That is 2/3 n^3 FLOPs; inverting A from its Cholesky factor and factorising that again,
 /// as the paper's code does, takes 4/3 n^3. The same bits for any number of threads.
-std::optional<at::Tensor> inverse_factor(at::Tensor matrix);
+std::optional<at::Tensor> inverse_factor(at::Tensor matrix, const FactorSteps& steps = {});
 
 /// A damped Hessian's factor.
 struct DampedFactor {
@@ -41,8 +50,17 @@ struct Uncorrelated {
 DampedFactor damped_inverse_factor(const at::Tensor& gram, const at::Tensor& order, double damping,
                                    const Uncorrelated& uncorrelated = {});
 
+/// The same, bit for bit, in the Gram matrix's place, which waits in a file.
+DampedFactor damped_inverse_factor(GramPlace& place, double damping, const Uncorrelated& uncorrelated = {});
+
 /// Bytes at most that it takes beside the Gram matrix, the factor included, whichever step gives it.
 uint64_t damped_inverse_factor_bytes(int64_t width);
+
+/// Bytes at most beside the matrix whose place it takes, and of the file.
+struct FactorBytes {
+  uint64_t memory = 0, file = 0;
+};
+FactorBytes inverse_factor_in_place_bytes(int64_t width);
 
 constexpr int kDampingSteps = 4;
 

@@ -6,12 +6,25 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lib/base/checked.h"
 #include "lib/base/error.h"
 
 namespace lathe {
 namespace {
 
 constexpr uint64_t kSmallCard = 24'000'000'000;
+
+/// Of sizes that a file gave; nothing where it doesn't fit in 64 bits.
+std::optional<uint64_t> product(std::initializer_list<int64_t> factors) {
+  std::optional<uint64_t> result = 1;
+  for (const int64_t factor : factors)
+    if (result) result = checked_mul(*result, static_cast<uint64_t>(factor));
+  return result;
+}
+
+uint64_t counted(std::optional<uint64_t> bytes) {
+  return std::min(bytes.value_or(kMostServedBytes), kMostServedBytes);
+}
 
 /// The recipe's scheme for this model: with smaller groups where its own don't divide every linear's input.
 Scheme fitted(const ServedModel& model, Scheme scheme) {
@@ -25,35 +38,21 @@ Scheme fitted(const ServedModel& model, Scheme scheme) {
   return scheme;
 }
 
-/// Names of precisions, the one that suits best first; and why.
-std::vector<std::string> order_for(const Deployment& place, std::vector<std::string>& why) {
-  const bool many = place.batch >= kComputeBound;
-  why.push_back(
-      many ? fmt::format(
-                 "{} sequences at a time: products are bound by arithmetic, which activations of fewer "
-                 "bits speed up",
-                 place.batch)
-           : fmt::format(
-                 "{} sequence{} at a time: decoding is bound by reading the weights, so fewer bytes of "
-                 "them are faster",
-                 place.batch, place.batch == 1 ? "" : "s"));
-  const Gpu* const gpu = place.gpu;
-  if (gpu == nullptr) {
-    why.push_back("of this GPU only the memory is known; --gpu also tells what it computes natively");
-    if (place.memory <= kSmallCard || !many) return {"INT4"};
-    return {"INT8", "INT4"};
-  }
-  const GpuGeneration& generation = find_generation(gpu->generation);
-  why.push_back(fmt::format("{} ({}) multiplies {} natively", gpu->name, generation.name,
-                            fmt::join(generation.native, ", ")));
-  if (generation.computes("NVFP4")) return {"NVFP4", "INT4"};
-  if (place.memory <= kSmallCard && gpu->kind != "datacenter") {
-    why.push_back("24 GB and below: weights of 4 bits leave most of it to the KV cache");
-    return {"INT4"};
-  }
-  if (generation.computes("FP8")) return {"FP8", "INT4"};
-  why.push_back("it has no FP8; weights of 4 bits are dequantised to 16 when they are multiplied");
-  if (many) return {"INT8", "INT4"};
+bool is_small_card(const Deployment& place) {
+  return place.memory <= kSmallCard && (place.gpu == nullptr || place.gpu->kind != "datacenter");
+}
+
+bool serves_many(const Deployment& place) { return place.batch >= kComputeBound; }
+
+/// Names of precisions, the one that suits best first.
+std::vector<std::string> order_for(const Deployment& place) {
+  const auto computes = [&](std::string_view format) {
+    return place.gpu != nullptr && find_generation(place.gpu->generation).computes(format);
+  };
+  if (computes("NVFP4")) return {"NVFP4", "INT4"};
+  if (is_small_card(place)) return {"INT4"};
+  if (computes("FP8")) return {"FP8", "INT4"};
+  if (serves_many(place)) return {"INT8", "INT4"};
   return {"INT4"};
 }
 
@@ -96,17 +95,21 @@ AdviceRow row_of(const ServedModel& model, const Deployment& place, const Precis
   return row;
 }
 
+const AdviceRow& row_named(const Advice& advice, std::string_view name) {
+  const auto row =
+      std::ranges::find_if(advice.rows, [&](const auto& r) { return r.precision->name == name; });
+  LATHE_ASSERT(row != advice.rows.end(), "no precision '{}'", name);
+  return *row;
+}
+
 /// The first in `order` that as few GPUs as possible hold, with a cache of 16 bits or, second, of 8.
 void choose(const std::vector<std::string>& order, const Deployment& place, Advice& advice) {
   for (advice.gpus = 1; advice.gpus <= kMostGpus; advice.gpus *= 2) {
     for (const std::string& name : order) {
-      const auto row =
-          std::ranges::find_if(advice.rows, [&](const auto& r) { return r.precision->name == name; });
-      LATHE_ASSERT(row != advice.rows.end(), "no precision '{}'", name);
+      const AdviceRow& row = row_named(advice, name);
       for (size_t bits = 0; bits < 2; ++bits) {
-        if (fit_of(row->total[bits] / static_cast<uint64_t>(advice.gpus), place.memory) != Fit::fits)
-          continue;
-        advice.chosen = static_cast<size_t>(row - advice.rows.begin());
+        if (fit_of(row.total[bits] / static_cast<uint64_t>(advice.gpus), place.memory) != Fit::fits) continue;
+        advice.chosen = static_cast<size_t>(&row - advice.rows.data());
         advice.cache_bits = bits;
         return;
       }
@@ -114,14 +117,116 @@ void choose(const std::vector<std::string>& order, const Deployment& place, Advi
   }
 }
 
-void explain(const ServedModel& model, const Deployment& place, Advice& advice) {
-  if (!advice.chosen) {
+/// The cache of 8 bits to take.
+std::string eight_bits_on(const Gpu* gpu) {
+  const auto first = std::ranges::find_if(
+      served_caches(), [&](const ServedCache& cache) { return cache.bits == 8 && cache.runs_on(gpu); });
+  LATHE_ASSERT(first != served_caches().end(), "gpus.json: no cache of 8 bits for {}",
+               gpu == nullptr ? "any GPU" : gpu->name);
+  return describe(*first, gpu);
+}
+
+std::string sequences(int64_t batch) {
+  return fmt::format("{} sequence{} at a time", batch, batch == 1 ? "" : "s");
+}
+
+/// What the choice's weights cost and gain where a few sequences are decoded.
+std::string few_sequences(const Deployment& place, const Advice& advice, const AdviceRow& chosen) {
+  const AdviceRow& least =
+      *std::ranges::min_element(advice.rows, {}, [](const auto& row) { return row.weights.bytes; });
+  const Precision &taken = *chosen.precision, &smaller = *least.precision;
+  const std::string bound = sequences(place.batch) + ": decoding is bound by reading memory, and ";
+  if (least.weights.bytes == chosen.weights.bytes)
+    return bound + fmt::format("{}'s weights are the fewest bytes, {}", taken.name,
+                               decimal_bytes(chosen.weights.bytes));
+  std::string text = bound + fmt::format("{}'s {} of weights are read faster than {}'s {}; but ",
+                                         smaller.name, decimal_bytes(least.weights.bytes), taken.name,
+                                         decimal_bytes(chosen.weights.bytes));
+  if (taken.both.empty()) return text + fmt::format("{} is for GPUs that multiply it natively", smaller.name);
+  if (advice.recipe != taken.both)
+    return text + fmt::format(
+                      "{} is what this generation multiplies natively as soon as activations are "
+                      "quantised, too: {}, for long prompts or from {} sequences on",
+                      taken.name, taken.both, kComputeBound);
+  if (taken.perplexity && smaller.perplexity && *taken.perplexity < *smaller.perplexity)
+    text += fmt::format("{} loses less (LLaMA-2-70B's perplexity: {:.2f} against {:.2f}), and ", taken.name,
+                        *taken.perplexity, *smaller.perplexity);
+  return text + fmt::format("prompts are multiplied in {}", taken.arithmetic);
+}
+
+/// Beside which weights how much of the memory is left.
+std::string left_beside(const Deployment& place, const Advice& advice, const AdviceRow& row) {
+  const uint64_t memory = place.memory * static_cast<uint64_t>(advice.gpus);
+  return memory > row.weights.bytes ? decimal_bytes(memory - row.weights.bytes) : "nothing";
+}
+
+/// Where many are served: what their products are computed in, or why in no fewer bits.
+std::string many_sequences(const Deployment& place, const Advice& advice, const AdviceRow& chosen) {
+  const Precision& taken = *chosen.precision;
+  const std::string counts =
+      sequences(place.batch) + ": weights are read once for all of them, so arithmetic counts, too; ";
+  if (advice.recipe == taken.both)
+    return counts + fmt::format("weights and activations in {} are multiplied natively{}", taken.arithmetic,
+                                place.gpu == nullptr ? " by every generation that --gpu knows" : "");
+  const std::string sixteen = counts + "activations in 16 bits, for ";
+  if (!is_small_card(place) || order_for(place).front() != taken.name)
+    return sixteen + "no recipe fits whose activations are multiplied natively";
+  const bool has_fp8 = place.gpu != nullptr && find_generation(place.gpu->generation).computes("FP8");
+  const AdviceRow& other = row_named(advice, has_fp8 ? "FP8" : "INT8");
+  const auto gpus = static_cast<uint64_t>(advice.gpus);
+  const bool fits = fit_of(other.total[1] / gpus, place.memory) == Fit::fits;
+  return sixteen +
+         fmt::format("a card of 24 GB and less holds more context with weights of 4 bits: {} {}",
+                     other.precision->both,
+                     fits ? fmt::format("would fit, too ({} with a KV cache of 8 bits), and multiplies in {}",
+                                        decimal_bytes(other.total[1]), other.precision->arithmetic)
+                          : "doesn't fit");
+}
+
+/// Why these weights and no others.
+void explain_precision(const Deployment& place, Advice& advice) {
+  const AdviceRow& chosen = advice.rows[*advice.chosen];
+  const Precision& taken = *chosen.precision;
+  advice.why.push_back(serves_many(place) ? many_sequences(place, advice, chosen)
+                                          : few_sequences(place, advice, chosen));
+  for (const std::string& name : order_for(place)) {
+    if (name == taken.name) break;
+    advice.why.push_back(fmt::format(
+        "{} weights don't fit: with a KV cache of 8 bits they take {}, and a server {:.0f} % of {}{}", name,
+        decimal_bytes(row_named(advice, name).total[1]), 100 * kServerShare,
+        advice.gpus > 1 ? fmt::format("{} x ", advice.gpus) : "", decimal_bytes(place.memory)));
+  }
+  if (is_small_card(place) && taken.name == "INT4")
     advice.why.push_back(
-        fmt::format("not even {} of these GPUs hold it with 4-bit weights: a shorter --context or a smaller "
-                    "--batch",
-                    kMostGpus));
+        fmt::format("24 GB and below: beside INT4's weights {} are left, beside those in 16 "
+                    "bits {}",
+                    left_beside(place, advice, chosen), left_beside(place, advice, advice.rows.front())));
+  if (place.gpu == nullptr) return;
+  const GpuGeneration& generation = find_generation(place.gpu->generation);
+  if (!generation.computes("FP8")) advice.why.push_back("it has no FP8");
+  if (advice.recipe != taken.both)
+    advice.why.push_back(fmt::format(
+        "beside activations in 16 bits, weights of 4 bits are dequantised to 16 when they are multiplied{}",
+        generation.computes(taken.name) ? fmt::format("; native {} needs activations in it, too", taken.name)
+                                        : ""));
+}
+
+void explain(const ServedModel& model, const Deployment& place, Advice& advice) {
+  if (place.gpu == nullptr) {
+    advice.why.push_back("of this GPU only the memory is known; --gpu also tells what it computes natively");
+  } else {
+    const GpuGeneration& generation = find_generation(place.gpu->generation);
+    advice.why.push_back(fmt::format("{} ({}) multiplies {} natively", place.gpu->name, generation.name,
+                                     fmt::join(generation.native, ", ")));
+  }
+  if (!advice.chosen) {
+    advice.why.push_back(fmt::format(
+        "not even {} of these GPUs hold it with 4-bit weights and a KV cache of 8 bits: a shorter "
+        "--context or a smaller --batch",
+        kMostGpus));
     return;
   }
+  explain_precision(place, advice);
   const AdviceRow& row = advice.rows[*advice.chosen];
   advice.why.push_back(fmt::format(
       "weights {}, KV cache {}, activations {}: {:.1f} % of {}{}", decimal_bytes(row.weights.bytes),
@@ -130,12 +235,13 @@ void explain(const ServedModel& model, const Deployment& place, Advice& advice) 
           (static_cast<double>(place.memory) * advice.gpus),
       advice.gpus > 1 ? fmt::format("{} x ", advice.gpus) : "", decimal_bytes(place.memory)));
   if (advice.gpus > 1)
-    advice.why.push_back(fmt::format("one GPU doesn't hold it: tensor parallelism of {}", advice.gpus));
-  if (advice.cache_bits == 1)
     advice.why.push_back(
-        fmt::format("a KV cache of 16 bits would take {}: add `kv_cache: {{type: float, bits: 8}}` to "
-                    "the recipe, as recipes/kv-fp8.yaml has it",
-                    decimal_bytes(advice.cache[0])));
+        fmt::format("{} GPU{} hold it, even with INT4 weights and a KV cache of 8 bits: tensor "
+                    "parallelism of {}",
+                    advice.gpus / 2, advice.gpus == 2 ? " doesn't" : "s don't", advice.gpus));
+  if (advice.cache_bits == 1)
+    advice.why.push_back(fmt::format("a KV cache of 16 bits would take {}: {}",
+                                     decimal_bytes(advice.cache[0]), eight_bits_on(place.gpu)));
   if (row.weights.group_size != 0)
     advice.why.push_back(
         fmt::format("groups of {} don't divide every linear's input: --set "
@@ -158,21 +264,34 @@ std::string decimal_bytes(uint64_t bytes) {
                                : fmt::format("{:.2f} GB", value / 1e9);
 }
 
+std::string describe(const ServedCache& cache, const Gpu* gpu) {
+  const bool everywhere = cache.generations.size() == gpu_generations().size();
+  return fmt::format(
+      "{} in {}{}: {}", cache.type, cache.server,
+      gpu != nullptr || everywhere ? "" : fmt::format(" ({})", fmt::join(cache.generations, ", ")),
+      cache.how);
+}
+
 std::string_view name_of(Fit fit) { return fit == Fit::fits ? "fits" : fit == Fit::tight ? "tight" : "no"; }
 
-uint64_t kv_cache_bytes(const ServedModel& model, int64_t context, int64_t batch, int bits) {
-  uint64_t values = 0;
+uint64_t kv_cache_bytes(const ServedModel& model, int64_t context, int64_t batch, double bits) {
+  std::optional<uint64_t> values = 0;
   for (const ServedModel::Cache& layer : model.cache) {
     const int64_t tokens = layer.window > 0 ? std::min(layer.window, context) : context;
-    values += static_cast<uint64_t>(layer.values) * static_cast<uint64_t>(tokens);
+    const auto of_layer = product({layer.values, tokens});
+    values = values && of_layer ? checked_add(*values, *of_layer) : std::nullopt;
   }
-  return values * static_cast<uint64_t>(batch) * static_cast<uint64_t>(bits) / 8;
+  if (values) values = checked_mul(*values, static_cast<uint64_t>(batch));
+  if (!values) return kMostServedBytes;
+  return counted(static_cast<uint64_t>(
+      std::min(std::ceil(static_cast<double>(*values) * bits / 8), static_cast<double>(kMostServedBytes))));
 }
 
 uint64_t activation_bytes(const ServedModel& model, int64_t context, int64_t batch) {
   const int64_t tokens = std::min(kStepTokens, context * batch);
   const int64_t values = 2 * model.hidden + 2 * model.attention + 2 * model.kv + 3 * model.intermediate;
-  return static_cast<uint64_t>(tokens * values) * 2 + static_cast<uint64_t>(batch * model.vocabulary) * 4;
+  const auto streams = product({tokens, values, 2}), logits = product({batch, model.vocabulary, 4});
+  return counted(streams && logits ? checked_add(*streams, *logits) : std::nullopt);
 }
 
 const std::vector<Precision>& precisions() {
@@ -212,10 +331,14 @@ Advice advise(const ServedModel& model, const Deployment& deployment) {
     advice.cache[k] = kv_cache_bytes(model, deployment.context, deployment.batch, kCacheBits[k]);
   for (const Precision& precision : precisions())
     advice.rows.push_back(row_of(model, deployment, precision, advice));
-  const std::vector<std::string> order = order_for(deployment, advice.why);
-  choose(order, deployment, advice);
+  choose(order_for(deployment), deployment, advice);
   if (advice.chosen) advice.recipe = recipe_of(*advice.rows[*advice.chosen].precision, deployment.batch);
   explain(model, deployment, advice);
+  if (model.positions > 0 && deployment.context > model.positions)
+    advice.warnings.push_back(fmt::format(
+        "the model was made for {} positions (max_position_embeddings and rotary scaling): servers "
+        "refuse a context of {}",
+        model.positions, deployment.context));
   return advice;
 }
 

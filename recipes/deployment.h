@@ -36,6 +36,7 @@ struct ServedModel {
   int64_t floating = 0;              // weights in all other tensors
   std::vector<Cache> cache = {};     // by layer
   int64_t hidden = 0, intermediate = 0, attention = 0, kv = 0, vocabulary = 0;  // widths
+  int64_t positions = 0;  // that it was made for, rotary scaling counted; 0: not given
 };
 
 inline constexpr int64_t kStepTokens = 8192;
@@ -48,8 +49,13 @@ inline constexpr int64_t kComputeBound = 32;
 inline constexpr int kMostGpus = 64;
 inline constexpr std::array<int, 4> kCacheBits = {16, 8, 4, 2};
 
-/// The cache of `batch` sequences of `context` tokens each, codes alone, in bytes.
-uint64_t kv_cache_bytes(const ServedModel& model, int64_t context, int64_t batch, int bits);
+/// What a cache or activations too large to count are said to take: sums of a few stay in 63 bits.
+inline constexpr uint64_t kMostServedBytes = uint64_t{1} << 60;
+
+/// The cache of `batch` sequences of `context` tokens each, `bits` a value, in bytes; kMostServedBytes at
+/// most.
+uint64_t kv_cache_bytes(const ServedModel& model, int64_t context, int64_t batch, double bits);
+/// Bytes; kMostServedBytes at most.
 uint64_t activation_bytes(const ServedModel& model, int64_t context, int64_t batch);
 
 /// Weights of one width, with the shipped recipes that write them.
@@ -108,7 +114,11 @@ struct Advice {
   std::string recipe;            // the shipped one
   int gpus = 1;                  // that it takes, each with its share of weights, cache and activations
   std::vector<std::string> why;  // sentences
+  std::vector<std::string> warnings;
 };
+
+/// "FP8 in vLLM: --kv-cache-dtype fp8, ..."; where the GPU isn't known, with the generations that have it.
+std::string describe(const ServedCache& cache, const Gpu* gpu);
 
 /// Precisions in the order in which they suit the GPU, the first whose sum with a cache of 16 or 8 bits fits.
 Advice advise(const ServedModel& model, const Deployment& deployment);

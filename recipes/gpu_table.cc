@@ -16,6 +16,7 @@ namespace {
 
 struct GpuTable {
   std::vector<GpuGeneration> generations;
+  std::vector<ServedCache> caches;
   std::vector<Gpu> gpus;
 };
 
@@ -25,6 +26,9 @@ const GpuTable& table() {
     GpuTable all;
     for (const auto& row : json.at("generations"))
       all.generations.push_back({row.at("name"), row.at("native"), row.at("source")});
+    for (const auto& row : json.at("kv_caches"))
+      all.caches.push_back({row.at("bits"), row.at("type"), row.at("server"), row.at("how"),
+                            row.at("generations"), row.at("source")});
     for (const auto& row : json.at("gpus"))
       all.gpus.push_back({row.at("name"), row.at("class"), row.at("generation"),
                           row.at("memory_gb").get<uint64_t>() * 1'000'000'000,
@@ -57,7 +61,12 @@ bool GpuGeneration::computes(std::string_view format) const {
   return std::ranges::find(native, format) != native.end();
 }
 
+bool ServedCache::runs_on(const Gpu* gpu) const {
+  return gpu == nullptr || std::ranges::find(generations, gpu->generation) != generations.end();
+}
+
 const std::vector<GpuGeneration>& gpu_generations() { return table().generations; }
+const std::vector<ServedCache>& served_caches() { return table().caches; }
 const std::vector<Gpu>& gpus() { return table().gpus; }
 
 const GpuGeneration& find_generation(std::string_view name) {

@@ -26,7 +26,21 @@ struct Gpu {
   std::string source;
 };
 
+/// A KV cache below 16 bits that a server computes with.
+struct ServedCache {
+  int bits = 8;
+  std::string type, server;              // "FP8", "vLLM"
+  std::string how;                       // the server's switch, and what it needs
+  std::vector<std::string> generations;  // of gpu_generations()
+  std::string source;
+
+  /// On a GPU; on one that isn't known (null), somewhere.
+  bool runs_on(const Gpu* gpu) const;
+};
+
 const std::vector<GpuGeneration>& gpu_generations();
+/// Of the same bits those first that are the first choice.
+const std::vector<ServedCache>& served_caches();
 const std::vector<Gpu>& gpus();
 /// InternalError for one that the table has not.
 const GpuGeneration& find_generation(std::string_view name);

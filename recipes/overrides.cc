@@ -4,6 +4,7 @@
 
 #include <cctype>
 #include <charconv>
+#include <span>
 #include <variant>
 
 #include "lib/base/error.h"
@@ -11,8 +12,10 @@
 namespace lathe {
 namespace {
 
-/// A key of a map, or an index into a list.
-using Step = std::variant<std::string, size_t>;
+struct EveryElement {};
+/// A key of a map, an index into a list, or [*].
+using Step = std::variant<std::string, size_t, EveryElement>;
+constexpr std::string_view kEvery = "[*]";
 
 /// "rules[0].scheme" -> rules, 0, scheme. UserError naming `where`.
 std::vector<Step> parse_path(std::string_view path, const std::string& where) {
@@ -30,10 +33,15 @@ std::vector<Step> parse_path(std::string_view path, const std::string& where) {
   while (i < path.size()) {
     if (path[i] == '[' && !steps.empty()) {
       size_t index = 0;
-      const auto [end, error] = std::from_chars(path.data() + i + 1, path.data() + path.size(), index);
-      if (error != std::errc() || end == path.data() + path.size() || *end != ']') refuse(i);
-      steps.emplace_back(index);
-      i = static_cast<size_t>(end - path.data()) + 1;
+      if (path.substr(i).starts_with(kEvery)) {
+        steps.emplace_back(EveryElement{});
+        i += kEvery.size();
+      } else {
+        const auto [end, error] = std::from_chars(path.data() + i + 1, path.data() + path.size(), index);
+        if (error != std::errc() || end == path.data() + path.size() || *end != ']') refuse(i);
+        steps.emplace_back(index);
+        i = static_cast<size_t>(end - path.data()) + 1;
+      }
       if (i < path.size() && path[i] != '[' && path[i] != '.') refuse(i);
       continue;
     }
@@ -88,6 +96,27 @@ std::string extend(const std::string& path, const Step& step) {
   return path.empty() ? key : path + "." + key;
 }
 
+/// Puts `value` at the end of the way from `place`, which is at `path`.
+void assign(YamlValue& place, std::span<const Step> steps, const YamlValue& value, const std::string& path,
+            const std::string& where) {
+  if (steps.empty()) {
+    YamlValue put = value;
+    put.key = place.key;
+    put.key_where = where;
+    place = std::move(put);
+    return;
+  }
+  const std::string here = path.empty() ? "the recipe" : path;
+  if (!std::holds_alternative<EveryElement>(steps[0])) {
+    assign(descend(place, steps[0], here, where), steps.subspan(1), value, extend(path, steps[0]), where);
+    return;
+  }
+  if (place.kind != YamlValue::Kind::list || place.items.empty())
+    user_error("{}: expected '{}' to be a list with elements, found {}", where, here, place.describe());
+  for (size_t i = 0; i < place.items.size(); ++i)
+    assign(place.items[i], steps.subspan(1), value, fmt::format("{}[{}]", path, i), where);
+}
+
 }  // namespace
 
 void apply_override(YamlValue& root, const std::string& argument) {
@@ -95,16 +124,7 @@ void apply_override(YamlValue& root, const std::string& argument) {
   const size_t equals = argument.find('=');
   if (equals == std::string::npos) user_error("{}: expected key=value, found no '='", where);
   const std::vector<Step> steps = parse_path(std::string_view(argument).substr(0, equals), where);
-  YamlValue value = parse_yaml_value(argument.substr(equals + 1), where);
-  YamlValue* place = &root;
-  std::string path;
-  for (const Step& step : steps) {
-    place = &descend(*place, step, path.empty() ? "the recipe" : path, where);
-    path = extend(path, step);
-  }
-  value.key = place->key;
-  value.key_where = where;
-  *place = std::move(value);
+  assign(root, steps, parse_yaml_value(argument.substr(equals + 1), where), "", where);
 }
 
 }  // namespace lathe

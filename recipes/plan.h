@@ -123,8 +123,8 @@ std::vector<std::string> consumer_lines(const Plan& plan, const OutputPlan& outp
 
 /// The plan for people: what each rule matched, what is left alone and why, sizes and bits per weight.
 std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGraph& graph);
-/// The same for programs: {"model", "rules", "transforms", "linears", "outputs", "layouts"}; of each linear
-/// its rule and scheme, or why it is kept.
+/// The same for programs: {"model", "rules", "transforms", "linears" (with rule and scheme, or why kept),
+/// "fused" (stacks), "folds" (producers and consumers of scales, or why closed), "outputs", "layouts"}.
 nlohmann::json plan_json(const Plan& plan, const Recipe& recipe, const ModelGraph& graph);
 
 }  // namespace lathe

@@ -1,6 +1,7 @@
 // The plan for programs.
 #include <fmt/format.h>
 
+#include "lib/model/fused_linears.h"
 #include "recipes/plan.h"
 
 namespace lathe {
@@ -26,6 +27,34 @@ json linears_json(const Plan& plan) {
   for (const auto& block : plan.blocks)
     for (const LinearPlan& linear : block) rows.push_back(linear_json(linear));
   if (plan.lm_head.linear != nullptr) rows.push_back(linear_json(plan.lm_head));
+  return rows;
+}
+
+/// Names of linears that engines stack into one weight, by stack.
+json fused_json(const ModelGraph& graph) {
+  json rows = json::array();
+  for (size_t b = 0; b < graph.blocks.size() && graph.config.hidden_size > 0; ++b) {
+    for (const auto& stack : fused_stacks(graph.blocks[b])) {
+      rows.push_back({{"block", b}, {"linears", json::array()}});
+      for (const Linear* linear : stack) rows.back()["linears"].push_back(linear->name);
+    }
+  }
+  return rows;
+}
+
+json folds_json(const ModelGraph& graph) {
+  json rows = json::array();
+  for (size_t b = 0; b < graph.blocks.size(); ++b) {
+    const Block& block = graph.blocks[b];
+    for (const ScaleEdge& edge : block.edges) {
+      json row = {{"block", b},
+                  {"producer", edge.producer},
+                  {"consumers", json::array()},
+                  {"closed", edge.closed.empty() ? json() : json(edge.closed)}};
+      for (const Linear* linear : block.consumers(edge)) row["consumers"].push_back(linear->name);
+      rows.push_back(std::move(row));
+    }
+  }
   return rows;
 }
 
@@ -59,6 +88,8 @@ json plan_json(const Plan& plan, const Recipe& recipe, const ModelGraph& graph) 
           {"rules", std::move(rules)},
           {"transforms", std::move(transforms)},
           {"linears", linears_json(plan)},
+          {"fused", fused_json(graph)},
+          {"folds", folds_json(graph)},
           {"outputs", outputs_json(plan, graph)},
           {"layouts", std::move(layouts)}};
 }

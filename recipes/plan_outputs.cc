@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <set>
 
-#include "formats/consumers/consumers.h"
 #include "lib/base/error.h"
+#include "lib/model/cached_attention.h"
 #include "lib/model/forward.h"
 #include "recipes/target_pattern.h"
 
@@ -38,11 +38,11 @@ OutputPlan plan_gguf_output(const Plan& plan, const ModelGraph& graph, const Tar
 }
 
 /// Scales of the block's keys and values.
-void plan_kv_cache(const Target& target, const Block& block, const std::map<std::string, TensorInfo>& tensors,
-                   OutputPlan& output) {
+void plan_kv_cache(const Target& target, const KvCacheScheme& scheme, const KvCacheShape& shape,
+                   const Block& block, const std::map<std::string, TensorInfo>& tensors, OutputPlan& output) {
   const std::string attention = attention_module(block);
   if (attention.empty()) return;
-  for (PlannedTensor& scale : target.kv_cache->layout(attention)) {
+  for (PlannedTensor& scale : target.kv_cache->layout(attention, scheme, shape)) {
     if (tensors.contains(scale.name))
       user_error("tensor '{}': stands in the checkpoint, and so would the scale that kv_cache gives",
                  scale.name);
@@ -108,7 +108,8 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
     for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
       if (!replaced.contains(it->first)) output.tensors.push_back({it->first, it->second});
     }
-    if (plan.kv_cache && !plan.kv_cache->low_bit()) plan_kv_cache(target, graph.blocks[b], tensors, output);
+    if (plan.kv_cache && !plan.kv_cache->low_bit())
+      plan_kv_cache(target, *plan.kv_cache, kv_cache_shape(graph.config), graph.blocks[b], tensors, output);
     for (const LinearPlan& linear : plan.blocks[b]) {
       if (!linear.quantized) continue;
       for (PlannedTensor& tensor : target.layout(plan.planned(linear))) {
@@ -163,13 +164,21 @@ void add_layout(Plan& plan, const KernelLayout& layout) {
   plan.layouts.push_back(std::move(planned));
 }
 
-std::vector<std::string> consumer_lines(const Plan& plan, const OutputPlan& output, const ModelGraph& graph) {
-  const std::string format = output.gguf ? "gguf" : output.target->name;
-  std::vector<std::string> lines;
+std::vector<ConsumerVerdict> judge_output(const Plan& plan, const OutputPlan& output,
+                                          const ModelGraph& graph) {
   const HeadCounts heads{graph.config.num_heads, graph.config.num_kv_heads, graph.config.head_dim};
-  for (const ConsumerVerdict& verdict : judge_consumers(format, plan.quantized(), heads))
+  return judge_consumers(output.gguf ? "gguf" : output.target->name, plan.quantized(), heads);
+}
+
+std::vector<std::string> consumer_lines(const Plan& plan, const OutputPlan& output, const ModelGraph& graph) {
+  std::vector<std::string> lines;
+  for (const ConsumerVerdict& verdict : judge_output(plan, output, graph))
     lines.push_back(verdict.describe());
   return lines;
+}
+
+std::string how_to_load(const Plan& plan, const OutputPlan& output, const ModelGraph& graph) {
+  return ways_to_load(output.target->how_to_load, judge_output(plan, output, graph));
 }
 
 void add_output(Plan& plan, const ModelGraph& graph, const Target& target,

@@ -1,9 +1,12 @@
 // The plan for people.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <set>
 
 #include "lib/base/strings.h"
+#include "lib/model/fused_linears.h"
 #include "recipes/plan.h"
 
 namespace lathe {
@@ -24,6 +27,65 @@ std::string describe_rule(const Rule& rule) {
   const std::string text = with_input(rule.scheme.describe(), rule.activations->scheme);
   if (!rule.activations->scheme.calibrated()) return text;
   return fmt::format("{} ({})", text, name_of(rule.activations->observer.method));
+}
+
+std::string last_name(const std::string& name) { return name.substr(name.rfind('.') + 1); }
+
+/// Roles of linears, each once, and of how many experts they are.
+std::string describe_linears(const std::vector<const Linear*>& linears) {
+  std::vector<std::string> roles;
+  std::set<int64_t> experts;
+  for (const Linear* linear : linears) {
+    const std::string role(name_of(linear->role));
+    if (std::ranges::find(roles, role) == roles.end()) roles.push_back(role);
+    if (linear->input.expert) experts.insert(*linear->input.expert);
+  }
+  const std::string text = fmt::format("{}", fmt::join(roles, ", "));
+  return experts.size() > 1 ? fmt::format("{} of {} experts", text, experts.size()) : text;
+}
+
+std::vector<std::string> fused_of(const Block& block) {
+  std::vector<std::string> stacks;
+  for (const auto& stack : fused_stacks(block)) stacks.push_back(describe_linears(stack));
+  return stacks;
+}
+
+/// Of an expert's own edges, which are all alike, only the first one's.
+std::vector<std::string> folds_of(const Block& block) {
+  std::vector<std::string> folds;
+  for (const ScaleEdge& edge : block.edges) {
+    if (edge.input.expert.value_or(0) > 0) continue;
+    folds.push_back(fmt::format(
+        "{} -> {}{}{}", last_name(edge.producer), describe_linears(block.consumers(edge)),
+        edge.input.expert ? " (each expert)" : "", edge.closed.empty() ? "" : " closed: " + edge.closed));
+  }
+  return folds;
+}
+
+/// A line for all blocks that are alike.
+std::string describe_blocks(const std::string& heading, const ModelGraph& graph,
+                            std::vector<std::string> (*of_block)(const Block&)) {
+  std::vector<std::pair<std::string, std::vector<size_t>>> kinds;
+  for (size_t b = 0; b < graph.blocks.size(); ++b) {
+    const std::string text = fmt::format("{}", fmt::join(of_block(graph.blocks[b]), "; "));
+    const auto kind = std::ranges::find(kinds, text, &std::pair<std::string, std::vector<size_t>>::first);
+    if (kind != kinds.end()) {
+      kind->second.push_back(b);
+    } else {
+      kinds.push_back({text, {b}});
+    }
+  }
+  std::string text;
+  for (const auto& [words, blocks] : kinds) {
+    if (words.empty()) continue;
+    const bool adjoining = blocks.back() - blocks.front() + 1 == blocks.size();
+    const std::string where = blocks.size() == 1 ? fmt::format("block {}", blocks.front())
+                              : adjoining
+                                  ? fmt::format("blocks {} to {}", blocks.front(), blocks.back())
+                                  : fmt::format("block {} and {} more", blocks.front(), blocks.size() - 1);
+    text += fmt::format("{:<10} {} ({})\n", heading, words, where);
+  }
+  return text;
 }
 
 std::string describe_calibration(const Recipe& recipe, const ModelGraph& graph) {
@@ -62,17 +124,18 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
     text += fmt::format("rule {}     {} -> {} linears, {}, solver {}\n", i, join_words(rule.targets), count,
                         describe_rule(rule), rule.solver.name);
   }
+  if (graph.config.hidden_size > 0) text += describe_blocks("fused", graph, fused_of);
   for (const AlgorithmChoice& transform : recipe.transforms) {
     const std::vector<ScaleEdge>& edges = graph.blocks.front().edges;
     const auto closed = std::ranges::find_if(edges, [](const ScaleEdge& e) { return !e.closed.empty(); });
     const std::string not_through =
         closed == edges.end()
             ? ""
-            : fmt::format(", but through {}: {}", closed->producer.substr(closed->producer.rfind('.') + 1),
-                          closed->closed);
+            : fmt::format(", but through {}: {}", last_name(closed->producer), closed->closed);
     text += fmt::format("transform  {} over {} edges a block{}\n", transform.name,
                         std::ranges::count(edges, "", &ScaleEdge::closed), not_through);
   }
+  if (!recipe.transforms.empty()) text += describe_blocks("folds", graph, folds_of);
   std::map<std::string, std::vector<std::string>> reasons;
   for (const auto& block : plan.blocks) {
     for (const LinearPlan& p : block) {

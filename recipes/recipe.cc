@@ -23,7 +23,6 @@ namespace lathe {
 namespace {
 
 constexpr uint64_t kMaxRecipeBytes = 1 << 20;
-constexpr int64_t kMaxInteger = std::numeric_limits<int64_t>::max();
 /// Group widths that some kernel reads: whole 32-bit words of 4-bit codes.
 constexpr int64_t kGroupStep = 8;
 constexpr int64_t kMaxGroup = 1 << 20;
@@ -197,16 +196,20 @@ Scheme read_scheme(const YamlField& field) {
 ObserverChoice read_observer(const YamlField& field, bool calibrated) {
   using enum ActivationObserver;
   ObserverChoice observer;
-  for (const char* key : {"observer", "percentile"}) {
+  for (const char* key : {"observer", "percentile", "averaging_constant"}) {
     if (!calibrated && field.has(key))
       field.at(key).refuse("no such key where dynamic is true (the range is then each token's own)");
   }
   if (field.has("observer"))
     observer.method = field.at("observer").one_of({minmax, ema, percentile, mse, kl});
-  if (!field.has("percentile")) return observer;
-  if (observer.method != percentile)
-    field.at("percentile").refuse("no such key where observer is " + std::string(name_of(observer.method)));
-  observer.percentile = field.at("percentile").number(50, 100);
+  const auto read_of = [&](const char* key, ActivationObserver of, double least, double most, double& value) {
+    if (!field.has(key)) return;
+    if (observer.method != of)
+      field.at(key).refuse("no such key where observer is " + std::string(name_of(observer.method)));
+    value = field.at(key).number(least, most);
+  };
+  read_of("percentile", percentile, 50, 100, observer.percentile);
+  read_of("averaging_constant", ema, 1e-4, 1, observer.averaging_constant);
   return observer;
 }
 
@@ -223,10 +226,10 @@ void read_granularity(const YamlField& field, std::initializer_list<ActivationSc
 void read_float_activations(const YamlField& field, const FloatGridType& grid, ActivationScheme& scheme) {
   scheme = ActivationScheme::of_floats(grid.name);
   if (grid.group_size != 0) {
-    field.expect_map({"type", "observer", "percentile"});
+    field.expect_map({"type", "observer", "percentile", "averaging_constant"});
     return;
   }
-  field.expect_map({"type", "dynamic", "per", "observer", "percentile"});
+  field.expect_map({"type", "dynamic", "per", "observer", "percentile", "averaging_constant"});
   using Per = ActivationScheme::Per;
   read_granularity(field, {Per::token, Per::tensor, Per::group}, scheme);
 }
@@ -234,7 +237,8 @@ void read_float_activations(const YamlField& field, const FloatGridType& grid, A
 ActivationTask read_activations(const YamlField& field) {
   ActivationTask task;
   ActivationScheme& scheme = task.scheme;
-  field.expect_map({"type", "bits", "dynamic", "per", "symmetric", "observer", "percentile"});
+  field.expect_map(
+      {"type", "bits", "dynamic", "per", "symmetric", "observer", "percentile", "averaging_constant"});
   if (field.has("type")) scheme.type = read_type(field.at("type"), number_types({"int"}));
   if (const FloatGridType* const grid = scheme.float_grid()) {
     read_float_activations(field, *grid, scheme);
@@ -282,8 +286,12 @@ KvCacheScheme read_kv_cache(const YamlField& field) {
   }
   const KvCacheMethod* const method = find_kv_cache_method(scheme.type);
   if (method == nullptr) {
-    field.expect_map({"type", "bits"});
+    field.expect_map({"type", "bits", "per"});
     if (field.has("bits")) scheme.bits = static_cast<int>(field.at("bits").integer(8, 8));
+    if (field.has("per")) {
+      scheme.per_head = field.at("per").is_word("head");
+      if (!scheme.per_head && !field.at("per").is_word("tensor")) field.at("per").refuse("tensor or head");
+    }
     return scheme;
   }
   scheme = method->defaults;
@@ -349,12 +357,13 @@ Budget read_budget(const YamlField& field) {
 
 Recipe::Sensitivity read_sensitivity(const YamlField& field) {
   Recipe::Sensitivity sensitivity;
-  field.expect_map({"file", "held_out", "loss"});
+  field.expect_map({"file", "held_out", "loss", "checked"});
   if (field.has("file") && !field.at("file").is_null())
     sensitivity.file = read_path(field.at("file"), "a file of measurements");
   if (field.has("held_out")) sensitivity.held_out = field.at("held_out").integer(1, 1 << 20);
   if (field.has("loss"))
     sensitivity.loss = field.at("loss").one_of({SensitivityLoss::kl, SensitivityLoss::fisher});
+  if (field.has("checked")) sensitivity.checked = field.at("checked").integer(0, 1 << 20);
   return sensitivity;
 }
 
@@ -402,7 +411,7 @@ Recipe::Evaluate read_evaluate(const YamlField& field) {
   if (!field.has("text")) field.refuse("the key 'text', a file to measure perplexity on");
   evaluate.text = read_path(field.at("text"), "a text file");
   if (field.has("ctx")) evaluate.ctx = field.at("ctx").integer(2, 1 << 20);
-  if (field.has("rows")) evaluate.rows = field.at("rows").integer(0, kMaxInteger);
+  if (field.has("rows")) evaluate.rows = field.at("rows").integer(0, Recipe::Evaluate::kMostRows);
   return evaluate;
 }
 

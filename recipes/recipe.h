@@ -48,7 +48,9 @@ struct Candidate {
   Rule rule;
   std::optional<GgmlType> block = std::nullopt;
 
-  /// "int4 asym g64, gptq", "Q4_K".
+  /// Does it leave a linear as it is?
+  bool left() const { return !block && rule.scheme.floating(); }
+  /// "int4 asym g64, gptq", "Q4_K", "left in floating point".
   std::string describe() const;
 };
 
@@ -117,7 +119,8 @@ struct Recipe {
   struct Evaluate {
     std::filesystem::path text;
     int64_t ctx = 512;
-    int64_t rows = 0;  // 0: all
+    int64_t rows = 0;                                // 0: all
+    static constexpr int64_t kMostRows = 1'000'000;  // as many as samples
   };
   std::optional<Evaluate> evaluate;
   /// What the finished artefact is held to, beyond what every one is.
@@ -133,6 +136,7 @@ struct Recipe {
     std::filesystem::path file;  // measurements to use, or where to put them; empty: beside the output
     int64_t held_out = 4;        // samples that are kept from calibration, for the loss
     SensitivityLoss loss = SensitivityLoss::kl;
+    int64_t checked = 8;  // groups whose KL is measured beside an estimate that stands for it; 0: none
     /// Beside rules: each group is measured under what they make of it, for whoever wants to know.
     bool of_rules = false;
   } sensitivity;

@@ -65,6 +65,8 @@ nlohmann::json describe(const ActivationTask& task) {
   if (!scheme.calibrated()) return result;
   result["observer"] = name_of(task.observer.method);
   if (task.observer.method == ActivationObserver::percentile) result["percentile"] = task.observer.percentile;
+  if (task.observer.method == ActivationObserver::ema)
+    result["averaging_constant"] = task.observer.averaging_constant;
   return result;
 }
 
@@ -108,6 +110,7 @@ nlohmann::json describe(const Budget& budget) {
 
 std::string Candidate::describe() const {
   if (block) return std::string(traits(*block).name);
+  if (left()) return "left in floating point";
   const auto& input = rule.activations;
   return with_input(rule.scheme.describe(), input ? std::optional(input->scheme) : std::nullopt) + ", " +
          rule.solver.name;
@@ -179,7 +182,8 @@ nlohmann::json Recipe::to_json() const {
   if (!candidates.empty() || sensitivity.of_rules)
     result["sensitivity"] = {{"file", path_or_null(sensitivity.file)},
                              {"held_out", sensitivity.held_out},
-                             {"loss", name_of(sensitivity.loss)}};
+                             {"loss", name_of(sensitivity.loss)},
+                             {"checked", sensitivity.checked}};
   for (const SolverFallback fallback : verify.fallbacks)
     result["verify"]["fallbacks"].push_back(name_of(fallback));
   if (evaluate) {

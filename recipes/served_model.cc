@@ -1,12 +1,28 @@
 #include "recipes/served_model.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace lathe {
 namespace {
 
-uint64_t beside_weights(const ServedModel& model, int64_t context, int64_t batch, int cache_bits) {
+constexpr double kMostPositions = 0x1p52;
+
+uint64_t beside_weights(const ServedModel& model, int64_t context, int64_t batch, double cache_bits) {
   return kv_cache_bytes(model, context, batch, cache_bits) + activation_bytes(model, context, batch);
+}
+
+/// As vLLM counts them (config/model.py, _get_and_verify_max_len): these scalings' factor comes on top of
+/// what config.json says, but for Gemma 3, whose number has it.
+int64_t positions_of(const ModelConfig& config) {
+  using Type = RopeConfig::Type;
+  const RopeConfig& rope = config.rope;
+  const bool scaled = rope.type == Type::linear || rope.type == Type::dynamic || rope.type == Type::yarn;
+  if (!scaled || config.model_type.starts_with("gemma3")) return config.max_position;
+  const bool given = rope.type == Type::yarn && rope.original_max_position > 0;
+  const auto reached =
+      static_cast<double>(given ? rope.original_max_position : config.max_position) * rope.factor;
+  return std::max(config.max_position, static_cast<int64_t>(std::min(reached, kMostPositions)));
 }
 
 }  // namespace
@@ -19,6 +35,7 @@ ServedModel served_model(const ModelGraph& graph, const std::map<std::string, Te
   model.hidden = config.hidden_size;
   model.intermediate = config.intermediate_size;
   model.vocabulary = config.vocab_size;
+  model.positions = positions_of(config);
   model.attention = config.num_heads * config.head_dim;
   model.kv = config.num_kv_heads * config.head_dim;
   model.floating = model.parameters;
@@ -34,13 +51,13 @@ ServedModel served_model(const ModelGraph& graph, const std::map<std::string, Te
 }
 
 int64_t room_for_weights(const ServedModel& model, uint64_t memory, int64_t context, int64_t batch,
-                         int cache_bits) {
+                         double cache_bits) {
   return static_cast<int64_t>(kServerShare * static_cast<double>(memory)) -
          static_cast<int64_t>(beside_weights(model, context, batch, cache_bits));
 }
 
 uint64_t least_memory(const ServedModel& model, uint64_t weights, int64_t context, int64_t batch,
-                      int cache_bits) {
+                      double cache_bits) {
   const auto sum = static_cast<double>(weights + beside_weights(model, context, batch, cache_bits));
   auto memory = static_cast<uint64_t>(std::ceil(sum / kServerShare));
   while (room_for_weights(model, memory, context, batch, cache_bits) < static_cast<int64_t>(weights))

@@ -16,9 +16,9 @@ ServedModel served_model(const ModelGraph& graph, const std::map<std::string, Te
 /// Bytes that a server has for weights on a GPU of `memory` bytes, beside KV cache and activations of `batch`
 /// sequences of `context` tokens (fits, as Fit says); negative where these alone are too large.
 int64_t room_for_weights(const ServedModel& model, uint64_t memory, int64_t context, int64_t batch,
-                         int cache_bits);
+                         double cache_bits);
 /// And the smallest memory for so many bytes of weights.
 uint64_t least_memory(const ServedModel& model, uint64_t weights, int64_t context, int64_t batch,
-                      int cache_bits);
+                      double cache_bits);
 
 }  // namespace lathe

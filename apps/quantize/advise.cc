@@ -4,11 +4,14 @@
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "formats/safetensors/checkpoint.h"
 #include "formats/targets/model_folder.h"
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
+#include "lib/model/json_fields.h"
+#include "lib/model/size_limits.h"
 #include "lib/model/weights_graph.h"
 #include "recipes/served_model.h"
 
@@ -18,44 +21,25 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-/// config.json's own words on attention; those of a model with several parts stand in its text part.
-class AttentionKeys {
- public:
-  AttentionKeys(const json& config, std::string file)
-      : config_(config.contains("text_config") ? config.at("text_config") : config), file_(std::move(file)) {}
+/// The object with the language model's keys; of a model with several parts that is its text part.
+JsonFields text_fields(const json& config, const std::string& file) {
+  const JsonFields whole(config, file);
+  const json* text = whole.find("text_config");
+  return text != nullptr ? JsonFields(*text, file, "text_config.") : whole;
+}
 
-  int64_t need(const char* key) const {
-    const auto value = find(key);
-    if (!value)
-      user_error("{}: {}: expected a positive integer, found none: the KV cache's size follows from it",
-                 file_, key);
-    return *value;
-  }
-  std::optional<int64_t> find(const char* key) const {
-    const auto found = config_.find(key);
-    if (found == config_.end() || !found->is_number_integer()) return std::nullopt;
-    const auto value = found->get<int64_t>();
-    if (value <= 0 || value > kMost)
-      user_error("{}: {}: expected an integer from 1 to {}, found {}", file_, key, kMost, value);
-    return value;
-  }
-
- private:
-  static constexpr int64_t kMost = int64_t{1} << 31;
-  json config_;
-  std::string file_;
-};
-
-/// 2 x KV heads x head size for each token of a layer, or what latent attention keeps.
-void add_cache(const AttentionKeys& keys, ServedModel& model) {
-  const int64_t layers = keys.need("num_hidden_layers"), heads = keys.need("num_attention_heads");
-  const int64_t head = keys.find("head_dim").value_or(std::max<int64_t>(model.hidden / heads, 1));
-  const int64_t kv_heads = keys.find("num_key_value_heads").value_or(heads);
+/// Widths, and for each token of a layer 2 x KV heads x head size, or what latent attention keeps.
+void add_attention(const JsonFields& keys, ServedModel& model) {
+  const auto find = [&](const char* key) { return keys.size(key, kLargestSize); };
+  const int64_t layers = keys.required_size("num_hidden_layers", kMostLayers);
+  const int64_t heads = keys.required_size("num_attention_heads", kLargestSize);
+  const int64_t head = find("head_dim").value_or(std::max<int64_t>(model.hidden / heads, 1));
+  const int64_t kv_heads = find("num_key_value_heads").value_or(heads);
   model.attention = heads * head;
   model.kv = kv_heads * head;
   int64_t values = 2 * model.kv;
-  if (const auto rank = keys.find("kv_lora_rank"))
-    values = model.kv = *rank + keys.find("qk_rope_head_dim").value_or(0);
+  if (const auto rank = find("kv_lora_rank"))
+    values = model.kv = *rank + find("qk_rope_head_dim").value_or(0);
   model.cache.assign(static_cast<size_t>(layers), {values, 0});
 }
 
@@ -77,11 +61,21 @@ ordered_json advice_json(const AdviseRequest& request, const ServedModel& model,
   }
   out["activation_bytes"] = advice.activations;
   out["kv_cache"] = ordered_json::array();
-  for (size_t k = 0; k < kCacheBits.size(); ++k)
+  for (size_t k = 0; k < kCacheBits.size(); ++k) {
     out["kv_cache"].push_back(
         {{"bits", kCacheBits[k]},
          {"bytes", advice.cache[k]},
          {"bytes_per_sequence", kv_cache_bytes(model, place.context, 1, kCacheBits[k])}});
+    if (kCacheBits[k] == 16) continue;
+    ordered_json& servers = out["kv_cache"].back()["servers"] = ordered_json::array();
+    for (const ServedCache& cache : served_caches())
+      if (cache.bits == kCacheBits[k] && cache.runs_on(place.gpu))
+        servers.push_back({{"type", cache.type},
+                           {"server", cache.server},
+                           {"how", cache.how},
+                           {"generations", cache.generations},
+                           {"source", cache.source}});
+  }
   out["weights"] = ordered_json::array();
   for (const AdviceRow& row : advice.rows) {
     ordered_json line = {{"name", row.precision->name},          {"nominal_bytes", row.weights.nominal},
@@ -98,7 +92,7 @@ ordered_json advice_json(const AdviseRequest& request, const ServedModel& model,
                               {"longest_context", row.tokens[k]}});
     out["weights"].push_back(std::move(line));
   }
-  out["advice"] = {{"weights", nullptr}, {"why", advice.why}};
+  out["advice"] = {{"weights", nullptr}, {"why", advice.why}, {"warnings", advice.warnings}};
   if (advice.chosen) {
     out["advice"]["weights"] = advice.rows[*advice.chosen].precision->name;
     out["advice"]["recipe"] = advice.recipe;
@@ -115,6 +109,25 @@ std::string speed_line(const Deployment& place, const Advice& advice) {
   return fmt::format(
       "speed       at most {:.0f} tokens a second and sequence: its memory gives {:.0f} GB/s\n",
       advice.gpus * place.gpu->bytes_a_second / static_cast<double>(bytes), place.gpu->bytes_a_second / 1e9);
+}
+
+/// Who computes with a KV cache of how many bits there.
+std::string cache_lines(const Deployment& place) {
+  std::string text;
+  for (const int bits : kCacheBits) {
+    if (bits == 16) continue;
+    std::string label = fmt::format("KV {} bits", bits);
+    for (const ServedCache& cache : served_caches()) {
+      if (cache.bits != bits || !cache.runs_on(place.gpu)) continue;
+      text += fmt::format("{:<12}{}\n", std::exchange(label, ""), describe(cache, place.gpu));
+    }
+    if (!label.empty())
+      text += fmt::format(
+          "{:<12}no server; `quantize eval` simulates them (recipes/kv-kivi.yaml, "
+          "recipes/kv-skvq.yaml)\n",
+          label);
+  }
+  return text + "\n";
 }
 
 std::string parameters_text(int64_t parameters) {
@@ -146,6 +159,7 @@ std::string advice_text(const AdviseRequest& request, const ServedModel& model, 
   }
   text += fmt::format("fits: within {:.0f} % of the memory, as servers take it; tight: within all of it\n\n",
                       100 * kServerShare);
+  text += cache_lines(place);
   if (advice.chosen) {
     const AdviceRow& row = advice.rows[*advice.chosen];
     text += fmt::format("advice      {} weights, KV cache in {} bits{}: {}\n", row.precision->name,
@@ -164,6 +178,7 @@ std::string advice_text(const AdviseRequest& request, const ServedModel& model, 
   } else {
     text += "advice      none\n";
   }
+  for (const std::string& warning : advice.warnings) text += fmt::format("warning     {}\n", warning);
   for (const std::string& reason : advice.why) text += fmt::format("why         {}\n", reason);
   return text;
 }
@@ -176,18 +191,20 @@ ServedModel read_served_model(const std::filesystem::path& folder) {
   if (is_quantized(checkpoint))
     user_error("{}: is quantised already: advise needs the floating-point model that it was made of",
                folder.string());
-  const std::string family = config.value("model_type", "unknown");
+  const std::string file = (folder / "config.json").string();
+  const std::string family = JsonFields(config, file).word("model_type").value_or("unknown");
   if (is_known_family(family)) {
     const ModelFolder known = open_model_folder(folder);
     return served_model(known.graph, checkpoint.tensors());
   }
   ServedModel model =
       served_model(weights_graph(family, checkpoint.tensors(), folder.string()).graph, checkpoint.tensors());
-  const AttentionKeys keys(config, (folder / "config.json").string());
-  model.hidden = keys.need("hidden_size");
-  model.intermediate = keys.find("intermediate_size").value_or(4 * model.hidden);
-  model.vocabulary = keys.need("vocab_size");
-  add_cache(keys, model);
+  const JsonFields keys = text_fields(config, file);
+  model.hidden = keys.required_size("hidden_size", kLargestSize);
+  model.intermediate = keys.size("intermediate_size", kLargestSize).value_or(4 * model.hidden);
+  model.vocabulary = keys.required_size("vocab_size", kLargestSize);
+  add_attention(keys, model);
+  model.positions = keys.size("max_position_embeddings", kLargestSize).value_or(0);
   return model;
 }
 
@@ -200,6 +217,11 @@ std::string advise_model(const AdviseRequest& request) {
   }
   const ServedModel model = read_served_model(request.model);
   const Advice advice = advise(model, place);
+  if (std::max(advice.cache.front(), advice.activations) == kMostServedBytes)
+    user_error(
+        "{}: {} sequences of {} tokens take more bytes than can be counted; expected sizes in config.json "
+        "that a server could hold, or a smaller --context or --batch",
+        request.model.string(), place.batch, place.context);
   if (!request.json) return advice_text(request, model, place, advice);
   return advice_json(request, model, place, advice).dump(2, ' ', false, json::error_handler_t::replace) +
          "\n";

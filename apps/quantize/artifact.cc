@@ -76,17 +76,24 @@ void ArtifactWriter::write_gguf_tokenizer() const {
 }
 
 void ArtifactWriter::verify(const WrittenTensors& written) const {
-  verify_weights(written);
-  for (const LayoutWriter& layout : layouts_) layout.verify();
+  Findings findings;
+  try {
+    findings = differing_weights(written);
+  } catch (const UserError& error) {  // not the user's: it was written here
+    throw CheckFailed(error.what());
+  }
+  require_none(findings);
+  for (const LayoutWriter& layout : layouts_) require_none(layout.check());
 }
 
 Findings ArtifactWriter::check(const WrittenTensors& written, bool folds) const {
   Findings findings;
   try {
     findings = check_weights(written, folds);
-    for (const LayoutWriter& layout : layouts_) layout.verify();
-  } catch (const CheckFailed& failure) {
-    findings.push_back({check::meant, folder_.filename().string(), "what was meant", failure.what()});
+    for (const LayoutWriter& layout : layouts_) {
+      const Findings more = layout.check();
+      findings.insert(findings.end(), more.begin(), more.end());
+    }
   } catch (const UserError& error) {
     findings.push_back(
         {check::layout, folder_.filename().string(), "an artefact that can be read", error.what()});
@@ -101,6 +108,15 @@ std::unique_ptr<ArtifactWriter> open_writer(const Plan& plan, const OutputPlan& 
   if (output.gguf) return std::make_unique<GgufArtifact>(plan, output, model, std::move(folder), recipe);
   return std::make_unique<SafetensorsArtifact>(plan, output, model, std::move(tensors), std::move(folder),
                                                recipe.output.shard_size);
+}
+
+std::vector<FormatRounding> round_ahead(ArtifactWriters& writers, const Linear& linear,
+                                        const GivenWeight& given) {
+  std::vector<FormatRounding> made;
+  for (auto& writer : writers) {
+    if (auto one = writer->round_ahead(linear, given)) made.push_back(*std::move(one));
+  }
+  return made;
 }
 
 ArtifactWriters open_writers(const Recipe& recipe, const Plan& plan, const ModelFolder& model,

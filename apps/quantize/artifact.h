@@ -13,8 +13,10 @@
 #include "calib/driver/driver.h"
 #include "formats/safetensors/checkpoint.h"
 #include "formats/targets/model_folder.h"
+#include "lib/numeric/scale_counts.h"
 #include "lib/report/report.h"
 #include "recipes/plan.h"
+#include "recipes/plan_outputs.h"
 
 namespace lathe {
 
@@ -23,9 +25,12 @@ namespace lathe {
 struct Rounding {
   std::string type;  // "Q4_K"; empty: the solver's codes
   double bits_per_weight = 0;
-  double weight_relative_mse = 0;  // |W - Q|^2 / |W|^2
-  std::string note;                // what a person should know; usually nothing
+  double weight_relative_mse = 0;                              // |W - Q|^2 / |W|^2
+  std::optional<double> output_relative_error = std::nullopt;  // FormatLoss's, where it rounded
+  std::string note;                                            // what a person should know; usually nothing
   std::optional<double> importance_weighted_error = std::nullopt;  // Report::LinearRow's
+  std::optional<WeightHistogram> histogram = std::nullopt;         // where it rounded
+  std::optional<ScaleCounts> scales = std::nullopt;                // likewise, of blocks
 };
 
 /// One output format's folder.
@@ -47,9 +52,15 @@ class ArtifactWriter {
   virtual void write_rest(size_t block, const std::map<std::string, at::Tensor>& changed) = 0;
   /// The scales of an attention module's cache, once for each block where the plan has a kv_cache.
   virtual void write_kv_cache(const std::string& attention, const KvCacheQuantizer& quantizer);
+  /// Before write_linear(), of each linear as soon as it is solved: what the format will make of it, where
+  /// it rounds by itself. Kept until it is written, so that nothing is rounded twice.
+  virtual std::optional<FormatRounding> round_ahead(const Linear&, const GivenWeight&) {
+    return std::nullopt;
+  }
   /// Completes the weights and copies tokenizer and other side files.
   void finish();
-  /// Compares what finish() left on disk with what was meant; `written` is that of all linears. CheckFailed.
+  /// Compares what finish() left on disk with what was meant; `written` is that of all linears. CheckFailed
+  /// as require_none().
   void verify(const WrittenTensors& written) const;
   /// All checks of an artefact, with all that the run knows (formats/verify).
   Findings check(const WrittenTensors& written, bool folds) const;
@@ -59,6 +70,7 @@ class ArtifactWriter {
 
   const std::filesystem::path& folder() const { return folder_; }
   std::vector<std::string> consumers() const { return consumer_lines(plan_, output_, model_.graph); }
+  std::string how_to_load() const { return lathe::how_to_load(plan_, output_, model_.graph); }
   const Target& target() const { return *output_.target; }
   const OutputPlan& output() const { return output_; }
   /// Of weight files' tensors: all of them, once finish() has been called.
@@ -71,7 +83,8 @@ class ArtifactWriter {
  protected:
   virtual void pack(const LinearOutcome& linear) = 0;
   virtual void finish_weights() = 0;
-  virtual void verify_weights(const WrittenTensors& written) const = 0;
+  /// Linears, or tensors, that aren't on disk what was meant.
+  virtual Findings differing_weights(const WrittenTensors& written) const = 0;
   virtual Findings check_weights(const WrittenTensors& written, bool folds) const = 0;
 
   const Plan& plan_;
@@ -94,6 +107,10 @@ std::unique_ptr<ArtifactWriter> open_writer(const Plan& plan, const OutputPlan& 
                                             const ModelFolder& model,
                                             std::map<std::string, TensorInfo> tensors,
                                             std::filesystem::path folder, const Recipe& recipe);
+
+/// What those of the writers make of a linear that round weights by themselves.
+std::vector<FormatRounding> round_ahead(ArtifactWriters& writers, const Linear& linear,
+                                        const GivenWeight& given);
 
 /// One for each output of the plan, in `folder` or, where there are several, in a folder each below it, with
 /// every tensor written that is in no block.

@@ -4,10 +4,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <functional>
 
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
+#include "recipes/recipe.h"
 
 namespace lathe {
 namespace {
@@ -92,13 +94,19 @@ void declare_run(CLI::App& app, RunRequest& run, Texts& texts) {
       "go on with a run of this output that was cut off; recipe, model, data and program must be the same");
   app.add_flag("--no-journal", run.no_journal,
                "keep nothing beside the output that --resume could go on from");
+  app.add_option(
+         "--journal-every", run.journal_every,
+         "keep the hidden states between two blocks at most every so many seconds; 0 is at each block's end "
+         "(default: as often as costs 3 % of the time, and every ten minutes)")
+      ->type_name("SECONDS");
 }
 
 CLI::App* declare_sensitivity(CLI::App& app, RunRequest& run, Texts& texts) {
   CLI::App* sub = app.add_subcommand(
-      "sensitivity", "what a model loses when one group of its linears is quantised, for each candidate");
+      "sensitivity",
+      "what a model loses when one group of its linears is quantised, for each candidate or by its rule");
   add_value(*sub, "--recipe", texts.sensitivity_recipe, "FILE",
-            "a recipe with `candidates`, such as recipes/sensitivity.yaml");
+            "a recipe with `candidates`, such as recipes/sensitivity.yaml, or with rules");
   add_value(*sub, "--model", texts.sensitivity_model, "DIR", "floating-point model (replaces the recipe's)");
   add_value(*sub, "--calib", texts.sensitivity_calib, "FILE",
             "calibration data (replaces the recipe's); may be given several times");
@@ -110,6 +118,8 @@ CLI::App* declare_sensitivity(CLI::App& app, RunRequest& run, Texts& texts) {
             "change the recipe for this run; may be given several times");
   sub->add_flag("--quiet", run.quiet, "no progress");
   sub->add_flag("--overwrite", run.overwrite, "measure anew what stands there already");
+  sub->add_flag("--dry-run", run.dry_run, "say what would be measured and what that takes");
+  sub->add_flag("--json", run.json, "of a dry run: JSON instead of text");
   return sub;
 }
 
@@ -294,6 +304,8 @@ RunRequest finish_run(const CLI::App& app, RunRequest run, const Texts& texts) {
   for (const std::string& file : texts.calib)
     run.calib.push_back(required_path(file, "--calib FILE", "quantize"));
   check_range("--threads", run.threads, 0, kMaxThreads);
+  if (run.journal_every && !(*run.journal_every >= 0 && std::isfinite(*run.journal_every)))
+    user_error("--journal-every: expected seconds, 0 or more, found {}", *run.journal_every);
   for (const auto& [given, flag] : {std::pair(run.no_journal, "--no-journal"), {run.dry_run, "--dry-run"}})
     if (run.resume && given) user_error("--resume: has nothing to do beside {}; leave one of them out", flag);
   if (run.json && !run.dry_run)
@@ -308,6 +320,8 @@ SensitivityRequest finish_sensitivity(const CLI::App& sub, RunRequest run, const
   run.output = optional_path(sub, texts.sensitivity_output, "--output");
   for (const std::string& file : texts.sensitivity_calib)
     run.calib.push_back(required_path(file, "--calib FILE", "quantize sensitivity"));
+  if (run.json && !run.dry_run)
+    user_error("--json: is of a plan; add --dry-run (a run writes sensitivity.json into its folder)");
   check_range("--threads", run.threads, 0, kMaxThreads);
   run.memory = finish_memory(sub, texts.sensitivity_memory);
   return {std::move(run)};
@@ -321,7 +335,7 @@ EvalRequest finish_eval(const CLI::App& sub, EvalRequest eval, const Texts& text
   check_range("--threads", eval.threads, 0, kMaxThreads);
   eval.memory = finish_memory(sub, texts.eval_memory);
   check_range("--ctx", eval.ctx, 2, 1 << 20);
-  check_range("--rows", eval.rows, 0, std::numeric_limits<int64_t>::max());
+  check_range("--rows", eval.rows, 0, Recipe::Evaluate::kMostRows);
   return eval;
 }
 
@@ -339,7 +353,7 @@ CompareRequest finish_compare(const CLI::App& sub, CompareRequest compare, const
   compare.memory = finish_memory(sub, texts.compare_memory);
   check_range("--threads", compare.threads, 0, kMaxThreads);
   check_range("--ctx", compare.ctx, 2, 1 << 20);
-  check_range("--rows", compare.rows, 0, std::numeric_limits<int64_t>::max());
+  check_range("--rows", compare.rows, 0, Recipe::Evaluate::kMostRows);
   check_range("--examples", compare.examples, 0, 1000);
   return compare;
 }

@@ -12,9 +12,11 @@
 #include "apps/quantize/run_text.h"
 #include "formats/gguf/gguf_file.h"
 #include "formats/safetensors/json_text.h"
+#include "formats/verify/artefact.h"
+#include "formats/verify/gguf_model.h"
 #include "lib/base/clock.h"
 #include "lib/base/error.h"
-#include "lib/base/file.h"
+#include "lib/base/partial.h"
 #include "lib/base/strings.h"
 #include "lib/model/compute_dtype.h"
 #include "lib/tensor/device.h"
@@ -23,6 +25,7 @@ namespace lathe {
 namespace {
 
 namespace fs = std::filesystem;
+using nlohmann::literals::operator""_json_pointer;
 
 constexpr uint64_t kMaxReportBytes = uint64_t{1} << 30;
 constexpr int64_t kContextTokens = 24;  // of an example
@@ -54,6 +57,53 @@ ComparedArtefact describe(const fs::path& path, const ModelFolder& model) {
   if ((model.quantized || model.gguf != nullptr) && fs::is_regular_file(report, ignored))
     artefact.report = read_json_object(report, kMaxReportBytes);
   return artefact;
+}
+
+/// What an artefact's manifest.json says of its tensors and config.json; null without one.
+nlohmann::json contents_of(const ModelFolder& model) {
+  const fs::path file = model.tokenizer_folder() / "manifest.json";
+  std::error_code ignored;
+  if (!fs::is_regular_file(file, ignored)) return nullptr;
+  const nlohmann::json manifest = read_json_object(file, kMaxReportBytes);
+  const auto tensors = manifest.find("tensors");
+  if (tensors == manifest.end() || !tensors->is_object() || tensors->empty()) return nullptr;
+  const nlohmann::json files = manifest.value("files", nlohmann::json());
+  return {*tensors, files.is_object() ? files.value("config.json", nlohmann::json()) : nlohmann::json()};
+}
+
+/// Finds an earlier artefact that is the last of `artefacts`; `contents`: of all, as contents_of().
+void find_same(const std::vector<ModelFolder>& models, const std::vector<nlohmann::json>& contents,
+               std::vector<ComparedArtefact>& artefacts) {
+  const auto path = [&](size_t k) {
+    return models[k].gguf != nullptr ? models[k].gguf->path() : models[k].checkpoint->folder();
+  };
+  const size_t last = artefacts.size() - 1;
+  for (size_t i = 0; i < last && !artefacts[last].same_as; ++i) {
+    std::error_code ignored;
+    const bool same_path = fs::equivalent(path(i), path(last), ignored);
+    if (!same_path && (contents[i].is_null() || contents[i] != contents[last])) continue;
+    artefacts[last].same_as = i;
+    artefacts[last].same_by = same_path ? "paths" : "manifests";
+  }
+}
+
+/// As ComparedArtefact::report has them where no run wrote one.
+nlohmann::json measured_errors(const ModelFolder& artefact, const ModelFolder& reference) {
+  VerifyAgainst against;
+  against.reference = &reference;
+  const auto distances =
+      (artefact.gguf != nullptr ? verify_gguf(artefact, against) : verify_artefact(artefact, against))
+          .distances;
+  nlohmann::json rows = nlohmann::json::array();
+  for (const Block& block : artefact.graph.blocks) {
+    for (const Linear& linear : block.linears) {
+      const auto found = distances.find(linear.name);
+      if (found == distances.end()) continue;
+      rows.push_back(
+          {{"name", linear.name}, {"role", name_of(linear.role)}, {"weight_error", found->second.relative}});
+    }
+  }
+  return {{"linears", rows}};
 }
 
 void check_vocabularies(const std::vector<ModelFolder>& models, const CompareRequest& request) {
@@ -89,6 +139,7 @@ std::string text_of(const Tokenizer& tokenizer, const at::Tensor& ids) {
 /// What of a model's logits goes into examples.
 struct Heard {
   std::string name;
+  std::optional<size_t> artefact;  // none: the reference
   EvalPositions positions;
   at::Tensor divergence;  // undefined: of the reference, or without one
 };
@@ -122,6 +173,7 @@ Disagreement example_at(int64_t place, const at::Tensor& rows, const std::vector
   example.next = text_of(tokenizer, row.slice(0, example.position + 1, example.position + 2));
   for (const Heard& one : heard) {
     TokenOpinion opinion{.name = one.name,
+                         .artefact = one.artefact,
                          .token = text_of(tokenizer, one.positions.best.slice(0, place, place + 1)),
                          .probability = one.positions.probability[place].item<double>(),
                          .next_probability = one.positions.next_probability[place].item<double>()};
@@ -219,9 +271,16 @@ void run_compare(const CompareRequest& request) {
       .text = request.text.string(), .ctx = request.ctx, .tokens = rows.size(0) * (rows.size(1) - 1)};
   if (request.reference) comparison.reference = request.reference->string();
   std::vector<Heard> heard;
+  std::vector<nlohmann::json> contents;
   for (size_t i = 0; i < models.size(); ++i) {
     comparison.artefacts.push_back(describe(request.artefacts[i], models[i]));
     ComparedArtefact& artefact = comparison.artefacts.back();
+    contents.push_back(contents_of(models[i]));
+    find_same(models, contents, comparison.artefacts);
+    if (reference && artefact.report.is_null() && (models[i].quantized || models[i].gguf != nullptr)) {
+      artefact.report = measured_errors(models[i], *reference);
+      artefact.errors_measured = true;
+    }
     // A pair at a time, so that it takes no more memory than `eval` of one.
     const ModelFolder* const against = reference ? &*reference : nullptr;
     const EvalMemory memory = plan_eval_memory(models[i], against, rows, limits, device, work);
@@ -235,14 +294,14 @@ void run_compare(const CompareRequest& request) {
       continue;
     }
     if (reference && heard.empty()) {
-      heard.push_back({"reference", std::move(details.reference), {}});
+      heard.push_back({"reference", std::nullopt, std::move(details.reference), {}});
       comparison.reference_perplexity = artefact.result->divergence->reference_perplexity;
     }
-    heard.push_back({artefact.name, std::move(details.model), details.divergence});
+    heard.push_back({artefact.name, i, std::move(details.model), details.divergence});
   }
   add_examples(heard, rows, *reader.tokenizer, request.examples, comparison);
   comparison.checks = check_artefacts(comparison.artefacts, conditions);
-  if (request.junit) write_file(*request.junit, junit_xml(comparison.checks, watch.seconds()));
+  if (request.junit) replace_file(*request.junit, junit_xml(comparison.checks, watch.seconds()));
   fmt::print(
       "{}",
       request.json

@@ -20,12 +20,18 @@ struct ComparedArtefact {
   double bits_per_weight = 0;        // of all the model's parameters
   std::optional<EvalResult> result;  // nothing: it could not be evaluated,
   std::string trouble = {};          // and why
-  nlohmann::json report = {};        // report.json beside it; null where there is none
+  /// report.json beside it. Without one, but with a reference: `linears` alone, of each name, role and
+  /// weight_error, |W - Q|^2 / |W|^2 of what stands in the files (fitted folds apart). Else null.
+  nlohmann::json report = {};
+  bool errors_measured = false;        // such ones
+  std::optional<size_t> same_as = {};  // an earlier one that is the same,
+  std::string same_by = {};            // "paths", or "manifests": of tensors and config.json
 };
 
 /// What a model says at one position.
 struct TokenOpinion {
-  std::string name;  // the artefact, or "reference"
+  std::string name;                     // the artefact, or "reference"
+  std::optional<size_t> artefact = {};  // its place in Comparison::artefacts
   std::string token;
   double probability = 0;         // of that token, its most likely one
   double next_probability = 0;    // of the token that really follows

@@ -43,8 +43,10 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
+/// Without its unit a limit can be read in two ways, and one of them never fails: 2 for 2 %, 4 for 4 GB.
 std::optional<double> parse_value(std::string_view text, Unit unit) {
   if (unit == Unit::bytes) {
+    if (!text.empty() && text.back() >= '0' && text.back() <= '9') return std::nullopt;
     const auto bytes = parse_bytes(text);
     return bytes ? std::optional(static_cast<double>(*bytes)) : std::nullopt;
   }
@@ -53,6 +55,7 @@ std::optional<double> parse_value(std::string_view text, Unit unit) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
+  if (unit == Unit::share && !percent && std::abs(value) > 1) return std::nullopt;
   return percent ? value / 100 : value;
 }
 
@@ -134,7 +137,7 @@ FailCondition parse_condition(std::string_view text) {
   const auto value = parse_value(trimmed(text.substr(at + (equal ? 2 : 1))), figure->unit);
   if (!value)
     refuse(figure->unit == Unit::bytes   ? "a size such as 4GiB after the sign"
-           : figure->unit == Unit::share ? "a number after the sign, 0.02 or 2%"
+           : figure->unit == Unit::share ? "a share of at most 1 or a percentage after the sign, 0.02 or 2%"
                                          : "a number after the sign");
   condition.value = *value;
   return condition;

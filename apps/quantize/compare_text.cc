@@ -15,7 +15,14 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kDifferingLinears = 5;
-constexpr const char* kMeasures[] = {"output_error", "importance_weighted_error", "weight_error"};
+constexpr const char *kOutputError = "output_error", *kImportanceWeighted = "importance_weighted_error",
+                     *kWeightError = "weight_error";
+constexpr const char* kMeasures[] = {kOutputError, kImportanceWeighted, kWeightError};
+
+/// "A", "B", ...; beyond Z by number.
+std::string letter(size_t index) {
+  return index < 26 ? std::string(1, static_cast<char>('A' + index)) : fmt::format("#{}", index + 1);
+}
 
 /// A linear's error in each artefact; NaN where it is not known.
 struct LinearErrors {
@@ -85,6 +92,52 @@ LayerErrors layer_errors(const std::vector<ComparedArtefact>& artefacts) {
   return found;
 }
 
+json section_of(const json& object, const char* key) {
+  const auto found = object.is_object() ? object.find(key) : object.end();
+  return object.is_object() && found != object.end() ? *found : json();
+}
+
+/// Were the layers' errors measured on the same tokens, as far as the reports say? Those of weights are of no
+/// tokens.
+bool same_calibration(const std::vector<ComparedArtefact>& artefacts, const std::string& measure) {
+  std::set<std::string> sources;
+  for (const ComparedArtefact& artefact : artefacts) {
+    if (rows_of(artefact) == nullptr || artefact.errors_measured) continue;
+    std::string source = word_of(section_of(artefact.report, "calibration"), "ids_hash");
+    // Importances may come from a file in place of the run's text.
+    if (measure == kImportanceWeighted)
+      source += " " + word_of(section_of(section_of(artefact.report, "recipe"), "output"), "imatrix");
+    sources.insert(source);
+  }
+  return measure == kWeightError || sources.size() < 2;
+}
+
+/// Artefacts whose reports don't have a measure of every linear.
+std::vector<std::string> without(const std::vector<ComparedArtefact>& artefacts, const char* measure) {
+  std::vector<std::string> letters;
+  for (size_t i = 0; i < artefacts.size(); ++i) {
+    const json* const rows = rows_of(artefacts[i]);
+    if (rows == nullptr || artefacts[i].errors_measured) continue;
+    if (std::ranges::any_of(*rows, [&](const json& row) { return !std::isfinite(number_of(row, measure)); }))
+      letters.push_back(letter(i));
+  }
+  return letters;
+}
+
+/// Where a measure comes from, and why it is no nearer one to what a layer puts out.
+std::string origin_of(const std::vector<ComparedArtefact>& artefacts, const std::string& measure) {
+  std::string text = "from the reports";
+  if (!same_calibration(artefacts, measure)) text += ", which measured it on different calibration data";
+  std::vector<std::string> measured;  // now, not by the run
+  for (size_t i = 0; i < artefacts.size(); ++i)
+    if (artefacts[i].errors_measured) measured.push_back(letter(i));
+  if (!measured.empty()) return text + fmt::format("; of {} from the weights", join_words(measured));
+  const std::vector<std::string> missing = without(artefacts, kOutputError);
+  if (measure != kOutputError && !missing.empty() && missing.size() < artefacts.size())
+    text += fmt::format("; there is no output error of {}", join_words(missing));
+  return text;
+}
+
 json or_null(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
 
 json opinion_json(const TokenOpinion& opinion) {
@@ -97,14 +150,10 @@ json opinion_json(const TokenOpinion& opinion) {
 
 json artefact_json(const ComparedArtefact& artefact) {
   json row = {{"name", artefact.name},
+              {"same_as", artefact.same_as ? json(*artefact.same_as) : json(nullptr)},
               {"trouble", artefact.trouble.empty() ? json(nullptr) : json(artefact.trouble)}};
   for (const auto& [name, value] : figures_of(artefact)) row[name] = or_null(value);
   return row;
-}
-
-/// "A", "B", ...; beyond Z by number.
-std::string letter(size_t index) {
-  return index < 26 ? std::string(1, static_cast<char>('A' + index)) : fmt::format("#{}", index + 1);
 }
 
 /// A token or a stretch of text on one line, in quotes.
@@ -142,10 +191,15 @@ std::string figure_lines(const Comparison& comparison) {
 std::string layer_lines(const std::vector<ComparedArtefact>& artefacts) {
   const LayerErrors layers = layer_errors(artefacts);
   if (layers.measure.empty()) return "";
+  std::vector<const LinearErrors*> sorted;
+  for (const LinearErrors& linear : layers.linears)
+    if (linear.spread() > 1) sorted.push_back(&linear);
+  std::ranges::stable_sort(sorted, std::greater<>{}, &LinearErrors::spread);
   std::string name = layers.measure;
   std::ranges::replace(name, '_', ' ');
-  std::string text =
-      fmt::format("\n{} by role (from the reports), and the linears in which they differ most\n", name);
+  if (layers.measure == kImportanceWeighted) name = "importance-weighted error";
+  std::string text = fmt::format("\n{} by role ({}){}\n", name, origin_of(artefacts, layers.measure),
+                                 sorted.empty() ? "" : ", and the linears in which they differ most");
   const auto line = [&](const std::string& label, const std::vector<double>& values) {
     text += fmt::format("  {:<44}", label);
     for (const double value : values) text += fmt::format(" {:>10}", cell(value, ""));
@@ -171,10 +225,7 @@ std::string layer_lines(const std::vector<ComparedArtefact>& artefacts) {
     }
     line(role, means);
   }
-  std::vector<const LinearErrors*> sorted;
-  for (const LinearErrors& linear : layers.linears) sorted.push_back(&linear);
-  std::ranges::stable_sort(sorted, std::greater<>{}, &LinearErrors::spread);
-  for (size_t i = 0; i < std::min(kDifferingLinears, sorted.size()) && sorted[i]->spread() > 1; ++i)
+  for (size_t i = 0; i < std::min(kDifferingLinears, sorted.size()); ++i)
     line(sorted[i]->name, sorted[i]->errors);
   return text;
 }
@@ -189,13 +240,10 @@ std::string example_lines(const Comparison& comparison) {
     text += fmt::format("  row {}, token {}: {} then {}\n", example.row, example.position,
                         quoted(example.context), quoted(example.next));
     for (const TokenOpinion& opinion : example.opinions) {
-      const auto place = std::ranges::find(comparison.artefacts, opinion.name, &ComparedArtefact::name);
-      const bool reference = place == comparison.artefacts.end();
-      text += fmt::format(
-          "    {:<10} {:<14} {:>6.2f} %, and {:.2f} % what follows{}\n",
-          reference ? opinion.name : letter(static_cast<size_t>(place - comparison.artefacts.begin())),
-          quoted(opinion.token), 100 * opinion.probability, 100 * opinion.next_probability,
-          opinion.kl ? fmt::format("; KL {:.3f}", *opinion.kl) : "");
+      text += fmt::format("    {:<10} {:<14} {:>6.2f} %, and {:.2f} % what follows{}\n",
+                          opinion.artefact ? letter(*opinion.artefact) : opinion.name, quoted(opinion.token),
+                          100 * opinion.probability, 100 * opinion.next_probability,
+                          opinion.kl ? fmt::format("; KL {:.3f}", *opinion.kl) : "");
     }
   }
   return text;
@@ -219,6 +267,7 @@ json comparison_json(const Comparison& comparison) {
     out["artefacts"].push_back(artefact_json(artefact));
   const LayerErrors layers = layer_errors(comparison.artefacts);
   out["linears"] = {{"measure", layers.measure.empty() ? json(nullptr) : json(layers.measure)},
+                    {"same_calibration", same_calibration(comparison.artefacts, layers.measure)},
                     {"rows", json::array()}};
   for (const LinearErrors& linear : layers.linears) {
     json errors = json::array();
@@ -245,6 +294,10 @@ std::string comparison_text(const Comparison& comparison) {
   std::string text;
   for (size_t i = 0; i < comparison.artefacts.size(); ++i)
     text += fmt::format("{}  {}\n", letter(i), comparison.artefacts[i].name);
+  for (size_t i = 0; i < comparison.artefacts.size(); ++i)
+    if (const auto& same = comparison.artefacts[i].same_as)
+      text += fmt::format("{} and {} are the same artefact, by their {}\n", letter(*same), letter(i),
+                          comparison.artefacts[i].same_by);
   if (comparison.reference) text += fmt::format("against {}, ", *comparison.reference);
   text +=
       fmt::format("on {} tokens of {}, {} at a time\n\n", comparison.tokens, comparison.text, comparison.ctx);

@@ -28,6 +28,7 @@
 #include "lib/report/model_card.h"
 #include "lib/report/report.h"
 #include "recipes/plan.h"
+#include "recipes/plan_outputs.h"
 
 namespace lathe {
 namespace {
@@ -188,13 +189,15 @@ void write_report(const Artefact& artefact, const Plan& plan, const Target& targ
       "from; report.json is that artefact's, where it had one.\n\n",
       target.name);
   for (const std::string& warning : plan.output_warnings()) text += fmt::format("- Warning: {}\n", warning);
-  write_file(folder / "report.md", text + "\n## How to load\n\n" + target.how_to_load);
-  const std::vector<std::string> consumers = consumer_lines(plan, plan.outputs.front(), artefact.model.graph);
+  const OutputPlan& output = plan.outputs.front();
+  const std::string how = how_to_load(plan, output, artefact.model.graph);
+  write_file(folder / "report.md", text + "\n## How to load\n\n" + how);
+  const std::vector<std::string> consumers = consumer_lines(plan, output, artefact.model.graph);
   if (report.contains("linears"))  // else there was none
-    write_file(folder / "report.html", report_page(report, target.how_to_load, consumers));
+    write_file(folder / "report.html", report_page(report, how, consumers));
   const std::filesystem::path card = folder / "README.md";
   const std::string base = std::filesystem::exists(card) ? read_text_file(card) : std::string();
-  write_file(card, converted_card({target.name, target.how_to_load, consumers, format_names()}, base));
+  write_file(card, converted_card({target.name, how, consumers, format_names()}, base));
   write_about(artefact, target, folder, "manifest.json", kManifestSchema);
 }
 
@@ -269,7 +272,7 @@ void convert_to_layout(const ConvertRequest& request, const KernelLayout& layout
   }
   writer.finish();
   progress.end();
-  writer.verify();
+  require_none(writer.check());
   output.commit();
   say_converted(request, plan.input_bytes, plan.layouts.front().bytes);
 }

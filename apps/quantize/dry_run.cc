@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include "apps/quantize/dataset.h"
+#include "apps/quantize/memory.h"
+#include "apps/quantize/mixed/unmeasured.h"
 #include "lib/base/strings.h"
 
 namespace lathe {
@@ -10,11 +12,8 @@ namespace {
 
 using nlohmann::json;
 
-json bytes_json(const MemoryBytes& bytes) {
-  return {{"ram", bytes.ram}, {"vram", bytes.vram}, {"disk", bytes.disk}};
-}
-
 json memory_json(const DryRun& run) {
+  if (run.estimate == nullptr) return nullptr;
   if (run.memory == nullptr) return bytes_json(run.weights_memory);
   json memory = bytes_json(run.memory->peak);
   memory["parts"] = json::array();
@@ -34,9 +33,10 @@ std::vector<std::string> all_warnings(const DryRun& run) {
 
 std::string describe_dry_run(const DryRun& run) {
   std::string text = describe_plan(run.plan, run.recipe, run.graph);
+  if (run.measuring != nullptr) text += describe_memory(run.measuring->memory, "measuring");
   if (run.memory != nullptr) {
     text += describe_memory(*run.memory);
-  } else {
+  } else if (run.estimate != nullptr) {
     text += fmt::format("memory     at most {} while weights are quantised\n",
                         human_bytes(run.weights_memory.ram));
     if (run.weights_memory.disk > 0)
@@ -44,7 +44,7 @@ std::string describe_dry_run(const DryRun& run) {
                           human_bytes(run.weights_memory.disk));
   }
   if (run.evaluation != nullptr) text += describe_eval_memory(*run.evaluation);
-  text += describe_estimate(run.estimate);
+  if (run.estimate != nullptr) text += describe_estimate(*run.estimate);
   if (run.calibration != nullptr) text += describe_dataset(*run.calibration);
   for (const std::string& warning : all_warnings(run)) text += fmt::format("warning    {}\n", warning);
   return text;
@@ -57,9 +57,10 @@ json dry_run_json(const DryRun& run) {
   if (run.calibration != nullptr)
     result["calibration"] = dataset_json(run.recipe.calibration, *run.calibration);
   result["memory"] = memory_json(run);
+  result["measuring"] = run.measuring != nullptr ? measuring_json(*run.measuring) : json();
   result["evaluation"] = nullptr;
   if (run.evaluation != nullptr) result["evaluation"] = bytes_json(run.evaluation->peak);
-  result["work"] = estimate_json(run.estimate);
+  result["work"] = run.estimate != nullptr ? estimate_json(*run.estimate) : json();
   result["budget"] = run.budget ? *run.budget : json();
   result["warnings"] = all_warnings(run);
   return result;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/quantize/estimate/estimate.h"
+#include "apps/quantize/mixed/measure.h"
 #include "apps/quantize/requests.h"
 #include "calib/data/calibration_set.h"
 #include "calib/driver/memory_plan.h"
@@ -18,21 +19,23 @@ struct DryRun {
   const Recipe& recipe;
   const Plan& plan;
   const ModelGraph& graph;
-  const Estimate& estimate;
+  const Estimate* estimate = nullptr;  // null: the run was refused for its memory, of which nothing is said
   /// Of a calibrated run its memory and data, of others what weights take.
   const MemoryPlan* memory = nullptr;
+  const MeasurementPlan* measuring = nullptr;  // of sensitivities, before the run; null: none is to be done
   const CalibrationSet* calibration = nullptr;
   MemoryBytes weights_memory = {};
   const EvalMemory* evaluation = nullptr;     // null: none is asked for
   std::vector<std::string> warnings = {};     // but for its outputs'
-  std::optional<nlohmann::json> budget = {};  // what chose the mixture
+  std::optional<nlohmann::json> budget = {};  // what chose the mixture, or will
 };
 
 /// In the order of a run.
 std::string describe_dry_run(const DryRun& run);
 
-/// plan_json() with "schema": 1, "calibration", "memory", "evaluation", "work", "budget", "warnings"}: bytes,
-/// FLOPs and seconds are numbers; what a run doesn't have is null.
+/// plan_json() with "schema": 1, "calibration", "memory", "measuring", "evaluation", "work", "budget",
+/// "warnings"}: bytes, FLOPs and seconds are numbers; what a run doesn't have is null. "work" has measuring
+/// in it.
 nlohmann::json dry_run_json(const DryRun& run);
 
 /// On stdout, as the request wants it.

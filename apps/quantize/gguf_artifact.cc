@@ -16,6 +16,7 @@
 #include "lib/base/process_memory.h"
 #include "lib/kernels/ggml_exact.h"
 #include "lib/kernels/ggml_quant.h"
+#include "lib/numeric/sampled_rows.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
@@ -72,6 +73,19 @@ std::vector<GgufPlan> plans_of(const GgufOutput& output) {
   return plans;
 }
 
+/// blocks: Byte [rows, row_bytes], what became of the weight, FP32 [rows, columns].
+WeightHistogram count_blocks(const at::Tensor& weight, const at::Tensor& blocks, GgmlType type) {
+  std::vector<at::Tensor> before, after;
+  for (const auto& [begin, end] : sampled_rows(weight.size(0), weight.size(1), WeightHistogram::kSampled)) {
+    before.push_back(weight.slice(0, begin, end));
+    after.push_back(kernels::dequantize_ggml(blocks.slice(0, begin, end), type, weight.size(1)));
+  }
+  QuantizedTensor rounded;
+  rounded.scheme = Scheme::as_they_are();
+  rounded.values = at::cat(after);
+  return count_weights(at::cat(before), rounded).read();
+}
+
 }  // namespace
 
 void check_gguf_tokenizer(Plan& plan, const ModelFolder& model, const std::string& pre_tokenizer) {
@@ -113,23 +127,12 @@ const GgufOutputTensor& GgufArtifact::planned(const std::string& hf) const {
 void GgufArtifact::check_imatrix(const std::filesystem::path& path) const {
   for (const GgufOutputTensor& tensor : output_.gguf->tensors) {
     if (tensor.rule.linear.empty() || tensor.exact || traits(tensor.type).length == 1) continue;
-    const auto found = given_.entries.find(tensor.rule.gguf);
-    if (found == given_.entries.end()) {
-      user_error("{}: has nothing on '{}': it is of another model, or too little text reached it",
-                 path.string(), tensor.rule.gguf);
-    }
-    const at::Tensor& values = found->second.mean_square;
-    const int64_t matrices = std::max<int64_t>(tensor.rule.experts, 1);
-    if (values.size(0) != matrices || values.size(1) != tensor.rule.shape[1]) {
-      user_error("{}: '{}': expected {} x {} channels, found {} x {}: it is of another model", path.string(),
-                 tensor.rule.gguf, matrices, tensor.rule.shape[1], values.size(0), values.size(1));
-    }
+    given_.of(tensor.rule, path);
   }
 }
 
-at::Tensor GgufArtifact::importance(const GgufOutputTensor& tensor, const LinearOutcome& linear) {
-  const bool measured = linear.given && linear.given->mean_square.defined();
-  if (measured) measure(tensor.rule, *linear.given);
+at::Tensor GgufArtifact::importance(const GgufOutputTensor& tensor, const std::optional<GivenWeight>& given) {
+  if (given && given->mean_square.defined()) measure(tensor.rule, *given);
   const ImportanceMatrix& used = given_.entries.empty() ? measured_ : given_;
   const auto found = used.entries.find(tensor.rule.gguf);
   return found == used.entries.end() ? at::Tensor() : found->second.mean_square[tensor.rule.expert];
@@ -164,9 +167,22 @@ void GgufArtifact::write_linear_blocks(const GgufOutputTensor& tensor, at::Tenso
   write_blocks(tensor, blocks, 0);
 }
 
+std::optional<FormatRounding> GgufArtifact::round_ahead(const Linear& linear, const GivenWeight& given) {
+  const GgufOutputTensor& tensor = planned(linear.name + ".weight");
+  if (tensor.exact) return std::nullopt;  // the solver's codes
+  const at::Tensor blocks =
+      kernels::quantize_ggml(linear.name, given.weight.contiguous(), tensor.type, importance(tensor, given));
+  // Floats are made again in no time, and are as large as the weight.
+  if (traits(tensor.type).length > 1) ahead_[linear.name] = {given.weight, blocks};
+  return FormatRounding{output_.target->name,
+                        [blocks, type = tensor.type, columns = linear.in](int64_t begin, int64_t end) {
+                          return kernels::dequantize_ggml(blocks.slice(0, begin, end), type, columns);
+                        }};
+}
+
 void GgufArtifact::pack(const LinearOutcome& linear) {
   const GgufOutputTensor& tensor = planned(linear.linear->name + ".weight");
-  const at::Tensor weights = importance(tensor, linear);
+  const at::Tensor weights = importance(tensor, linear.given);
   kernels::ExactBlocks exact;
   if (tensor.exact) exact = kernels::exact_ggml_blocks(linear.quantized, tensor.type);
   at::Tensor blocks = exact.blocks;
@@ -179,6 +195,11 @@ void GgufArtifact::pack(const LinearOutcome& linear) {
   if (!exact.exact()) {
     rounding.type = traits(tensor.type).name;
     rounding.weight_relative_mse = sums.relative();
+    for (const FormatLoss& loss : linear.format_losses)
+      if (loss.format == output_.target->name) rounding.output_relative_error = loss.output_relative_error;
+    rounding.histogram = count_blocks(weight, blocks, tensor.type);
+    if (traits(tensor.type).length > 1)
+      rounding.scales = count_ggml_scales(blocks, tensor.type, tensor.rule.shape[1]);
     if (!exact.reason.empty())
       rounding.note = fmt::format("rounded anew: its codes don't go into the blocks: {}", exact.reason);
   }
@@ -187,8 +208,11 @@ void GgufArtifact::pack(const LinearOutcome& linear) {
 
 /// `reason`: why its codes don't go in as they are, where that was the plan.
 at::Tensor GgufArtifact::rounded(const GgufOutputTensor& tensor, const LinearOutcome& linear,
-                                 const at::Tensor& importances, const std::string& reason) const {
+                                 const at::Tensor& importances, const std::string& reason) {
   const at::Tensor& weight = linear.given ? linear.given->weight : linear.quantized.values;
+  const auto ahead = ahead_.extract(linear.linear->name);
+  // A fold into its rows that came later made another weight of it.
+  if (!ahead.empty() && ahead.mapped().weight.is_alias_of(weight)) return ahead.mapped().blocks;
   if (!weight.defined()) {
     user_error("{}: format {}: its codes can't go into {} blocks: {}", linear.linear->name,
                output_.target->name, traits(tensor.type).name, reason);
@@ -261,18 +285,32 @@ void GgufArtifact::finish_weights() {
 }
 
 Findings GgufArtifact::check_weights(const WrittenTensors& written, bool folds) const {
-  verify_weights(written);
+  Findings findings = differing_weights(written);
   VerifyAgainst against;
   against.reference = &model_;
   against.folds = folds;
-  return verify_gguf(open_gguf_model(writer_.path()), against).findings;
+  against.fold_channels = false;
+  against.codes_in_blocks = codes_in_blocks(plan_, *output_.gguf);
+  const Findings more = verify_gguf(open_gguf_model(writer_.path()), against).findings;
+  findings.insert(findings.end(), more.begin(), more.end());
+  return findings;
 }
 
 /// By the reader's own eyes: names, places, rows and blocks.
-void GgufArtifact::verify_weights(const WrittenTensors&) const {
-  losses_.compare(open_gguf_model(writer_.path()));
+Findings GgufArtifact::differing_weights(const WrittenTensors&) const {
+  return losses_.compare(open_gguf_model(writer_.path()));
 }
 
 std::vector<Report::TensorRow> GgufArtifact::tensor_rows() const { return losses_.rows(*output_.gguf); }
+
+std::map<std::string, Scheme> codes_in_blocks(const Plan& plan, const GgufOutput& output) {
+  std::map<std::string, Scheme> schemes;
+  for (const PlannedLinear& linear : plan.quantized()) schemes.emplace(linear.name, linear.scheme);
+  std::map<std::string, Scheme> held;
+  for (const GgufOutputTensor& tensor : output.tensors) {
+    if (tensor.exact) held.insert(*schemes.find(tensor.rule.linear));
+  }
+  return held;
+}
 
 }  // namespace lathe

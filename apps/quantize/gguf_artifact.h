@@ -28,31 +28,41 @@ class GgufArtifact final : public ArtifactWriter {
 
   void write_outside_blocks() override;
   void write_rest(size_t block, const std::map<std::string, at::Tensor>& changed) override;
+  std::optional<FormatRounding> round_ahead(const Linear& linear, const GivenWeight& given) override;
   uint64_t bytes() const override { return output_.gguf->bytes(); }
   std::vector<Report::TensorRow> tensor_rows() const override;
 
  private:
   void pack(const LinearOutcome& linear) override;
   void finish_weights() override;
-  void verify_weights(const WrittenTensors& written) const override;
+  Findings differing_weights(const WrittenTensors& written) const override;
   Findings check_weights(const WrittenTensors& written, bool folds) const override;
 
   const GgufOutputTensor& planned(const std::string& hf) const;
   void check_imatrix(const std::filesystem::path& file) const;
-  at::Tensor importance(const GgufOutputTensor& tensor, const LinearOutcome& linear);
+  at::Tensor importance(const GgufOutputTensor& tensor, const std::optional<GivenWeight>& given);
   void measure(const GgufTensorRule& rule, const GivenWeight& given);
   at::Tensor rounded(const GgufOutputTensor& tensor, const LinearOutcome& linear,
-                     const at::Tensor& importances, const std::string& reason) const;
+                     const at::Tensor& importances, const std::string& reason);
   void write_blocks(const GgufOutputTensor& tensor, at::Tensor blocks, int64_t first_row);
   void write_linear_blocks(const GgufOutputTensor& tensor, at::Tensor blocks);
   void write_matrix(const GgufOutputTensor& tensor);
   void write_vector(const GgufOutputTensor& tensor, at::Tensor values);
 
+  /// Blocks of a linear that isn't written yet, and the weight that they were made of.
+  struct RoundedAhead {
+    at::Tensor weight, blocks;
+  };
+
   std::map<std::string, const GgufOutputTensor*> planned_;  // by the checkpoint's name
+  std::map<std::string, RoundedAhead> ahead_;               // by linear
   ImportanceMatrix given_;                                  // the recipe's; without entries: none
   ImportanceMatrix measured_;
   GgufLosses losses_;
   GgufSplitWriter writer_;
 };
+
+/// By linear: the schemes whose codes the output's blocks hold as they are (VerifyAgainst).
+std::map<std::string, Scheme> codes_in_blocks(const Plan& plan, const GgufOutput& output);
 
 }  // namespace lathe

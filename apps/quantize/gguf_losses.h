@@ -12,6 +12,7 @@
 
 #include "formats/gguf/gguf_plan.h"
 #include "formats/targets/model_folder.h"
+#include "formats/verify/finding.h"
 #include "lib/report/report.h"
 
 namespace lathe {
@@ -39,10 +40,9 @@ class GgufLosses {
   /// A vector as the checkpoint has it, or a tensor that only the file has.
   void add_vector(const GgufOutputTensor& tensor, const at::Tensor& values);
 
-  /// CheckFailed naming the file and the first tensor whose values, as the model that was opened from it has
-  /// them, are other ones than were written.
-  void compare(const ModelFolder& stored) const;
-  /// A row for each of the file's tensors; those that compare() has passed.
+  /// Tensors whose values, as the model that was opened from the file has them, are others than were written.
+  Findings compare(const ModelFolder& stored) const;
+  /// A row for each of the file's tensors.
   std::vector<Report::TensorRow> rows(const GgufOutput& output) const;
 
  private:

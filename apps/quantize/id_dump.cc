@@ -39,15 +39,22 @@ void check_id_dump(const RunRequest& request, const Recipe& recipe) {
                  file.string());
     }
   }
-  // The run that is gone on with has written it, of the same ids.
+  // The run that is gone on with may have written it: dump_ids() looks whether its ids are the same.
   if (!request.overwrite && !request.resume && fs::exists(fs::symlink_status(file, ignored)))
     user_error("--dump-ids {}: already exists; choose another name or pass --overwrite", file.string());
 }
 
 void dump_ids(const RunRequest& request, const CalibrationSet& set) {
   std::error_code ignored;
-  if (!request.dump_ids || (request.resume && fs::exists(*request.dump_ids, ignored))) return;
-  write_ids_file(*request.dump_ids, set);
+  if (!request.dump_ids) return;
+  const fs::path& file = *request.dump_ids;
+  if (request.resume && fs::exists(file, ignored)) {
+    if (holds_ids(file, set)) return;
+    user_error(
+        "--dump-ids {}: already exists, and holds other token ids than this run's; choose another name",
+        file.string());
+  }
+  write_ids_file(file, set);
 }
 
 }  // namespace lathe

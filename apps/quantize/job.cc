@@ -1,5 +1,7 @@
 #include "apps/quantize/job.h"
 
+#include <algorithm>
+
 #include "lib/base/error.h"
 
 namespace lathe {
@@ -11,6 +13,20 @@ auto make_algorithm(const std::vector<Entry>& table, const AlgorithmChoice& choi
     if (entry.name == choice.name) return entry.make(choice.options);
   }
   internal_error("no algorithm '{}', though the recipe reader accepted it", choice.name);
+}
+
+/// Of a weight, in the blocks that GgufArtifact::round_ahead() keeps of a block's linears; at most.
+double format_bits(const Plan& plan) {
+  double sum = 0;
+  for (const OutputPlan& output : plan.outputs) {
+    double largest = 0;
+    for (const GgufOutputTensor& tensor :
+         output.gguf ? output.gguf->tensors : std::vector<GgufOutputTensor>{})
+      if (!tensor.exact && traits(tensor.type).length > 1 && !tensor.rule.linear.empty())
+        largest = std::max(largest, bits_per_weight(tensor.type));
+    sum += largest;
+  }
+  return sum;
 }
 
 }  // namespace
@@ -40,6 +56,7 @@ CalibrationJob make_job(const Recipe& recipe, const Plan& plan, const ModelFolde
                      .kv_cache = plan.kv_cache,
                      .hand_over_weights = plan.rounds_weights(),
                      .describe_inputs = recipe.report.activations,
+                     .format_bits = format_bits(plan),
                      .storage = {}};
   for (const auto& transform : algorithms.transforms) job.transforms.push_back(transform.get());
   for (const auto& block : plan.blocks) {

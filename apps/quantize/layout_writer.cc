@@ -81,16 +81,33 @@ void LayoutWriter::finish() {
   write_file(folder_ / "layout.json", result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
-void LayoutWriter::verify() const {
-  const LayoutFolder stored = LayoutFolder::open(folder_);
-  for (const auto& [name, hash] : hashes_) {
-    throw_if_cancelled();
-    const PlannedLinear& linear = linears_.at(name);
-    if (hash_of(layout_->unpack(linear, stored.read(linear))) != hash) {
-      throw CheckFailed(
-          fmt::format("{}: layout {} on disk differs from what the solver meant", name, layout_->name));
+/// Does the folder hold of this linear what write() was given? UserError where that can't be read.
+bool LayoutWriter::is_as_written(const std::string& name, const LayoutFolder& stored) const {
+  const PlannedLinear& linear = linears_.at(name);
+  return hash_of(layout_->unpack(linear, stored.read(linear))) == hashes_.at(name);
+}
+
+Findings LayoutWriter::check() const {
+  Findings findings;
+  const auto differs = [&](const std::string& name, const std::string& found) {
+    findings.push_back(
+        {check::meant, name, fmt::format("what the solver meant, in layout {}", layout_->name), found});
+  };
+  try {
+    const LayoutFolder stored = LayoutFolder::open(folder_);
+    for (const auto& [name, hash] : hashes_) {
+      throw_if_cancelled();
+      try {
+        if (!is_as_written(name, stored)) differs(name, "something else on disk");
+      } catch (const UserError& error) {
+        differs(name, error.what());
+      }
     }
+  } catch (const UserError& error) {
+    findings.push_back(
+        {check::layout, fmt::format("layout {}", layout_->name), "a folder that can be read", error.what()});
   }
+  return findings;
 }
 
 }  // namespace lathe

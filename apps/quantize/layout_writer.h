@@ -8,9 +8,12 @@
 #include <string>
 
 #include "formats/safetensors/shard_writer.h"
+#include "formats/verify/finding.h"
 #include "recipes/plan.h"
 
 namespace lathe {
+
+class LayoutFolder;
 
 class LayoutWriter {
  public:
@@ -21,11 +24,13 @@ class LayoutWriter {
   void write(const std::string& linear, const QuantizedTensor& tensor);
   /// Completes the shards; writes layout.json.
   void finish();
-  /// Opens the folder as it stands on disk, unpacks every linear and compares it with what write() was given.
-  /// CheckFailed naming the first that differs.
-  void verify() const;
+  /// Opens the folder as it stands on disk, unpacks every linear and compares it with what write() was given:
+  /// those that differ.
+  Findings check() const;
 
  private:
+  bool is_as_written(const std::string& linear, const LayoutFolder& stored) const;
+
   const KernelLayout* layout_;
   std::filesystem::path folder_;
   std::map<std::string, PlannedLinear> linears_;  // by name

@@ -90,6 +90,10 @@ MemoryBytes plan_weights_memory(const MemoryLimits& limits, int64_t weights, c10
   return peak;
 }
 
+nlohmann::json bytes_json(const MemoryBytes& bytes) {
+  return {{"ram", bytes.ram}, {"vram", bytes.vram}, {"disk", bytes.disk}};
+}
+
 EvalMemory plan_eval_memory(const ModelFolder& model, const ModelFolder* reference, const at::Tensor& rows,
                             const MemoryLimits& limits, c10::Device device, const fs::path& work) {
   std::optional<EvalInput> against;

@@ -4,6 +4,7 @@
 #include <c10/core/Device.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,6 +38,9 @@ MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job
 /// `journal` and `finish` as above. UserError where the limits can't be kept.
 MemoryBytes plan_weights_memory(const MemoryLimits& limits, int64_t weights, c10::Device device,
                                 uint64_t journal, uint64_t finish);
+
+/// {"ram", "vram", "disk"}, for programs.
+nlohmann::json bytes_json(const MemoryBytes& bytes);
 
 /// What an evaluation of rows [rows, ctx] will take.
 EvalMemory plan_eval_memory(const ModelFolder& model, const ModelFolder* reference, const at::Tensor& rows,

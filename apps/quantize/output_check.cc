@@ -171,6 +171,7 @@ Findings check_written(const fs::path& folder, const Plan& plan, const OutputPla
   VerifyAgainst against;
   against.reference = &model;
   against.folds = folds;
+  against.fold_channels = false;
   against.meant = [&](const std::string& linear, const QuantizedTensor& tensor) {
     return written.is_meant(linear, tensor);
   };

@@ -90,18 +90,19 @@ void run_pipeline(const RunRequest& request) {
   const Recipe asked = effective_recipe(request);
   if (tell_finished(request, asked)) return;
   std::optional<ChosenMixture> mixture;
-  if (!asked.candidates.empty()) {
-    mixture = choose_mixture(request, asked);
-    if (!mixture) return;  // a dry run before anything is measured
-  }
+  if (!asked.candidates.empty()) mixture = choose_mixture(request, asked);
   const Recipe& recipe = mixture ? mixture->recipe : asked;
-  if (recipe.sensitivity.of_rules && !request.dry_run) measure_rules(request, recipe);
+  std::optional<RulesMeasured> measured;
+  if (recipe.sensitivity.of_rules) measured = measure_rules(request, recipe);
   if (is_weights_only(recipe)) return run_weights_only(request, recipe);
   const ModelFolder model = open_source(recipe);  // headers only
   Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
   check_gguf_tokenizer(plan, model, recipe.output.gguf_pre_tokenizer);
   const c10::Device device = resolve_device(request.device);
   warn_limits(recipe.limits, device, plan.warnings);
+  if (mixture) plan.warnings.insert(plan.warnings.end(), mixture->warnings.begin(), mixture->warnings.end());
+  if (measured)
+    plan.warnings.insert(plan.warnings.end(), measured->warnings.begin(), measured->warnings.end());
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
   check_texts_exist(recipe);
   check_id_dump(request, recipe);
@@ -111,19 +112,33 @@ void run_pipeline(const RunRequest& request) {
   const std::filesystem::path work = work_folder(request.memory.work, recipe.output.path.parent_path());
   if (request.dry_run) {
     const RunText text = read_run_text(recipe, plan, model);
-    const RunMemory memory = plan_memory_of(request, recipe, plan, model, text, job, work);
-    job.storage = memory.calibration.storage;
-    const Estimate estimate = estimate_run(
-        {recipe, plan, model.graph, algorithms, {device, compute}, rows_of(text.evaluation)}, job);
     DryRun run{.recipe = recipe,
                .plan = plan,
                .graph = model.graph,
-               .estimate = estimate,
-               .memory = &memory.calibration,
                .calibration = &text.calibration,
-               .evaluation = memory.evaluation ? &*memory.evaluation : nullptr,
                .warnings = text.warnings};
     if (mixture) run.budget = nlohmann::json::parse(mixture->json);
+    PlanMeasuring to_measure;
+    if (mixture) to_measure = mixture->to_measure;
+    if (measured) to_measure = measured->to_measure;
+    std::optional<MeasurementPlan> measuring;
+    RunMemory memory;
+    try {
+      if (to_measure) measuring = to_measure(text);
+      memory = plan_memory_of(request, recipe, plan, model, text, job, work);
+    } catch (const UserError&) {
+      print_dry_run(request, run);  // all but that stands
+      throw;
+    }
+    job.storage = memory.calibration.storage;
+    RateProbes probes = measuring ? measuring->probes : RateProbes({device, compute});
+    Estimate estimate =
+        estimate_run({recipe, plan, model.graph, algorithms, probes, rows_of(text.evaluation)}, job);
+    if (measuring) estimate = one_after_other(measuring->work, estimate);
+    run.estimate = &estimate;
+    run.measuring = measuring ? &*measuring : nullptr;
+    run.memory = &memory.calibration;
+    run.evaluation = memory.evaluation ? &*memory.evaluation : nullptr;
     print_dry_run(request, run);
     return dump_ids(request, text.calibration);
   }
@@ -136,7 +151,11 @@ void run_pipeline(const RunRequest& request) {
 
   const RunText text = report.timed("read text", [&] { return read_run_text(recipe, plan, model); });
   report.set_text(text);
-  if (mixture) report.set_budget(nlohmann::json::parse(mixture->json));
+  if (mixture) {
+    report.set_budget(nlohmann::json::parse(mixture->json));
+    report.set_sensitivity(mixture->sensitivity, mixture->measuring_seconds);
+  }
+  if (measured) report.set_sensitivity(measured->section, measured->seconds);
   dump_ids(request, text.calibration);
   progress.line(summarise_dataset(text.calibration));
   for (const std::string& warning : plan.output_warnings()) progress.line("warning: " + warning);
@@ -158,6 +177,10 @@ void run_pipeline(const RunRequest& request) {
   journal.guard([&] {
     auto writers =
         report.timed("open output", [&] { return open_writers(recipe, plan, model, output.path()); });
+    if (job.hand_over_weights)
+      job.round_for_formats = [&](const Linear& linear, const GivenWeight& given) {
+        return round_ahead(writers, linear, given);
+      };
     WrittenTensors written;
     report.timed("quantise", [&] { quantise(job, recipe, writers, report, written, journal, progress); });
 

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -83,15 +84,30 @@ Findings WrittenTensors::compare_rest(const ModelFolder& artifact) const {
   return findings;
 }
 
-void WrittenTensors::compare(const ModelFolder& artifact) const {
+Findings WrittenTensors::compare(const ModelFolder& artifact) const {
   Findings findings = compare_rest(artifact);
   for (const auto& [name, hash] : hashes_) {
     throw_if_cancelled();
-    if (!findings.empty()) break;
-    if (!is_meant(name, artifact.read_quantized(name)))
-      findings.push_back({check::meant, name, "what the solver meant", "something else on disk"});
+    if (!artifact.schemes.contains(name)) continue;
+    std::string found = "something else on disk";
+    try {
+      if (is_meant(name, artifact.read_quantized(name))) continue;
+    } catch (const UserError& error) {
+      found = error.what();
+    }
+    findings.push_back({check::meant, name, "what the solver meant", found});
   }
-  if (!findings.empty()) throw CheckFailed(findings.front().text());
+  return findings;
+}
+
+void require_none(const Findings& findings) {
+  if (findings.empty()) return;
+  std::string text = findings.front().text();
+  constexpr size_t kNamed = 16;
+  for (size_t i = 1; i < std::min(findings.size(), kNamed); ++i)
+    text += (i == 1 ? "; also " : ", ") + findings[i].place;
+  if (findings.size() > kNamed) text += fmt::format(", and {} more", findings.size() - kNamed);
+  throw CheckFailed(text);
 }
 
 }  // namespace lathe

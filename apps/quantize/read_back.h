@@ -32,14 +32,16 @@ class WrittenTensors {
                                     const std::function<at::Tensor()>& values) const;
   /// Linears that were noted and the artefact doesn't hold as quantised, and KV caches with other scales.
   Findings compare_rest(const ModelFolder& artifact) const;
-  /// CheckFailed naming the first linear whose codes, scales or zero points on disk differ, or that is
-  /// missing.
-  void compare(const ModelFolder& artifact) const;
+  /// Linears whose codes, scales or zero points on disk differ, and compare_rest().
+  Findings compare(const ModelFolder& artifact) const;
 
  private:
   std::map<std::string, std::string> hashes_;       // by linear name
   std::map<std::string, std::string> folded_;       // of FP32 values, by tensor name
   std::map<std::string, KvCacheQuantizer> caches_;  // by attention module
 };
+
+/// CheckFailed with the first finding, and the names of those behind it, sixteen at most.
+void require_none(const Findings& findings);
 
 }  // namespace lathe

@@ -11,6 +11,7 @@
 #include "lib/base/process_memory.h"
 #include "lib/base/scratch_file.h"
 #include "lib/model/cached_attention.h"
+#include "lib/numeric/grid_reach.h"
 #include "lib/report/model_card.h"
 #include "lib/tensor/device.h"
 #include "lib/tensor/device_memory.h"
@@ -54,6 +55,13 @@ std::optional<Report::Scales> scales_of(const QuantizedTensor& tensor) {
                         all * largest.item<double>()};
 }
 
+Report::Histogram histogram_of(const WeightHistogram& counted, const QuantizedTensor& tensor) {
+  Report::Histogram histogram{counted.limit, counted.before, counted.after};
+  if (const auto reach = grid_reach(tensor))
+    histogram.clip = Report::Clip{reach->least, reach->median, reach->largest};
+  return histogram;
+}
+
 /// Of a grid that calibration fixed for the tensor; tokens' and groups' own grow with what they hold.
 std::optional<double> input_limit(const QuantizedTensor& tensor) {
   if (!tensor.input || tensor.input->scheme.dynamic) return std::nullopt;
@@ -70,10 +78,37 @@ void take_over(const Rounding& rounding, Report::LinearRow& row) {
   if (rounding.type.empty()) return;
   row.scheme = rounding.type;
   row.weight_relative_mse = rounding.weight_relative_mse;
-  row.output_relative_error.reset();
+  row.output_relative_error = rounding.output_relative_error;
   row.scales.reset();
+  if (const auto& made = rounding.scales)
+    row.scales = Report::Scales{made->least, made->median(), made->largest};
   row.histogram.reset();
+  if (const auto& made = rounding.histogram)
+    row.histogram = Report::Histogram{made->limit, made->before, made->after};
   if (!rounding.note.empty()) row.events.push_back(rounding.note);
+}
+
+/// By role, in order of first appearance: what an output holds of each linear.
+std::vector<Report::ScaleHistogram> scale_histograms(const std::vector<Report::LinearRow>& rows,
+                                                     const std::map<std::string, ScaleCounts>& solved,
+                                                     const std::map<std::string, Rounding>& roundings) {
+  std::vector<std::string> roles;
+  std::map<std::string, ScaleCounts> sums;
+  for (const Report::LinearRow& row : rows) {
+    const auto made = roundings.find(row.name);
+    const auto counted = solved.find(row.name);
+    const bool anew = made != roundings.end() && !made->second.type.empty();
+    if (anew ? !made->second.scales.has_value() : counted == solved.end()) continue;
+    if (!sums.contains(row.role)) roles.push_back(row.role);
+    sums[row.role].add(anew ? *made->second.scales : counted->second);
+  }
+  std::vector<Report::ScaleHistogram> histograms;
+  for (const std::string& role : roles) {
+    const ScaleCounts& sum = sums.at(role);
+    if (sum.counts.empty()) continue;  // all are 0
+    histograms.push_back({role, sum.least, sum.median(), sum.largest, sum.zeros, sum.first, sum.counts});
+  }
+  return histograms;
 }
 
 double mean_bits(const std::vector<Report::LinearRow>& rows, const std::vector<PlannedLinear>& linears) {
@@ -98,17 +133,25 @@ const double* ratio_of(const std::map<Input, double>& ratios, const Input& input
 
 }  // namespace
 
+Report::Model report_model(const Recipe& recipe, const ModelFolder& model) {
+  const ModelConfig& config = model.graph.config;
+  return {recipe.model.string(), config.model_type, std::string(name_of(config.dtype)),
+          config.hidden_size == 0 ? 0 : static_cast<int64_t>(model.graph.blocks.size()),
+          parameter_count(*model.checkpoint)};
+}
+
+Report::Environment report_environment(c10::Device device, DType compute) {
+  return {LATHE_VERSION,           "g++ " __VERSION__,
+          describe_device(device), std::string(name_of(compute)),
+          at::get_num_threads(),   describe_matrix_products()};
+}
+
 RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device,
                      DType compute)
     : recipe_(recipe), plan_(plan), device_(device) {
-  const ModelConfig& config = model.graph.config;
-  const int64_t parameters = parameter_count(*model.checkpoint);
-  report_.model = {recipe.model.string(), config.model_type, std::string(name_of(config.dtype)),
-                   config.hidden_size == 0 ? 0 : static_cast<int64_t>(model.graph.blocks.size()), parameters};
-  report_.environment = {LATHE_VERSION,           "g++ " __VERSION__,
-                         describe_device(device), std::string(name_of(compute)),
-                         at::get_num_threads(),   describe_matrix_products()};
-  report_.totals = totals_of(plan, parameters);
+  report_.model = report_model(recipe, model);
+  report_.environment = report_environment(device, compute);
+  report_.totals = totals_of(plan, report_.model.parameters);
   report_.recipe = recipe.to_json();
   const auto keep = [&](const LinearPlan& linear) {
     if (!linear.quantized) report_.kept.push_back({linear.linear->name, linear.reason});
@@ -180,7 +223,10 @@ void RunReport::add_block(const BlockOutcome& outcome) {
     const KvCacheQuantizer& cache = *outcome.kv_cache;
     Report::KvCacheRow row{static_cast<int64_t>(outcome.index), cache.scheme.describe(), std::nullopt,
                            std::nullopt};
-    if (!cache.scheme.low_bit()) row.k_scale = cache.k_scale, row.v_scale = cache.v_scale;
+    if (!cache.scheme.low_bit()) {
+      row.k_scale = std::ranges::max(cache.k_scales);
+      row.v_scale = std::ranges::max(cache.v_scales);
+    }
     report_.kv_cache.push_back(row);
   }
   std::map<Input, double> ratios;
@@ -193,6 +239,7 @@ void RunReport::add_block(const BlockOutcome& outcome) {
   for (const LinearOutcome& result : outcome.linears) {
     const Linear& linear = *result.linear;
     if (has_small_scales(result.quantized)) small_scales_.insert(linear.name);
+    if (auto counts = count_scales(result.quantized)) scales_[linear.name] = *std::move(counts);
     Report::LinearRow row{.block = static_cast<int64_t>(outcome.index),
                           .name = linear.name,
                           .role = std::string(name_of(linear.role)),
@@ -208,8 +255,7 @@ void RunReport::add_block(const BlockOutcome& outcome) {
                           .outliers = result.quantized.outliers ? result.quantized.outliers->count() : 0,
                           .input_limit = input_limit(result.quantized),
                           .scales = scales_of(result.quantized),
-                          .histogram = Report::Histogram{result.histogram.limit, result.histogram.before,
-                                                         result.histogram.after},
+                          .histogram = histogram_of(result.histogram, result.quantized),
                           .seconds = result.seconds,
                           .events = result.events};
     if (const double* ratio = ratio_of(ratios, linear.input)) row.ratio = *ratio;
@@ -355,6 +401,7 @@ Report RunReport::report_of(const ArtifactWriter& writer) const {
     const auto rounding = writer.roundings().find(row.name);
     if (rounding != writer.roundings().end()) take_over(rounding->second, row);
   }
+  report.scale_histograms = scale_histograms(report.linears, scales_, writer.roundings());
   if (!writer.roundings().empty() || !stored.empty())
     report.totals.bits_per_quantized_weight = mean_bits(report.linears, quantized);
   return report;
@@ -365,15 +412,15 @@ void RunReport::write(const ArtifactWriter& writer) {
   report_.memory.peak_vram = peak_device_memory(device_);
   report_.memory.peak_disk = peak_scratch_bytes();
   const Report report = report_of(writer);
-  const Target& target = writer.target();
+  const std::string how_to_load = writer.how_to_load();
   const std::filesystem::path& folder = writer.folder();
   write_file(folder / "report.json",
              to_json(report).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
-  write_file(folder / "report.md", to_markdown(report, target.how_to_load));
-  write_file(folder / "report.html", to_html(report, target.how_to_load, writer.consumers()));
+  write_file(folder / "report.md", to_markdown(report, how_to_load));
+  write_file(folder / "report.html", to_html(report, how_to_load, writer.consumers()));
   const std::filesystem::path card = folder / "README.md";
   const std::string base = std::filesystem::exists(card) ? read_text_file(card) : std::string();
-  write_file(card, model_card(report, target.name, target.how_to_load, writer.consumers(), base));
+  write_file(card, model_card(report, writer.target().name, how_to_load, writer.consumers(), base));
 }
 
 nlohmann::json eval_json(const EvalRequest& request, const ModelFolder& model, const EvalResult& result) {

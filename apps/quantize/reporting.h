@@ -22,6 +22,9 @@
 
 namespace lathe {
 
+Report::Model report_model(const Recipe& recipe, const ModelFolder& model);
+Report::Environment report_environment(c10::Device device, DType compute);
+
 class RunReport {
  public:
   RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device,
@@ -42,6 +45,11 @@ class RunReport {
   void add_block(const BlockOutcome& outcome);
   /// budget.json of a mixture.
   void set_budget(const nlohmann::json& budget) { report_.budget = budget; }
+  /// sensitivity_section(), and what measuring took; 0: it was there already.
+  void set_sensitivity(const nlohmann::json& section, double measuring_seconds) {
+    report_.sensitivity = section;
+    if (measuring_seconds > 0) report_.stages.emplace_back("measure sensitivity", measuring_seconds);
+  }
   /// Bytes of the first output's weight files.
   void set_written(uint64_t bytes);
   void set_evaluation(const EvalResult& result);
@@ -80,7 +88,8 @@ class RunReport {
   const Plan& plan_;
   c10::Device device_;
   Report report_;
-  std::set<std::string> small_scales_;  // linears whose scales are below their type's normal numbers
+  std::map<std::string, ScaleCounts> scales_;  // of solvers' results, by linear
+  std::set<std::string> small_scales_;         // linears whose scales are below their type's normal numbers
 };
 
 /// `quantize eval`: for machines and for people.

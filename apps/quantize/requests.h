@@ -34,6 +34,9 @@ struct RunRequest {
   bool overwrite = false;
   bool resume = false;      // go on with a run that was cut off
   bool no_journal = false;  // keep nothing to go on from
+  /// Seconds from one boundary that the journal keeps to the next, at the least; nothing: as many as make it
+  /// cost little (RunJournal::commit()).
+  std::optional<double> journal_every = std::nullopt;
 };
 
 /// `quantize sensitivity --recipe FILE ...`: of a run's settings those that it has.

@@ -10,7 +10,7 @@ RunMemory plan_memory_of(const RunRequest& request, const Recipe& recipe, const 
   job.ids = text.calibration.ids;
   job.lengths = text.calibration.lengths;
   job.token_weights = text.calibration.token_weights;
-  const uint64_t journal = request.no_journal ? 0 : journal_bytes(job);
+  const uint64_t journal = request.no_journal ? 0 : journal_bytes(job, model.checkpoint->tensors());
   const uint64_t finish = finish_bytes(plan);
   RunMemory memory;
   plan_phases([&] { memory.calibration = plan_run_memory(recipe.limits, job, work, journal, finish); },

@@ -8,7 +8,6 @@
 
 #include "calib/data/data_warnings.h"
 #include "calib/data/token_rows.h"
-#include "calib/stats/min_max.h"
 #include "calib/stats/stats_collector.h"
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
@@ -32,22 +31,23 @@ ModelNeeds needs_of(const Plan& plan, const ModelConfig& config) {
   return needs;
 }
 
-/// The average starts at the first chunk, as PyTorch's does, and takes 300 of them to leave it.
+/// The average starts at the first chunk, as PyTorch's does, and takes 300 of them to leave it, by its
+/// default constant.
 void warn_moving_average(const Recipe& recipe, int64_t tokens, std::vector<std::string>& warnings) {
-  const auto averaged = [](const Rule& rule) {
-    return rule.activations && !rule.activations->scheme.dynamic &&
-           rule.activations->observer.method == ActivationObserver::ema;
-  };
-  const auto rule = std::ranges::find_if(recipe.rules, averaged);
-  if (rule == recipe.rules.end()) return;
   const int64_t steps = ceil_div(tokens, StatsCollector::kChunkTokens);
-  const double first = std::pow(kEmaDecay, static_cast<double>(steps - 1));
-  if (first < kLargestFirstShare) return;
+  const auto first_share = [&](const Rule& rule) {
+    const bool averages = rule.activations && rule.activations->scheme.calibrated() &&
+                          rule.activations->observer.method == ActivationObserver::ema;
+    if (!averages) return 0.0;
+    return std::pow(1 - rule.activations->observer.averaging_constant, static_cast<double>(steps - 1));
+  };
+  const auto rule = std::ranges::max_element(recipe.rules, {}, first_share);
+  if (rule == recipe.rules.end() || first_share(*rule) < kLargestFirstShare) return;
   warnings.push_back(
       fmt::format("{}: observer ema averages over steps of {} tokens; of {} tokens the first step makes "
                   "{:.0f} % of the range; "
-                  "take minmax or percentile, or more data",
-                  rule->where, StatsCollector::kChunkTokens, tokens, 100 * first));
+                  "take minmax or percentile, a larger averaging_constant, or more data",
+                  rule->where, StatsCollector::kChunkTokens, tokens, 100 * first_share(*rule)));
 }
 
 }  // namespace
@@ -68,6 +68,7 @@ RunText read_run_text(const Recipe& recipe, const Plan& plan, const ModelFolder&
   reader.max_ram = recipe.limits.ram.value_or(0);
   ModelNeeds needs = needs_of(plan, model.graph.config);
   needs.vocabulary = reader.vocabulary_scripts();
+  needs.vocabulary_size = reader.tokenizer->vocab_size();
   RunText text;
   text.calibration = read_calibration(recipe.calibration, reader);
   text.warnings = plan.warnings;

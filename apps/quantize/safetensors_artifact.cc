@@ -30,7 +30,7 @@ void SafetensorsArtifact::copy(const std::string& name) {
   const Checkpoint& source = *model_.checkpoint;
   const TensorView view = source.view(name);
   shards_.write(name, view.bytes, [&](std::span<const std::byte> piece) {
-    check_carried_values(name, view.info.dtype, piece);
+    check_carried_values(source, name, view, piece);
     source.release(name, piece);
   });
 }
@@ -104,8 +104,8 @@ Findings SafetensorsArtifact::check_weights(const WrittenTensors& written, bool 
   return check_written(folder_, plan_, output_, model_, written, folds);
 }
 
-void SafetensorsArtifact::verify_weights(const WrittenTensors& written) const {
-  written.compare(open_model_folder(folder_, model_.graph));
+Findings SafetensorsArtifact::differing_weights(const WrittenTensors& written) const {
+  return written.compare(open_model_folder(folder_, model_.graph));
 }
 
 }  // namespace lathe

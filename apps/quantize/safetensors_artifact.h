@@ -27,7 +27,7 @@ class SafetensorsArtifact final : public ArtifactWriter {
  private:
   void pack(const LinearOutcome& linear) override;
   void finish_weights() override;
-  void verify_weights(const WrittenTensors& written) const override;
+  Findings differing_weights(const WrittenTensors& written) const override;
   Findings check_weights(const WrittenTensors& written, bool folds) const override;
   void copy(const std::string& name);
   void write_shared();

@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 
+#include "apps/quantize/gguf_artifact.h"
 #include "apps/quantize/manifest.h"
 #include "apps/quantize/output_check.h"
 #include "formats/gguf/gguf_file.h"
@@ -149,6 +150,7 @@ class FolderCheck {
     VerifyAgainst against;
     against.reference = reference_;
     against.folds = !recipe_ || !recipe_->transforms.empty();
+    against.codes_in_blocks = codes_in_blocks_;
     against.bytes_known = bytes_known_;
     return against;
   }
@@ -209,7 +211,9 @@ class FolderCheck {
                               std::string(traits(found->type).name)});
         }
       }
-      if (!fewest || findings.size() < fewest->size()) fewest = findings;
+      if (fewest && findings.size() >= fewest->size()) continue;
+      fewest = findings;
+      codes_in_blocks_ = codes_in_blocks(plan, *output.gguf);
     }
     if (fewest) take(check::layout, *fewest);
   }
@@ -219,6 +223,7 @@ class FolderCheck {
   json manifest_;
   std::optional<Recipe> recipe_;
   bool bytes_known_ = false;
+  std::map<std::string, Scheme> codes_in_blocks_;  // of a GGUF file
   Verdict verdict_;
 };
 

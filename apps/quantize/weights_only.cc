@@ -242,11 +242,13 @@ void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& alg
   progress.end();
 }
 
-uint64_t journal_bytes(const Plan& plan) {
+uint64_t journal_bytes(const Plan& plan, const ModelFolder& model) {
+  const uint64_t weight_bytes = kept_weight_bytes(model.checkpoint->tensors(), model.graph);
   uint64_t bytes = 0;
   for (const Together& linears : solved_together(plan)) {
     for (const PlacedLinear& placed : linears)
-      bytes += linear_journal_bytes(*placed.plan->linear, placed.plan->scheme, plan.rounds_weights());
+      bytes += linear_journal_bytes(*placed.plan->linear, placed.plan->scheme, plan.rounds_weights(),
+                                    weight_bytes);
   }
   return bytes;
 }
@@ -305,7 +307,7 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   const at::Tensor rows = read_evaluation_of(recipe, model, warnings);
   MemoryBytes memory;
   std::optional<EvalMemory> eval_memory;
-  const uint64_t kept = request.no_journal ? 0 : journal_bytes(plan);
+  const uint64_t kept = request.no_journal ? 0 : journal_bytes(plan, model.folder);
   plan_phases(
       [&] {
         memory = plan_weights_memory(recipe.limits, most_weights(plan), device, kept, finish_bytes(plan));
@@ -316,12 +318,13 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
         eval_memory = plan_eval_memory(model.folder, &model.folder, rows, recipe.limits, device, work);
       });
   if (request.dry_run) {
+    RateProbes probes({device, compute});
     const Estimate estimate =
-        estimate_weights({recipe, plan, model.folder.graph, algorithms, {device, compute}, rows_of(rows)});
+        estimate_weights({recipe, plan, model.folder.graph, algorithms, probes, rows_of(rows)});
     print_dry_run(request, {.recipe = recipe,
                             .plan = plan,
                             .graph = model.folder.graph,
-                            .estimate = estimate,
+                            .estimate = &estimate,
                             .weights_memory = memory,
                             .evaluation = eval_memory ? &*eval_memory : nullptr,
                             .warnings = warnings});

@@ -7,8 +7,10 @@
 #include <bit>
 #include <cstring>
 #include <numeric>
+#include <span>
 
 #include "calib/data/packing.h"
+#include "calib/data/reading_limit.h"
 #include "calib/data/sampler.h"
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
@@ -114,17 +116,21 @@ void check_enough(const Group& group, const std::vector<DataSource>& sources, in
 /// One chosen sample, in its group's stream.
 struct Chosen {
   const TokenStream* stream;
-  int64_t begin, length;
+  int64_t begin, length;  // in the stream's ids
   bool bos;
   int64_t tokens() const { return length + (bos ? 1 : 0); }
-  bool weighted() const { return !stream->weights.empty(); }
+  bool weighted() const { return stream->weighted; }
 };
 
-/// Where samples are the first ones, ids behind them are counted only.
-TokenStream stream_for(const Group& group, const SampleOptions& options) {
+/// Where samples are the first ones, ids behind them are counted only. Where they are drawn, all are kept if
+/// `most_bytes` allow it.
+TokenStream stream_for(const Group& group, const SampleOptions& options, uint64_t most_bytes) {
   TokenStream stream;
   stream.mark = options.bos;
-  if (options.seed != 0) return stream;
+  if (options.seed != 0) {
+    stream.most_bytes = most_bytes;
+    return stream;
+  }
   if (options.packing == Packing::pack)
     stream.most_ids = group.samples * options.seq_len;
   else
@@ -160,6 +166,31 @@ void choose(const Group& group, const Cut& cut, uint64_t seed, const TokenStream
   for (size_t i = 0; i < cut.truncated.size(); ++i) set.sources[cut.truncated[i]].truncated += 1;
   set.usable += static_cast<int64_t>(cut.samples.size());
   set.unused_tokens += cut.unused_tokens;
+}
+
+/// Reads the group again for the chosen samples, whose ids were let go, and makes them name places in what is
+/// kept now.
+TokenStream read_chosen(const Group& group, const std::vector<DataSource>& sources, const Encoder& encoder,
+                        const TokenStream& counted, std::span<Chosen> chosen) {
+  TokenStream stream;
+  for (const Chosen& sample : chosen) stream.only.push_back({sample.begin, sample.begin + sample.length});
+  for (const size_t i : group.sources) append(sources[i], i, encoder, stream, nullptr);
+  if (stream.size != counted.size) {
+    user_error("{}: had {} tokens, and has {} now; it was changed while it was read, so run again",
+               names_of(group, sources), counted.size, stream.size);
+  }
+  int64_t begin = 0;
+  for (Chosen& sample : chosen) {
+    sample.begin = begin;
+    begin += sample.length;
+  }
+  return stream;
+}
+
+/// Bytes of the ids that come into samples, in a stream and in the set, with weights.
+uint64_t sample_bytes(const SampleOptions& options) {
+  return static_cast<uint64_t>(options.samples) * static_cast<uint64_t>(options.seq_len) *
+         (sizeof(int32_t) + sizeof(int64_t) + 2 * sizeof(float));
 }
 
 void check_bos(const SampleOptions& options, const Encoder& encoder) {
@@ -223,15 +254,19 @@ CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, con
   set.sources.resize(sources.size());
   const std::vector<Group> groups = group_sources(sources, options.samples);
   streams.reserve(groups.size());  // `chosen` points to them
+  const uint64_t left = check_reading(sources, encoder, sample_bytes(options));
   for (size_t g = 0; g < groups.size(); ++g) {
-    TokenStream& stream = streams.emplace_back(stream_for(groups[g], options));
+    TokenStream& stream = streams.emplace_back(stream_for(groups[g], options, left / groups.size()));
     for (const size_t i : groups[g].sources) {
       check_rows_stay_whole(sources[i], options.packing);
       set.sources[i] = read_source(sources[i], i, options, encoder, stream, set.census);
     }
     const Cut cut = cut_samples(stream, options.packing, options.seq_len);
     check_enough(groups[g], sources, static_cast<int64_t>(cut.samples.size()), options);
+    const size_t others = chosen.size();
     choose(groups[g], cut, seed_of_source(options.seed, g), stream, set, chosen);
+    if (stream.let_go && chosen.size() > others)
+      stream = read_chosen(groups[g], sources, encoder, stream, std::span(chosen).subspan(others));
   }
   fill(chosen, options.bos.value_or(0), set);
   fill_weights(chosen, set);

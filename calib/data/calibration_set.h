@@ -65,7 +65,9 @@ struct CalibrationSet {
 /// gives its own samples: its count, or its share by weight (1 where it has none) of what the counts leave
 /// (split_by_weight). Samples stand in the order of the sources and, within one, of the file.
 ///
-/// The result depends on the arguments and the files' bytes alone. UserError as append() in token_stream.h;
+/// The result depends on the arguments and the files' bytes alone. Where the ids of all documents, from which
+/// samples are drawn, would not fit encoder.max_ram, files are read a second time for those that were drawn.
+/// UserError as append() in token_stream.h; as check_reading() in reading_limit.h, before anything is read;
 /// no source; counts beyond options.samples; with packing pack, a source whose rows are samples of their
 /// own (has_row_lengths): joined and cut anew they would be other samples; and too few usable samples, saying
 /// how many are lacking.

@@ -11,6 +11,8 @@ namespace {
 
 constexpr int64_t kTokensPerColumn = 16;
 constexpr double kOneScript = 0.99, kOtherScripts = 0.05;
+constexpr int64_t kTelling = 16384;  // tokens of a vocabulary: smaller ones cut any text into short pieces
+constexpr double kFewBytes = 2;
 constexpr int64_t kShortDocument = 64;
 constexpr double kRepeated = 0.01;
 
@@ -44,6 +46,17 @@ void warn_one_script(const CalibrationSet& set, const ModelNeeds& needs, std::ve
       "calibration text of one script: {:.1f} % of its letters are {}, but {:.0f} % of the letters of the "
       "model's vocabulary are of others; add text in the languages that the model will read",
       percent(text.share), text.script, percent(others)));
+}
+
+void warn_unlike_vocabulary(const CalibrationSet& set, const ModelNeeds& needs,
+                            std::vector<std::string>& warnings) {
+  const double bytes = set.census.bytes_per_token();
+  if (needs.vocabulary_size < kTelling || bytes == 0 || bytes >= kFewBytes) return;
+  warnings.push_back(
+      fmt::format("calibration text that the tokenizer hardly knows: {:.2f} bytes a token, where text of the "
+                  "kind that it "
+                  "was made of has 3 to 5; is it what the model will read?",
+                  bytes));
 }
 
 void warn_short(const CalibrationSet& set, std::vector<std::string>& warnings) {
@@ -106,6 +119,7 @@ std::vector<std::string> data_warnings(const CalibrationSet& set, const ModelNee
   std::vector<std::string> warnings;
   warn_few_tokens(set, needs, warnings);
   warn_one_script(set, needs, warnings);
+  warn_unlike_vocabulary(set, needs, warnings);
   warn_short(set, warnings);
   warn_repeated(set, warnings);
   warn_unused(set, warnings);

@@ -24,6 +24,8 @@ void DocumentCensus::observe(const Document& document, int64_t tokens) {
   if (document.form == Document::Form::ids) {
     hash = content_hash(std::as_bytes(document.ids));
   } else {
+    text_bytes_ += static_cast<int64_t>(document.text.size());
+    text_tokens_ += tokens;
     const std::string_view start = first_bytes(document.text, kLookedAt);
     text::add_scripts(start, scripts_);
     std::string folded = text::fold_for_comparison(start);
@@ -31,6 +33,10 @@ void DocumentCensus::observe(const Document& document, int64_t tokens) {
     hash = content_hash(std::as_bytes(std::span(folded)));
   }
   if (!seen_.insert(std::move(hash)).second) ++repeated_;
+}
+
+double DocumentCensus::bytes_per_token() const {
+  return text_tokens_ == 0 ? 0 : static_cast<double>(text_bytes_) / static_cast<double>(text_tokens_);
 }
 
 }  // namespace lathe

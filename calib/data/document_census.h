@@ -17,6 +17,8 @@ class DocumentCensus {
 
   int64_t documents() const { return documents_; }
   int64_t longest() const { return longest_; }
+  /// Bytes of UTF-8 that a token stands for, of all texts; 0 where there is none.
+  double bytes_per_token() const;
   /// Documents that equal an earlier one after normalisation: letters and digits only, without case
   /// (text::fold_for_comparison). Of ids: equal ids. Texts longer than kLookedAt repeat one another where
   /// their starts do and they are equally long.
@@ -29,6 +31,7 @@ class DocumentCensus {
 
  private:
   int64_t documents_ = 0, longest_ = 0, repeated_ = 0;
+  int64_t text_bytes_ = 0, text_tokens_ = 0;
   text::ScriptCounts scripts_;
   std::unordered_set<std::string> seen_;  // 128-bit hashes
 };

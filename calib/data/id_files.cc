@@ -35,9 +35,26 @@ void check_shape(const IdArray& array) {
     user_error("{}: shape {} holds no token ids", array.name, describe_shape(array.shape));
 }
 
-void visit_rows(const IdArray& array, const DocumentVisit& visit) {
+/// Lets the pages of rows that were read go, some at a time.
+class RowPages {
+ public:
+  RowPages(const MappedFile& file, std::span<const std::byte> rows) : file_(file), rows_(rows) {}
+  void read_to(size_t end) {
+    if (end - begin_ < kReadPiece && end < rows_.size()) return;
+    file_.release(rows_.subspan(begin_, end - begin_));
+    begin_ = end;
+  }
+
+ private:
+  const MappedFile& file_;
+  std::span<const std::byte> rows_;
+  size_t begin_ = 0;
+};
+
+void visit_rows(const IdArray& array, const MappedFile& file, const DocumentVisit& visit) {
   const int64_t length = array.shape.back(), rows = array.shape.size() == 2 ? array.shape[0] : 1;
   const size_t stride = static_cast<size_t>(length) * static_cast<size_t>(array.format.bytes);
+  RowPages pages(file, array.bytes);
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t count = array.lengths.empty() ? length : array.lengths[static_cast<size_t>(row)];
     const std::vector<int64_t> ids =
@@ -48,7 +65,18 @@ void visit_rows(const IdArray& array, const DocumentVisit& visit) {
     if (!weights.empty())
       weights = weights.subspan(static_cast<size_t>(row * length), static_cast<size_t>(count));
     visit({.form = Document::Form::ids, .text = {}, .ids = ids, .place = place, .weights = weights});
+    pages.read_to((static_cast<size_t>(row) + 1) * stride);
   }
+}
+
+/// Of rows of ids: the pages, and a row in 8 bytes an id. `bytes`: of all rows; an id has one at least, so
+/// that a shape that lies doesn't count.
+ReadingNeed need_of_rows(const std::vector<int64_t>& shape, uint64_t bytes) {
+  const auto rows = shape.size() == 2 ? static_cast<uint64_t>(shape[0]) : 1;
+  const uint64_t row = bytes / std::max<uint64_t>(rows, 1);
+  const uint64_t ids = shape.empty() ? 0 : std::min(static_cast<uint64_t>(shape.back()), row);
+  const uint64_t need = std::max(mapped_while_read(bytes), row) + ids * sizeof(int64_t);
+  return {need, need, ids * rows, fmt::format("its rows of {} ids", ids), "cut them into shorter rows"};
 }
 
 IdFormat npy_format(const NpyHeader& header, const std::string& path) {
@@ -146,9 +174,11 @@ std::vector<int64_t> read_mask(const SafetensorsHeader& header, const MappedFile
   const std::span<const std::byte> bytes = bytes_of(*tensor, file);
   const size_t stride = columns * static_cast<size_t>(format.bytes);
   std::vector<int64_t> lengths;
+  RowPages pages(file, bytes);
   for (size_t row = 0; row * stride < bytes.size(); ++row) {
     const auto mask = read_ids(bytes.subspan(row * stride, stride), format, array.shape.back());
     lengths.push_back(count_attended(mask, columns, fmt::format("{}: row {}", name, row)));
+    pages.read_to((row + 1) * stride);
   }
   return lengths;
 }
@@ -165,6 +195,7 @@ std::vector<float> read_weights(const SafetensorsHeader& header, const MappedFil
   const std::span<const std::byte> bytes = bytes_of(*tensor, file);
   std::vector<float> weights(bytes.size() / sizeof(float));
   std::memcpy(weights.data(), bytes.data(), bytes.size());
+  file.release(bytes);
   const auto bad = std::find_if_not(weights.begin(), weights.end(), [](float w) {
     return w >= kLeastTokenWeight && w <= 1 / kLeastTokenWeight;
   });
@@ -199,6 +230,24 @@ bool has_row_lengths(const DataSource& source) {
   return find_tensor(parse_safetensors_header(file.bytes(), source.path.string()), "lengths") != nullptr;
 }
 
+ReadingNeed need_of_npy(const DataSource& source) {
+  const MappedFile file = MappedFile::open(source.path);
+  const NpyHeader header = parse_npy_header(file.bytes(), source.path.string());
+  return need_of_rows(header.shape, file.bytes().size() - header.data_begin);
+}
+
+ReadingNeed need_of_safetensors(const DataSource& source) {
+  const MappedFile file = MappedFile::open(source.path);
+  const SafetensorsHeader header = parse_safetensors_header(file.bytes(), source.path.string());
+  const StoredTensor& tensor = choose_tensor(header, source);
+  ReadingNeed need = need_of_rows(tensor.info.shape, tensor.end - tensor.begin);
+  if (const StoredTensor* weights = find_tensor(header, "token_weights")) {
+    need.what += " and their token_weights, which are held as a whole,";
+    need.most = need.least += 2 * (weights->end - weights->begin);  // mapped while they are copied
+  }
+  return need;
+}
+
 void read_npy(const DataSource& source, const DocumentVisit& visit) {
   const std::string path = source.path.string();
   const MappedFile file = MappedFile::open(source.path);
@@ -215,7 +264,7 @@ void read_npy(const DataSource& source, const DocumentVisit& visit) {
         path);
   }
   check_npy_size(header, array, path);
-  visit_rows(array, visit);
+  visit_rows(array, file, visit);
 }
 
 void read_safetensors(const DataSource& source, const DocumentVisit& visit) {
@@ -228,7 +277,7 @@ void read_safetensors(const DataSource& source, const DocumentVisit& visit) {
   check_shape(array);
   array.lengths = read_row_lengths(header, file, array, path);
   array.weights = read_weights(header, file, array, path);
-  visit_rows(array, visit);
+  visit_rows(array, file, visit);
 }
 
 }  // namespace lathe

@@ -6,6 +6,7 @@
 #include "formats/safetensors/safetensors_header.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
+#include "lib/base/partial.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
@@ -18,14 +19,8 @@ std::string_view text_of(const at::Tensor& tensor) {
 
 bool is_npy(const std::filesystem::path& file) { return file.extension() == ".npy"; }
 
-}  // namespace
-
-void check_ids_file(const std::filesystem::path& file) {
-  if (is_npy(file) || file.extension() == ".safetensors") return;
-  user_error("{}: token ids are written to .safetensors or .npy files", file.string());
-}
-
-void write_ids_file(const std::filesystem::path& file, const CalibrationSet& set) {
+/// The whole file.
+std::string contents_of(const std::filesystem::path& file, const CalibrationSet& set) {
   check_ids_file(file);
   const at::Tensor ids = set.ids.contiguous();
   if (is_npy(file)) {
@@ -33,8 +28,7 @@ void write_ids_file(const std::filesystem::path& file, const CalibrationSet& set
       user_error("{}: the samples differ in {}, which a .npy file can't say; write a .safetensors file",
                  file.string(), set.lengths.empty() ? "their tokens' weights" : "length");
     }
-    write_file(file, format_npy_header({ids.size(0), ids.size(1)}).append(text_of(ids)));
-    return;
+    return format_npy_header({ids.size(0), ids.size(1)}).append(text_of(ids));
   }
   std::vector<PlannedTensor> tensors = {{"input_ids", info_of(ids)}};
   const at::Tensor lengths = at::tensor(set.lengths, at::kLong);
@@ -45,7 +39,22 @@ void write_ids_file(const std::filesystem::path& file, const CalibrationSet& set
   contents.append(text_of(ids));
   if (!set.lengths.empty()) contents.append(text_of(lengths));
   if (weights.defined()) contents.append(text_of(weights));
-  write_file(file, contents);
+  return contents;
+}
+
+}  // namespace
+
+void check_ids_file(const std::filesystem::path& file) {
+  if (is_npy(file) || file.extension() == ".safetensors") return;
+  user_error("{}: token ids are written to .safetensors or .npy files", file.string());
+}
+
+void write_ids_file(const std::filesystem::path& file, const CalibrationSet& set) {
+  replace_file(file, contents_of(file, set));
+}
+
+bool holds_ids(const std::filesystem::path& file, const CalibrationSet& set) {
+  return read_text_file(file) == contents_of(file, set);
 }
 
 }  // namespace lathe

@@ -19,11 +19,16 @@ using nlohmann::ordered_json;
 
 struct Library {
   decltype(&lathe_parquet_columns) columns = nullptr;
+  decltype(&lathe_parquet_sizes) sizes = nullptr;
   decltype(&lathe_parquet_read) read = nullptr;
 };
 
+#ifndef LATHE_PARQUET_LIBRARY  // fuzzing has one of its own
+#define LATHE_PARQUET_LIBRARY "liblathe_parquet.so"
+#endif
+
 Library open_library() {
-  const auto path = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "liblathe_parquet.so";
+  const auto path = std::filesystem::read_symlink("/proc/self/exe").parent_path() / LATHE_PARQUET_LIBRARY;
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* reason = dlerror();
@@ -32,8 +37,9 @@ Library open_library() {
   }
   Library found;
   found.columns = reinterpret_cast<decltype(found.columns)>(dlsym(library, "lathe_parquet_columns"));
+  found.sizes = reinterpret_cast<decltype(found.sizes)>(dlsym(library, "lathe_parquet_sizes"));
   found.read = reinterpret_cast<decltype(found.read)>(dlsym(library, "lathe_parquet_read"));
-  if (found.columns == nullptr || found.read == nullptr)
+  if (found.columns == nullptr || found.sizes == nullptr || found.read == nullptr)
     user_error("{}: lacks a function; it is of another build of Lathe", path.string());
   return found;
 }
@@ -82,6 +88,12 @@ std::vector<std::string> columns_to_read(const DataSource& source) {
       result.emplace_back(beside);
   }
   return result;
+}
+
+std::vector<const char*> c_strings(const std::vector<std::string>& texts) {
+  std::vector<const char*> pointers;
+  for (const std::string& text : texts) pointers.push_back(text.c_str());
+  return pointers;
 }
 
 /// What the visitor needs; no exception of ours may pass through the module, so it is carried here.
@@ -138,15 +150,39 @@ int visit_row(void* context, int64_t row, const LatheParquetCell* cells) {
   }
 }
 
+void check_not_empty(const DataSource& source) {
+  if (MappedFile::open(source.path).bytes().empty())
+    user_error("{}: the file is empty; expected a Parquet file", source.path.string());
+}
+
 }  // namespace
+
+/// A batch, the page that it comes from, and a document as a cell, as a value and as text. One row may hold
+/// all of its group; an id is 8 bytes in Arrow, 16 of a list that grows as JSON, and its digits.
+ReadingNeed need_of_parquet(const DataSource& source, const Tokenizer& tokenizer) {
+  check_not_empty(source);
+  const std::vector<std::string> columns = columns_to_read(source);
+  const std::vector<const char*> names = c_strings(columns);
+  LatheParquetSizes sizes{};
+  Reason reason{};
+  if (library().sizes(source.path.c_str(), names.data(), names.size(), &sizes, reason.data(),
+                      reason.size()) != 0)
+    refuse(source, reason);
+  // Whatever a damaged footer says: far more than a machine has, and sums of it fit.
+  constexpr uint64_t kMost = uint64_t{1} << 50;
+  for (uint64_t* size : {&sizes.bytes, &sizes.group_bytes, &sizes.group_values, &sizes.batch_bytes})
+    *size = std::min(*size, kMost);
+  return {sizes.batch_bytes,
+          6 * sizes.group_bytes + 80 * sizes.group_values + encoding_need(tokenizer, sizes.group_bytes),
+          sizes.bytes, fmt::format("row groups of {}", human_bytes(sizes.group_bytes)),
+          "write it with smaller row groups"};
+}
 
 void read_parquet(const DataSource& source, const text::ChatTemplates* templates,
                   const DocumentVisit& visit) {
-  if (MappedFile::open(source.path).bytes().empty())
-    user_error("{}: the file is empty; expected a Parquet file", source.path.string());
+  check_not_empty(source);
   Reading reading{source, templates, visit, columns_to_read(source), nullptr};
-  std::vector<const char*> names;
-  for (const std::string& column : reading.columns) names.push_back(column.c_str());
+  const std::vector<const char*> names = c_strings(reading.columns);
   Reason reason{};
   const int code = library().read(source.path.c_str(), names.data(), names.size(), visit_row, &reading,
                                   reason.data(), reason.size());

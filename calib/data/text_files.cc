@@ -5,6 +5,7 @@
 #include "calib/data/readers.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
+#include "lib/base/process_memory.h"
 #include "lib/base/strings.h"
 
 namespace lathe {
@@ -16,12 +17,9 @@ bool is_blank(std::string_view text) {
   return text.find_first_not_of(" \t\r\n\v\f") == std::string_view::npos;
 }
 
-/// Bytes of a file after which the pages before are let go.
-constexpr size_t kPiece = size_t{4} << 20;
-
 void check_utf8(const MappedFile& file, std::string_view text, const DataSource& source) {
   for (size_t begin = 0, end = 0; begin < text.size(); begin = end) {
-    end = std::min(begin + kPiece, text.size());
+    end = std::min(begin + kReadPiece, text.size());
     for (int i = 0; i < 3 && end < text.size() && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80; ++i)
       --end;  // a whole character
     if (const auto in_piece = invalid_utf8_offset(text.substr(begin, end - begin))) {
@@ -80,7 +78,75 @@ void visit_line(const ordered_json& value, const DataSource& source, const text:
   visit_value(value[field], field, beside, templates, place, visit);
 }
 
+/// What a buffer takes that grows to `size` by doubling.
+uint64_t grown(uint64_t size, uint64_t first) {
+  while (first < size) first *= 2;
+  return first;
+}
+
+/// What growing to `size` leaves in heaps: the sizes before, below that from which a block is a mapping.
+uint64_t left_of(uint64_t size) { return std::min<uint64_t>(size / 2, kMappedBytes); }
+
+/// The line of a file that takes most once it is parsed: its bytes, those inside of strings, and its values.
+struct LongestLine {
+  uint64_t bytes = 0, text = 0, values = 0;
+  int64_t number = 1;
+
+  /// nlohmann's lexer holds a string twice, raw and decoded, in buffers that double; the value is a third
+  /// copy. A number is 16 bytes of a list that doubles, while it moves in both, and then 8 as an id, of which
+  /// there is one list, or two with a mask.
+  uint64_t most() const {
+    const uint64_t raw = grown(text, 16), decoded = grown(text, 15), list = 16 * grown(values, 1);
+    const uint64_t moving = std::max(raw, decoded) / 2;
+    return raw + decoded + std::max(moving, text) + list + std::max(list / 2, 16 * values) + left_of(raw) +
+           left_of(decoded) + left_of(list);
+  }
+  uint64_t least() const { return 3 * text + 24 * values; }
+};
+
+LongestLine longest_line(const MappedFile& file) {
+  const std::span<const std::byte> bytes = file.bytes();
+  LongestLine longest, line;
+  bool in_string = false, escaped = false;
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    if (i % kReadPiece == 0 && i > 0) file.release(bytes.subspan(i - kReadPiece, kReadPiece));
+    const char c = static_cast<char>(bytes[i]);
+    ++line.bytes;
+    if (c == '\n' || i + 1 == bytes.size()) {
+      if (line.most() > longest.most()) longest = line;
+      line = {.number = line.number + 1};
+      in_string = escaped = false;
+    } else if (in_string) {
+      ++line.text;
+      if (c == '"' && !escaped) in_string = false;
+      escaped = c == '\\' && !escaped;
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == ',') {
+      ++line.values;
+    }
+  }
+  return longest;
+}
+
 }  // namespace
+
+ReadingNeed need_of_text(const DataSource& source, const Tokenizer& tokenizer) {
+  const uint64_t size = MappedFile::open(source.path).bytes().size();
+  return {size, size + encoding_need(tokenizer, size), size,
+          fmt::format("its {} of text, one document, which is mapped as a whole,", human_bytes(size)),
+          "split it into lines of a .jsonl"};
+}
+
+ReadingNeed need_of_json_lines(const DataSource& source, const Tokenizer& tokenizer) {
+  const MappedFile file = MappedFile::open(source.path);
+  const LongestLine line = longest_line(file);
+  const uint64_t mapped = std::max(mapped_while_read(file.bytes().size()), line.bytes);
+  return {
+      mapped + line.least(), mapped + std::max(line.most(), line.text + encoding_need(tokenizer, line.text)),
+      file.bytes().size(), fmt::format("line {} of {}, the longest,", line.number, human_bytes(line.bytes)),
+      "split that document"};
+}
 
 void read_text(const DataSource& source, const DocumentVisit& visit) {
   const MappedFile file = MappedFile::open(source.path);
@@ -98,7 +164,7 @@ void read_json_lines(const DataSource& source, const text::ChatTemplates* templa
   std::string_view first_absent;
   std::string absent_place;
   for (size_t start = 0, held = 0; start < text.size();) {
-    if (start - held > kPiece) {
+    if (start - held > kReadPiece) {
       file.release(file.bytes().subspan(first + held, start - held));
       held = start;
     }

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "calib/data/reading_limit.h"
+#include "lib/base/checked.h"
 #include "lib/base/error.h"
 
 namespace lathe {
@@ -11,11 +13,15 @@ namespace lathe {
 at::Tensor token_rows(const std::vector<DataSource>& sources, const Encoder& encoder, int64_t length,
                       RowCounts& counts, int64_t most) {
   LATHE_ASSERT(length >= 1 && most >= 0, "{} rows of {} tokens", most, length);
+  const auto ids = checked_mul(static_cast<uint64_t>(most), static_cast<uint64_t>(length));
+  const auto bytes = ids ? checked_mul(*ids, sizeof(int32_t) + sizeof(int64_t)) : ids;
+  LATHE_ASSERT(bytes, "{} rows of {} tokens", most, length);
   if (sources.empty()) user_error("no text to read; name at least one file");
   for (const DataSource& source : sources) kind_of(source);  // a bad name is known before anything is read
   counts = {};
+  check_reading(sources, encoder, *bytes);
   TokenStream stream;
-  if (most > 0) stream.most_ids = most * length;
+  if (most > 0) stream.most_ids = static_cast<int64_t>(*ids);
   for (size_t i = 0; i < sources.size(); ++i)
     counts.documents += append(sources[i], i, encoder, stream, nullptr).documents;
   if (stream.size == 0)

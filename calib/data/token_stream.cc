@@ -30,24 +30,36 @@ void check_ids(std::span<const int64_t> ids, int64_t first, int64_t vocab_size, 
              document.place, first + (bad - ids.begin()), expected, *bad);
 }
 
+/// All ids so far were kept, and are too many.
+void let_go(TokenStream& stream) {
+  if (stream.mark) {
+    std::vector<int64_t> marks;
+    for (int64_t place = 0; const int32_t id : stream.ids) {
+      if (id == *stream.mark) marks.push_back(place);
+      ++place;
+    }
+    marks.insert(marks.end(), stream.marks.begin(), stream.marks.end());
+    stream.marks = std::move(marks);
+  }
+  stream.let_go = true;
+  std::deque<int32_t>().swap(stream.ids);
+  std::deque<float>().swap(stream.weights);
+}
+
 /// One document at the end of a stream, while its ids come.
 class OpenDocument {
  public:
   OpenDocument(TokenStream& stream, const Document& document)
-      : stream_(stream), document_(document), begin_(stream.size) {
+      : stream_(stream), document_(document), begin_(stream.size), kept_before_(stream.ids.size()) {
     if (static_cast<int64_t>(stream.documents.size()) == stream.most_documents)
       stream.most_ids = static_cast<int64_t>(stream.ids.size());
   }
 
   void add(std::span<const int64_t> ids, int64_t vocab_size) {
     check_ids(ids, length(), vocab_size, document_);
-    for (const int64_t id : ids) {
-      if (stream_.size < stream_.most_ids)
-        stream_.ids.push_back(static_cast<int32_t>(id));
-      else if (id == stream_.mark)
-        stream_.marks.push_back(stream_.size);
-      ++stream_.size;
-    }
+    constexpr size_t kBlock = size_t{1} << 16;  // a file of ids may be one document
+    for (size_t at = 0; at < ids.size(); at += kBlock)
+      push(ids.subspan(at, std::min(kBlock, ids.size() - at)));
   }
   int64_t length() const { return stream_.size - begin_; }
   /// Whether its first ids may come into a sample.
@@ -56,7 +68,7 @@ class OpenDocument {
   /// As if it had not been there.
   void drop() {
     stream_.size = begin_;
-    stream_.ids.resize(static_cast<size_t>(std::min(begin_, stream_.most_ids)));
+    if (!stream_.let_go) stream_.ids.resize(kept_before_);
     while (!stream_.marks.empty() && stream_.marks.back() >= begin_) stream_.marks.pop_back();
   }
   void keep(size_t source, double token_weight) {
@@ -65,10 +77,32 @@ class OpenDocument {
   }
 
  private:
+  void push(std::span<const int64_t> ids) {
+    for (const int64_t id : ids) {
+      if (keeps(stream_.size))
+        stream_.ids.push_back(static_cast<int32_t>(id));
+      else if (id == stream_.mark)
+        stream_.marks.push_back(stream_.size);
+      ++stream_.size;
+    }
+    watch_bytes();
+  }
+  void watch_bytes() {
+    const uint64_t bytes = sizeof(int32_t) * stream_.ids.size() + sizeof(float) * stream_.weights.size();
+    if (bytes > stream_.most_bytes) let_go(stream_);
+  }
+  bool keeps(int64_t place) {
+    if (stream_.let_go) return false;
+    if (stream_.only.empty()) return place < stream_.most_ids;
+    const auto next = std::ranges::upper_bound(stream_.only, place, {}, &TokenStream::Range::begin);
+    return next != stream_.only.begin() && place < std::prev(next)->end;
+  }
+
   /// Follows the ids: nothing where every token counts once.
   void append_weights(double factor) {
-    if (document_.weights.empty() && factor == 1 && stream_.weights.empty()) return;
-    stream_.weights.resize(static_cast<size_t>(std::min(begin_, stream_.most_ids)), 1.0F);  // of those before
+    if (document_.weights.empty() && factor == 1 && !stream_.weighted) return;
+    stream_.weighted = true;
+    if (!stream_.let_go) stream_.weights.resize(kept_before_, 1.0F);  // of those before
     for (int64_t i = 0; i < length(); ++i) {
       const double own = document_.weights.empty() ? 1.0 : document_.weights[static_cast<size_t>(i)];
       const auto weight = static_cast<float>(own * factor);
@@ -78,13 +112,15 @@ class OpenDocument {
             "and 1e6",
             document_.place, factor, own, weight);
       }
-      if (begin_ + i < stream_.most_ids) stream_.weights.push_back(weight);
+      if (keeps(begin_ + i)) stream_.weights.push_back(weight);
     }
+    watch_bytes();
   }
 
   TokenStream& stream_;
   const Document& document_;
   int64_t begin_;
+  size_t kept_before_;  // ids of the documents before
 };
 
 }  // namespace
@@ -99,7 +135,10 @@ StreamCounts append(const DataSource& source, size_t number, const Encoder& enco
                     DocumentCensus* census) {
   StreamCounts counts;
   std::set<int64_t> row_lengths;
-  const ReadingLimit limit(encoder.max_ram, source.path);
+  constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
+  const bool keeps_all = stream.most_ids == kAny && stream.most_documents == kAny && stream.only.empty() &&
+                         stream.most_bytes == std::numeric_limits<uint64_t>::max();
+  const ReadingLimit limit(source, encoder, keeps_all);
   for_each_document(source, encoder.templates, [&](const Document& document) {
     ++counts.documents;
     if (document.form == Document::Form::absent) {

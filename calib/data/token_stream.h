@@ -21,12 +21,17 @@ struct Encoder {
   int64_t vocab_size = 0;                          // of the model; 0: ids are only checked for their sign
   bool special_tokens = false;                     // around each text, as the post-processor says
   int64_t min_tokens = 1;                          // shorter documents are dropped
-  uint64_t max_ram = 0;  // bytes that this process may take; looked at while reading; 0: any
+  uint64_t max_ram = 0;  // bytes that this process may take; looked at before and while reading; 0: any
 };
 
 /// The ids of documents, one after the other. All are counted; where `most_ids` or `most_documents` is set,
-/// only those at the start are kept, so that memory follows what is used of a file and not its size.
+/// only those at the start are kept, so that memory follows what is used of a file and not its size. Where
+/// those that are used lie anywhere, and all of them are too many (`most_bytes`), none is kept, and the data
+/// is read again for the ranges that are used (`only`).
 struct TokenStream {
+  struct Range {
+    int64_t begin, end;
+  };
   struct Piece {
     size_t source;  // its number, as given to append()
     int64_t begin, length;
@@ -34,13 +39,17 @@ struct TokenStream {
   };
   int64_t most_ids = std::numeric_limits<int64_t>::max();        // that are kept
   int64_t most_documents = std::numeric_limits<int64_t>::max();  // whose ids are kept
-  std::optional<int64_t> mark;                                   // an id whose every place is known
+  uint64_t most_bytes = std::numeric_limits<uint64_t>::max();    // of ids and weights, or none is kept
+  std::vector<Range> only;      // ascending; empty: any. Those that are kept stand in `ids` without gaps
+  std::optional<int64_t> mark;  // an id whose every place is known
 
   int64_t size = 0;              // ids of all documents
+  bool let_go = false;           // the ids were too many: `ids` and `weights` are empty
   std::deque<int32_t> ids;       // the first of them; a deque, since it grows without a copy
-  std::deque<float> weights;     // of each id kept; empty: all count once
+  bool weighted = false;         // some tokens have weights
+  std::deque<float> weights;     // of each id kept, where they have
   std::vector<Piece> documents;  // where each of them lies
-  std::vector<int64_t> marks;    // ascending places of `mark` behind those kept
+  std::vector<int64_t> marks;    // ascending places of `mark` that are not in `ids`; not with `only`
 
   /// Whether the id at `place`, below `size`, is `mark`.
   bool is_mark(int64_t place) const;
@@ -56,10 +65,9 @@ struct StreamCounts {
   int64_t row_length = 0;
 };
 
-/// Appends the source's documents to `stream`; `census` (may be null) sees those whose ids are
-/// kept. Looks for
-/// cancellation. UserError as for_each_document(), for an id that is negative or beyond vocab_size (it would
-/// index past the embedding), and where this source took the process over encoder.max_ram.
+/// Appends the source's documents to `stream`; `census` (may be null) sees those whose ids are, or might be,
+/// used. Looks for cancellation. UserError as for_each_document(), for an id that is negative or beyond
+/// vocab_size (it would index past the embedding), and as ReadingLimit (reading_limit.h) for encoder.max_ram.
 StreamCounts append(const DataSource& source, size_t number, const Encoder& encoder, TokenStream& stream,
                     DocumentCensus* census);
 

@@ -32,23 +32,42 @@ uint64_t bytes_reading(const Block& block, Slot slot) {
   return values * kFloat;
 }
 
-/// The block's weights while a slot is observed and, after its sweep, while its linears are solved
-/// (BlockPass::drop_used_weights).
-struct HeldWeights {
+/// Bytes while a slot is observed and, after its sweep, while its linears are solved.
+struct Held {
   uint64_t observing = 0, solving = 0;
 };
 
-HeldWeights held_weights(const Block& block, const std::vector<LinearTask>& tasks, Slot slot, bool remade) {
+/// Are gate and up gone when mlp_mid's sweep is done (BlockPass::drop_used_weights)?
+bool used_up(const Block& block, const std::vector<LinearTask>& tasks, bool remade) {
+  if (remade || block.experts) return false;
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    if (block.linears[i].input.slot == Slot::mlp_in && tasks[i].solver == nullptr) return false;
+  }
+  return true;
+}
+
+Held held_weights(const Block& block, const std::vector<LinearTask>& tasks, Slot slot,
+                  const SamplePlan& plan) {
   const uint64_t all = block_bytes(block);
   if (slot == Slot::attention_in || slot == Slot::attention_out) return {all, all};
   const uint64_t mlp =
       all - bytes_reading(block, Slot::attention_in) - bytes_reading(block, Slot::attention_out);
   if (slot == Slot::mlp_in) return {all, mlp};
-  bool used_up = !remade && !block.experts;  // gate and up
-  for (size_t i = 0; i < tasks.size(); ++i) {
-    if (block.linears[i].input.slot == Slot::mlp_in && tasks[i].solver == nullptr) used_up = false;
-  }
-  return {mlp, used_up ? mlp - bytes_reading(block, Slot::mlp_in) : mlp};
+  const uint64_t left = used_up(block, tasks, plan.remade) ? mlp - bytes_reading(block, Slot::mlp_in) : mlp;
+  return {plan.sparing ? left : mlp, left};
+}
+
+/// What replaced weights were, where a stream runs on them, if that is looked at closely: they go with those
+/// that took their place.
+Held held_originals(const Block& block, const std::vector<LinearTask>& tasks, Slot slot,
+                    const SamplePlan& plan) {
+  const auto reading = [&](Slot read) { return bytes_reading(block, read); };
+  const uint64_t attention = reading(Slot::attention_in);
+  if (slot == Slot::attention_in) return {0, attention};
+  if (slot == Slot::attention_out) return {attention, attention + reading(slot)};
+  if (slot == Slot::mlp_in) return {attention + reading(Slot::attention_out), reading(slot)};
+  const uint64_t left = used_up(block, tasks, plan.remade) ? 0 : reading(Slot::mlp_in);
+  return {left, left + reading(slot)};
 }
 
 int64_t tokens_together(const SamplePlan& plan) {
@@ -66,26 +85,38 @@ uint64_t finished(const ObservedInput& input, const SamplePlan& plan) {
   return statistics_bytes(input.wanted, input.width, plan.length * plan.samples);
 }
 
-/// To fold and solve an input's linears.
-uint64_t solve_scratch(const ObservedInput& input) {
-  return kRowCopies * std::min(kRows, input.weights * kFloat) + input.scratch;
+/// To fold an input's linears, and to measure what became of them.
+uint64_t rows_scratch(const ObservedInput& input) {
+  return kRowCopies * std::min(kRows, input.weights * kFloat);
 }
 
+/// What is held beside the statistics and the work on them.
+struct HeldTensors {
+  Held weights, originals, codes;
+
+  BlockMemory observing() const {
+    return {.weights = weights.observing, .originals = originals.observing, .codes = codes.observing};
+  }
+  BlockMemory solving() const {
+    return {.weights = weights.solving, .originals = originals.solving, .codes = codes.solving};
+  }
+};
+
 /// What the block takes while an input of all tokens is observed, or solved, whichever is more.
-BlockMemory at_input(const CalibrationJob& job, const Block& block, const HeldWeights& held,
+BlockMemory at_input(const CalibrationJob& job, const Block& block, const HeldTensors& held,
                      const ObservedInput& input, const SamplePlan& plan) {
-  const BlockMemory sweep{.weights = held.observing,
-                          .statistics = sums_of(input, plan, job.device) +
-                                        collector_scratch_bytes(input.wanted, input.width, job.device),
-                          .scratch = forward_bytes(block, tokens_together(plan))};
-  const BlockMemory solve{
-      .weights = held.solving, .statistics = finished(input, plan), .scratch = solve_scratch(input)};
+  BlockMemory sweep = held.observing(), solve = held.solving();
+  sweep.statistics =
+      sums_of(input, plan, job.device) + collector_scratch_bytes(input.wanted, input.width, job.device);
+  sweep.scratch = forward_bytes(block, tokens_together(plan));
+  solve.statistics = finished(input, plan);
+  solve.scratch = rows_scratch(input) + (plan.sparing ? input.sparing.scratch : input.scratch);
   return most_of(sweep, solve);
 }
 
 /// The same of the experts' inputs in a slot, which are observed and wait to be solved as many together as
 /// ExpertsPass::groups() takes, beside the statistics of all tokens.
-BlockMemory at_experts(const CalibrationJob& job, const Block& block, uint64_t weights,
+BlockMemory at_experts(const CalibrationJob& job, const Block& block, const HeldTensors& held,
                        const std::vector<ObservedInput>& experts, uint64_t all_tokens,
                        const SamplePlan& plan) {
   uint64_t sum = 0, largest = 0, beside = 0, scratch = 0;
@@ -94,39 +125,83 @@ BlockMemory at_experts(const CalibrationJob& job, const Block& block, uint64_t w
     sum += one;
     largest = std::max(largest, one);
     beside = std::max(beside, collector_scratch_bytes(input.wanted, input.width, job.device));
-    scratch = std::max(scratch, solve_scratch(input));
+    scratch = std::max(scratch, rows_scratch(input) + input.scratch);
   }
   const uint64_t together = all_tokens + std::min(sum, std::max(largest, plan.expert_statistics));
-  const BlockMemory sweep{.weights = weights,
-                          .statistics = together + beside,
-                          .scratch = forward_bytes(block, tokens_together(plan))};
-  const BlockMemory solve{.weights = weights, .statistics = together, .scratch = scratch};
+  BlockMemory sweep = held.solving(), solve = held.solving();
+  sweep.statistics = together + beside;
+  sweep.scratch = forward_bytes(block, tokens_together(plan));
+  solve.statistics = together;
+  solve.scratch = scratch;
   return most_of(sweep, solve);
+}
+
+/// A byte each; scales and zero points; weights that are handed over, and formats' own blocks.
+uint64_t codes_of(const CalibrationJob& job, uint64_t quantised) {
+  const auto blocks = static_cast<uint64_t>(job.format_bits / 8 * static_cast<double>(quantised));
+  return quantised + quantised / 8 + (job.hand_over_weights ? quantised * kFloat : 0) + blocks;
+}
+
+uint64_t weights_at(const SlotInputs& seen) {
+  uint64_t weights = seen.common ? seen.common->weights : 0;
+  for (const ObservedInput& input : seen.experts) weights += input.weights;
+  return weights;
+}
+
+/// Moments beside those of statistics, where what others hold is counted as it comes and goes: values inside
+/// the MLP are made; the block's last sweep; its results are packed, each in 32 bits a weight, twice.
+BlockMemory at_other_moments(const CalibrationJob& job, size_t index, uint64_t codes_before, uint64_t codes,
+                             const SamplePlan& plan) {
+  const Block& block = job.graph->blocks[index];
+  const uint64_t forward = forward_bytes(block, tokens_together(plan));
+  const uint64_t originals = carries_two_streams(job) || job.propagate == Propagate::reference
+                                 ? bytes_reading(block, Slot::mlp_in)
+                                 : 0;
+  const BlockMemory start{.weights = block_bytes(block), .scratch = forward};
+  const BlockMemory making{.weights = held_weights(block, job.tasks[index], Slot::mlp_in, plan).solving,
+                           .originals = originals,
+                           .codes = codes_before,
+                           .scratch = forward};
+  const BlockMemory packing{.codes = codes, .scratch = 2 * largest_linear(block) * kFloat};
+  return most_of(most_of(start, making), packing);
 }
 
 /// One block, but for the next one's weights.
 BlockMemory of_block(const CalibrationJob& job, size_t index, const BlockInputs& inputs,
                      const SamplePlan& plan) {
   const Block& block = job.graph->blocks[index];
-  BlockMemory most{.weights = block_bytes(block), .scratch = forward_bytes(block, tokens_together(plan))};
-  uint64_t quantised = 0, all_tokens = 0;
+  const std::vector<LinearTask>& tasks = job.tasks[index];
+  const bool keeps = job.propagate == Propagate::reference || carries_two_streams(job);
+  uint64_t quantised = 0;
+  for (const auto& [slot, seen] : inputs) quantised += weights_at(seen);
+  const uint64_t codes = codes_of(job, quantised), originals = keeps ? block_bytes(block) : 0;
+  BlockMemory most{.weights = block_bytes(block),
+                   .originals = originals,
+                   .codes = codes,
+                   .scratch = forward_bytes(block, tokens_together(plan))};
+  if (plan.sparing) {
+    const uint64_t last = inputs.contains(Slot::mlp_mid) ? weights_at(inputs.at(Slot::mlp_mid)) : 0;
+    most = at_other_moments(job, index, codes_of(job, quantised - last), codes, plan);
+  }
+  uint64_t all_tokens = 0, solved = 0, files = 0;
   for (const auto& [slot, seen] : inputs) {
-    const HeldWeights held = held_weights(block, job.tasks[index], slot, plan.remade);
+    HeldTensors held{held_weights(block, tasks, slot, plan), {originals, originals}, {codes, codes}};
+    if (plan.sparing) {
+      if (keeps) held.originals = held_originals(block, tasks, slot, plan);
+      held.codes = {codes_of(job, solved), codes_of(job, solved + weights_at(seen))};
+    }
+    solved += weights_at(seen);
     if (seen.common) {
       most = most_of(most, at_input(job, block, held, *seen.common, plan));
-      quantised += seen.common->weights;
       if (slot == Slot::mlp_in) all_tokens = finished(*seen.common, plan);
+      if (plan.sparing) files = std::max(files, seen.common->sparing.files);
     }
-    for (const ObservedInput& input : seen.experts) quantised += input.weights;
     if (!seen.experts.empty())
-      most = most_of(most, at_experts(job, block, held.solving, seen.experts, all_tokens, plan));
+      most = most_of(most, at_experts(job, block, held, seen.experts, all_tokens, plan));
   }
   most.statistics += routes_of(job, block, plan);
-  const bool originals = job.propagate == Propagate::reference || carries_two_streams(job);
-  most.originals = (originals ? block_bytes(block) : 0) +
-                   (plan.remade && !job.transforms.empty() ? largest_linear(block) * kFloat : 0);
-  most.codes = quantised + quantised / 8;  // a byte each; scales and zero points
-  if (job.hand_over_weights) most.codes += quantised * kFloat;
+  most.originals += plan.remade && !job.transforms.empty() ? largest_linear(block) * kFloat : 0;
+  most.files = files;
   return most;
 }
 
@@ -154,7 +229,13 @@ uint64_t BlockMemories::gram_bytes() const {
 
 BlockMemory BlockMemories::most(const SamplePlan& plan) const {
   BlockMemory most;
-  for (size_t b = 0; b < inputs_.size(); ++b) most = most_of(most, of_block(job_, b, inputs_[b], plan));
+  uint64_t files = 0;
+  for (size_t b = 0; b < inputs_.size(); ++b) {
+    const BlockMemory block = of_block(job_, b, inputs_[b], plan);
+    files = std::max(files, block.files);
+    most = most_of(most, block);
+  }
+  most.files = files;
   most.next = largest_block_bytes(*job_.graph);
   return most;
 }

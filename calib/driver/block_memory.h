@@ -17,7 +17,9 @@ struct BlockMemory {
   uint64_t codes = 0;       // the quantised block, until it is written
   uint64_t statistics = 0;  // an input's sums and their buffers, or what they became
   uint64_t scratch = 0;     // to fold and solve that input's linears, or to compute a chunk
+  uint64_t files = 0;       // of solvers, on disk: the most of any moment
 
+  /// Of memory.
   uint64_t total() const { return next + weights + originals + codes + statistics + scratch; }
 };
 
@@ -27,6 +29,7 @@ struct SamplePlan {
   int64_t micro_batch = 0;  // samples computed together
   bool remade = false;      // values inside a block are made twice, for which its weights are kept longer
   uint64_t expert_statistics = kMostExpertStatistics;  // of a block's experts that are collected at a time
+  bool sparing = false;                                // StreamStorage::sparing
 };
 
 /// Looks at the job once, then tells what each way to run it takes. Keeps a reference to the job.

@@ -28,11 +28,16 @@ std::optional<BlockWeights> originals(const CalibrationJob& job, const BlockWeig
   return needed ? std::optional(weights) : std::nullopt;
 }
 
-float cache_scale(const Block& block, const KvCacheScheme& scheme, const char* what,
-                  const at::Tensor& largest) {
-  const float value = largest.item<float>();
-  if (!std::isfinite(value)) user_error("{}: {} are not finite; no KV cache holds them", block.prefix, what);
-  return kv_cache_scale(scheme, value);
+std::vector<float> cache_scales(const Block& block, const KvCacheScheme& scheme, const char* what,
+                                const at::Tensor& largest) {
+  const at::Tensor values = scheme.per_head ? largest.cpu() : largest.max().reshape({1}).cpu();
+  std::vector<float> scales;
+  for (const float value : std::span(values.const_data_ptr<float>(), static_cast<size_t>(values.numel()))) {
+    if (!std::isfinite(value))
+      user_error("{}: {} are not finite; no KV cache holds them", block.prefix, what);
+    scales.push_back(kv_cache_scale(scheme, value));
+  }
+  return scales;
 }
 
 /// "mlp_in (gate_proj, up_proj)": an input with the modules that it goes into, for errors.
@@ -99,8 +104,8 @@ BlockOutcome BlockPass::run_slots(const Progress& progress) {
   if (job_.kv_cache && job_.kv_cache->low_bit()) {
     outcome.kv_cache = cache_;
   } else if (job_.kv_cache) {
-    outcome.kv_cache = {*job_.kv_cache, cache_scale(block_, *job_.kv_cache, "keys", largest_key_),
-                        cache_scale(block_, *job_.kv_cache, "values", largest_value_)};
+    outcome.kv_cache = {*job_.kv_cache, cache_scales(block_, *job_.kv_cache, "keys", largest_key_),
+                        cache_scales(block_, *job_.kv_cache, "values", largest_value_)};
   }
   return outcome;
 }
@@ -114,12 +119,20 @@ void BlockPass::calibrate(Slot slot, const Produce& produce) {
     drop_used_weights(slot);
     return;
   }
+  // Statistics are large: where memory is short, the weights that make the values go first.
+  const bool apart = job_.storage.sparing && slot == Slot::mlp_mid && job_.storage.inner.has_value();
+  if (apart) {
+    sweep([&](RowRange rows) { for_each_stream([&](BlockStream& s) { produce(s, rows); }); });
+    drop_used_weights(slot);
+    release_free_memory();
+  }
   const StatSet wanted = solver_.needs(followers);
   std::optional<StatsCollector> collector =
       collector_for(wanted, block_.linears[followers.front()].in, with_readers(block_, slot));
   collector->limit_gram(solver_.gram_tokens(followers));
-  sweep([&](RowRange rows) { observe(*collector, wanted.cross_gram, produce, rows); });
-  drop_used_weights(slot);
+  const Produce again = [slot](BlockStream& s, RowRange rows) { return s.again(slot, rows); };
+  sweep([&](RowRange rows) { observe(*collector, wanted.cross_gram, apart ? again : produce, rows); });
+  if (!apart) drop_used_weights(slot);
   InputStats stats = collector->finish(&solver_.checks());
   collector.reset();  // its sums are as large as the statistics
   solver_.describe(input, stats);
@@ -135,7 +148,8 @@ void BlockPass::calibrate(Slot slot, const Produce& produce) {
       [&](InputStats& unknown) { observe_lost(slot, divisors, unknown); });
   if (solver_.lost(followers, stats) != StatSet{}) observe_lost(slot, divisors, stats);
   if (before_experts) divisors_ = divisors;
-  if (!readers.empty()) solver_.solve(readers, stats);
+  if (!readers.empty())
+    job_.storage.sparing ? solver_.solve_sparingly(readers, stats) : solver_.solve(readers, stats);
   if (before_experts) mlp_in_ = std::move(stats);
   release_free_memory();  // what statistics and solvers took must not add up
 }
@@ -170,15 +184,18 @@ void BlockPass::calibrate_experts(const Progress& progress) {
 // are the hidden states here; the weights are those that the artefact gets in either case.
 void BlockPass::observe_cache() {
   const BlockForward forward(job_.graph->config, block_, weights_, rope_);
-  largest_key_ = at::zeros({}, at::TensorOptions().dtype(at::kFloat).device(job_.device));
+  largest_key_ = at::zeros({kv_cache_shape(job_.graph->config).heads},
+                           at::TensorOptions().dtype(at::kFloat).device(job_.device));
   largest_value_ = largest_key_.clone();
   sweep([&](RowRange rows) {
     const auto [keys, values] = forward.keys_and_values(observed_.attention_in(rows, forward));
     const at::Tensor mask = counted(rows);
     for (auto [largest, made] : {std::pair(&largest_key_, &keys), {&largest_value_, &values}}) {
-      at::Tensor of_tokens = made->abs().amax({1, 3}).flatten().to(at::kFloat);
-      if (mask.defined()) of_tokens = of_tokens.masked_fill(queued_copy(mask, job_.device).logical_not(), 0);
-      *largest = at::maximum(*largest, of_tokens.max());
+      at::Tensor of_tokens =
+          made->abs().amax(3).transpose(1, 2).flatten(0, 1).to(at::kFloat);  // [b s, heads]
+      if (mask.defined())
+        of_tokens = of_tokens.masked_fill(queued_copy(mask, job_.device).logical_not().unsqueeze(1), 0);
+      *largest = at::maximum(*largest, of_tokens.amax(0));
     }
   });
 }

@@ -70,7 +70,7 @@ class BlockPass {
   BlockStream observed_;
   std::optional<BlockStream> reference_;
   std::vector<RowRange> chunks_;
-  at::Tensor largest_key_, largest_value_;  // FP32 [], on the device; with CalibrationJob::kv_cache
+  at::Tensor largest_key_, largest_value_;  // FP32 [kv_heads], on the device; with CalibrationJob::kv_cache
   KvCacheQuantizer cache_;                  // with one below 8 bits
   InputStats mlp_in_;                       // before experts: of all tokens, folded; they may fall back to it
   std::vector<at::Tensor> divisors_;        // what folds divided mlp_in's channels by there

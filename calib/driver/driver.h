@@ -17,8 +17,11 @@
 // results are copied and all checks are read. Before that it waits only where it decides by a number, never
 // within a sweep over the samples: AWQ and SmoothQuant once for each edge (which scale, or none), solvers for
 // what their next step hangs on (is the Hessian's factor sound, are all grids finite), ranges that are
-// searched on the host, static ranges of inputs, folds into solved rows (QuantizedTensor::scale_rows); in a
-// mixture of experts, for the router's counts: once for each stream (ExpertRoutes).
+// searched on the host, formats that round weights by themselves (CalibrationJob::round_for_formats), static
+// ranges of inputs (their statistics alone, before the solver is queued), folds into solved rows
+// (QuantizedTensor::scale_rows), distributions of inputs (observers of ranges,
+// CalibrationJob::describe_inputs); in a mixture of experts, for the router's counts: once for each stream
+// (ExpertRoutes).
 //
 // Where an algorithm asks for statistics of two streams (StatSet::cross_gram), the driver carries the
 // unquantised model's hidden states beside, at the price of a second forward pass; both are at the same place
@@ -74,6 +77,24 @@ struct StreamStorage {
   /// Is the next block read while one is worked on? Else when its turn comes, which on a CPU costs the wait
   /// for the file, and a block's memory less.
   bool read_ahead = true;
+  /// Do solvers work in the place of an input's Gram matrix, which waits in a file (Solver::sparing_bytes())?
+  /// And are the values inside an MLP observed when the weights that made them are gone? On a CPU, for inputs
+  /// of all tokens; it costs the file's way and the look at those values again.
+  bool sparing = false;
+};
+
+/// What a linear's solver was given, for formats that round weights by themselves; folds that came after the
+/// solver are in it.
+struct GivenWeight {
+  at::Tensor weight;       // FP32 [out, in], CPU
+  at::Tensor mean_square;  // FP32 [in], CPU, E[x^2] of its input; undefined: nothing was measured
+  int64_t tokens = 0;      // that were measured
+};
+
+/// What such a format makes of one: its rows on the CPU, for as long as it is looked at.
+struct FormatRounding {
+  std::string format;
+  MatrixRows rows;
 };
 
 struct CalibrationJob {
@@ -97,6 +118,10 @@ struct CalibrationJob {
       kv_cache;                    // whose parameters are to be found; none: it stays in floating point
   bool hand_over_weights = false;  // LinearOutcome::given, for formats that round weights by themselves
   bool describe_inputs = false;    // BlockOutcome::inputs
+  /// What those formats make of a weight, as soon as it is solved: while its input's Gram matrix is there to
+  /// say what that costs (LinearOutcome::format_losses). May be empty.
+  std::function<std::vector<FormatRounding>(const Linear&, const GivenWeight&)> round_for_formats = nullptr;
+  double format_bits = 0;  // for each weight, of what that keeps until the block's end
   StreamStorage storage;
 };
 
@@ -112,12 +137,10 @@ struct InputNeeds {
 };
 InputNeeds with_report(const CalibrationJob& job, const StatSet& asked);
 
-/// What a linear's solver was given, for formats that round weights by themselves; folds that came after the
-/// solver are in it.
-struct GivenWeight {
-  at::Tensor weight;       // FP32 [out, in], CPU
-  at::Tensor mean_square;  // FP32 [in], CPU, E[x^2] of its input; undefined: nothing was measured
-  int64_t tokens = 0;      // that were measured
+/// What such a format lost of one.
+struct FormatLoss {
+  std::string format;
+  double output_relative_error = 0;  // as Distortion's, of LinearOutcome::output_tokens
 };
 
 /// What became of one quantised linear.
@@ -133,6 +156,7 @@ struct LinearOutcome {
   std::vector<std::string> events;
   WeightHistogram histogram = {};                   // of the folded weights, before and after
   std::optional<GivenWeight> given = std::nullopt;  // with CalibrationJob::hand_over_weights
+  std::vector<FormatLoss> format_losses = {};       // with CalibrationJob::round_for_formats
 };
 
 /// What became of one edge.

@@ -63,7 +63,7 @@ void divide_rows(BlockState& state, const ScaleEdge& edge, const at::Tensor& sca
   if (solved != state.solved.end()) {
     solved->second.scale_rows(row_scales.reciprocal());
     if (const auto given = state.given.find(linear.name); given != state.given.end())
-      given->second = given->second / row_scales.unsqueeze(1);
+      given->second = given->second / row_scales.unsqueeze(1).to(given->second.device());
     if (state.weights->holds_weight(linear)) {
       state.weights->drop_weight(linear);
       state.weights->set_weight(linear, solved->second.dequantize());

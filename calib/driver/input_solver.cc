@@ -4,11 +4,13 @@
 #include <fmt/format.h>
 
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "lib/base/clock.h"
 #include "lib/base/error.h"
 #include "lib/numeric/distortion.h"
+#include "lib/tensor/aten.h"
 
 namespace lathe {
 
@@ -126,6 +128,17 @@ void InputSolver::leave_edges(const Input& input, const std::string& note) {
 
 void InputSolver::solve(const std::vector<size_t>& readers, const InputStats& stats,
                         const std::string& event) {
+  solve_each(readers, stats, event, std::nullopt);
+}
+
+void InputSolver::solve_sparingly(const std::vector<size_t>& readers, InputStats& stats) {
+  std::optional<LentGram> lent;
+  if (sole_owner(stats.gram)) lent = LentGram{&stats.gram, job_.storage.hidden.work};
+  solve_each(readers, stats, "", lent);
+}
+
+void InputSolver::solve_each(const std::vector<size_t>& readers, const InputStats& stats,
+                             const std::string& event, const std::optional<LentGram>& lent) {
   const Stopwatch watch;
   if (stats.sample.defined())
     spreads_.emplace_back(block_.linears[readers.front()].input, count_inputs(stats.sample));
@@ -139,7 +152,7 @@ void InputSolver::solve(const std::vector<size_t>& readers, const InputStats& st
       together.push_back(i);
       done[i] = true;
     }
-    solve_together(together, stats);
+    solve_together(together, stats, lent);
   }
   const double share = watch.seconds() / static_cast<double>(readers.size());
   for (size_t k = first_outcome; k < outcome_.linears.size(); ++k) {
@@ -148,7 +161,8 @@ void InputSolver::solve(const std::vector<size_t>& readers, const InputStats& st
   }
 }
 
-void InputSolver::solve_together(const std::vector<size_t>& linears, const InputStats& stats) {
+void InputSolver::solve_together(const std::vector<size_t>& linears, const InputStats& stats,
+                                 const std::optional<LentGram>& lent) {
   LATHE_ASSERT(lost(linears, stats) == StatSet{},
                "{}: a fold left statistics unknown that its solver needs, and nobody collected them again",
                block_.linears[linears.front()].name);
@@ -160,14 +174,20 @@ void InputSolver::solve_together(const std::vector<size_t>& linears, const Input
       if (auto range = transform->range(linear, stats)) linear.range = std::move(range);
     }
   }
+  shared.lent = lent;
+  // Before the solver is queued, so that the host waits for statistics alone.
+  std::vector<std::optional<InputQuantizer>> inputs;
+  for (const size_t i : linears) {
+    const auto& activations = tasks_[i].activations;
+    inputs.push_back(activations ? std::optional(quantizer_for(*activations, stats, job_.scale_dtype,
+                                                               block_.linears[i].name))
+                                 : std::nullopt);
+  }
   std::vector<SolveResult> results = solver.solve(shared);
   LATHE_ASSERT(results.size() == linears.size(), "solver gave {} results for {} linears", results.size(),
                linears.size());
   for (size_t k = 0; k < linears.size(); ++k) {
-    if (const auto& activations = tasks_[linears[k]].activations) {
-      results[k].quantized.input =
-          quantizer_for(*activations, stats, job_.scale_dtype, block_.linears[linears[k]].name);
-    }
+    results[k].quantized.input = std::move(inputs[k]);
     keep(block_.linears[linears[k]], shared.linears[k], std::move(results[k]), stats);
   }
 }
@@ -182,13 +202,12 @@ void InputSolver::keep(const Linear& linear, LinearProblem& solved, SolveResult 
                               .clipped = solved.range.has_value(),
                               .seconds = 0,
                               .events = std::move(result.events)});
-  distortions_.push_back(distortion_sums(solved.weight, result.quantized, stats.gram));
+  // What nobody has rounded yet puts out what it did.
+  const bool measured = !(result.quantized.scheme.floating() && job_.round_for_formats);
+  distortions_.push_back(
+      distortion_sums(solved.weight, result.quantized, measured ? stats.gram : at::Tensor()));
   histograms_.push_back(count_weights(solved.weight, result.quantized));
-  if (job_.hand_over_weights) {
-    state_.given[linear.name] = solved.weight;
-    const at::Tensor square = stats.mean_square.defined() ? stats.mean_square : stats.gram.diagonal();
-    outcome_.linears.back().given = GivenWeight{{}, square.contiguous(), stats.tokens};
-  }
+  if (job_.hand_over_weights) hand_over(linear, solved.weight, stats);
   solved.weight.reset();  // the old weight goes before the new one comes
   weights_.drop_weight(linear);
   weights_.set_weight(linear, result.quantized.dequantize());
@@ -197,12 +216,33 @@ void InputSolver::keep(const Linear& linear, LinearProblem& solved, SolveResult 
   state_.solved[linear.name] = std::move(result.quantized);
 }
 
+void InputSolver::hand_over(const Linear& linear, const at::Tensor& weight, const InputStats& stats) {
+  const at::Tensor square = stats.mean_square.defined() ? stats.mean_square : stats.gram.diagonal();
+  GivenWeight given{{}, square.contiguous(), stats.tokens};
+  if (job_.round_for_formats) {
+    given.weight = weight.cpu();
+    given.mean_square = given.mean_square.cpu();
+    for (const FormatRounding& made : job_.round_for_formats(linear, given)) {
+      if (!stats.gram.defined()) continue;
+      const auto rows = [&](int64_t begin, int64_t end) { return made.rows(begin, end).to(weight.device()); };
+      format_losses_.push_back(
+          {outcome_.linears.size() - 1, made.format, distortion_sums(weight, rows, stats.gram)});
+    }
+  }
+  // Folds that come change this one; formats know what they rounded by its storage.
+  state_.given[linear.name] = given.weight.defined() ? std::exchange(given.weight, {}) : weight;
+  outcome_.linears.back().given = std::move(given);
+}
+
 BlockOutcome InputSolver::take_outcome() {
   checks_.read();
   for (size_t k = 0; k < distortions_.size(); ++k) {
     outcome_.linears[k].distortion = distortions_[k].read();
     outcome_.linears[k].histogram = histograms_[k].read();
   }
+  for (const auto& [place, format, sums] : format_losses_)
+    outcome_.linears[place].format_losses.push_back({format, sums.read().output_relative_error.value()});
+  format_losses_.clear();
   for (const auto& [input, counts] : spreads_) outcome_.spreads.push_back({input, counts.read()});
   spreads_.clear();
   distortions_.clear();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,6 +47,8 @@ class InputSolver {
   void leave_edges(const Input& input, const std::string& note);
   /// Solves linears that read one input. `event`, where not empty, stands in the outcome of each.
   void solve(const std::vector<size_t>& readers, const InputStats& stats, const std::string& event = "");
+  /// The same with the Gram matrix lent to the solvers, where nobody else holds it.
+  void solve_sparingly(const std::vector<size_t>& readers, InputStats& stats);
   bool solved(const Linear& linear) const { return state_.solved.contains(linear.name); }
   void set_expert_tokens(std::vector<int64_t> tokens) { outcome_.expert_tokens = std::move(tokens); }
   /// Of this block's statistics, on a GPU; take_outcome() reads what is left.
@@ -56,8 +59,18 @@ class InputSolver {
  private:
   LinearProblem problem(size_t linear) const;
   SharedInputProblem problem(const std::vector<size_t>& readers, const InputStats& stats) const;
-  void solve_together(const std::vector<size_t>& linears, const InputStats& stats);
+  void solve_each(const std::vector<size_t>& readers, const InputStats& stats, const std::string& event,
+                  const std::optional<LentGram>& lent);
+  void solve_together(const std::vector<size_t>& linears, const InputStats& stats,
+                      const std::optional<LentGram>& lent);
   void keep(const Linear& linear, LinearProblem& solved, SolveResult result, const InputStats& stats);
+  void hand_over(const Linear& linear, const at::Tensor& weight, const InputStats& stats);
+
+  struct QueuedLoss {
+    size_t place = 0;  // in outcome_.linears
+    std::string format;
+    DistortionSums sums;
+  };
 
   const CalibrationJob& job_;
   const Block& block_;
@@ -68,6 +81,7 @@ class InputSolver {
   DeferredChecks checks_;
   std::vector<DistortionSums> distortions_;        // as outcome_.linears; read at the block's end
   std::vector<WeightHistogramCounts> histograms_;  // likewise
+  std::vector<QueuedLoss> format_losses_;
   std::vector<std::pair<Input, InputHistogramCounts>> spreads_;
 };
 

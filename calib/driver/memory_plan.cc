@@ -127,15 +127,27 @@ std::vector<StreamStorage> storages(const MemoryRequest& request) {
   return result;
 }
 
+/// Those, and on a CPU at last the same with sparing solvers.
+std::vector<StreamStorage> with_sparing(std::vector<StreamStorage> storages, const MemoryRequest& request) {
+  if (!request.job->device.is_cpu()) return storages;
+  const size_t count = storages.size();
+  for (size_t i = 0; i < count; ++i) {
+    storages.push_back(storages[i]);
+    storages.back().sparing = true;
+  }
+  return storages;
+}
+
 /// What a block takes by micro-batch, whether values are made twice, and the experts' statistics at a time.
 class KnownMemories {
  public:
   KnownMemories(const MemoryRequest& request, const BlockMemories& blocks)
       : request_(request), blocks_(blocks) {}
   const BlockMemory& of(const StreamStorage& storage) {
-    const SamplePlan plan{request_.samples, request_.length, storage.micro_batch, !storage.inner,
-                          storage.expert_statistics};
-    const auto [found, added] = known_.try_emplace({plan.micro_batch, plan.remade, plan.expert_statistics});
+    const SamplePlan plan{request_.samples, request_.length,           storage.micro_batch,
+                          !storage.inner,   storage.expert_statistics, storage.sparing};
+    const auto [found, added] =
+        known_.try_emplace({plan.micro_batch, plan.remade, plan.expert_statistics, plan.sparing});
     if (added) found->second = blocks_.most(plan);
     return found->second;
   }
@@ -143,7 +155,7 @@ class KnownMemories {
  private:
   const MemoryRequest& request_;
   const BlockMemories& blocks_;
-  std::map<std::tuple<int64_t, bool, uint64_t>, BlockMemory> known_;
+  std::map<std::tuple<int64_t, bool, uint64_t, bool>, BlockMemory> known_;
 };
 
 MemoryBytes store_bytes(const MemoryRequest& request, const StreamStorage& storage, Placement placement,
@@ -187,7 +199,7 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
   const uint64_t cache = job.kv_cache && job.kv_cache->low_bit() && job.kv_cache->calibrated()
                              ? kv_cache_fit_bytes(kv_cache_shape(config), request.samples * request.length)
                              : 0;
-  const MemoryBytes kept = request.beside + MemoryBytes{cache, 0, request.journal};
+  const MemoryBytes kept = request.beside + MemoryBytes{cache, 0, request.journal + block.files};
   Way way{storage, program + hidden + inner + computing + kept, {}};
   const auto all = [](const MemoryBytes& bytes) { return bytes.ram + bytes.vram + bytes.disk; };
   way.parts = {{"program and text", all(program)},
@@ -199,6 +211,7 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
   if (storage.inner)
     way.parts.emplace_back("values inside a block " + where_text(*storage.inner, cpu), all(inner));
   if (cache > 0) way.parts.emplace_back("keys and values that a cache is fitted to", cache);
+  if (block.files > 0) way.parts.emplace_back("a Gram matrix on disk", block.files);
   if (request.journal > 0) way.parts.emplace_back("journal on disk, for --resume", request.journal);
   if (const uint64_t beside = all(request.beside); beside > 0)
     way.parts.emplace_back("what is measured beside", beside);
@@ -207,20 +220,28 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
   return way;
 }
 
-/// The first way within `lean` bytes of RAM. Peaks are upper bounds, an eighth above what is measured: where
-/// there is no such way, one that much larger. Solvers that need more than the aim allows at any rate don't
-/// send the hidden states, which the aim allows, to a file: at last one that holds them beside the least.
-size_t lean_way(const std::vector<MemoryBytes>& peaks, MemoryLimits limits, uint64_t lean, uint64_t hidden,
-                const std::string& instead) {
+/// The first way within `lean` bytes of RAM, with solvers that spare nothing (the first `fast` ways) if there
+/// is one. Peaks are upper bounds, an eighth above what is measured: where there is no such way, one that
+/// much larger. Solvers that need more than the aim allows at any rate don't send the hidden states, which
+/// the aim allows, to a file: at last one that holds them beside the least.
+size_t lean_way(const std::vector<MemoryBytes>& peaks, size_t fast, MemoryLimits limits, uint64_t lean,
+                uint64_t hidden, const std::string& instead) {
   const uint64_t most = limits.ram.value_or(UINT64_MAX);
+  const std::vector<MemoryBytes> first_peaks(peaks.begin(),
+                                             peaks.begin() + static_cast<std::ptrdiff_t>(fast));
   uint64_t least = most;
   for (const MemoryBytes& peak : peaks) {
     if (peak.disk <= limits.disk.value_or(UINT64_MAX)) least = std::min(least, peak.ram);
   }
   const uint64_t beside = least + hidden;
-  for (const uint64_t ram : {lean, lean + lean / 8, beside + beside / 8}) {
+  const std::pair<const std::vector<MemoryBytes>*, uint64_t> aims[] = {{&first_peaks, lean},
+                                                                       {&first_peaks, lean + lean / 8},
+                                                                       {&peaks, lean},
+                                                                       {&peaks, lean + lean / 8},
+                                                                       {&peaks, beside + beside / 8}};
+  for (const auto& [ways, ram] : aims) {
     limits.ram = std::min(ram, most);
-    if (const auto first = first_way(peaks, limits)) return *first;
+    if (const auto first = first_way(*ways, limits)) return *first;
   }
   limits.ram = most;
   return choose_way(peaks, limits, "calibration", instead);
@@ -245,7 +266,8 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
   std::vector<MemoryBytes> peaks;
   const BlockMemories blocks(*request.job);
   KnownMemories known(request, blocks);
-  for (const StreamStorage& storage : storages(request)) {
+  const std::vector<StreamStorage> fast = storages(request);
+  for (const StreamStorage& storage : with_sparing(fast, request)) {
     ways.push_back(assess(request, storage, known.of(storage)));
     Way& way = ways.back();
     if (way.peak.ram < request.other_ram) {
@@ -260,7 +282,7 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
   if (limits.disk && request.journal > *limits.disk) instead += ", or pass --no-journal";
   size_t chosen = choose_way(peaks, limits, "calibration", instead);
   if (!request.limits.ram && request.job->device.is_cpu())
-    chosen = lean_way(peaks, limits, lean_ram(request, blocks), hidden_bytes(request), instead);
+    chosen = lean_way(peaks, fast.size(), limits, lean_ram(request, blocks), hidden_bytes(request), instead);
   Way& way = ways[chosen];
   const bool smaller = way.storage.micro_batch < chunk_rows(request.length, request.job->device);
   return {.storage = std::move(way.storage),
@@ -269,14 +291,15 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
           .rounds_anew = smaller && micro_batch_rounds(*request.job)};
 }
 
-std::string describe_memory(const MemoryPlan& plan) {
-  std::string text = fmt::format("memory     at most {}", human_bytes(plan.peak.ram));
+std::string describe_memory(const MemoryPlan& plan, std::string_view what) {
+  std::string text = fmt::format("{:<10} at most {}", what, human_bytes(plan.peak.ram));
   if (plan.peak.vram > 0) text += fmt::format(", {} on the device", human_bytes(plan.peak.vram));
   if (plan.peak.disk > 0) text += fmt::format(", {} of temporary files", human_bytes(plan.peak.disk));
   text += "\n";
   for (const auto& [name, bytes] : plan.parts)
     text += fmt::format("           {:>9}  {}\n", human_bytes(bytes), name);
   if (!plan.storage.read_ahead) text += "           no block is read ahead\n";
+  if (plan.storage.sparing) text += "           weights, matrices and factors are held in turn\n";
   if (!plan.storage.inner) text += "           values inside a block are computed twice\n";
   text += fmt::format("           {} sample{} computed together", plan.storage.micro_batch,
                       plan.storage.micro_batch == 1 ? "" : "s");

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -47,7 +48,7 @@ MemoryPlan plan_memory(const MemoryRequest& request);
 /// Two blocks in FP32, the Gram matrices of one block's inputs, the hidden states of all samples, and 300 MB.
 uint64_t lean_ram(const MemoryRequest& request);
 
-/// The plan for people, a line each: placements, then the peak with its parts.
-std::string describe_memory(const MemoryPlan& plan);
+/// The plan for people, a line each: the peak of `what` with its parts, then what the limits cost.
+std::string describe_memory(const MemoryPlan& plan, std::string_view what = "memory");
 
 }  // namespace lathe

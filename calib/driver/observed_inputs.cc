@@ -7,15 +7,24 @@
 namespace lathe {
 namespace {
 
+/// What one solver gets of an input.
+struct SolvedRows {
+  int64_t count = 0;
+  std::vector<Scheme> schemes;
+};
+
 /// Adds a linear to what is known of its input. Each solver gets its linears in one problem: `rows` counts
 /// them.
 void add_linear(const Linear& linear, const LinearTask& task, ObservedInput& input,
-                std::map<const Solver*, int64_t>& rows) {
+                std::map<const Solver*, SolvedRows>& rows) {
   input.width = linear.in;
   input.weights += weights_in(linear);
   input.wanted = input.wanted | task.solver->needs();
   if (task.activations) input.wanted = input.wanted | task.activations->needs();
-  rows[task.solver] += linear.out;
+  SolvedRows& solved = rows[task.solver];
+  solved.count += linear.out;
+  if (std::ranges::find(solved.schemes, task.scheme) == solved.schemes.end())
+    solved.schemes.push_back(task.scheme);
 }
 
 }  // namespace
@@ -23,7 +32,7 @@ void add_linear(const Linear& linear, const LinearTask& task, ObservedInput& inp
 BlockInputs observed_inputs(const CalibrationJob& job, size_t block) {
   struct Found {
     ObservedInput input;
-    std::map<const Solver*, int64_t> rows;
+    std::map<const Solver*, SolvedRows> rows;
   };
   std::map<Input, Found> inputs;
   for (size_t i = 0; i < job.graph->blocks[block].linears.size(); ++i) {
@@ -39,8 +48,14 @@ BlockInputs observed_inputs(const CalibrationJob& job, size_t block) {
     const InputNeeds needs = with_report(job, input.wanted);
     input.wanted = needs.wanted;
     input.whole_gram = needs.whole_gram;
-    for (const auto& [solver, count] : found.rows)
-      input.scratch = std::max(input.scratch, solver->scratch_bytes(count, input.width));
+    for (const auto& [solver, rows] : found.rows) {
+      input.scratch = std::max(input.scratch, solver->scratch_bytes(rows.count, input.width));
+      for (const Scheme& scheme : rows.schemes) {
+        const SparingBytes bytes = solver->sparing_bytes(rows.count, input.width, scheme);
+        input.sparing = {std::max(input.sparing.scratch, bytes.scratch),
+                         std::max(input.sparing.files, bytes.files)};
+      }
+    }
     SlotInputs& slot = slots[key.slot];
     if (key.expert) {
       slot.experts.push_back(input);

@@ -3,8 +3,10 @@
 #include <algorithm>
 
 #include "calib/stats/gram.h"
+#include "calib/stats/min_max.h"
 #include "calib/stats/stats_collector.h"
 #include "calib/stats/token_sample.h"
+#include "lib/base/checked.h"
 #include "lib/kernels/value_counts.h"
 
 namespace lathe {
@@ -18,6 +20,15 @@ constexpr uint64_t kChannelValues = 16;
 
 uint64_t channel_counts(uint64_t width) {
   return width * static_cast<uint64_t>(kernels::channel_bin_count()) * sizeof(int32_t);
+}
+
+/// Are ranges of steps kept until many of them are taken together?
+bool keeps_steps(const StatSet& wanted) { return wanted.ema_min_max || wanted.step_min_max; }
+
+/// The ranges of each step's groups of channels.
+uint64_t step_bytes(int64_t width, int64_t tokens) {
+  const int64_t steps = ceil_div(tokens, StatsCollector::kChunkTokens);
+  return 2 * static_cast<uint64_t>(steps * (width / step_group(width))) * kFloat;
 }
 
 uint64_t sample_bytes(int64_t width) {
@@ -43,15 +54,20 @@ uint64_t collector_bytes(const StatSet& wanted, int64_t width, int64_t tokens, c
   if (wanted.channel_distribution) bytes += 2 * channel_counts(w);
   if (wanted.distribution) bytes += 2 * kTensorCounts;
   if (wanted.token_min_max) bytes += 4 * all * kFloat;
-  if (wanted.sample) bytes += 2 * sample_bytes(width);  // parts, and all of them
+  if (wanted.sample) bytes += 2 * sample_bytes(width);              // parts, and all of them
+  if (wanted.step_min_max) bytes += 2 * step_bytes(width, tokens);  // likewise
+  if (keeps_steps(wanted)) bytes += 2 * kMostWaitingSteps * w * kFloat;
   return bytes + kChannelValues * w * kDouble;
 }
 
 uint64_t collector_scratch_bytes(const StatSet& wanted, int64_t width, c10::Device device) {
-  if (!wanted.gram && !wanted.cross_gram) return 0;
   const auto w = static_cast<uint64_t>(width);
+  // Steps that waited, stacked, and one end of them in FP64, which is multiplied.
+  const uint64_t stacked = keeps_steps(wanted) ? 2 * kMostWaitingSteps * w * (kFloat + kDouble) : 0;
+  if (!wanted.gram && !wanted.cross_gram) return stacked;
   const uint64_t panel = w * panel_of(w, device);
-  return panel * kFloat + std::min(w * w * kFloat, 2 * panel * kDouble + kGramReturnedBytes);
+  return std::max(stacked,
+                  panel * kFloat + std::min(w * w * kFloat, 2 * panel * kDouble + kGramReturnedBytes));
 }
 
 uint64_t statistics_bytes(const StatSet& held, int64_t width, int64_t tokens) {
@@ -60,6 +76,7 @@ uint64_t statistics_bytes(const StatSet& held, int64_t width, int64_t tokens) {
   if (held.channel_distribution) bytes += channel_counts(w);
   if (held.distribution) bytes += kTensorCounts;
   if (held.sample) bytes += sample_bytes(width);
+  if (held.step_min_max) bytes += step_bytes(width, tokens);
   if (held.token_min_max) bytes += 2 * static_cast<uint64_t>(tokens) * kFloat;
   return bytes + kChannelValues * w * kFloat;
 }

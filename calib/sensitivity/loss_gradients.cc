@@ -128,7 +128,7 @@ void LossGradients::backward() {
 void LossGradients::add(int64_t row, const Block& block, const BlockWeights& weights,
                         const at::Tensor& hidden, const std::vector<const TrialGroup*>& groups,
                         const std::map<std::string, std::vector<TrialOutcome>>& made,
-                        std::vector<std::vector<double>>& sums) {
+                        std::vector<std::vector<EstimateSums>>& sums) {
   const BlockGradient pass = block_gradient(job_.calibration.graph->config, block, weights, rope_, hidden,
                                             states_.read(place(static_cast<size_t>(block.index), row)));
   std::map<std::string, const LinearGradient*> of;
@@ -136,16 +136,25 @@ void LossGradients::add(int64_t row, const Block& block, const BlockWeights& wei
   for (size_t i = 0; i < groups.size(); ++i) {
     for (size_t k = 0; k < groups[i]->trials.size(); ++k) {
       throw_if_cancelled();
+      const auto count = static_cast<int64_t>(groups[i]->linears.size());
       at::Tensor moved = at::zeros({hidden.size(1)}, hidden.options());  // of the loss, by token
-      for (const size_t l : groups[i]->linears) {
-        const auto found = of.find(block.linears[l].name);
+      // Squares of each linear's part of that, and of all; read together, for a GPU is waited for.
+      at::Tensor squares = at::zeros({count + 1}, hidden.options().dtype(at::kDouble));
+      for (size_t j = 0; j < groups[i]->linears.size(); ++j) {
+        const auto found = of.find(block.linears[groups[i]->linears[j]].name);
         if (found == of.end()) continue;  // an expert that no token was sent to
         const LinearGradient& one = *found->second;
         const at::Tensor error =
             output_error(one.input, weights.weight(*one.linear), made.at(one.linear->name)[k].quantized);
-        moved.index_add_(0, one.tokens, (error * one.gradient).sum(1));
+        const at::Tensor by_itself = (error * one.gradient).sum(1);
+        squares[static_cast<int64_t>(j)] = by_itself.square().sum(at::kDouble);
+        moved.index_add_(0, one.tokens, by_itself);
       }
-      sums[i][k] += 0.5 * moved.square().sum(at::kDouble).item<double>();
+      squares[count] = moved.square().sum(at::kDouble);
+      const at::Tensor read = squares.cpu();
+      const auto* const values = read.const_data_ptr<double>();
+      for (size_t j = 0; j < groups[i]->linears.size(); ++j) sums[i][k].linears[j] += 0.5 * values[j];
+      sums[i][k].group += 0.5 * values[count];
     }
   }
 }

@@ -28,6 +28,12 @@
 
 namespace lathe {
 
+/// Of one group under one trial: with all its linears rounded, and with each of them alone.
+struct EstimateSums {
+  double group = 0;
+  std::vector<double> linears;
+};
+
 class LossGradients {
  public:
   /// Draws labels for the held-out text and takes their loss back to the output of every block. Keeps a
@@ -40,7 +46,7 @@ class LossGradients {
   void add(int64_t row, const Block& block, const BlockWeights& weights, const at::Tensor& hidden,
            const std::vector<const TrialGroup*>& groups,
            const std::map<std::string, std::vector<TrialOutcome>>& made,
-           std::vector<std::vector<double>>& sums);
+           std::vector<std::vector<EstimateSums>>& sums);
 
  private:
   RowRange place(size_t block, int64_t row) const {

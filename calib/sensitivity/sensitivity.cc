@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <set>
 
+#include "calib/sensitivity/checked_groups.h"
 #include "calib/sensitivity/loss_gradients.h"
 #include "calib/sensitivity/trial_solver.h"
 #include "calib/sensitivity/variant_streams.h"
@@ -30,12 +31,14 @@ int64_t count_variants(const SensitivityJob& job) {
 }
 
 void check_job(const SensitivityJob& job) {
-  LATHE_ASSERT(job.calibration.transforms.empty(), "candidates are tried on the model as it is");
   LATHE_ASSERT(job.held_out.dim() == 2 && job.held_out.scalar_type() == at::kLong && job.held_out.numel() > 0,
                "held-out ids must be Long [rows, length]");
+  LATHE_ASSERT(job.checked.empty() || !job.measure_kl, "KL of all groups leaves none to check");
   std::set<std::pair<size_t, size_t>> seen;
   for (const TrialGroup& group : job.groups) {
     LATHE_ASSERT(!group.trials.empty() && !group.linears.empty(), "a group without linears or trials");
+    LATHE_ASSERT(job.calibration.transforms.empty() || group.trials.size() == 1,
+                 "transforms choose for one trial, not for several");
     for (const size_t linear : group.linears)
       LATHE_ASSERT(seen.emplace(group.block, linear).second, "a linear of two groups");
   }
@@ -60,8 +63,10 @@ GroupLoss errors_of(const SensitivityJob& job, const TrialGroup& group, size_t k
                     const std::map<std::string, std::vector<TrialOutcome>>& made) {
   const Block& block = job.calibration.graph->blocks[group.block];
   const int64_t tokens = counted_tokens(job.calibration);
+  const auto ratio = [](double error, double whole) { return whole > 0 ? error / whole : 0; };
   DistortionSums::Totals sum;
   double weights = 0;
+  GroupLoss loss;
   for (const size_t i : group.linears) {
     const Linear& linear = block.linears[i];
     const DistortionSums::Totals one = made.at(linear.name)[k].sums.totals();
@@ -70,15 +75,15 @@ GroupLoss errors_of(const SensitivityJob& job, const TrialGroup& group, size_t k
     sum.weight += one.weight;
     sum.output_error += share * one.output_error;
     sum.output += share * one.output;
-    weights += static_cast<double>(linear.out) * static_cast<double>(linear.in);
+    const double count = static_cast<double>(linear.out) * static_cast<double>(linear.in);
+    weights += count;
+    loss.linears.push_back({one.weight_error / count, one.output_error, ratio(one.output_error, one.output)});
   }
-  const auto ratio = [](double error, double whole) { return whole > 0 ? error / whole : 0; };
-  return {sum.weight_error / weights,
-          ratio(sum.weight_error, sum.weight),
-          sum.output_error,
-          ratio(sum.output_error, sum.output),
-          {},
-          {}};
+  loss.weight_mse = sum.weight_error / weights;
+  loss.weight_relative_mse = ratio(sum.weight_error, sum.weight);
+  loss.output_error = sum.output_error;
+  loss.output_relative_error = ratio(sum.output_error, sum.output);
+  return loss;
 }
 
 /// A table's weight errors, some rows at a time.
@@ -98,25 +103,55 @@ GroupLoss errors_of(const SensitivityJob& job, const TableGroup& table, size_t k
 
 using Made = std::map<std::string, std::vector<TrialOutcome>>;
 
+/// What transforms made of a block, before anything is rounded: the same function. Folds into rows that were
+/// solved before are in what the trials made, too.
+void take_folds(const Block& block, const BlockOutcome& outcome, BlockWeights& weights, Made& made) {
+  for (const LinearOutcome& linear : outcome.linears) {
+    const at::Tensor old = weights.take_weight(*linear.linear);
+    weights.set_weight(*linear.linear, linear.given.value().weight.to(old.device()));
+    made.at(linear.linear->name).front().quantized = linear.quantized;
+  }
+  const auto changed = [&](const std::string& name, const at::Tensor& old, const auto& set) {
+    const auto found = outcome.changed.find(name);
+    if (found != outcome.changed.end()) set(found->second.to(old.device()));
+  };
+  for (const Linear& linear : block.linears) {
+    changed(linear.name + ".weight", weights.weight(linear),
+            [&](const at::Tensor& values) { weights.set_weight(linear, values); });
+    if (linear.bias)
+      changed(linear.name + ".bias", weights.bias(linear),
+              [&](const at::Tensor& values) { weights.set_bias(linear, values); });
+  }
+  for (const Norm* norm : block.norms())
+    changed(norm->name + ".weight", weights.norm(*norm),
+            [&](const at::Tensor& values) { weights.set_norm(*norm, values); });
+}
+
 /// Of a finished block's groups, before its variants leave.
 void estimate_block(const SensitivityJob& job, const Block& block, const BlockWeights& weights,
                     const Made& made, VariantStreams& streams, LossGradients& gradients,
                     SensitivityResult& result) {
   std::vector<const TrialGroup*> groups;
   std::vector<size_t> places;
-  std::vector<std::vector<double>> sums;
+  std::vector<std::vector<EstimateSums>> sums;
   for (size_t g = 0; g < job.groups.size(); ++g) {
     if (job.groups[g].block != static_cast<size_t>(block.index)) continue;
     groups.push_back(&job.groups[g]);
     places.push_back(g);
-    sums.emplace_back(job.groups[g].trials.size(), 0.0);
+    sums.emplace_back(job.groups[g].trials.size(),
+                      EstimateSums{0, std::vector<double>(job.groups[g].linears.size(), 0.0)});
   }
   if (groups.empty()) return;
   for (int64_t row = 0; row < job.held_out.size(0); ++row)
     gradients.add(row, block, weights, streams.model_states(row), groups, made, sums);
   for (size_t i = 0; i < groups.size(); ++i) {
-    for (size_t k = 0; k < sums[i].size(); ++k)
-      result.groups[places[i]][k].fisher = sums[i][k] / static_cast<double>(streams.tokens());
+    for (size_t k = 0; k < sums[i].size(); ++k) {
+      GroupLoss& loss = result.groups[places[i]][k];
+      const auto tokens = static_cast<double>(streams.tokens());
+      loss.fisher = sums[i][k].group / tokens;
+      for (size_t j = 0; j < loss.linears.size(); ++j)
+        loss.linears[j].fisher = sums[i][k].linears[j] / tokens;
+    }
   }
 }
 
@@ -145,13 +180,15 @@ CalibrationJob trial_job(const SensitivityJob& job, const Solver& solver) {
   CalibrationJob trials = job.calibration;
   trials.propagate = Propagate::reference;
   trials.kv_cache.reset();
-  trials.hand_over_weights = trials.describe_inputs = false;
+  trials.hand_over_weights = !trials.transforms.empty();  // folds are read off them
+  trials.describe_inputs = false;
   trials.tasks.clear();
   for (const Block& block : trials.graph->blocks) trials.tasks.emplace_back(block.linears.size());
   for (const TrialGroup& group : job.groups) {
     const Trial& first = job.trials[group.trials.front()];
-    for (const size_t linear : group.linears)
-      trials.tasks[group.block][linear] = {.solver = &solver, .scheme = first.scheme};
+    LinearTask task{.solver = &solver, .scheme = first.scheme};
+    if (!trials.transforms.empty()) task.activations = first.activations;  // which folds are chosen for, too
+    for (const size_t linear : group.linears) trials.tasks[group.block][linear] = task;
   }
   return trials;
 }
@@ -174,7 +211,10 @@ SensitivityResult measure_sensitivity(
     gradients.emplace(job);
   }
   VariantStreams streams(job, count_variants(job));
-  std::vector<GroupLoss*> variants;  // as the streams
+  const SensitivityJob checking = checking_job(job);
+  std::optional<VariantStreams> checks;
+  if (!job.checked.empty()) checks.emplace(checking, count_variants(checking));
+  std::vector<GroupLoss*> variants, checked;  // as the streams
   const std::string head = head_weight(*calibration.graph);
   const bool tied = head == calibration.graph->embedding + ".weight";
   // All rows are there before anyone points at what stands in them.
@@ -193,19 +233,22 @@ SensitivityResult measure_sensitivity(
 
   TrialSolver solver(*calibration.graph, job.trials, job.groups);
   const auto block_done = [&](BlockOutcome&& outcome) {
-    const auto made = solver.take();
+    Made made = solver.take();
     for (size_t g = 0; g < job.groups.size(); ++g) {
       if (job.groups[g].block != outcome.index) continue;
       for (size_t k = 0; k < job.groups[g].trials.size(); ++k) {
         result.groups[g][k] = errors_of(job, job.groups[g], k, outcome, made);
         if (job.measure_kl) variants.push_back(&result.groups[g][k]);
+        if (std::ranges::binary_search(job.checked, g)) checked.push_back(&result.groups[g][k]);
       }
     }
     tell(static_cast<int64_t>(outcome.index), fmt::format("block {}: variants", outcome.index));
     const Block& block = calibration.graph->blocks[outcome.index];
-    const BlockWeights weights(block, *calibration.weights, calibration.device, calibration.compute);
+    BlockWeights weights(block, *calibration.weights, calibration.device, calibration.compute);
+    if (!calibration.transforms.empty()) take_folds(block, outcome, weights, made);
     if (gradients) estimate_block(job, block, weights, made, streams, *gradients, result);
     run_block(job, block, weights, made, streams);
+    if (checks) run_block(checking, block, weights, made, *checks);
     release_free_memory();
   };
   calibrate(trial_job(job, solver),
@@ -222,9 +265,13 @@ SensitivityResult measure_sensitivity(
     }
   }
   tell(blocks, "head");
-  const std::vector<double> kl = streams.divergences();
-  for (size_t v = 0; v < kl.size(); ++v) variants[v]->kl = kl[v];
-  result.tokens = streams.tokens();
+  const auto measured = [](VariantStreams& run, const std::vector<GroupLoss*>& losses) {
+    const std::vector<double> kl = run.divergences();
+    for (size_t v = 0; v < kl.size(); ++v) losses[v]->kl = kl[v];
+    return run.tokens();
+  };
+  result.tokens = measured(streams, variants);
+  if (checks) result.checked_tokens = measured(*checks, checked);
   tell(blocks + 1, "done");
   return result;
 }

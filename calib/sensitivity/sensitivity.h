@@ -9,10 +9,11 @@
 // for that one time, and passes the blocks after it as they are. So no block is read twice, nothing before a
 // group is computed again, and at the end each variant's logits stand beside the model's:
 //
-//   weight error   |W - Q|^2 / |W|^2                              of the group
+//   weight error   |W - Q|^2 / |W|^2                              of the group, W with folds applied
 //   output error   tr(dW H dW^T) per token, and over tr(W H W^T)   H = X^T X of the driver's own collector
 //   KL             mean of KL(model || variant) over held-out tokens, nats
-//   Fisher         its second-order estimate from gradients (LossGradients), nats: for many times the text
+//   Fisher         its second-order estimate from gradients (LossGradients), nats: for many times the text;
+//                  where it stands alone, KL of a few groups checks it (checked_groups.h)
 //
 // KL is quadratic in small changes of the logits, and changes of different groups hardly point the same way,
 // so that the KL of several groups is about the sum of theirs: what a budget minimises.
@@ -53,8 +54,9 @@ struct TableGroup {
 };
 
 struct SensitivityJob {
-  /// Model, calibration ids, device and storage. Tasks and propagation are this measurement's own, and there
-  /// are no transforms.
+  /// Model, calibration ids, device and storage. Tasks and propagation are this measurement's own. With
+  /// transforms every group has one trial, which they choose for; the model that variants leave is the
+  /// transformed one then, which computes the same but for how folded norms, biases and kept weights round.
   CalibrationJob calibration;
   std::vector<Trial> trials;
   std::vector<TrialGroup> groups;
@@ -63,8 +65,20 @@ struct SensitivityJob {
   std::vector<int64_t> held_out_lengths;  // as CalibrationJob::lengths
   bool measure_kl = true;                 // of groups; of tables it is in any case
   bool estimate = true;                   // by Fisher's information
-  HiddenStorage variants;                 // where their hidden states stand: variant_states() of them
-  HiddenStorage gradients;                // where the loss's gradients stand: gradient_states() of them
+  /// Without measure_kl: groups (indices, rising) whose KL is measured all the same, on a part of the
+  /// held-out text (calib/sensitivity/checked_groups.h), beside the estimate that it checks.
+  std::vector<size_t> checked = {};
+  HiddenStorage variants;   // where their hidden states stand: variant_states() of them
+  HiddenStorage checks;     // the same of those that checking_job() runs
+  HiddenStorage gradients;  // where the loss's gradients stand: gradient_states() of them
+};
+
+/// Of one linear under one trial; an expert's outputs are those of the tokens that it gets.
+struct LinearLoss {
+  double weight_mse = 0;                        // |W - Q|^2 / number of weights
+  double output_error = 0;                      // tr(dW H dW^T) per token
+  double output_relative_error = 0;             // over tr(W H W^T)
+  std::optional<double> fisher = std::nullopt;  // as GroupLoss's, of this linear alone
 };
 
 /// Of one group under one trial.
@@ -75,12 +89,14 @@ struct GroupLoss {
   std::optional<double> output_error, output_relative_error;
   /// Nats, means over held-out tokens; what wasn't asked for isn't there, and there is no estimate of tables.
   std::optional<double> kl, fisher;
+  std::vector<LinearLoss> linears = {};  // in the group's order; none of tables
 };
 
 struct SensitivityResult {
   std::vector<std::vector<GroupLoss>> groups;  // as SensitivityJob::groups and their trials
   std::vector<std::vector<GroupLoss>> tables;  // as SensitivityJob::tables and their roundings
-  int64_t tokens = 0;                          // that KL is the mean of
+  int64_t tokens = 0;                          // that KL and its estimate are the mean of, and
+  int64_t checked_tokens = 0;                  // KL of SensitivityJob::checked
 };
 
 /// The job that the driver runs, without its solver: for whoever plans its memory. Linears that are tried

@@ -31,6 +31,11 @@ uint64_t TrialSolver::scratch_bytes(int64_t rows, int64_t width) const {
   return most + static_cast<uint64_t>(rows * width) * 2 * trials_.size();
 }
 
+RangeOffers TrialSolver::range_offers() const {
+  const auto unused = [](const Trial& trial) { return trial.solver->range_offers() == RangeOffers::unused; };
+  return std::ranges::all_of(trials_, unused) ? RangeOffers::unused : RangeOffers::taken;
+}
+
 std::vector<SolveResult> TrialSolver::solve(const SharedInputProblem& problem) const {
   std::map<const TrialGroup*, std::vector<size_t>> parts;
   for (size_t i = 0; i < problem.linears.size(); ++i)
@@ -51,6 +56,7 @@ std::vector<SolveResult> TrialSolver::try_all(const TrialGroup& group, SharedInp
     const Trial& trial = trials_[t];
     for (LinearProblem& linear : problem.linears) {
       linear.scheme = trial.scheme;
+      if (trial.solver->range_offers() == RangeOffers::unused) linear.range.reset();
       linear.activations.reset();
       if (trial.activations) linear.activations = trial.activations->scheme;
     }

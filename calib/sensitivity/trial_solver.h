@@ -16,7 +16,7 @@ struct TrialOutcome {
 };
 
 /// Every trial of a linear's group, solved for the group's linears that read one input together. The answer
-/// is the first trial's; nobody computes with it where the driver propagates the unquantised model.
+/// is the first trial's; the driver computes nothing with it where it propagates the unquantised model.
 class TrialSolver final : public Solver {
  public:
   /// Keeps references.
@@ -26,6 +26,8 @@ class TrialSolver final : public Solver {
   StatSet needs() const override;
   std::vector<SolveResult> solve(const SharedInputProblem& problem) const override;
   uint64_t scratch_bytes(int64_t rows, int64_t width) const override;
+  /// Ranges are those of a linear's first trial: with transforms there is no other.
+  RangeOffers range_offers() const override;
 
   /// By linear, in the order of its group's trials; of all linears since the last call.
   std::map<std::string, std::vector<TrialOutcome>> take();

@@ -17,14 +17,20 @@ struct Range {
   double low = 0, high = 0;
 };
 
+/// Of one group, in one wait for a GPU.
+Range read(const MinMax& range) {
+  const at::Tensor ends = at::cat({range.low, range.high}).cpu();
+  return {ends[0].item<double>(), ends[1].item<double>()};
+}
+
 Range observed_range(const ActivationTask& task, const InputStats& stats) {
   if (task.observer.method == ActivationObserver::minmax) {
     LATHE_ASSERT(stats.min_max.defined(), "a static activation range needs minima and maxima");
-    return {stats.min_max.low.min().item<double>(), stats.min_max.high.max().item<double>()};
+    return read(grouped(stats.min_max, -1));
   }
   if (task.observer.method == ActivationObserver::ema) {
-    LATHE_ASSERT(stats.ema_tensor.defined(), "a static activation range needs the average of the extremes");
-    return {stats.ema_tensor.low.item<double>(), stats.ema_tensor.high.item<double>()};
+    LATHE_ASSERT(stats.step_min_max.defined(), "a static activation range needs the extremes of each step");
+    return read(averaged(stats.step_min_max, -1, task.observer.averaging_constant));
   }
   LATHE_ASSERT(stats.distribution != nullptr, "a static activation range needs the distribution");
   const Distribution& values = *stats.distribution;
@@ -73,7 +79,7 @@ StatSet ActivationTask::needs() const {
   if (!scheme.calibrated()) return {};
   const bool minmax = observer.method == ActivationObserver::minmax;
   const bool ema = observer.method == ActivationObserver::ema;
-  return {.min_max = minmax, .ema_tensor = ema, .distribution = !minmax && !ema};
+  return {.min_max = minmax, .step_min_max = ema, .distribution = !minmax && !ema};
 }
 
 InputQuantizer quantizer_for(const ActivationTask& task, const InputStats& stats, DType scale_dtype,

@@ -5,14 +5,15 @@
 #include <string>
 
 #include "calib/stats/input_stats.h"
+#include "calib/stats/min_max.h"
 #include "lib/numeric/activation_scheme.h"
 #include "lib/tensor/dtype.h"
 
 namespace lathe {
 
 /// How the range is found: of all values; of all but a part of them at the ends; the clip with the least
-/// squared error; the clip with the least divergence (clip.h); the average of the tensor's extremes, of which
-/// each 2,048 tokens move it by a hundredth (min_max.h).
+/// squared error; the clip with the least divergence (clip.h); the exponential average of the tensor's
+/// extremes, a step of which is 2,048 tokens (min_max.h).
 enum class ActivationObserver { minmax, percentile, mse, kl, ema };
 const char* name_of(ActivationObserver observer);
 
@@ -20,6 +21,8 @@ struct ObserverChoice {
   ActivationObserver method = ActivationObserver::minmax;
   /// percentile: of |x| where the grid is symmetric; else the upper end, and 100 minus it the lower one.
   double percentile = 99.99;
+  /// ema: the weight of a step.
+  double averaging_constant = kAveragingConstant;
   bool operator==(const ObserverChoice&) const = default;
 };
 

@@ -70,7 +70,7 @@ ChannelSumsCollector::Kurtosis ChannelSumsCollector::kurtosis() const {
       at::stack({sums_.first, sums_.square, sums_.third, sums_.fourth}) / static_cast<double>(rows_);
   const at::Tensor all = means.mean(1);
   return {kurtosis_of(means[0], means[1], means[2], means[3]).to(at::kFloat),
-          kurtosis_of(all[0], all[1], all[2], all[3]).item<double>()};
+          kurtosis_of(all[0], all[1], all[2], all[3])};
 }
 
 }  // namespace lathe

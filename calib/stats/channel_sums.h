@@ -38,7 +38,7 @@ class ChannelSumsCollector {
   /// their relative error grows as (mean / deviation)^4 * 2^-53. 0 where a channel is constant.
   struct Kurtosis {
     at::Tensor channels;  // Float [width]
-    double tensor = 0;    // of all values together
+    at::Tensor tensor;    // Double [], of all values together
   };
   Kurtosis kurtosis() const;
 

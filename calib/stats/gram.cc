@@ -6,6 +6,7 @@
 
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
+#include "lib/base/pages.h"
 #include "lib/base/process_memory.h"
 #include "lib/kernels/accumulate.h"
 #include "lib/tensor/matrix_product.h"
@@ -71,8 +72,15 @@ void merge_blocks(std::vector<GramBlock>& blocks, std::vector<GramBlock>& others
   for (size_t i = 0; i < blocks.size(); ++i) blocks[i].merge(others[i]);
 }
 
+/// Bytes from which on a matrix's rows must not take huge pages while they are written: of these a few rows
+/// fill one, so that all rows above a panel would stand in memory beside the sums, a quarter of the matrix
+/// more.
+constexpr size_t kStriped = size_t{1} << 30;
+
 at::Tensor empty_gram(int64_t width, c10::Device device) {
-  return at::empty({width, width}, at::TensorOptions().dtype(at::kFloat).device(device));
+  at::Tensor gram = at::empty({width, width}, at::TensorOptions().dtype(at::kFloat).device(device));
+  if (device.is_cpu() && gram.nbytes() >= kStriped) use_small_pages(gram.mutable_data_ptr(), gram.nbytes());
+  return gram;
 }
 
 }  // namespace

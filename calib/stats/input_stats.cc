@@ -57,7 +57,7 @@ void InputStats::recover(StatSet wanted, InputStats again) {
   const StatSet back = lost & wanted;
   LATHE_ASSERT((back & kLostByDivision) == back && (again.held() & back) == back && again.tokens == tokens,
                "statistics observed again are of {} tokens, before of {}", again.tokens, tokens);
-  if (back.ema_tensor) ema_tensor = std::move(again.ema_tensor);
+  if (back.step_min_max) step_min_max = std::move(again.step_min_max);
   if (back.token_min_max) token_min_max = std::move(again.token_min_max);
   if (back.outliers) outliers = std::move(again.outliers);
   if (back.distribution) distribution = std::move(again.distribution);
@@ -71,7 +71,7 @@ StatSet InputStats::held() const {
           .mean_square = mean_square.defined(),
           .min_max = min_max.defined(),
           .ema_min_max = ema_min_max.defined(),
-          .ema_tensor = ema_tensor.defined(),
+          .step_min_max = step_min_max.defined(),
           .token_min_max = token_min_max.defined(),
           .outliers = outliers.defined(),
           .kurtosis = kurtosis.defined(),

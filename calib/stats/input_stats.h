@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 
 #include "calib/stats/distribution.h"
 #include "calib/stats/min_max.h"
@@ -13,22 +12,22 @@
 
 namespace lathe {
 
-/// Undefined tensors (null pointers, no kurtosis_all) were not asked for. Means are over tokens that count;
-/// those of products and squares (Gram matrices, mean_square) over their weights, where tokens had any.
+/// Undefined tensors (null pointers) were not asked for. Means are over tokens that count; those of products
+/// and squares (Gram matrices, mean_square) over their weights, where tokens had any.
 struct InputStats {
   int64_t tokens = 0;
-  int64_t gram_tokens = 0;             // that `gram` is of: the first of them, or all
-  at::Tensor gram;                     // FP32 [in, in], X^T X / gram_tokens
-  at::Tensor cross_gram;               // FP32 [in, in], X_ref^T X / tokens
-  at::Tensor mean_abs;                 // FP32 [in], E|x|
-  at::Tensor mean_square;              // FP32 [in], E[x^2]; llama.cpp's imatrix is this times tokens
-  MinMax min_max;                      // FP32 [in]
-  MinMax ema_min_max;                  // FP32 [in], of each channel
-  MinMax ema_tensor;                   // FP32 [1], of the whole tensor; not grouped(ema_min_max)
-  MinMax token_min_max;                // FP32 [tokens], in the order of observation
-  at::Tensor outliers;                 // Long [in], tokens with |x| >= 6
-  at::Tensor kurtosis;                 // FP32 [in], E[(x - mean)^4] / variance^2
-  std::optional<double> kurtosis_all;  // of all values together, with kurtosis
+  int64_t gram_tokens = 0;  // that `gram` is of: the first of them, or all
+  at::Tensor gram;          // FP32 [in, in], X^T X / gram_tokens
+  at::Tensor cross_gram;    // FP32 [in, in], X_ref^T X / tokens
+  at::Tensor mean_abs;      // FP32 [in], E|x|
+  at::Tensor mean_square;   // FP32 [in], E[x^2]; llama.cpp's imatrix is this times tokens
+  MinMax min_max;           // FP32 [in]
+  MinMax ema_min_max;       // FP32 [in], of each channel
+  MinMax step_min_max;      // FP32 [chunks, in / step_group(in)]; averaged() has their averages
+  MinMax token_min_max;     // FP32 [tokens], in the order of observation
+  at::Tensor outliers;      // Long [in], tokens with |x| >= 6
+  at::Tensor kurtosis;      // FP32 [in], E[(x - mean)^4] / variance^2
+  at::Tensor kurtosis_all;  // FP64 [], of all values together, with kurtosis
   std::shared_ptr<const Distribution> distribution;
   ChannelDistribution channel_distribution;
   at::Tensor sample;  // FP32 [some tokens, in], X's own rows (token_sample.h)

@@ -12,7 +12,7 @@ struct StatSet {
   bool mean_square = false;           // E[x^2] per channel, llama.cpp's imatrix
   bool min_max = false;               // per channel; groups and the tensor follow from it
   bool ema_min_max = false;           // exponential average over chunks, per channel
-  bool ema_tensor = false;            // the same of the whole tensor's extremes
+  bool step_min_max = false;          // of each chunk: averages of groups and of the tensor follow from it
   bool token_min_max = false;         // per token
   bool outliers = false;              // count of |x| >= 6 per channel
   bool kurtosis = false;              // per channel and of the tensor
@@ -27,7 +27,7 @@ struct StatSet {
 /// Every statistic, for what is said of all of them.
 inline constexpr std::array kAllStats = {
     &StatSet::gram,        &StatSet::mean_abs,     &StatSet::mean_square,          &StatSet::min_max,
-    &StatSet::ema_min_max, &StatSet::ema_tensor,   &StatSet::token_min_max,        &StatSet::outliers,
+    &StatSet::ema_min_max, &StatSet::step_min_max, &StatSet::token_min_max,        &StatSet::outliers,
     &StatSet::kurtosis,    &StatSet::distribution, &StatSet::channel_distribution, &StatSet::cross_gram,
     &StatSet::sample};
 static_assert(sizeof(StatSet) == kAllStats.size() * sizeof(bool), "a statistic is missing in kAllStats");
@@ -49,7 +49,7 @@ inline StatSet operator-(StatSet a, StatSet b) {
 
 /// Statistics that dividing the input's channels by scales leaves unknown: they look at several channels at
 /// once, or compare with a fixed magnitude (InputStats::with_inputs_divided).
-inline constexpr StatSet kLostByDivision{.ema_tensor = true,
+inline constexpr StatSet kLostByDivision{.step_min_max = true,
                                          .token_min_max = true,
                                          .outliers = true,
                                          .distribution = true,

@@ -111,7 +111,7 @@ ObservedRows StatsCollector::counted_rows(const at::Tensor& x, const at::Tensor&
 
 void StatsCollector::take(const ObservedRows& chunk) {
   kernels::StepExtrema step;
-  if (wanted_.ema_min_max || wanted_.ema_tensor) {
+  if (wanted_.ema_min_max || wanted_.step_min_max) {
     const auto options = at::TensorOptions().dtype(at::kFloat).device(device_);
     step = {at::empty({width_}, options), at::empty({width_}, options)};
   }
@@ -123,7 +123,7 @@ void StatsCollector::take(const ObservedRows& chunk) {
     if (chunk.x.is_cpu()) check(*reference_, chunk.reference, kReferenceStream);
   }
   if (wanted_.ema_min_max) ema_.observe({step.low, step.high});
-  if (wanted_.ema_tensor) ema_tensor_.observe({step.low, step.high});
+  if (wanted_.step_min_max) steps_.observe({step.low, step.high});
   if (wanted_.token_min_max) {
     const kernels::RowExtent extent = kernels::row_extent(chunk.x);
     token_low_.push_back(extent.low);
@@ -209,7 +209,7 @@ void StatsCollector::merge(StatsCollector& other) {
   multiplied_ += other.multiplied_;
   flush();
   ema_.merge(other.ema_);
-  ema_tensor_.merge(other.ema_tensor_);
+  steps_.merge(other.steps_);
   sums_.merge(other.sums_);
   if (reference_) reference_->merge(*other.reference_);
   if (other.weighted_) {
@@ -271,7 +271,7 @@ InputStats StatsCollector::finish(DeferredChecks* later) {
   if (sample_) result.sample = sample_->finish();
   if (wanted_.min_max) result.min_max = sums_.range();
   if (wanted_.ema_min_max) result.ema_min_max = ema_.finish();
-  if (wanted_.ema_tensor) result.ema_tensor = ema_tensor_.finish();
+  if (wanted_.step_min_max) result.step_min_max = steps_.finish();
   if (wanted_.token_min_max) result.token_min_max = {at::cat(token_low_), at::cat(token_high_)};
   if (distribution_) {
     const MinMax range = grouped(sums_.range(), -1);

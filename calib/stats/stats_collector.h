@@ -121,7 +121,8 @@ class StatsCollector {
   ChannelSumsCollector sums_;
   std::optional<ChannelSumsCollector> reference_;  // checks it
   std::optional<ChannelSumsCollector> weighted_;   // squares, where tokens have weights
-  EmaMinMaxCollector ema_{/*whole=*/false}, ema_tensor_{/*whole=*/true};
+  EmaMinMaxCollector ema_;
+  StepMinMaxCollector steps_;
   std::optional<GramCollector> gram_;
   std::optional<CrossGramCollector> cross_gram_;
   std::optional<DistributionCollector> distribution_;

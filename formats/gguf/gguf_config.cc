@@ -10,13 +10,12 @@
 #include "formats/safetensors/json_text.h"
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
+#include "lib/model/size_limits.h"
 
 namespace lathe {
 namespace {
 
 using nlohmann::json;
-
-constexpr int64_t kMostLayers = 1 << 16;
 
 /// What matrices are, or become where they are cut into blocks.
 const char* dtype_of(const GgufFile& file) {

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string_view>
 
@@ -87,6 +88,21 @@ ImportanceMatrix read_imatrix(const std::filesystem::path& path) {
   }
   if (matrix.entries.empty()) refuse(file, "holds no sums of squares (<weight>.in_sum2)");
   return matrix;
+}
+
+at::Tensor ImportanceMatrix::of(const GgufTensorRule& rule, const std::filesystem::path& file) const {
+  const auto found = entries.find(rule.gguf);
+  if (found == entries.end()) {
+    user_error("{}: has nothing on '{}': it is of another model, or too little text reached it",
+               file.string(), rule.gguf);
+  }
+  const at::Tensor& values = found->second.mean_square;
+  const int64_t matrices = std::max<int64_t>(rule.experts, 1);
+  if (values.size(0) != matrices || values.size(1) != rule.shape[1]) {
+    user_error("{}: '{}': expected {} x {} channels, found {} x {}: it is of another model", file.string(),
+               rule.gguf, matrices, rule.shape[1], values.size(0), values.size(1));
+  }
+  return values[rule.expert];
 }
 
 at::Tensor stored_mean_square(const at::Tensor& mean_square, double tokens) {

@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "formats/gguf/tensor_map.h"
+
 namespace lathe {
 
 struct ImportanceMatrix {
@@ -24,6 +26,10 @@ struct ImportanceMatrix {
   std::map<std::string, Entry> entries;  // by the weight's name in a GGUF file
   std::vector<std::string> datasets;
   uint32_t chunks = 0, chunk_size = 0;
+
+  /// FP32 [I], of a linear's matrix. UserError, naming `file`, where there is none or one of another model's
+  /// widths.
+  at::Tensor of(const GgufTensorRule& rule, const std::filesystem::path& file) const;
 };
 
 /// UserError naming the file, and key or tensor, for anything else than an importance matrix: a sum without

@@ -72,25 +72,32 @@ json quantization_config(const std::vector<PlannedLinear>& linears, const std::v
   return awq_quantization_config(linears, ignored, kVersion);
 }
 
-constexpr const char* kHowToLoad = R"(With transformers (needs the `gptqmodel` package) or with GPTQModel:
+constexpr const char* kHowToLoad = R"(With transformers (needs the `gptqmodel` package):
 
     from transformers import AutoModelForCausalLM
     model = AutoModelForCausalLM.from_pretrained("this/folder")
 
+With GPTQModel:
+
     from gptqmodel import GPTQModel
     model = GPTQModel.load("this/folder")
 
-With vLLM or SGLang:
+With vLLM:
 
     vllm serve this/folder
+
+With SGLang:
+
     python -m sglang.launch_server --model-path this/folder
 )";
 
 constexpr const char* kHowToLoadGemv =
-    R"(With GPTQModel or AutoAWQ, on a GPU and in FP16 (vLLM and SGLang don't read this layout):
+    R"(With GPTQModel, on a GPU and in FP16 (vLLM and SGLang don't read this layout):
 
     from gptqmodel import GPTQModel
     model = GPTQModel.load("this/folder")
+
+With AutoAWQ, likewise:
 
     from awq import AutoAWQForCausalLM
     model = AutoAWQForCausalLM.from_quantized("this/folder")

@@ -208,10 +208,16 @@ constexpr const char* kHowToLoad = R"(With transformers (needs the `compressed-t
     model = AutoModelForCausalLM.from_pretrained("this/folder")
     tokenizer = AutoTokenizer.from_pretrained("this/folder")
 
-With vLLM, SGLang or TensorRT-LLM, where "What consumers make of it" names a kernel:
+With vLLM:
 
     vllm serve this/folder
+
+With SGLang:
+
     python -m sglang.launch_server --model-path this/folder
+
+With TensorRT-LLM:
+
     trtllm-serve this/folder
 )";
 

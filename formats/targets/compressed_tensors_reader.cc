@@ -13,9 +13,9 @@
 #include "formats/targets/float_codes.h"
 #include "formats/targets/float_quantized.h"
 #include "formats/targets/float_reader.h"
-#include "formats/targets/kv_cache_format.h"
 #include "formats/targets/layout_reader.h"
 #include "lib/base/error.h"
+#include "lib/model/cached_attention.h"
 #include "lib/model/forward.h"
 #include "lib/tensor/aten.h"
 
@@ -60,18 +60,19 @@ CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoin
     schemes_[linear.name] = group->scheme;
     linears_[linear.name] = linear;
   }
-  kv_cache_ = config.kv_cache;
+  if (config.kv_cache)
+    kv_cache_.emplace(compressed_tensors_kv_cache(), *config.kv_cache, kv_cache_shape(graph.config));
   for (const Block& block : graph.blocks) {
     const std::string attention = attention_module(block);
     if (!kv_cache_ || attention.empty()) continue;
-    check_kv_cache(*checkpoint_, compressed_tensors_kv_cache(), attention);
+    kv_cache_->check(*checkpoint_, attention);
     attentions_.push_back(attention);
   }
 }
 
 std::optional<KvCacheQuantizer> CompressedTensorsReader::kv_cache(const std::string& attention) const {
   if (std::ranges::find(attentions_, attention) == attentions_.end()) return std::nullopt;
-  return read_kv_cache(*checkpoint_, compressed_tensors_kv_cache(), attention, *kv_cache_);
+  return kv_cache_->read(*checkpoint_, attention);
 }
 
 /// The linear's tensors are those that the config promises, and no others (an activation order or an input
@@ -297,8 +298,7 @@ std::optional<InputQuantizer> CompressedTensorsReader::input_quantizer(const std
 std::map<std::string, TensorInfo> CompressedTensorsReader::unpacked_tensors() const {
   std::map<std::string, TensorInfo> tensors = checkpoint_->tensors();
   for (const std::string& attention : attentions_) {
-    for (const PlannedTensor& scale : compressed_tensors_kv_cache().layout(attention))
-      tensors.erase(scale.name);
+    for (const PlannedTensor& scale : kv_cache_->layout(attention)) tensors.erase(scale.name);
   }
   for (const auto& [name, linear] : linears_) {
     for (const char* suffix :

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "formats/safetensors/checkpoint.h"
+#include "formats/targets/kv_cache_format.h"
 #include "formats/targets/packed_reader.h"
 #include "formats/targets/target.h"
 #include "lib/model/graph.h"
@@ -24,7 +25,9 @@ class CompressedTensorsReader final : public PackedReader {
 
   std::map<std::string, ActivationScheme> activations() const override { return activations_; }
   std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override;
-  std::optional<KvCacheScheme> kv_cache_scheme() const override { return kv_cache_; }
+  std::optional<KvCacheScheme> kv_cache_scheme() const override {
+    return kv_cache_ ? std::optional(kv_cache_->scheme) : std::nullopt;
+  }
   std::optional<KvCacheQuantizer> kv_cache(const std::string& attention) const override;
 
   /// Unpacks one of them. UserError for a scale that is not finite and positive, or a code beyond its bits.
@@ -54,7 +57,7 @@ class CompressedTensorsReader final : public PackedReader {
   DType float_dtype_;
   std::map<std::string, ActivationScheme> activations_;
   std::map<std::string, Linear> linears_;
-  std::optional<KvCacheScheme> kv_cache_;
+  std::optional<StoredKvCache> kv_cache_;
   std::vector<std::string> attentions_;  // with scales of their cache
 };
 

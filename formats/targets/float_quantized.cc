@@ -24,7 +24,8 @@ struct Combination {
 };
 
 /// vLLM 0.32, compressed_tensors.py: _is_fp8_w8a8, _is_fp8_w8a16, _is_nvfp4_format, _is_mxfp4, _is_mxfp8.
-/// MXFP6: compressed-tensors 0.20's presets MXFP6A16 and MXFP6A8, which transformers reads.
+/// MXFP6: compressed-tensors 0.20's presets MXFP6A16 and MXFP6A8, which transformers reads; MXFP8 alone:
+/// 0.19's MXFP8A16.
 const std::array<Combination, 7>& combinations() {
   static const std::array<Combination, 7> rows = {{
       {Scheme::of_floats("fp8_e4m3", -1, -1),
@@ -49,7 +50,7 @@ const std::array<Combination, 7>& combinations() {
        {ActivationScheme::of_floats("nvfp4")}},
       {Scheme::of_floats("mxfp4"), kMxfp4Packed, "group", true, {ActivationScheme::of_floats("mxfp4")}},
       {Scheme::of_floats("mxfp6_e2m3"), kMxfp6Packed, "group", true, {ActivationScheme::of_floats("mxfp8")}},
-      {Scheme::of_floats("mxfp8"), kMxfp8Quantized, "group", false, {ActivationScheme::of_floats("mxfp8")}},
+      {Scheme::of_floats("mxfp8"), kMxfp8Quantized, "group", true, {ActivationScheme::of_floats("mxfp8")}},
   }};
   return rows;
 }

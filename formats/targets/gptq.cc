@@ -81,7 +81,7 @@ std::vector<std::string> warnings(const std::vector<PlannedLinear>& linears,
 }
 
 constexpr const char* kHowToLoad =
-    R"(With GPTQModel, on any device (asymmetric weights in format gptq-v2 only):
+    R"(With GPTQModel, on any device:
 
     from gptqmodel import GPTQModel
     model = GPTQModel.load("this/folder")
@@ -91,7 +91,7 @@ With transformers (needs the `gptqmodel` and `optimum` packages):
     from transformers import AutoModelForCausalLM
     model = AutoModelForCausalLM.from_pretrained("this/folder")
 
-With vLLM, where weights are symmetric, of 4 or 8 bits and in groups of 32, 64, 128 or whole rows:
+With vLLM:
 
     vllm serve this/folder
 

@@ -1,6 +1,9 @@
 #include "formats/targets/kv_cache_format.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <span>
 
 #include "formats/targets/float_reader.h"
 #include "formats/targets/strict_object.h"
@@ -13,28 +16,44 @@ using nlohmann::json;
 
 constexpr const char* kScales[] = {".k_scale", ".v_scale"};
 
-std::vector<PlannedTensor> layout(const std::string& attention) {
+std::vector<int64_t> shape_of_scales(const KvCacheScheme& scheme, const KvCacheShape& shape) {
+  if (scheme.per_head) return {shape.heads, 1, 1};
+  return {1};
+}
+
+std::vector<PlannedTensor> layout(const std::string& attention, const KvCacheScheme& scheme,
+                                  const KvCacheShape& shape) {
   std::vector<PlannedTensor> tensors;
-  for (const char* scale : kScales) tensors.push_back({attention + scale, {DType::F32, {1}}});
+  for (const char* scale : kScales)
+    tensors.push_back({attention + scale, {DType::F32, shape_of_scales(scheme, shape)}});
   return tensors;
+}
+
+at::Tensor stored(const std::vector<float>& scales, const KvCacheScheme& scheme) {
+  const KvCacheShape shape{.heads = static_cast<int64_t>(scales.size())};
+  return at::tensor(scales, at::kFloat).view(shape_of_scales(scheme, shape));
 }
 
 std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& attention,
                                                      const KvCacheQuantizer& quantizer) {
-  return {{attention + kScales[0], at::tensor({quantizer.k_scale}, at::kFloat)},
-          {attention + kScales[1], at::tensor({quantizer.v_scale}, at::kFloat)}};
+  return {{attention + kScales[0], stored(quantizer.k_scales, quantizer.scheme)},
+          {attention + kScales[1], stored(quantizer.v_scales, quantizer.scheme)}};
 }
 
 void describe(const KvCacheScheme& scheme, json& config) {
   config["kv_cache_scheme"] = {{"num_bits", scheme.bits},
                                {"type", scheme.type},
                                {"symmetric", true},
-                               {"strategy", "tensor"},
+                               {"strategy", scheme.per_head ? "attn_head" : "tensor"},
                                {"dynamic", false}};
 }
 
 std::optional<std::string> warning(const KvCacheScheme& scheme) {
-  if (scheme.floating()) return std::nullopt;
+  if (scheme.floating() && !scheme.per_head) return std::nullopt;
+  if (scheme.floating()) {
+    return "kv_cache: vLLM (0.32) takes scales of heads with its FlashAttention backend only "
+           "(docs/features/quantization/quantized_kvcache.md); transformers reads them";
+  }
   return "kv_cache: vLLM (0.32) reads a KV cache of type float only, not int "
          "(CompressedTensorsKVCacheMethod); "
          "transformers reads both";
@@ -44,7 +63,8 @@ std::optional<std::string> warning(const KvCacheScheme& scheme) {
 
 constexpr const char* kProjectionScales[] = {".k_proj.k_scale", ".v_proj.v_scale"};
 
-std::vector<PlannedTensor> modelopt_layout(const std::string& attention) {
+std::vector<PlannedTensor> modelopt_layout(const std::string& attention, const KvCacheScheme&,
+                                           const KvCacheShape&) {
   std::vector<PlannedTensor> tensors;
   for (const char* scale : kProjectionScales) tensors.push_back({attention + scale, {DType::F32, {}}});
   return tensors;
@@ -52,8 +72,8 @@ std::vector<PlannedTensor> modelopt_layout(const std::string& attention) {
 
 std::vector<std::pair<std::string, at::Tensor>> modelopt_pack(const std::string& attention,
                                                               const KvCacheQuantizer& quantizer) {
-  return {{attention + kProjectionScales[0], at::full({}, quantizer.k_scale, at::kFloat)},
-          {attention + kProjectionScales[1], at::full({}, quantizer.v_scale, at::kFloat)}};
+  return {{attention + kProjectionScales[0], at::full({}, quantizer.k_scales.front(), at::kFloat)},
+          {attention + kProjectionScales[1], at::full({}, quantizer.v_scales.front(), at::kFloat)}};
 }
 
 void modelopt_describe(const KvCacheScheme& scheme, json& config) {
@@ -62,22 +82,29 @@ void modelopt_describe(const KvCacheScheme& scheme, json& config) {
 
 std::optional<std::string> no_warning(const KvCacheScheme&) { return std::nullopt; }
 
-std::optional<std::string> integers_refused(const KvCacheScheme& scheme) {
-  if (scheme.floating()) return std::nullopt;
-  return "modelopt's readers take a KV cache of type float only, not int";
+std::optional<std::string> modelopt_refuses(const KvCacheScheme& scheme) {
+  if (!scheme.floating()) return "modelopt's readers take a KV cache of type float only, not int";
+  if (scheme.per_head) return "modelopt's readers take one scale for all heads (per: tensor)";
+  return std::nullopt;
 }
 
-float read_scale(const Checkpoint& checkpoint, const std::string& name) {
-  const float scale = read_float_tensor(checkpoint, name).item<float>();
-  if (scale > 0) return scale;
-  user_error("{}: the scale is {:g}: expected a positive number", describe_tensor(checkpoint, name), scale);
+std::vector<float> read_scales(const Checkpoint& checkpoint, const std::string& name) {
+  const at::Tensor stored = read_float_tensor(checkpoint, name).flatten();
+  std::vector<float> scales;
+  for (const float scale : std::span(stored.const_data_ptr<float>(), static_cast<size_t>(stored.numel()))) {
+    if (!(scale > 0))
+      user_error("{}: the scale is {:g}: expected a positive number", describe_tensor(checkpoint, name),
+                 scale);
+    scales.push_back(scale);
+  }
+  return scales;
 }
 
 }  // namespace
 
 const KvCacheFormat& modelopt_kv_cache() {
   static const KvCacheFormat format = {modelopt_layout, modelopt_pack, modelopt_describe, no_warning,
-                                       integers_refused};
+                                       modelopt_refuses};
   return format;
 }
 
@@ -93,7 +120,7 @@ std::optional<KvCacheScheme> parse_kv_cache_scheme(const json& value, const std:
   scheme.bits = object.integer("num_bits", 8, 8);
   scheme.type = object.word("type", {"float", "int"});
   if (!object.truth("symmetric")) object.refuse("symmetric", "true (a KV cache has no zero points)");
-  object.word("strategy", {"tensor"});
+  scheme.per_head = object.word("strategy", {"tensor", "attn_head"}) == "attn_head";
   if (const json* dynamic = object.find("dynamic"); dynamic != nullptr && *dynamic != false)
     object.refuse("dynamic", "false (scales are stored)");
   for (const char* key : {"group_size", "block_structure", "actorder", "scale_dtype"})
@@ -104,8 +131,12 @@ std::optional<KvCacheScheme> parse_kv_cache_scheme(const json& value, const std:
   return scheme;
 }
 
-void check_kv_cache(const Checkpoint& checkpoint, const KvCacheFormat& format, const std::string& attention) {
-  for (const PlannedTensor& planned : format.layout(attention)) {
+std::vector<PlannedTensor> StoredKvCache::layout(const std::string& attention) const {
+  return format.layout(attention, scheme, shape);
+}
+
+void StoredKvCache::check(const Checkpoint& checkpoint, const std::string& attention) const {
+  for (const PlannedTensor& planned : layout(attention)) {
     const std::string& name = planned.name;
     const auto found = checkpoint.tensors().find(name);
     if (found == checkpoint.tensors().end()) {
@@ -115,16 +146,17 @@ void check_kv_cache(const Checkpoint& checkpoint, const KvCacheFormat& format, c
     const TensorInfo& info = found->second;
     const bool floating = info.dtype == DType::F32 || info.dtype == DType::F16 || info.dtype == DType::BF16;
     const bool one = info.shape.empty() || (info.shape.size() == 1 && info.shape[0] == 1);
-    if (floating && one) continue;
-    user_error("{}: expected one number (F32 [1]), found {}", describe_tensor(checkpoint, name),
+    if (floating && (scheme.per_head ? info.shape == planned.info.shape : one)) continue;
+    user_error("{}: expected {}, found {}", describe_tensor(checkpoint, name),
+               scheme.per_head ? fmt::format("a number for each KV head ({})", planned.info.describe())
+                               : "one number (F32 [1])",
                info.describe());
   }
 }
 
-KvCacheQuantizer read_kv_cache(const Checkpoint& checkpoint, const KvCacheFormat& format,
-                               const std::string& attention, const KvCacheScheme& scheme) {
-  const std::vector<PlannedTensor> scales = format.layout(attention);
-  return {scheme, read_scale(checkpoint, scales[0].name), read_scale(checkpoint, scales[1].name)};
+KvCacheQuantizer StoredKvCache::read(const Checkpoint& checkpoint, const std::string& attention) const {
+  const std::vector<PlannedTensor> scales = layout(attention);
+  return {scheme, read_scales(checkpoint, scales[0].name), read_scales(checkpoint, scales[1].name)};
 }
 
 }  // namespace lathe

@@ -1,9 +1,10 @@
 // Scales of a quantised KV cache in an artefact: what a target stores for each attention module. For a module
 // m ("model.layers.0.self_attn"), compressed-tensors:
-//   m.k_scale, m.v_scale  F32 [1]
+//   m.k_scale, m.v_scale  F32 [1], or of each KV head, F32 [kv_heads, 1, 1]
 // and in quantization_config {"kv_cache_scheme": {"num_bits": 8, "type": "float", "symmetric": true,
-// "strategy": "tensor", "dynamic": false}}. Sources: compressed-tensors 0.19 (_apply_kv_cache_scheme); vllm
-// 0.32, layers/quantization/kv_cache.py, weight_utils.py (maybe_remap_kv_scale_name).
+// "strategy": "tensor", "dynamic": false}}, with "attn_head" for scales of heads. Sources: compressed-tensors
+// 0.19 (_apply_kv_cache_scheme, initialize_qparams); vllm 0.32, layers/quantization/kv_cache.py,
+// weight_utils.py (maybe_remap_kv_scale_name), CompressedTensorsKVCacheMethod.
 // modelopt, FP8 only: m.k_proj.k_scale, m.v_proj.v_scale F32 [], in config.json's quantization_config
 // {"kv_cache_scheme": {"num_bits": 8, "type": "float", "dynamic": false}}, and in hf_quant_config.json
 // {"kv_cache_quant_algo": "FP8"}. Source: modelopt 0.47, torch/export/{quant_utils,convert_hf_config}.py.
@@ -27,10 +28,17 @@ const KvCacheFormat& modelopt_kv_cache();
 /// `where`, for another.
 std::optional<KvCacheScheme> parse_kv_cache_scheme(const nlohmann::json& value, const std::string& where);
 
-/// UserError where a scale is missing or no single floating-point number.
-void check_kv_cache(const Checkpoint& checkpoint, const KvCacheFormat& format, const std::string& attention);
-/// UserError for a scale that is not finite and positive.
-KvCacheQuantizer read_kv_cache(const Checkpoint& checkpoint, const KvCacheFormat& format,
-                               const std::string& attention, const KvCacheScheme& scheme);
+/// The scales of one attention module in a checkpoint.
+struct StoredKvCache {
+  const KvCacheFormat& format;
+  KvCacheScheme scheme;
+  KvCacheShape shape;
+
+  std::vector<PlannedTensor> layout(const std::string& attention) const;
+  /// UserError where scales are missing, or not the floating-point numbers that the scheme has.
+  void check(const Checkpoint& checkpoint, const std::string& attention) const;
+  /// UserError for a scale that is not finite and positive.
+  KvCacheQuantizer read(const Checkpoint& checkpoint, const std::string& attention) const;
+};
 
 }  // namespace lathe

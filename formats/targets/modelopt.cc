@@ -178,14 +178,17 @@ std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, co
   return tensors;
 }
 
-constexpr const char* kHowToLoad = R"(With TensorRT-LLM (FP8, NVFP4, INT4-AWQ and W4A8-AWQ):
+constexpr const char* kHowToLoad = R"(With TensorRT-LLM:
 
     from tensorrt_llm import LLM
     LLM("this/folder")
 
-With vLLM or SGLang (FP8 and NVFP4; they find the method in config.json):
+With vLLM, which finds the method in config.json:
 
     vllm serve this/folder
+
+With SGLang:
+
     python -m sglang.launch_server --model-path this/folder --quantization modelopt
 )";
 

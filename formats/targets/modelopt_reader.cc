@@ -4,8 +4,8 @@
 
 #include "formats/targets/float_codes.h"
 #include "formats/targets/float_reader.h"
-#include "formats/targets/kv_cache_format.h"
 #include "lib/base/error.h"
+#include "lib/model/cached_attention.h"
 #include "lib/model/forward.h"
 
 namespace lathe {
@@ -13,6 +13,8 @@ namespace lathe {
 ModeloptReader::ModeloptReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph)
     : LayoutReader(checkpoint, graph),
       config_(parse_modelopt_config(checkpoint->config().at("quantization_config"), where())) {
+  if (config_.kv_cache)
+    kv_cache_.emplace(modelopt_kv_cache(), *config_.kv_cache, kv_cache_shape(graph.config));
   for (const Linear& linear : stored_linears(graph)) {
     const ModeloptGrid* grid = config_.grid_of(linear.name);
     if (grid == nullptr) {
@@ -29,8 +31,8 @@ ModeloptReader::ModeloptReader(std::shared_ptr<const Checkpoint> checkpoint, con
   }
   for (const Block& block : graph.blocks) {
     const std::string attention = attention_module(block);
-    if (!config_.kv_cache || attention.empty()) continue;
-    check_kv_cache(*checkpoint, modelopt_kv_cache(), attention);
+    if (!kv_cache_ || attention.empty()) continue;
+    kv_cache_->check(*checkpoint, attention);
     attentions_.push_back(attention);
   }
 }
@@ -55,8 +57,8 @@ PlannedLinear ModeloptReader::stored(const Linear& linear, const ModeloptGrid& g
 /// The cache's scale that stands beside a linear, or nothing.
 std::optional<PlannedTensor> ModeloptReader::stored_cache_scale(const std::string& linear) const {
   const size_t dot = linear.rfind('.');
-  if (!config_.kv_cache || dot == std::string::npos) return std::nullopt;
-  for (PlannedTensor& scale : modelopt_kv_cache().layout(linear.substr(0, dot))) {
+  if (!kv_cache_ || dot == std::string::npos) return std::nullopt;
+  for (PlannedTensor& scale : kv_cache_->layout(linear.substr(0, dot))) {
     if (scale.name.starts_with(linear + ".")) return scale;
   }
   return std::nullopt;
@@ -65,14 +67,14 @@ std::optional<PlannedTensor> ModeloptReader::stored_cache_scale(const std::strin
 std::map<std::string, TensorInfo> ModeloptReader::unpacked_tensors() const {
   std::map<std::string, TensorInfo> tensors = LayoutReader::unpacked_tensors();
   for (const std::string& attention : attentions_) {
-    for (const PlannedTensor& scale : modelopt_kv_cache().layout(attention)) tensors.erase(scale.name);
+    for (const PlannedTensor& scale : kv_cache_->layout(attention)) tensors.erase(scale.name);
   }
   return tensors;
 }
 
 std::optional<KvCacheQuantizer> ModeloptReader::kv_cache(const std::string& attention) const {
-  if (!config_.kv_cache || attention.empty()) return std::nullopt;
-  return read_kv_cache(checkpoint(), modelopt_kv_cache(), attention, *config_.kv_cache);
+  if (!kv_cache_ || attention.empty()) return std::nullopt;
+  return kv_cache_->read(checkpoint(), attention);
 }
 
 /// Scalars may stand as [] or [1], E8M0 scales in one column (as MXFP4QTensor.quantize() gives them), and a

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/targets/kv_cache_format.h"
 #include "formats/targets/layout_reader.h"
 #include "formats/targets/modelopt_config.h"
 
@@ -35,6 +36,7 @@ class ModeloptReader final : public LayoutReader {
   at::Tensor scalar(const std::string& name) const;
 
   ModeloptConfig config_;
+  std::optional<StoredKvCache> kv_cache_;
   std::vector<std::string> attentions_;  // whose cache is quantised
 };
 

@@ -35,7 +35,8 @@ struct PlannedLinear {
 
 /// How a target holds the scales of a quantised KV cache.
 struct KvCacheFormat {
-  std::vector<PlannedTensor> (*layout)(const std::string& attention);
+  std::vector<PlannedTensor> (*layout)(const std::string& attention, const KvCacheScheme& scheme,
+                                       const KvCacheShape& shape);
   /// Contents in the order of layout().
   std::vector<std::pair<std::string, at::Tensor>> (*pack)(const std::string& attention,
                                                           const KvCacheQuantizer& quantizer);
@@ -49,7 +50,7 @@ struct KvCacheFormat {
 
 struct Target {
   std::string name, summary;
-  /// For people, in Markdown: which library loads the folder, and how.
+  /// For people, in Markdown: who loads the folder, and how; each way begins "With NAME" (ways_to_load()).
   std::string how_to_load;
   /// Why this target can't hold the scheme for this shape ("group_size 128 does not divide ..."); nothing if
   /// it can.

@@ -17,6 +17,7 @@
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
+#include "lib/model/forward.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
@@ -62,6 +63,7 @@ class ArtefactCheck {
       if (artefact_.schemes.contains(linear.name)) check_linear(linear);
     }
     check_kept();
+    check_kv_cache();
     check_folds();
     name_originals(linears);
     return std::move(result_);
@@ -119,8 +121,7 @@ class ArtefactCheck {
         for (const Linear* linear : block.consumers(edge)) folded_.insert(linear->name);
       }
     }
-    if (!against_.folds || against_.meant_fold)
-      return;  // else each is fitted, for its producers and consumers
+    if (!against_.folds) return;  // else each is fitted, for its producers and consumers
     for (const std::string& name : linears_on_edges(artefact_.graph)) folded_.insert(name);
   }
 
@@ -198,11 +199,26 @@ class ArtefactCheck {
       if (!unpacked_.contains(name) || is_packed(name)) continue;
       result_.kept += 1;
       if (const auto meant = meant_by_fold(name)) {
-        if (!*meant) add(check::kept, name, "what a fold made of the model's values", "others");
+        if (!*meant) {
+          add(check::kept, name, "what a fold made of the model's values", "others");
+        } else if (against_.reference != nullptr && info.shape.size() == 2) {
+          check_folded_matrix(name);
+        }
       } else if (changed_.contains(name)) {
         check_changed(name);
       } else if (against_.reference == nullptr && is_float(info.dtype) && !finite(name, info)) {
         add(check::numbers, name, "finite values", "a NaN or an infinity");
+      }
+    }
+  }
+
+  void check_kv_cache() {
+    for (const Block& block : artefact_.graph.blocks) {
+      const std::string attention = attention_module(block);
+      try {
+        artefact_.packed->kv_cache(attention);
+      } catch (const UserError& error) {
+        add(check::numbers, attention, "scales of its KV cache that are finite and positive", error.what());
       }
     }
   }
@@ -217,7 +233,7 @@ class ArtefactCheck {
 
   /// Nothing but a fold may have changed a tensor that is kept; which it may have is known.
   void check_changed(const std::string& name) {
-    if (against_.meant_fold || !against_.folds || !may_be_folded(name)) {
+    if (against_.meant_fold || !against_.folds || !may_be_folded(artefact_.graph, name)) {
       add(check::kept, name, "the model's bytes", "others");
       return;
     }
@@ -243,17 +259,6 @@ class ArtefactCheck {
     }
   }
 
-  bool may_be_folded(const std::string& name) const {
-    for (const Block& block : artefact_.graph.blocks) {
-      for (const ScaleEdge& edge : block.edges) {
-        if (name == edge.producer + ".weight" || name == edge.producer + ".bias") return true;
-        for (const Linear* linear : block.consumers(edge))
-          if (name == linear->name + ".weight") return true;
-      }
-    }
-    return false;
-  }
-
   void check_folded_matrix(const std::string& name) {
     QuantizedTensor values{Scheme::as_they_are(), DType::F32, {}, {}, {}};
     values.values = read_float_tensor(*artefact_.checkpoint, name);
@@ -263,10 +268,15 @@ class ArtefactCheck {
     result_.distances[linear] = std::move(found.distance);
   }
 
-  /// In the run each value of a fold is compared with what it was meant to be.
   void check_folds() {
-    if (against_.reference == nullptr || against_.meant_fold || !against_.folds) return;
-    for (Finding& finding : check_fold_match(artefact_, *against_.reference, result_.distances))
+    if (against_.reference == nullptr || !against_.folds) return;
+    const FoldedModel model{
+        .graph = artefact_.graph,
+        .before = [this](const std::string& tensor) { return against_.reference->weights->load(tensor); },
+        .after = [this](const std::string& tensor) { return read_float_tensor_or_none(tensor); },
+        .untouched = [this](const std::string& linear) { return !artefact_.schemes.contains(linear); },
+        .by_channel = against_.fold_channels};
+    for (Finding& finding : check_fold_match(model, result_.distances))
       result_.findings.push_back(std::move(finding));
   }
 

@@ -18,12 +18,17 @@ namespace lathe {
 struct VerifyAgainst {
   const ModelFolder* reference = nullptr;  // the floating-point model; null: not given
   bool folds = true;                       // transforms may have moved scales between linears and norms
+  /// Folds are matched channel by channel, too: not in the run, which knows that each value is what was
+  /// meant, and would lose hours to one channel that a solver moved far.
+  bool fold_channels = true;
   /// Is the linear what its solver meant? Empty: nobody knows.
   std::function<bool(const std::string& linear, const QuantizedTensor& tensor)> meant;
   /// The same of tensors in floating point (FP32; undefined: not finite): nothing for those that no fold
   /// changed. Empty: nobody knows.
   std::function<std::optional<bool>(const std::string& tensor, const std::function<at::Tensor()>& values)>
       meant_fold;
+  /// Of a GGUF file, by linear: the scheme of the solver's codes that its blocks hold as they are.
+  std::map<std::string, Scheme> codes_in_blocks = {};
   /// Other checks have shown that tensors are those that were written.
   bool bytes_known = false;
 };

@@ -6,23 +6,38 @@
 // one of the two is known: a linear that is no producer has R = 1, one behind a norm C = what the norm lost.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
-#include "formats/targets/model_folder.h"
 #include "formats/verify/finding.h"
 #include "formats/verify/weight_distance.h"
+#include "lib/model/graph.h"
 
 namespace lathe {
 
 /// Linears on edges along which scales may have moved: those that have to be fitted (Folds::certain).
 std::vector<std::string> linears_on_edges(const ModelGraph& graph);
 
-/// `distances` of the artefact's linears, fitted as above; a linear that has none is the model's own.
-/// Channels of which rounding left too little to tell a factor by are not looked at, nor are edges that lack
-/// a fit.
-Findings check_fold_match(const ModelFolder& artefact, const ModelFolder& reference,
-                          const std::map<std::string, WeightDistance>& distances);
+/// May a fold have changed that tensor: a producer's weight or bias, a consumer's weight?
+bool may_be_folded(const ModelGraph& graph, const std::string& tensor);
+
+/// An artefact beside its model, in the names of the artefact's graph.
+struct FoldedModel {
+  const ModelGraph& graph;
+  /// Norms' weights and linears' biases, Float; `after` is undefined where it can't be read.
+  std::function<at::Tensor(const std::string&tensor)> before, after;
+  /// A linear that has no distance because it holds the model's own weights.
+  std::function<bool(const std::string& linear)> untouched;
+  /// Channel by channel, too: not where their values are known to be what the run meant.
+  bool by_channel = true;
+};
+
+/// `distances` of the artefact's linears, fitted as above. Channels of which rounding left too little to tell
+/// a factor by are not looked at, nor are edges that lack a fit.
+Findings check_fold_match(const FoldedModel& model, const std::map<std::string, WeightDistance>& distances);
 
 }  // namespace lathe

@@ -4,15 +4,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "formats/gguf/gguf_file.h"
 #include "formats/gguf/tensor_map.h"
 #include "formats/targets/float_reader.h"
+#include "formats/verify/fold_match.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
+#include "lib/base/process_memory.h"
 #include "lib/kernels/ggml_quant.h"
 #include "lib/numeric/ggml_block.h"
 #include "lib/tensor/aten.h"
@@ -28,7 +32,10 @@ using Place = std::pair<std::string, int64_t>;
 class GgufCheck {
  public:
   GgufCheck(const ModelFolder& artefact, const VerifyAgainst& against)
-      : artefact_(artefact), against_(against), file_(*artefact.gguf) {}
+      : artefact_(artefact), against_(against), file_(*artefact.gguf) {
+    if (!against.folds) return;
+    for (const std::string& linear : linears_on_edges(artefact.graph)) on_edges_.insert(linear);
+  }
 
   Verified run() {
     std::set<std::string> known;
@@ -77,6 +84,7 @@ class GgufCheck {
         good = false;
       }
       file_.release(tensor, bytes);
+      release_free_memory();  // else the next piece may be laid beside what is free of this one
     }
     if (tensor.shape.size() >= 2 && good) check_duplicate(tensor);
     return good;
@@ -108,9 +116,29 @@ class GgufCheck {
         add(check::accounted, rule.gguf, "no tensor that the model doesn't have", "one");
         continue;
       }
+      originals_[rule.hf] = name->second;
       check_values(rule, name->second);
     }
     check_placed(placed);
+    if (against_.folds) check_folds();
+  }
+
+  /// A tensor that is broken has been named: nothing is made of it here.
+  void check_folds() {
+    const FoldedModel model{.graph = artefact_.graph,
+                            .before =
+                                [this](const std::string& tensor) {
+                                  return against_.reference->weights->load(originals_.at(tensor));
+                                },
+                            .after =
+                                [this](const std::string& tensor) {
+                                  return originals_.contains(tensor) ? artefact_.weights->load(tensor)
+                                                                     : at::Tensor();
+                                },
+                            .untouched = [](const std::string&) { return false; },
+                            .by_channel = against_.fold_channels};
+    for (Finding& finding : check_fold_match(model, result_.distances))
+      result_.findings.push_back(std::move(finding));
   }
 
   /// What the graph reads is in the file: a tied head is the embeddings.
@@ -128,22 +156,37 @@ class GgufCheck {
                        meant = against_.reference->weights->load(original);
       // 1 + w is rounded once on the way there.
       const bool same = rule.plus_one ? values.allclose(meant, 1e-5, 1e-6) : values.equal(meant);
-      if (!same && !against_.folds) add(check::kept, rule.gguf, "the model's values", "others");
+      const bool folded = against_.folds && may_be_folded(artefact_.graph, rule.hf);
+      if (!same && !folded) add(check::kept, rule.gguf, "the model's values", "others");
       return;
     }
     result_.linears += 1;
+    const std::string linear = rule.hf.substr(0, rule.hf.rfind('.'));
     const auto rows_of = [](const WeightSource& source, const std::string& name) -> MatrixRows {
       return [&source, name](int64_t begin, int64_t end) {
         return source.load_rows(name, at::arange(begin, end));
       };
     };
     const GgufTensor& tensor = *file_.tensor(rule.gguf);
-    WeightCheck found = check_weight(
+    StoredWeight stored =
         stored_blocks(rule.experts > 0 ? fmt::format("{} (expert {})", rule.gguf, rule.expert) : rule.gguf,
-                      tensor.type, rule.shape[0], rule.shape[1], rows_of(*artefact_.weights, rule.hf)),
-        rows_of(*against_.reference->weights, original), against_.folds ? Folds::possible : Folds::none);
+                      tensor.type, rule.shape[0], rule.shape[1], rows_of(*artefact_.weights, rule.hf));
+    const auto codes = against_.codes_in_blocks.find(linear);
+    if (codes != against_.codes_in_blocks.end()) hold_codes(stored, codes->second);
+    WeightCheck found = check_weight(stored, rows_of(*against_.reference->weights, original),
+                                     !against_.folds              ? Folds::none
+                                     : on_edges_.contains(linear) ? Folds::certain
+                                                                  : Folds::possible);
     for (Finding& finding : found.findings) result_.findings.push_back(std::move(finding));
-    result_.distances[rule.hf] = std::move(found.distance);
+    result_.distances[linear] = std::move(found.distance);
+  }
+
+  /// What is lost is what the solver's grid loses, not the blocks'.
+  static void hold_codes(StoredWeight& stored, const Scheme& scheme) {
+    stored.scheme = fmt::format("{} in {}", scheme.describe(), stored.scheme);
+    stored.steps = scheme.qmax() - scheme.qmin();
+    stored.symmetric = scheme.symmetric;
+    stored.grouping.length = scheme.group_size > 0 ? scheme.group_size : stored.columns;
   }
 
   void compare_config(const ModelConfig& model, const ModelConfig& file) {
@@ -173,6 +216,8 @@ class GgufCheck {
   const GgufFile& file_;
   std::map<std::string, std::string> seen_;  // by shape and hash: the first tensor
   std::set<std::string> broken_;
+  std::set<std::string> on_edges_;                // linears that have to be fitted
+  std::map<std::string, std::string> originals_;  // by the artefact's tensor that isn't broken: the model's
   Verified result_;
 };
 

@@ -15,6 +15,9 @@ namespace {
 
 /// Values that stand in memory in FP32 at a time.
 constexpr int64_t kPieceValues = int64_t{1} << 18;
+/// Pieces after which what is free goes back to the system: glibc doesn't always find the place again that an
+/// aligned block was let go of (its search asks for the alignment on top), and lays each anew.
+constexpr int64_t kPiecesTogether = 4;
 /// Rounds of the fit: each makes what rows and columns still mix up about as many times smaller as there are
 /// rows.
 constexpr int kFits = 4;
@@ -31,6 +34,10 @@ constexpr double kNear = 0.25;
 /// Of the mean error of a matrix, in steps of its groups. Rounding errs as much to one side as to the other,
 /// and so does what makes up for it.
 constexpr double kMostBias = 0.5;
+/// Rounding to nearest leaves weights as large as they were, what is chosen for the least error makes them
+/// smaller by as much: so many times what is predicted of their squares is allowed beside the limits of
+/// gains.
+constexpr double kLessByPrediction = 1.5, kMoreByPrediction = 1;
 
 /// a / b, 1 where b is 0.
 at::Tensor ratio(const at::Tensor& a, const at::Tensor& b) {
@@ -142,14 +149,25 @@ class Comparison {
 
   WeightDistance measure(FlattenedGroups* flattened) {
     WeightDistance result;
-    double error = 0, reference = 0;
+    double error = 0, reference = 0, product = 0, square = 0;
     bias_ = 0;
     GroupMeans means;
     Suspects suspects;
     at::Tensor column_errors = at::zeros({weight_.columns}, at::kDouble),
                squared = at::zeros_like(column_errors);
-    std::vector<at::Tensor> rows, row_errors;
+    // What is kept of rows has its place from the beginning: a piece of it between what the next rows take
+    // and let go would keep the allocator from using that place again, and memory would grow with the rows.
+    const auto of_rows = [&](bool wanted, at::ScalarType type) {
+      return at::empty({wanted ? weight_.rows : 0}, type);
+    };
+    at::Tensor rows = of_rows(fitted_, at::kFloat), row_errors = of_rows(fitted_, at::kDouble),
+               gains = of_rows(!fitted_, at::kDouble), row_squares = of_rows(!fitted_, at::kDouble),
+               row_predicted = of_rows(!fitted_, at::kDouble);
+    int64_t first = 0;
     for_rows([&](const at::Tensor& values, const at::Tensor& original) {
+      const auto here = [&, count = values.size(0)](const at::Tensor& all) {
+        return all.narrow(0, first, count);
+      };
       if (flattened != nullptr) flattened->add(values, original);
       const at::Tensor factors = fitted_ ? row_factors(values, original) : at::Tensor();
       const at::Tensor meant = fitted_ ? original * columns_ * factors : original;
@@ -157,27 +175,42 @@ class Comparison {
       if (live_.defined()) squares.mul_(live_);
       error += squares.sum(at::kDouble).item<double>();
       reference += meant.square().sum(at::kDouble).item<double>();
-      if (fitted_) {
+      if (!fitted_) {
+        const at::Tensor left = live_.defined() ? meant * live_ : meant;
+        const at::Tensor products = (values * left).sum(1, false, at::kDouble);
+        const at::Tensor squares_left = left.square().sum(1, false, at::kDouble);
+        product += products.sum().item<double>();
+        square += squares_left.sum().item<double>();
+        here(gains).copy_(ratio(products, squares_left));
+        here(row_squares).copy_(squares_left);
+      } else {
         column_errors.add_(squares.sum(0, false, at::kDouble));
         const at::Tensor energies = meant.square();
         squared.add_(energies.sum(0, false, at::kDouble));
-        rows.push_back(factors.flatten());
-        row_errors.push_back(squares.sum(1, false, at::kDouble) / energies.sum(1, false, at::kDouble));
+        here(rows).copy_(factors.flatten());
+        here(row_errors).copy_(squares.sum(1, false, at::kDouble) / energies.sum(1, false, at::kDouble));
       }
       const at::Tensor grouped = weight_.grouping.by_group(meant);
       const at::Tensor off = weight_.grouping.by_group(values) - grouped;
       const at::Tensor allowed = predicted(weight_, grouped), energy = grouped.square().sum(-1);
       add_bias(off, allowed);
+      if (!fitted_) here(row_predicted).copy_(allowed.sum(1, false, at::kDouble));
       suspects.add(weight_.grouping.by_group(squares).sum(-1), allowed, energy,
                    off.mean(-1).square_().mul_(static_cast<double>(off.size(2))), weight_.limits.worst_group);
       means.groups += allowed.numel();
       means.predicted += allowed.sum(at::kDouble).item<double>();
       means.energy += energy.sum(at::kDouble).item<double>();
+      first += values.size(0);
     });
     const auto part = [](double a, double b) { return a == 0 ? 0 : a / b; };
     result.relative = part(error, reference);
     bias_ /= static_cast<double>(weight_.rows * weight_.columns);
     result.of_predicted = part(error, means.predicted);
+    result.predicted = part(means.predicted, means.energy);
+    if (!fitted_) {
+      result.gain = square == 0 ? 1 : product / square;
+      judge_rows(gains, ratio(row_predicted, row_squares), result);
+    }
     means.predicted /= static_cast<double>(means.groups);
     means.energy /= static_cast<double>(means.groups);
     const bool as_rows = weight_.grouping.length >= std::min(kRowLength, weight_.columns);
@@ -185,8 +218,8 @@ class Comparison {
     if (fitted_) {
       result.columns = columns_;
       result.column_errors = column_errors / squared;
-      result.rows = at::cat(rows);
-      result.row_errors = at::cat(row_errors);
+      result.rows = rows;
+      result.row_errors = row_errors;
     }
     return result;
   }
@@ -202,6 +235,16 @@ class Comparison {
     bias_ += at::where(step > 0, errors.sum(-1) / step, at::zeros_like(step)).sum(at::kDouble).item<double>();
   }
 
+  /// The row whose gain is furthest from what is allowed of it.
+  void judge_rows(const at::Tensor& gains, const at::Tensor& predicted, WeightDistance& result) const {
+    const double limit = weight_.limits.row_gain;
+    const at::Tensor outside = at::maximum(1 / limit - kLessByPrediction * predicted - gains,
+                                           gains - limit - kMoreByPrediction * predicted);
+    result.row_of_gain = outside.argmax().item<int64_t>();
+    result.row_gain = gains[result.row_of_gain].item<double>();
+    result.row_predicted = predicted[result.row_of_gain].item<double>();
+  }
+
   template <class Use>
   void for_rows(Use&& use) const {
     const int64_t step = std::max<int64_t>(1, kPieceValues / weight_.columns);
@@ -209,6 +252,7 @@ class Comparison {
       throw_if_cancelled();
       const int64_t end = std::min(begin + step, weight_.rows);
       use(weight_.values(begin, end), original_(begin, end));
+      if (begin / step % kPiecesTogether == kPiecesTogether - 1) release_free_memory();
     }
   }
 
@@ -226,11 +270,18 @@ class Comparison {
   bool fitted_ = false;
 };
 
+bool is_gain(double gain, double limit, double predicted) {
+  if (std::isinf(limit)) return true;
+  return gain >= 1 / limit - kLessByPrediction * predicted && gain <= limit + kMoreByPrediction * predicted;
+}
+
 /// Written so that a NaN is not.
 bool within(const WeightDistance& distance, const DistanceLimits& limits) {
   return distance.relative <= limits.relative &&
          (distance.of_predicted <= limits.of_predicted || distance.relative <= limits.negligible) &&
-         distance.worst_group <= limits.worst_group;
+         distance.worst_group <= limits.worst_group &&
+         is_gain(distance.gain, limits.gain, distance.predicted) &&
+         is_gain(distance.row_gain, limits.row_gain, distance.row_predicted);
 }
 
 }  // namespace
@@ -244,9 +295,17 @@ bool within(const WeightDistance& distance, const DistanceLimits& limits) {
 // hundred times as large as others), and weights that hardly matter may move by more than they are, so there
 // is room for more. A range may clip, too: with 8 bits and `range: kl` that is 41 times the little that
 // rounding loses, 0.4 % of the weights. What this leaves unseen, zero points that are off by one, errs to one
-// side (kMostBias); another matrix on a grid of few steps keeps nothing of the weights (relative).
+// side (kMostBias); another matrix on a grid of few steps keeps nothing of the weights (relative); scales of
+// a linear or a row that are too large or small show in its gain. Of a matrix that is 0.93 at the least at 4
+// bits, 0.87 at 3 and 0.79 where some have 2, and 1.003 at the most (GPTQ, SmolLM2-135M), of a row 0.88,
+// 0.77, 0.70 and 1.11 (rounding to 2 bits).
 DistanceLimits limits_of_codes() {
-  return {.relative = 0.9, .of_predicted = 32, .worst_group = 256, .negligible = 0.01};
+  return {.relative = 0.9,
+          .of_predicted = 32,
+          .worst_group = 256,
+          .gain = 1.15,
+          .row_gain = 1.4,
+          .negligible = 0.01};
 }
 
 StoredWeight stored_weight(const std::string& linear, const QuantizedTensor& tensor) {
@@ -270,6 +329,9 @@ StoredWeight stored_weight(const std::string& linear, const QuantizedTensor& ten
   } else {
     weight.steps = scheme.qmax() - scheme.qmin();
   }
+  // Rows that share scales may lose all they hold: SpQR's, as above, and small ones beside large ones.
+  if (scheme.scale_grid || scheme.axis == 0 || scheme.shares_rows())
+    weight.limits.row_gain = std::numeric_limits<double>::infinity();
   if (scheme.axis == 0 || scheme.shares_rows()) weight.largest_scale = tensor.scales.max().item<double>();
   return weight;
 }
@@ -311,13 +373,20 @@ WeightCheck check_weight(const StoredWeight& weight, const MatrixRows& original,
          fmt::format("a squared error of at most {:g} times what {} predicts", limits.of_predicted,
                      weight.scheme),
          fmt::format("{:.4g} times ({:.4g} of the weights)", distance.of_predicted, distance.relative)});
-  } else {
+  } else if (!(distance.worst_group <= limits.worst_group)) {
     result.findings.push_back(
         {check::distance,
          fmt::format("{}: row {}, group {}", weight.name, distance.worst_row, distance.worst_place),
          fmt::format("a squared error of at most {:g} times what {} predicts of a group", limits.worst_group,
                      weight.scheme),
          fmt::format("{:.4g} times", distance.worst_group)});
+  } else {
+    const bool all = !is_gain(distance.gain, limits.gain, distance.predicted);
+    result.findings.push_back(
+        {check::distance, all ? weight.name : fmt::format("{}: row {}", weight.name, distance.row_of_gain),
+         fmt::format("weights as large as the model's, within {:.2f} times",
+                     all ? limits.gain : limits.row_gain),
+         fmt::format("{:.3g} times as large", all ? distance.gain : distance.row_gain)});
   }
   return result;
 }

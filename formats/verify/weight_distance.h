@@ -18,26 +18,27 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
 
 #include "formats/verify/finding.h"
 #include "formats/verify/numbers.h"
+#include "lib/numeric/distortion.h"
 #include "lib/numeric/float_format.h"
 #include "lib/numeric/quantized_tensor.h"
 
 namespace lathe {
-
-/// Rows [begin, end) of a matrix, Float [end - begin, in].
-using MatrixRows = std::function<at::Tensor(int64_t begin, int64_t end)>;
 
 struct WeightDistance {
   double relative = 0;      // |Q - R W C|^2 / |R W C|^2
   double of_predicted = 0;  // squared error over what the scheme predicts: 1 for rounding to nearest
   double worst_group = 0;   // the same where it is largest of the groups that look damaged; 0: none is above
   int64_t worst_row = 0, worst_place = 0;  // that group's
+  double predicted = 0;                    // squared error of rounding to nearest, in parts of |W|^2
+  double gain = 1;                         // <Q, W> / <W, W>, where nothing was fitted
+  double row_gain = 1, row_predicted = 0;  // both of the row whose gain is furthest from what it may be
+  int64_t row_of_gain = 0;                 // that row
   at::Tensor columns;                      // Float [in], C's diagonal; undefined: not looked for
   at::Tensor column_errors;  // Double [in], of each column the squared error in parts of its square; likewise
   at::Tensor rows, row_errors;  // Float [out], R's diagonal; Double [out]; likewise. C has the common factor
@@ -48,6 +49,10 @@ struct DistanceLimits {
   double relative = std::numeric_limits<double>::infinity();
   double of_predicted = std::numeric_limits<double>::infinity();
   double worst_group = std::numeric_limits<double>::infinity();
+  /// How much larger or smaller, as a factor, all weights together may be, and those of a row: beside
+  /// kLessByPrediction and kMoreByPrediction (weight_distance.cc).
+  double gain = std::numeric_limits<double>::infinity();
+  double row_gain = std::numeric_limits<double>::infinity();
   /// Where no more than this is lost of all weights, `of_predicted` doesn't count.
   double negligible = 0;
 };

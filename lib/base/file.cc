@@ -1,7 +1,6 @@
 #include "lib/base/file.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,9 +10,9 @@
 #include <cstring>
 #include <fstream>
 #include <utility>
-#include <vector>
 
 #include "lib/base/error.h"
+#include "lib/base/partial.h"
 #include "lib/base/write_all.h"
 
 namespace lathe {
@@ -25,8 +24,6 @@ namespace fs = std::filesystem;
 constexpr const char* kOwnFile = "report.json";
 constexpr const char* kLayoutFile = "layout.json";
 constexpr const char* kManifestFile = "manifest.json";
-/// Begins the suffix of a folder that is being filled; the process's number follows.
-constexpr std::string_view kPartial = "partial-";
 
 /// Owns a descriptor for the length of one function.
 class Descriptor {
@@ -55,22 +52,6 @@ struct stat stat_regular_file(int fd, const fs::path& path) {
   if (::fstat(fd, &info) != 0) user_error("{}: can't be read: {}", path.string(), std::strerror(errno));
   if (!S_ISREG(info.st_mode)) user_error("{}: expected a regular file", path.string());
   return info;
-}
-
-/// Removes what runs for the same target left behind that were killed: their number names no living process.
-void remove_abandoned(const fs::path& target) {
-  const std::string prefix = hidden_sibling(target, kPartial).filename().string();
-  std::error_code ignored;
-  std::vector<fs::path> abandoned;
-  for (const auto& entry : fs::directory_iterator(target.parent_path(), ignored)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with(prefix)) continue;
-    const std::string digits = name.substr(prefix.size());
-    if (digits.empty() || digits.size() > 9 || digits.find_first_not_of("0123456789") != std::string::npos)
-      continue;
-    if (::kill(std::stoi(digits), 0) != 0 && errno == ESRCH) abandoned.push_back(entry.path());
-  }
-  for (const fs::path& path : abandoned) fs::remove_all(path, ignored);
 }
 
 /// Did a run write this folder: an artefact, a kernel layout, or nothing but folders of them (several
@@ -197,8 +178,7 @@ OutputFolder::OutputFolder(fs::path target, bool overwrite)
   fs::create_directories(target_.parent_path(), code);
   if (code) user_error("output {}: its parent folder can't be created: {}", target_.string(), code.message());
   lock_.emplace(lock_output(target_));
-  remove_abandoned(target_);
-  working_ = hidden_sibling(target_, fmt::format("{}{}", kPartial, ::getpid()));
+  working_ = partial_sibling(target_);
   fs::remove_all(working_, code);
   if (!fs::create_directory(working_, code)) {
     user_error("output {}: the folder beside it can't be written: {}", target_.string(), code.message());

@@ -9,10 +9,13 @@
 
 namespace lathe::kernels {
 
-at::Tensor fake_quantize_cache(const at::Tensor& x, const KvCacheScheme& scheme, float scale) {
-  LATHE_ASSERT(scheme.bits == 8 && scale > 0, "KV cache of {} bits, scale {}", scheme.bits, scale);
+at::Tensor fake_quantize_cache(const at::Tensor& x, const KvCacheScheme& scheme,
+                               const std::vector<float>& scales) {
+  LATHE_ASSERT(scheme.bits == 8 && x.dim() == 4, "KV cache of {} bits, {} dimensions", scheme.bits, x.dim());
+  LATHE_ASSERT(scales.size() == 1 || static_cast<int64_t>(scales.size()) == x.size(1),
+               "KV cache: {} scales for {} heads", scales.size(), x.size(1));
   // By a tensor: ATen multiplies by the reciprocal of a number on some devices.
-  const at::Tensor step = at::full({}, scale, x.options().dtype(at::kFloat));
+  const at::Tensor step = at::tensor(scales, at::kFloat).to(x.device()).view({-1, 1, 1});
   at::Tensor codes = x.to(at::kFloat) / step;
   if (scheme.floating()) {
     codes = codes.clamp_(-448, 448).to(at::kFloat8_e4m3fn).to(at::kFloat);

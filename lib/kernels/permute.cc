@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <cstddef>
+#include <cstring>
 #include <vector>
 
 #include "lib/base/error.h"
@@ -36,6 +38,24 @@ void with_element(const at::Tensor& matrix, F&& f) {
 template <class F>
 void for_rows(int64_t rows, int64_t columns, F&& f) {
   at::parallel_for(0, rows, std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, columns)), f);
+}
+
+/// Row k becomes row order[k], cycle by cycle.
+template <class RowAt>
+void move_rows(const int64_t* order, int64_t rows, const RowAt& row_at, size_t bytes) {
+  std::vector<bool> moved(static_cast<size_t>(rows), false);
+  std::vector<std::byte> first(bytes);
+  for (int64_t start = 0; start < rows; ++start) {
+    if (moved[static_cast<size_t>(start)]) continue;
+    std::memcpy(first.data(), row_at(start), bytes);
+    int64_t row = start;
+    for (int64_t from = order[row]; from != start; row = from, from = order[row]) {
+      std::memcpy(row_at(row), row_at(from), bytes);
+      moved[static_cast<size_t>(row)] = true;
+    }
+    std::memcpy(row_at(row), first.data(), bytes);
+    moved[static_cast<size_t>(row)] = true;
+  }
 }
 
 }  // namespace
@@ -79,6 +99,20 @@ at::Tensor permuted_both_ways(const at::Tensor& matrix, const at::Tensor& order)
     });
   });
   return out;
+}
+
+void permute_both_ways(const at::Tensor& matrix, const at::Tensor& order) {
+  LATHE_ASSERT(matrix.size(0) == matrix.size(1), "a {} x {} matrix permuted both ways", matrix.size(0),
+               matrix.size(1));
+  permute_columns(matrix, order);
+  if (!matrix.is_cpu()) {
+    matrix.copy_(matrix.index_select(0, order));
+    return;
+  }
+  const size_t bytes = static_cast<size_t>(matrix.size(1) * matrix.element_size());
+  auto* const data = static_cast<std::byte*>(matrix.mutable_data_ptr());
+  const auto row = [&](int64_t index) { return data + static_cast<size_t>(index) * bytes; };
+  move_rows(order.const_data_ptr<int64_t>(), matrix.size(0), row, bytes);
 }
 
 }  // namespace lathe::kernels

@@ -15,15 +15,11 @@
 #include "lib/model/graph.h"
 #include "lib/model/json_fields.h"
 #include "lib/model/rope_config.h"
+#include "lib/model/size_limits.h"
 #include "lib/model/window_config.h"
 
 namespace lathe {
 namespace {
-
-// Bounds that keep every product of two sizes in 64 bits and a hostile file from making us build a giant
-// graph.
-constexpr int64_t kLargestSize = int64_t{1} << 30;
-constexpr int64_t kMostLayers = 1 << 16;
 
 const DecoderFamily& parse_family(const JsonFields& fields, ModelConfig& config) {
   const std::optional<std::string> model_type = fields.word("model_type");

@@ -147,8 +147,8 @@ at::Tensor BlockForward::attention_out(const at::Tensor& attention_in) const {
   const at::Tensor q = turned_heads(block_.q_norm, qkv[0]);
   at::Tensor k = turned_heads(block_.k_norm, qkv[1]), v = heads(Norm{}, qkv[2]).transpose(1, 2);
   if (cache != nullptr) {
-    k = kernels::fake_quantize_cache(k, cache->scheme, cache->k_scale);
-    v = kernels::fake_quantize_cache(v, cache->scheme, cache->v_scale);
+    k = kernels::fake_quantize_cache(k, cache->scheme, cache->k_scales);
+    v = kernels::fake_quantize_cache(v, cache->scheme, cache->v_scales);
   }
   const at::Tensor out =
       attend(q, k, v, {block_.attention_scale, block_.sliding_window, block_.attention_softcap});

@@ -12,6 +12,18 @@ std::string fused_with(const Linear& linear) {
   return fmt::format("{}{}", name_of(linear.input.slot), linear.input.expert ? " of experts" : "");
 }
 
+std::vector<std::vector<const Linear*>> fused_stacks(const Block& block) {
+  std::map<std::string, size_t> places;
+  std::vector<std::vector<const Linear*>> stacks;
+  for (const Linear& linear : block.linears) {
+    const auto [place, is_new] = places.emplace(fused_with(linear), stacks.size());
+    if (is_new) stacks.emplace_back();
+    stacks[place->second].push_back(&linear);
+  }
+  std::erase_if(stacks, [](const auto& stack) { return stack.size() < 2; });
+  return stacks;
+}
+
 std::optional<std::string> half_fused(const std::vector<Block>& blocks,
                                       const std::function<std::string(const Linear&)>& scheme_of) {
   for (const Block& block : blocks) {

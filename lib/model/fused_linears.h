@@ -15,6 +15,9 @@ namespace lathe {
 /// gate stay apart from what reads the same input.
 std::string fused_with(const Linear& linear);
 
+/// The stacks of two linears or more, in forward order.
+std::vector<std::vector<const Linear*>> fused_stacks(const Block& block);
+
 /// The first stack in which two linears differ: "q_proj is int4, k_proj floating point: ..."; nothing where
 /// each stack has one scheme. `scheme_of`: for people, and equal where schemes are.
 std::optional<std::string> half_fused(const std::vector<Block>& blocks,

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <optional>
 
 #include "lib/numeric/quantized_tensor.h"
@@ -45,5 +46,10 @@ Distortion measure_distortion(const at::Tensor& weight, const QuantizedTensor& q
 /// The same, queued only.
 DistortionSums distortion_sums(const at::Tensor& weight, const QuantizedTensor& quantized,
                                const at::Tensor& gram);
+
+/// Rows [begin, end) of a matrix, FP32 [end - begin, in].
+using MatrixRows = std::function<at::Tensor(int64_t begin, int64_t end)>;
+/// The same of what stands for the rows otherwise, on the weight's device.
+DistortionSums distortion_sums(const at::Tensor& weight, const MatrixRows& rows, const at::Tensor& gram);
 
 }  // namespace lathe

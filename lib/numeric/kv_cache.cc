@@ -44,7 +44,7 @@ bool ascending(const at::Tensor& values) {
 
 std::string KvCacheScheme::describe() const {
   if (low_bit()) return describe_low_bit(*this);
-  return floating() ? "fp8 (e4m3) per tensor" : "int8 per tensor";
+  return fmt::format("{} per {}", floating() ? "fp8 (e4m3)" : "int8", per_head ? "head" : "tensor");
 }
 
 std::optional<std::string> kv_cache_refuses(const KvCacheScheme& scheme, const KvCacheShape& shape) {
@@ -180,7 +180,7 @@ std::optional<std::string> kv_cache_problem(const KvCacheQuantizer& quantizer, c
 }
 
 bool same_quantizer(const KvCacheQuantizer& a, const KvCacheQuantizer& b) {
-  return a.scheme == b.scheme && a.k_scale == b.k_scale && a.v_scale == b.v_scale &&
+  return a.scheme == b.scheme && a.k_scales == b.k_scales && a.v_scales == b.v_scales &&
          std::ranges::equal(a.parameters, b.parameters, [](const auto& x, const auto& y) {
            return x.first == y.first && x.second.scalar_type() == y.second.scalar_type() &&
                   x.second.equal(y.second);

@@ -13,8 +13,9 @@
 
 namespace lathe {
 
-/// float, int: one symmetric scale for all keys of a layer and one for all its values, found in calibration:
-/// x ~ scale * q, with q in OCP FP8 E4M3 (type float; what vLLM reads) or an 8-bit integer (type int).
+/// float, int: one symmetric scale for all keys of a layer and one for all its values, or one of each for
+/// every KV head, found in calibration: x ~ scale * q, with q in OCP FP8 E4M3 (type float; what vLLM reads)
+/// or an 8-bit integer (type int).
 ///
 /// Fewer bits, by a method; what it calibrates stands in a file of its own (formats/targets/kv_cache_file.h),
 /// and what isn't rounded is FP16:
@@ -35,6 +36,7 @@ struct KvCacheScheme {
   double outliers = 0;      // kvquant: share of a vector that is kept in FP16
   bool q_norm = false;      // kvquant: levels moved so that mean and deviation are kept
   bool fp8_scales = false;  // skvq: ranges in FP8 (E4M3) instead of FP16
+  bool per_head = false;    // float, int: a scale for each KV head
 
   bool floating() const { return type == "float"; }
   /// Fewer than 8 bits, by a method with a file of its own?
@@ -44,7 +46,7 @@ struct KvCacheScheme {
   /// What the largest magnitude is divided by to give the scale: E4M3's largest number, 448, or half the
   /// integers' span, 127.5 (compressed-tensors: calculate_qparams). Of float and int.
   double span() const { return floating() ? 448.0 : 127.5; }
-  /// "fp8 (e4m3) per tensor", "int8 per tensor", "kivi: int2 keys by channel, int2 values by token, g32, the
+  /// "fp8 (e4m3) per tensor", "int8 per head", "kivi: int2 keys by channel, int2 values by token, g32, the
   /// last 128 tokens in FP16"
   std::string describe() const;
   bool operator==(const KvCacheScheme&) const = default;
@@ -90,7 +92,7 @@ std::vector<KvCacheParameter> kv_cache_parameters(const KvCacheScheme& scheme, c
 /// One layer's.
 struct KvCacheQuantizer {
   KvCacheScheme scheme;
-  float k_scale = 1, v_scale = 1;                     // of float and int: finite, > 0
+  std::vector<float> k_scales = {1}, v_scales = {1};  // of float and int, one or one a KV head: finite, > 0
   std::map<std::string, at::Tensor> parameters = {};  // of low_bit() schemes, by name, on the CPU
 };
 /// What is wrong with a low_bit() layer's parameters ("key_levels: expected F32 [16], found none"); nothing

@@ -49,8 +49,21 @@ struct Report {
     int64_t micro_batch = 0;                // samples computed together
     uint64_t peak_vram = 0, peak_disk = 0;  // measured
   };
-  /// Values of a linear's scales as they count: of two levels, their product.
+  /// Values of a linear's scales as they count: of two levels, their product; of GGUF's blocks the magnitudes
+  /// of a sample's that aren't 0.
   struct Scales {
+    double least = 0, median = 0, largest = 0;
+  };
+  /// Magnitudes of the scales of a role's linears, of a sample of each: counts[i] lie from 2^((first + i) /
+  /// 4) to below the next bin's. The median is its bin's middle; zeros are in no bin.
+  struct ScaleHistogram {
+    std::string role;
+    double least = 0, median = 0, largest = 0;
+    int64_t zeros = 0, first = 0;
+    std::vector<int64_t> counts;
+  };
+  /// The largest |w| that a group's grid represents, over a linear's groups.
+  struct Clip {
     double least = 0, median = 0, largest = 0;
   };
   /// A sample of a linear's weights with folds applied, before and after rounding, in equally wide bins from
@@ -58,6 +71,7 @@ struct Report {
   struct Histogram {
     double limit = 0;
     std::vector<int64_t> before, after;
+    std::optional<Clip> clip = std::nullopt;  // none where the format rounds by itself
   };
   /// One quantised linear.
   struct LinearRow {
@@ -77,8 +91,7 @@ struct Report {
     int64_t outliers = 0;         // weights kept beside the grid
     /// The largest |x| that a static grid of its inputs spans; larger ones are clipped to it.
     std::optional<double> input_limit = std::nullopt;
-    /// None where the format rounds by itself.
-    std::optional<Scales> scales = std::nullopt;
+    std::optional<Scales> scales = std::nullopt;  // none of formats without any
     std::optional<Histogram> histogram = std::nullopt;
     double seconds = 0;
     std::vector<std::string> events;
@@ -109,7 +122,8 @@ struct Report {
     std::vector<int64_t> tokens;
     int64_t below_floor = 0;  // experts that took the fall-back
   };
-  /// Where the KV cache is quantised: a layer's scales, where it has one for keys and one for values.
+  /// Where the KV cache is quantised: a layer's scales, where it has some for keys and for values; the
+  /// largest of its heads.
   struct KvCacheRow {
     int64_t block = 0;
     std::string scheme;  // "fp8 (e4m3) per tensor"
@@ -155,6 +169,7 @@ struct Report {
   Memory memory;
   std::vector<LinearRow> linears;
   std::vector<KeptRow> kept;
+  std::vector<ScaleHistogram> scale_histograms;
   std::vector<TensorRow> tensors;  // all were read back; empty: the format takes the solvers' codes
   std::vector<FoldRow> folds;
   std::vector<ExpertsRow> experts;               // empty: a dense model
@@ -163,6 +178,9 @@ struct Report {
   std::vector<InputHistogram> input_histograms;  // empty: a run without calibration
   /// What chose the mixture: budget.json (apps/quantize/mixed/mixture.cc). Null: nobody chose.
   nlohmann::json budget = nullptr;
+  /// What each group loses: report.schema.json (apps/quantize/mixed/sensitivity_report.h). Null: not
+  /// measured.
+  nlohmann::json sensitivity = nullptr;
   std::optional<Evaluation> evaluation;
   std::optional<std::vector<FailedCheck>> failed_checks;  // empty: all held; nothing: none was made
   std::vector<std::pair<std::string, double>> stages;     // name and wall seconds

@@ -16,9 +16,17 @@ json scales_json(const std::optional<Report::Scales>& scales) {
   return {{"least", scales->least}, {"median", scales->median}, {"largest", scales->largest}};
 }
 
+json clip_json(const std::optional<Report::Clip>& clip) {
+  if (!clip) return nullptr;
+  return {{"least", clip->least}, {"median", clip->median}, {"largest", clip->largest}};
+}
+
 json histogram_json(const std::optional<Report::Histogram>& histogram) {
   if (!histogram) return nullptr;
-  return {{"limit", histogram->limit}, {"before", histogram->before}, {"after", histogram->after}};
+  return {{"limit", histogram->limit},
+          {"before", histogram->before},
+          {"after", histogram->after},
+          {"clip", clip_json(histogram->clip)}};
 }
 
 json linear_json(const Report::LinearRow& row) {
@@ -41,6 +49,11 @@ json linear_json(const Report::LinearRow& row) {
           {"histogram", histogram_json(row.histogram)},
           {"seconds", row.seconds},
           {"events", row.events}};
+}
+
+json scale_histogram_json(const Report::ScaleHistogram& row) {
+  return {{"role", row.role},   {"least", row.least}, {"median", row.median}, {"largest", row.largest},
+          {"zeros", row.zeros}, {"first", row.first}, {"counts", row.counts}};
 }
 
 json tensor_json(const Report::TensorRow& row) {
@@ -219,7 +232,9 @@ json to_json(const Report& report) {
                  {"kept", rows_json(report.kept, kept_json)},
                  {"activations", rows_json(report.activations, input_json)},
                  {"input_histograms", rows_json(report.input_histograms, input_histogram_json)},
+                 {"scale_histograms", rows_json(report.scale_histograms, scale_histogram_json)},
                  {"budget", report.budget},
+                 {"sensitivity", report.sensitivity},
                  {"kv_cache", rows_json(report.kv_cache, kv_cache_json)},
                  {"tensors", rows_json(report.tensors, tensor_json)},
                  {"stages", rows_json(report.stages, stage_json)}};

@@ -6,7 +6,9 @@
 #include <map>
 
 #include "lib/base/strings.h"
+#include "lib/report/cells.h"
 #include "lib/report/report.h"
+#include "lib/report/sensitivity_text.h"
 
 namespace lathe {
 namespace {
@@ -14,21 +16,8 @@ namespace {
 /// Layers in the short list of those that lost most.
 constexpr size_t kWorst = 5;
 
-/// Four significant digits.
-std::string short_number(double value) { return std::isfinite(value) ? fmt::format("{:.4g}", value) : "n/a"; }
-std::string short_number(const std::optional<double>& value) { return value ? short_number(*value) : "-"; }
 std::string percent(double share) {
   return std::isfinite(share) ? fmt::format("{:+.2f} %", 100 * share) : "n/a";
-}
-
-/// A table cell's text: a bar or a line break in it can't break the table.
-std::string cell(const std::string& text) {
-  std::string safe;
-  for (const char c : text) {
-    if (c == '|') safe += '\\';
-    safe += c == '\n' || c == '\r' ? ' ' : c;
-  }
-  return safe;
 }
 
 /// What a layer lost: its output error, that of the diagonal, or its weight error where there is no other.
@@ -217,6 +206,8 @@ std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
   if (t.outliers > 0) lines.insert(lines.begin() + 3, {"outliers", outliers_text(t)});
   if (!report.experts.empty()) lines.emplace_back("experts", experts_summary(report.experts));
   if (!report.activations.empty()) lines.emplace_back("activations", inputs_summary(report.activations));
+  if (!report.sensitivity.is_null())
+    lines.emplace_back(report.budget.is_null() ? "sensitivity" : "mixture", prediction_text(report));
   if (!report.kv_cache.empty())
     lines.emplace_back("KV cache",
                        fmt::format("{}, {} layers", report.kv_cache.front().scheme, report.kv_cache.size()));
@@ -277,6 +268,32 @@ std::string fold_table(const Report& report) {
   return text;
 }
 
+/// What a budget chose among: the chosen mixture, one candidate for all groups, and some of the frontier.
+std::string budget_section(const Report& report) {
+  if (report.budget.is_null()) return "";
+  constexpr size_t kShown = 16;
+  std::string text =
+      "\n## Budget\n\nPredicted KL: nats, the sum of what each group was measured or estimated to cost. The "
+      "frontier: mixtures that no other one beats.\n\n"
+      "| mixture | bits/weight | size | predicted KL |\n| --- | --- | --- | --- |\n";
+  const auto add = [&](const std::string& name, const nlohmann::json& mixture) {
+    text += fmt::format(
+        "| {} | {:.3f} | {} | {} |\n", cell(name), mixture.at("bits_per_weight").get<double>(),
+        human_bytes(mixture.at("bytes").get<uint64_t>()), short_number(mixture.at("kl").get<double>()));
+  };
+  add("chosen", report.budget.at("chosen"));
+  for (const nlohmann::json& mixture : report.budget.at("uniform"))
+    add("all " + mixture.at("candidate").get<std::string>(), mixture);
+  const nlohmann::json& frontier = report.budget.at("frontier");
+  const size_t shown = std::min(kShown, frontier.size());
+  for (size_t i = 0; i < shown; ++i)
+    add("frontier", frontier.at(shown == 1 ? 0 : i * (frontier.size() - 1) / (shown - 1)));
+  if (shown < frontier.size())
+    text += fmt::format("\n{} of the frontier's {} mixtures, evenly spread; report.json has all.\n", shown,
+                        frontier.size());
+  return text;
+}
+
 /// What did not hold stands first: such an artefact is to be looked at, not used.
 std::string failed_section(const Report& report) {
   if (!report.failed_checks || report.failed_checks->empty()) return "";
@@ -305,11 +322,14 @@ std::string to_markdown(const Report& report, const std::string& how_to_load) {
       "of "
       "H alone, E[x²] of each input channel (the imatrix).\n",
       output_tokens_text(report));
+  text += budget_section(report);
   text += "\n## Layers that lost most\n\n" + linear_table(worst_layers(report));
   const std::string kind = loss_name(report);
   text += fmt::format("\n## Mean {0} by role\n\n| role | {0} |\n| --- | --- |\n", kind);
   for (const auto& [role, error] : by_role(report))
     text += fmt::format("| {} | {} |\n", role, short_number(error));
+  if (!report.sensitivity.is_null())
+    text += "\n## Sensitivity\n\n" + sensitivity_markdown(report.sensitivity);
   std::vector<const Report::LinearRow*> all;
   for (const auto& row : report.linears) all.push_back(&row);
   text += "\n## Every layer\n\n" + linear_table(all);

@@ -18,6 +18,8 @@ namespace {
 constexpr int64_t kLargestTile = 512;
 /// Tiles of small matrices are halved down to this, until there are some for every thread of a small machine.
 constexpr int64_t kSmallestTile = 64, kEnoughTiles = 8;
+/// Tiles of a part of a high matrix (part_rows()).
+constexpr int64_t kTilesAPart = 2;
 /// Their sizes are multiples of it, as kernels like them.
 constexpr int64_t kLanes = 8;
 
@@ -82,10 +84,9 @@ struct Operand {
 };
 
 /// Calls f(row, row_end, column, column_end) for all tiles of `parts` [m, n] matrices, one below the other,
-/// on all threads. How a matrix is cut depends on its own shape alone.
+/// on all threads.
 template <class F>
-void for_tiles(int64_t parts, int64_t m, int64_t n, F&& f) {
-  const Tile tile = tile_of(m, n);
+void for_tiles(const Tile& tile, int64_t parts, int64_t m, int64_t n, F&& f) {
   const int64_t down = ceil_div(m, tile.rows);
   at::parallel_for(0, parts * down * ceil_div(n, tile.columns), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -101,9 +102,10 @@ bool rows_apart(const at::Tensor& out) {
   return out.stride(1) == 1 && (out.size(0) == 1 || out.stride(0) >= out.size(1));
 }
 
-/// out = factor a b + beta out; the rows of `a` are `parts` matrices, multiplied one by one.
+/// out = factor a b + beta out; the rows of `a` are `parts` matrices, multiplied one by one. How one is cut
+/// depends on its own shape alone, or where it is a part of a matrix of `whole` rows on that one's.
 void multiply(const OpenBlas& blas, const at::Tensor& out, const at::Tensor& a, const at::Tensor& b,
-              float factor, float beta, int64_t parts = 1) {
+              float factor, float beta, int64_t parts = 1, int64_t whole = 0) {
   const int64_t m = a.size(0), k = a.size(1), n = b.size(1);
   LATHE_ASSERT(b.size(0) == k && out.size(0) == m && out.size(1) == n, "[{}, {}] x [{}, {}] into [{}, {}]", m,
                k, b.size(0), n, out.size(0), out.size(1));
@@ -111,7 +113,8 @@ void multiply(const OpenBlas& blas, const at::Tensor& out, const at::Tensor& a, 
   const Operand left(a), right(b);
   auto* const data = out.data_ptr<float>();
   const int64_t stride = m == 1 ? n : out.stride(0);
-  for_tiles(parts, m / parts, n, [&](int64_t row, int64_t row_end, int64_t column, int64_t column_end) {
+  const Tile tile = tile_of(whole > 0 ? whole : m / parts, n);
+  for_tiles(tile, parts, m / parts, n, [&](int64_t row, int64_t row_end, int64_t column, int64_t column_end) {
     blas.gemm(row_end - row, column_end - column, k, factor, left.from(row, 0), right.from(0, column), beta,
               data + row * stride + column, stride);
   });
@@ -158,6 +161,23 @@ void add_matrix_product(const at::Tensor& sum, const at::Tensor& a, const at::Te
     return;
   }
   multiply(*blas, sum, a, b, static_cast<float>(factor), 1);
+}
+
+// A high matrix is cut downwards into at least kEnoughTiles whatever its columns are: tile_of() gives tiles
+// of as many rows for all of them.
+int64_t part_rows(int64_t whole) {
+  return whole < kEnoughTiles * kLargestTile ? whole : kTilesAPart * tile_of(whole, 1).rows;
+}
+
+void add_matrix_product_of_rows(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b,
+                                double factor, int64_t whole) {
+  const OpenBlas* const blas = library_for(a, b);
+  if (blas != nullptr && rows_apart(sum))
+    return multiply(*blas, sum, a, b, static_cast<float>(factor), 1, 1, whole);
+  // Other libraries choose kernels by a product's rows; a GPU works on all of them.
+  const int64_t step = sum.is_cpu() ? part_rows(whole) : whole;
+  for (int64_t row = 0; row < sum.size(0); row += step)
+    sum.slice(0, row, row + step).addmm_(a.slice(0, row, row + step), b, 1, factor);
 }
 
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

@@ -42,6 +42,13 @@ int64_t JsonTokenizer::vocab_size() const {
   return static_cast<int64_t>(model_.size() + added_tokens_.new_tokens());
 }
 
+uint64_t JsonTokenizer::copies_of_text() const {
+  constexpr uint64_t kNormalized = 6;  // the copy that goes in; what comes out, of 3 bytes for each blank,
+                                       // while its string grows from two thirds of that
+  constexpr uint64_t kWhole = 24;      // 8 bytes an id, while the list grows
+  return (normalizer_ != nullptr ? kNormalized : 0) + (post_processor_.around(true) ? 0 : kWhole);
+}
+
 bool JsonTokenizer::byte_level() const {
   return model_.find(byte_level_encode(" ")) && model_.find(byte_level_encode("\n"));
 }

@@ -29,6 +29,7 @@ class JsonTokenizer : public Tokenizer {
   std::vector<int64_t> encode(std::string_view text, bool add_special_tokens) const override;
   /// Blocks of a few thousand ids, unless the post-processor repeats or drops the text.
   void encode_in_blocks(std::string_view text, bool add_special_tokens, const IdSink& sink) const override;
+  uint64_t copies_of_text() const override;
   std::vector<std::string> pieces() const override;
   std::vector<std::string> texts_of(std::span<const int64_t> ids) const override;
   int64_t vocab_size() const override;

@@ -24,6 +24,9 @@ class Tokenizer {
   virtual void encode_in_blocks(std::string_view text, bool add_special_tokens, const IdSink& sink) const {
     sink(encode(text, add_special_tokens));
   }
+  /// Bytes that encode_in_blocks() takes at most for each byte of a long text, beside the text and a few MiB.
+  /// The default is for one block: 8 bytes an id, while the list grows.
+  virtual uint64_t copies_of_text() const { return 24; }
   /// The vocabulary as text, in no particular order: entries of a byte-level vocabulary as the bytes that
   /// they stand for, those that are not whole characters left out.
   virtual std::vector<std::string> pieces() const = 0;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
@@ -62,8 +63,7 @@ Mixture BudgetChoice::mixture(std::vector<size_t> choice) const {
   return mixture;
 }
 
-Mixture BudgetChoice::at(size_t point) const {
-  const std::vector<size_t> taken = frontier_.choices(point);
+Mixture BudgetChoice::of_classes(const std::vector<size_t>& taken) const {
   std::vector<size_t> choice(plan_.groups.size());
   for (size_t c = 0; c < classes_.size(); ++c) {
     for (size_t k = 0; k < classes_[c].groups.size(); ++k)
@@ -72,40 +72,40 @@ Mixture BudgetChoice::at(size_t point) const {
   return mixture(std::move(choice));
 }
 
-size_t BudgetChoice::pick(const Budget& budget) const {
-  std::optional<size_t> point;
-  if (budget.kl) {
-    point = frontier_.reaching(*budget.kl);
-    if (!point) {
-      user_error(
-          "{}: budget.kl: {:g} nats can't be kept: the least that these candidates lose is {:.4g} (at {:.3f} "
-          "bits/weight, {}), as predicted; add finer candidates",
-          budget.where, *budget.kl, at(size() - 1).kl, at(size() - 1).bits_per_weight,
-          human_bytes(at(size() - 1).bytes));
-    }
-    return *point;
-  }
-  const Mixture least = at(0);
+std::optional<uint64_t> BudgetChoice::room(const Budget& budget) const {
+  if (budget.bits_per_weight) return static_cast<uint64_t>(*budget.bits_per_weight * plan_.weights() / 8);
+  if (*budget.size < plan_.fixed_bytes) return std::nullopt;
+  return *budget.size - plan_.fixed_bytes;
+}
+
+void BudgetChoice::check(const Budget& budget) const {
+  if (budget.kl) return;
+  const Mixture small = least();
+  const auto bytes = room(budget);
+  if (bytes && small.bytes - plan_.fixed_bytes <= *bytes) return;
   if (budget.size) {
-    if (*budget.size >= plan_.fixed_bytes) point = frontier_.within(*budget.size - plan_.fixed_bytes);
-    if (!point) {
-      user_error(
-          "{}: budget.size: {} ({} bytes) can't be kept: the least possible with these candidates is {} ({} "
-          "bytes), of which {} are tensors that no candidate is for",
-          budget.where, human_bytes(*budget.size), *budget.size, human_bytes(least.bytes), least.bytes,
-          human_bytes(plan_.fixed_bytes));
-    }
-    return *point;
-  }
-  const double bytes = *budget.bits_per_weight * plan_.weights() / 8;
-  point = frontier_.within(static_cast<uint64_t>(bytes));
-  if (!point) {
     user_error(
-        "{}: budget.bits_per_weight: {:g} can't be kept: the least possible with these candidates is {:.4f}, "
-        "scales and zero points counted",
-        budget.where, *budget.bits_per_weight, least.bits_per_weight);
+        "{}: budget.size: {} ({} bytes) can't be kept: the least possible with these candidates is {} ({} "
+        "bytes), of which {} are tensors that no candidate is for",
+        budget.where, human_bytes(*budget.size), *budget.size, human_bytes(small.bytes), small.bytes,
+        human_bytes(plan_.fixed_bytes));
   }
-  return *point;
+  user_error(
+      "{}: budget.bits_per_weight: {:g} can't be kept: the least possible with these candidates is {:.4f}, "
+      "scales and zero points counted",
+      budget.where, *budget.bits_per_weight, small.bits_per_weight);
+}
+
+Mixture BudgetChoice::pick(const Budget& budget) const {
+  check(budget);
+  if (!budget.kl) return of_classes(*frontier_.within(*room(budget)));
+  const auto taken = frontier_.reaching(*budget.kl);
+  if (taken) return of_classes(*taken);
+  const Mixture best = most();
+  user_error(
+      "{}: budget.kl: {:g} nats can't be kept: the least that these candidates lose is {:.4g} (at {:.3f} "
+      "bits/weight, {}), as predicted; add finer candidates",
+      budget.where, *budget.kl, best.kl, best.bits_per_weight, human_bytes(best.bytes));
 }
 
 std::optional<Mixture> BudgetChoice::uniform(size_t candidate) const {
@@ -118,18 +118,25 @@ std::optional<Mixture> BudgetChoice::uniform(size_t candidate) const {
   return mixture(std::move(choice));
 }
 
-std::vector<size_t> BudgetChoice::some(size_t most, size_t chosen) const {
+std::vector<Mixture> BudgetChoice::some(size_t most, const Mixture& chosen) const {
   const auto& points = frontier_.points();
   const double low = static_cast<double>(points.front().bytes);
   const double step =
       (static_cast<double>(points.back().bytes) - low) / static_cast<double>(std::max<size_t>(most, 2) - 1);
-  std::vector<size_t> found = {chosen, points.size() - 1};
+  std::set<size_t> wanted = {points.size() - 1};
   for (size_t i = 0; i + 1 < most; ++i) {
-    const double wanted = low + step * static_cast<double>(i);
-    found.push_back(*frontier_.within(static_cast<uint64_t>(wanted) + 1));
+    const auto bytes = static_cast<uint64_t>(low + step * static_cast<double>(i)) + 1;
+    const auto beyond = std::ranges::upper_bound(points, bytes, {}, &BudgetOption::bytes);
+    wanted.insert(static_cast<size_t>(beyond - points.begin()) - 1);
   }
-  std::ranges::sort(found);
-  found.erase(std::unique(found.begin(), found.end()), found.end());
+  std::map<uint64_t, Mixture> by_bytes;
+  for (const size_t point : wanted) {
+    Mixture mixture = at(point);
+    by_bytes.emplace(mixture.bytes, std::move(mixture));
+  }
+  by_bytes.insert_or_assign(chosen.bytes, chosen);
+  std::vector<Mixture> found;
+  for (auto& [bytes, mixture] : by_bytes) found.push_back(std::move(mixture));
   return found;
 }
 

@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <set>
 
-#include "formats/consumers/consumers.h"
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
-#include "lib/model/fused_linears.h"
+#include "recipes/budget/choice_groups.h"
 #include "recipes/budget/layer_patterns.h"
+#include "recipes/plan_outputs.h"
 
 namespace lathe {
 namespace {
@@ -48,6 +48,10 @@ const Target& output_format(const Recipe& recipe) {
 void check_kinds(const Recipe& recipe, const Target& target) {
   for (size_t c = 0; c < recipe.candidates.size(); ++c) {
     const Candidate& candidate = recipe.candidates[c];
+    if (candidate.left() && candidate.rule.activations) {
+      user_error("{}: candidates[{}]: a linear that is left in floating point takes no `activations`",
+                 candidate.rule.where, c);
+    }
     if (candidate.block.has_value() == (target.gguf != nullptr)) continue;
     user_error("{}: candidates[{}]: {} for format {}; expected {}", candidate.rule.where, c,
                candidate.describe(), target.name,
@@ -55,8 +59,11 @@ void check_kinds(const Recipe& recipe, const Target& target) {
   }
 }
 
-double count_of(const Linear& linear) {
-  return static_cast<double>(linear.out) * static_cast<double>(linear.in);
+/// Of its weight in the checkpoint.
+uint64_t stored_bytes(const Linear& linear, const std::map<std::string, TensorInfo>& tensors) {
+  const auto found = tensors.find(linear.name + ".weight");
+  const TensorInfo& info = found != tensors.end() ? found->second : tensors.at(linear.stored.value().tensor);
+  return TensorInfo{info.dtype, {linear.out, linear.in}}.nbytes();
 }
 
 /// The candidate everywhere.
@@ -79,29 +86,6 @@ Plan uniform_plan(const Recipe& recipe, size_t c, const ModelGraph& graph,
              candidate.describe());
 }
 
-std::vector<ChoiceGroup> fused_groups(const Plan& plan, const ModelGraph& graph) {
-  std::vector<ChoiceGroup> groups;
-  for (size_t b = 0; b < graph.blocks.size(); ++b) {
-    std::map<std::string, size_t> places;
-    for (size_t i = 0; i < plan.blocks[b].size(); ++i) {
-      const LinearPlan& linear = plan.blocks[b][i];
-      if (!linear.quantized) continue;
-      const std::string fused = fused_with(*linear.linear);
-      const auto [place, is_new] = places.emplace(fused, groups.size());
-      if (is_new) {
-        ChoiceGroup& group = groups.emplace_back();
-        group.name = graph.blocks[b].prefix + " " + fused;
-        group.block = static_cast<int64_t>(b);
-        if (linear.linear->input.expert) group.tied = "experts";
-      }
-      ChoiceGroup& group = groups[place->second];
-      group.linears.push_back(i);
-      group.weights += count_of(*linear.linear);
-    }
-  }
-  return groups;
-}
-
 /// Candidate number `first` + k for the k-th group, all the way round; tied groups together.
 std::vector<size_t> in_turn(const std::vector<ChoiceGroup>& groups, size_t first, size_t candidates) {
   std::vector<size_t> choice;
@@ -116,39 +100,20 @@ std::vector<size_t> in_turn(const std::vector<ChoiceGroup>& groups, size_t first
 }
 
 std::set<std::string> consumers_of(const Plan& plan, const ModelGraph& graph) {
-  const HeadCounts heads{graph.config.num_heads, graph.config.num_kv_heads, graph.config.head_dim};
-  const OutputPlan& output = plan.outputs.front();
-  const std::vector<ConsumerVerdict> verdicts = judge_consumers(output.target->name, plan.quantized(), heads);
-  std::set<std::string> kinds, names;
-  for (const ConsumerVerdict& verdict : verdicts) kinds.insert(verdict.linears);
-  if (kinds.size() > 1) kinds.erase("");  // of readers, whose verdict is about all linears at once
-  // It has to have a kernel for each kind of linears; what "vLLM" runs, "vLLM on Hopper" does, too.
-  for (const ConsumerVerdict& one : verdicts) {
-    const auto runs = [&](const std::string& kind) {
-      return std::ranges::any_of(verdicts, [&](const ConsumerVerdict& verdict) {
-        const bool fine =
-            !verdict.kernel.empty() && (verdict.problem.empty() || !verdict.tensor_parallel.empty());
-        const bool same =
-            one.consumer == verdict.consumer || one.consumer.starts_with(verdict.consumer + " ");
-        return fine && same && (verdict.linears == kind || verdict.linears.empty());
-      });
-    };
-    if (std::ranges::all_of(kinds, runs)) names.insert(one.consumer);
-  }
-  return names;
+  return loading_consumers(judge_output(plan, plan.outputs.front(), graph));
 }
 
 /// What no consumer loads by itself says so in the plan, as of any recipe; but candidates that nobody can
 /// load together would make an artefact for none of those that load each.
-std::vector<std::string> common_consumers(const Recipe& recipe, const std::vector<Plan>& uniform,
+std::vector<std::string> common_consumers(const Recipe& recipe, const std::map<size_t, Plan>& uniform,
                                           const Plan& mixed, const ModelGraph& graph) {
   const std::set<std::string> together = consumers_of(mixed, graph);
   std::string each;
   bool loaded = true;
-  for (size_t c = 0; c < uniform.size(); ++c) {
-    const std::set<std::string> names = consumers_of(uniform[c], graph);
+  for (const auto& [c, plan] : uniform) {
+    const std::set<std::string> names = consumers_of(plan, graph);
     loaded = loaded && !names.empty();
-    each += fmt::format("{}{} by {}", c > 0 ? "; " : "", recipe.candidates[c].describe(),
+    each += fmt::format("{}{} by {}", each.empty() ? "" : "; ", recipe.candidates[c].describe(),
                         join_words({names.begin(), names.end()}));
   }
   if (together.empty() && loaded) {
@@ -160,19 +125,21 @@ std::vector<std::string> common_consumers(const Recipe& recipe, const std::vecto
 
 ChoicePlan plan_stacked(const Recipe& recipe, const ModelGraph& graph,
                         const std::map<std::string, TensorInfo>& tensors) {
-  std::vector<Plan> uniform;
+  std::map<size_t, Plan> uniform;  // of candidates that quantise
   for (size_t c = 0; c < recipe.candidates.size(); ++c)
-    uniform.push_back(uniform_plan(recipe, c, graph, tensors));
+    if (!recipe.candidates[c].left()) uniform.emplace(c, uniform_plan(recipe, c, graph, tensors));
+  if (uniform.empty()) user_error("{}: candidates: all of them leave linears in floating point", recipe.file);
   ChoicePlan plan;
-  plan.groups = fused_groups(uniform.front(), graph);
+  plan.groups = stacked_groups(uniform.begin()->second, graph);
   for (ChoiceGroup& group : plan.groups) {
     for (size_t c = 0; c < recipe.candidates.size(); ++c) group.candidates.push_back(c);
   }
-  for (const Plan& one : uniform) {
+  plan.schemes.assign(recipe.candidates.size(), Scheme::as_they_are());
+  for (const auto& [c, one] : uniform) {
     for (const auto& block : one.blocks) {
       const auto first = std::ranges::find_if(block, &LinearPlan::quantized);
       if (first == block.end()) continue;
-      plan.schemes.push_back(first->scheme);
+      plan.schemes[c] = first->scheme;
       break;
     }
   }
@@ -192,11 +159,16 @@ ChoicePlan plan_stacked(const Recipe& recipe, const ModelGraph& graph,
   plan.consumers = common_consumers(recipe, uniform, mixed, graph);
   const Target& target = *mixed.outputs.front().target;
   for (ChoiceGroup& group : plan.groups) {
-    for (const Plan& one : uniform) {
+    const auto block = static_cast<size_t>(group.block);
+    for (size_t c = 0; c < recipe.candidates.size(); ++c) {
+      const auto one = uniform.find(c);
       uint64_t bytes = 0;
       for (const size_t i : group.linears) {
-        for (const PlannedTensor& tensor :
-             target.layout(mixed.planned(one.blocks[static_cast<size_t>(group.block)][i])))
+        if (one == uniform.end()) {
+          bytes += stored_bytes(graph.blocks[block].linears[i], tensors);
+          continue;
+        }
+        for (const PlannedTensor& tensor : target.layout(mixed.planned(one->second.blocks[block][i])))
           bytes += tensor.info.nbytes();
       }
       group.bytes.push_back(bytes);
@@ -215,54 +187,26 @@ Recipe floating_recipe(const Recipe& recipe) {
   return result;
 }
 
-/// Where a linear of that name stands: block, index.
-std::map<std::string, std::pair<size_t, size_t>> places_of(const ModelGraph& graph) {
-  std::map<std::string, std::pair<size_t, size_t>> places;
-  for (size_t b = 0; b < graph.blocks.size(); ++b) {
-    for (size_t i = 0; i < graph.blocks[b].linears.size(); ++i)
-      places[graph.blocks[b].linears[i].name] = {b, i};
-  }
-  return places;
-}
-
 ChoicePlan plan_gguf_tensors(const Recipe& recipe, const ModelGraph& graph,
                              const std::map<std::string, TensorInfo>& tensors) {
   const Plan base = make_plan(floating_recipe(recipe), graph, tensors);
-  const auto places = places_of(graph);
-  const std::vector<std::string> kept = base.kept();
   ChoicePlan plan;
   plan.fixed_bytes = base.outputs.front().bytes;
-  std::map<std::string, size_t> stacks;
-  for (const GgufOutputTensor& tensor : base.outputs.front().gguf->tensors) {
-    const GgufTensorRule& rule = tensor.rule;
-    const bool left = !rule.linear.empty() && std::ranges::find(kept, rule.linear) != kept.end();
-    if (!rule.is_matrix() || rule.plain || left) continue;
-    plan.fixed_bytes -= GgufPlan{rule.gguf, tensor.type, rule.shape}.bytes();
-    const auto [place, is_new] = stacks.emplace(rule.gguf, plan.groups.size());
-    if (is_new) {
-      ChoiceGroup& group = plan.groups.emplace_back();
-      group.name = rule.gguf;
-      if (rule.linear.empty()) group.table = rule.hf;
-      for (size_t c = 0; c < recipe.candidates.size(); ++c) {
-        const GgmlType type = *recipe.candidates[c].block;
-        if (!divides(type, rule.shape[1])) continue;
-        group.candidates.push_back(c);
-        group.bytes.push_back(GgufPlan{rule.gguf, type, rule.file_shape()}.bytes());
-      }
-      if (group.candidates.empty()) {
-        user_error(
-            "{}: candidates: none of them can cut '{}', whose rows have {} values; add types of blocks of "
-            "32, "
-            "such as {{gguf: Q5_0}}",
-            recipe.file, rule.gguf, rule.shape[1]);
-      }
+  for (GgufGroup& one : gguf_groups(base, graph)) {
+    const GgufTensorRule& rule = one.tensor->rule;
+    plan.fixed_bytes -= GgufPlan{rule.gguf, one.tensor->type, rule.file_shape()}.bytes();
+    ChoiceGroup& group = plan.groups.emplace_back(std::move(one.group));
+    for (size_t c = 0; c < recipe.candidates.size(); ++c) {
+      const GgmlType type = *recipe.candidates[c].block;
+      if (!divides(type, rule.shape[1])) continue;
+      group.candidates.push_back(c);
+      group.bytes.push_back(GgufPlan{rule.gguf, type, rule.file_shape()}.bytes());
     }
-    ChoiceGroup& group = plan.groups[place->second];
-    group.weights += static_cast<double>(rule.shape[0]) * static_cast<double>(rule.shape[1]);
-    if (rule.linear.empty()) continue;
-    const auto& [block, index] = places.at(rule.linear);
-    group.block = static_cast<int64_t>(block);
-    group.linears.push_back(index);
+    if (!group.candidates.empty()) continue;
+    user_error(
+        "{}: candidates: none of them can cut '{}', whose rows have {} values; add types of blocks of 32, "
+        "such as {{gguf: Q5_0}}",
+        recipe.file, rule.gguf, rule.shape[1]);
   }
   plan.consumers = {"llama.cpp"};
   return plan;
@@ -308,6 +252,10 @@ Recipe chosen_recipe(const Recipe& recipe, const ModelGraph& graph, const Choice
     if (names[c].empty()) continue;
     const std::vector<std::string> patterns = layer_patterns(names[c], layers);
     const std::string where = fmt::format("{}: candidates[{}]", recipe.candidates[c].rule.where, c);
+    if (recipe.candidates[c].left()) {
+      chosen.ignore.insert(chosen.ignore.end(), patterns.begin(), patterns.end());
+      continue;
+    }
     if (!gguf) chosen.rules.push_back(as_rule(recipe.candidates[c], patterns, where));
     if (!gguf) continue;
     for (const std::string& pattern : patterns)

@@ -22,7 +22,7 @@ struct ChoiceGroup {
   std::string table;               // "model.embed_tokens.weight"
   double weights = 0;              // their number
   std::vector<size_t> candidates;  // that it can have, indices into Recipe::candidates
-  std::vector<uint64_t> bytes;     // of each of these
+  std::vector<uint64_t> bytes;     // of each of these; empty where none are weighed
   /// Groups of one word here have to take the same candidate; empty: none has to. Consumers read all experts
   /// of a model by one scheme.
   std::string tied;
@@ -41,7 +41,8 @@ struct ChoicePlan {
   double bits_per_weight(uint64_t bytes) const { return 8 * static_cast<double>(bytes) / weights(); }
 };
 
-/// From headers alone. UserError where a candidate can't be had for the model and the output's format, as
+/// From headers alone. A candidate may leave linears in floating point, in the checkpoint's own type; not all
+/// of them may. UserError where a candidate can't be had for the model and the output's format, as
 /// make_plan() has it, or its size isn't known before it is written; where the format, or any one of its
 /// consumers, can't take all candidates in one model; for more than one output format.
 ChoicePlan plan_choices(const Recipe& recipe, const ModelGraph& graph,

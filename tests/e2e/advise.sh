@@ -44,8 +44,35 @@ took=$((($(date +%s%N) - began) / 1000000))
 ((took < 3000)) || fail "took $took ms"  # less than one on a machine that does nothing else
 holds "$scratch/large.json" "r['parameters'] == 32000 * 8192 + 100 * (8192 * 8192 + 2 * 8192 * 32768) and r['kv_cache'][0]['bytes'] == 100 * (512 + 64) * 4096 * 2"
 holds "$scratch/large.json" "r['advice']['gpus'] == 2 and r['advice']['weights'] == 'INT4'"
+# A KV cache below 16 bits: who computes with one on that GPU. And no more context than the model was made for.
+holds "$a" "[[(s['type'], s['server']) for s in row.get('servers', [])] for row in r['kv_cache']] == [[], [('FP8', 'vLLM'), ('INT8', 'vLLM'), ('INT8', 'LMDeploy'), ('Q8_0', 'llama.cpp')], [('INT4', 'vLLM'), ('INT4', 'LMDeploy'), ('Q4_0', 'llama.cpp')], []]"
+advise --model "$MODEL" --gpu "RTX 3090" >"$scratch/b.json"
+holds "$scratch/b.json" "'FP8' not in [s['type'] for s in r['kv_cache'][1]['servers']] and all('Ampere' in s['generations'] for s in r['kv_cache'][1]['servers'])"
+positions=$(value "$config" "r['max_position_embeddings']")
+"$QUANTIZE" advise --model "$MODEL" --gpu L4 --context $((positions + 1)) >"$scratch/text"
+grep -q "^warning     the model was made for $positions positions" "$scratch/text" || fail "$(cat "$scratch/text")"
+grep -q "^KV 8 bits   FP8 in vLLM: --kv-cache-dtype fp8" "$scratch/text" || fail "$(cat "$scratch/text")"
+grep -q "^KV 2 bits   no server" "$scratch/text" || fail "$(cat "$scratch/text")"
+"$QUANTIZE" advise --model "$MODEL" --gpu L4 --context "$positions" >"$scratch/text"
+! grep -q '^warning' "$scratch/text" || fail "$(cat "$scratch/text")"
+"$QUANTIZE" advise --model "$scratch/large" --vram 20GiB | grep -q '^KV 8 bits   FP8 in vLLM (Ada, Hopper, Blackwell): ' || fail "generations aren't named"
 # For people; and what is wrong.
 "$QUANTIZE" advise --model "$MODEL" --vram 20GiB | grep -q '^advice      INT4 weights' || fail "no advice"
 refuses 2 "may be A100 40GB" "$QUANTIZE" advise --model "$MODEL" --gpu A100
 refuses 2 "expected --gpu NAME or --vram SIZE, found neither" "$QUANTIZE" advise --model "$MODEL"
 refuses 2 "is quantised already" "$QUANTIZE" advise --model "$scratch/INT4" --vram 20GiB
+
+# A config.json that somebody broke: one line, whatever stands there. KEYS: a JSON object of what replaces the large one's.
+broken() {
+  "$PYTHON" -c 'import json,sys; c=json.load(open(sys.argv[1])); c.update(json.loads(sys.argv[2])); json.dump(c, open(sys.argv[1], "w"))' \
+    "$scratch/large/config.json" "{\"num_hidden_layers\": 100, \"num_attention_heads\": 64, \"vocab_size\": 32000, $2}"
+  refuses 2 "$1" "$QUANTIZE" advise --model "$scratch/large" --vram 20GiB --context 4096 --batch 4
+}
+config=$scratch/large/config.json
+broken "$config: key 'num_hidden_layers': expected an integer from 1 to 65536, found 2147483647" '"num_hidden_layers": 2147483647'
+broken "$config: key 'num_key_value_heads': expected an integer from 1 to 1073741824, found 2147483648" '"num_key_value_heads": 2147483648'
+broken "$config: key 'vocab_size': expected an integer from 1 to 1073741824, found null" '"vocab_size": null'
+broken "$config: key 'head_dim': expected an integer, found \"128\"" '"head_dim": "128"'
+broken "4 sequences of 4096 tokens take more bytes than can be counted" '"kv_lora_rank": null, "num_key_value_heads": 1073741824, "head_dim": 1073741824'
+broken "$config: key 'text_config': expected an object, found 5" '"text_config": 5'
+broken "$config: key 'model_type': expected a string, found 5" '"model_type": 5'

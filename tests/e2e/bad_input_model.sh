@@ -34,7 +34,7 @@ with open(sys.argv[1], "r+b") as f:
     n = struct.unpack("<Q", f.read(8))[0]; header = json.loads(f.read(n))
     f.seek(8 + n + header[sys.argv[2]]["data_offsets"][0] + 2 * 77); f.write(struct.pack("<H", 0x7e00))
 P
-  refuses 2 "tensor '$name' holds a NaN or an infinity" "$QUANTIZE" --recipe recipes/hqq.yaml --device cpu --quiet --set evaluate=null --overwrite \
+  refuses 2 "$scratch/m/model.safetensors: tensor '$name': element 77 is NaN" "$QUANTIZE" --recipe recipes/hqq.yaml --device cpu --quiet --set evaluate=null --overwrite \
     --output "$scratch/out" --model "$scratch/m"
   [[ ! -e $scratch/out ]] || fail "wrote an output for a NaN in $name"
 done

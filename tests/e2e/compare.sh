@@ -20,6 +20,76 @@ holds "$both" "(lambda worst: worst == sorted(worst, reverse=True))([max(o['kl']
 holds "$both" "all(e['context'] and (e['context'] + e['next']).replace('\r', '') in open('data/text/evaluation.txt').read() for e in r['examples'])"
 # Layers, from the reports.
 holds "$both" "r['linears']['measure'] == 'output_error' and len(r['linears']['rows']) == 42 and all(a < b for a, b in (row['errors'] for row in r['linears']['rows']))"
+holds "$both" "r['linears']['same_calibration']"
+cp -r "$scratch/two" "$scratch/elsewhere"
+sed -i 's/"ids_hash": "xxh3-128:/&0/' "$scratch/elsewhere/report.json"
+"$QUANTIZE" compare "$scratch/four" "$scratch/elsewhere" "${text[@]}" >"$scratch/text"
+grep -q 'from the reports, which measured it on different calibration data' "$scratch/text" || fail "$(cat "$scratch/text")"
+# Of artefacts without a report the errors are those of their weights: about what a report would have said, a GGUF file's, too.
+for one in four two; do cp -r "$scratch/$one" "$scratch/bare_$one"; rm "$scratch/bare_$one/report.json"; done
+"$QUANTIZE" compare "$scratch/four" "$scratch/bare_two" --reference "$MODEL" "${text[@]}" --json >"$scratch/bare.json"
+"$PYTHON" - "$scratch/bare.json" "$scratch"/{four,two}/report.json <<'P'
+import json, sys
+bare, *reports = (json.load(open(f)) for f in sys.argv[1:])
+said = [{row["name"]: row["weight_error"] for row in r["linears"]} for r in reports]
+assert bare["linears"]["measure"] == "weight_error" and len(bare["linears"]["rows"]) == 42 and bare["linears"]["same_calibration"]
+for row in bare["linears"]["rows"]:
+    assert row["errors"][0] == said[0][row["name"]]
+    assert abs(row["errors"][1] / said[1][row["name"]] - 1) < 0.05, (row, said[1][row["name"]])
+P
+"$QUANTIZE" compare "$scratch/bare_four" "$scratch/bare_two" --reference "$MODEL" "${text[@]}" >"$scratch/text"
+grep -q 'weight error by role (from the reports; of A and B from the weights)' "$scratch/text" || fail "$(cat "$scratch/text")"
+"$QUANTIZE" compare "$scratch/bare_four" "$scratch/bare_two" "${text[@]}" >"$scratch/text"  # nothing to measure against
+! grep -q 'by role' "$scratch/text" || fail "$(cat "$scratch/text")"
+quick recipes/gguf.yaml "$scratch/file"
+cp "$scratch"/file/*Q4_K_M.gguf "$scratch/alone.gguf"
+"$QUANTIZE" compare "$scratch/alone.gguf" --reference "$MODEL" "${text[@]}" --json >"$scratch/bare.json"
+"$PYTHON" - "$scratch/bare.json" "$scratch/file/report.json" <<'P'
+import json, sys
+bare, report = (json.load(open(f)) for f in sys.argv[1:])
+said = {row["name"]: row["weight_error"] for row in report["linears"]}
+assert len(bare["linears"]["rows"]) == 42
+assert all(abs(row["errors"][0] / said[row["name"]] - 1) < 0.05 for row in bare["linears"]["rows"])
+P
+# A GGUF file beside a safetensors artefact of the same text: both have output errors, of what the linears lost.
+"$QUANTIZE" compare "$scratch/four" "$scratch/file" "${text[@]}" --json >"$scratch/mixed.json"
+holds "$scratch/mixed.json" "r['linears']['measure'] == 'output_error' and r['linears']['same_calibration'] and len(r['linears']['rows']) == 42"
+holds "$scratch/mixed.json" "all(0 < a and 0 < b < 4 * a for a, b in (row['errors'] for row in r['linears']['rows']))"
+"$QUANTIZE" compare "$scratch/four" "$scratch/file" "${text[@]}" >"$scratch/text"
+grep -q '^output error by role (from the reports), and the linears' "$scratch/text" || fail "$(cat "$scratch/text")"
+# Without an output error of one, weights are what both have; they are of no text, so it doesn't matter which one that was.
+"$QUANTIZE" --recipe recipes/gguf.yaml --output "$scratch/uncalibrated" --quiet --set calibration=null --set evaluate=null
+"$QUANTIZE" compare "$scratch/four" "$scratch/uncalibrated" "${text[@]}" >"$scratch/text"
+grep -q '^weight error by role (from the reports; there is no output error of B), and' "$scratch/text" || fail "$(cat "$scratch/text")"
+! grep -q 'different calibration data' "$scratch/text" || fail "weight errors are of no calibration data: $(cat "$scratch/text")"
+# Importances are of a text, or of a file in its place.
+for one in measured given; do cp -r "$scratch/file" "$scratch/$one"; sed -i 's/"output_error": [0-9.e-]*/"output_error": null/' "$scratch/$one/report.json"; done
+"$QUANTIZE" compare "$scratch/measured" "$scratch/given" "${text[@]}" >"$scratch/text"
+grep -q '^importance-weighted error by role (from the reports)$' "$scratch/text" || fail "$(cat "$scratch/text")"
+sed -i 's/"imatrix": null/"imatrix": "other.gguf"/' "$scratch/given/report.json"
+"$QUANTIZE" compare "$scratch/measured" "$scratch/given" "${text[@]}" >"$scratch/text"
+grep -q '^importance-weighted error by role (from the reports, which measured it on different calibration data)' "$scratch/text" || fail "$(cat "$scratch/text")"
+# The same artefact twice, by whatever path: said so, no place at which the two differ, and each with its own letter.
+ln -s "$scratch/four" "$scratch/link"
+"$QUANTIZE" compare "$scratch/four" "$scratch/two" "$scratch/link" "$scratch/four" --reference "$MODEL" "${text[@]}" >"$scratch/text"
+grep -q '^A and C are the same artefact, by their paths$' "$scratch/text" && grep -q '^A and D are the same artefact, by their paths$' "$scratch/text" || fail "$(cat "$scratch/text")"
+"$PYTHON" - "$scratch/text" <<'P'
+import sys
+lines = open(sys.argv[1]).read().splitlines()
+rows = [line.split()[0] for line in lines if "what follows" in line]
+assert rows and rows == ["reference", "A", "B", "C", "D"] * (len(rows) // 5), rows
+P
+cp -r "$scratch/four" "$scratch/copy"
+"$QUANTIZE" compare "$scratch/four" "$scratch/copy" "${text[@]}" >"$scratch/text"
+grep -q '^A and B are the same artefact, by their manifests$' "$scratch/text" && grep -q '^output error by role (from the reports)$' "$scratch/text" || fail "$(cat "$scratch/text")"
+grep -q '^not all name the same token at 0 of ' "$scratch/text" || fail "$(cat "$scratch/text")"
+"$PYTHON" -c 'import json,sys; p=sys.argv[1]; r=json.load(open(p)); r["files"]=[1]; json.dump(r, open(p,"w"))' "$scratch/copy/manifest.json"
+"$QUANTIZE" compare "$scratch/four" "$scratch/copy" "${text[@]}" --json >"$scratch/differ.json"
+holds "$scratch/differ.json" "[a['same_as'] for a in r['artefacts']] == [None, None]"
+"$QUANTIZE" compare "$scratch/four" "$scratch/elsewhere" "${text[@]}" --json >"$scratch/differ.json"
+holds "$scratch/differ.json" "[a['same_as'] for a in r['artefacts']] == [None, None]"
+"$QUANTIZE" compare "$scratch/file" "$scratch"/file/*Q4_K_M.gguf "${text[@]}" --json >"$scratch/same.json"
+holds "$scratch/same.json" "[a['same_as'] for a in r['artefacts']] == [None, 0] and r['disagreements'] == 0"
 # For people, within a limit.
 "$QUANTIZE" compare "$scratch/four" "$scratch/two" --reference "$MODEL" "${text[@]}" --max-ram 1GiB >"$scratch/text"
 grep -q '^A  .*/four$' "$scratch/text" && grep -q '^same top' "$scratch/text" && grep -q 'down_proj' "$scratch/text" || fail "$(cat "$scratch/text")"

@@ -72,8 +72,8 @@ for layout in awq-gemv-layout awq-gemv-fast-layout trtllm machete exllama; do
 done
 refuses 2 "is the model's own folder" convert "$scratch/layouts/layouts/marlin" gptq "$scratch/layouts/awq" --overwrite
 refuses 2 'layout awq-gemv-layout: AWQ-GEMV' convert "$scratch/layouts/layouts/marlin" awq-gemv-layout "$scratch/no"
-cp -r "$scratch/layouts/layouts/marlin" "$scratch/alone"
-refuses 2 'a kernel layout holds quantised linears alone' convert "$scratch/alone" gptq "$scratch/no"
+mkdir -p "$scratch/apart/from" && cp -r "$scratch/layouts/layouts/marlin" "$scratch/apart/from/it"
+refuses 2 'a kernel layout holds quantised linears alone' convert "$scratch/apart/from/it" gptq "$scratch/no"
 convert "$scratch/asym/awq" marlin "$scratch/asym/awq/layouts/marlin"  # beside the artefact itself, which stays one
 "$QUANTIZE" inspect "$scratch/asym/awq" >"$scratch/inspect"
 grep -q 'int4 asym g64: 42 linears' "$scratch/inspect" || fail "layouts beside it broke the artefact: $(tail -5 "$scratch/inspect")"

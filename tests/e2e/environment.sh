@@ -48,7 +48,7 @@ mkdir "$scratch/parent"
 cut_while_read() {
   "$PYTHON" - "$scratch/parent/.out.journal" "$there/a model/model.safetensors" "$quantize" --recipe "$root/recipes/gptq.yaml" \
     --model "$there/a model" --output "$scratch/parent/out" --device cpu --set calibration.samples=8 --set calibration.seq_len=256 \
-    --set evaluate=null --quiet <<'P'
+    --set evaluate=null --quiet --journal-every 0 <<'P'
 import os, pathlib, signal, subprocess, sys, time
 journal, model = map(pathlib.Path, sys.argv[1:3])
 run = subprocess.Popen(sys.argv[3:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -8,9 +8,9 @@ quick recipes/gguf.yaml "$out"
 holds "$out/report.json" "0 < r['evaluation']['kl_mean'] < 0.05 and r['totals']['bytes_after'] < 0.4 * r['totals']['bytes_before']"
 
 # The report says of every tensor what was lost, and names its measure.
-holds "$out/report.json" "all(l['output_error'] is None and 0 < l['importance_weighted_error'] < 0.02 and l['weight_error'] > 0 for l in r['linears'])"
+holds "$out/report.json" "all(0 < l['output_error'] < 0.02 and 0 < l['importance_weighted_error'] < 0.02 and l['weight_error'] > 0 for l in r['linears'])"
 holds "$out/report.json" "len(r['tensors']) == 56 and all(0 < t['weight_error'] < 0.02 for t in r['tensors'] if t['type'] != 'F32')"
-grep -q '## Mean importance-weighted error by role' "$out/report.md" || fail "report.md names no measure"
+grep -q '## Mean output error by role' "$out/report.md" || fail "report.md names no measure"
 
 # eval reads the folder and the file, as the run did.
 "$QUANTIZE" eval --model "$out" --reference "$MODEL" --text data/text/evaluation.txt --rows 4 --device cpu --json >"$scratch/folder.json"
@@ -108,3 +108,7 @@ refuses 2 "scheme type 'float' leaves weights" "$QUANTIZE" --recipe recipes/gguf
 refuses 2 "solver gptq: scheme type 'float' has no grid" "$QUANTIZE" --recipe recipes/gguf.yaml --output "$scratch/x" --set 'rules=[{scheme: {type: float}, solver: {gptq: {}}}]'
 refuses 2 "solver float: it rounds nothing" "$QUANTIZE" --recipe recipes/gguf.yaml --output "$scratch/x" --set 'rules=[{solver: {float: {}}}]'
 refuses 2 "expected imatrix, found 'model'" "$QUANTIZE" --recipe recipes/gguf.yaml --output "$scratch/x" --device cpu --quiet --set calibration=null --set evaluate=null --set "output.imatrix=$out/lathe-tiny-Q4_K_M.gguf"
+
+# Blocks that hold a solver's codes lose what its grid loses, which is far more than theirs.
+quick recipes/rtn.yaml "$scratch/codes" --set calibration=null --set evaluate=null --set 'output.formats=["gguf:Q8_0"]'
+"$QUANTIZE" verify "$scratch/codes" --reference "$MODEL" >/dev/null

@@ -57,7 +57,26 @@ refuses 2 'format gguf:Q4_0: has no place' plan --set 'output.formats=["gguf:Q4_
 refuses 2 'calibration: null, but kv_cache works on activations' plan --set calibration=null --set 'rules[0].solver={rtn: {}}'
 refuses 2 'kv_cache.bits: expected' plan --set kv_cache.bits=4
 refuses 2 'kv_cache.type: expected a known type (float, int, kivi, kvquant and skvq)' plan --set kv_cache.type=fp8
-refuses 2 'expected a key among type and bits' plan --set kv_cache.scale=3
+refuses 2 'expected a key among type, bits and per' plan --set kv_cache.scale=3
+refuses 2 'kv_cache.per: expected tensor or head' plan --set kv_cache.per=token
+# A scale for each head: no larger than the one of all, which one of them has; the cache is rounded less.
+quick recipes/kv-fp8.yaml "$scratch/heads" --set 'kv_cache={type: float, per: head}'
+holds "$scratch/heads/config.json" "r['quantization_config']['kv_cache_scheme']['strategy'] == 'attn_head'"
+holds "$scratch/heads/report.json" "any('FlashAttention backend only' in w for w in r['warnings'])"
+"$PYTHON" - "$scratch" <<'PY' || fail "scales of heads are wrong"
+import json, sys
+from safetensors.torch import load_file
+fp8, heads = (load_file(f"{sys.argv[1]}/{name}/model.safetensors") for name in ("fp8", "heads"))
+count = json.load(open(sys.argv[1] + "/heads/config.json"))["num_key_value_heads"]
+scales = [name for name in fp8 if name.endswith((".k_scale", ".v_scale"))]
+assert scales and count > 1
+for name in scales:
+    assert list(heads[name].shape) == [count, 1, 1] and heads[name].max() == fp8[name].max() and heads[name].min() > 0, name
+assert any(heads[name].min() < heads[name].max() for name in scales)
+PY
+"$QUANTIZE" convert --model "$scratch/heads" --to compressed-tensors --output "$scratch/heads-again" --quiet
+cmp "$scratch/heads/model.safetensors" "$scratch/heads-again/model.safetensors" || fail "conversion changed scales of heads"
+refuses 2 "one scale for all heads" quick recipes/fp8-static.yaml "$scratch/no" --set 'output.formats=[modelopt]' --set 'kv_cache={type: float, per: head}'
 copy_model "$scratch/model"
 "$PYTHON" - "$scratch/model/model.safetensors" <<'PY'
 import sys, torch

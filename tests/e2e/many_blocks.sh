@@ -6,9 +6,9 @@ vocabulary=$(value "$MODEL/config.json" "r['vocab_size']")
 SHAPE=${SHAPE:-"{\"hidden_size\": 512, \"intermediate_size\": 1536, \"num_attention_heads\": 8, \"num_key_value_heads\": 4,
   \"head_dim\": 64, \"vocab_size\": $vocabulary}"}
 LIMIT=${LIMIT:-300000000}
-read -ra depths <<<"${DEPTHS:-6 24}"
+read -ra depths <<<"${DEPTHS:-6 48}"
 read -ra gptq_depths <<<"${GPTQ_DEPTHS:-2 8}"
-GPTQ_TARGETS=${GPTQ_TARGETS:-'/layers\.0\./'}
+read -r gptq_samples gptq_length <<<"${GPTQ_TOKENS:-2 128}"
 within() { "$PYTHON" tests/tools/within_memory.py "$LIMIT" --report "$scratch/group.json" -- "$@"; }
 if ! within true 2>"$scratch/stderr"; then
   echo "not enforced by the kernel: $(cat "$scratch/stderr")"
@@ -29,10 +29,11 @@ rounds() {
     "$(value "$report" "round(sum(s['seconds'] for s in r['stages']))") s"
   rm -r "$scratch/out"
 }
-# grows NAME PEAK...: the deepest model's peak is not above the first one's but for what two runs differ by.
+# grows NAME PEAK...: the deepest model's peak is not above the first one's but for what two runs of the same model differ by, by
+# the way that reading, writing and checking happen to overlap (28 MB were seen). The 42 blocks between hold 67 MB even in 4 bits.
 grows() {
   local name=$1 first=$2 last=${!#}
-  ((last < first + first / 16 + 8000000)) || fail "$name: more blocks take $((last - first)) bytes more"
+  ((last < first + first / 16 + 32000000)) || fail "$name: more blocks take $((last - first)) bytes more"
 }
 
 for recipe in rtn hqq; do
@@ -45,8 +46,9 @@ for recipe in rtn hqq; do
 done
 peaks=()
 for depth in "${gptq_depths[@]}"; do  # blocks that no rule matches run all the same, and are kept
-  rounds gptq "${GPTQ_LINEARS:-7}" "$depth" --recipe recipes/gptq.yaml --set "rules[0].targets=[$GPTQ_TARGETS]" \
-    --set 'rules[0].solver.gptq.match_reference=0' --set calibration.samples=2 --set calibration.seq_len=128
+  rounds gptq 7 "$depth" --recipe recipes/gptq.yaml --set 'rules[0].targets=[/layers\.0\./]' \
+    --set 'rules[0].solver.gptq.match_reference=0' --set "calibration.samples=$gptq_samples" \
+    --set "calibration.seq_len=$gptq_length"
   peaks+=("$peak")
 done
 grows gptq "${peaks[@]}"

@@ -9,7 +9,7 @@ holds "$scratch/same.json" "r['kl_mean'] < 1e-9 and r['same_top'] == 1"
 # run NAME RECIPE MODEL [flags...]: a run, and its mean KL.
 run() {
   local name=$1 recipe=$2 model=$3; shift 3
-  quick "recipes/$recipe.yaml" "$scratch/$name" --model "$model" "$@"
+  quick "recipes/$recipe.yaml" "$scratch/$name" --model "$model" --set verify.max_kl=null "$@"
 }
 kl() { value "$scratch/$1/report.json" "r['evaluation']['kl_mean']"; }
 below() { "$PYTHON" -c "import sys; sys.exit(not $1 < $2)" || fail "$3: $1 is not below $2"; }

@@ -14,6 +14,26 @@ quick recipes/smoothquant.yaml "$scratch/static" --model "$hostile" --set report
   --set 'rules[0].activations={type: int, bits: 8, dynamic: false, per: tensor, symmetric: true}'
 holds "$scratch/static/report.json" "all(l['input_limit'] > 0 and l['scales']['least'] <= l['scales']['median'] <= l['scales']['largest'] for l in r['linears'])"
 holds "$scratch/static/report.json" "all(sum(l['histogram']['before']) == sum(l['histogram']['after']) > 0 for l in r['linears'])"
+# Rows that share no scale; symmetric, so that a grid reaches 128 scales.
+holds "$scratch/static/report.json" "all(abs(l['histogram']['clip'][k] / (128 * l['scales'][k]) - 1) < 1e-6 for l in r['linears'] for k in ('least', 'median', 'largest'))"
+# Every scale of these small linears, a row's each, is in its role's histogram, from the least to the largest.
+"$PYTHON" - "$scratch/static" <<'P'
+import json, math, sys
+from safetensors import safe_open
+folder = sys.argv[1]
+report, scales = json.load(open(f"{folder}/report.json")), {}
+with safe_open(f"{folder}/model.safetensors", "pt") as file:
+    for name in file.keys():
+        if name.endswith(".weight_scale"):
+            scales.setdefault(name.split(".")[-2], []).extend(file.get_tensor(name).double().flatten().tolist())
+found = {row["role"]: row for row in report["scale_histograms"]}
+assert found.keys() == scales.keys() and len(found) == 7, found.keys()
+for role, values in scales.items():
+    row, bins = found[role], [math.floor(4 * math.log2(value)) for value in values]
+    assert row["counts"] == [bins.count(row["first"] + i) for i in range(len(row["counts"]))] and sum(row["counts"]) == len(values), role
+    assert (row["least"], row["largest"], row["zeros"]) == (min(values), max(values), 0), role
+    assert abs(4 * math.log2(row["median"] / sorted(values)[(len(values) - 1) // 2])) <= 0.51, role
+P
 # Each input's histogram has the clip of the linears that read it, and is of what they read: folds applied.
 holds "$scratch/static/report.json" "{h['clip'] for h in r['input_histograms']} == {l['input_limit'] for l in r['linears']}"
 holds "$scratch/static/report.json" "all(sum(h['counts']) > 30000 and h['counts'][0] + h['counts'][-1] > 0 and 0 < h['limit'] <= h['clip'] * 1.01 for h in r['input_histograms'])"
@@ -25,7 +45,12 @@ holds "$scratch/outliers/report.json" "sum(l['outliers'] for l in r['linears']) 
 look "$scratch/outliers"
 
 quick recipes/gguf.yaml "$scratch/rounded"
-holds "$scratch/rounded/report.json" "all(l['histogram'] is None and l['scales'] is None for l in r['linears'])"
+# GGUF's blocks: the weights before and after, and no grid whose reach is known.
+holds "$scratch/rounded/report.json" "all(sum(l['histogram']['before']) == sum(l['histogram']['after']) > 10000 for l in r['linears'])"
+# Of its blocks the scales are known, and so is what its linears put out.
+holds "$scratch/rounded/report.json" "all(0 < l['scales']['least'] <= l['scales']['median'] <= l['scales']['largest'] and 0 < l['output_error'] < 1 for l in r['linears'])"
+holds "$scratch/rounded/report.json" "len(r['scale_histograms']) == 7 and all(0 < sum(h['counts']) and h['counts'][0] and h['counts'][-1] for h in r['scale_histograms'])"
+holds "$scratch/rounded/report.json" "all(l['histogram']['clip'] is None and l['histogram']['before'] != l['histogram']['after'] for l in r['linears'])"
 look "$scratch/rounded"
 
 checkpoint "$scratch/mixtral" mixtral "{\"vocab_size\": $(value "$MODEL/config.json" "r['vocab_size']"), \"num_local_experts\": 4}"
@@ -34,9 +59,17 @@ look "$scratch/experts"
 
 quick recipes/mixed-4.25bpw.yaml "$scratch/budget" --set 'candidates=[{scheme: {bits: 3}}, {scheme: {bits: 8}}]' \
   --set 'budget={bits_per_weight: 5}' --set sensitivity.held_out=1
+grep -q '^| chosen | ' "$scratch/budget/report.md" && grep -q '^| frontier | ' "$scratch/budget/report.md" || fail "report.md lacks the frontier"
 holds "$scratch/budget/report.json" "r['budget']['chosen'] in r['budget']['frontier'] and len(r['budget']['uniform']) == 2"
 holds "$scratch/budget/report.json" "len(r['input_histograms']) == 24 and all(h['clip'] is None for h in r['input_histograms'])"
 look "$scratch/budget"
+# What was measured is in the report of rules, too, and in a document of its own.
+quick recipes/rtn.yaml "$scratch/rules" --set 'sensitivity={held_out: 1}' --set evaluate=null
+look "$scratch/rules"
+"$QUANTIZE" sensitivity --recipe recipes/sensitivity.yaml --model "$hostile" --output "$scratch/measured" --device cpu --quiet \
+  --set calibration.samples=8 --set calibration.seq_len=128 --set sensitivity.held_out=2 --set sensitivity.loss=fisher
+! grep -q '<img' "$scratch/measured/sensitivity.html" || fail "a model's name stands in the page of measurements as markup"
+look "$scratch/measured"
 
 quick recipes/hqq.yaml "$scratch/alone" --set calibration=null
 look "$scratch/alone"

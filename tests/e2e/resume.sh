@@ -4,7 +4,7 @@
 data=(--set calibration.samples=8 --set calibration.seq_len=256)
 survives() {  # NAME SEED RECIPE [flags...]
   local name=$1 seed=$2 recipe=$3; shift 3
-  "$PYTHON" tests/tools/kill_and_resume.py "$QUANTIZE" "$scratch/$name" --kills 2 --seed "$seed" -- --recipe "$recipe" --device cpu \
+  "$PYTHON" tests/tools/kill_and_resume.py "$QUANTIZE" "$scratch/$name" --kills 2 --seed "$seed" -- --recipe "$recipe" --device cpu --journal-every 0 \
     --set evaluate=null "$@" || fail "$name"
 }
 survives gptq 1 recipes/gptq.yaml "${data[@]}"
@@ -20,10 +20,10 @@ if "$PYTHON" -c 'import transformers' 2>/dev/null; then
 fi
 
 # An unfinished run: what is left, and who may go on with it. It dies while it waits to read its second block.
-run() { quick recipes/gptq.yaml "$scratch/parent/out" --set evaluate=null "$@"; }
+run() { quick recipes/gptq.yaml "$scratch/parent/out" --set evaluate=null --journal-every 0 "$@"; }
 unfinished() {
   "$PYTHON" - "$scratch/parent/.out.journal" "$QUANTIZE" --recipe recipes/gptq.yaml --output "$scratch/parent/out" --device cpu \
-    --set calibration.samples=8 --set calibration.seq_len=256 --set evaluate.rows=4 --set evaluate=null "$@" <<'P'
+    --set calibration.samples=8 --set calibration.seq_len=256 --set evaluate.rows=4 --set evaluate=null --journal-every 0 "$@" <<'P'
 import pathlib, signal, subprocess, sys, time
 run = subprocess.Popen(sys.argv[2:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 journal = pathlib.Path(sys.argv[1])
@@ -33,7 +33,16 @@ print(run.pid)
 P
 }
 mkdir "$scratch/parent"
-refuses 2 "no run of it was left unfinished" run --resume
+# Nothing to go on from: a job that always asks for it begins, and says so.
+mkdir "$scratch/parent/fresh"
+"$QUANTIZE" --recipe recipes/rtn.yaml --output "$scratch/parent/fresh/out" --device cpu --set calibration=null --set evaluate=null --resume >/dev/null 2>"$scratch/err"
+grep -q "resume: no run of it was left unfinished (there is no .out.journal beside it): it starts from the beginning" "$scratch/err" ||
+  fail "nothing said of a fresh start: $(cat "$scratch/err")"
+refuses 2 "already exists" "$QUANTIZE" --recipe recipes/rtn.yaml --output "$scratch/parent/fresh/out" --device cpu --set calibration=null --resume
+rm -rf "$scratch/parent/fresh"
+ids=$scratch/ids.safetensors
+run --dump-ids "$ids" --dry-run >/dev/null
+refuses 2 "holds other token ids than this run's" run --dump-ids "$ids" --resume --set calibration.samples=4
 refuses 2 "--resume: has nothing to do beside --no-journal" run --resume --no-journal
 process=$(unfinished)
 refuses 2 "process $process is writing it" run

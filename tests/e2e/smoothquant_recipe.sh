@@ -28,6 +28,10 @@ done
 ! cmp -s "$scratch/minmax-40/model.safetensors" "$scratch/ema-40/model.safetensors" || fail "ema makes no difference"
 holds "$scratch/ema-40/report.json" "any('observer ema averages over steps of 2048 tokens' in w for w in r['warnings'])"
 holds "$scratch/minmax-40/report.json" "not any('observer' in w for w in r['warnings'])"
+quick recipes/smoothquant.yaml "$scratch/ema-fast" --set calibration.samples=40 --set "rules[0].activations={dynamic: false, observer: ema, averaging_constant: 0.9}"
+! cmp -s "$scratch/ema-40/model.safetensors" "$scratch/ema-fast/model.safetensors" || fail "averaging_constant makes no difference"
+holds "$scratch/ema-fast/report.json" "not any('observer' in w for w in r['warnings'])"
+holds "$scratch/ema-fast/manifest.json" "r['recipe']['rules'][0]['activations']['averaging_constant'] == 0.9"
 quick recipes/smoothquant.yaml "$scratch/asym" --set 'rules[0].activations={dynamic: false, symmetric: false}'
 for observer in mse kl; do
   quick recipes/smoothquant.yaml "$scratch/asym-$observer" --set "rules[0].activations={dynamic: false, symmetric: false, observer: $observer}"

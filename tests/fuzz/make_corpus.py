@@ -157,10 +157,30 @@ def main():
     put("chat_template", "with_messages", "{% for m in messages %}{{ m.content[0].text if m.content is not string else m.content }}{{ raise_exception('no') if m.role == 'x' }}{% endfor %}\0"
         '[{"role": "user", "content": [{"type": "text", "text": "hi"}]}]')
 
+    # formats/targets/kv_cache_file.h; the model's mark is lib/base/hash.h's of 16 ones in FP32.
+    about = {"format": "lathe-kv-cache", "version": "1", "layers": "1", "kv_heads": "1", "head_dim": "16",
+             "model": "xxh3-128:9af1b608743b8a018e3a9766b3fb07c8"}
+    kivi = {"type": "kivi", "bits": 2, "value_bits": 2, "group_size": 16, "window": 16}
+    put("kv_cache", "kivi", safetensors({}, b"", {**about, "scheme": json.dumps(kivi)}))
+    lower, upper = struct.pack("<16f", *[-1.0] * 16), struct.pack("<16f", *[1.0] * 16)
+    levels = struct.pack("<4f", -1, -0.5, 0.5, 1)
+    kvquant = {"type": "kvquant", "bits": 2, "value_bits": 2, "outliers": 0.01, "sink": 1, "q_norm": False}
+    put("kv_cache", "kvquant", safetensors(
+        {"b.a.key_lower": entry("F32", [16], 0, 64), "b.a.key_upper": entry("F32", [16], 64, 128),
+         "b.a.key_levels": entry("F32", [4], 128, 144), "b.a.value_levels": entry("F32", [4], 144, 160)},
+        lower + upper + levels + levels, {**about, "scheme": json.dumps(kvquant)}))
+    skvq = {"type": "skvq", "bits": 2, "value_bits": 2, "group_size": 8, "window": 16, "sink": 0, "fp8_scales": False}
+    order, begins, clip = struct.pack("<16i", *range(16)), struct.pack("<3i", 0, 8, 16), struct.pack("<2f", 1, 0.8)
+    put("kv_cache", "skvq", safetensors(
+        {f"b.a.{side}_{name}": entry(kind, [count], at + begin, at + begin + 4 * count)
+         for side, at in (("key", 0), ("value", 84))
+         for name, kind, count, begin in (("order", "I32", 16, 0), ("begins", "I32", 3, 64), ("clip", "F32", 2, 76))},
+        2 * (order + begins + clip), {**about, "scheme": json.dumps(skvq)}))
+
     put("recipe", "awq", "model: m\noutput: {path: out, formats: [compressed-tensors, gguf:Q4_0], shard_size: 5GB}\n"
         "calibration: {data: [{path: a.parquet, weight: 3}], samples: 8, seq_len: 64, seed: 0, experts: {min_tokens: 2, fallback: weight_only}}\n"
         "transforms: [{awq: {grid: 20, clip: true}}]\nrules:\n  - {targets: [linear, /mlp/], scheme: {type: int, bits: 4, group_size: 128, symmetric: true}, solver: {gptq: {damping: 0.01}}}\n"
-        "ignore: [lm_head]\nevaluate: {text: t.txt, rows: 4}\nverify: {max_kl: 4, fallbacks: [damping]}\n")
+        "ignore: [lm_head]\nevaluate: {text: t.txt, rows: 4}\nverify: {max_kl: 0.5, fallbacks: [damping]}\n")
     put("recipe", "floats", 'rules: [{scheme: {type: fp8_e4m3}, activations: {type: fp8_e4m3, per: token}}]\nkv_cache: {type: float}\ncalibration: null\nevaluate: null\n')
 
     put("journal", "empty", b"LATHEJNL" + struct.pack("<II", 1, 0))

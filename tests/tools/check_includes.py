@@ -40,7 +40,7 @@ LAYERS = {
     "formats/consumers": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model", "formats/safetensors", "formats/targets"],
     "formats/verify": ["lib/base", "lib/tensor", "lib/numeric", "lib/kernels", "lib/model", "formats/safetensors", "formats/gguf", "formats/targets"],
     # What a recipe says about calibration is held in calib's own words.
-    "recipes": LIB + ["calib/data", "calib/stats/activation_range.h", "calib/driver/expert_policy.h", "calib/driver/propagate.h", "algorithms/algorithm.h", "algorithms/solver_fallback.h", "formats/gguf/gguf_plan.h", "formats/targets/target.h", "formats/layouts/layout.h", "formats/consumers/consumers.h"],
+    "recipes": LIB + ["calib/data", "calib/stats/activation_range.h", "calib/driver/expert_policy.h", "calib/driver/propagate.h", "algorithms/algorithm.h", "algorithms/solver_fallback.h", "formats/gguf/gguf_plan.h", "formats/targets/target.h", "formats/layouts/layout.h", "formats/consumers/consumers.h", "formats/consumers/loading.h"],
     "apps": ["lib", "calib", "algorithms", "formats", "recipes"],
     "tests": ["lib", "calib", "algorithms", "formats", "recipes", "apps"],
 }

@@ -3,6 +3,8 @@
 //   FAIL_AT=write:17:EIO      the 17th write of the process fails, others don't
 //   FAIL_AT=write:17+:ENOSPC  from the 17th on, as a full disk does: half of the 17th's bytes still have room
 //   FAIL_AT=rename:1:500ms    is slow
+//   FAIL_AT=write:17:flip     writes something else than it was given, one bit of it, and says nothing
+//   FAIL_NAME=.safetensors    only files whose names end so are concerned
 //   FAIL_COUNT=FILE           how often each call was made is written there at the end, "write 17" a line
 //
 // write: write, pwrite; sync: fsync, fdatasync; read: pread; room: fallocate, ftruncate; open, rename, mkdir
@@ -23,6 +25,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace {
 
@@ -36,6 +39,7 @@ struct Fault {
   bool lasting = false;
   int error = 0;
   useconds_t delay = 0;
+  bool flip = false;
 };
 
 [[noreturn]] void unusable(const char* text) {
@@ -57,16 +61,22 @@ Fault parse(const char* text) {
   const std::string what = all.substr(second + 1);
   if (what.ends_with("ms")) {
     fault.delay = static_cast<useconds_t>(std::atol(what.c_str())) * 1000;
+  } else if (what == "flip") {
+    fault.flip = fault.call == kWrite;
   } else {
     fault.error = what == "EIO" ? EIO : what == "ENOSPC" ? ENOSPC : 0;
   }
-  if (fault.call < 0 || fault.at < 1 || (fault.error == 0) == (fault.delay == 0)) unusable(text);
+  if (fault.call < 0 || fault.at < 1 || (fault.error != 0) + (fault.delay != 0) + fault.flip != 1)
+    unusable(text);
   return fault;
 }
+
+constexpr int kFlip = -1;
 
 struct Disk {
   Fault fault = parse(std::getenv("FAIL_AT"));
   std::string under = std::getenv("FAIL_UNDER") != nullptr ? std::getenv("FAIL_UNDER") : "";
+  std::string name = std::getenv("FAIL_NAME") != nullptr ? std::getenv("FAIL_NAME") : "";
   std::array<std::atomic<long>, kCalls> made{};
 
   ~Disk() {
@@ -78,7 +88,8 @@ struct Disk {
   }
 
   bool concerns(const char* path) const {
-    return !under.empty() && std::string_view(path).starts_with(under);
+    return !under.empty() && std::string_view(path).starts_with(under) &&
+           std::string_view(path).ends_with(name);
   }
   bool concerns(int fd) const {
     char link[64], path[PATH_MAX];
@@ -89,14 +100,14 @@ struct Disk {
     return concerns(path);
   }
 
-  /// 0: the call is to be made; else its error.
+  /// 0: the call is to be made; kFlip: with other bytes; else its error.
   template <class File>
   int next(Call call, File file) {
     if (!concerns(file)) return 0;
     const long number = ++made[call];
     if (fault.call != call || number < fault.at || (number > fault.at && !fault.lasting)) return 0;
     if (fault.delay > 0) ::usleep(fault.delay);
-    return fault.error;
+    return fault.flip ? kFlip : fault.error;
   }
   bool just_full(Call call) const { return fault.error == ENOSPC && fault.lasting && made[call] == fault.at; }
 };
@@ -113,6 +124,14 @@ Function real(const char* name) {
   return reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
 }
 
+/// The bytes with the lowest bit of the one in their middle the other way round.
+std::vector<char> flipped(const void* data, size_t size) {
+  const char* const begin = static_cast<const char*>(data);
+  std::vector<char> bytes(begin, begin + size);
+  if (size > 0) bytes[size / 2] ^= 1;
+  return bytes;
+}
+
 int failed(int error) {
   errno = error;
   return -1;
@@ -124,7 +143,12 @@ int failed(int error) {
 #define WRITE(name, parameters, arguments)                                        \
   extern "C" ssize_t name parameters {                                            \
     static const auto call = real<ssize_t(*) parameters>(#name);                  \
-    if (const int error = disk().next(kWrite, fd); error != 0) {                  \
+    std::vector<char> changed;                                                    \
+    const int error = disk().next(kWrite, fd);                                    \
+    if (error == kFlip) {                                                         \
+      changed = flipped(data, size);                                              \
+      data = changed.data();                                                      \
+    } else if (error != 0) {                                                      \
       if (disk().just_full(kWrite) && size > 1) return size /= 2, call arguments; \
       return failed(error);                                                       \
     }                                                                             \

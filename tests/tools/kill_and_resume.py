@@ -1,5 +1,5 @@
 """A run is killed (kill -9) at random moments and gone on with, killed again meanwhile, until it ends: what it writes must be
-what an uninterrupted run writes, byte for byte, and nothing else may be left.
+what an uninterrupted run writes, byte for byte, and nothing else may be left. Every run is given --resume, the first one, too.
 
     kill_and_resume.py QUANTIZE FOLDER --kills 5 --seed 1 [--cases N] -- --recipe R --model M ...
 
@@ -18,12 +18,14 @@ import subprocess
 import sys
 import time
 
-TIMES = ("report.json", "report.md", "report.html")  # what holds times
+TIMES = ("report.json", "report.md", "report.html", "sensitivity.md", "sensitivity.html")  # what holds times
 
 
 def files_of(folder):
-    """Contents by name, without what may differ between two equal runs."""
+    """Contents by name, without what may differ between two equal runs, of a folder, or the file itself."""
     found = {}
+    if folder.is_file():
+        return {folder.name: re.sub(rb' time="[^"]*"', b"", folder.read_bytes())}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if not path.is_file() or path.name in TIMES:
@@ -38,14 +40,13 @@ def files_of(folder):
 
 class Runs:
     def __init__(self, quantize, folder, flags, rng):
-        self.command = [quantize, "--output", str(folder / "out"), *flags]
+        self.command = [quantize, "--output", str(folder / "out"), "--resume", *flags]
         self.folder, self.rng = folder, rng
         self.out, self.journal = folder / "out", folder / ".out.journal"
         self.kills = self.during_write = self.resumed = self.most = 0
 
     def start(self):
-        command = self.command + (["--resume"] if self.journal.is_dir() else [])
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def states(self):
         """Blocks whose hidden states are there."""

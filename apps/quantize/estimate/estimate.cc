@@ -9,6 +9,8 @@
 #include <set>
 
 #include "calib/driver/run_work.h"
+#include "calib/sensitivity/sensitivity_work.h"
+#include "calib/sensitivity/trial_solver.h"
 #include "lib/eval/eval_work.h"
 #include "lib/tensor/device.h"
 
@@ -72,26 +74,32 @@ StatSet all_needs(const CalibrationJob& job) {
   return with_report(job, wanted).wanted;
 }
 
+std::string describe_place(c10::Device device) {
+  const int threads = at::get_num_threads();
+  return device.is_cpu() ? fmt::format("cpu, {} thread{}", threads, threads == 1 ? "" : "s")
+                         : describe_device(device);
+}
+
+double forward_seconds(const ForwardWork& work, const Rates& rates) {
+  return work.products / rates.products + work.attention / rates.attention + work.values / rates.values;
+}
+
 class Estimator {
  public:
   Estimator(const EstimateRequest& request, int64_t length, const StatSet& wanted)
-      : request_(request), rates_(measure_rates(request.graph, length, wanted, request.place)) {
-    const c10::Device device = request.place.device;
-    estimate_.device = device.is_cpu() ? fmt::format("cpu, {} thread{}", at::get_num_threads(),
-                                                     at::get_num_threads() == 1 ? "" : "s")
-                                       : describe_device(device);
+      : request_(request), rates_(request.probes.rates(request.graph, length, wanted)) {
+    estimate_.device = describe_place(request.probes.place().device);
   }
 
   void add_calibration(const RunWork& work) {
-    add("forward", work.forward.flops(),
-        work.forward.products / rates_.products + work.forward.attention / rates_.attention +
-            work.forward.values / rates_.values);
+    add("forward", work.forward.flops(), forward_seconds(work.forward, rates_));
     add("statistics", work.gram, work.gram / rates_.gram + work.observed / rates_.observed);
     const std::map<size_t, UsedRule> used = used_rules(request_.plan);
     for (size_t t = 0; t < work.transforms.size() && !used.empty(); ++t) {
       const UsedRule& rule = used.begin()->second;
-      const AlgorithmRate rate = measure_transform(*request_.algorithms.transforms[t], rule.scheme,
-                                                   rule.activations, rule.width, rates_, request_.place);
+      const AlgorithmRate rate =
+          measure_transform(*request_.algorithms.transforms[t], rule.scheme, rule.activations, rule.width,
+                            rates_, request_.probes.place());
       add("transform " + request_.recipe.transforms[t].name, work.transforms[t], rate);
     }
     add_solvers([&](size_t rule) { return work.solvers.at(request_.algorithms.solvers[rule].get()); });
@@ -102,7 +110,7 @@ class Estimator {
   void add_solvers(const WorkOf& work_of) {
     for (const auto& [rule, used] : used_rules(request_.plan)) {
       const AlgorithmRate rate =
-          measure_solver(*request_.algorithms.solvers[rule], used.scheme, used.width, rates_, request_.place);
+          request_.probes.solver(*request_.algorithms.solvers[rule], used.scheme, used.width);
       add("solver " + request_.recipe.rules[rule].solver.name, work_of(rule), rate);
     }
   }
@@ -118,8 +126,7 @@ class Estimator {
     const auto others = static_cast<int64_t>(request_.plan.outputs.size()) - gguf;
     const auto times = static_cast<double>(gguf + (others > 0 ? 1 : 0));
     add("evaluate", times * work.flops(),
-        times * ((work.forward.products + work.head) / rates_.products +
-                 work.forward.attention / rates_.attention + work.forward.values / rates_.values +
+        times * (forward_seconds(work.forward, rates_) + work.head / rates_.products +
                  work.probabilities / rates_.probabilities +
                  2 * kReadPasses * block_weights(request_.graph) / rates_.passes));
   }
@@ -215,7 +222,7 @@ Estimate estimate_run(const EstimateRequest& request, const CalibrationJob& job)
 }
 
 Estimate estimate_weights(const EstimateRequest& request) {
-  Estimator estimator(request, std::max<int64_t>(request.evaluation.ctx, 1), {});
+  Estimator estimator(request, request.evaluation.ctx, {});
   std::map<size_t, Work> work;
   for (const auto& block : request.plan.blocks) {
     for (const LinearPlan& linear : block) {
@@ -227,6 +234,44 @@ Estimate estimate_weights(const EstimateRequest& request) {
   estimator.add_solvers([&](size_t rule) { return work.at(rule); });
   estimator.add_rest();
   return estimator.take();
+}
+
+Estimate estimate_sensitivity(const SensitivityJob& job, RateProbes& probes) {
+  const ModelGraph& graph = *job.calibration.graph;
+  const SensitivityWork work = sensitivity_work(job);
+  const StatSet wanted = TrialSolver(graph, job.trials, job.groups).needs();
+  const Rates rates = probes.rates(graph, job.held_out.size(1), wanted);
+  Estimate estimate{.stages = {}, .device = describe_place(probes.place().device)};
+  const auto add = [&](const std::string& name, double flops, double seconds) {
+    estimate.stages.push_back({name, flops, seconds});
+  };
+  add("forward", work.pass.forward.flops(), forward_seconds(work.pass.forward, rates));
+  add("statistics", work.pass.gram, work.pass.gram / rates.gram + work.pass.observed / rates.observed);
+  std::vector<int64_t> widths(job.trials.size(), 1);
+  for (const TrialGroup& group : job.groups) {
+    for (const size_t i : group.linears) {
+      const int64_t width = graph.blocks[group.block].linears[i].in;
+      for (const size_t t : group.trials) widths[t] = std::max(widths[t], width);
+    }
+  }
+  for (size_t t = 0; t < job.trials.size(); ++t) {
+    const Trial& trial = job.trials[t];
+    const AlgorithmRate rate = probes.solver(*trial.solver, trial.scheme, widths[t]);
+    add("trial " + trial.name, work.trials[t].flops(), rate.seconds(work.trials[t], rates));
+  }
+  const AlgorithmRate passes{.share = 1, .rounding = 1 / rates.passes};
+  add("errors", work.errors.flops(), passes.seconds(work.errors, rates));
+  add("held-out text", work.held_out.flops() + work.head,
+      forward_seconds(work.held_out, rates) + work.head / rates.products +
+          work.probabilities / rates.probabilities);
+  return estimate;
+}
+
+Estimate one_after_other(const Estimate& measuring, const Estimate& run) {
+  Estimate both = measuring;
+  for (EstimatedStage& stage : both.stages) stage.name = "sensitivity: " + stage.name;
+  both.stages.insert(both.stages.end(), run.stages.begin(), run.stages.end());
+  return both;
 }
 
 std::string describe_estimate(const Estimate& estimate) {

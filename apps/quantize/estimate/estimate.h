@@ -13,6 +13,7 @@
 
 #include "apps/quantize/estimate/rates.h"
 #include "apps/quantize/job.h"
+#include "calib/sensitivity/sensitivity.h"
 #include "formats/targets/model_folder.h"
 #include "recipes/plan.h"
 #include "recipes/recipe.h"
@@ -46,7 +47,7 @@ struct EstimateRequest {
   const Plan& plan;
   const ModelGraph& graph;
   const Algorithms& algorithms;
-  RatePlace place;
+  RateProbes& probes;
   EvaluatedRows evaluation = {};
 };
 
@@ -54,6 +55,13 @@ struct EstimateRequest {
 Estimate estimate_run(const EstimateRequest& request, const CalibrationJob& job);
 /// Of one that takes weights one by one.
 Estimate estimate_weights(const EstimateRequest& request);
+
+/// Of measuring candidates; the job has its ids and storage. Stages are "forward", "statistics", "trial rtn",
+/// "errors" and "held-out text".
+Estimate estimate_sensitivity(const SensitivityJob& job, RateProbes& probes);
+
+/// Both, one after the other; the stages of measuring are named "sensitivity: forward", ...
+Estimate one_after_other(const Estimate& measuring, const Estimate& run);
 
 /// For people: the sum, then a line for each stage.
 std::string describe_estimate(const Estimate& estimate);

@@ -2,10 +2,14 @@
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <numeric>
+#include <typeinfo>
+#include <vector>
 
 #include "algorithms/inverse_factor.h"
 #include "calib/stats/stats_collector.h"
@@ -24,14 +28,18 @@
 namespace lathe {
 namespace {
 
-/// A probe is repeated for so long, and so often at the least; the first time, which touches memory and code,
-/// doesn't count.
-constexpr double kProbeSeconds = 0.012;
-constexpr size_t kLeastTimes = 3, kMostTimes = 15;
+/// A probe is repeated for so long, and so often at the least, less often where it is a long one; the first
+/// time doesn't count.
+constexpr double kProbeSeconds = 0.012, kLongSeconds = 0.03;
+constexpr size_t kLeastTimes = 6, kLeastLongTimes = 3, kMostTimes = 25;
 /// Of matrices that are measured on: larger ones take no other rates, but longer.
 constexpr int64_t kWidth = 512, kRows = 128, kTokens = 512;
-/// FLOPs of one product.
+/// FLOPs of one product, and values of its weight at the most.
 constexpr double kProductFlops = 3e8;
+constexpr int64_t kProductValues = int64_t{1} << 22;
+/// Values of what is only read and written, at the least: threads that wait for each other spin for
+/// milliseconds, which beside other programs would be all that a shorter probe sees.
+constexpr int64_t kPassValues = int64_t{1} << 21;
 constexpr int64_t kHeads = 8;
 constexpr uint64_t kSeed = 20;
 
@@ -48,23 +56,42 @@ at::Tensor random_weight(int64_t rows, int64_t width) {
   return normal({rows, width}) / std::sqrt(static_cast<double>(width));
 }
 
-/// The median. `work` gives a tensor; one number of it is read, so that a GPU is waited for.
+/// How long it takes once. `work` gives a tensor; one number of it is read, so that a GPU is waited for.
 template <class F>
-double seconds_of(const F& work) {
-  const auto run = [&] {
-    const Stopwatch watch;
-    work().flatten()[0].template item<double>();
-    return watch.seconds();
-  };
-  run();
+double time_once(const F& work) {
+  const Stopwatch watch;
+  work().flatten()[0].template item<double>();
+  return watch.seconds();
+}
+
+/// The median of a few times.
+template <class F>
+double usual_seconds(const F& work) {
   std::vector<double> times;
   double sum = 0;
-  while (times.size() < kLeastTimes || (sum < kProbeSeconds && times.size() < kMostTimes)) {
-    times.push_back(run());
-    sum += times.back();
-  }
-  std::ranges::nth_element(times, times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2));
+  const auto go_on = [&] {
+    if (sum >= kLongSeconds) return times.size() < kLeastLongTimes;
+    return times.size() < kLeastTimes || (sum < kProbeSeconds && times.size() < kMostTimes);
+  };
+  while (go_on()) sum += times.emplace_back(time_once(work));
+  std::ranges::sort(times);
   return times[times.size() / 2];
+}
+
+/// The median: the least is what a run never sustains. But threads that wait for each other spin, and where
+/// other programs leave them one core between them, a probe takes many times as long, each time: what half of
+/// the threads of a CPU would take, each with a core, is never exceeded.
+template <class F>
+double seconds_of(const F& work) {
+  const at::Tensor first = work();  // which touches memory and code
+  first.flatten()[0].item<double>();
+  const double together = usual_seconds(work);
+  const int threads = at::get_num_threads();
+  if (threads == 1 || !first.is_cpu()) return together;
+  at::set_num_threads(1);
+  const double alone = std::min(time_once(work), time_once(work));
+  at::set_num_threads(threads);
+  return std::min(together, alone / std::max(1, threads / 2));
 }
 
 double product_rate(const ModelGraph& graph, int64_t tokens, const RatePlace& place) {
@@ -72,7 +99,8 @@ double product_rate(const ModelGraph& graph, int64_t tokens, const RatePlace& pl
   for (const Linear& linear : graph.blocks.front().linears)
     if (largest == &graph.lm_head || linear.out * linear.in > largest->out * largest->in) largest = &linear;
   const int64_t in = std::max<int64_t>(largest->in, 1);
-  const auto fits = static_cast<int64_t>(kProductFlops / 2 / static_cast<double>(tokens * in));
+  const int64_t fits = std::min(static_cast<int64_t>(kProductFlops / 2 / static_cast<double>(tokens * in)),
+                                kProductValues / in);
   const int64_t out = std::clamp<int64_t>(fits, 1, std::max<int64_t>(largest->out, 1));
   const auto options = at::TensorOptions().dtype(to_scalar_type(place.compute)).device(place.device);
   const at::Tensor x = normal({1, tokens, in}).to(options), weight = random_weight(out, in).to(options);
@@ -98,7 +126,9 @@ double attention_rate(const ModelConfig& config, int64_t tokens, const RatePlace
 /// A norm, a gate and a sum.
 double value_rate(const ModelConfig& config, int64_t tokens, const RatePlace& place) {
   const int64_t width = std::max<int64_t>(config.hidden_size, 1);
-  const at::Tensor x = normal({tokens, width}).to(place.device), weight = at::ones({width}, x.options());
+  const at::Tensor rows = normal({tokens, width}).to(place.device);
+  const at::Tensor x = rows.repeat({(kPassValues + rows.numel() - 1) / rows.numel(), 1}),
+                   weight = at::ones({width}, x.options());
   const kernels::Activation activation = find_activation(config.activation);
   const double seconds = seconds_of([&] {
     const at::Tensor normed = kernels::rms_norm(x, weight, config.rms_norm_eps);
@@ -139,7 +169,8 @@ double factor_rate(int64_t width, const RatePlace& place) {
 /// Codes are made values again, and compared with the weights.
 double pass_rate(const RatePlace& place) {
   const Scheme scheme{.bits = 4, .group_size = 64};
-  const at::Tensor weight = random_weight(kRows, kWidth).to(place.device);
+  const at::Tensor weight =
+      random_weight(kRows, kWidth).to(place.device).repeat({kPassValues / (kRows * kWidth), 1});
   const kernels::GroupParams params =
       kernels::group_params(kernels::group_min_max(weight, scheme), scheme, DType::F16);
   const QuantizedTensor quantized{
@@ -190,6 +221,14 @@ LinearProblem random_problem(const Scheme& scheme, int64_t width, const RatePlac
           scheme,  DType::F16,         std::nullopt};
 }
 
+/// The widest of the model's inputs, up to kWidth.
+int64_t probed_input(const ModelGraph& graph) {
+  int64_t widest = 1;
+  for (const Block& block : graph.blocks)
+    for (const Linear& linear : block.linears) widest = std::max(widest, linear.in);
+  return std::min(widest, kWidth);
+}
+
 AlgorithmRate rate_of(double seconds, const Work& work, const Rates& rates) {
   const double library = work.products / rates.products + work.factors / rates.factors;
   if (library >= seconds) return {.share = library > 0 ? seconds / library : 1, .rounding = 0};
@@ -205,14 +244,11 @@ double AlgorithmRate::seconds(const Work& work, const Rates& rates) const {
 Rates measure_rates(const ModelGraph& graph, int64_t length, const StatSet& wanted, const RatePlace& place) {
   const c10::NoGradGuard no_grad;
   const ModelConfig& config = graph.config;
-  const int64_t tokens = std::clamp<int64_t>(length, 1, kTokens);
-  int64_t widest = 1;
-  for (const Block& block : graph.blocks)
-    for (const Linear& linear : block.linears) widest = std::max(widest, linear.in);
-  const int64_t width = std::min(widest, kWidth);
+  const int64_t tokens = length > 0 ? std::min(length, kTokens) : kTokens;
+  const int64_t width = probed_input(graph);
   Rates rates{.products = product_rate(graph, tokens, place), .factors = factor_rate(width, place)};
   rates.passes = pass_rate(place);
-  if (config.hidden_size == 0) return rates;  // matrices of an unknown family are never run
+  if (length == 0 || config.hidden_size == 0) return rates;  // matrices of an unknown family are never run
   rates.attention = attention_rate(config, tokens, place);
   rates.values = value_rate(config, tokens, place);
   rates.gram = gram_rate(width, place);
@@ -255,6 +291,26 @@ AlgorithmRate measure_transform(const Transform& transform, const Scheme& scheme
     return range ? range->lo : decision.scales.defined() ? decision.scales : linear.weight;
   });
   return rate_of(seconds, work, rates);
+}
+
+const Rates& RateProbes::rates(const ModelGraph& graph, int64_t length, const StatSet& wanted) {
+  if (length != length_) {
+    rates_ = measure_rates(graph, length, wanted, place_);
+  } else if (wanted != wanted_ && rates_.observed > 0) {
+    rates_.observed = observed_rate(probed_input(graph), wanted, place_);
+  }
+  length_ = length;
+  wanted_ = wanted;
+  return rates_;
+}
+
+AlgorithmRate RateProbes::solver(const Solver& solver, const Scheme& scheme, int64_t width) {
+  const Work work = solver.work({probed_rows(scheme)}, width, scheme);
+  const std::string what = fmt::format("{} {} {} {} {} {}", typeid(solver).name(), scheme.describe(), width,
+                                       work.products, work.factors, work.roundings);
+  const auto found = solvers_.find(what);
+  if (found != solvers_.end()) return found->second;
+  return solvers_.emplace(what, measure_solver(solver, scheme, width, rates_, place_)).first->second;
 }
 
 double measure_blocks(GgmlType type, bool importances) {

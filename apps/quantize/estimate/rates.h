@@ -1,10 +1,11 @@
 // How fast this machine does what a run consists of: Lathe's own functions, timed on small random problems
-// with the run's shapes and schemes. Measured anew each time, a quarter of a second in all, so that they are
-// those of the machine as it is now.
+// with the run's shapes and schemes, the median of a few times. Measured anew each time, half a second in
+// all, so that they are those of the machine as it is now.
 #pragma once
 
 #include <functional>
 #include <map>
+#include <string>
 #include <vector>
 
 #include "algorithms/algorithm.h"
@@ -21,7 +22,7 @@ struct RatePlace {
   DType compute = DType::F32;
 };
 
-/// Of what all runs do, each a second.
+/// Of what all runs do, each a second; 0 where the model isn't run.
 struct Rates {
   double products = 0;       // FLOPs of linears
   double attention = 0;      // FLOPs
@@ -33,7 +34,8 @@ struct Rates {
   double probabilities = 0;  // logits summed up
 };
 
-/// For a model's shapes and rows of `length` tokens; `wanted`: the statistics beside Gram matrices.
+/// For a model's shapes and rows of `length` tokens, 0 where the model isn't run; `wanted`: the statistics
+/// beside Gram matrices.
 Rates measure_rates(const ModelGraph& graph, int64_t length, const StatSet& wanted, const RatePlace& place);
 
 /// How an algorithm spends its time: on products and factors, each as long as `share` of what Rates say (less
@@ -52,6 +54,25 @@ AlgorithmRate measure_solver(const Solver& solver, const Scheme& scheme, int64_t
 AlgorithmRate measure_transform(const Transform& transform, const Scheme& scheme,
                                 const std::optional<ActivationScheme>& activations, int64_t width,
                                 const Rates& rates, const RatePlace& place);
+/// One plan's measurements: what several of its estimates ask for is measured once.
+class RateProbes {
+ public:
+  explicit RateProbes(const RatePlace& place) : place_(place) {}
+
+  const RatePlace& place() const { return place_; }
+  /// measure_rates(); of one graph.
+  const Rates& rates(const ModelGraph& graph, int64_t length, const StatSet& wanted);
+  /// measure_solver(), once for all that have the same to do.
+  AlgorithmRate solver(const Solver& solver, const Scheme& scheme, int64_t width);
+
+ private:
+  RatePlace place_;
+  int64_t length_ = -1;  // of rates_; -1: not measured yet
+  StatSet wanted_;
+  Rates rates_;
+  std::map<std::string, AlgorithmRate> solvers_;
+};
+
 /// Weights a second that are rounded to blocks of a type.
 double measure_blocks(GgmlType type, bool importances);
 

@@ -34,8 +34,9 @@ LATHE_FIELDS(QuantizedTensor, scheme, scale_dtype, codes, scales, zero_points, g
 LATHE_FIELDS(Distortion, weight_relative_mse, max_abs_error, output_relative_error)
 LATHE_FIELDS(WeightHistogram, limit, before, after)
 LATHE_FIELDS(GivenWeight, weight, mean_square, tokens)
+LATHE_FIELDS(FormatLoss, format, output_relative_error)
 LATHE_FIELDS(LinearOutcome, linear, quantized, distortion, output_tokens, tokens, clipped, seconds, events,
-             histogram, given)
+             histogram, given, format_losses)
 LATHE_FIELDS(FoldOutcome, edge, transform, applied, ratio, loss_before, loss_after, note)
 LATHE_FIELDS(Input, slot, expert)
 LATHE_FIELDS(InputDescription, tokens, width, abs_max, abs_max_mean, abs_p9999, mean_abs, kurtosis,
@@ -43,8 +44,9 @@ LATHE_FIELDS(InputDescription, tokens, width, abs_max, abs_max_mean, abs_p9999, 
 LATHE_FIELDS(InputOutcome, input, seen)
 LATHE_FIELDS(InputHistogram, limit, counts)
 LATHE_FIELDS(InputSpread, input, histogram)
-LATHE_FIELDS(KvCacheScheme, type, bits, value_bits, group_size, window, sink, outliers, q_norm, fp8_scales)
-LATHE_FIELDS(KvCacheQuantizer, scheme, k_scale, v_scale, parameters)
+LATHE_FIELDS(KvCacheScheme, type, bits, value_bits, group_size, window, sink, outliers, q_norm, fp8_scales,
+             per_head)
+LATHE_FIELDS(KvCacheQuantizer, scheme, k_scales, v_scales, parameters)
 LATHE_FIELDS(BlockOutcome, index, linears, folds, expert_tokens, inputs, spreads, changed, kv_cache)
 #undef LATHE_FIELDS
 

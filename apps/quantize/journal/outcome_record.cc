@@ -15,14 +15,14 @@
 namespace lathe {
 namespace {
 
-enum class Form : uint8_t { undefined, plain, packed };
+enum class Form : uint8_t { undefined, plain, packed, shorter, again };
 
 /// Numbers that a file may hold for an enumeration: 0 to this.
 template <class Enum>
 constexpr std::underlying_type_t<Enum> last_of();
 template <>
 constexpr uint8_t last_of<Form>() {
-  return static_cast<uint8_t>(Form::packed);
+  return static_cast<uint8_t>(Form::again);
 }
 template <>
 constexpr uint8_t last_of<DType>() {
@@ -50,6 +50,16 @@ int64_t packed_rows(at::IntArrayRef sizes, int64_t count) {
 
 bool is_packed(const at::Tensor& tensor) {
   return tensor.numel() > 0 && (tensor.scalar_type() == at::kChar || tensor.scalar_type() == at::kByte);
+}
+
+/// Whose values are worth a look, and which may be named again.
+bool is_large(c10::ScalarType dtype, int64_t count) { return dtype == at::kFloat && count >= 4096; }
+
+/// The type of two bytes that holds all values; nothing where none does.
+std::optional<c10::ScalarType> shorter_type(const at::Tensor& tensor) {
+  for (const c10::ScalarType type : {at::kBFloat16, at::kHalf})
+    if (tensor.to(type).to(at::kFloat).equal(tensor)) return type;
+  return std::nullopt;
 }
 
 /// Where the values of a tensor of bytes lie.
@@ -120,14 +130,29 @@ class Writer {
 
   void put(const at::Tensor& tensor) {
     if (!tensor.defined()) return put(Form::undefined);
+    std::optional<c10::ScalarType> shorter;
+    if (is_large(tensor.scalar_type(), tensor.numel())) {
+      const auto before = std::ranges::find_if(large_, [&](const at::Tensor& one) {
+        return one.data_ptr() == tensor.data_ptr() && one.sizes() == tensor.sizes() &&
+               one.strides() == tensor.strides();
+      });
+      if (before != large_.end()) return (*this)(Form::again, static_cast<uint64_t>(before - large_.begin()));
+      large_.push_back(tensor);
+      shorter = shorter_type(tensor);
+    }
     const bool packed = is_packed(tensor);
-    (*this)(packed ? Form::packed : Form::plain, tensor.scalar_type(), static_cast<uint8_t>(tensor.dim()));
+    (*this)(packed    ? Form::packed
+            : shorter ? Form::shorter
+                      : Form::plain,
+            tensor.scalar_type(), static_cast<uint8_t>(tensor.dim()));
     for (const int64_t size : tensor.sizes()) put(size);
     if (packed) return put_packed(tensor);
+    if (shorter) put(*shorter);
     if (sink_ == nullptr) {
-      bytes_ += tensor.nbytes();
+      bytes_ +=
+          static_cast<uint64_t>(tensor.numel()) * c10::elementSize(shorter.value_or(tensor.scalar_type()));
     } else {
-      give(bytes_of(tensor.contiguous()));
+      give(bytes_of((shorter ? tensor.to(*shorter) : tensor).contiguous()));
     }
   }
 
@@ -147,6 +172,7 @@ class Writer {
   const Block& block_;
   const std::function<void(std::span<const std::byte>)>* sink_;
   uint64_t bytes_ = 0;
+  std::vector<at::Tensor> large_;
 };
 
 class Reader {
@@ -242,6 +268,13 @@ class Reader {
     get(form);
     tensor.reset();
     if (form == Form::undefined) return;
+    if (form == Form::again) {
+      uint64_t number = 0;
+      get(number);
+      if (number >= large_.size()) malformed("a tensor that didn't stand before");
+      tensor = large_[number];
+      return;
+    }
     c10::ScalarType dtype = at::kFloat;
     uint8_t dimensions = 0;
     (*this)(dtype, dimensions);
@@ -257,7 +290,18 @@ class Reader {
       if (size < 0 || !room || *room > kMostBytes) malformed("a tensor without end");
       values *= static_cast<uint64_t>(size);
     }
-    tensor = form == Form::packed ? get_packed(dtype, sizes, values) : get_plain(dtype, sizes, values);
+    tensor = form == Form::packed    ? get_packed(dtype, sizes, values)
+             : form == Form::shorter ? get_shorter(dtype, sizes, values)
+                                     : get_plain(dtype, sizes, values);
+    if (is_large(dtype, tensor.numel())) large_.push_back(tensor);
+  }
+
+  at::Tensor get_shorter(c10::ScalarType dtype, const std::vector<int64_t>& sizes, uint64_t values) {
+    c10::ScalarType stored = dtype;
+    get(stored);
+    if (dtype != at::kFloat || (stored != at::kBFloat16 && stored != at::kHalf))
+      malformed("values of no known width");
+    return get_plain(stored, sizes, values).to(dtype);
   }
 
   at::Tensor get_plain(c10::ScalarType dtype, const std::vector<int64_t>& sizes, uint64_t values) {
@@ -290,6 +334,7 @@ class Reader {
   std::span<const std::byte> left_;
   const Block& block_;
   uint64_t most_equal_ = 1;
+  std::vector<at::Tensor> large_;
 };
 
 }  // namespace

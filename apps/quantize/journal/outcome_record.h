@@ -5,7 +5,9 @@
 // optionals. Linears and edges are numbers in their block. Tensors: a form (u8), dtype (i8), dimensions (u8),
 // sizes (i64 each), values. Those of one byte a value are packed in as many bits as their range takes (codes
 // of 4 bits take 4): least value (u8), bits (u8), and words as formats/targets/bitpack.h has them, in one
-// row, or a row for each of a wide matrix.
+// row, or a row for each of a wide matrix. FP32 values that are all numbers of a shorter type, as a
+// checkpoint's weights are, stand in that: its dtype (i8), values. A large tensor that stood before is its
+// number (u64) among the large ones.
 #pragma once
 
 #include <cstddef>

@@ -23,6 +23,8 @@ enum RecordType : uint32_t { kIdentity = 1, kOutcome = 2, kCommit = 3, kWritten 
 
 constexpr size_t kNamedDifferences = 3;
 constexpr double kSecondsUnsynced = 1;
+/// Of a run's time, that boundaries may take; but what a kill costs has a limit, too.
+constexpr double kCostOfBoundaries = 0.03, kMostSecondsBetween = 600;
 constexpr std::string_view kStates = "states-";
 
 fs::path folder_of(const fs::path& output) { return hidden_sibling(output, "journal"); }
@@ -57,14 +59,10 @@ RunJournal::RunJournal(const OutputFolder& output, const RunRequest& request)
     : output_(output.target()),
       folder_(folder_of(output.target())),
       written_(!request.no_journal),
+      every_(request.journal_every),
       resume_(request.resume) {
   const bool begun = fs::is_directory(folder_);
-  if (resume_ && !begun) {
-    user_error(
-        "output {}: --resume: no run of it was left unfinished (there is no {} beside it); leave "
-        "--resume out",
-        output_.string(), folder_.filename().string());
-  }
+  nothing_there_ = resume_ && !begun;
   if (resume_ || request.overwrite || !begun || !fs::exists(file())) return;
   if (!has_commit(JournalReader(file()))) return;  // nothing is lost with it
   user_error(
@@ -124,9 +122,10 @@ void RunJournal::start_anew(const json& identity) {
 void RunJournal::open_unfinished(const json& identity) {
   if (!fs::exists(file())) return;
   reader_.emplace(file());
-  if (reader_->records().empty()) {
-    warning_ = fmt::format("{}: {}; the run starts anew", file().string(),
-                           reader_->damage().empty() ? "has no records" : reader_->damage());
+  if (!has_commit(*reader_)) {  // nothing is lost with it, whatever it was made from
+    const std::string damage =
+        reader_->records().empty() && reader_->damage().empty() ? "has no records" : reader_->damage();
+    if (!damage.empty()) warning_ = fmt::format("{}: {}; the run starts anew", file().string(), damage);
     reader_.reset();
     return;
   }
@@ -204,7 +203,13 @@ bool RunJournal::take_commit(size_t record) {
 
 std::vector<std::string> RunJournal::news(size_t total, std::string_view what) const {
   std::vector<std::string> lines;
-  if (resume_) lines.push_back(fmt::format("resume: {} of {} {} are finished", finished_, total, what));
+  if (nothing_there_) {
+    lines.push_back(fmt::format(
+        "resume: no run of it was left unfinished (there is no {} beside it): it starts from the beginning",
+        folder_.filename().string()));
+  } else if (resume_) {
+    lines.push_back(fmt::format("resume: {} of {} {} are finished", finished_, total, what));
+  }
   if (!warning_.empty()) lines.push_back("warning: " + warning_);
   return lines;
 }
@@ -266,6 +271,12 @@ void RunJournal::commit(size_t finished) {
 void RunJournal::commit(size_t finished, const std::function<void(const TakeStates&)>& hand_over) {
   if (!written_) return;
   settle();
+  if (boundary_seconds_) {
+    const double between =
+        every_.value_or(std::min(*boundary_seconds_ / kCostOfBoundaries, kMostSecondsBetween));
+    if (since_boundary_.seconds() < between) return;
+  }
+  since_boundary_ = {};
   ContentHasher hasher;
   AppendFile states = AppendFile::create(states_file(finished));
   hand_over([&](const at::Tensor& piece) {
@@ -287,6 +298,7 @@ void RunJournal::finish_commit(size_t finished, AppendFile states, const std::st
   states_ = finished;
   states_bytes_ = states.size();
   remove_states_but(finished);
+  boundary_seconds_ = since_boundary_.seconds();
   scratch_.set(writer_->size() + states_bytes_);
 }
 

@@ -34,8 +34,10 @@ namespace lathe {
 
 class RunJournal {
  public:
-  /// Of the run that fills `output`. UserError where it is to go on and nothing was begun; where it isn't, an
-  /// unfinished run's journal is there and may not be overwritten; and where what is there is no journal.
+  /// Of the run that fills `output`. UserError where it isn't to go on, an unfinished run's journal is there
+  /// and may not be overwritten; and where what is there is no journal. A run that is to go on, and nothing
+  /// was finished, begins anew: whoever always asks for it (a job that is started until it ends) need not
+  /// know how far the last one came.
   RunJournal(const OutputFolder& output, const RunRequest& request);
   /// Keeps the journal where something was committed, else removes it.
   ~RunJournal();
@@ -67,7 +69,9 @@ class RunJournal {
   /// older than a second or so.
   void commit(size_t finished);
   /// The same of blocks, with the states that block `finished` begins with, once all is on the disk: before
-  /// anything is added. UserError, here or where that is waited for, as AppendFile.
+  /// anything is added. Not of blocks that follow faster than states are written: a boundary is passed over
+  /// while less time went by since the last one than RunRequest::journal_every, or than makes writing that
+  /// one kCostOfBoundaries of it. UserError, here or where the disk is waited for, as AppendFile.
   void commit(size_t finished, const std::function<void(const TakeStates&)>& hand_over);
 
   /// The artefact is whole, and `working` is about to get the output's name.
@@ -93,8 +97,10 @@ class RunJournal {
 
   std::filesystem::path output_, folder_;
   bool written_ = true;  // is a journal written?
+  std::optional<double> every_;
   bool resume_ = false;
-  bool begun_ = false;  // is the folder this run's to remove?
+  bool nothing_there_ = false;  // of a run that was to go on
+  bool begun_ = false;          // is the folder this run's to remove?
   const ModelGraph* graph_ = nullptr;
   std::optional<JournalReader> reader_;
   std::optional<JournalWriter> writer_;
@@ -106,7 +112,8 @@ class RunJournal {
   MappedFile restored_;       // states to begin with,
   uint64_t restored_to_ = 0;  // and how many of their bytes were asked for
   size_t added_ = 0;          // outcomes in the journal
-  Stopwatch since_sync_;
+  Stopwatch since_sync_, since_boundary_;
+  std::optional<double> boundary_seconds_;  // that the last one took; nothing: there was none
   CountedScratch scratch_;
   std::future<void>
       boundary_;  // finish_commit(), which works on all of this: nothing else does before its end

@@ -8,9 +8,10 @@ namespace lathe {
 
 std::vector<SolveResult> GgmlRounding::solve(const SharedInputProblem& problem) const {
   std::vector<SolveResult> results;
-  const at::Tensor importance = problem.stats->mean_square.cpu().contiguous();
+  const at::Tensor measured = problem.stats->mean_square.cpu().contiguous();
   for (const LinearProblem& linear : problem.linears) {
     const at::Tensor weight = linear.weight.cpu().contiguous();
+    const at::Tensor importance = given_.empty() ? measured : given_.at(linear.name);
     const at::Tensor blocks = kernels::quantize_ggml(linear.name, weight, type_, importance);
     QuantizedTensor result;
     result.scheme = Scheme::as_they_are();
@@ -19,6 +20,12 @@ std::vector<SolveResult> GgmlRounding::solve(const SharedInputProblem& problem) 
     results.push_back({std::move(result), {}});
   }
   return results;
+}
+
+Work GgmlRounding::work(const std::vector<int64_t>& rows, int64_t width, const Scheme&) const {
+  Work work;
+  for (const int64_t count : rows) work.roundings += static_cast<double>(count) * static_cast<double>(width);
+  return work;
 }
 
 at::Tensor ggml_rounded(const std::string& name, const at::Tensor& rows, GgmlType type) {

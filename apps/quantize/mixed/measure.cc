@@ -2,15 +2,20 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <memory>
+#include <set>
 
 #include "apps/quantize/dataset.h"
 #include "apps/quantize/job.h"
 #include "apps/quantize/memory.h"
 #include "apps/quantize/mixed/ggml_rounding.h"
+#include "calib/sensitivity/checked_groups.h"
 #include "calib/sensitivity/trial_solver.h"
+#include "formats/gguf/imatrix.h"
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
+#include "lib/base/spread.h"
 #include "lib/eval/eval_memory.h"
 #include "lib/model/compute_dtype.h"
 #include "lib/tensor/device.h"
@@ -43,9 +48,8 @@ Split split(const CalibrationSet& set, int64_t held_out, const Recipe& recipe) {
   }
   std::vector<int64_t> kept, out;
   for (int64_t row = 0; row < samples; ++row) {
-    // Row (2 i + 1) / 2 of held_out even pieces: their middles.
     const auto next = static_cast<int64_t>(out.size());
-    const bool middle = next < held_out && row == (2 * next + 1) * samples / (2 * held_out);
+    const bool middle = next < held_out && row == middle_of(next, held_out, samples);
     (middle ? out : kept).push_back(row);
   }
   Split parts;
@@ -54,17 +58,36 @@ Split split(const CalibrationSet& set, int64_t held_out, const Recipe& recipe) {
   return parts;
 }
 
-/// One solver for each candidate.
-std::vector<std::unique_ptr<Solver>> solvers_of(const Recipe& recipe) {
-  if (recipe.candidates.front().block) {
-    std::vector<std::unique_ptr<Solver>> solvers;
-    for (const Candidate& candidate : recipe.candidates)
-      solvers.push_back(std::make_unique<GgmlRounding>(*candidate.block));
-    return solvers;
-  }
+/// The recipe's transforms, and one solver for each candidate.
+Algorithms algorithms_of(const Recipe& recipe, const Importances& importances) {
   Recipe rules = recipe;
-  for (const Candidate& candidate : recipe.candidates) rules.rules.push_back(candidate.rule);
-  return make_algorithms(rules).solvers;
+  rules.rules.clear();
+  for (const Candidate& candidate : recipe.candidates)
+    if (!candidate.block) rules.rules.push_back(candidate.rule);
+  Algorithms made = make_algorithms(rules);
+  std::vector<std::unique_ptr<Solver>> solvers;
+  size_t next = 0;
+  for (const Candidate& candidate : recipe.candidates) {
+    solvers.push_back(candidate.block ? std::make_unique<GgmlRounding>(*candidate.block, importances)
+                                      : std::move(made.solvers[next++]));
+  }
+  made.solvers = std::move(solvers);
+  return made;
+}
+
+/// Of the recipe's importance matrix, in place of what is measured; empty without one. UserError where it
+/// lacks a linear of a group.
+Importances importances_of(const Recipe& recipe, const ModelFolder& model, const ChoicePlan& plan) {
+  if (recipe.output.imatrix.empty()) return {};
+  const ImportanceMatrix given = read_imatrix(recipe.output.imatrix);
+  std::set<std::string> rounded;
+  for (const ChoiceGroup& group : plan.groups)
+    if (!group.linears.empty() && recipe.candidates[group.candidates.front()].block)
+      rounded.insert(group.name);
+  Importances made;
+  for (const GgufTensorRule& rule : gguf_tensors(model.graph))
+    if (rounded.contains(rule.gguf)) made[rule.linear] = given.of(rule, recipe.output.imatrix).contiguous();
+  return made;
 }
 
 void add_groups(const Recipe& recipe, const ChoicePlan& plan, SensitivityJob& job) {
@@ -87,13 +110,13 @@ void add_groups(const Recipe& recipe, const ChoicePlan& plan, SensitivityJob& jo
 constexpr uint64_t kShare = 4;
 
 /// What stands beside the driver while it measures. KL that is measured at any rate may do without the
-/// estimate.
+/// estimate, and the estimate without the KL that checks it.
 struct Beside {
-  bool estimate, in_memory;
+  bool both, in_memory;
 };
 std::vector<Beside> ways_to_measure(const SensitivityJob& job) {
   std::vector<Beside> ways = {{true, true}, {true, false}};
-  if (job.measure_kl) ways.insert(ways.end(), {{false, true}, {false, false}});
+  if (job.measure_kl || !job.checked.empty()) ways.insert(ways.end(), {{false, true}, {false, false}});
   return ways;
 }
 
@@ -131,26 +154,32 @@ uint64_t scoring_bytes(const SensitivityJob& job) {
 
 /// Places what is measured beside the driver, and what the driver itself keeps: the first way that keeps the
 /// limits. MemoryRefused by the leanest where none does.
-void plan_measurement(const MemoryLimits& limits, const std::filesystem::path& work, const Solver& planned,
-                      SensitivityJob& job) {
+MemoryPlan place_measurement(const MemoryLimits& limits, const std::filesystem::path& work,
+                             SensitivityJob& job) {
+  const TrialSolver planned(*job.calibration.graph, job.trials, job.groups);
   const std::vector<Beside> ways = ways_to_measure(job);
   for (const Beside& way : ways) {
-    job.estimate = way.estimate;
+    job.estimate = way.both || !job.measure_kl;
+    if (!way.both) job.checked.clear();
+    const SensitivityJob checking = checking_job(job);
     MemoryBytes beside;
     job.variants = place_states(job, variant_states(job), work, limits, way.in_memory, beside);
+    if (!job.checked.empty())
+      job.checks = place_states(job, variant_states(checking), work, limits, way.in_memory, beside);
     if (job.estimate)
       job.gradients = place_states(job, gradient_states(job), work, limits, way.in_memory, beside);
     (job.calibration.device.is_cuda() ? beside.vram : beside.ram) += gradient_work_bytes(job);
     // Logits are made before the driver begins and when it is done.
-    const uint64_t scoring = beside.ram + scoring_bytes(job);
+    const uint64_t scoring = beside.ram + std::max(scoring_bytes(job), scoring_bytes(checking));
     try {
-      job.calibration.storage =
-          plan_run_memory(limits, trial_job(job, planned), work, 0, scoring, beside).storage;
-      return;
+      MemoryPlan memory = plan_run_memory(limits, trial_job(job, planned), work, 0, scoring, beside);
+      job.calibration.storage = memory.storage;
+      return memory;
     } catch (const MemoryRefused&) {
       if (&way == &ways.back()) throw;
     }
   }
+  internal_error("no way to measure was tried");
 }
 
 SensitivityTable table_of(const Recipe& recipe, const ModelFolder& model, const ChoicePlan& plan) {
@@ -172,26 +201,28 @@ SensitivityTable table_of(const Recipe& recipe, const ModelFolder& model, const 
   return table;
 }
 
-}  // namespace
+/// All that measuring needs. Keeps references.
+struct Measurement {
+  CalibrationSet set;
+  std::unique_ptr<const Importances> importances;  // that solvers refer to
+  Algorithms algorithms;
+  SensitivityJob job;
+  MemoryPlan memory;
+};
 
-SensitivityTable measure_candidates(const RunRequest& request, const Recipe& recipe, const ModelFolder& model,
-                                    const ChoicePlan& plan, Progress& progress) {
-  if (recipe.calibration.none) {
-    user_error(
-        "{}: calibration: null, but candidates are measured on activations; give `calibration.data` or "
-        "--calib",
-        recipe.file);
-  }
+Measurement prepare(const RunRequest& request, const Recipe& recipe, const ModelFolder& model,
+                    const ChoicePlan& plan, const CalibrationSet* known = nullptr) {
+  check_measurable(recipe);
+  Measurement made;
   const c10::Device device = resolve_device(request.device);
-  const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
   ModelText reader = open_model_text(model);
   reader.max_ram = recipe.limits.ram.value_or(0);
-  const CalibrationSet set = read_calibration(recipe.calibration, reader);
-  progress.line(summarise_dataset(set));
-  const Split data = split(set, recipe.sensitivity.held_out, recipe);
+  made.set = known ? *known : read_calibration(recipe.calibration, reader);
+  const Split data = split(made.set, recipe.sensitivity.held_out, recipe);
 
-  const std::vector<std::unique_ptr<Solver>> solvers = solvers_of(recipe);
-  SensitivityJob job;
+  made.importances = std::make_unique<const Importances>(importances_of(recipe, model, plan));
+  made.algorithms = algorithms_of(recipe, *made.importances);
+  SensitivityJob& job = made.job;
   job.calibration.graph = &model.graph;
   job.calibration.weights = model.weights.get();
   job.calibration.scale_dtype = plan.scale_dtype.value_or(DType::F32);
@@ -200,23 +231,54 @@ SensitivityTable measure_candidates(const RunRequest& request, const Recipe& rec
   job.calibration.token_weights = data.calibration.token_weights;
   job.calibration.experts = recipe.calibration.experts;
   job.calibration.device = device;
-  job.calibration.compute = compute;
+  job.calibration.compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
   job.held_out = data.held_out.ids;
   job.held_out_lengths = data.held_out.lengths;
-  for (size_t c = 0; c < solvers.size(); ++c) {
+  for (const auto& transform : made.algorithms.transforms)
+    job.calibration.transforms.push_back(transform.get());
+  for (size_t c = 0; c < made.algorithms.solvers.size(); ++c) {
     const Candidate& candidate = recipe.candidates[c];
-    job.trials.push_back({candidate.describe(), solvers[c].get(),
+    job.trials.push_back({candidate.describe(), made.algorithms.solvers[c].get(),
                           candidate.block ? Scheme::as_they_are() : plan.schemes[c],
                           candidate.rule.activations});
   }
   add_groups(recipe, plan, job);
-
-  const auto work = work_folder(request.memory.work, recipe.output.path.parent_path());
   job.measure_kl = recipe.sensitivity.loss == SensitivityLoss::kl;
-  const TrialSolver planned(model.graph, job.trials, job.groups);
-  plan_measurement(recipe.limits, work, planned, job);
+  if (!job.measure_kl) job.checked = spread_groups(job, recipe.sensitivity.checked);
+  made.memory = place_measurement(recipe.limits,
+                                  work_folder(request.memory.work, recipe.output.path.parent_path()), job);
+  return made;
+}
+
+}  // namespace
+
+void check_measurable(const Recipe& recipe) {
+  if (recipe.calibration.none) {
+    user_error(
+        "{}: calibration: null, but candidates are measured on activations; give `calibration.data` or "
+        "--calib",
+        recipe.file);
+  }
+}
+
+MeasurementPlan plan_measurement(const RunRequest& request, const Recipe& recipe, const ModelFolder& model,
+                                 const ChoicePlan& plan, const CalibrationSet* known) {
+  const Measurement made = prepare(request, recipe, model, plan, known);
+  const SensitivityJob& job = made.job;
+  RateProbes probes({job.calibration.device, job.calibration.compute});
+  Estimate work = estimate_sensitivity(job, probes);
+  return {made.memory, std::move(work), std::move(probes)};
+}
+
+SensitivityTable measure_candidates(const RunRequest& request, const Recipe& recipe, const ModelFolder& model,
+                                    const ChoicePlan& plan, Progress& progress) {
+  const Measurement made = prepare(request, recipe, model, plan);
+  const SensitivityJob& job = made.job;
+  progress.line(summarise_dataset(made.set));
   if (!job.estimate)
     progress.line("sensitivity: the limits leave no room for the estimate from gradients beside the KL");
+  if (!job.measure_kl && recipe.sensitivity.checked > 0 && job.checked.empty() && !job.groups.empty())
+    progress.line("sensitivity: the limits leave no room for the KL that would check the estimate");
 
   progress.begin("sensitivity", static_cast<int64_t>(model.graph.blocks.size()) + 1);
   const SensitivityResult result = measure_sensitivity(
@@ -226,11 +288,15 @@ SensitivityTable measure_candidates(const RunRequest& request, const Recipe& rec
   SensitivityTable table = table_of(recipe, model, plan);
   size_t linears = 0, tables = 0;
   for (auto& row : table.groups) row.losses = row.table ? result.tables[tables++] : result.groups[linears++];
-  table.data = {{"calibration_ids",
-                 ids_hash(job.calibration.ids, job.calibration.lengths, job.calibration.token_weights)},
-                {"held_out_ids", ids_hash(job.held_out, job.held_out_lengths)},
-                {"held_out_tokens", result.tokens}};
-  table.computed = {{"device", describe_device(device)}, {"dtype", name_of(compute)}};
+  table.data = {
+      {"calibration_ids",
+       ids_hash(job.calibration.ids, job.calibration.lengths, job.calibration.token_weights)},
+      {"held_out_ids", ids_hash(job.held_out, job.held_out_lengths)},
+      {"held_out_tokens", result.tokens},
+      {"checked_tokens", job.checked.empty() ? nlohmann::json() : nlohmann::json(result.checked_tokens)},
+      {"recipe", measured_on(recipe)}};
+  table.computed = {{"device", describe_device(job.calibration.device)},
+                    {"dtype", name_of(job.calibration.compute)}};
   return table;
 }
 

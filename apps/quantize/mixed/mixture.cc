@@ -4,17 +4,23 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 
 #include "apps/quantize/mixed/measure.h"
 #include "apps/quantize/mixed/mixture_memory.h"
 #include "apps/quantize/mixed/sensitivity_file.h"
+#include "apps/quantize/mixed/sensitivity_report.h"
+#include "apps/quantize/mixed/unmeasured.h"
 #include "apps/quantize/mixed/vram_budget.h"
 #include "apps/quantize/request_checks.h"
+#include "lib/base/clock.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
+#include "lib/base/new_folder.h"
 #include "lib/base/strings.h"
 #include "recipes/budget/choice.h"
 #include "recipes/budget/recipe_yaml.h"
+#include "recipes/budget/ruled_groups.h"
 
 namespace lathe {
 namespace {
@@ -26,25 +32,13 @@ constexpr const char* kFileName = "sensitivity.json";
 constexpr size_t kPrintedPoints = 12;
 constexpr size_t kStoredPoints = 400;
 
-std::vector<std::string> names_of(const Recipe& recipe) {
-  std::vector<std::string> names;
-  for (const Candidate& candidate : recipe.candidates) names.push_back(candidate.describe());
-  return names;
-}
-
 std::string row(const std::string& first, const Mixture& mixture, const std::string& note) {
   return fmt::format("{:<10} {:>11.3f} {:>12} {:>14.5g}{}{}\n", first, mixture.bits_per_weight,
                      human_bytes(mixture.bytes), mixture.kl, note.empty() ? "" : "  ", note);
 }
 
-json size_json(const Mixture& mixture) {
-  return {{"bytes", mixture.bytes}, {"bits_per_weight", mixture.bits_per_weight}};
-}
-
 json mixture_json(const Mixture& mixture) {
-  json row = size_json(mixture);
-  row["kl"] = mixture.kl;
-  return row;
+  return {{"bytes", mixture.bytes}, {"bits_per_weight", mixture.bits_per_weight}, {"kl", mixture.kl}};
 }
 
 /// How many groups, and what share of the weights, take each candidate.
@@ -66,31 +60,43 @@ std::string describe_shares(const Recipe& recipe, const ChoicePlan& plan, const 
 }
 
 std::string describe_choice(const Recipe& recipe, const ChoicePlan& plan, const BudgetChoice& choice,
-                            size_t point) {
+                            const Mixture& chosen) {
   std::string text = fmt::format("budget     {} (consumers of all candidates: {})\n",
                                  recipe.budget->describe(), join_words(plan.consumers));
   text += fmt::format("{:<10} {:>11} {:>12} {:>14}\n", "frontier", "bits/weight", "size", "predicted KL");
-  for (const size_t p : choice.some(kPrintedPoints, point))
-    text += row("", choice.at(p), p == point ? "chosen" : "");
+  for (const Mixture& mixture : choice.some(kPrintedPoints, chosen))
+    text += row("", mixture, mixture.bytes == chosen.bytes ? "chosen" : "");
   for (size_t c = 0; c < recipe.candidates.size(); ++c) {
     if (const auto uniform = choice.uniform(c))
       text += row("uniform", *uniform, recipe.candidates[c].describe());
   }
-  return text + describe_shares(recipe, plan, choice.at(point));
+  return text + describe_shares(recipe, plan, chosen);
 }
 
-std::string choice_json(const Recipe& recipe, const ChoicePlan& plan, const BudgetChoice& choice,
-                        size_t point) {
-  const Mixture chosen = choice.at(point);
+/// In the order of the recipe's candidates; null where a group can't take one.
+json losses_json(const Recipe& recipe, const ChoiceGroup& group, const std::vector<double>& losses) {
+  json row(recipe.candidates.size(), nullptr);
+  for (size_t k = 0; k < group.candidates.size(); ++k) row[group.candidates[k]] = losses[k];
+  return row;
+}
+
+std::string choice_json(const Recipe& recipe, const ChoicePlan& plan, const SensitivityTable& table,
+                        const ChoiceLosses& losses, const BudgetChoice& choice, const Mixture& chosen) {
+  const json found = rank_correlations(table);
   json result = {{"schema", 1},
                  {"budget", recipe.to_json().at("budget")},
                  {"chosen", mixture_json(chosen)},
                  {"candidates", names_of(recipe)},
                  {"frontier", json::array()},
                  {"uniform", json::array()},
-                 {"groups", json::array()}};
-  for (const size_t p : choice.some(kStoredPoints, point))
-    result["frontier"].push_back(mixture_json(choice.at(p)));
+                 {"groups", json::array()},
+                 {"measured",
+                  {{"loss", name_of(recipe.sensitivity.loss)},
+                   {"held_out_tokens", table.data.value("held_out_tokens", json())},
+                   {"rank_correlation", found.at("all")},
+                   {"pairs", found.at("pairs").at("all")}}}};
+  for (const Mixture& mixture : choice.some(kStoredPoints, chosen))
+    result["frontier"].push_back(mixture_json(mixture));
   for (size_t c = 0; c < recipe.candidates.size(); ++c) {
     const auto uniform = choice.uniform(c);
     if (!uniform) continue;
@@ -102,7 +108,8 @@ std::string choice_json(const Recipe& recipe, const ChoicePlan& plan, const Budg
     result["groups"].push_back(
         {{"name", group.name},
          {"candidate", recipe.candidates[group.candidates[chosen.choice[g]]].describe()},
-         {"bytes", group.bytes[chosen.choice[g]]}});
+         {"bytes", group.bytes[chosen.choice[g]]},
+         {"losses", losses_json(recipe, group, losses[g])}});
   }
   return result.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
@@ -116,35 +123,46 @@ std::string heading_of(const Recipe& recipe, const Mixture& mixture, const Choic
       describe_shares(recipe, plan, mixture));
 }
 
-/// What could be chosen, before anything is measured.
-void print_possible(const Recipe& recipe, const ModelFolder& model, const ChoicePlan& plan,
-                    const fs::path& file, bool as_json) {
-  ChoiceLosses none;
-  size_t trials = 0;
-  for (const ChoiceGroup& group : plan.groups) {
-    auto& losses = none.emplace_back();
-    for (const uint64_t bytes : group.bytes)
-      losses.push_back(-static_cast<double>(bytes));  // the largest loses least
-    trials += losses.size();
+/// A dry run of `quantize sensitivity`. UserError, when all else is said, where the limits leave no room to
+/// measure.
+void print_unmeasured(const RunRequest& request, const ModelFolder& model, const Unmeasured& unmeasured) {
+  const ChoicePlan& plan = unmeasured.plan;
+  std::optional<PossibleMixtures> possible;  // rules leave nothing to choose
+  if (!plan.groups.front().bytes.empty()) possible = possible_mixtures(unmeasured.recipe, model, plan);
+  json result = unmeasured_json(unmeasured, possible ? &*possible : nullptr);
+  result["memory"] = result["work"] = nullptr;
+  std::string text = describe_unmeasured(unmeasured, possible ? &*possible : nullptr);
+  const auto print = [&] {
+    if (request.json) text = result.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+    fmt::print("{}", text);
+  };
+  std::optional<MeasurementPlan> takes;
+  try {
+    takes = plan_measurement(request, unmeasured.recipe, model, plan);
+  } catch (const MemoryRefused&) {
+    print();
+    throw;
   }
-  const BudgetChoice sizes(plan, none);
-  if (!recipe.budget->kl) sizes.pick(sized_budget(recipe, model, sizes.at(0).bytes));
-  const Mixture least = sizes.at(0), most = sizes.at(sizes.size() - 1);
-  if (as_json) {
-    const json possible = {{"schema", 1},
-                           {"candidates", names_of(recipe)},
-                           {"groups", plan.groups.size()},
-                           {"variants", trials},
-                           {"sensitivity", file.string()},
-                           {"possible", {{"least", size_json(least)}, {"most", size_json(most)}}}};
-    return fmt::print("{}\n", possible.dump(2, ' ', false, json::error_handler_t::replace));
-  }
-  fmt::print("candidates {}\n", join_words(names_of(recipe)));
-  fmt::print("measure    {} groups under them, {} variants in all, on {} samples held out of {}; into {}\n",
-             plan.groups.size(), trials, recipe.sensitivity.held_out, recipe.calibration.samples,
-             file.string());
-  fmt::print("possible   {:.3f} to {:.3f} bits/weight, {} to {}\n", least.bits_per_weight,
-             most.bits_per_weight, human_bytes(least.bytes), human_bytes(most.bytes));
+  result.update(measuring_json(*takes));
+  text += describe_memory(takes->memory) + describe_estimate(takes->work);
+  print();
+}
+
+/// What a dry run goes on with before anything is measured.
+ChosenMixture stand_in(const RunRequest& request, const Recipe& recipe, ModelFolder model, ChoicePlan plan,
+                       const fs::path& file) {
+  const Unmeasured unmeasured{recipe, plan, file};
+  const PossibleMixtures possible = possible_mixtures(recipe, model, plan);
+  if (!request.json) fmt::print("{}", describe_unmeasured(unmeasured, &possible));
+  ChosenMixture chosen;
+  chosen.recipe = chosen_recipe(recipe, model.graph, plan, possible.stand_in.choice);
+  chosen.json = unmeasured_json(unmeasured, &possible).dump();
+  chosen.to_measure = [&request, recipe, plan = std::move(plan),
+                       model = std::make_shared<const ModelFolder>(std::move(model))](const RunText& text) {
+    check_mixture_memory(request, recipe, *model, plan, &text);
+    return plan_measurement(request, recipe, *model, plan, &text.calibration);
+  };
+  return chosen;
 }
 
 }  // namespace
@@ -156,12 +174,6 @@ fs::path sensitivity_place(const Recipe& recipe) {
   return place;
 }
 
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) user_error("{}: can't be created: {}", folder.string(), error.message());
-}
-
 void ChosenMixture::write(const ArtifactWriters& writers) const {
   for (const auto& writer : writers) {
     write_file(writer->folder() / "chosen.yaml", yaml);
@@ -169,7 +181,7 @@ void ChosenMixture::write(const ArtifactWriters& writers) const {
   }
 }
 
-std::optional<ChosenMixture> choose_mixture(const RunRequest& request, const Recipe& recipe) {
+ChosenMixture choose_mixture(const RunRequest& request, const Recipe& recipe) {
   if (!recipe.budget) {
     user_error(
         "{}: nothing chooses among `candidates`: give `budget`, such as {{bits_per_weight: 4.25}}, or "
@@ -177,48 +189,57 @@ std::optional<ChosenMixture> choose_mixture(const RunRequest& request, const Rec
         "them alone with `quantize sensitivity`",
         recipe.file);
   }
-  const ModelFolder model = open_source(recipe);
+  ModelFolder model = open_source(recipe);
   check_texts_exist(recipe);
   check_output_apart(recipe);
-  const ChoicePlan plan = plan_choices(recipe, model.graph, model.checkpoint->tensors());
+  ChoicePlan plan = plan_choices(recipe, model.graph, model.checkpoint->tensors());
   const fs::path file = sensitivity_place(recipe);
-  if (!fs::exists(file)) {
-    if (request.dry_run) {
-      print_possible(recipe, model, plan, file, request.json);
-      return std::nullopt;
-    }
-    check_mixture_memory(request, recipe, model, plan);
-    make_folder(output_place(file).parent_path());
-    Progress progress(request.quiet);
-    write_sensitivity(file, measure_candidates(request, recipe, model, plan, progress));
-  }
-  const BudgetChoice choice(plan, losses_for(read_sensitivity(file), file, recipe, model, plan));
-  const size_t point = choice.pick(sized_budget(recipe, model, choice.at(0).bytes));
-  const Mixture mixture = choice.at(point);
   ChosenMixture chosen;
+  if (!fs::exists(file)) {
+    if (request.dry_run) return stand_in(request, recipe, std::move(model), std::move(plan), file);
+    check_mixture_memory(request, recipe, model, plan);
+    const NewFolder folder(output_place(file).parent_path());
+    Progress progress(request.quiet);
+    const Stopwatch watch;
+    write_sensitivity(file, measure_candidates(request, recipe, model, plan, progress));
+    chosen.measuring_seconds = watch.seconds();
+  }
+  const SensitivityTable table = part_of(read_sensitivity(file), file, recipe, model, plan);
+  if (const auto warning = measured_otherwise(table, file, recipe)) chosen.warnings.push_back(*warning);
+  const ChoiceLosses losses = losses_for(table, file, recipe);
+  chosen.sensitivity = sensitivity_section(table, recipe, model.graph, plan);
+  const BudgetChoice choice(plan, losses);
+  const Mixture mixture = choice.pick(sized_budget(recipe, model, choice.least().bytes));
   chosen.recipe = chosen_recipe(recipe, model.graph, plan, mixture.choice);
   chosen.yaml = recipe_yaml(chosen.recipe, heading_of(recipe, mixture, plan));
-  chosen.json = choice_json(recipe, plan, choice, point);
-  if (!request.quiet && !request.json) fmt::print("{}", describe_choice(recipe, plan, choice, point));
+  chosen.json = choice_json(recipe, plan, table, losses, choice, mixture);
+  if ((!request.quiet || request.dry_run) && !request.json)
+    fmt::print("{}", describe_choice(recipe, plan, choice, mixture));
   return chosen;
 }
 
 void run_sensitivity(const SensitivityRequest& request) {
-  const Recipe recipe = effective_recipe(request.run);
-  if (recipe.candidates.empty())
-    user_error("{}: no `candidates` to measure; list schemes there, as in recipes/sensitivity.yaml",
-               recipe.file);
-  const ModelFolder model = open_source(recipe);
-  check_texts_exist(recipe);
-  check_output_apart(recipe);
-  const ChoicePlan plan = plan_choices(recipe, model.graph, model.checkpoint->tensors());
+  const Recipe asked = effective_recipe(request.run);
+  check_measurable(asked);
+  const ModelFolder model = open_source(asked);
+  check_texts_exist(asked);
+  check_output_apart(asked);
+  const auto& tensors = model.checkpoint->tensors();
+  const auto [recipe, plan, warnings] =
+      asked.candidates.empty() ? ruled_groups(asked, model.graph, tensors)
+                               : RuledGroups{asked, plan_choices(asked, model.graph, tensors), {}};
   const fs::path folder = output_place(recipe.output.path), file = folder / kFileName;
+  if (request.run.dry_run) return print_unmeasured(request.run, model, {recipe, plan, file, warnings});
   if (fs::exists(file) && !request.run.overwrite)
     user_error("{}: exists already; give --overwrite to measure anew", file.string());
-  make_folder(folder);
+  const NewFolder made(folder);
   Progress progress(request.run.quiet);
+  for (const std::string& warning : warnings) progress.line("warning: " + warning);
+  const Stopwatch watch;
   const SensitivityTable table = measure_candidates(request.run, recipe, model, plan, progress);
   write_sensitivity(file, table);
+  write_sensitivity_report(folder, request.run, asked, model,
+                           sensitivity_section(table, recipe, model.graph, plan), warnings, watch.seconds());
   if (!request.run.quiet)
     fmt::print("{}written to {}\n", describe_sensitivity(table, names_of(recipe)),
                (recipe.output.path / kFileName).string());

@@ -26,12 +26,14 @@ std::vector<size_t> everywhere(const ChoicePlan& plan, size_t candidate) {
 }  // namespace
 
 void check_mixture_memory(const RunRequest& request, const Recipe& recipe, const ModelFolder& model,
-                          const ChoicePlan& plan) {
+                          const ChoicePlan& plan, const RunText* known) {
   const c10::Device device = resolve_device(request.device);
   const DType compute = resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype);
   const auto work = work_folder(request.memory.work, recipe.output.path.parent_path());
   std::optional<RunText> text;
+  if (known) text = *known;
   for (size_t c = 0; c < recipe.candidates.size(); ++c) {
+    if (recipe.candidates[c].left()) continue;  // nothing to run
     const Recipe uniform = chosen_recipe(recipe, model.graph, plan, everywhere(plan, c));
     const Plan run = make_plan(uniform, model.graph, model.checkpoint->tensors());
     if (!text) text = read_run_text(uniform, run, model);

@@ -10,8 +10,8 @@
 #include "apps/quantize/journal/run_identity.h"
 #include "formats/safetensors/json_text.h"
 #include "lib/base/error.h"
-#include "lib/base/file.h"
 #include "lib/base/hash.h"
+#include "lib/base/partial.h"
 #include "lib/base/strings.h"
 #include "lib/eval/rank_correlation.h"
 
@@ -22,7 +22,6 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr uint64_t kMostBytes = uint64_t{256} << 20;
-constexpr size_t kNamedGroups = 5;
 
 /// Measures that cost no forward pass of the model, in the order of the file's keys.
 struct Measure {
@@ -35,32 +34,31 @@ constexpr Measure kCheap[] = {
     {"output_error", [](const GroupLoss& loss) { return loss.output_error; }},
     {"fisher", [](const GroupLoss& loss) { return loss.fisher; }}};
 
-json or_null(const std::optional<double>& number) { return number ? json(*number) : json(); }
+/// Losses of linears whose KL was measured: of all candidates, or of one.
+std::vector<const GroupLoss*> measured_losses(const SensitivityTable& table,
+                                              std::optional<size_t> candidate) {
+  std::vector<const GroupLoss*> losses;
+  for (const auto& group : table.groups) {
+    for (size_t k = 0; k < group.losses.size(); ++k)
+      if (!group.table && group.losses[k].kl && (!candidate || group.candidates[k] == *candidate))
+        losses.push_back(&group.losses[k]);
+  }
+  return losses;
+}
 
-/// Of all losses of linears, or those of one candidate.
-json correlations(const SensitivityTable& table, std::optional<size_t> candidate) {
+json correlations(const std::vector<const GroupLoss*>& losses) {
   json found = json::object();
   for (const Measure& measure : kCheap) {
     std::vector<double> cheap, kl;
-    for (const auto& group : table.groups) {
-      for (size_t k = 0; k < group.losses.size(); ++k) {
-        const auto value = measure.of(group.losses[k]);
-        const auto& measured = group.losses[k].kl;
-        if (group.table || !value || !measured || (candidate && group.candidates[k] != *candidate)) continue;
-        cheap.push_back(*value);
-        kl.push_back(*measured);
-      }
+    for (const GroupLoss* loss : losses) {
+      const auto value = measure.of(*loss);
+      if (!value) continue;
+      cheap.push_back(*value);
+      kl.push_back(*loss->kl);
     }
     found[measure.key] = or_null(spearman(cheap, kl));
   }
   return found;
-}
-
-json all_correlations(const SensitivityTable& table) {
-  json result = {{"all", correlations(table, std::nullopt)}, {"by_candidate", json::array()}};
-  for (size_t c = 0; c < table.candidates.size(); ++c)
-    result["by_candidate"].push_back(correlations(table, c));
-  return result;
 }
 
 json group_json(const SensitivityTable::Group& group) {
@@ -79,6 +77,13 @@ json group_json(const SensitivityTable::Group& group) {
                                 {"output_relative_error", or_null(loss.output_relative_error)},
                                 {"kl", or_null(loss.kl)},
                                 {"fisher", or_null(loss.fisher)}});
+    if (group.table) continue;
+    json& linears = result["losses"].back()["linears"] = json::array();
+    for (const LinearLoss& linear : loss.linears)
+      linears.push_back({{"weight_mse", linear.weight_mse},
+                         {"output_error", linear.output_error},
+                         {"output_relative_error", linear.output_relative_error},
+                         {"fisher", or_null(linear.fisher)}});
   }
   return result;
 }
@@ -108,6 +113,13 @@ struct Field {
       items.push_back({value[i], file, fmt::format("{}[{}]", path, i)});
     return items;
   }
+  const json& object() const {
+    if (!value.is_object()) refuse("an object");
+    return value;
+  }
+  void whole_or_null() const {
+    if (!value.is_null() && !value.is_number_unsigned()) refuse("a whole number or null");
+  }
   double number(double minimum = 0) const {
     if (!value.is_number() || !std::isfinite(value.get<double>()) || value.get<double>() < minimum)
       refuse("a finite number");
@@ -126,6 +138,21 @@ struct Field {
 /// KL is never negative but for rounding, which is far below what anyone measures.
 constexpr double kLeastKl = -1e-3;
 
+/// One for each of the group's linears; none of what an older version wrote.
+std::vector<LinearLoss> read_linears(const Field& loss, size_t count) {
+  std::vector<LinearLoss> linears;
+  if (!loss.value.contains("linears")) return linears;
+  const Field field = loss.at("linears");
+  const std::vector<Field> rows = field.list();
+  if (rows.size() != count)
+    field.refuse(fmt::format("a list of {}, one for each linear of the group", count));
+  for (const Field& row : rows)
+    linears.push_back({row.at("weight_mse").number(), row.at("output_error").number(),
+                       row.at("output_relative_error").number(),
+                       row.value.contains("fisher") ? row.at("fisher").number_or_null() : std::nullopt});
+  return linears;
+}
+
 SensitivityTable::Group read_group(const Field& field, size_t candidates) {
   SensitivityTable::Group group;
   group.name = field.at("name").text();
@@ -142,7 +169,8 @@ SensitivityTable::Group read_group(const Field& field, size_t candidates) {
         {loss.at("weight_mse").number(), loss.at("weight_relative_mse").number(),
          loss.at("output_error").number_or_null(), loss.at("output_relative_error").number_or_null(),
          loss.at("kl").number_or_null(kLeastKl),
-         loss.value.contains("fisher") ? loss.at("fisher").number_or_null() : std::nullopt});
+         loss.value.contains("fisher") ? loss.at("fisher").number_or_null() : std::nullopt,
+         group.table ? std::vector<LinearLoss>() : read_linears(loss, group.members.size())});
   }
   return group;
 }
@@ -171,6 +199,8 @@ std::vector<std::string> members_of(const ChoiceGroup& group, const ModelGraph& 
 
 }  // namespace
 
+json or_null(const std::optional<double>& number) { return number ? json(*number) : json(); }
+
 std::string model_fingerprint(const ModelFolder& model) {
   json identity = model_identity(model);
   for (auto it = identity.begin(); it != identity.end();) {
@@ -184,6 +214,48 @@ std::string model_fingerprint(const ModelFolder& model) {
   return content_hash(std::as_bytes(std::span(text.data(), text.size())));
 }
 
+json rank_correlations(const SensitivityTable& table) {
+  const auto all = measured_losses(table, std::nullopt);
+  json result = {{"all", correlations(all)},
+                 {"by_candidate", json::array()},
+                 {"pairs", {{"all", all.size()}, {"by_candidate", json::array()}}}};
+  for (size_t c = 0; c < table.candidates.size(); ++c) {
+    const auto losses = measured_losses(table, c);
+    result["by_candidate"].push_back(correlations(losses));
+    result["pairs"]["by_candidate"].push_back(losses.size());
+  }
+  return result;
+}
+
+json measured_on(const Recipe& recipe) {
+  json said = recipe.to_json().at("calibration");
+  said.erase("propagate");  // of the run that follows
+  said["held_out"] = recipe.sensitivity.held_out;
+  const json whole = recipe.to_json();
+  if (!recipe.transforms.empty()) said["transforms"] = whole.at("transforms");
+  if (!recipe.output.imatrix.empty()) said["imatrix"] = whole.at("output").at("imatrix");
+  return said;
+}
+
+std::optional<std::string> measured_otherwise(const SensitivityTable& table, const fs::path& file,
+                                              const Recipe& recipe) {
+  const json now = measured_on(recipe);
+  const auto then = table.data.find("recipe");
+  if (then == table.data.end() || !then->is_object() || *then == now) return std::nullopt;
+  std::set<std::string> keys;
+  for (const json* said : {&*then, &now})
+    for (const auto& [key, value] : said->items()) keys.insert(key);
+  std::vector<std::string> others;
+  for (const std::string& key : keys) {
+    const json was = then->value(key, json()), is = now.value(key, json());
+    if (was != is) others.push_back(fmt::format("{} {} (here {})", key, was.dump(), is.dump()));
+  }
+  return fmt::format(
+      "{}: was measured otherwise: {}; it is used as it is. Remove it, or name another "
+      "`sensitivity.file`, to measure anew",
+      file.string(), join_words(others));
+}
+
 void write_sensitivity(const fs::path& file, const SensitivityTable& table) {
   json result = {{"schema", kSensitivitySchema},
                  {"lathe", LATHE_VERSION},
@@ -192,12 +264,9 @@ void write_sensitivity(const fs::path& file, const SensitivityTable& table) {
                  {"computed", table.computed},
                  {"candidates", table.candidates},
                  {"groups", json::array()},
-                 {"rank_correlation", all_correlations(table)}};
+                 {"rank_correlation", rank_correlations(table)}};
   for (const auto& group : table.groups) result["groups"].push_back(group_json(group));
-  const fs::path part = hidden_sibling(output_place(file), ".part");
-  write_file(part, result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
-  fs::rename(part, file);
-  sync_folder(part.parent_path());
+  replace_file(file, result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
 SensitivityTable read_sensitivity(const fs::path& file) {
@@ -209,16 +278,18 @@ SensitivityTable read_sensitivity(const fs::path& file) {
   SensitivityTable table;
   table.model = root.at("model").at("name").text();
   table.fingerprint = root.at("model").at("fingerprint").text();
-  table.data = root.at("data").value;
-  table.computed = root.at("computed").value;
+  table.data = root.at("data").object();
+  for (const char* const tokens : {"held_out_tokens", "checked_tokens"})
+    if (table.data.contains(tokens)) root.at("data").at(tokens).whole_or_null();
+  table.computed = root.at("computed").object();
   for (const Field& candidate : root.at("candidates").list()) table.candidates.push_back(candidate.value);
   for (const Field& group : root.at("groups").list())
     table.groups.push_back(read_group(group, table.candidates.size()));
   return table;
 }
 
-ChoiceLosses losses_for(const SensitivityTable& table, const fs::path& file, const Recipe& recipe,
-                        const ModelFolder& model, const ChoicePlan& plan) {
+SensitivityTable part_of(const SensitivityTable& table, const fs::path& file, const Recipe& recipe,
+                         const ModelFolder& model, const ChoicePlan& plan) {
   if (const std::string fingerprint = model_fingerprint(model); fingerprint != table.fingerprint) {
     user_error(
         "{}: was measured on another model ('{}', {}; {} is {}); name another file in `sensitivity.file`, or "
@@ -236,72 +307,63 @@ ChoiceLosses losses_for(const SensitivityTable& table, const fs::path& file, con
     }
     places.push_back(static_cast<size_t>(place - table.candidates.begin()));
   }
+  SensitivityTable part = table;
+  part.candidates.clear();
+  for (const size_t place : places) part.candidates.push_back(table.candidates[place]);
+  part.groups.clear();
   std::map<std::string, const SensitivityTable::Group*> groups;
   for (const auto& group : table.groups) groups[key_of(group.members)] = &group;
-  ChoiceLosses losses;
   for (const ChoiceGroup& wanted : plan.groups) {
-    const auto group = groups.find(key_of(members_of(wanted, model.graph)));
-    if (group == groups.end()) {
+    const auto found = groups.find(key_of(members_of(wanted, model.graph)));
+    if (found == groups.end()) {
       user_error(
           "{}: '{}' was not measured as a group of its own (is `ignore` another, or the format?); measure "
           "with "
           "this recipe",
           file.string(), wanted.name);
     }
-    auto& row = losses.emplace_back();
+    const SensitivityTable::Group& whole = *found->second;
+    SensitivityTable::Group& group = part.groups.emplace_back(whole);
+    group.name = wanted.name;
+    group.candidates = wanted.candidates;
+    group.losses.clear();
     for (const size_t c : wanted.candidates) {
-      const auto& tried = group->second->candidates;
-      const auto place = std::ranges::find(tried, places[c]);
-      if (place == tried.end()) {
+      const auto place = std::ranges::find(whole.candidates, places[c]);
+      if (place == whole.candidates.end()) {
         user_error("{}: '{}' was not measured under {}; measure with this recipe", file.string(), wanted.name,
                    recipe.candidates[c].describe());
       }
-      const auto loss =
-          loss_of(group->second->losses[static_cast<size_t>(place - tried.begin())], recipe.sensitivity.loss);
+      group.losses.push_back(whole.losses[static_cast<size_t>(place - whole.candidates.begin())]);
+    }
+  }
+  return part;
+}
+
+ChoiceLosses losses_for(const SensitivityTable& part, const fs::path& file, const Recipe& recipe) {
+  ChoiceLosses losses;
+  double most = 0;  // of any mixture
+  for (const SensitivityTable::Group& group : part.groups) {
+    auto& row = losses.emplace_back();
+    for (const GroupLoss& one : group.losses) {
+      const auto loss = loss_of(one, recipe.sensitivity.loss);
       if (!loss) {
         user_error("{}: '{}' has no {} there (sensitivity.loss); choose the other, or measure anew",
-                   file.string(), wanted.name, name_of(recipe.sensitivity.loss));
+                   file.string(), group.name, name_of(recipe.sensitivity.loss));
       }
       row.push_back(std::max(0.0, *loss));
     }
+    most += std::ranges::max(row);
   }
+  if (!std::isfinite(most))
+    user_error("{}: the groups' largest {} adds up to infinity; expected a finite sum; measure anew",
+               file.string(), name_of(recipe.sensitivity.loss));
   return losses;
 }
 
-std::string describe_sensitivity(const SensitivityTable& table, const std::vector<std::string>& names) {
-  const auto line = [](const std::string& who, const json& found) {
-    std::string text = fmt::format("rank       {:<28}", who);
-    for (const Measure& measure : kCheap) {
-      const json& rho = found.at(measure.key);
-      text +=
-          fmt::format("  {} {}", measure.key, rho.is_null() ? "-" : fmt::format("{:.3f}", rho.get<double>()));
-    }
-    return text + "\n";
-  };
-  const json found = all_correlations(table);
-  std::string text = "rank       Spearman's correlation of cheap measures with the measured KL\n";
-  text += line("all", found.at("all"));
-  for (size_t c = 0; c < names.size(); ++c) text += line(names[c], found.at("by_candidate")[c]);
-  for (size_t c = 0; c < names.size(); ++c) {
-    std::vector<std::pair<double, std::string>> worst;
-    double sum = 0;
-    bool measured = true;
-    for (const auto& group : table.groups) {
-      const auto place = std::ranges::find(group.candidates, c);
-      if (place == group.candidates.end()) continue;
-      const GroupLoss& losses = group.losses[static_cast<size_t>(place - group.candidates.begin())];
-      const double loss = losses.kl ? *losses.kl : losses.fisher.value_or(0);
-      measured = measured && losses.kl;
-      worst.emplace_back(loss, group.name);
-      sum += loss;
-    }
-    std::ranges::sort(worst, std::greater());
-    text += fmt::format("{}: {} {:.5g} in sum; most:", names[c], measured ? "KL" : "estimated KL", sum);
-    for (size_t i = 0; i < std::min(kNamedGroups, worst.size()); ++i)
-      text += fmt::format("{} {} {:.4g}", i > 0 ? "," : "", worst[i].second, worst[i].first);
-    text += "\n";
-  }
-  return text;
+std::vector<std::string> names_of(const Recipe& recipe) {
+  std::vector<std::string> names;
+  for (const Candidate& candidate : recipe.candidates) names.push_back(candidate.describe());
+  return names;
 }
 
 }  // namespace lathe

@@ -3,17 +3,21 @@
 //   schema            1; raised when a key changes its meaning or goes away
 //   lathe             the version that measured
 //   model             name; fingerprint: hash of names, sizes and samples of config.json and weight files
-//   data              calibration_ids, held_out_ids: hashes; held_out_tokens: that KL is the mean of
+//   data              calibration_ids, held_out_ids: hashes; held_out_tokens: that KL is the mean of;
+//                     checked_tokens: that KL is the mean of where it only checks the estimate, in some
+//                     groups, null elsewhere (not in files of older versions); recipe: measured_on()
 //   computed          device, dtype
 //   candidates        list, each as in a recipe
 //   groups            list of {name, linears or table (names), weights: their number, losses: list of
 //                     {candidate: index, weight_mse, weight_relative_mse, output_error, output_relative_error
-//                     (null for tables), kl and fisher: nats, null where not asked for}}
-//   rank_correlation  Spearman's rho of a cheap measure with kl: {all: {measure: rho}, by_candidate: list of
-//                     the same}; null where it means nothing
+//                     (null for tables), kl and fisher: nats, null where not asked for, linears: list, as
+//                     the group's, of {weight_mse, output_error, output_relative_error, fisher} (not of
+//                     tables, nor in files of older versions)}}
+//   rank_correlation  rank_correlations()
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,6 +45,9 @@ struct SensitivityTable {
   std::vector<Group> groups;
 };
 
+/// As a file of losses has what may not be there.
+nlohmann::json or_null(const std::optional<double>& number);
+
 /// Hash of what the model's weights are: a copy elsewhere has the same.
 std::string model_fingerprint(const ModelFolder& model);
 
@@ -49,12 +56,29 @@ void write_sensitivity(const std::filesystem::path& file, const SensitivityTable
 /// UserError naming file and key for what write_sensitivity() doesn't write.
 SensitivityTable read_sensitivity(const std::filesystem::path& file);
 
-/// The KL of every group and candidate of a plan. UserError where `file`'s table is of another model, or
-/// lacks one of them.
-ChoiceLosses losses_for(const SensitivityTable& table, const std::filesystem::path& file,
-                        const Recipe& recipe, const ModelFolder& model, const ChoicePlan& plan);
+/// What a table has of a plan's groups and the recipe's candidates, in their order. UserError where `file`'s
+/// table is of another model, or lacks one of them.
+SensitivityTable part_of(const SensitivityTable& table, const std::filesystem::path& file,
+                         const Recipe& recipe, const ModelFolder& model, const ChoicePlan& plan);
 
-/// For people: rank correlations, and the groups that lose most under each candidate. `names`: of candidates.
-std::string describe_sensitivity(const SensitivityTable& table, const std::vector<std::string>& names);
+/// What a budget sums up, of a part_of() a table. UserError where it isn't there, or the sum is not finite.
+ChoiceLosses losses_for(const SensitivityTable& part, const std::filesystem::path& file,
+                        const Recipe& recipe);
+
+/// What the recipe says of `calibration`, held_out and, where it has some, transforms and imatrix; for
+/// SensitivityTable::data, so that what was measured can be told from what another recipe would measure.
+nlohmann::json measured_on(const Recipe& recipe);
+/// "out/x.sensitivity.json: was measured with calibration.samples 12, held_out 2; ...": what the recipe says
+/// otherwise, which then decides nothing. Nothing where it says the same, or the table doesn't say.
+std::optional<std::string> measured_otherwise(const SensitivityTable& table,
+                                              const std::filesystem::path& file, const Recipe& recipe);
+
+/// Spearman's rho of each cheap measure with the measured KL: {all: {measure: rho}, by_candidate: list of the
+/// same, pairs: {all: number, by_candidate: list}: of group and candidate, that these rest on}; null where it
+/// means nothing.
+nlohmann::json rank_correlations(const SensitivityTable& table);
+
+/// Of its candidates, as people read them.
+std::vector<std::string> names_of(const Recipe& recipe);
 
 }  // namespace lathe

@@ -29,11 +29,13 @@ T take(arrow::Result<T> result) {
   return std::move(result).ValueUnsafe();
 }
 
-/// One thread, small batches: the order of rows is the file's, and memory is a few batches. The file is read,
-/// not mapped, so that one that shrinks while it is read is an error and no signal.
+/// One thread, small batches, columns by pages: the order of rows is the file's, and memory is a few batches.
+/// The file is read, not mapped, so that one that shrinks while it is read is an error and no signal.
 std::unique_ptr<parquet::arrow::FileReader> open(const char* path) {
   parquet::arrow::FileReaderBuilder builder;
-  check(builder.OpenFile(path));
+  parquet::ReaderProperties pages;
+  pages.enable_buffered_stream();
+  check(builder.OpenFile(path, /*memory_map=*/false, pages));
   parquet::ArrowReaderProperties properties(/*use_threads=*/false);
   properties.set_batch_size(kRowsAtOnce);
   properties.set_pre_buffer(false);
@@ -110,6 +112,30 @@ void read(const char* path, const Names& names, LatheParquetVisit visit, void* c
   }
 }
 
+LatheParquetSizes sizes_of(const char* path, const Names& names) {
+  const auto reader = open(path);
+  const auto file = reader->parquet_reader()->metadata();
+  const std::vector<int> leaves = leaves_of(*reader, names);
+  LatheParquetSizes largest{};
+  for (int g = 0; g < file->num_row_groups(); ++g) {
+    const auto group = file->RowGroup(g);
+    uint64_t bytes = 0, values = 0;
+    for (const int leaf : leaves) {
+      const auto column = group->ColumnChunk(leaf);
+      bytes += static_cast<uint64_t>(std::max<int64_t>(column->total_uncompressed_size(), 0));
+      values += static_cast<uint64_t>(std::max<int64_t>(column->num_values(), 0));
+    }
+    const int64_t rows = std::max<int64_t>(group->num_rows(), 1);
+    const double share = static_cast<double>(std::min(rows, kRowsAtOnce)) / static_cast<double>(rows);
+    largest.bytes += bytes;
+    largest.group_bytes = std::max(largest.group_bytes, bytes);
+    largest.group_values = std::max(largest.group_values, values);
+    largest.batch_bytes =
+        std::max(largest.batch_bytes, static_cast<uint64_t>(static_cast<double>(bytes) * share));
+  }
+  return largest;
+}
+
 void list_columns(const char* path, LatheParquetColumn column, void* context) {
   std::shared_ptr<arrow::Schema> schema;
   check(open(path)->GetSchema(&schema));
@@ -144,6 +170,13 @@ int lathe_parquet_columns(const char* path, LatheParquetColumn column, void* con
                           size_t error_size) {
   return lathe::parquet_module::guarded(error, error_size,
                                         [&] { lathe::parquet_module::list_columns(path, column, context); });
+}
+
+int lathe_parquet_sizes(const char* path, const char* const* names, size_t count, LatheParquetSizes* sizes,
+                        char* error, size_t error_size) {
+  return lathe::parquet_module::guarded(error, error_size, [&] {
+    *sizes = lathe::parquet_module::sizes_of(path, {names, names + count});
+  });
 }
 
 int lathe_parquet_read(const char* path, const char* const* names, size_t count, LatheParquetVisit visit,

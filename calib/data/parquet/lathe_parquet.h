@@ -32,6 +32,17 @@ typedef void (*LatheParquetColumn)(void* context, const char* name, const char* 
 int lathe_parquet_columns(const char* path, LatheParquetColumn column, void* context, char* error,
                           size_t error_size);
 
+/// What a file's footer says of columns.
+struct LatheParquetSizes {
+  uint64_t bytes;         // uncompressed
+  uint64_t group_bytes;   // of them in the row group that has most
+  uint64_t group_values;  // numbers and strings in the one that has most
+  uint64_t batch_bytes;   // of as many rows as are read together, on the average
+};
+/// 0: fine. 1: `error` says why not. `names`: `count` top-level columns of the file.
+int lathe_parquet_sizes(const char* path, const char* const* names, size_t count, LatheParquetSizes* sizes,
+                        char* error, size_t error_size);
+
 /// 0: read, or stopped by `visit`. 1: `error` says why not. `names`: `count` top-level columns of the file.
 int lathe_parquet_read(const char* path, const char* const* names, size_t count, LatheParquetVisit visit,
                        void* context, char* error, size_t error_size);

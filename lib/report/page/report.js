@@ -25,7 +25,7 @@ const short = (value) => !known(value)                                ? '–' :
     value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6) ? value.toExponential(2) :
                                                                         String(Number(value.toPrecision(4)));
 const count = (value) => known(value) ? value.toLocaleString('en') : '–';
-const percent = (share, digits = 2) => known(share) ? `${(100 * share).toFixed(digits)} %` : '–';
+const percent = (share, digits = 2) => known(share) ? `${(100 * share).toFixed(digits)}\u00a0%` : '–';
 function bytes(value) {
   if (!known(value)) return '–';
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
@@ -34,7 +34,7 @@ function bytes(value) {
     value /= 1024;
     ++unit;
   }
-  return `${unit ? value.toFixed(value < 10 ? 2 : 1) : value} ${units[unit]}`;
+  return `${unit ? value.toFixed(value < 10 ? 2 : 1) : value}\u00a0${units[unit]}`;
 }
 function duration(seconds) {
   if (!known(seconds)) return '–';
@@ -82,16 +82,45 @@ const logarithmic = {
       scale.ticks = some.length > 9 ? of(['1.000000']) : some;
     }
   },
-  ticks: {callback: (value) => short(value)}
+  ticks: {callback: (value) => value < 1e-3 ? value.toExponential(0) : count(value)}
 };
+// The same of how many: one stands clear of the axis.
+const counts = {
+  ...logarithmic,
+  scale: {...logarithmic.scale, min: 0.5}
+};
+// Below a histogram: round numbers from `low` to `high`, and bars as wide as the bins.
+const binned = (title, low, high, ticks = {}) => axis(title, {
+  scale: {type: 'linear', offset: false, min: low, max: high, grid: {color: colour('line'), offset: false}},
+  ticks: {maxTicksLimit: 9, maxRotation: 0, includeBounds: false, callback: short, ...ticks}
+});
+const kBin = {
+  categoryPercentage: 1,
+  barPercentage: 0.85,
+  grouped: false,
+  maxBarThickness: Infinity
+};
+// A histogram's bins as points, in the middle of each.
+const atCentres = (values, low, width) => values.map((y, i) => ({x: low + (i + 0.5) * width, y}));
+// Over a bin: from where to where it reaches, and what each dataset has there.
+const binTooltip = (low, width, show = short) => ({
+  mode: 'index',
+  intersect: false,
+  callbacks: {
+    title: ([item]) =>
+        item ? `${show(low + item.dataIndex * width)} to ${show(low + (item.dataIndex + 1) * width)}` : '',
+    label: ({dataset, raw}) => `${dataset.label}: ${count(raw.y ?? 0)}`
+  }
+});
 const positive = (value) => known(value) && value > 0 ? value : null;  // what such an axis can show
 function drawChart(chart) {
   chart.drawn?.destroy();
-  const {type, data, scales, options = {}} = chart.make();
+  const {type, data, scales, options = {}, plugins = []} = chart.make();
   const several = data.datasets.length > 1;
   chart.drawn = new Chart(chart.canvas, {
     type,
     data,
+    plugins,
     options: {
       animation: false,
       responsive: true,
@@ -127,6 +156,25 @@ function figure(caption, make, height = 280) {
 function redraw() {
   charts.forEach(drawChart);
 }
+// Dashed lines across a histogram whose bins go from -limit to limit.
+const kDashes = [6, 4];
+const marks = (places, limit, index) => ({
+  id: 'marks',
+  afterDatasetsDraw({ctx, chartArea: {left, right, top, bottom}}) {
+    ctx.save();
+    ctx.strokeStyle = series(index);
+    ctx.lineWidth = 2;
+    ctx.setLineDash(kDashes);
+    ctx.beginPath();
+    for (const place of places.filter((value) => Math.abs(value) <= limit)) {
+      const x = left + (place / limit + 1) / 2 * (right - left);
+      ctx.moveTo(x, top);
+      ctx.lineTo(x, bottom);
+    }
+    ctx.stroke();
+    ctx.restore();
+  }
+});
 const line = (label, data, index, more = {}) => ({
   label,
   data,
@@ -215,7 +263,8 @@ function choice(label, options, change) {
   return {node: el('label', {}, label, select), select};
 }
 
-// A block and one of its rows to choose; a change of the block keeps the row's place. show: called with the row.
+// A block and one of its rows to choose; a change of the block keeps the row's place. show: called with the
+// row.
 function picker(label, rows, start, nameOf, show) {
   const at = grouped(rows, (row) => row.block);
   let chosen = start;
@@ -225,7 +274,8 @@ function picker(label, rows, start, nameOf, show) {
   };
   const which = choice(label, [], (value) => pick(at.get(chosen.block)[value]));
   const offer = () => which.select.replaceChildren(
-      ...at.get(chosen.block).map((row, i) => el('option', {value: i, selected: row === chosen}, nameOf(row))));
+      ...at.get(chosen.block)
+          .map((row, i) => el('option', {value: i, selected: row === chosen}, nameOf(row))));
   const block = choice('Block', [...at.keys()].map((value) => [value, value]), (value) => {
     const place = at.get(chosen.block).indexOf(chosen), next = at.get(Number(value));
     pick(next[Math.min(place, next.length - 1)]);
@@ -248,6 +298,15 @@ const byRole = () => grouped(linears, (row) => row.role);
 const blocks = [...new Set(linears.map((row) => row.block))].sort((a, b) => a - b);
 const errors = (rows) => rows.map((row) => row[measure]).filter(known);
 
+// Nothing was written: sensitivity.html.
+const measuredOnly = !totals.bytes_before;
+function measuredSummary() {
+  const {family, blocks: depth, parameters, dtype} = report.model, {candidates, groups} = report.sensitivity;
+  return [el(
+      'p', {class: 'faint'},
+      `${family}, ${depth} blocks, ${short(parameters / 1e6)} M parameters, ${dtype}. `,
+      `${count(groups.length)} groups; ${candidates.join('; ')}.`)];
+}
 function summary() {
   const tile = (value, label, detail, kind) =>
       el('div', {class: 'tile'}, el('span', {}, label), el('b', {class: kind}, value),
@@ -327,18 +386,16 @@ function findings() {
   ];
 }
 
-// Mean error of each role and block, coloured by its logarithm.
-function heatMap() {
-  const roles = [...byRole().keys()];
-  const place = grouped(linears, (row) => `${row.role} ${row.block}`);
-  const cells = roles.map((role) => blocks.map((block) => mean(errors(place.get(`${role} ${block}`) ?? []))));
+// Values of roles (rows) and blocks, coloured by their logarithm. valueOf(role, block): null where there is none.
+function heat(label, roles, blocks, valueOf) {
+  const cells = roles.map((role) => blocks.map((block) => valueOf(role, block)));
   const logs = cells.flat().filter(positive).map(Math.log);
   const low = least(logs), span = Math.max(most(logs) - low, 1e-9);
   const every = Math.ceil(blocks.length / 24);  // labels of blocks must not touch
   const nodes =
       blocks.map((block, i) => el('b', {style: {'--role': 1, '--block': i + 2}}, i % every ? '' : block));
   roles.forEach((role, r) => {
-    nodes.push(el('b', {class: 'role', style: {'--role': r + 2, '--block': 1}}, role.replace(/_proj$/, '')));
+    nodes.push(el('b', {class: 'role', style: {'--role': r + 2, '--block': 1}}, role.replace(/_proj/g, '')));
     blocks.forEach((block, i) => {
       const value = cells[r][i], heat = positive(value) ? (Math.log(value) - low) / span : 0;
       nodes.push(
@@ -359,28 +416,40 @@ function heatMap() {
         class: blocks.length > 12 ? 'heat dense' : 'heat',
         role: 'img',
         style: {'--blocks': blocks.length, '--roles': roles.length},
-        'aria-label':
-            `Heat map of the ${measureName()} by role and block; the table of all linears holds the same`
+        'aria-label': `Heat map of the ${label} by role and block; the table holds the same`
       },
       nodes);
 }
-function lost() {
-  if (!linears.length) return null;
-  const roles = [...byRole()];
-  const blocksFigure = figure(
-      'Mean error of a block’s linears, by role; logarithmic.',
+// The same of the linears' mean errors.
+function errorMap() {
+  const place = grouped(linears, (row) => `${row.role} ${row.block}`);
+  return heat(
+      measureName(), [...byRole().keys()], blocks,
+      (role, block) => mean(errors(place.get(`${role} ${block}`) ?? [])));
+}
+// One line for each role over the blocks. roles(): [role, rows] each; valueOf: of a role's rows in one block.
+function byBlock(caption, title, roles, blocks, valueOf) {
+  return figure(
+      caption,
       () => ({
         type: 'line',
-        scales: {x: axis('block'), y: axis(measureName(), logarithmic)},
+        scales: {x: axis('block'), y: axis(title(), logarithmic)},
         data: {
           labels: blocks,
-          datasets: roles.map(([role, rows], index) => {
+          datasets: roles().map(([role, rows], index) => {
             const at = grouped(rows, (row) => row.block);
-            return line(role, blocks.map((block) => positive(mean(errors(at.get(block) ?? [])))), index);
+            return line(role, blocks.map((block) => positive(valueOf(at.get(block) ?? []))), index);
           })
         }
       }),
       340);
+}
+function lost() {
+  if (!linears.length) return null;
+  const roles = [...byRole()];
+  const blocksFigure = byBlock(
+      'Mean error of a block’s linears, by role; logarithmic.', measureName, () => roles, blocks,
+      (rows) => mean(errors(rows)));
   const roleFigure = figure(
       'Mean and largest error of a role.',
       () => ({
@@ -395,10 +464,10 @@ function lost() {
         }
       }),
       340);
-  const map = el('div', {}, heatMap()), worst = el('div', {}, worstTable());
+  const map = el('div', {}, errorMap()), worst = el('div', {}, worstTable());
   const pick = measures.length > 1 && choice('Measure', measures, (value) => {
                                         measure = value;
-                                        map.replaceChildren(heatMap());
+                                        map.replaceChildren(errorMap());
                                         worst.replaceChildren(worstTable());
                                         redraw();
                                       }).node;
@@ -432,9 +501,13 @@ function weights() {
     let chosen = rows.reduce((a, b) => (b[measure] ?? 0) > (a[measure] ?? 0) ? b : a);
     const about = el('p', {class: 'faint'});
     const describe = () => {
-      const {scales, clipped, outliers, ratio} = chosen;
+      const {scales, clipped, outliers, ratio, histogram: {clip}} = chosen;
       about.textContent = [
         chosen.scheme,
+        clip &&
+            (clip.least === clip.largest ? `its grid reaches ±${short(clip.median)}` :
+                                           `a group’s grid reaches ±${short(clip.median)} in the median, ${
+                                               short(clip.least)} to ${short(clip.largest)}`),
         scales && `scales ${short(scales.least)} to ${short(scales.largest)}, median ${short(scales.median)}`,
         clipped && 'clipped to a range that a transform chose', ratio != null && `AWQ ratio ${short(ratio)}`,
         outliers > 0 && `${count(outliers)} outliers kept beside the grid`
@@ -443,23 +516,40 @@ function weights() {
     const node = figure(
         'A sample of the linear’s weights, folds applied, before and after rounding; counts are logarithmic.',
         () => {
-          const {limit, before, after} = chosen.histogram, width = 2 * limit / before.length;
+          const {limit, before, after, clip} = chosen.histogram, width = 2 * limit / before.length;
+          const reach = clip && known(clip.median) && clip.median <= limit;
           return {
             type: 'bar',
-            scales: {
-              x: axis('weight', {ticks: {maxTicksLimit: 9, maxRotation: 0}}),
-              y: axis('weights', logarithmic)
+            plugins: reach ? [marks([-clip.median, clip.median], limit, 3)] : [],
+            options: {
+              plugins: {
+                legend: {
+                  display: true,
+                  labels: {color: colour('text'), usePointStyle: true, pointStyleWidth: 24, boxHeight: 8}
+                },
+                tooltip: binTooltip(-limit, width)
+              }
             },
+            scales: {x: binned('weight', -limit, limit), y: axis('weights', counts)},
             data: {
-              labels: before.map((_, i) => Number(((i + 0.5) * width - limit).toPrecision(2))),
               datasets: [
-                bar('after', after.map(positive), 1, {categoryPercentage: 1, barPercentage: 0.85}), {
-                  ...line('before', before.map(positive), 0),
+                bar('after', atCentres(after.map(positive), -limit, width), 1, {...kBin, pointStyle: 'rect'}),
+                {
+                  ...line('before', atCentres(before.map(positive), -limit, width), 0),
                   type: 'line',
+                  pointStyle: 'line',
                   stepped: 'middle',
                   pointRadius: 0,
                   spanGaps: false
-                }
+                },
+                ...reach ? [{
+                  ...line('reach of a group’s grid, median', [], 3),
+                  type: 'line',
+                  borderDash: kDashes,
+                  pointStyle: 'line',
+                  pointRadius: 0
+                }] :
+                           []
               ]
             }
           };
@@ -504,26 +594,67 @@ function weights() {
         el('div', {class: 'charts'},
            ranges('Scales of a role.', 'role', [...grouped(scaled, (row) => row.role)]),
            ranges('Scales of a block.', 'block', [...grouped(scaled, (row) => row.block)])));
+    parts.push(scaleHistogram());
   }
   if (totals.outliers > 0) {
     parts.push(
         el('p', {},
            `${count(totals.outliers)} weights stand beside their grid and take ${
                bytes(totals.outlier_bytes)}.`),
-        figure(
-            'Outliers kept beside the grid, by role.',
-            () => ({
-              type: 'bar',
-              scales: {x: axis('role'), y: axis('weights')},
-              data: {
-                labels: [...byRole().keys()],
-                datasets: [bar(
-                    'outliers',
-                    [...byRole().values()].map((all) => all.reduce((sum, row) => sum + row.outliers, 0)), 6)]
-              }
-            })));
+        el('div', {class: 'charts'},
+           [['role', [...byRole()]], ['block', [...grouped(linears, (row) => row.block)]]].map(
+               ([title, groups]) => figure(
+                   `Outliers kept beside the grid, by ${title}.`,
+                   () => ({
+                     type: 'bar',
+                     scales: {x: axis(title), y: axis('weights')},
+                     data: {
+                       labels: groups.map(([name]) => name),
+                       datasets: [bar(
+                           'outliers',
+                           groups.map(([, all]) => all.reduce((sum, row) => sum + row.outliers, 0)), 6)]
+                     }
+                   })))));
   }
   return parts;
+}
+
+// The scales of a role's linears, by their logarithm.
+const powerOfTwo = (exponent) =>
+    `2${String(exponent).replace('-', '⁻').replace(/\d/g, (digit) => '⁰¹²³⁴⁵⁶⁷⁸⁹'[digit])}`;
+function scaleHistogram() {
+  const rows = report.scale_histograms ?? [];
+  if (!rows.length) return null;
+  let chosen = rows[0];
+  const about = el('p', {class: 'faint'});
+  const describe = () => {
+    about.textContent = `${count(chosen.counts.reduce((a, b) => a + b, 0))} scales, ${
+        short(chosen.least)} to ${short(chosen.largest)}, median ${short(chosen.median)}${
+        chosen.zeros ? `; ${count(chosen.zeros)} more are 0` : ''}`;
+  };
+  const node = figure('A sample of the scales of a role’s linears, a quarter of an octave a bin.', () => {
+    const low = chosen.first / 4, high = low + chosen.counts.length / 4;
+    const step = Math.max(1, Math.ceil((high - low) / 8));
+    return {
+      type: 'bar',
+      options: {plugins: {tooltip: binTooltip(low, 0.25, (exponent) => short(2 ** exponent))}},
+      scales: {
+        x: binned(
+            'scale', Math.floor(low), Math.ceil(high),
+            {stepSize: step, callback: powerOfTwo, includeBounds: true}),
+        y: axis('scales', {scale: {beginAtZero: true}})
+      },
+      data: {datasets: [bar('scales', atCentres(chosen.counts, low, 0.25), 2, kBin)]}
+    };
+  });
+  const chart = charts.at(-1);
+  const pick = choice('Scales of', rows.map((row, i) => [i, row.role]), (index) => {
+    chosen = rows[index];
+    describe();
+    drawChart(chart);
+  });
+  describe();
+  return el('div', {}, el('div', {class: 'controls'}, pick.node), about, node);
 }
 
 // What linears read, and the range that a static grid of it spans.
@@ -551,27 +682,21 @@ function inputHistograms() {
     about.textContent = `${count(all)} values, up to ${short(chosen.limit)}; ` +
         (known(chosen.clip) ? `the static grid spans ±${short(chosen.clip)}` : 'no static grid clips them');
   };
-  const node = figure(
-      'A sample of what linears read, folds applied; counts are logarithmic.',
-      () => {
-        const {counts, clip} = chosen;
-        const split = (wanted) => counts.map((value, i) => beyond(i) === wanted ? positive(value) : null);
-        const wide = {categoryPercentage: 1, barPercentage: 0.85, grouped: false};
-        return {
-          type: 'bar',
-          scales: {
-            x: axis('x', {ticks: {maxTicksLimit: 9, maxRotation: 0}}),
-            y: axis('values', logarithmic)
-          },
-          data: {
-            labels: counts.map((_, i) => Number(centre(i).toPrecision(2))),
-            datasets: known(clip) ?
-                [bar('within the grid', split(false), 0, wide), bar('beyond it', split(true), 3, wide)] :
-                [bar('values', split(false), 0, wide)]
-          }
-        };
-      },
-      320);
+  const node = figure('A sample of what linears read, folds applied; counts are logarithmic.', () => {
+    const {clip, limit} = chosen, width = 2 * limit / chosen.counts.length;
+    const split = (wanted) => atCentres(
+        chosen.counts.map((value, i) => beyond(i) === wanted ? positive(value) : null), -limit, width);
+    return {
+      type: 'bar',
+      options: {plugins: {tooltip: binTooltip(-limit, width)}},
+      scales: {x: binned('x', -limit, limit), y: axis('values', counts)},
+      data: {
+        datasets: known(clip) ?
+            [bar('within the grid', split(false), 0, kBin), bar('beyond it', split(true), 3, kBin)] :
+            [bar('values', split(false), 0, kBin)]
+      }
+    };
+  }, 320);
   const chart = charts.at(-1);
   const controls = picker('Input', rows, chosen, (row) => row.input, (row) => {
     chosen = row;
@@ -636,15 +761,20 @@ function inputs() {
 // What a budget chose among.
 function budget() {
   if (!report.budget) return null;
-  const {budget: asked, chosen, frontier, uniform, groups} = report.budget;
+  const {budget: asked, chosen, candidates, frontier, uniform, groups, measured} = report.budget;
   const points = (mixtures) => mixtures.map((mixture) => ({x: mixture.bits_per_weight, y: mixture.kl}));
   const words = Object.entries(asked).map(
-      ([key, value]) => `${key.replaceAll('_', ' ')} ${
-          ['size', 'vram'].includes(key) ? bytes(value) : short(value)}`);
+      ([key, value]) =>
+          `${key.replaceAll('_', ' ')} ${['size', 'vram'].includes(key) ? bytes(value) : short(value)}`);
   return [
     el('p', {},
        `Held to ${words.join(', ')}: ${short(chosen.bits_per_weight)} bits per weight that is chosen for, ${
-           bytes(chosen.bytes)} in all, a predicted KL divergence of ${short(chosen.kl)} nats.`),
+           bytes(chosen.bytes)} in all, a predicted KL divergence of ${short(chosen.kl)} nats${
+           report.evaluation ? `; on the text of the evaluation it is ${short(report.evaluation.kl_mean)}` : ''}.`),
+    !report.sensitivity &&
+        el('p', {},
+           `What each group loses was ${measured.loss === 'kl' ? 'measured' : 'estimated from gradients'} on ${
+               count(measured.held_out_tokens)} tokens held out of calibration.${rankCorrelations(measured)}`),
     figure(
         'Mixtures that no other one beats, and one candidate for all groups; logarithmic.',
         () => ({
@@ -656,8 +786,9 @@ function budget() {
                 mode: 'nearest',
                 intersect: false,
                 callbacks: {
-                  label: ({dataset, dataIndex, raw}) => `${dataset.label}${
-                      dataset.names ? ` ${dataset.names[dataIndex]}` : ''}: ${short(raw.x)} bits, KL ${short(raw.y)}`
+                  label: ({dataset, dataIndex, raw}) =>
+                      `${dataset.label}${dataset.names ? ` ${dataset.names[dataIndex]}` : ''}: ${
+                          short(raw.x)} bits, KL ${short(raw.y)}`
                 }
               },
               legend: {
@@ -689,9 +820,149 @@ function budget() {
     table(
         [
           ['group', (row) => row.name, {name: true}], ['candidate', (row) => row.candidate],
-          ['bytes', (row) => row.bytes, {number: true, show: bytes}]
+          ['bytes', (row) => row.bytes, {number: true, show: bytes}],
+          ...candidates.map(
+              (name, c) => [`KL as ${name}`, (row) => row.losses[c], {number: true, show: short}])
         ],
         groups, 12)
+  ];
+}
+// Where KL was measured, how well what costs less foretells its order.
+function rankCorrelations({rank_correlation: found}) {
+  const told = Object.entries(found).filter(([, rho]) => known(rho));
+  if (!told.length) return '';
+  return ` Spearman's rank correlation with the measured KL, of all groups and candidates: ${
+      told.map(([name, rho]) => `${name.replaceAll('_', ' ')} ${rho.toFixed(2)}`).join(', ')}.`;
+}
+
+// What the model loses when one group of its linears alone is quantised.
+const kLosses = [
+  ['kl', 'KL'], ['fisher', 'estimated KL'], ['output_error', 'relative output error'],
+  ['weight_error', 'relative weight error']
+];
+const kCheap = {
+  weight_relative_mse: 'relative weight error',
+  output_relative_error: 'relative output error',
+  output_error: 'output error',
+  fisher: 'Fisher’s estimate'
+};
+function sensitivity() {
+  const found = report.sensitivity;
+  if (!found) return null;
+  const {candidates, groups, rank_correlation: rank} = found, estimated = found.loss === 'fisher';
+  const rows = groups.flatMap(({name, block, role, losses}) => losses.map((row) => ({name, block, role, ...row})));
+  const offered = kLosses.filter(([key]) => rows.some((row) => known(row[key])));
+  const single = groups.every(({losses}) => losses.length === 1);
+  let loss = estimated ? 'fisher' : 'kl', candidate = single ? null : 0;
+  const lossName = () => kLosses.find(([key]) => key === loss)[1];
+  const shown = () => rows.filter((row) => row.block !== null && (single || row.candidate === candidate));
+  const roles = [...new Set(rows.filter((row) => row.block !== null).map((row) => row.role))];
+  const blocks =
+      [...new Set(rows.map((row) => row.block).filter((block) => block !== null))].sort((a, b) => a - b);
+  // Of several groups in one place (experts of a file that has each by itself) the sum.
+  const sum = (some) => {
+    const values = some.map((row) => row[loss]).filter(known);
+    return values.length ? values.reduce((a, b) => a + b) : null;
+  };
+  const drawMap = () => {
+    const place = grouped(shown(), (row) => `${row.role} ${row.block}`);
+    return heat(lossName(), roles, blocks, (role, block) => sum(place.get(`${role} ${block}`) ?? []));
+  };
+  const map = el('div', {}, drawMap());
+  const depth = byBlock(
+      'Loss of a group, by block and role; logarithmic.', lossName,
+      () => [...grouped(shown(), (row) => row.role)], blocks, sum);
+  const chart = charts.at(-1);
+  // What costs less beside the measured KL, of every pair that has both.
+  const against = rows.some((row) => known(row.kl) && known(row.fisher)) ? 'fisher' : 'output_error';
+  const pairs = rows.filter((row) => positive(row.kl) && positive(row[against]));
+  const versus = pairs.length > 1 &&
+      figure(
+          `${against === 'fisher' ? 'Estimated' : 'Output error'} and measured KL of a group; logarithmic.`,
+          () => ({
+            type: 'scatter',
+            scales: {
+              x: axis(against === 'fisher' ? 'estimated KL' : 'relative output error', logarithmic),
+              y: axis('measured KL', logarithmic)
+            },
+            options: {
+              plugins: {
+                legend: {
+                  display: candidates.length > 1,
+                  labels: {color: colour('text'), boxWidth: 14, boxHeight: 8, usePointStyle: true}
+                },
+                tooltip: {
+                  mode: 'nearest',
+                  intersect: false,
+                  callbacks: {
+                    label: ({dataset, dataIndex, raw}) =>
+                        `${dataset.names[dataIndex]}, ${dataset.label}: ${short(raw.x)}, measured ${short(raw.y)}`
+                  }
+                }
+              }
+            },
+            data: {
+              datasets: candidates.map((label, c) => {
+                const mine = pairs.filter((row) => row.candidate === c);
+                return line(
+                    label, mine.map((row) => ({x: row[against], y: row.kl})), c,
+                    {showLine: false, pointRadius: 3, names: mine.map((row) => row.name)});
+              })
+            }
+          }),
+          340);
+  const change = (set) => (value) => {
+    set(value);
+    map.replaceChildren(drawMap());
+    drawChart(chart);
+  };
+  const told = estimated ?
+      `estimated from gradients on ${count(found.held_out_tokens)} tokens held out of calibration${
+          known(found.checked_tokens) ?
+              `; of some groups KL was measured, too, on ${count(found.checked_tokens)} of them, to check the estimate` :
+              ''}` :
+      `KL measured on ${count(found.held_out_tokens)} tokens held out of calibration`;
+  const total = rows.reduce((all, row) => all + (row[estimated ? 'fisher' : 'kl'] ?? row.kl ?? 0), 0);
+  return [
+    el('p', {},
+       `What the model loses when one group of its linears is quantised and nothing else, nats: ${told}.${
+           single ? ` The sum over groups, ${short(total)}, predicts what all of them lose together${
+                        evaluation ? `; on the text of the evaluation it is ${short(evaluation.kl_mean)}` : ''}.` :
+                    ''}`),
+    el('div', {class: 'controls'},
+       !single &&
+           choice(
+               'Candidate', candidates.map((label, c) => [c, label]),
+               change((value) => { candidate = Number(value); }))
+               .node,
+       offered.length > 1 &&
+           choice(
+               'Loss', [...offered].sort(([a], [b]) => (b === loss) - (a === loss)),
+               change((value) => { loss = value; }))
+               .node),
+    el('div', {class: 'charts'}, depth, versus), el('h3', {}, 'By role and block'), map,
+    rank.pairs.all > 1 && el('h3', {}, 'Rank correlation with the measured KL'),
+    rank.pairs.all > 1 &&
+        table(
+            [
+              ['candidate', ([label]) => label], ['pairs', ([, , pairs]) => pairs, {number: true}],
+              ...Object.entries(kCheap).map(
+                  ([key, label]) => [label, ([, rho]) => rho[key], {number: true, show: short}])
+            ],
+            [
+              ['all', rank.all, rank.pairs.all],
+              ...candidates.length > 1 ?
+                  candidates.map((label, c) => [label, rank.by_candidate[c], rank.pairs.by_candidate[c]]) :
+                  []
+            ]),
+    el('h3', {}, 'Every group'),
+    table(
+        [
+          ['group', (row) => row.name, {name: true}], ['linears', (row) => row.role],
+          ['candidate', (row) => candidates[row.candidate]],
+          ...offered.map(([key, label]) => [label, (row) => row[key], {number: true, show: short}])
+        ],
+        rows, 12)
   ];
 }
 function kvCache() {
@@ -792,7 +1063,7 @@ function time() {
          table(
              [
                ['', (row) => names[row.kind]], ['peak', (row) => row.peak, {number: true, show: bytes}],
-               ['planned at most', (row) => row.planned, {number: true, show: bytes}],
+               ['planned at most', (row) => row.planned || null, {number: true, show: bytes}],
                ['limit', (row) => row.limit, {number: true, show: bytes}]
              ],
              rows),
@@ -855,19 +1126,21 @@ function recipe() {
   ];
 }
 
-const sections =
-    [
-      ['Warnings and checks', findings], ['Budget', budget], ['What was lost', lost], ['Weights and scales', weights],
-      ['Inputs', inputs], ['KV cache', kvCache], ['Experts', experts], ['Events and folds', events],
-      ['Time and memory', time], ['How to load it', use], ['Recipe', recipe], ['Every linear', everyLinear]
-    ].map(([title, make], index) => ({title, id: `part-${index}`, nodes: make()}))
-        .filter(({nodes}) => nodes && nodes.flat().some((node) => node));
+const kParts = [
+  ['Warnings and checks', findings], ['Budget', budget], ['Sensitivity', sensitivity], ['What was lost', lost],
+  ['Weights and scales', weights], ['Inputs', inputs], ['KV cache', kvCache], ['Experts', experts],
+  ['Events and folds', events], ['Time and memory', time], ['How to load it', use], ['Recipe', recipe],
+  ['Every linear', everyLinear]
+];
+const sections = kParts.map(([title, make], index) => ({title, id: `part-${index}`, nodes: make()}))
+                     .filter(({nodes}) => nodes && nodes.flat().some((node) => node));
 const name = report.model.path.split('/').filter(Boolean).pop() ?? report.model.path;
-document.title = `${name}: quantisation report`;
+document.title = `${name}: ${measuredOnly ? 'sensitivity' : 'quantisation report'}`;
 document.body.append(
     el('nav', {'aria-label': 'parts'},
        el('div', {}, sections.map(({title, id}) => el('a', {href: `#${id}`}, title)))),
-    el('main', {}, el('h1', {}, `${name}: quantisation report`), summary().flat().filter(Boolean),
+    el('main', {}, el('h1', {}, document.title),
+       (measuredOnly ? measuredSummary() : summary()).flat().filter(Boolean),
        sections.map(({title, id, nodes}) => el('section', {id}, el('h2', {}, title), nodes))));
 Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
 redraw();

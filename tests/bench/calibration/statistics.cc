@@ -13,17 +13,16 @@ std::vector<StatTensor> tensors_of(const InputStats& stats) {
                                  {"min_max high", stats.min_max.high},
                                  {"ema low", stats.ema_min_max.low, 1e-6},
                                  {"ema high", stats.ema_min_max.high, 1e-6},
-                                 {"ema of all low", stats.ema_tensor.low, 1e-6},
-                                 {"ema of all high", stats.ema_tensor.high, 1e-6},
+                                 {"steps low", stats.step_min_max.low},
+                                 {"steps high", stats.step_min_max.high},
                                  {"token low", stats.token_min_max.low},
                                  {"token high", stats.token_min_max.high},
                                  {"outliers", stats.outliers},
                                  {"sample", stats.sample},
                                  {"kurtosis", stats.kurtosis, 1e-5},
+                                 {"kurtosis of all", stats.kurtosis_all, 1e-5},
                                  {"channel largest", stats.channel_distribution.largest},
                                  {"channel counts", stats.channel_distribution.counts}};
-  if (stats.kurtosis_all)
-    all.push_back({"kurtosis of all", at::scalar_tensor(*stats.kurtosis_all, at::kDouble), 1e-5});
   if (stats.distribution) all.push_back({"counts", stats.distribution->counts});
   std::erase_if(all, [](const StatTensor& tensor) { return !tensor.values.defined(); });
   return all;

@@ -26,7 +26,7 @@ inline constexpr std::array kStatRows = {
     StatRow{"mean_square", &StatSet::mean_square, 0.05},  // the imatrix
     StatRow{"min_max", &StatSet::min_max, 0.05},
     StatRow{"ema_min_max", &StatSet::ema_min_max, 0.05},
-    StatRow{"ema_tensor", &StatSet::ema_tensor, 0.05},
+    StatRow{"step_min_max", &StatSet::step_min_max, 0.05},
     StatRow{"token_min_max", &StatSet::token_min_max, 0.05},
     StatRow{"outliers", &StatSet::outliers, std::nullopt},
     StatRow{"kurtosis", &StatSet::kurtosis, std::nullopt},

@@ -19,6 +19,7 @@ check fp8-dynamic 0.23
 check fp8-block 0.15 --set 'rules[0]={scheme: {type: fp8_e4m3, per: block}, activations: {type: fp8_e4m3, per: group}}'
 check nvfp4-weights "" --set 'rules[0]={scheme: {type: nvfp4}}'
 check mxfp4-weights "" --set 'rules[0]={scheme: {type: mxfp4}}'
+check mxfp8-weights "" --set 'rules[0]={scheme: {type: mxfp8}}'
 # Steps of MX are powers of two, which the last bit of an input seldom moves.
 for type in nvfp4:0.5 mxfp4:0.9 mxfp8:0.9; do
   check "${type%:*}" "${type#*:}" --set "rules[0]={scheme: {type: ${type%:*}}, activations: {type: ${type%:*}}}"

@@ -5,7 +5,8 @@
 IMATRIX is read by ggml's own GGUF reader, as llama-quantize does (in_sum2 / counts), and holds a row for every matrix of MODEL's blocks
 (a GGUF file in F32). llama_model_quantize makes files of it with and without: IQ2_XS, which needs one, is refused without, and what it
 makes with one is nearer to MODEL's own predictions than without (mean divergence over the tokens of TEXT_IDS, a JSON list).
-OURS: files that Lathe made of the same model with the same matrix, whose divergences are printed beside (`-TYPE.gguf` at the end).
+OURS: files that Lathe made of the same model with the same matrix (`-TYPE.gguf` at the end): nearer than llama.cpp's without a matrix,
+and no more than a tenth further than its with one (seen: 7 % further in Q2_K and 6 % in Q3_K_S to 13 % nearer in IQ4_XS).
 Prints one JSON line each.
 """
 
@@ -102,6 +103,8 @@ def main(imatrix, model, ids_file, scratch, *ours):
         if name in own:
             result["lathe"] = divergence(own[name])
         print(json.dumps(result), flush=True)
+        if name in own:
+            assert result["lathe"] < min(result["without"], 1.1 * result["with"]), f"{name}: Lathe's file is further: {result}"
         assert name in NEEDED or result["with"] < result["without"], f"{name}: no nearer with importances: {result}"
 
 

@@ -7,7 +7,7 @@ share=
 recipe=awq
 check() {
   local name=$1; shift
-  quick "recipes/$recipe.yaml" "$scratch/$name" "$@"
+  quick "recipes/$recipe.yaml" "$scratch/$name" --set evaluate=null "$@"
   "$PYTHON" tests/peer/consumers/compressed_tensors_logits.py "$MODEL" "$scratch/$name" "$logits" $share
 }
 check sym-g128 "${symmetric[@]}"
@@ -17,6 +17,7 @@ check two-groups --set 'rules=[{targets: [mlp], scheme: {bits: 4, group_size: 64
 share=0.3  # a value of the cache beside the middle of two codes, rounded the other way, is seen by all later tokens
 check kv-fp8 --set 'kv_cache={type: float}'
 check kv-int8 --set 'kv_cache={type: int}'
+check kv-fp8-heads --set 'kv_cache={type: float, per: head}'
 share=
 check bits8-part --set 'rules[0].scheme.bits=8' --set 'ignore=[lm_head, attention]'
 # The other widths, whose codes cross the edges of words (5, 6, 7) or fill them; how they were rounded doesn't matter.

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "algorithms/gptq.h"
+#include "algorithms/gram_place.h"
 #include "algorithms/inverse_factor.h"
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
@@ -234,6 +235,53 @@ at::Tensor too_large_for_fp32(int64_t size) {
   at::Tensor matrix = x.t().mm(x).div_(2 * size).mul_(1e38);
   matrix.diagonal().add_(2.2e38);
   return matrix;
+}
+
+/// The same matrix factorised as it stands beside the factor, and in its place; each step of the ladder.
+TEST(InverseFactor, InTheMatrixsPlaceItHasTheSameBitsAndGivesTheMatrixBack) {
+  at::manual_seed(11);
+  at::Tensor indefinite = at::eye(8);
+  indefinite[0][1] = indefinite[1][0] = 5;
+  const at::Tensor x = at::randn({700, 300});
+  const struct {
+    at::Tensor gram;
+    double damping;
+  } cases[] = {{x.t().mm(x).div_(700).contiguous(), 0.01},
+               {almost_singular(), 0},
+               {too_large_for_fp32(300), 0.2},
+               {indefinite, 0.01}};
+  for (const auto& [matrix, damping] : cases) {
+    const int64_t n = matrix.size(0);
+    const at::Tensor order = at::randperm(n, at::kLong), channels = at::zeros({n}, at::kBool);
+    channels[2].fill_(true);
+    for (const Uncorrelated& apart : {Uncorrelated{}, Uncorrelated{channels, matrix.diagonal() * 0.9}}) {
+      at::Tensor gram = matrix.clone();
+      const DampedFactor expected = damped_inverse_factor(gram, order, damping, apart);
+      GramPlace place(gram, order, std::filesystem::temp_directory_path());
+      {
+        const DampedFactor found = damped_inverse_factor(place, damping, apart);
+        EXPECT_TRUE(at::equal(found.upper, expected.upper)) << n;
+        EXPECT_EQ(found.upper.data_ptr(), gram.data_ptr()) << "it has a place of its own";
+        EXPECT_EQ(found.events, expected.events);
+        EXPECT_EQ(found.damping, expected.damping);
+        EXPECT_EQ(found.diagonal, expected.diagonal);
+      }
+      place.give_back();
+      EXPECT_TRUE(at::equal(gram, matrix)) << n;
+    }
+  }
+}
+
+TEST(InverseFactor, InStepsItIsThatOfHalves) {
+  at::manual_seed(12);
+  const int64_t n = 900;
+  const at::Tensor x = at::randn({2 * n, n}, at::kDouble), gram = x.t().mm(x).div_(2 * n).contiguous();
+  const FactorSteps steps{.wide = 600, .step = 100, .halved = 400};
+  const at::Tensor expected = inverse_factor(gram.clone()).value();
+  const at::Tensor found = inverse_factor(gram.clone(), steps).value();
+  EXPECT_TRUE(at::equal(found, found.triu()));
+  EXPECT_LT((found - expected).abs().max().item<double>(), 1e-12);
+  EXPECT_FALSE(at::equal(found, expected)) << "they were the same steps";
 }
 
 TEST(InverseFactor, InFp64ItIsThatOfTheReorderedMatrixWithChannelsApart) {

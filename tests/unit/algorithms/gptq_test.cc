@@ -16,28 +16,18 @@
 namespace lathe {
 namespace {
 
+using testing_problems::correlated_tokens;
+using testing_problems::gptq_options_with;
 using testing_problems::linear;
 using testing_problems::solver_row;
-
-Options options_with(const std::map<std::string, OptionValue>& values) {
-  Options options(gptq_options());
-  for (const auto& [name, value] : values) options.set(name, value);
-  return options;
-}
+using testing_problems::stats_of_pair;
 
 std::vector<SolveResult> solve(std::vector<LinearProblem> linears, const InputStats& stats,
                                const std::map<std::string, OptionValue>& values = {}) {
   SharedInputProblem problem;
   problem.linears = std::move(linears);
   problem.stats = &stats;
-  return solver_row("gptq").make(options_with(values))->solve(problem);
-}
-
-/// Inputs whose channels depend on each other, as those of a network do.
-at::Tensor correlated_tokens(int64_t tokens, int64_t width) {
-  const at::Tensor mixing =
-      at::randn({width, width}) / std::sqrt(static_cast<double>(width)) + at::eye(width);
-  return at::randn({tokens, width}).mm(mixing) * at::randn({width}).mul(0.7).exp();
+  return solver_row("gptq").make(gptq_options_with(values))->solve(problem);
 }
 
 InputStats stats_of_gram(at::Tensor gram) {
@@ -105,13 +95,6 @@ TEST(Gptq, EqualsTheReferenceForEveryOption) {
       EXPECT_TRUE(at::equal(round_to(found.scales, DType::F16), found.scales)) << where;
     }
   }
-}
-
-/// Of inputs beside what the unquantised model would have given.
-InputStats stats_of_pair(const at::Tensor& x, const at::Tensor& reference) {
-  StatsCollector collector({.gram = true, .cross_gram = true}, x.size(1), c10::kCPU, "test input");
-  collector.observe_pair(x, reference);
-  return collector.finish();
 }
 
 /// Which part of the codes and of the groups' scales is the reference's.
@@ -497,15 +480,16 @@ TEST(Gptq, TakesAnOfferedRangeWhereItIsToldTo) {
   EXPECT_TRUE(at::allclose(offered, at::full({4, 2}, 0.2f), 1e-3));
   const at::Tensor own = solve({problem}, stats).front().quantized.scales;
   EXPECT_FALSE(at::allclose(own, offered, 1e-3));
-  EXPECT_THROW(solver_row("gptq").make(options_with({{"offered_range", true}, {"static_groups", false}})),
-               UserError);
+  EXPECT_THROW(
+      solver_row("gptq").make(gptq_options_with({{"offered_range", true}, {"static_groups", false}})),
+      UserError);
 }
 
 TEST(Gptq, SaysWhichSchemesItReordersGroupsOf) {
   const Scheme groups{"int", 4, 32, true}, rows{"int", 4, -1, true};
   const auto make = [](const Variant& v) {
     return solver_row("gptq").make(
-        options_with({{"act_order", v.act_order}, {"static_groups", v.static_groups}}));
+        gptq_options_with({{"act_order", v.act_order}, {"static_groups", v.static_groups}}));
   };
   for (const Variant& variant : kVariants) {
     const bool expected = variant.act_order == "desc" && !variant.static_groups;

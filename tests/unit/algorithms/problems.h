@@ -5,7 +5,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <map>
+
 #include "algorithms/algorithm.h"
+#include "algorithms/gptq.h"
 #include "calib/stats/stats_collector.h"
 #include "lib/base/error.h"
 
@@ -17,8 +21,22 @@ inline InputStats stats_of(const at::Tensor& x) {
   return collector.finish();
 }
 
+/// Of inputs beside what the unquantised model would have given.
+inline InputStats stats_of_pair(const at::Tensor& x, const at::Tensor& reference) {
+  StatsCollector collector({.gram = true, .cross_gram = true}, x.size(1), c10::kCPU, "test input");
+  collector.observe_pair(x, reference);
+  return collector.finish();
+}
+
 inline LinearProblem linear(std::string name, LinearRole role, at::Tensor weight, Scheme scheme) {
   return {std::move(name), role, std::move(weight), std::move(scheme), DType::F16, std::nullopt};
+}
+
+/// Inputs whose channels depend on each other, as those of a network do.
+inline at::Tensor correlated_tokens(int64_t tokens, int64_t width) {
+  const at::Tensor mixing =
+      at::randn({width, width}) / std::sqrt(static_cast<double>(width)) + at::eye(width);
+  return at::randn({tokens, width}).mm(mixing) * at::randn({width}).mul(0.7).exp();
 }
 
 /// Tokens with a few channels `factor` times larger than the rest, as LLM activations have them.
@@ -58,6 +76,12 @@ inline const SolverEntry& solver_row(const std::string& name) {
     if (row.name == name) return row;
   }
   throw std::runtime_error("no solver " + name);
+}
+
+inline Options gptq_options_with(const std::map<std::string, OptionValue>& values) {
+  Options options(gptq_options());
+  for (const auto& [name, value] : values) options.set(name, value);
+  return options;
 }
 
 /// The default solver's dequantised answer for one linear.

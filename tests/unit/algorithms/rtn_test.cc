@@ -118,6 +118,24 @@ TEST(Rtn, RefusesBadInputByName) {
   expect_refused(linear("odd", LinearRole::up_proj, at::randn({1, 43}), kSymmetric), "does not divide");
 }
 
+TEST(Rtn, ASharedScaleBeyondItsTypeNamesTheLinearThatNeedsIt) {
+  const SolverEntry& row = solver_row("rtn");
+  Scheme fp8{.type = "fp8_e4m3", .bits = 8, .group_size = -1};
+  fp8.rows = -1;
+  at::Tensor large = at::ones({4, 32});
+  large[2][5] = -1e9f;
+  SharedInputProblem shared;
+  shared.linears = {linear("q", LinearRole::q_proj, at::ones({4, 32}), fp8),
+                    linear("k", LinearRole::k_proj, large, fp8)};
+  try {
+    row.make(Options(row.options))->solve(shared);
+    ADD_FAILURE() << "solved what has no scale";
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), testing::AllOf(testing::StartsWith("k: row 2: a weight of 1e+09"),
+                                             testing::HasSubstr("shared with q) beyond F16")));
+  }
+}
+
 TEST(Rtn, UnusualWeightsComeOutRight) {
   at::manual_seed(5);
   const SolverEntry& row = solver_row("rtn");

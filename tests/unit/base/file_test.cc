@@ -10,6 +10,7 @@
 #include <functional>
 
 #include "lib/base/error.h"
+#include "lib/base/partial.h"
 #include "lib/base/process_memory.h"
 
 namespace lathe {
@@ -156,6 +157,45 @@ TEST_F(FileTest, WriteThatDoesNotFit) {
                     "can't be written: File too large");
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
+}
+
+// ---- replace_file
+
+TEST_F(FileTest, ReplacesAFileWholeOrNotAtAll) {
+  replace_file(folder_ / "f", "old");
+  replace_file(folder_ / "f", "new");
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit limit{1000, before.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &limit);
+  for (const char* name : {"f", "g"}) {
+    expect_user_error([&] { replace_file(folder_ / name, std::string(5000, 'x')); }, name,
+                      "can't be written: File too large");
+  }
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_EQ(listing(), "f");
+  EXPECT_EQ(read_text_file(folder_ / "f"), "new");
+}
+
+TEST_F(FileTest, ReplacesWhatALinkNamesAndRefusesAFolder) {
+  put("f", "old");
+  fs::create_symlink("f", folder_ / "link");
+  replace_file(folder_ / "link", "new");
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
+  EXPECT_EQ(read_text_file(folder_ / "f"), "new");
+  EXPECT_EQ(listing(), "f link");
+  expect_user_error([&] { replace_file(folder_, "x"); }, folder_.string(), "Is a directory");
+  expect_user_error([&] { replace_file("/dev/full", "x"); }, "/dev/full", "No space left on device");
+  EXPECT_TRUE(fs::exists("/dev/full")) << "what is no file is written as it is";
+}
+
+TEST_F(FileTest, RemovesPartsThatAKilledWriterLeft) {
+  put(".f.partial-999999999", "half");  // above the largest number of a process
+  put(".f.partial-1", "another one's");
+  replace_file(folder_ / "f", "whole");
+  EXPECT_EQ(listing(), ".f.partial-1 f");
 }
 
 // ---- OutputFolder

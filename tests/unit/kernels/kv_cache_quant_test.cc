@@ -13,6 +13,11 @@ namespace {
 
 const KvCacheScheme kFp8{}, kInt8{"int", 8};
 
+/// Any shape, by one scale.
+at::Tensor rounded(const at::Tensor& x, const KvCacheScheme& scheme, float scale) {
+  return fake_quantize_cache(x.reshape({1, 1, 1, -1}), scheme, {scale}).view(x.sizes());
+}
+
 /// The nearest level, of two the one whose index in the grid, which is its code, is even.
 double nearest_level(double x, const std::vector<double>& levels) {
   size_t best = 0;
@@ -34,7 +39,7 @@ TEST(FakeQuantizeCache, Fp8IsTheNearestLevelOfE4m3) {
   }
   at::Tensor x = at::cat({at::tensor(values, at::kFloat), at::randn({2000}).mul(2).exp()});
   x = at::cat({x, -x});
-  const at::Tensor y = fake_quantize_cache(x, kFp8, 1);
+  const at::Tensor y = rounded(x, kFp8, 1);
   for (int64_t i = 0; i < x.numel(); ++i)
     ASSERT_EQ(y[i].item<float>(), nearest_level(x[i].item<float>(), levels)) << x[i].item<float>();
 }
@@ -44,7 +49,7 @@ TEST(FakeQuantizeCache, TheScaleStretchesTheGrid) {
   const at::Tensor x = at::randn({2, 3, 5, 8}).mul(7).transpose(1, 2);
   for (const KvCacheScheme& scheme : {kFp8, kInt8}) {
     const float largest = x.abs().max().item<float>(), scale = kv_cache_scale(scheme, largest);
-    const at::Tensor y = fake_quantize_cache(x, scheme, scale);
+    const at::Tensor y = rounded(x, scheme, scale);
     EXPECT_EQ(y.sizes(), x.sizes());
     EXPECT_FALSE(y.equal(x));
     // Nothing is clipped by more than a rounding; the step is the grid's.
@@ -52,22 +57,36 @@ TEST(FakeQuantizeCache, TheScaleStretchesTheGrid) {
     const at::Tensor bound =
         scheme.floating() ? (x.abs() / 16).clamp_min(scale * 0x1p-10) : at::full({}, scale / 2);
     EXPECT_TRUE((y - x).abs().le(bound * 1.0001).all().item<bool>()) << scheme.describe();
-    EXPECT_TRUE(fake_quantize_cache(y, scheme, scale).sub(y).abs().max().item<float>() <= 1e-6 * largest);
+    EXPECT_TRUE(rounded(y, scheme, scale).sub(y).abs().max().item<float>() <= 1e-6 * largest);
   }
 }
 
 TEST(FakeQuantizeCache, IntegersAreClampedAndTiesAreEven) {
   const at::Tensor x = at::tensor({-1000.f, -129.f, -0.5f, 0.5f, 1.5f, 2.5f, 127.4f, 500.f});
   const at::Tensor expected = at::tensor({-128.f, -128.f, 0.f, 0.f, 2.f, 2.f, 127.f, 127.f});
-  EXPECT_TRUE(fake_quantize_cache(x, kInt8, 1).equal(expected));
+  EXPECT_TRUE(rounded(x, kInt8, 1).equal(expected));
 }
 
 TEST(FakeQuantizeCache, KeepsTheDtypeAndWhatIsNoNumber) {
   const at::Tensor x = at::tensor({0.3f, std::numeric_limits<float>::quiet_NaN(), -2.0f}).to(at::kBFloat16);
-  const at::Tensor y = fake_quantize_cache(x, kFp8, 0.01f);
+  const at::Tensor y = rounded(x, kFp8, 0.01f);
   EXPECT_EQ(y.scalar_type(), at::kBFloat16);
   EXPECT_TRUE(std::isnan(y[1].item<float>()));
-  EXPECT_TRUE(y[0].equal(fake_quantize_cache(x[0].to(at::kFloat), kFp8, 0.01f).to(at::kBFloat16)));
+  EXPECT_TRUE(y[0].equal(rounded(x[0].to(at::kFloat), kFp8, 0.01f).to(at::kBFloat16)));
+}
+
+TEST(FakeQuantizeCache, EveryHeadHasItsScale) {
+  at::manual_seed(3);
+  const at::Tensor x = at::randn({2, 3, 5, 8});
+  const std::vector<float> scales = {0.5f, 0.01f, 2.0f};
+  for (const KvCacheScheme& scheme : {kFp8, kInt8}) {
+    const at::Tensor y = fake_quantize_cache(x, scheme, scales);
+    for (int64_t head = 0; head < 3; ++head) {
+      const at::Tensor alone = x.slice(1, head, head + 1);
+      EXPECT_TRUE(y.slice(1, head, head + 1)
+                      .equal(fake_quantize_cache(alone, scheme, {scales[static_cast<size_t>(head)]})));
+    }
+  }
 }
 
 TEST(KvCacheScale, CoversTheLargestAndIsNeverZero) {

@@ -25,5 +25,15 @@ TEST(PermutedBothWays, IsIndexSelectOfRowsAndColumns) {
   EXPECT_TRUE(whole.equal(before));
 }
 
+TEST(PermuteBothWays, IsTheSameInPlace) {
+  at::manual_seed(3);
+  for (const int64_t size : {1, 2, 90, 301}) {
+    const at::Tensor matrix = at::randn({size, size}), order = at::randperm(size);
+    const at::Tensor expected = permuted_both_ways(matrix, order);
+    permute_both_ways(matrix, order);
+    EXPECT_TRUE(matrix.equal(expected)) << size;
+  }
+}
+
 }  // namespace
 }  // namespace lathe::kernels

@@ -79,7 +79,7 @@ TEST(KvCacheProblem, ParametersThatTheSchemeHasNot) {
 }
 
 TEST(SameQuantizer, LooksAtAllOfIt) {
-  const KvCacheQuantizer plain, other{.scheme = {}, .k_scale = 2}, kind{kivi(64, 32)};
+  const KvCacheQuantizer plain, other{.scheme = {}, .k_scales = {2}}, kind{kivi(64, 32)};
   EXPECT_TRUE(same_quantizer(plain, plain));
   EXPECT_FALSE(same_quantizer(plain, other));
   EXPECT_FALSE(same_quantizer(plain, kind));

@@ -2,19 +2,26 @@
 // GPUs.
 #include "recipes/deployment.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <ostream>
 #include <set>
 
 #include "lib/base/error.h"
+#include "recipes/served_model.h"
 
 namespace lathe {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 
 /// A dense Llama: `kv` is the width of its keys.
@@ -69,6 +76,21 @@ Advice advice_on(const ServedModel& model, const std::string& gpu, int64_t conte
 std::string weights_on(const ServedModel& model, const std::string& gpu, int64_t batch = 1) {
   const Advice advice = advice_on(model, gpu, 2048, batch);
   return advice.chosen ? advice.rows[*advice.chosen].precision->name : "none";
+}
+
+// Sizes as a hostile config.json gives them: a sum that no 64 bits hold is never a small one.
+TEST(KvCache, ThatIsTooLargeToCountIsSaidToBeTheLargest) {
+  ServedModel model;
+  model.hidden = model.intermediate = 1;
+  model.attention = model.kv = int64_t{1} << 60;
+  model.cache.assign(4, {int64_t{1} << 61, 0});
+  EXPECT_EQ(kv_cache_bytes(model, 8, 1, 16), kMostServedBytes);
+  EXPECT_EQ(kv_cache_bytes(model, 1, 1, 16), kMostServedBytes);
+  EXPECT_EQ(activation_bytes(model, 8, 1), kMostServedBytes);
+  EXPECT_LT(room_for_weights(model, 80'000'000'000, 8, 1, 16), 0);
+  EXPECT_EQ(kv_cache_bytes(llama3_70b(), 1 << 24, 1 << 16, 16), uint64_t{80 * 4096} << 40);
+  model.cache.assign(1, {3, 0});
+  EXPECT_EQ(kv_cache_bytes(model, 3, 1, 4), 5u);  // 36 bits
 }
 
 TEST(KvCache, OfA7BIsTwoGiBASequenceOf4096TokensAndHalfOfThatInEightBits) {
@@ -161,6 +183,12 @@ TEST(GpuTable, EveryRowIsWholeAndNoNameStandsTwice) {
     EXPECT_EQ(&find_gpu(gpu.name), &gpu);
   }
   for (const GpuGeneration& generation : gpu_generations()) EXPECT_FALSE(generation.source.empty());
+  for (const ServedCache& cache : served_caches()) {
+    EXPECT_THAT(kCacheBits, Contains(cache.bits));
+    for (const std::string& generation : cache.generations)
+      EXPECT_EQ(find_generation(generation).name, generation);
+    EXPECT_FALSE(cache.type.empty() || cache.server.empty() || cache.how.empty() || cache.source.empty());
+  }
 }
 
 TEST(GpuTable, GenerationsComputeWhatTheFieldSays) {
@@ -222,7 +250,8 @@ TEST(Advise, TakesACacheOfEightBitsAndMoreGpusOnlyWhereItMust) {
   EXPECT_EQ(one.gpus, 1);
   const Advice eight = advice_on(llama_7b(), "RTX 4000 Ada", 4096, 8);  // 4 + 16 GiB
   EXPECT_EQ(kCacheBits[eight.cache_bits], 8);
-  EXPECT_THAT(eight.why, Contains(HasSubstr("kv_cache: {type: float, bits: 8}")));
+  EXPECT_THAT(eight.why, Contains(HasSubstr("FP8 in vLLM: --kv-cache-dtype fp8")));
+  EXPECT_THAT(eight.why, Contains(HasSubstr("recipes/kv-fp8.yaml")));
   const Advice large = advice_on(llama3_70b(), "RTX 4090", 4096, 1);
   EXPECT_EQ(large.gpus, 2);
   EXPECT_THAT(large.why, Contains(HasSubstr("tensor parallelism of 2")));
@@ -230,6 +259,204 @@ TEST(Advise, TakesACacheOfEightBitsAndMoreGpusOnlyWhereItMust) {
       advise(llama3_70b(), {.memory = 500'000'000, .gpu = nullptr, .context = 1 << 20, .batch = 64});
   EXPECT_FALSE(never.chosen);
   EXPECT_THAT(never.why, Contains(HasSubstr("not even 64")));
+}
+
+// vLLM computes with FP8 from compute capability 8.9 on.
+TEST(Advise, ACacheOfEightBitsIsOneThatTheGenerationHas) {
+  const auto why = [](const char* gpu, int64_t batch) {
+    const Advice advice = advice_on(llama_7b(), gpu, 4096, batch);
+    EXPECT_EQ(kCacheBits[advice.cache_bits], 8) << gpu;
+    return advice.why;
+  };
+  EXPECT_THAT(why("RTX 3090", 10),
+              AllOf(Contains(HasSubstr("INT8 in vLLM: --kv-cache-dtype int8_per_token_head")),
+                    Not(Contains(HasSubstr("FP8 in")))));
+  EXPECT_THAT(why("T4", 6), Contains(HasSubstr("INT8 in vLLM")));
+  EXPECT_THAT(why("RTX 4090", 10), Contains(HasSubstr("FP8 in vLLM")));
+  EXPECT_THAT(why("H100 SXM", 32), Contains(HasSubstr("FP8 in vLLM")));
+  const Advice unknown = advise(llama_7b(), {.memory = 24'000'000'000, .context = 4096, .batch = 10});
+  EXPECT_THAT(unknown.why, Contains(HasSubstr("FP8 in vLLM (Ada, Hopper, Blackwell): ")));
+}
+
+ServedModel smollm2() { return llama(30, 576, 192, 1536, 49152); }
+ServedModel llama3_8b() { return llama(32, 4096, 1024, 14336, 128256); }
+
+struct Said {
+  std::string model, gpu;
+  int64_t context, batch;
+  std::string recipe;
+  std::vector<std::string> why;           // of each part of a sentence
+  std::vector<std::string> not_why = {};  // what would contradict the choice
+};
+
+void PrintTo(const Said& said, std::ostream* out) {
+  *out << said.model << " on " << said.gpu << ", " << said.batch << " x " << said.context;
+}
+
+ServedModel model_named(const std::string& name) {
+  return name == "8B" ? llama3_8b() : name == "70B" ? llama3_70b() : smollm2();
+}
+
+class AdviseWhy : public ::testing::TestWithParam<Said> {};
+
+TEST_P(AdviseWhy, SpeaksForTheChoice) {
+  const Said& said = GetParam();
+  const Advice advice = advice_on(model_named(said.model), said.gpu, said.context, said.batch);
+  EXPECT_EQ(advice.recipe, said.recipe);
+  for (const std::string& part : said.why) EXPECT_THAT(advice.why, Contains(HasSubstr(part)));
+  for (const std::string& part : said.not_why) EXPECT_THAT(advice.why, Not(Contains(HasSubstr(part))));
+}
+
+constexpr const char *kFp8 = "recipes/fp8-dynamic.yaml", *kInt8 = "recipes/smoothquant.yaml",
+                     *kInt4 = "recipes/awq.yaml", *kNvfp4 = "recipes/nvfp4.yaml",
+                     *kNvfp4Both = "recipes/nvfp4-w4a4.yaml";
+
+INSTANTIATE_TEST_SUITE_P(
+    ByHardware, AdviseWhy,
+    ::testing::Values(
+        // FP8, though INT4 has fewer bytes to read.
+        Said{"8B",
+             "H100 SXM",
+             2048,
+             1,
+             kFp8,
+             {"INT4's 5.73 GB of weights are read faster than FP8's 9.08 GB; but FP8 loses less",
+              "3.13 against 3.18", "prompts are multiplied in FP8"},
+             {"fewest bytes", "dequantised", "no FP8"}},
+        Said{"8B", "L4", 8192, 8, kFp8, {"8 sequences at a time: decoding is bound by reading memory"}},
+        Said{"8B", "H100 SXM", 2048, 32, kFp8, {"weights and activations in FP8 are multiplied natively"}},
+        // Where FP8 doesn't fit on as few GPUs.
+        Said{"70B",
+             "H100 SXM",
+             2048,
+             32,
+             kInt4,
+             {"activations in 16 bits, for no recipe fits whose activations are multiplied natively",
+              "FP8 weights don't fit: ", "dequantised to 16 when they are multiplied"},
+             {"in FP8 are multiplied natively", "it has no FP8"}},
+        Said{"8B",
+             "T4",
+             8192,
+             32,
+             kInt8,
+             {"weights and activations in INT8 are multiplied natively", "it has no FP8"},
+             {"dequantised", "activations in 16 bits"}},
+        Said{"8B",
+             "T4",
+             2048,
+             32,
+             kInt4,
+             {"activations in 16 bits, for no recipe fits whose", "INT8 weights don't fit: ",
+              "dequantised to 16 when they are multiplied; native INT4 needs activations in it, too"}},
+        Said{"8B",
+             "A100 80GB SXM",
+             2048,
+             1,
+             kInt4,
+             {"INT4's weights are the fewest bytes, 5.73 GB", "it has no FP8"}},
+        Said{"8B",
+             "A100 80GB SXM",
+             2048,
+             32,
+             kInt8,
+             {"weights and activations in INT8 are multiplied natively"}},
+        // A small card: INT4, though arithmetic counts.
+        Said{"8B",
+             "RTX 4090",
+             2048,
+             32,
+             kInt4,
+             {"activations in 16 bits, for a card of 24 GB and less holds more context with weights of 4 "
+              "bits: "
+              "recipes/fp8-dynamic.yaml would fit, too (",
+              "24 GB and below: beside INT4's weights 18.27 GB are left, beside those in 16 bits 7.94 GB"},
+             {"no recipe fits", "speed"}},
+        Said{"8B", "RTX 4090", 6144, 32, kInt4, {"recipes/fp8-dynamic.yaml doesn't fit"}},
+        Said{"8B",
+             "RTX 3090",
+             2048,
+             32,
+             kInt4,
+             {"recipes/smoothquant.yaml would fit, too (", "it has no FP8"}},
+        Said{"8B", "RTX 4090", 2048, 1, kInt4, {"INT4's weights are the fewest bytes"}},
+        // NVFP4: of weights alone its products are in 16 bits.
+        Said{"8B",
+             "B200",
+             2048,
+             1,
+             kNvfp4,
+             {"INT4's 5.73 GB of weights are read faster than NVFP4's 6.03 GB; but NVFP4 is what this "
+              "generation "
+              "multiplies natively as soon as activations are quantised, too: recipes/nvfp4-w4a4.yaml",
+              "dequantised to 16 when they are multiplied; native NVFP4 needs activations in it, too"},
+             {"fewest bytes"}},
+        Said{"8B",
+             "B200",
+             2048,
+             32,
+             kNvfp4Both,
+             {"weights and activations in NVFP4 are multiplied natively"},
+             {"dequantised"}},
+        Said{"8B", "RTX 5090", 2048, 1, kNvfp4, {"INT4's 5.73 GB of weights are read faster"}},
+        Said{
+            "SmolLM2", "RTX 5080", 2048, 8, kNvfp4, {"16-bit weights would fit, too"}, {"24 GB and below"}}));
+
+// Whatever is asked: no sentence but what the numbers and the choice bear out.
+TEST(Advise, EverySentenceIsTrueOfItsChoice) {
+  int advised = 0;
+  for (const char* name : {"SmolLM2", "8B", "70B"}) {
+    const ServedModel model = model_named(name);
+    for (const Gpu& gpu : gpus()) {
+      const GpuGeneration& generation = find_generation(gpu.generation);
+      for (const int64_t batch : {1, 8, 32}) {
+        for (const int64_t context : {2048, 8192, 32768}) {
+          SCOPED_TRACE(fmt::format("{} on {}, {} x {}", name, gpu.name, batch, context));
+          const Advice advice = advice_on(model, gpu.name, context, batch);
+          ASSERT_TRUE(advice.chosen);
+          ++advised;
+          const AdviceRow& chosen = advice.rows[*advice.chosen];
+          const std::string why = fmt::format("{}", fmt::join(advice.why, "\n"));
+          const auto says = [&](const std::string& part) { return why.find(part) != std::string::npos; };
+          const auto fits = [&](const std::string& precision) {
+            for (const AdviceRow& row : advice.rows)
+              if (row.precision->name == precision)
+                return static_cast<double>(row.total[1] / static_cast<uint64_t>(advice.gpus)) <=
+                       kServerShare * static_cast<double>(gpu.memory);
+            return false;
+          };
+          const bool least = std::ranges::none_of(
+              advice.rows, [&](const auto& row) { return row.weights.bytes < chosen.weights.bytes; });
+          const bool many = batch >= kComputeBound, native = advice.recipe == chosen.precision->both;
+          EXPECT_EQ(says("are the fewest bytes"), !many && least);
+          EXPECT_EQ(says("are read faster than"), !many && !least);
+          EXPECT_EQ(says("weights and activations in "), many && native);
+          EXPECT_TRUE(!native || generation.computes(chosen.precision->arithmetic));
+          EXPECT_EQ(says("activations in 16 bits, for"), many && !native);
+          EXPECT_EQ(says("dequantised to 16"), !native);
+          EXPECT_EQ(says("it has no FP8"), !generation.computes("FP8"));
+          for (const char* other : {"FP8", "INT8", "NVFP4"})
+            EXPECT_FALSE(says(fmt::format("{} weights don't fit", other)) && fits(other)) << other;
+          EXPECT_FALSE(says("recipes/fp8-dynamic.yaml would fit") && !fits("FP8"));
+          EXPECT_FALSE(says("recipes/fp8-dynamic.yaml doesn't fit") && fits("FP8"));
+          EXPECT_FALSE(says("recipes/smoothquant.yaml would fit") && !fits("INT8"));
+          EXPECT_FALSE(says("recipes/smoothquant.yaml doesn't fit") && fits("INT8"));
+          EXPECT_EQ(says("tensor parallelism of"), advice.gpus > 1);
+          EXPECT_EQ(says("16-bit weights would fit, too"),
+                    advice.gpus == 1 && advice.rows[0].fit[0] == Fit::fits);
+        }
+      }
+    }
+  }
+  EXPECT_GT(advised, 800);
+}
+
+TEST(Advise, WarnsOfAContextThatTheModelWasNotMadeFor) {
+  ServedModel model = llama_7b();
+  EXPECT_THAT(advice_on(model, "L4", 8192).warnings, IsEmpty());  // it isn't known
+  model.positions = 8192;
+  EXPECT_THAT(advice_on(model, "L4", 8192).warnings, IsEmpty());
+  EXPECT_THAT(advice_on(model, "L4", 8193).warnings,
+              ElementsAre(AllOf(HasSubstr("made for 8192 positions"), HasSubstr("a context of 8193"))));
 }
 
 TEST(Advise, SumsAreTheirPartsAndVerdictsFollowThem) {

@@ -57,6 +57,42 @@ TEST(Plan, SaysWhatHappensToExperts) {
   EXPECT_THAT(described("llama"), testing::Not(HasSubstr("experts")));
 }
 
+TEST(Plan, SaysWhatIsFusedAndWhereScalesFold) {
+  const auto plan = [](const std::string& family, bool transform) {
+    const Model model(family);
+    const std::string text =
+        std::string(kAll) + "ignore: [lm_head]\n" + (transform ? "transforms: [{awq: {}}]\n" : "");
+    return describe_plan(plan_of(model, text), recipe_of(text), model.graph);
+  };
+  EXPECT_THAT(plan("llama", false),
+              AllOf(HasSubstr("\nfused      q_proj, k_proj, v_proj; gate_proj, up_proj ("),
+                    testing::Not(HasSubstr("\nfolds"))));
+  EXPECT_THAT(plan("llama", true),
+              HasSubstr("\nfolds      input_layernorm -> q_proj, k_proj, v_proj; v_proj -> o_proj; "
+                        "post_attention_layernorm -> gate_proj, up_proj; up_proj -> down_proj ("));
+  EXPECT_THAT(plan("mixtral", true),
+              AllOf(HasSubstr("gate_proj, up_proj of 4 experts; down_proj of 4 experts ("),
+                    HasSubstr("; w3 -> down_proj (each expert) (")));
+}
+
+TEST(Plan, ListsFusedLinearsAndFoldsOfEachBlock) {
+  Model model("llama");
+  model.graph.blocks[1].edges[1].closed = "values are clamped";
+  const std::string text = std::string(kAll) + "ignore: [lm_head]\n";
+  const nlohmann::json json = plan_json(plan_of(model, text), recipe_of(text), model.graph);
+  const std::string block = "model.layers.1.";
+  EXPECT_EQ(json.at("fused").size(), 2 * model.graph.blocks.size());
+  EXPECT_EQ(json.at("fused")[3],
+            (nlohmann::json{{"block", 1}, {"linears", {block + "mlp.gate_proj", block + "mlp.up_proj"}}}));
+  EXPECT_EQ(json.at("folds").size(), 4 * model.graph.blocks.size());
+  EXPECT_EQ(json.at("folds")[5], (nlohmann::json{{"block", 1},
+                                                 {"producer", block + "self_attn.v_proj"},
+                                                 {"consumers", {block + "self_attn.o_proj"}},
+                                                 {"closed", "values are clamped"}}));
+  EXPECT_THAT(describe_plan(plan_of(model, text), recipe_of(text + "transforms: [{awq: {}}]\n"), model.graph),
+              HasSubstr("v_proj -> o_proj closed: values are clamped"));
+}
+
 TEST(Plan, ExpertsKeptBesideQuantisedLinearsAreWarnedAbout) {
   const Model model("mixtral");
   const std::string kept = std::string(kAll) + "ignore: [lm_head, expert]\n";

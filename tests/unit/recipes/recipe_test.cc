@@ -113,6 +113,9 @@ TEST(Recipe, ActivationsHaveDefaultsThatFitTogether) {
   EXPECT_EQ(read("{dynamic: false}")->scheme, (ActivationScheme{"int", 8, false, Per::tensor, true}));
   EXPECT_EQ(read("{dynamic: false}")->observer, ObserverChoice{});
   EXPECT_EQ(read("{dynamic: false, observer: ema}")->observer.method, ActivationObserver::ema);
+  EXPECT_EQ(read("{dynamic: false, observer: ema}")->observer.averaging_constant, 0.01);
+  EXPECT_EQ(read("{dynamic: false, observer: ema, averaging_constant: 0.2}")->observer.averaging_constant,
+            0.2);
   EXPECT_EQ(read("{dynamic: false, observer: kl}")->observer.method, ActivationObserver::kl);
   EXPECT_FALSE(read("{dynamic: false, symmetric: false, observer: mse}")->scheme.symmetric);
   EXPECT_EQ(read("{dynamic: false, observer: percentile, percentile: 99.5}")->observer,
@@ -139,6 +142,8 @@ TEST(Recipe, SensitivityBesideRules) {
   const Recipe recipe = parse("rules: [{}]\nsensitivity: {}");
   EXPECT_TRUE(recipe.sensitivity.of_rules);
   EXPECT_EQ(recipe.sensitivity.held_out, 4);
+  EXPECT_EQ(recipe.sensitivity.checked, 8);
+  EXPECT_EQ(parse("rules: [{}]\nsensitivity: {checked: 0}").sensitivity.checked, 0);
   EXPECT_TRUE(parse(recipe.to_json().dump()).sensitivity.of_rules);
   EXPECT_FALSE(parse("rules: [{}]").sensitivity.of_rules);
   EXPECT_FALSE(parse("candidates: [{}]\nsensitivity: {}").sensitivity.of_rules);
@@ -250,6 +255,25 @@ TEST(Set, CanBuildARecipeFromLittle) {
   const Recipe recipe = parse("rules:\n", {"rules[0].targets[0]=mlp", "rules[0].scheme.bits=3"});
   EXPECT_EQ(recipe.rules.at(0).scheme.bits, 3);
   EXPECT_EQ(recipe.rules.at(0).where, "--set rules[0].targets[0]=mlp");
+}
+
+TEST(Set, EveryElementOfAList) {
+  const std::string two = "candidates: [{scheme: {bits: 3}}, {scheme: {bits: 4}}]\n";
+  const Recipe recipe = parse(two, {"candidates[*].scheme.group_size=64", "candidates[*].solver={rtn: {}}"});
+  ASSERT_EQ(recipe.candidates.size(), 2u);
+  for (const Candidate& candidate : recipe.candidates) EXPECT_EQ(candidate.rule.scheme.group_size, 64);
+  EXPECT_EQ(recipe.candidates[0].rule.scheme.bits, 3);
+  EXPECT_EQ(recipe.candidates[1].rule.scheme.bits, 4);
+  const auto error_of = [&](const char* argument) -> std::string {
+    try {
+      parse(two, {argument});
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(error_of("ignore[*]=x"), testing::HasSubstr("expected 'ignore' to be a list with elements"));
+  EXPECT_THAT(error_of("candidates[*]scheme=1"), testing::HasSubstr("expected a path such as"));
 }
 
 TEST(Set, MistakesElsewhereKeepTheirLine) {

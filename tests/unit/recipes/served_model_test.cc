@@ -31,6 +31,7 @@ TEST(ServedModel, IsWhatTheGraphSays) {
   EXPECT_EQ(model.floating, 2 * 50 * 64 + (2 * 3 + 1) * 64) << "embeddings, head, norms";
   EXPECT_EQ(model.parameters, linears + model.floating);
   EXPECT_EQ(kv_cache_bytes(model, 100, 2, 16), 2u * 3 * 32 * 100 * 2 * 2);
+  EXPECT_EQ(kv_cache_bytes(model, 100, 2, 4.5), 2u * 3 * 32 * 100 * 2 * 9 / 16);
   EXPECT_EQ(model.attention, 64);
 }
 
@@ -38,6 +39,25 @@ TEST(ServedModel, SlidingLayersKeepTheirWindow) {
   const ServedModel model = served(graph_of({{"model_type", "mistral"}, {"sliding_window", 16}}));
   ASSERT_EQ(model.cache.size(), 3u);
   for (const auto& layer : model.cache) EXPECT_EQ(layer.window, 16);
+}
+
+// As vLLM derives its longest context.
+TEST(ServedModel, RotaryScalingReachesFurther) {
+  const auto positions = [](const nlohmann::json& more) { return served(graph_of(more)).positions; };
+  EXPECT_EQ(positions({{"max_position_embeddings", 4096}}), 4096);
+  const auto scaled = [&](const nlohmann::json& scaling) {
+    return positions({{"max_position_embeddings", 4096}, {"rope_scaling", scaling}});
+  };
+  EXPECT_EQ(scaled({{"rope_type", "linear"}, {"factor", 4.0}}), 4 * 4096);
+  EXPECT_EQ(scaled({{"rope_type", "dynamic"}, {"factor", 2.0}}), 2 * 4096);
+  EXPECT_EQ(scaled({{"rope_type", "yarn"}, {"factor", 8.0}, {"original_max_position_embeddings", 1024}}),
+            8 * 1024);
+  EXPECT_EQ(scaled({{"rope_type", "llama3"},
+                    {"factor", 8.0},
+                    {"low_freq_factor", 1.0},
+                    {"high_freq_factor", 4.0},
+                    {"original_max_position_embeddings", 512}}),
+            4096);
 }
 
 TEST(ServedModel, TheLeastMemoryIsTheLeastThatFits) {

@@ -80,6 +80,49 @@ TEST(Report, TensorsOfAFileThatRounds) {
   EXPECT_THAT(to_terminal(report), HasSubstr("\nweight error by role"));
 }
 
+/// A mixture that was chosen from a long frontier.
+TEST(Report, TheBudgetsFrontierIsATableOfAFewOfItsMixtures) {
+  Report report = small_report();
+  EXPECT_THAT(to_markdown(report, ""), Not(HasSubstr("## Budget")));
+  const auto mixture = [](double bits, double kl) {
+    return nlohmann::json{{"bits_per_weight", bits}, {"bytes", 1024 * 1024 * bits}, {"kl", kl}};
+  };
+  nlohmann::json frontier = nlohmann::json::array(), uniform = mixture(4.25, 0.0625);
+  uniform["candidate"] = "int4 | rtn";
+  for (int i = 0; i <= 30; ++i) frontier.push_back(mixture(3 + 0.1 * i, 0.5 - 0.01 * i));
+  report.budget = {
+      {"chosen", mixture(4, 0.125)},
+      {"frontier", frontier},
+      {"uniform", {uniform}},
+      {"measured",
+       {{"loss", "kl"}, {"held_out_tokens", 512}, {"rank_correlation", nlohmann::json::object()}}}};
+  const std::string text = to_markdown(report, "");
+  EXPECT_THAT(text, AllOf(HasSubstr("| chosen | 4.000 | 4.0 MiB | 0.125 |"),
+                          HasSubstr("| all int4 \\| rtn | 4.250 | 4.2 MiB | 0.0625 |"),
+                          HasSubstr("| frontier | 3.000 | 3.0 MiB | 0.5 |"),
+                          HasSubstr("| frontier | 6.000 | 6.0 MiB | 0.2 |"),
+                          HasSubstr("16 of the frontier's 31 mixtures")));
+  report.budget["frontier"] = {mixture(4, 0.125)};
+  EXPECT_THAT(to_markdown(report, ""),
+              AllOf(HasSubstr("| frontier | 4.000 |"), Not(HasSubstr("mixtures, evenly"))));
+  report.budget["frontier"] = nlohmann::json::array();
+  EXPECT_THAT(to_markdown(report, ""), Not(HasSubstr("| frontier |")));
+}
+
+TEST(Report, ScalesOfARoleAreAHistogram) {
+  Report report = small_report();
+  EXPECT_TRUE(to_json(report)["scale_histograms"].empty());
+  report.scale_histograms = {{"q_proj", 0.25, 0.5, 2.0, 3, -8, {1, 0, 2}}};
+  const nlohmann::json row = to_json(report)["scale_histograms"][0];
+  EXPECT_EQ(row, (nlohmann::json{{"role", "q_proj"},
+                                 {"least", 0.25},
+                                 {"median", 0.5},
+                                 {"largest", 2.0},
+                                 {"zeros", 3},
+                                 {"first", -8},
+                                 {"counts", {1, 0, 2}}}));
+}
+
 TEST(Report, SaysHowInputsLookWhereAskedAndOfHowManyTokensErrorsAre) {
   Report report = small_report();
   EXPECT_THAT(to_markdown(report, ""), testing::Not(HasSubstr("Inputs of quantised linears")));
@@ -129,7 +172,9 @@ TEST(ReportHtml, HoldsTheJsonWhateverStandsInNames) {
   report.model.path = "models/</script><script>alert(1)</script>";
   report.linears[0].name = "<!--<script> \xff @{charts} \u2028";
   report.linears[0].scales = Report::Scales{0.001, 0.002, 0.03};
-  report.linears[0].histogram = Report::Histogram{0.5, {1, 2}, {3, 0}};
+  report.linears[0].histogram = Report::Histogram{0.5, {1, 2}, {3, 0}, Report::Clip{0.1, 0.2, 0.4}};
+  report.linears.push_back(report.linears[1]);
+  report.linears[2].histogram = Report::Histogram{0.5, {1}, {1}};
   const std::string page = to_html(report, "With `x`:\n\n    y </script>", {"vLLM: ok @{script}"});
   const std::string text = between(page, "id=\"report\">", "</script>");
   EXPECT_THAT(text, Not(HasSubstr("<")));
@@ -139,6 +184,9 @@ TEST(ReportHtml, HoldsTheJsonWhateverStandsInNames) {
   EXPECT_EQ(data["report"]["model"]["path"], report.model.path);
   EXPECT_EQ(data["report"]["linears"][0]["name"], "<!--<script> \ufffd @{charts} \u2028");
   EXPECT_EQ(data["report"]["linears"][0]["histogram"]["after"], nlohmann::json({3, 0}));
+  EXPECT_EQ(data["report"]["linears"][0]["histogram"]["clip"],
+            nlohmann::json({{"least", 0.1}, {"median", 0.2}, {"largest", 0.4}}));
+  EXPECT_TRUE(data["report"]["linears"][2]["histogram"]["clip"].is_null());
   EXPECT_EQ(data["report"]["linears"][0]["scales"]["largest"], 0.03);
   EXPECT_TRUE(data["report"]["linears"][1]["histogram"].is_null());
   EXPECT_EQ(data["report"]["totals"], to_json(report)["totals"]);

@@ -6,6 +6,8 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "lib/tensor/openblas.h"
 
 namespace lathe {
@@ -127,6 +129,28 @@ TEST(MatrixProductThreads, ChangeNoBit) {
   const at::Tensor four = results();
   at::set_num_threads(before);
   EXPECT_TRUE(one.equal(four));
+}
+
+TEST(MatrixProductOfRows, GivesTheBitsOfTheWholeWhateverThePart) {
+  for (const auto& [rows, columns] :
+       {std::pair<int64_t, int64_t>{5000, 7}, {4096, 200}, {9001, 130}, {300, 40}}) {
+    const at::Tensor a = random_matrix(rows, 128, 1), b = random_matrix(128, columns, 2),
+                     before = random_matrix(rows, columns, 3);
+    const at::Tensor all = before.clone(), whole = before.clone(), parts = before.clone();
+    add_matrix_product(all, a, b, -1);
+    add_matrix_product_of_rows(whole, a, b, -1, rows);
+    const int64_t step = part_rows(rows);
+    EXPECT_EQ(step < rows, rows >= 4096) << "no test of anything";
+    for (int64_t row = 0; row < rows; row += step) {
+      const int64_t end = std::min(rows, row + step);
+      add_matrix_product_of_rows(parts.slice(0, row, end), a.slice(0, row, end), b, -1, rows);
+    }
+    EXPECT_TRUE(at::equal(parts, whole)) << rows;
+    EXPECT_LT(largest_error(whole, all.to(at::kDouble)), 1e-4);
+    if (OpenBlas::instance() != nullptr) {
+      EXPECT_TRUE(at::equal(whole, all)) << rows;
+    }
+  }
 }
 
 }  // namespace

@@ -148,7 +148,7 @@ Artefact artefact_of(const Kind& kind) {
   if (kind.kv_cache) {
     compressed_tensors_kv_cache().describe({}, artefact.config["quantization_config"]);
     for (const auto& [name, tensor] :
-         compressed_tensors_kv_cache().pack("model.layers.0.self_attn", {{}, 0.0625f, 0.02f}))
+         compressed_tensors_kv_cache().pack("model.layers.0.self_attn", {{}, {0.0625f}, {0.02f}}))
       artefact.tensors[name] = tensor;
   }
   return artefact;

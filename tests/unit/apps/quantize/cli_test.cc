@@ -70,7 +70,8 @@ TEST(Cli, ARunNeedsOnlyARecipe) {
   EXPECT_EQ(run.device, "auto");
   EXPECT_EQ(run.compute_dtype, "auto");
   EXPECT_EQ(run.threads, 0);
-  EXPECT_FALSE(run.dry_run || run.quiet || run.overwrite || run.no_journal || run.resume);
+  EXPECT_FALSE(run.dry_run || run.quiet || run.overwrite || run.no_journal || run.resume ||
+               run.journal_every);
 }
 
 TEST(Cli, ReadsTheOtherCommands) {
@@ -144,6 +145,8 @@ TEST(Cli, RefusesInOneLineWithTheNearest) {
       {{"eval", "--model", "m"}, "--text FILE"},
       {{"eval", "--model", "m", "--text", "t", "--ctx", "1"}, "--ctx: expected an integer from 2"},
       {{"eval", "--model", "m", "--text", "t", "--rows", "-2"}, "--rows"},
+      {{"eval", "--model", "m", "--text", "t", "--rows", "9223372036854775807"},
+       "--rows: expected an integer from 0"},
       {{"eval", "--model", "m", "--text", "t", "--jsn"}, "did you mean '--json'?"},
       {{"--quiet", "list"}, "--quiet comes after the command"},
       {{"--recipe", "r", "--dump-ids", ""}, "--dump-ids: expected a file, found an empty text"},

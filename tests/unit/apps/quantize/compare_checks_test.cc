@@ -53,6 +53,9 @@ TEST(FailCondition, RefusesWhatItDoesNotKnow) {
   EXPECT_THAT(refusal("kl>inf"), HasSubstr("expected a number"));
   EXPECT_THAT(refusal("kl>0.05x"), HasSubstr("expected a number"));
   EXPECT_THAT(refusal("size>many"), HasSubstr("expected a size such as 4GiB"));
+  EXPECT_THAT(refusal("size>4"), HasSubstr("expected a size such as 4GiB"));
+  EXPECT_THAT(refusal("ppl_increase>2"), HasSubstr("0.02 or 2%"));
+  EXPECT_THAT(refusal("same_top<95"), HasSubstr("0.02 or 2%"));
   EXPECT_THAT(refusal(">1"), HasSubstr("unknown figure ''"));
 }
 

@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "lib/base/process_memory.h"
 #include "tests/unit/calib/driver/tiny_model.h"
 
 namespace lathe {
@@ -25,6 +26,19 @@ TEST(Rates, AllAreMeasured) {
   for (const auto rate : {&Rates::products, &Rates::attention, &Rates::values, &Rates::gram, &Rates::observed,
                           &Rates::factors, &Rates::passes, &Rates::probabilities})
     EXPECT_TRUE(is_rate(rates().*rate));
+}
+
+// Shapes of Llama 3 70B: a probe is as small as those of a small model.
+TEST(Rates, OfALargeModelTakeLittleMemory) {
+  ModelGraph graph = testing::tiny_graph();
+  Linear& largest = graph.blocks.front().linears.front();
+  largest.out = 28672;
+  largest.in = 8192;
+  const uint64_t before = peak_rss_bytes();
+  const Rates measured = measure_rates(graph, 0, {}, {});
+  EXPECT_LT(peak_rss_bytes() - before, uint64_t{200} << 20);
+  EXPECT_TRUE(is_rate(measured.products) && is_rate(measured.factors) && is_rate(measured.passes));
+  EXPECT_EQ(measured.attention, 0);  // nothing is run
 }
 
 TEST(Rates, EverySolverIsTimedOnEveryGridThatItTakes) {

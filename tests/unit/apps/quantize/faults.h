@@ -145,21 +145,29 @@ class Artefacts {
     run("spqr", "[spqr]", "{bits: 3, group_size: 16, symmetric: false, scale_bits: 3, scale_group: 16}",
         "{spqr: {}}", "5GB", "[]");
     run("folded", "[compressed-tensors]", asymmetric, "{rtn: {}}", "5GB", "[{awq: {}}]");
+    run("gguf_folded", "[\"gguf:Q4_K_M\"]", asymmetric, "{rtn: {}}", "5GB", "[{awq: {clip: false}}]");
+    run("static", "[compressed-tensors]",
+        "{bits: 8, group_size: -1, symmetric: true}, activations: {type: int, bits: 8, dynamic: false, per: "
+        "tensor}",
+        "{rtn: {}}", "5GB", "[]", "kv_cache: {type: float, bits: 8, per: tensor}");
+    run("nvfp4", "[compressed-tensors]", "{type: nvfp4}, activations: {type: nvfp4}", "{rtn: {}}", "5GB",
+        "[]");
     run("biased", "[compressed-tensors]", asymmetric, "{rtn: {}}", "5GB", "[{awq: {}}]");
   }
 
   /// transforms: with calibration; nullptr: weight by weight.
   void run(const std::string& name, const std::string& formats, const std::string& scheme,
-           const std::string& solver, const char* shard_size = "5GB", const char* transforms = nullptr) {
+           const std::string& solver, const char* shard_size = "5GB", const char* transforms = nullptr,
+           const char* more = "") {
     const fs::path recipe = out_.path() / (name + ".yaml");
     std::ofstream(recipe) << fmt::format(
         "model: {}\noutput: {{path: {}, formats: {}, shard_size: {}}}\ncalibration: {}\ntransforms: {}\n"
-        "rules: [{{targets: [linear], scheme: {}, solver: {}}}]\n",
+        "rules: [{{targets: [linear], scheme: {}, solver: {}}}]\n{}\n",
         model(name).checkpoint->folder().string(), (out_.path() / name).string(), formats, shard_size,
         transforms == nullptr ? "null"
                               : fmt::format("{{data: [{{path: {}}}], samples: 8, seq_len: 64}}",
                                             (out_.path() / "ids.safetensors").string()),
-        transforms == nullptr ? "[]" : transforms, scheme, solver);
+        transforms == nullptr ? "[]" : transforms, scheme, solver, more);
     RunRequest request;
     request.recipe = recipe;
     request.device = "cpu";

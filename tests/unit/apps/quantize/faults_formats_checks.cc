@@ -59,7 +59,7 @@ std::vector<Fault> gptq_faults() {
 std::vector<Fault> other_faults() {
   const char *awq = "words/awq", *hqq = "hqq", *spqr = "spqr", *int4 = "symmetric/modelopt",
              *fp8 = "floats/compressed-tensors", *fp8m = "floats/modelopt", *moe = "experts",
-             *folded = "folded";
+             *folded = "folded", *fixed = "static", *nvfp4 = "nvfp4";
   const std::string expert = "model.layers.0.block_sparse_moe.experts.";
   const auto words = [](Tensor& t) { return static_cast<uint64_t*>(t.data_ptr()); };
   return {
@@ -133,7 +133,7 @@ std::vector<Fault> other_faults() {
        dropped(expert + "3.w2")},
       {folded, "a channel of a folded norm", "layers.1.input_layernorm", "kept", "folded", "",
        in_tensor(norm, [](Tensor& t) { t[17].mul_(4); })},
-      {folded, "the norm as it was", "layers.1.input_layernorm", "kept", "", "",
+      {folded, "the norm as it was", "layers.1.input_layernorm", "kept", "folded", "",
        [](const fs::path& f) {
          const Tensors model =
              read_safetensors(Artefacts::get().model("folded").checkpoint->folder() / "model.safetensors");
@@ -149,6 +149,34 @@ std::vector<Fault> other_faults() {
        in_tensor("model.layers.1.mlp.down_proj.weight_scale", [](Tensor& t) { t.select(1, 2).mul_(1.75); })},
       {folded, "all of a linear", "q_proj", "meant", "folded", "",
        in_tensor(q + ".weight_scale", [](Tensor& t) { t.mul_(2); })},
+      {fixed, "a NaN as the scale of keys", "layers.1.self_attn", "numbers", "numbers", "numbers",
+       in_tensor("model.layers.1.self_attn.k_scale", first_is(NAN))},
+      {fixed, "no scale of values", "layers.0.self_attn", "numbers", "numbers", "numbers",
+       in_tensor("model.layers.0.self_attn.v_scale", first_is(0))},
+      {fixed, "another scale of values", "layers.0.self_attn", "meant", "", "",
+       in_tensor("model.layers.0.self_attn.v_scale", [](Tensor& t) { t.mul_(100); })},
+      {fixed, "an input scale of zero", "q_proj", "unpacked", "unpacked", "unpacked",
+       in_tensor(q + ".input_scale", first_is(0))},
+      {fixed, "signs of codes", "q_proj", "meant", "distance", "",
+       in_tensor(q + ".weight", [](Tensor& t) { t.view(at::kByte)[7].bitwise_xor_(0x80); })},
+      {fixed, "all scales a quarter larger", "q_proj", "meant", "distance", "",
+       in_tensor(q + ".weight_scale", [](Tensor& t) { t.mul_(1.25); })},
+      {fixed, "a row's scale of half its size", "q_proj: row 9", "-", "distance", "",
+       in_tensor(q + ".weight_scale", [](Tensor& t) { t[9].mul_(0.5); })},
+      {nvfp4, "the tensor's scale twice as large", "q_proj", "meant", "distance", "",
+       in_tensor(q + ".weight_global_scale", [](Tensor& t) { t.mul_(2); })},
+      {nvfp4, "an infinite scale of the tensor", "q_proj", "numbers", "numbers", "numbers",
+       in_tensor(q + ".weight_global_scale", first_is(0))},
+      {nvfp4, "a block's scale that is NaN", "q_proj", "numbers", "numbers", "numbers",
+       in_tensor(q + ".weight_scale", [](Tensor& t) { t.view(at::kByte).flatten()[3].fill_(0x7f); })},
+      {nvfp4, "an input's scale that is NaN", "q_proj", "unpacked", "unpacked", "unpacked",
+       in_tensor(q + ".input_global_scale", first_is(NAN))},
+      {nvfp4, "nibbles of a byte trade places", "q_proj", "meant", "distance", "",
+       in_tensor(
+           q + ".weight_packed",
+           [](Tensor& t) {
+             t = t.to(at::kInt).mul(16).bitwise_and(0xf0).add(t.to(at::kInt).div(16, "floor")).to(at::kByte);
+           })},
       {"biased", "a folded bias", "v_proj.bias", "kept", "folded", "",
        in_tensor(v + ".bias", [](Tensor& t) { t[3].mul_(2); })},
       {folded, "k and v trade places", "self_attn.v_proj", "distance", "distance", "", swapped(k, v)},

@@ -36,7 +36,7 @@ size_t value_of(const std::string& bytes, const std::string& key) { return bytes
 }  // namespace
 
 std::vector<Fault> gguf_faults() {
-  const char* at = "gguf";
+  const char *at = "gguf", *folded = "gguf_folded";
   const std::string q_tensor = "blk.0.attn_q.weight";
   return {
       {at, "a scale that is NaN", "blk.0.attn_q", "-", "numbers", "numbers",
@@ -79,6 +79,19 @@ std::vector<Fault> gguf_faults() {
       {at, "a bit of a norm", "blk.1.attn_norm", "-", "kept", "",
        in_gguf(
            [](std::string& b, const GgufFile& f) { b[place_of(b, f, "blk.1.attn_norm.weight") + 6] ^= 8; })},
+      {folded, "a channel of a folded norm", "layers.1.input_layernorm", "-", "folded", "",
+       in_gguf([](std::string& b, const GgufFile& f) {  // FP32, times four
+         b[place_of(b, f, "blk.1.attn_norm.weight") + 4 * 17 + 3] += 1;
+       })},
+      {folded, "the norm as it was", "layers.1.input_layernorm.weight: all channels", "-", "folded", "",
+       in_gguf([](std::string& b, const GgufFile& f) {
+         const at::Tensor norm =
+             Artefacts::get().model("folded").weights->load("model.layers.1.input_layernorm.weight");
+         b.replace(place_of(b, f, "blk.1.attn_norm.weight"), 4 * norm.numel(),
+                   std::string_view(static_cast<const char*>(norm.data_ptr()), 4 * norm.numel()));
+       })},
+      {folded, "a norm that no fold may touch", "output_norm", "-", "kept", "",
+       in_gguf([](std::string& b, const GgufFile& f) { b[place_of(b, f, "output_norm.weight") + 6] ^= 8; })},
   };
 }
 

@@ -10,6 +10,7 @@
 #include "apps/quantize/manifest.h"
 #include "apps/quantize/output_check.h"
 #include "apps/quantize/verify.h"
+#include "lib/model/forward.h"
 #include "recipes/recipe.h"
 #include "tests/unit/apps/quantize/faults.h"
 
@@ -28,6 +29,10 @@ WrittenTensors meant_by(const fs::path& folder, const ModelFolder& model) {
   const ModelFolder whole = open_model_folder(folder, model.graph);
   WrittenTensors written;
   for (const auto& [linear, scheme] : whole.schemes) written.note(linear, whole.read_quantized(linear));
+  for (const Block& block : model.graph.blocks) {
+    const std::string attention = attention_module(block);
+    if (const auto cache = whole.weights->kv_cache(attention)) written.note(attention, *cache);
+  }
   BlockOutcome folds;
   for (const auto& [name, info] : whole.checkpoint->tensors()) {
     const bool packed = name.ends_with(".weight") && whole.schemes.contains(name.substr(0, name.rfind('.')));
@@ -86,9 +91,9 @@ std::string texts(const Findings& findings) {
   return all.empty() ? "  nothing\n" : all;
 }
 
-class Faults : public testing::TestWithParam<Fault> {};
+class FaultTable : public testing::TestWithParam<Fault> {};
 
-TEST_P(Faults, AreSeenAndNamed) {
+TEST_P(FaultTable, AreSeenAndNamed) {
   const Fault& fault = GetParam();
   const Artefacts& all = Artefacts::get();
   const std::string name = fault.artefact;
@@ -116,21 +121,37 @@ TEST_P(Faults, AreSeenAndNamed) {
   expect("alone", fault.alone, verify_folder(broken, nullptr).verified.findings);
 }
 
-INSTANTIATE_TEST_SUITE_P(Packed, Faults, testing::ValuesIn(test::packed_faults()));
-INSTANTIATE_TEST_SUITE_P(Config, Faults, testing::ValuesIn(test::config_faults()));
-INSTANTIATE_TEST_SUITE_P(Files, Faults, testing::ValuesIn(test::file_faults()));
-INSTANTIATE_TEST_SUITE_P(Gptq, Faults, testing::ValuesIn(test::gptq_faults()));
-INSTANTIATE_TEST_SUITE_P(Others, Faults, testing::ValuesIn(test::other_faults()));
-INSTANTIATE_TEST_SUITE_P(Gguf, Faults, testing::ValuesIn(test::gguf_faults()));
+INSTANTIATE_TEST_SUITE_P(Packed, FaultTable, testing::ValuesIn(test::packed_faults()));
+INSTANTIATE_TEST_SUITE_P(Config, FaultTable, testing::ValuesIn(test::config_faults()));
+INSTANTIATE_TEST_SUITE_P(Files, FaultTable, testing::ValuesIn(test::file_faults()));
+INSTANTIATE_TEST_SUITE_P(Gptq, FaultTable, testing::ValuesIn(test::gptq_faults()));
+INSTANTIATE_TEST_SUITE_P(Others, FaultTable, testing::ValuesIn(test::other_faults()));
+INSTANTIATE_TEST_SUITE_P(Gguf, FaultTable, testing::ValuesIn(test::gguf_faults()));
+
+TEST(Faults, FoldsThatTheRunItselfGotWrong) {
+  const Artefacts& all = Artefacts::get();
+  const ModelFolder& model = all.model("folded");
+  const TemporaryFolder scratch;
+  const fs::path wrong = scratch.path() / "artefact";
+  fs::copy(all.folder("folded"), wrong, fs::copy_options::recursive);
+  const std::string norm = "model.layers.1.input_layernorm.weight";
+  test::edit_tensors(wrong, [&](test::Tensors& tensors) {
+    tensors.at(norm) = model.weights->load(norm).to(tensors.at(norm).scalar_type());
+  });
+  // What is on the disk is what was meant.
+  const Findings found = look_of_run(wrong, wrong, model);
+  EXPECT_TRUE(names(found, check::folded, norm)) << texts(found);
+}
 
 TEST(WholeArtefacts, PassEveryLook) {
   const Artefacts& all = Artefacts::get();
-  for (const std::string name : {"words/compressed-tensors", "words/gptq-v2", "words/awq", "symmetric/gptq",
-                                 "symmetric/modelopt", "hqq", "spqr", "floats/compressed-tensors",
-                                 "floats/modelopt", "gguf", "shards", "experts", "folded", "biased"}) {
+  for (const std::string name :
+       {"words/compressed-tensors", "words/gptq-v2", "words/awq", "symmetric/gptq", "symmetric/modelopt",
+        "hqq", "spqr", "floats/compressed-tensors", "floats/modelopt", "gguf", "shards", "experts", "folded",
+        "gguf_folded", "static", "nvfp4", "biased"}) {
     const fs::path folder = all.folder(name);
     const ModelFolder& model = all.model(name);
-    if (name != "gguf") {
+    if (!name.starts_with("gguf")) {
       EXPECT_EQ(texts(look_of_run(folder, folder, model)), "  nothing\n") << name;
     }
     for (const ModelFolder* reference : {&model, static_cast<const ModelFolder*>(nullptr)}) {

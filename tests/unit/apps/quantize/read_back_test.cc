@@ -34,7 +34,7 @@ std::string verdict(const std::function<void(test::Artefact&)>& damage) {
   const test::TemporaryFolder folder;
   artefact.write(folder.path());
   try {
-    meant.compare(open_model_folder(folder.path()));
+    require_none(meant.compare(open_model_folder(folder.path())));
   } catch (const CheckFailed& failure) {
     return failure.what();
   }

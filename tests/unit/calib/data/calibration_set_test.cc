@@ -4,9 +4,13 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 
+#include <cstdlib>
+#include <regex>
+
 #include "calib/data/ids_file.h"
 #include "calib/data/reading_limit.h"
 #include "calib/data/token_rows.h"
+#include "lib/base/process_memory.h"
 #include "tests/unit/calib/data/data_files.h"
 
 namespace lathe {
@@ -280,15 +284,165 @@ TEST_F(CalibrationSets, KeepNoIdsBehindThoseAskedFor) {
   EXPECT_EQ(documents.documents.size(), 2u);
 }
 
-TEST(ReadingLimit, BlamesTheFileForWhatItAdded) {
-  const std::filesystem::path file = "a.txt";
-  const ReadingLimit small(1, file), none(0, file);
+/// Everything that a set says of its samples.
+void expect_same(const CalibrationSet& a, const CalibrationSet& b) {
+  EXPECT_EQ(ids_hash(a.ids, a.lengths, a.token_weights), ids_hash(b.ids, b.lengths, b.token_weights));
+  EXPECT_EQ(a.token_weights.defined(), b.token_weights.defined());
+  EXPECT_EQ(a.lengths, b.lengths);
+  EXPECT_EQ(std::tie(a.usable, a.with_bos, a.unused_tokens), std::tie(b.usable, b.with_bos, b.unused_tokens));
+  EXPECT_EQ(a.census.documents(), b.census.documents());
+  for (size_t i = 0; i < a.sources.size(); ++i) {
+    const SourceCounts &x = a.sources[i], &y = b.sources[i];
+    EXPECT_EQ(std::tie(x.documents, x.dropped, x.truncated, x.tokens, x.usable, x.taken, x.taken_tokens),
+              std::tie(y.documents, y.dropped, y.truncated, y.tokens, y.usable, y.taken, y.taken_tokens));
+  }
+}
+
+// A limit that leaves no room for the ids of all documents makes them be read again for those that were
+// drawn.
+TEST_F(CalibrationSets, DrawnSamplesDontNeedAllIdsAtOnce) {
+  std::string lines;
+  for (int i = 0; i < 60; ++i)
+    lines += fmt::format("{{\"text\": \"{}\"}}\n",
+                         std::string(static_cast<size_t>(i % 9), static_cast<char>('a' + i % 26)));
+  std::vector<DataSource> sources = {file("a.jsonl", lines), file("b.txt", lines), file("c.jsonl", lines)};
+  encoder_.special_tokens = true;
+  encoder_.min_tokens = 5;
+  for (const double weight : {1.0, 2.5}) {
+    for (const bool mix : {false, true}) {
+      for (const bool document : {false, true}) {
+        sources[2].token_weight = weight;
+        sources[0].weight = mix ? 1 : 0;  // c gets no sample at all
+        sources[1].samples = mix ? (document ? 1 : 6) : 0;
+        sources[2].samples = mix ? 1 : 0;
+        SampleOptions options = document ? by_document(9, 6, 3) : pack(9, 6, 3);
+        options.bos = 1;
+        encoder_.max_ram = 0;
+        const CalibrationSet at_once = build(sources, options);
+        encoder_.max_ram = 1;  // nothing is left for ids; files as small as these are not blamed for it
+        expect_same(build(sources, options), at_once);
+      }
+    }
+  }
+}
+
+TEST_F(CalibrationSets, LetIdsGoOnceTheyAreTooMany) {
+  const DataSource source = file("a.jsonl", "{\"text\": \"ab\"}\n{\"text\": \"cdefgh\"}\n[1, 99, 1, 100]\n");
+  encoder_.special_tokens = true;
+  TokenStream stream;
+  stream.mark = 1;
+  stream.most_bytes = 8 * sizeof(int32_t);
+  append(source, 0, encoder_, stream, nullptr);
+  EXPECT_TRUE(stream.let_go);
+  EXPECT_THAT(stream.ids, IsEmpty());
+  EXPECT_EQ(stream.size, 16);
+  EXPECT_THAT(stream.marks, ElementsAre(0, 4, 12, 14)) << "also those that were seen before";
+
+  TokenStream again;
+  again.only = {{1, 3}, {11, 14}};
+  append(source, 0, encoder_, again, nullptr);
+  EXPECT_EQ(again.size, 16);
+  EXPECT_THAT(again.ids, ElementsAre('a', 'b', 2, 1, 'c'));
+}
+
+class ReadingLimits : public CalibrationSets {
+ protected:
+  static constexpr size_t kSize = size_t{96} << 20;
+
+  std::string refusal(const DataSource& source) {
+    encoder_.max_ram = peak_rss_bytes() + (uint64_t{1} << 20);
+    return build_error({source}, pack(1, 4));
+  }
+};
+
+TEST_F(ReadingLimits, AreRefusedBeforeReadingWithWhatWouldDo) {
+  const DataSource text = file("a.txt", std::string(kSize, 'x'));
+  const uint64_t before = peak_rss_bytes();
+  EXPECT_THAT(refusal(text),
+              AllOf(HasSubstr("a.txt: --max-ram (limits.ram) is"), HasSubstr("its 96.0 MiB of text"),
+                    HasSubstr("raise the limit to that, or split it")));
+  EXPECT_THAT(
+      refusal(file("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"" + std::string(kSize, 'x') + "\"}\n")),
+      HasSubstr("line 2 of 96.0 MiB, the longest"));
+  const std::string numbers = "[1" + [] {
+    std::string rest;
+    for (size_t i = 0; i < kSize / 16; ++i) rest += ",1";
+    return rest;
+  }() + "]\n";
+  EXPECT_THAT(refusal(file("b.jsonl", numbers)), HasSubstr("line 1 of 12.0 MiB")) << "a number is many bytes";
+  // Enough for the text, and refused while it is read where what was known before was too little.
+  encoder_.max_ram = 0;
+  EXPECT_EQ(check_reading(std::vector{text}, encoder_, 0), std::numeric_limits<uint64_t>::max());
+  encoder_.max_ram = uint64_t{1} << 40;
+  EXPECT_LT(check_reading(std::vector{text}, encoder_, 0), (uint64_t{1} << 40) - before - kSize);
+}
+
+/// Long texts in blocks, as the tokenizers of models do it.
+class ByteBlocks : public test::ByteTokenizer {
+ public:
+  void encode_in_blocks(std::string_view text, bool, const IdSink& sink) const override {
+    constexpr size_t kBlock = size_t{1} << 16;
+    for (size_t at = 0; at < text.size(); at += kBlock) sink(encode(text.substr(at, kBlock), false));
+  }
+  uint64_t copies_of_text() const override { return 0; }
+};
+
+/// The limit that a refusal names, in bytes; 0 where it names none.
+uint64_t named_limit(const std::string& refusal) {
+  std::smatch found;
+  const std::regex limit("takes ([0-9]+) MiB at most; raise the limit to that|; ([0-9]+) MiB surely do");
+  if (!std::regex_search(refusal, found, limit)) return 0;
+  return std::stoull(found[1].matched ? found[1] : found[2]) << 20;
+}
+
+// In a process of its own for each, since a peak never falls.
+TEST_F(ReadingLimits, TheNamedLimitDoes) {
+  std::string long_text(size_t{20} << 20, 'x'), numbers = "[1";
+  for (int i = 0; i < 3'000'000; ++i) numbers += ",97";
+  std::string npy = "\x93NUMPY\x01";
+  npy += std::string(1, '\0') + std::string("\x76\0", 2);
+  std::string header = "{'descr': '|u1', 'fortran_order': False, 'shape': (8000000,), }";
+  header.resize(117, ' ');
+  npy += header + "\n" + std::string(8'000'000, '\0');
+  const std::vector<DataSource> sources = {
+      file("a.txt", long_text), file("b.jsonl", nlohmann::json({{"text", long_text}}).dump() + "\n"),
+      file("c.jsonl", numbers + "]\n"), file("d.npy", npy)};
+  const ByteBlocks blocks;
+  encoder_.tokenizer = &blocks;
+  std::string().swap(long_text);
+  std::string().swap(numbers);
+  std::string().swap(npy);
+  for (const DataSource& source : sources) {
+    for (const uint64_t seed : {0, 1}) {
+      const auto read_within_named = [&] {
+        map_large_blocks();  // as main() does
+        encoder_.max_ram = peak_rss_bytes() + (uint64_t{1} << 20);
+        const std::string message = build_error({source}, pack(8, 256, seed));
+        encoder_.max_ram = named_limit(message);
+        const uint64_t before = peak_rss_bytes();
+        build({source}, pack(8, 256, seed));
+        fmt::print(stderr, "{}\ntook {} MiB of {}, before {}\n", message, peak_rss_bytes() >> 20,
+                   encoder_.max_ram >> 20, before >> 20);
+        std::exit(encoder_.max_ram > 0 && peak_rss_bytes() <= encoder_.max_ram ? 0 : 1);
+      };
+      EXPECT_EXIT(read_within_named(), ::testing::ExitedWithCode(0), "") << source.path << ", seed " << seed;
+    }
+  }
+}
+
+TEST_F(ReadingLimits, BlameTheFileForWhatItAddedWhileItWasRead) {
+  const DataSource source = file("a.txt", "some text");
+  encoder_.max_ram = 1;
+  const ReadingLimit small(source, encoder_, false);
+  Encoder any = encoder_;
+  any.max_ram = 0;
+  const ReadingLimit none(source, any, false);
   EXPECT_NO_THROW(small.check()) << "nothing was read yet";
-  std::vector<char> text(size_t{128} << 20, 'x');
+  std::vector<char> more(4 * kSize, 'x');
   EXPECT_NO_THROW(none.check());
-  EXPECT_THAT(test::DataFiles::error_of([&] { small.check(); }),
-              AllOf(HasSubstr("a.txt: --max-ram (limits.ram) is"), HasSubstr("raise the limit")));
-  EXPECT_EQ(text.back(), 'x');
+  EXPECT_THAT(error_of([&] { small.check(); }),
+              AllOf(HasSubstr("a.txt: --max-ram (limits.ram) is 1 B"), HasSubstr("surely do")));
+  EXPECT_EQ(more.back(), 'x');
 }
 
 TEST_F(CalibrationSets, DumpsReadBackAsTheSameSet) {

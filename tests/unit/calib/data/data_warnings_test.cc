@@ -66,6 +66,33 @@ TEST_F(DataWarnings, OneScriptWhereTheVocabularyHasMore) {
   EXPECT_THAT(warnings(documents_set({words(70, "\u6f22")}), english), ElementsAre(HasSubstr("are Han")));
 }
 
+/// One id for as many bytes as are asked for.
+class Stretches : public test::ByteTokenizer {
+ public:
+  explicit Stretches(size_t bytes) : bytes_(bytes) {}
+  std::vector<int64_t> encode(std::string_view text, bool) const override {
+    return std::vector<int64_t>((text.size() + bytes_ - 1) / bytes_, 7);
+  }
+
+ private:
+  size_t bytes_;
+};
+
+TEST_F(DataWarnings, TextThatTheTokenizerHardlyKnows) {
+  const CalibrationSet single = documents_set({words(30, "word"), "[1, 2]"});
+  EXPECT_THAT(data_warnings(single, {.vocabulary_size = 49152}),
+              ElementsAre(HasSubstr("the tokenizer hardly knows: 1.00 bytes a token")));
+  EXPECT_THAT(data_warnings(single, {.vocabulary_size = 16383}), IsEmpty()) << "small: of short pieces";
+  const Stretches two(2);
+  encoder_.tokenizer = &two;
+  EXPECT_THAT(data_warnings(documents_set({words(30, "word")}), {.vocabulary_size = 49152}), IsEmpty());
+  encoder_.tokenizer = &tokenizer_;
+  const CalibrationSet ids =
+      build_calibration_set({file("i.jsonl", "[1, 2, 3]\n")}, {.samples = 1, .seq_len = 3}, encoder_);
+  EXPECT_EQ(ids.census.bytes_per_token(), 0);
+  EXPECT_THAT(data_warnings(ids, {.vocabulary_size = 49152}), IsEmpty()) << "ids have no bytes";
+}
+
 TEST_F(DataWarnings, DocumentsAllVeryShort) {
   const std::string limit(64, 'x'), longer(65, 'y');
   EXPECT_THAT(

@@ -1,6 +1,7 @@
 // The one pass is truly sequential: each linear's statistics come from the already quantised part before it.
 #include "calib/driver/driver.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -8,6 +9,7 @@
 
 #include "lib/base/error.h"
 #include "lib/model/forward.h"
+#include "lib/tensor/aten.h"
 #include "tests/unit/calib/driver/tiny_model.h"
 
 namespace lathe {
@@ -102,6 +104,42 @@ TEST(Driver, FoldedStatisticsAreThoseOfTheFoldedModel) {
   run.go();
   EXPECT_EQ(run.outcomes[1].folds.size(), 4u);
   expect_sequential(run, 3e-3);  // folds into solved producers round their F16 scales
+}
+
+// What formats that round by themselves lose is measured with the Gram matrix that the solver had. Folds into
+// rows that are solved by then make other weights of those that were rounded, which their storage tells.
+TEST(Driver, FormatsLossesAreOfTheInputsThatTheLinearsReallyGet) {
+  const FixedScales transform;
+  for (const bool folds : {false, true}) {
+    TinyRun run(folds ? std::vector<const Transform*>{&transform} : std::vector<const Transform*>{});
+    std::map<std::string, at::Tensor> given;
+    run.job.hand_over_weights = true;
+    run.job.round_for_formats = [&](const Linear& linear, const GivenWeight& weight) {
+      EXPECT_TRUE(weight.mean_square.defined() && weight.tokens > 0) << linear.name;
+      given[linear.name] = weight.weight;
+      at::Tensor lost = weight.weight.clone();
+      lost.select(1, 0).zero_();  // an input channel
+      const auto rows = [lost](int64_t begin, int64_t end) { return lost.slice(0, begin, end); };
+      return std::vector<FormatRounding>{{"a format", rows}};
+    };
+    run.go();
+    int changed = 0;
+    for (const BlockOutcome& outcome : run.outcomes) {
+      for (const LinearOutcome& linear : outcome.linears) {
+        const std::string& name = linear.linear->name;
+        ASSERT_EQ(linear.format_losses.size(), 1u) << name;
+        EXPECT_EQ(linear.format_losses[0].format, "a format");
+        const at::Tensor w = given.at(name).to(at::kDouble), h = run.gram(name).to(at::kDouble);
+        const at::Tensor lost = h[0][0] * w.select(1, 0).square().sum(), all = w.mm(h).mul(w).sum();
+        const double expected = (lost / all).item<double>();
+        EXPECT_NEAR(linear.format_losses[0].output_relative_error, expected, 1e-4 * expected) << name;
+        const bool same = linear.given->weight.is_alias_of(given.at(name));
+        EXPECT_EQ(same, linear.given->weight.equal(given.at(name))) << name;
+        changed += same ? 0 : 1;
+      }
+    }
+    EXPECT_EQ(changed, folds ? 4 : 0);  // v and up of both blocks
+  }
 }
 
 /// Offers half of each row's range, and counts how often it is asked.
@@ -324,6 +362,44 @@ TEST(Driver, TheSameBitsForTwoStreamsAndForTheReferenceWhereverTheyStand) {
                         .inner = inner},
                        kind, expected);
     }
+  }
+}
+
+TEST(Driver, TheSameBitsWhereMemoryIsSpared) {
+  const FixedScales fold;
+  for (const RunKind& kind :
+       {RunKind{}, RunKind{.transform = &fold}, RunKind{.transform = &fold, .pair = true},
+        RunKind{.transform = &fold, .propagate = Propagate::reference}}) {
+    const std::vector<at::Tensor> expected = results_of({}, kind);
+    for (const std::optional<Placement> inner : kInner)
+      expect_same_bits({.hidden = {}, .micro_batch = 8, .inner = inner, .sparing = true}, kind, expected);
+  }
+}
+
+/// What the solver is given of each input.
+class LendingSolver final : public testing::RecordingSolver {
+ public:
+  LendingSolver() : RecordingSolver(/*pair=*/false) {}
+  std::vector<SolveResult> solve(const SharedInputProblem& problem) const override {
+    lent.push_back(problem.lent && problem.lent->gram == &problem.stats->gram &&
+                   sole_owner(problem.stats->gram) && !problem.lent->work.empty());
+    return RecordingSolver::solve(problem);
+  }
+  mutable std::vector<bool> lent;
+};
+
+TEST(Driver, AGramMatrixIsLentWhereMemoryIsSpared) {
+  for (const bool sparing : {false, true}) {
+    const LendingSolver solver;
+    TinyRun run({}, /*pair=*/false);
+    for (auto& block : run.job.tasks) {
+      for (LinearTask& task : block) task.solver = &solver;
+    }
+    run.job.storage.sparing = sparing;
+    run.job.storage.hidden.work = std::filesystem::temp_directory_path();
+    run.go();
+    EXPECT_THAT(solver.lent,
+                ::testing::AllOf(::testing::Not(::testing::IsEmpty()), ::testing::Each(sparing)));
   }
 }
 

@@ -35,12 +35,14 @@ struct CacheRun {
   }
 };
 
-/// Largest |key| and |value| of the tokens that count, in a plain forward pass of `source`'s blocks on the
-/// hidden states of `stream`'s.
-std::vector<std::pair<float, float>> largest_of(const CacheRun& run, const WeightSource& source,
-                                                const WeightSource& stream) {
+/// Largest |key| and |value| of the tokens that count, of each head, in a plain forward pass of `source`'s
+/// blocks on the hidden states of `stream`'s.
+struct Largest {
+  at::Tensor keys, values;  // [kv_heads]
+};
+std::vector<Largest> largest_of(const CacheRun& run, const WeightSource& source, const WeightSource& stream) {
   const auto& lengths = run.job.lengths;
-  std::vector<std::pair<float, float>> result;
+  std::vector<Largest> result;
   at::Tensor hidden = embed(run.graph, source.load("model.embed_tokens.weight"), run.job.ids);
   const RopeTables rope = rope_tables(run.graph.config, run.job.ids.size(1), c10::Device(c10::kCPU));
   for (const Block& block : run.graph.blocks) {
@@ -52,19 +54,25 @@ std::vector<std::pair<float, float>> largest_of(const CacheRun& run, const Weigh
       for (const at::Tensor& made : {keys, values})
         made[static_cast<int64_t>(row)].slice(1, lengths[row]).zero_();  // [heads, s, d]
     }
-    result.emplace_back(keys.abs().max().item<float>(), values.abs().max().item<float>());
+    result.push_back({keys.abs().amax({0, 2, 3}), values.abs().amax({0, 2, 3})});
     hidden = BlockForward(run.graph.config, block, others, rope).run(hidden);
   }
   return result;
 }
 
-void expect_scales(const CacheRun& run, const std::vector<std::pair<float, float>>& largest) {
+void expect_side(const std::vector<float>& found, const at::Tensor& largest, bool per_head) {
+  const at::Tensor expected = (per_head ? largest : largest.max().reshape({1})) / 448;
+  EXPECT_TRUE(at::allclose(at::tensor(found), expected, 2e-3, 0)) << at::tensor(found) << expected;
+}
+
+void expect_scales(const CacheRun& run, const std::vector<Largest>& largest) {
   ASSERT_EQ(run.outcomes.size(), largest.size());
   for (size_t b = 0; b < largest.size(); ++b) {
+    SCOPED_TRACE(b);
     const auto& found = run.outcomes[b].kv_cache;
     ASSERT_TRUE(found.has_value());
-    EXPECT_NEAR(found->k_scale, largest[b].first / 448, 2e-3 * largest[b].first / 448) << b;
-    EXPECT_NEAR(found->v_scale, largest[b].second / 448, 2e-3 * largest[b].second / 448) << b;
+    expect_side(found->k_scales, largest[b].keys, run.job.kv_cache->per_head);
+    expect_side(found->v_scales, largest[b].values, run.job.kv_cache->per_head);
   }
 }
 
@@ -79,7 +87,7 @@ TEST(KvCacheScales, AreThoseOfTheFinishedModel) {
     // The unfolded values are far from that: this test would see scales taken before the folds.
     if (std::string_view(family) != "llama") continue;
     const auto before = largest_of(run, run.weights, run.weights);
-    EXPECT_GT(std::abs(before[0].second / expected[0].second - 1), 0.05);
+    EXPECT_GT((before[0].values.max() / expected[0].values.max() - 1).abs().item<float>(), 0.05);
   }
 }
 
@@ -99,8 +107,8 @@ TEST(KvCacheScales, PaddingDoesNotCount) {
   other.job.ids[40].slice(0, 3).fill_(7);
   other.go();
   for (size_t b = 0; b < run.outcomes.size(); ++b) {
-    EXPECT_EQ(run.outcomes[b].kv_cache->k_scale, other.outcomes[b].kv_cache->k_scale);
-    EXPECT_EQ(run.outcomes[b].kv_cache->v_scale, other.outcomes[b].kv_cache->v_scale);
+    EXPECT_EQ(run.outcomes[b].kv_cache->k_scales, other.outcomes[b].kv_cache->k_scales);
+    EXPECT_EQ(run.outcomes[b].kv_cache->v_scales, other.outcomes[b].kv_cache->v_scales);
   }
 }
 
@@ -109,6 +117,19 @@ TEST(KvCacheScales, OfTheArtefactsWeightsWhateverIsPropagated) {
   run.job.propagate = Propagate::reference;
   run.go();
   expect_scales(run, largest_of(run, testing::finished_model(run.weights, run.outcomes), run.weights));
+}
+
+TEST(KvCacheScales, OfEachHead) {
+  CacheRun run(testing::family_graph("llama", 64));
+  run.job.kv_cache->per_head = true;
+  run.job.lengths.assign(150, 16);
+  run.job.lengths[40] = 3;
+  run.go();
+  const auto finished = testing::finished_model(run.weights, run.outcomes);
+  const auto expected = largest_of(run, finished, finished);
+  ASSERT_GT(expected[0].keys.numel(), 1);
+  EXPECT_NE(expected[0].keys[0].item<float>(), expected[0].keys[1].item<float>());
+  expect_scales(run, expected);
 }
 
 TEST(KvCacheScales, NotAskedForNotMade) {
@@ -127,7 +148,7 @@ class CachedWeights : public testing::MemoryWeights {
     return quantizer;
   }
   mutable std::vector<std::string> asked;
-  KvCacheQuantizer quantizer{{"int", 8}, 100, 1e-3f};
+  KvCacheQuantizer quantizer{{"int", 8}, {100}, {1e-3f}};
 };
 
 TEST(KvCacheForward, RoundsKeysAndValuesByTheirOwnScale) {
@@ -141,7 +162,7 @@ TEST(KvCacheForward, RoundsKeysAndValuesByTheirOwnScale) {
         .attention_out(x);
   };
   // Keys below half a step of 100 are all 0, so attention is the mean of the values so far.
-  weights.quantizer.v_scale = 0.5f;
+  weights.quantizer.v_scales = {0.5f};
   const at::Tensor found = attention();
   EXPECT_EQ(weights.asked.back(), "model.layers.1.self_attn");
   const BlockWeights loaded(block, weights, c10::Device(c10::kCPU));

@@ -7,6 +7,7 @@
 #include "calib/driver/block_memory.h"
 #include "lib/activations/block_size.h"
 #include "lib/base/error.h"
+#include "lib/tensor/triangle_file.h"
 #include "tests/unit/calib/driver/tiny_model.h"
 
 namespace lathe {
@@ -200,22 +201,17 @@ TEST_F(MemoryPlanTest, APartForEverythingAndNoMore) {
   EXPECT_THAT(text, ::testing::HasSubstr("values inside a block on disk"));
 }
 
+nlohmann::json llama_config(int64_t hidden, int64_t inner, int64_t blocks, int64_t heads) {
+  return {{"model_type", "llama"},        {"hidden_size", hidden},        {"intermediate_size", inner},
+          {"num_hidden_layers", blocks},  {"num_attention_heads", heads}, {"num_key_value_heads", 8},
+          {"vocab_size", 128256},         {"rms_norm_eps", 1e-5},         {"max_position_embeddings", 8192},
+          {"tie_word_embeddings", false}, {"hidden_act", "silu"},         {"torch_dtype", "bfloat16"}};
+}
+
 /// Llama 3 8B: the promise is two blocks (1745 MB), the Gram matrices of one (1023 MB), hidden states and 300
 /// MB. The plan is an upper bound.
 TEST_F(MemoryPlanTest, AWideBlockIsPlannedWithinAnEighthOfThePromise) {
-  graph_ = build_graph(parse_model_config({{"model_type", "llama"},
-                                           {"hidden_size", 4096},
-                                           {"intermediate_size", 14336},
-                                           {"num_hidden_layers", 32},
-                                           {"num_attention_heads", 32},
-                                           {"num_key_value_heads", 8},
-                                           {"vocab_size", 128256},
-                                           {"rms_norm_eps", 1e-5},
-                                           {"max_position_embeddings", 8192},
-                                           {"tie_word_embeddings", false},
-                                           {"hidden_act", "silu"},
-                                           {"torch_dtype", "bfloat16"}},
-                                          "config.json"));
+  graph_ = build_graph(parse_model_config(llama_config(4096, 14336, 32, 32), "config.json"));
   job_.tasks.assign(32, std::vector<LinearTask>(graph_.blocks[0].linears.size(), LinearTask{rtn_.get(), {}}));
   const NeedyTransform folds(false);
   for (const bool transformed : {false, true}) {
@@ -227,6 +223,35 @@ TEST_F(MemoryPlanTest, AWideBlockIsPlannedWithinAnEighthOfThePromise) {
     EXPECT_EQ(promise / 1'000'000, 1745u + 1023 + 300 + 4 * 512 * 4096 * 4ull / 1'000'000);
     EXPECT_LE(plan_memory(request).peak.ram, promise + promise / 8) << transformed;
   }
+}
+
+/// Llama 3 70B: the Gram matrix of 28672 inputs is 3 GiB, its factor another.
+TEST_F(MemoryPlanTest, AWholeBlockOfThe70BWidthIsSolvedIn6GB) {
+  graph_ = build_graph(parse_model_config(llama_config(8192, 28672, 80, 64), "config.json"));
+  std::unique_ptr<Solver> gptq;
+  for (const SolverEntry& entry : solvers()) {
+    if (entry.name == "gptq") gptq = entry.make(Options(entry.options));
+  }
+  const LinearTask task{gptq.get(), {"int", 4, 128, false}};
+  job_.tasks.assign(80, std::vector<LinearTask>(graph_.blocks[0].linears.size(), task));
+  const auto planned = [&](std::optional<uint64_t> ram, std::optional<uint64_t> disk = std::nullopt) {
+    return plan_memory({.job = &job_,
+                        .samples = 2,
+                        .length = 256,
+                        .limits = {.ram = ram, .vram = {}, .disk = disk},
+                        .machine = {},
+                        .base_ram = 180'000'000});
+  };
+  const MemoryPlan tight = planned(6 * kGB), free = planned(100 * kGB);
+  EXPECT_TRUE(tight.storage.sparing);
+  EXPECT_GE(tight.peak.disk, TriangleFile::bytes(28672));
+  EXPECT_FALSE(free.storage.sparing) << "it takes longer";
+  EXPECT_EQ(free.peak.disk, 0u);
+  EXPECT_GT(free.peak.ram, 11 * kGB);
+  EXPECT_THAT(describe_memory(tight), ::testing::HasSubstr("a Gram matrix on disk\n"));
+  EXPECT_THAT(describe_memory(tight), ::testing::HasSubstr("held in turn\n"));
+  EXPECT_FALSE(planned({}).storage.sparing) << "the aim has room for the faster way";
+  EXPECT_THROW(planned(6 * kGB, kGB), UserError) << "the Gram matrix has no file to wait in";
 }
 
 /// 64 narrow experts: what their collectors hold at once, mostly rows that wait for their chunks, is more

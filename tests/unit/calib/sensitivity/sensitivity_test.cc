@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "lib/base/error.h"
 #include "lib/eval/evaluate.h"
 #include "lib/model/forward.h"
@@ -102,6 +104,73 @@ TEST(Sensitivity, InputsThatATrialQuantisesCount) {
   expect_same_kl_as_evaluation(problem);
 }
 
+std::unique_ptr<Transform> transform_named(const std::string& name) {
+  for (const TransformEntry& entry : transforms()) {
+    if (entry.name == name) return entry.make(Options(entry.options));
+  }
+  return nullptr;
+}
+
+/// The folded model with one group of it as its trial's solver leaves it, or none.
+MemoryWeights folded_with_group_rounded(const Problem& problem, const TrialGroup* group) {
+  CalibrationJob run = problem.job.calibration;
+  run.propagate = Propagate::reference;
+  run.hand_over_weights = true;
+  for (const Block& block : problem.graph.blocks) run.tasks.emplace_back(block.linears.size());
+  for (const TrialGroup& one : problem.job.groups) {
+    const Trial& trial = problem.job.trials[one.trials.front()];
+    for (const size_t i : one.linears)
+      run.tasks[one.block][i] = {trial.solver, trial.scheme, trial.activations};
+  }
+  std::set<const Linear*> rounded;
+  if (group != nullptr)
+    for (const size_t i : group->linears) rounded.insert(&problem.graph.blocks[group->block].linears[i]);
+  std::vector<BlockOutcome> outcomes;
+  const auto keep = [&](BlockOutcome&& outcome) {
+    for (LinearOutcome& linear : outcome.linears) {
+      if (rounded.contains(linear.linear)) continue;
+      linear.quantized = {};
+      linear.quantized.scheme = Scheme::as_they_are();
+      linear.quantized.values = linear.given->weight;
+    }
+    outcomes.push_back(std::move(outcome));
+  };
+  calibrate(run, {.block_done = keep, .progress = {}});
+  return finished_model(problem.weights, outcomes);
+}
+
+/// `folded`: groups whose inputs the transform scales.
+void expect_folded_models_kl(const std::string& transform, size_t folded,
+                             std::optional<ActivationTask> activations) {
+  Problem problem(tiny_graph());
+  const auto folds = transform_named(transform);
+  problem.job.trials = {{"coarse", problem.rtn.get(), int_scheme(3), std::move(activations)}};
+  for (TrialGroup& group : problem.job.groups) group.trials = {0};
+  const SensitivityResult plain = measure_sensitivity(problem.job, {});
+  problem.job.calibration.transforms = {folds.get()};
+  const SensitivityResult result = measure_sensitivity(problem.job, {});
+  EXPECT_LT(problem.divergence_of(folded_with_group_rounded(problem, nullptr)).mean, 1e-9);
+  size_t changed = 0;
+  for (size_t g = 0; g < result.groups.size(); ++g) {
+    const GroupLoss& loss = result.groups[g].front();
+    const double kl = problem.divergence_of(folded_with_group_rounded(problem, &problem.job.groups[g])).mean;
+    EXPECT_NEAR(*loss.kl, kl, 1e-3 * kl + 1e-9) << transform << ", group " << g;
+    changed += *loss.output_error != *plain.groups[g].front().output_error;
+    EXPECT_GT(*loss.fisher, 0.2 * kl) << transform << ", group " << g;
+    EXPECT_LT(*loss.fisher, 5 * kl) << transform << ", group " << g;
+  }
+  EXPECT_EQ(changed, folded) << transform;
+}
+
+// Folds into norms and, AWQ's, into rows that are solved by then (v before o, up before down); AWQ's clips.
+TEST(Sensitivity, WithTransformsItIsTheFoldedModelsGroup) {
+  expect_folded_models_kl("awq", 8, std::nullopt);
+  expect_folded_models_kl(
+      "smoothquant", 4,
+      ActivationTask{.scheme = {.bits = 8, .dynamic = false, .per = ActivationScheme::Per::tensor},
+                     .observer = {}});
+}
+
 TEST(Sensitivity, ErrorsAreThoseOfTheGroupsMatrices) {
   const Problem problem(tiny_graph());
   const SensitivityResult result = measure_sensitivity(problem.job, {});
@@ -117,7 +186,10 @@ TEST(Sensitivity, ErrorsAreThoseOfTheGroupsMatrices) {
                            .flatten(0, 1)
                            .to(at::kDouble);
   const MemoryWeights changed = problem.with_group_rounded(group, problem.job.trials[1]);
+  const GroupLoss& found = result.groups[0][1];
+  ASSERT_EQ(found.linears.size(), 3u);
   double error = 0, whole = 0, output = 0, outputs = 0, count = 0;
+  size_t k = 0;
   for (const size_t i : group.linears) {
     const std::string name = block.linears[i].name + ".weight";
     const at::Tensor w = problem.weights.load(name).to(at::kDouble);
@@ -127,8 +199,14 @@ TEST(Sensitivity, ErrorsAreThoseOfTheGroupsMatrices) {
     output += x.mm(d.t()).square().sum().item<double>() / static_cast<double>(x.size(0));
     outputs += x.mm(w.t()).square().sum().item<double>() / static_cast<double>(x.size(0));
     count += static_cast<double>(w.numel());
+    const double mse = d.square().mean().item<double>();
+    const double one = x.mm(d.t()).square().sum().item<double>() / static_cast<double>(x.size(0));
+    const double all = x.mm(w.t()).square().sum().item<double>() / static_cast<double>(x.size(0));
+    EXPECT_NEAR(found.linears[k].weight_mse, mse, 1e-5 * mse) << name;
+    EXPECT_NEAR(found.linears[k].output_error, one, 1e-4 * one) << name;
+    EXPECT_NEAR(found.linears[k].output_relative_error, one / all, 1e-4 * one / all) << name;
+    ++k;
   }
-  const GroupLoss& found = result.groups[0][1];
   EXPECT_NEAR(found.weight_mse, error / count, 1e-5 * error / count);
   EXPECT_NEAR(found.weight_relative_mse, error / whole, 1e-5 * error / whole);
   EXPECT_NEAR(*found.output_error, output, 1e-4 * output);
@@ -230,6 +308,32 @@ TEST(Sensitivity, WithoutKlTheEstimateIsTheSameAndTablesAreStillMeasured) {
   problem.job.estimate = false;
   EXPECT_EQ(gradient_states(problem.job), 0);
   EXPECT_FALSE(measure_sensitivity(problem.job, {}).groups[0][0].fisher);
+}
+
+// Of groups that check the estimate: what measuring them on those rows gives; of others nothing but it.
+TEST(Sensitivity, CheckedGroupsHaveKlBesideTheEstimate) {
+  Problem problem(tiny_graph());
+  problem.job.tables.push_back({"lm_head.weight", {[](const at::Tensor& rows) { return rows * 1.01; }}});
+  problem.job.held_out = at::randint(50, {8, 20}, at::kLong);
+  problem.job.measure_kl = false;
+  const SensitivityResult alone = measure_sensitivity(problem.job, {});
+  EXPECT_EQ(alone.checked_tokens, 0);
+  problem.job.checked = {1, 6};
+  const SensitivityResult result = measure_sensitivity(problem.job, {});
+  EXPECT_EQ(result.tokens, 160);
+  EXPECT_EQ(result.checked_tokens, 80);
+  EXPECT_DOUBLE_EQ(*result.tables[0][0].kl, *alone.tables[0][0].kl);
+  Problem some(tiny_graph());
+  some.job.held_out = problem.job.held_out.index_select(0, at::tensor({1, 3, 5, 7}, at::kLong));
+  const SensitivityResult expected = measure_sensitivity(some.job, {});
+  for (size_t g = 0; g < result.groups.size(); ++g) {
+    for (size_t k = 0; k < result.groups[g].size(); ++k) {
+      EXPECT_DOUBLE_EQ(*result.groups[g][k].fisher, *alone.groups[g][k].fisher);
+      ASSERT_EQ(result.groups[g][k].kl.has_value(), g == 1 || g == 6) << "group " << g;
+      if (!result.groups[g][k].kl) continue;
+      EXPECT_NEAR(*result.groups[g][k].kl, *expected.groups[g][k].kl, 1e-4 * *expected.groups[g][k].kl);
+    }
+  }
 }
 
 // Padding is no token.

@@ -49,11 +49,11 @@ TEST(InputStats, WhatCannotFollowADivisionIsNamed) {
   EXPECT_EQ(divided.held() & kLostByDivision, StatSet{});
   EXPECT_EQ(divided.held() | divided.lost, kEverything) << "a statistic is neither carried over nor named";
   EXPECT_EQ(divided.with_inputs_divided(at::ones({8})).lost, kLostByDivision) << "forgot the first fold";
-  EXPECT_TRUE(before.kurtosis_all.has_value() && before.ema_tensor.defined());
-  EXPECT_FALSE(divided.kurtosis_all.has_value()) << "of all values: not a number that could be read as one";
-  EXPECT_FALSE(divided.ema_tensor.defined());
+  EXPECT_TRUE(before.kurtosis_all.defined() && before.step_min_max.defined());
+  EXPECT_FALSE(divided.kurtosis_all.defined()) << "of all values: not a number that could be read as one";
+  EXPECT_FALSE(divided.step_min_max.defined());
   const InputStats gram = collect(at::randn({20, 8}), 20, {.gram = true});
-  EXPECT_FALSE(gram.kurtosis_all.has_value()) << "nobody asked";
+  EXPECT_FALSE(gram.kurtosis_all.defined()) << "nobody asked";
   EXPECT_EQ(gram.with_inputs_divided(at::ones({8})).lost, StatSet{}) << "nothing was lost";
 }
 

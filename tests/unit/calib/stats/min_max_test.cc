@@ -32,41 +32,65 @@ TEST(MinMax, AZeroHasOneSign) {
   }
 }
 
+/// torch.ao.quantization.MovingAverageMinMaxObserver.forward over steps of a chunk, with averaging_constant
+/// c.
+MinMax pytorchs(const at::Tensor& x, double c) {
+  double low = 0, high = 0;
+  for (int64_t begin = 0; begin < x.size(0); begin += kChunk) {
+    const at::Tensor chunk = x.slice(0, begin, begin + kChunk);
+    const double chunk_low = chunk.min().item<float>(), chunk_high = chunk.max().item<float>();
+    low = begin == 0 ? chunk_low : low + c * (chunk_low - low);
+    high = begin == 0 ? chunk_high : high + c * (chunk_high - high);
+  }
+  return {at::scalar_tensor(low, at::kFloat), at::scalar_tensor(high, at::kFloat)};
+}
+
+void expect_near(const MinMax& found, int64_t index, const MinMax& expected) {
+  EXPECT_NEAR(found.low[index].item<float>(), expected.low.item<float>(), 1e-5) << index;
+  EXPECT_NEAR(found.high[index].item<float>(), expected.high.item<float>(), 1e-5) << index;
+}
+
 TEST(EmaMinMax, IsTheRecursionOfPyTorchsObserver) {
   at::manual_seed(2);
   const at::Tensor x = at::randn({5 * kChunk + 10, 6});
-  double low = 0, high = 0;
-  for (int64_t step = 0; step < 6; ++step) {  // torch.ao.quantization.MovingAverageMinMaxObserver.forward
-    const at::Tensor chunk = x.slice(0, step * kChunk, (step + 1) * kChunk).select(1, 2);
-    const double chunk_low = chunk.min().item<float>(), chunk_high = chunk.max().item<float>();
-    low = step == 0 ? chunk_low : low + 0.01 * (chunk_low - low);
-    high = step == 0 ? chunk_high : high + 0.01 * (chunk_high - high);
-  }
-  const MinMax average = collect(x, 777, {.ema_min_max = true}).ema_min_max;
-  EXPECT_NEAR(average.low[2].item<float>(), low, 1e-6);
-  EXPECT_NEAR(average.high[2].item<float>(), high, 1e-6);
+  expect_near(collect(x, 777, {.ema_min_max = true}).ema_min_max, 2, pytorchs(x.select(1, 2), 0.01));
 }
 
-TEST(EmaMinMax, OfTheTensorIsTheAverageOfItsExtremesNotTheExtremeOfAverages) {
+/// The largest value moves from channel to channel; more steps than are grouped together.
+at::Tensor wandering(int64_t steps, int64_t width) {
+  at::Tensor x = at::randn({steps * kChunk - 100, width});
+  for (int64_t step = 0; step < steps; ++step) x[step * kChunk + 17][step % width] = 50.0f + 3.0f * step;
+  return x;
+}
+
+TEST(StepMinMax, GivesTheAverageOfEachGroupAndOfTheTensorForAnyConstant) {
   at::manual_seed(4);
-  // The largest value moves from channel to channel.
-  at::Tensor x = at::randn({4 * kChunk, 5});
-  for (int64_t step = 0; step < 4; ++step) x[step * kChunk + 17][step] = 50.0f;
-  double low = 0, high = 0;
-  for (int64_t step = 0; step < 4; ++step) {  // torch.ao.quantization.MovingAverageMinMaxObserver.forward
-    const at::Tensor chunk = x.slice(0, step * kChunk, (step + 1) * kChunk);
-    const double chunk_low = chunk.min().item<float>(), chunk_high = chunk.max().item<float>();
-    low = step == 0 ? chunk_low : low + 0.01 * (chunk_low - low);
-    high = step == 0 ? chunk_high : high + 0.01 * (chunk_high - high);
+  const at::Tensor x = wandering(19, 96);
+  const MinMax steps = collect(x, 999, {.step_min_max = true}).step_min_max;
+  ASSERT_EQ(steps.low.sizes(), (std::vector<int64_t>{19, 6}));
+  for (const double constant : {0.01, 0.3, 1.0}) {
+    for (const int64_t group : {16, 32, 96}) {
+      const MinMax average = averaged(steps, group / step_group(96), constant);
+      ASSERT_EQ(average.low.numel(), 96 / group);
+      for (int64_t g = 0; g < 96 / group; ++g)
+        expect_near(average, g, pytorchs(x.slice(1, g * group, (g + 1) * group), constant));
+    }
+    expect_near(averaged(steps, -1, constant), 0, pytorchs(x, constant));
   }
-  const InputStats stats = collect(x, 999, {.ema_min_max = true, .ema_tensor = true});
-  ASSERT_EQ(stats.ema_tensor.high.numel(), 1);
-  EXPECT_NEAR(stats.ema_tensor.low.item<float>(), low, 1e-6);
-  EXPECT_NEAR(stats.ema_tensor.high.item<float>(), high, 1e-5);
+  EXPECT_EQ(step_group(20), 4) << "groups divide the width";
+  EXPECT_EQ(step_group(7), 1);
+  EXPECT_EQ(collect(x.slice(1, 0, 20), 999, {.step_min_max = true}).step_min_max.low.size(1), 5);
+  EXPECT_THROW(averaged(steps, 4, 0.01), InternalError) << "6 columns";
+  EXPECT_THROW(averaged(steps, -1, 0), InternalError);
+}
+
+TEST(StepMinMax, IsNotTheExtremeOfTheChannelsAverages) {
+  at::manual_seed(4);
+  const InputStats stats = collect(wandering(4, 5), 999, {.ema_min_max = true, .step_min_max = true});
+  const MinMax all = averaged(stats.step_min_max, -1, kAveragingConstant);
   const MinMax of_channels = grouped(stats.ema_min_max, -1);
-  EXPECT_LE(of_channels.high.item<float>(), stats.ema_tensor.high.item<float>());
-  EXPECT_GE(of_channels.low.item<float>(), stats.ema_tensor.low.item<float>());
-  EXPECT_LT(of_channels.high.item<float>(), high - 0.5) << "then one average would do";
+  EXPECT_GE(of_channels.low.item<float>(), all.low.item<float>());
+  EXPECT_LT(of_channels.high.item<float>(), all.high.item<float>() - 0.5) << "then one average would do";
 }
 
 TEST(EmaMinMax, ComposesAsAMonoid) {
@@ -76,7 +100,7 @@ TEST(EmaMinMax, ComposesAsAMonoid) {
   };
   const at::Tensor parts[] = {part(1), part(3), part(2)};
   const auto stats = [](const at::Tensor& x) {
-    StatsCollector result = collector(3, {.ema_min_max = true, .ema_tensor = true});
+    StatsCollector result = collector(3, {.ema_min_max = true, .step_min_max = true});
     result.observe(x);
     return result;
   };
@@ -85,11 +109,11 @@ TEST(EmaMinMax, ComposesAsAMonoid) {
   a.merge(b);
   const InputStats merged = a.finish();
   const InputStats whole =
-      collect(at::cat({parts[0], parts[1], parts[2]}), 5000, {.ema_min_max = true, .ema_tensor = true});
-  for (const auto range : {&InputStats::ema_min_max, &InputStats::ema_tensor}) {
-    EXPECT_LT(relative_error((merged.*range).low, (whole.*range).low), 1.2e-7);
-    EXPECT_LT(relative_error((merged.*range).high, (whole.*range).high), 1.2e-7);
-  }
+      collect(at::cat({parts[0], parts[1], parts[2]}), 5000, {.ema_min_max = true, .step_min_max = true});
+  EXPECT_LT(relative_error(merged.ema_min_max.low, whole.ema_min_max.low), 1.2e-7);
+  EXPECT_LT(relative_error(merged.ema_min_max.high, whole.ema_min_max.high), 1.2e-7);
+  EXPECT_TRUE(same_bits(merged.step_min_max.low, whole.step_min_max.low));
+  EXPECT_TRUE(same_bits(merged.step_min_max.high, whole.step_min_max.high));
 }
 
 }  // namespace

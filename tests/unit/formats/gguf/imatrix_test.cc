@@ -35,6 +35,29 @@ TEST(ImatrixLibrary, ReadsWhatGgufPyWrote) {
   EXPECT_EQ(matrix.entries.at("blk.0.ffn_down.weight").mean_square.size(1), 128);
 }
 
+TEST(Imatrix, GivesALinearsRowOfItsOwnModelAlone) {
+  ImportanceMatrix matrix;
+  matrix.entries["blk.0.ffn_up_exps.weight"] = {at::arange(6).to(at::kFloat).view({3, 2}), {1, 1, 1}};
+  GgufTensorRule rule{.hf = "model.layers.0.mlp.experts.1.up_proj.weight",
+                      .gguf = "blk.0.ffn_up_exps.weight",
+                      .shape = {5, 2}};
+  rule.experts = 3, rule.expert = 1;
+  EXPECT_TRUE(at::equal(matrix.of(rule, "i.gguf"), at::tensor({2.0f, 3.0f})));
+  const auto refusal = [&]() -> std::string {
+    try {
+      matrix.of(rule, "i.gguf");
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  rule.experts = 4;
+  EXPECT_THAT(refusal(),
+              HasSubstr("i.gguf: 'blk.0.ffn_up_exps.weight': expected 4 x 2 channels, found 3 x 2"));
+  rule.gguf = "blk.1.ffn_up_exps.weight";
+  EXPECT_THAT(refusal(), HasSubstr("i.gguf: has nothing on 'blk.1.ffn_up_exps.weight'"));
+}
+
 TEST(Imatrix, WrittenAndReadBack) {
   ImportanceMatrix matrix;
   matrix.datasets = {"a.txt", "b.txt"};

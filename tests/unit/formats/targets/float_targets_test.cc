@@ -55,6 +55,7 @@ std::vector<Case> cases() {
           {"compressed-tensors", kMxfp4, ActivationScheme::of_floats("mxfp4"), "mxfp4-pack-quantized"},
           {"compressed-tensors", kMxfp6, std::nullopt, "mxfp6-pack-quantized"},
           {"compressed-tensors", kMxfp6, ActivationScheme::of_floats("mxfp8"), "mxfp6-pack-quantized"},
+          {"compressed-tensors", kMxfp8, std::nullopt, "mxfp8-quantized"},
           {"compressed-tensors", kMxfp8, ActivationScheme::of_floats("mxfp8"), "mxfp8-quantized"},
           {"modelopt", kTensor, fp8(false, Per::tensor), "FP8"},
           {"modelopt", kChannel, fp8(true, Per::token), "FP8_PER_CHANNEL_PER_TOKEN"},

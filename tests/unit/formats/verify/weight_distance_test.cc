@@ -68,6 +68,32 @@ TEST(WeightDistance, ZeroPointsThatAreOneOff) {
   }
 }
 
+TEST(WeightDistance, AllScalesOrARowsThatAreTooLargeOrTooSmall) {
+  const at::Tensor weight = weights(10);
+  std::vector<Scheme> schemes = {scheme(3, true), scheme(4, true), scheme(8, false)};
+  for (const char* type : {"fp8_e4m3", "nvfp4", "mxfp4"}) schemes.push_back(Scheme::of_floats(type));
+  for (const Scheme& grid : schemes) {
+    const QuantizedTensor whole = round_to_nearest(weight, grid, DType::F16);
+    const auto look = [&](const at::Tensor& values) {
+      StoredWeight stored = stored_weight("l", whole);
+      stored.values = [&](int64_t begin, int64_t end) { return values.slice(0, begin, end); };
+      const Findings found =
+          check_weight(
+              stored, [&](int64_t begin, int64_t end) { return weight.slice(0, begin, end); }, Folds::none)
+              .findings;
+      return found.empty() ? "nothing" : found.front().place;
+    };
+    for (const double factor : {0.5, 0.75, 1.0, 1.25, 2.0})
+      EXPECT_EQ(look(whole.dequantize() * factor), factor == 1 ? "nothing" : "l")
+          << grid.describe() << factor;
+    for (const double factor : {0.5, 1.6}) {
+      at::Tensor values = whole.dequantize();
+      values[5].mul_(factor);
+      EXPECT_EQ(look(values).substr(0, 8), "l: row 5") << grid.describe() << factor;
+    }
+  }
+}
+
 TEST(WeightDistance, OneGroupThatIsWrong) {
   const at::Tensor weight = weights(6);
   QuantizedTensor tensor = round_to_nearest(weight, scheme(4, true), DType::F16);

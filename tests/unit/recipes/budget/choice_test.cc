@@ -34,22 +34,22 @@ Budget size_of(uint64_t bytes) { return {.size = bytes, .where = "my.yaml:9:9"};
 TEST(BudgetChoice, TiedGroupsTakeOneCandidate) {
   const ChoicePlan plan = plan_of_four();
   const BudgetChoice choice(plan, kLosses);
-  ASSERT_EQ(choice.size(), 3u);  // both finer experts cost more and save no more than a's: 0.4 each
-  for (size_t p = 0; p < choice.size(); ++p) {
-    const Mixture mixture = choice.at(p);
+  const std::vector<Mixture> all = choice.some(20, choice.least());
+  ASSERT_EQ(all.size(), 3u);  // both finer experts cost more and save no more than a's: 0.4 each
+  for (const Mixture& mixture : all) {
     EXPECT_EQ(mixture.choice[2], mixture.choice[3]);
     EXPECT_EQ(mixture.bytes, 1000 + plan.bytes(mixture.choice));
   }
-  EXPECT_THAT(choice.at(choice.pick(size_of(1149))).choice, testing::ElementsAre(1, 0, 0, 0));
-  EXPECT_THAT(choice.at(choice.pick(size_of(1160))).choice, testing::ElementsAre(1, 0, 1, 1));
-  EXPECT_DOUBLE_EQ(choice.at(choice.pick(size_of(1160))).kl, 0.6);
+  EXPECT_THAT(choice.pick(size_of(1149)).choice, testing::ElementsAre(1, 0, 0, 0));
+  EXPECT_THAT(choice.pick(size_of(1160)).choice, testing::ElementsAre(1, 0, 1, 1));
+  EXPECT_DOUBLE_EQ(choice.pick(size_of(1160)).kl, 0.6);
 }
 
 TEST(BudgetChoice, BitsAreOfTheWeightsThatAreChosenFor) {
   const ChoicePlan plan = plan_of_four();
   const BudgetChoice choice(plan, kLosses);
-  EXPECT_DOUBLE_EQ(choice.at(0).bits_per_weight, 8 * 130 / 320.0);
-  const Mixture mixture = choice.at(choice.pick({.bits_per_weight = 3.5}));
+  EXPECT_DOUBLE_EQ(choice.least().bits_per_weight, 8 * 130 / 320.0);
+  const Mixture mixture = choice.pick({.bits_per_weight = 3.5});
   EXPECT_DOUBLE_EQ(mixture.bits_per_weight, 3.5);
   EXPECT_THAT(mixture.choice, testing::ElementsAre(1, 0, 0, 0));
 }
@@ -57,8 +57,8 @@ TEST(BudgetChoice, BitsAreOfTheWeightsThatAreChosenFor) {
 TEST(BudgetChoice, ABudgetOfLossTakesTheSmallest) {
   const ChoicePlan plan = plan_of_four();
   const BudgetChoice choice(plan, kLosses);
-  EXPECT_EQ(choice.at(choice.pick({.kl = 1.0})).bytes, 1140u);
-  EXPECT_EQ(choice.at(choice.pick({.kl = 0.999})).bytes, 1160u);
+  EXPECT_EQ(choice.pick({.kl = 1.0}).bytes, 1140u);
+  EXPECT_EQ(choice.pick({.kl = 0.999}).bytes, 1160u);
 }
 
 TEST(BudgetChoice, SaysWhatIsPossible) {
@@ -78,6 +78,8 @@ TEST(BudgetChoice, SaysWhatIsPossible) {
   EXPECT_EQ(refusal(size_of(1130)), "none");
   EXPECT_THAT(refusal({.bits_per_weight = 3.2}),
               testing::HasSubstr("the least possible with these candidates is 3.25"));
+  EXPECT_THROW(choice.check(size_of(1129)), UserError);
+  EXPECT_NO_THROW(choice.check({.kl = 0.59}));
   EXPECT_THAT(refusal({.kl = 0.59}), testing::HasSubstr("the least that these candidates lose is 0.6"));
 }
 

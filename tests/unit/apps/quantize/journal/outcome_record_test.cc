@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "apps/quantize/journal/outcome_fields.h"
 #include "lib/base/error.h"
 #include "tests/unit/calib/driver/tiny_model.h"
@@ -182,7 +184,7 @@ TEST_F(OutcomeRecordTest, EverythingComesBack) {
     EXPECT_EQ(back.inputs[i].input, outcome_.inputs[i].input);
   }
   expect_same(back.changed.at("tensor 1"), outcome_.changed.at("tensor 1"));
-  EXPECT_EQ(back.kv_cache->v_scale, outcome_.kv_cache->v_scale);
+  EXPECT_EQ(back.kv_cache->v_scales, outcome_.kv_cache->v_scales);
 }
 
 TEST_F(OutcomeRecordTest, NothingOptionalComesBackEmpty) {
@@ -222,6 +224,27 @@ TEST_F(OutcomeRecordTest, CodesTakeTheirBits) {
     linear.quantized.codes = at::randint(-half, half, {64, 1024}, at::kChar);
     EXPECT_LT(outcome_bytes(outcome, graph_), 64 * 1024 * bits / 8 + 1000) << bits;
   }
+}
+
+TEST_F(OutcomeRecordTest, WeightsOfACheckpointTakeTheirBytesOnce) {
+  BlockOutcome outcome;
+  LinearOutcome& linear = outcome.linears.emplace_back();
+  linear.linear = &graph_.blocks[0].linears[0];
+  const int64_t count = 128 * 64;
+  for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+    linear.quantized.values = at::randn({128, 64}).to(type).to(at::kFloat);
+    linear.given = GivenWeight{linear.quantized.values, at::rand({64}), 10};
+    EXPECT_NEAR(static_cast<double>(outcome_bytes(outcome, graph_)), 2 * count, 1500) << type;
+    const BlockOutcome back = read_outcome(bytes_of(outcome), graph_);
+    EXPECT_TRUE(back.linears[0].quantized.values.equal(linear.quantized.values));
+    EXPECT_TRUE(back.linears[0].given->weight.equal(linear.quantized.values));
+  }
+  linear.given->weight = linear.quantized.values * 1.001;
+  linear.quantized.values[0][0] = -0.0;
+  const BlockOutcome back = read_outcome(bytes_of(outcome), graph_);
+  EXPECT_TRUE(back.linears[0].given->weight.equal(linear.given->weight)) << "of its own, in four bytes";
+  EXPECT_TRUE(std::signbit(back.linears[0].quantized.values[0][0].item<float>()));
+  EXPECT_NEAR(static_cast<double>(outcome_bytes(outcome, graph_)), 6 * count, 1500);
 }
 
 TEST_F(OutcomeRecordTest, OfAnotherBlockIsABug) {

@@ -47,14 +47,14 @@ class RunJournalTest : public ::testing::Test {
   /// A run that dies behind `blocks` blocks.
   void begin_and_die(size_t blocks, const nlohmann::json& identity = {{"a", 1}}) {
     const OutputFolder output(folder_ / "out", false);
-    RunJournal journal(output, {});
+    RunJournal journal(output, kEach);
     journal.begin(graph_, identity);
     for (size_t b = 0; b < blocks; ++b) finish(journal, b, outcome(b));
   }
   /// A run that dies when its artefact has its name, before its journal is removed.
   void write_and_die() {
     OutputFolder output(folder_ / "out", false);
-    RunJournal journal(output, {});
+    RunJournal journal(output, kEach);
     journal.begin(graph_, {{"a", 1}});
     finish(journal, 0, outcome(0));
     output.before_commit([&] { journal.note_written(output.path()); });
@@ -101,8 +101,14 @@ class RunJournalTest : public ::testing::Test {
     return all;
   }
 
-  inline static const RunRequest kResume = [] {
+  /// Every boundary is kept.
+  inline static const RunRequest kEach = [] {
     RunRequest request;
+    request.journal_every = 0;
+    return request;
+  }();
+  inline static const RunRequest kResume = [] {
+    RunRequest request = kEach;
     request.resume = true;
     return request;
   }();
@@ -136,7 +142,23 @@ TEST_F(RunJournalTest, AResumedRunsJournalIsThatOfAnUninterruptedOne) {
 TEST_F(RunJournalTest, NothingIsKeptBeforeTheFirstBlock) {
   begin_and_die(0);
   EXPECT_EQ(listing(folder_), "");
-  EXPECT_THAT(message_of(kResume), HasSubstr("no run of it was left unfinished"));
+  EXPECT_EQ(message_of(kResume, {{"a", 2}}), "no error") << "a job that always asks for it need not know";
+  std::string news;
+  EXPECT_EQ(resumed(&news), 0u);
+  EXPECT_THAT(news, HasSubstr("no run of it was left unfinished"));
+  EXPECT_EQ(listing(folder_), "") << "and it keeps nothing, either";
+}
+
+TEST_F(RunJournalTest, AKilledRunThatFinishedNothingIsBegunAnewWhateverItWasMadeFrom) {
+  begin_and_die(1);
+  const fs::path file = folder_ / ".out.journal" / "journal";
+  const uint64_t identity = JournalReader(file).end_of(0);
+  for (const uint64_t bytes : {uint64_t{0}, identity - 1, identity}) {
+    fs::resize_file(file, bytes);
+    EXPECT_EQ(message_of(kResume, {{"a", 2}}), "no error") << bytes;
+    begin_and_die(1);
+  }
+  EXPECT_THAT(message_of(kResume, {{"a", 2}}), HasSubstr("has changed"));
 }
 
 TEST_F(RunJournalTest, WhatIsTornBehindTheLastCommitIsDoneAgain) {
@@ -201,6 +223,25 @@ TEST_F(RunJournalTest, AnUnfinishedRunIsNotLostByAccident) {
   EXPECT_EQ(listing(folder_), "") << "given up, and nothing was finished since";
 }
 
+TEST_F(RunJournalTest, BoundariesArePassedOverWhereBlocksFollowFasterThanWanted) {
+  const OutputFolder output(folder_ / "out", false);
+  RunRequest request;
+  request.journal_every = 3600;
+  {
+    RunJournal journal(output, request);
+    journal.begin(graph_, {{"a", 1}});
+    for (size_t b = 0; b < 3; ++b) finish(journal, b, outcome(b));
+  }
+  EXPECT_EQ(listing(folder_ / ".out.journal"), "journal states-1") << "the first, whose cost isn't known";
+  request.resume = true;
+  RunJournal journal(output, request);
+  journal.begin(graph_, {{"a", 1}});
+  EXPECT_EQ(journal.finished(), 1u) << "what was added since doesn't count";
+  ASSERT_TRUE(journal.has_next());
+  journal.next();
+  EXPECT_FALSE(journal.has_next());
+}
+
 TEST_F(RunJournalTest, WithoutAJournalNothingIsWritten) {
   const OutputFolder output(folder_ / "out", false);
   RunRequest request;
@@ -232,7 +273,7 @@ TEST_F(RunJournalTest, TheJournalOfAFinishedArtefactIsRemoved) {
 
 TEST_F(RunJournalTest, ErrorsSayHowToGoOn) {
   const OutputFolder output(folder_ / "out", false);
-  RunJournal journal(output, {});
+  RunJournal journal(output, kEach);
   journal.begin(graph_, {{"a", 1}});
   const auto message = [&](const auto& error) {
     try {

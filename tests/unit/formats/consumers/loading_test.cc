@@ -1,0 +1,89 @@
+// Who loads an artefact as a whole, and which ways of loading it are told.
+#include "formats/consumers/loading.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "formats/targets/target.h"
+
+namespace lathe {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr const char* kText = R"(With vLLM:
+
+    vllm serve this/folder
+
+With GPTQModel, on any device:
+
+    from gptqmodel import GPTQModel
+)";
+
+ConsumerVerdict reads(const char* consumer, const char* linears = "") {
+  return {consumer, "a kernel", linears, {}, "", "a source"};
+}
+ConsumerVerdict refuses(const char* consumer, const char* linears = "") {
+  return {consumer, "", linears, {}, "no kernel", "a source"};
+}
+
+TEST(WaysToLoad, AreAllWhereAllConsumersLoadAllOrNobodyIsJudged) {
+  EXPECT_EQ(ways_to_load(kText, {}), kText);
+  EXPECT_EQ(ways_to_load(kText, {reads("vLLM"), reads("GPTQModel")}), kText);
+  EXPECT_EQ(ways_to_load("In some library's linears.\n", {refuses("vLLM")}), "In some library's linears.\n");
+}
+
+TEST(WaysToLoad, LeaveOutWhoDoesNotReadEverySchemeOfAMixture) {
+  // vLLM has a kernel for one of the two kinds; a reader's verdict is about all linears at once.
+  const std::vector<ConsumerVerdict> verdicts = {reads("vLLM", "int4"), refuses("vLLM", "int3"),
+                                                 reads("GPTQModel")};
+  EXPECT_THAT(loading_consumers(verdicts), testing::ElementsAre("GPTQModel"));
+  EXPECT_THAT(ways_to_load(kText, verdicts),
+              AllOf(Not(HasSubstr("vllm serve")), HasSubstr("With GPTQModel, on any device:"),
+                    HasSubstr("\n\nvLLM does not load all of it (why: README.md")));
+  // A kind that it says nothing about is none that it reads.
+  EXPECT_THAT(ways_to_load(kText, {reads("vLLM", "int4"), reads("SGLang", "int3"), reads("GPTQModel")}),
+              Not(HasSubstr("vllm serve")));
+}
+
+TEST(WaysToLoad, SayWhenNobodyLoadsAllOfIt) {
+  const std::string text = ways_to_load(kText, {refuses("vLLM"), refuses("GPTQModel")});
+  EXPECT_THAT(text, AllOf(HasSubstr("No server whose rules Lathe knows loads all of it"),
+                          HasSubstr("vLLM and GPTQModel do not load all of it"), Not(HasSubstr("With "))));
+}
+
+TEST(WaysToLoad, NameTheFormOfAServerThatAloneDoes) {
+  // What "vLLM" runs, "vLLM with humming" does, too, but not the other way round.
+  const std::string text = ways_to_load(kText, {reads("vLLM", "int4"), refuses("vLLM", "int3"),
+                                                reads("vLLM with humming", "int3"), reads("GPTQModel")});
+  EXPECT_THAT(text, AllOf(HasSubstr("With vLLM (vLLM with humming alone):"), HasSubstr("vllm serve"),
+                          Not(HasSubstr("not load all"))));
+}
+
+TEST(WaysToLoad, ADegreeOfParallelismThatFailsLeavesTheOthers) {
+  ConsumerVerdict partly = reads("vLLM");
+  partly.tensor_parallel = {1, 2};
+  partly.problem = "TP 4 fails";
+  EXPECT_THAT(loading_consumers({partly}), Contains("vLLM"));
+  partly.tensor_parallel.clear();
+  EXPECT_THAT(loading_consumers({partly}), Not(Contains("vLLM")));
+}
+
+/// Each consumer that a target's text names in its ways is one that is judged: else a refusal would be lost.
+TEST(WaysToLoad, OfEveryTargetBeginWithANameThatIsJudged) {
+  for (const Target& target : targets()) {
+    if (target.name == "hqq" || target.name == "spqr") continue;  // libraries, by hand
+    const std::string format = target.gguf != nullptr ? "gguf" : target.name;
+    PlannedLinear linear;
+    linear.scheme.bits = 13;  // of which nobody has heard
+    std::vector<ConsumerVerdict> verdicts = judge_consumers(format, {linear}, {1, 1, 1});
+    for (ConsumerVerdict& verdict : verdicts) verdict.kernel.clear();
+    EXPECT_THAT(ways_to_load(target.how_to_load, verdicts), Not(HasSubstr("With "))) << target.name;
+  }
+}
+
+}  // namespace
+}  // namespace lathe
