@@ -3,6 +3,8 @@
 // order: the operations and their order are those of the CPU.
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 #include "lib/kernels/cuda/load.cuh"
 #include "lib/kernels/cuda/statistics_cuda.h"
 
@@ -14,109 +16,125 @@ using lathe::kernels::MomentOutputs;
 
 constexpr int kChannels = 32;  // of a block
 constexpr int kMaxRuns = 2048 / kMomentRun;
-constexpr int kAhead = 8;  // rows that are loaded before they are used
+/// Which sums a kernel can make: what it doesn't keep leaves registers for loads.
+enum class Sums { none, magnitudes, powers };
 
-/// The sums of one channel over one run of rows.
-struct RunSums {
-  double first, square, third, fourth;
-  float low, high, magnitude;
-  int32_t outliers;
+/// Rows that a thread loads before it uses them, so that enough bytes are under way to fill the memory's
+/// latency: kept as they come, two halves in a register.
+template <Sums kind>
+constexpr int kRowsAhead = kind == Sums::none         ? 32
+                           : kind == Sums::magnitudes ? 16
+                                                      : 8;
+
+struct RunExtent {
+  float low, high;
 };
 
-/// Adds `count` values of one channel, which come one after the other; returns their largest magnitude's
-/// bits. (What fminf makes of a NaN is no matter: it is found by its bits, and refused.)
-__device__ uint32_t add_values(const float (&values)[kAhead], int count, const MomentOutputs& out,
-                               RunSums& sums) {
-  uint32_t largest = 0;
+struct RunMagnitudes : RunExtent {
+  float magnitude;
+  int32_t outliers;
+  double square;
+};
+struct RunPowers : RunMagnitudes {
+  double first, third, fourth;
+};
+
+/// What a run of rows leaves of a channel.
+template <Sums kind>
+using Run = std::conditional_t<kind == Sums::none, RunExtent,
+                               std::conditional_t<kind == Sums::magnitudes, RunMagnitudes, RunPowers>>;
+
+/// Adds `count` rows, which come one after the other; returns the largest magnitude's bits of each channel.
+/// (What fminf makes of a NaN is no matter: it is found by its bits, and refused.)
+template <Sums kind, int channels, class T, int count>
+__device__ void add_rows(const lathe::device::Neighbours<T, channels> (&rows)[count],
+                         const MomentOutputs& out, Run<kind> (&sums)[channels],
+                         uint32_t (&largest)[channels]) {
+  const auto each = [&](auto add) {
 #pragma unroll
-  for (int i = 0; i < kAhead; ++i) {
-    if (i >= count) break;
-    sums.low = fminf(sums.low, values[i]);
-    sums.high = fmaxf(sums.high, values[i]);
-    largest = max(largest, lathe::device::magnitude_bits(values[i]));
-  }
-  if (out.magnitude != nullptr) {
+    for (int i = 0; i < count; ++i) {
+      float values[channels];
+      rows[i].to_floats(values);
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i)
-      if (i < count) sums.magnitude += fabsf(values[i]);
+      for (int c = 0; c < channels; ++c) add(sums[c], values[c], c);
+    }
+  };
+  each([&](Run<kind>& run, float value, int c) {
+    run.low = fminf(run.low, value);
+    run.high = fmaxf(run.high, value);
+    largest[c] = max(largest[c], lathe::device::magnitude_bits(value));
+  });
+  if constexpr (kind != Sums::none) {
+    if (out.magnitude != nullptr)
+      each([](RunMagnitudes& run, float value, int) { run.magnitude += fabsf(value); });
+    if (out.square != nullptr)
+      each([](RunMagnitudes& run, float value, int) { run.square += lathe::device::exact_square(value); });
+    if (out.outliers != nullptr)
+      each([](RunMagnitudes& run, float value, int) { run.outliers += lathe::device::is_outlier(value); });
   }
-  if (out.square != nullptr) {
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i)
-      if (i < count) sums.square += lathe::device::exact_square(values[i]);
+  if constexpr (kind == Sums::powers) {
+    if (out.first != nullptr)
+      each([](RunPowers& run, float value, int) {
+        lathe::device::add_powers(value, run.first, run.third, run.fourth);
+      });
   }
-  if (out.first != nullptr) {
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i)
-      if (i < count) lathe::device::add_powers(values[i], sums.first, sums.third, sums.fourth);
-  }
-  if (out.outliers != nullptr) {
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i)
-      if (i < count) sums.outliers += lathe::device::is_outlier(values[i]);
-  }
-  return largest;
 }
 
-/// The first of `count` values of one channel that is bad, or count.
-__device__ int first_bad(const float (&values)[kAhead], int count) {
-  int found = count;
-#pragma unroll
-  for (int i = kAhead - 1; i >= 0; --i) {
-    if (i < count && lathe::device::magnitude_bits(values[i]) > lathe::device::kLargestMagnitudeBits)
-      found = i;
+/// Which of `rows` rows has the first bad value, and in which channel; of values that have one.
+template <int channels, class T>
+__device__ __noinline__ int64_t first_bad(const T* x, int64_t rows, int64_t width, int64_t index) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int c = 0; c < channels; ++c) {
+      const uint32_t bits = lathe::device::magnitude_bits(lathe::device::load_float(x[row * width + c]));
+      if (bits > lathe::device::kLargestMagnitudeBits) return index + row * width + c;
+    }
   }
-  return found;
+  return INT64_MAX;
 }
 
 /// x: the first row's first element of `channels` neighbours; index: its place among all rows.
-template <int channels, class T>
-__device__ void sum_run(const T* x, int64_t rows, int64_t width, int64_t index, const MomentOutputs& out,
-                        RunSums* result) {
-  RunSums sums[channels] = {};
+template <Sums kind, int channels, class T>
+__device__ void sum_run(const T* __restrict__ x, int64_t rows, int64_t width, int64_t index,
+                        const MomentOutputs& out, Run<kind>* result) {
+  using Loaded = lathe::device::Neighbours<T, channels>;
+  constexpr int kAhead = kRowsAhead<kind>;
+  const auto load = [&](int64_t row) { return *reinterpret_cast<const Loaded*>(x + row * width); };
+  Run<kind> sums[channels] = {};
+  uint32_t largest[channels] = {};
   float start[channels];
-  lathe::device::load_floats(x, start);
+  load(0).to_floats(start);
 #pragma unroll
   for (int c = 0; c < channels; ++c) sums[c].low = sums[c].high = start[c];
-  int64_t bad = INT64_MAX;
-  for (int64_t row = 0; row < rows; row += kAhead) {
-    const int count = rows - row < kAhead ? static_cast<int>(rows - row) : kAhead;
-    float values[channels][kAhead];
+  int64_t row = 0;
+  for (; row + kAhead <= rows; row += kAhead) {
+    Loaded loaded[kAhead];
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      float loaded[channels] = {};
-      if (i < count) lathe::device::load_floats(x + (row + i) * width, loaded);
-#pragma unroll
-      for (int c = 0; c < channels; ++c) values[c][i] = loaded[c];
-    }
-#pragma unroll
-    for (int c = 0; c < channels; ++c) {
-      if (add_values(values[c], count, out, sums[c]) <= lathe::device::kLargestMagnitudeBits) continue;
-      const int64_t found = index + (row + first_bad(values[c], count)) * width + c;
-      bad = found < bad ? found : bad;
-    }
+    for (int i = 0; i < kAhead; ++i) loaded[i] = load(row + i);
+    add_rows<kind>(loaded, out, sums, largest);
   }
-  if (bad < INT64_MAX) atomicMin(reinterpret_cast<long long*>(out.bad), static_cast<long long>(bad));
+  for (; row < rows; ++row) {
+    const Loaded loaded[1] = {load(row)};
+    add_rows<kind>(loaded, out, sums, largest);
+  }
+  bool bad = false;
 #pragma unroll
-  for (int c = 0; c < channels; ++c) result[c] = sums[c];
+  for (int c = 0; c < channels; ++c) {
+    bad |= largest[c] > lathe::device::kLargestMagnitudeBits;
+    result[c] = sums[c];
+  }
+  if (bad)
+    atomicMin(reinterpret_cast<long long*>(out.bad),
+              static_cast<long long>(first_bad<channels>(x, rows, width, index)));
 }
 
 /// Adds the runs of one channel in order, and their sum to the running one.
-__device__ void add_channel(const RunSums (*runs)[kChannels], int count, int lane, int64_t channel,
+template <Sums kind>
+__device__ void add_channel(const Run<kind> (*runs)[kChannels], int count, int lane, int64_t channel,
                             const MomentOutputs& out) {
   float low = runs[0][lane].low, high = runs[0][lane].high;
-  double magnitude = 0, square = 0, first = 0, third = 0, fourth = 0;
-  int64_t outliers = 0;
-  for (int run = 0; run < count; ++run) {
-    const RunSums& sums = runs[run][lane];
-    low = fminf(low, sums.low);
-    high = fmaxf(high, sums.high);
-    magnitude += static_cast<double>(sums.magnitude);
-    square += sums.square;
-    first += sums.first;
-    third += sums.third;
-    fourth += sums.fourth;
-    outliers += sums.outliers;
+  for (int run = 1; run < count; ++run) {
+    low = fminf(low, runs[run][lane].low);
+    high = fmaxf(high, runs[run][lane].high);
   }
   if (out.step_low != nullptr) {
     out.step_low[channel] = low + 0.0f;
@@ -124,21 +142,33 @@ __device__ void add_channel(const RunSums (*runs)[kChannels], int count, int lan
   }
   out.low[channel] = fminf(out.low[channel], low);
   out.high[channel] = fmaxf(out.high[channel], high);
-  if (out.magnitude != nullptr) out.magnitude[channel] += magnitude;
-  if (out.square != nullptr) out.square[channel] += square;
-  if (out.first != nullptr) {
-    out.first[channel] += first;
-    out.third[channel] += third;
-    out.fourth[channel] += fourth;
+  // A sum of the runs' in their order.
+  const auto total = [&](auto of) {
+    auto sum = of(runs[0][lane]);
+    for (int run = 1; run < count; ++run) sum += of(runs[run][lane]);
+    return sum;
+  };
+  if constexpr (kind != Sums::none) {
+    if (out.magnitude != nullptr)
+      out.magnitude[channel] += total([](const auto& run) { return static_cast<double>(run.magnitude); });
+    if (out.square != nullptr) out.square[channel] += total([](const auto& run) { return run.square; });
+    if (out.outliers != nullptr)
+      out.outliers[channel] += total([](const auto& run) { return static_cast<int64_t>(run.outliers); });
   }
-  if (out.outliers != nullptr) out.outliers[channel] += outliers;
+  if constexpr (kind == Sums::powers) {
+    if (out.first != nullptr) {
+      out.first[channel] += total([](const auto& run) { return run.first; });
+      out.third[channel] += total([](const auto& run) { return run.third; });
+      out.fourth[channel] += total([](const auto& run) { return run.fourth; });
+    }
+  }
 }
 
-template <int channels, class T>
+template <Sums kind, int channels, class T>
 __global__ void __launch_bounds__(kMaxRuns* kChannels / channels, channels)
     moments(MatrixLayout layout, const T* x, int64_t first_row, MomentOutputs out) {
   extern __shared__ unsigned char shared[];
-  RunSums(*runs)[kChannels] = reinterpret_cast<RunSums(*)[kChannels]>(shared);
+  auto* const runs = reinterpret_cast<Run<kind>(*)[kChannels]>(shared);
   constexpr int kLanes = kChannels / channels;
   const int lane = threadIdx.x % kLanes, run = threadIdx.x / kLanes;
   const int64_t channel = static_cast<int64_t>(blockIdx.x) * kChannels + lane * channels;
@@ -146,27 +176,35 @@ __global__ void __launch_bounds__(kMaxRuns* kChannels / channels, channels)
   if (channel < layout.width && row < layout.rows) {
     const int64_t rows = layout.rows - row < kMomentRun ? layout.rows - row : kMomentRun;
     const int64_t index = (first_row + row) * layout.width + channel;
-    sum_run<channels>(x + row * layout.width + channel, rows, layout.width, index, out,
-                      &runs[run][lane * channels]);
+    sum_run<kind, channels>(x + row * layout.width + channel, rows, layout.width, index, out,
+                            &runs[run][lane * channels]);
   }
   __syncthreads();
   const int own = static_cast<int>(threadIdx.x);
   const int64_t place = static_cast<int64_t>(blockIdx.x) * kChannels + own;
   if (own >= kChannels || place >= layout.width) return;
-  add_channel(runs, static_cast<int>((layout.rows + kMomentRun - 1) / kMomentRun), own, place, out);
+  add_channel<kind>(runs, static_cast<int>((layout.rows + kMomentRun - 1) / kMomentRun), own, place, out);
 }
 
-template <int channels, class T>
+template <Sums kind, int channels, class T>
 int launch(cudaStream_t stream, MatrixLayout layout, const T* x, int64_t first_row, MomentOutputs out) {
-  static_assert(kMaxRuns * kChannels * sizeof(RunSums) <= 49152,
+  static_assert(kMaxRuns * kChannels * sizeof(Run<kind>) <= 49152,
                 "shared memory of a block without opting in");
   const int blocks = static_cast<int>((layout.width + kChannels - 1) / kChannels);
   const int runs = static_cast<int>((layout.rows + kMomentRun - 1) / kMomentRun);
   // A warp at least: it is 32 threads that add up the runs.
   const int threads = runs * (kChannels / channels) < kChannels ? kChannels : runs * (kChannels / channels);
-  moments<channels>
-      <<<blocks, threads, runs * kChannels * sizeof(RunSums), stream>>>(layout, x, first_row, out);
+  const size_t shared = static_cast<size_t>(runs) * kChannels * sizeof(Run<kind>);
+  moments<kind, channels><<<blocks, threads, shared, stream>>>(layout, x, first_row, out);
   return cudaGetLastError();
+}
+
+template <int channels, class T>
+int launch(cudaStream_t stream, MatrixLayout layout, const T* x, int64_t first_row, MomentOutputs out) {
+  if (out.first != nullptr) return launch<Sums::powers, channels>(stream, layout, x, first_row, out);
+  if (out.magnitude != nullptr || out.square != nullptr || out.outliers != nullptr)
+    return launch<Sums::magnitudes, channels>(stream, layout, x, first_row, out);
+  return launch<Sums::none, channels>(stream, layout, x, first_row, out);
 }
 
 }  // namespace

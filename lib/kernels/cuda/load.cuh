@@ -12,20 +12,52 @@ __device__ inline float load_float(float x) { return x; }
 __device__ inline float load_float(__half x) { return __half2float(x); }
 __device__ inline float load_float(__nv_bfloat16 x) { return __bfloat162float(x); }
 
-/// Neighbours at once: one, or two halves at an address that is a multiple of 4.
+/// What one load brings, as it stands in memory: one value, or two halves at an address that is a multiple
+/// of 4.
+template <class T, int count>
+struct Neighbours;
 template <class T>
-__device__ void load_floats(const T* x, float (&values)[1]) {
-  values[0] = load_float(*x);
-}
-__device__ inline void load_floats(const __half* x, float (&values)[2]) {
-  const float2 pair = __half22float2(*reinterpret_cast<const __half2*>(x));
-  values[0] = pair.x;
-  values[1] = pair.y;
-}
-__device__ inline void load_floats(const __nv_bfloat16* x, float (&values)[2]) {
-  const float2 pair = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(x));
-  values[0] = pair.x;
-  values[1] = pair.y;
+struct Neighbours<T, 1> {
+  T value;
+  __device__ void to_floats(float (&values)[1]) const { values[0] = load_float(value); }
+};
+template <>
+struct Neighbours<__half, 2> {
+  __half2 value;
+  __device__ void to_floats(float (&values)[2]) const {
+    const float2 pair = __half22float2(value);
+    values[0] = pair.x;
+    values[1] = pair.y;
+  }
+};
+template <>
+struct Neighbours<__nv_bfloat16, 2> {
+  __nv_bfloat162 value;
+  __device__ void to_floats(float (&values)[2]) const {
+    const float2 pair = __bfloat1622float2(value);
+    values[0] = pair.x;
+    values[1] = pair.y;
+  }
+};
+
+/// 16 bytes of values, loaded at once.
+template <class T>
+class Vector {
+ public:
+  static constexpr int kCount = 16 / sizeof(T);
+  /// The vector `index` of those that begin at x, an address that is a multiple of 16.
+  __device__ void load(const T* x, int64_t index) { bits_ = reinterpret_cast<const uint4*>(x)[index]; }
+  __device__ T value(int i) const { return reinterpret_cast<const T*>(&bits_)[i]; }
+
+ private:
+  uint4 bits_;
+};
+
+/// How many values of x come before the first where a Vector may stand, at most `total`.
+template <class T>
+__host__ __device__ inline int64_t values_before_vectors(const T* x, int64_t total) {
+  const int64_t before = static_cast<int64_t>((16 - reinterpret_cast<uintptr_t>(x) % 16) % 16 / sizeof(T));
+  return before < total ? before : total;
 }
 
 /// body(x as a pointer to its element type).

@@ -23,7 +23,8 @@ constexpr int32_t kPerChannel = lathe::device::bin_count(lathe::device::kChannel
 constexpr int32_t kWindow = lathe::device::kWindowBins;
 constexpr int kWindowBytes = 2 * kWindow * static_cast<int>(sizeof(uint32_t));  // both signs, 96 KiB
 constexpr int kWindowThreads = 1024;
-constexpr int kAhead = 8;  // values that a thread loads before it counts them
+constexpr int kVectorsAhead = 2;  // that a thread loads before it counts them
+constexpr int kVectorsOfRow = 8;  // likewise, of a row whose extent is looked for
 /// Below this a table costs more to hand over than it saves.
 constexpr int64_t kWindowWorthwhile = int64_t{1} << 18;
 
@@ -47,56 +48,74 @@ __device__ void count_global(SignedBin at, unsigned long long* counts) {
 }
 
 template <class T>
-__global__ void count_values(int64_t total, const T* x, unsigned long long* counts) {
+__global__ void count_values(MatrixLayout layout, const T* x, unsigned long long* counts) {
+  const int64_t total = layout.rows * layout.width;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total; i += stride)
     count_global(signed_bin(x[i]), counts);
 }
 
+/// Where the table holds a bin's count. Banks of shared memory go by the lowest five bits, of which BF16's
+/// mantissa, seven of the ten bits, leaves three zero: those take the bits above. Its own inverse.
+__device__ int32_t place_in_table(int32_t bin) { return bin ^ ((bin >> 5) & 7); }
+
 template <class T>
-__global__ void count_values_in_window(int64_t total, const T* x, unsigned long long* counts) {
+__global__ void count_values_in_window(MatrixLayout layout, const T* __restrict__ x,
+                                       unsigned long long* counts) {
+  const int64_t total = layout.rows * layout.width;
+  using lathe::device::Vector;
   extern __shared__ uint32_t table[];  // [2, kWindow]
   __shared__ int32_t top;
   if (threadIdx.x == 0) top = 0;
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i < 2 * kWindow; i += kWindowThreads) table[i] = 0;
   __syncthreads();
   const int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   if (first < total) atomicMax(&top, signed_bin(x[first]).bin);
   __syncthreads();
   const int32_t begin = lathe::device::window_begin(top);
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = first; i < total; i += kAhead * stride) {
-    T values[kAhead];
+  const auto count = [&](T value) {
+    const SignedBin at = signed_bin(value);
+    const int32_t bin = at.bin - begin;
+    if (bin >= 0 && bin < kWindow) {
+      atomicAdd(table + at.sign * kWindow + place_in_table(bin), 1u);
+    } else {
+      count_global(at, counts);
+    }
+  };
+  const int64_t before = lathe::device::values_before_vectors(x, total);
+  const int64_t vectors = (total - before) / Vector<T>::kCount, after = before + vectors * Vector<T>::kCount;
+  if (first < before) count(x[first]);
+  if (after + first < total) count(x[after + first]);
+  for (int64_t at = first; at < vectors; at += kVectorsAhead * stride) {
+    Vector<T> loaded[kVectorsAhead];
 #pragma unroll
-    for (int k = 0; k < kAhead; ++k)
-      if (i + k * stride < total) values[k] = x[i + k * stride];
+    for (int k = 0; k < kVectorsAhead; ++k)
+      if (at + k * stride < vectors) loaded[k].load(x + before, at + k * stride);
 #pragma unroll
-    for (int k = 0; k < kAhead; ++k) {
-      if (i + k * stride >= total) break;
-      const SignedBin at = signed_bin(values[k]);
-      const int32_t place = at.bin - begin;
-      if (place >= 0 && place < kWindow) {
-        atomicAdd(table + at.sign * kWindow + place, 1u);
-      } else {
-        count_global(at, counts);
-      }
+    for (int k = 0; k < kVectorsAhead; ++k) {
+      if (at + k * stride >= vectors) break;
+#pragma unroll
+      for (int i = 0; i < Vector<T>::kCount; ++i) count(loaded[k].value(i));
     }
   }
   __syncthreads();
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i < 2 * kWindow; i += kWindowThreads) {
     if (table[i] == 0) continue;
-    const int32_t sign = i / kWindow;
-    atomicAdd(counts + sign * kBins + begin + i % kWindow, static_cast<unsigned long long>(table[i]));
+    const int32_t sign = i / kWindow, bin = place_in_table(i % kWindow);
+    atomicAdd(counts + sign * kBins + begin + bin, static_cast<unsigned long long>(table[i]));
   }
 }
 
 template <class T>
-__global__ void count_channel_values(int64_t total, int64_t width, const T* x, int32_t* counts) {
+__global__ void count_channel_values(MatrixLayout layout, const T* x, int32_t* counts) {
+  const int64_t total = layout.rows * layout.width;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total; i += stride) {
     const uint32_t bits = lathe::device::magnitude_bits(lathe::device::load_float(x[i]));
-    atomicAdd(counts + (i % width) * kPerChannel + lathe::device::bin_of(bits, lathe::device::kChannelBins),
-              1);
+    atomicAdd(
+        counts + (i % layout.width) * kPerChannel + lathe::device::bin_of(bits, lathe::device::kChannelBins),
+        1);
   }
 }
 
@@ -117,30 +136,45 @@ __device__ Extent extent_of_warp(Extent extent) {
   return extent;
 }
 
-/// A block a row.
+template <class T>
+__device__ Extent extent_of_row(const T* __restrict__ x, int64_t width, int lane) {
+  using lathe::device::Vector;
+  const float start = lathe::device::load_float(x[0]);
+  Extent extent{start, start};
+  const auto add = [&](T loaded) {
+    const float value = lathe::device::load_float(loaded);
+    extent = extended(extent, value, value);
+  };
+  const int64_t before = lathe::device::values_before_vectors(x, width);
+  const int64_t vectors = (width - before) / Vector<T>::kCount, after = before + vectors * Vector<T>::kCount;
+  if (lane < before) add(x[lane]);
+  if (after + lane < width) add(x[after + lane]);
+  for (int64_t at = lane; at < vectors; at += kVectorsOfRow * kWarp) {
+    Vector<T> loaded[kVectorsOfRow];
+#pragma unroll
+    for (int k = 0; k < kVectorsOfRow; ++k)
+      if (at + k * kWarp < vectors) loaded[k].load(x + before, at + k * kWarp);
+#pragma unroll
+    for (int k = 0; k < kVectorsOfRow; ++k) {
+      if (at + k * kWarp >= vectors) break;
+#pragma unroll
+      for (int i = 0; i < Vector<T>::kCount; ++i) add(loaded[k].value(i));
+    }
+  }
+  return extent;
+}
+
+/// A warp a row.
 template <class T>
 __global__ void extent_of_rows(MatrixLayout layout, const T* x, float* low_out, float* high_out) {
-  __shared__ Extent of_warps[kThreads / kWarp];
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  for (int64_t row = blockIdx.x; row < layout.rows; row += gridDim.x) {
-    const T* const values = x + row * layout.width;
-    const float start = lathe::device::load_float(values[0]);
-    Extent extent{start, start};
-    for (int64_t i = threadIdx.x; i < layout.width; i += kThreads) {
-      const float value = lathe::device::load_float(values[i]);
-      extent = extended(extent, value, value);
-    }
-    extent = extent_of_warp(extent);
-    if (lane == 0) of_warps[warp] = extent;
-    __syncthreads();
-    if (warp == 0) {
-      extent = extent_of_warp(of_warps[lane < kThreads / kWarp ? lane : 0]);
-      if (lane == 0) {
-        low_out[row] = extent.low + 0.0f;
-        high_out[row] = extent.high + 0.0f;
-      }
-    }
-    __syncthreads();  // before the next row's extents take the place
+  const int lane = threadIdx.x % kWarp;
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x / kWarp;
+  for (int64_t row = first; row < layout.rows; row += stride) {
+    const Extent extent = extent_of_warp(extent_of_row(x + row * layout.width, layout.width, lane));
+    if (lane != 0) continue;
+    low_out[row] = extent.low + 0.0f;
+    high_out[row] = extent.high + 0.0f;
   }
 }
 
@@ -188,9 +222,9 @@ int lathe_cuda_value_counts(LatheCudaQueue queue, MatrixLayout layout, const voi
     const auto kernel = count_values_in_window<std::decay_t<decltype(*values)>>;
     const int blocks = total < kWindowWorthwhile ? 0 : blocks_of_windows(queue.device, kernel);
     if (blocks > 0) {
-      kernel<<<blocks, kWindowThreads, kWindowBytes, stream>>>(total, values, table);
+      kernel<<<blocks, kWindowThreads, kWindowBytes, stream>>>(layout, values, table);
     } else {
-      count_values<<<blocks_for(total), kThreads, 0, stream>>>(total, values, table);
+      count_values<<<blocks_for(total), kThreads, 0, stream>>>(layout, values, table);
     }
   });
 }
@@ -199,13 +233,13 @@ int lathe_cuda_channel_value_counts(LatheCudaQueue queue, MatrixLayout layout, c
                                     int32_t* counts) {
   const int64_t total = layout.rows * layout.width;
   return on_queue(queue, layout, x, [&](const auto* values, cudaStream_t stream) {
-    count_channel_values<<<blocks_for(total), kThreads, 0, stream>>>(total, layout.width, values, counts);
+    count_channel_values<<<blocks_for(total), kThreads, 0, stream>>>(layout, values, counts);
   });
 }
 
 int lathe_cuda_row_extent(LatheCudaQueue queue, MatrixLayout layout, const void* x, float* low, float* high) {
   return on_queue(queue, layout, x, [&](const auto* values, cudaStream_t stream) {
-    extent_of_rows<<<blocks_for(layout.rows * kThreads), kThreads, 0, stream>>>(layout, values, low, high);
+    extent_of_rows<<<blocks_for(layout.rows * kWarp), kThreads, 0, stream>>>(layout, values, low, high);
   });
 }
 }
