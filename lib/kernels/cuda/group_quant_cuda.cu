@@ -1,140 +1,131 @@
-// Group quantisation on CUDA: one warp a group, lanes striding through its values (coalesced for every group
-// length). The arithmetic is device/group_quant.cuh; compiled with --fmad=false so that results equal the
-// CPU's bit for bit. cudart is linked statically, so this library keeps its own idea of the current device:
-// every entry sets it.
+// Group quantisation on CUDA. Values are mapped four a thread (map_groups.cuh), ranges found by as many lanes
+// of a warp as a group has fours. The arithmetic is device/group_quant.cuh; compiled with --fmad=false so
+// that results equal the CPU's bit for bit. cudart is linked statically, so this library keeps its own idea
+// of the current device: every entry sets it.
 #include "lib/kernels/cuda/group_quant_cuda.h"
 
 #include <cuda_runtime.h>
 
+#include "lib/kernels/cuda/map_groups.cuh"
+
 namespace {
 
+using lathe::device::Four;
 using lathe::device::Grid;
+using lathe::device::GroupScales;
+using lathe::device::kMapThreads;
+using lathe::device::kWarp;
+using lathe::device::map_blocks;
+using lathe::device::map_values;
+using lathe::device::NativeFormat;
 using lathe::device::ScaleZero;
 using lathe::kernels::GroupLayout;
 
-constexpr int kWarp = 32;
-constexpr int kThreads = 256;
 constexpr unsigned kAllLanes = 0xffffffffu;
-constexpr int64_t kMaxBlocks = 1 << 20;
 
-/// Runs body(group, lane) for every group, a warp each.
-template <class Body>
-__global__ void warp_per_group(int64_t groups, Body body) {
-  const int64_t first = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x / kWarp;
-  for (int64_t group = first; group < groups; group += stride)
-    body(group, static_cast<int>(threadIdx.x % kWarp));
-}
-
-template <class Body>
-int launch(LatheCudaQueue queue, int64_t groups, Body body) {
-  if (groups == 0) return cudaSuccess;
-  if (const cudaError_t error = cudaSetDevice(queue.device); error != cudaSuccess) return error;
-  const int64_t wanted = (groups * kWarp + kThreads - 1) / kThreads;
-  const int blocks = static_cast<int>(wanted < kMaxBlocks ? wanted : kMaxBlocks);
-  warp_per_group<<<blocks, kThreads, 0, static_cast<cudaStream_t>(queue.stream)>>>(groups, body);
-  return cudaGetLastError();
-}
-
-struct MinMax {
-  GroupLayout layout;
-  const float* weight;
-  float* lo_out;
-  float* hi_out;
-  __device__ void operator()(int64_t group, int lane) const {
-    const float* w = weight + group * layout.length;
-    float lo = w[0], hi = w[0], spoiled = 0;
-    for (int64_t i = lane; i < layout.length; i += kWarp) {
-      const float x = w[i];
-      lo = x < lo ? x : lo;
-      hi = x > hi ? x : hi;
-      spoiled += x * 0.0f;  // NaN for a NaN or an infinity
-    }
-    for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-      const float other_lo = __shfl_down_sync(kAllLanes, lo, offset);
-      const float other_hi = __shfl_down_sync(kAllLanes, hi, offset);
-      lo = other_lo < lo ? other_lo : lo;
-      hi = other_hi > hi ? other_hi : hi;
-      spoiled += __shfl_down_sync(kAllLanes, spoiled, offset);
-    }
-    if (lane != 0) return;
-    lo_out[group] = lo + spoiled;
-    hi_out[group] = hi + spoiled;
+/// The extent of one group; `spoiled` is NaN where it holds a NaN or an infinity.
+struct Extent {
+  float lo, hi, spoiled;
+  __device__ void add(float x) {
+    lo = x < lo ? x : lo;
+    hi = x > hi ? x : hi;
+    spoiled += x * 0.0f;
+  }
+  __device__ void add(const Four<float>& four) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) add(four.values[i]);
+  }
+  __device__ void add(const Extent& other) {
+    lo = other.lo < lo ? other.lo : lo;
+    hi = other.hi > hi ? other.hi : hi;
+    spoiled += other.spoiled;
   }
 };
 
-__device__ ScaleZero group_params(const float* scales, const int8_t* zeros, int64_t group) {
-  ScaleZero params;
-  params.scale = scales[group];
-  params.zero = zeros == nullptr ? 0.0f : static_cast<float>(zeros[group]);
-  return params;
+/// T: float, or Four<float> where they lie so, of which layout.length are a group. `lanes` neighbours of a
+/// warp, a power of two, share a group.
+template <class T>
+__global__ void min_max(GroupLayout layout, int lanes, const T* __restrict__ weight, float* lo_out,
+                        float* hi_out) {
+  const int lane = static_cast<int>(threadIdx.x) % lanes;
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / lanes;
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x / lanes;
+  // All lanes of a warp go round as often, for they all shuffle.
+  for (int64_t start = first - first % (kWarp / lanes); start < layout.groups; start += stride) {
+    const int64_t group = start + first % (kWarp / lanes);
+    const bool here = group < layout.groups;
+    const T* const values = weight + (here ? group : start) * layout.length;
+    const float initial = *reinterpret_cast<const float*>(values);
+    Extent extent{initial, initial, 0};
+    for (int64_t i = lane; i < layout.length; i += lanes) extent.add(values[i]);
+    for (int offset = lanes / 2; offset > 0; offset /= 2) {
+      extent.add(Extent{__shfl_down_sync(kAllLanes, extent.lo, offset, lanes),
+                        __shfl_down_sync(kAllLanes, extent.hi, offset, lanes),
+                        __shfl_down_sync(kAllLanes, extent.spoiled, offset, lanes)});
+    }
+    if (lane != 0 || !here) continue;
+    lo_out[group] = extent.lo + extent.spoiled;
+    hi_out[group] = extent.hi + extent.spoiled;
+  }
 }
 
-struct Params {
-  Grid grid;
-  const float* lo;
-  const float* hi;
-  float* scales;
-  int8_t* zeros;
-  __device__ void operator()(int64_t group, int lane) const {
-    if (lane != 0) return;
+template <class T>
+int launch_min_max(LatheCudaQueue queue, GroupLayout layout, const T* weight, float* lo, float* hi) {
+  if (layout.groups == 0) return cudaSuccess;
+  if (const cudaError_t error = cudaSetDevice(queue.device); error != cudaSuccess) return error;
+  int lanes = 1;
+  while (lanes < kWarp && 2 * lanes <= layout.length) lanes *= 2;
+  min_max<<<map_blocks(layout.groups * lanes), kMapThreads, 0, static_cast<cudaStream_t>(queue.stream)>>>(
+      layout, lanes, weight, lo, hi);
+  return cudaGetLastError();
+}
+
+__global__ void choose_params(int64_t groups, Grid grid, const float* lo, const float* hi, float* scales,
+                              int8_t* zeros) {
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t group = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; group < groups;
+       group += step) {
     const ScaleZero chosen = lathe::device::choose_scale_zero(lo[group], hi[group], grid);
     scales[group] = chosen.scale;
     if (zeros != nullptr) zeros[group] = static_cast<int8_t>(static_cast<int32_t>(chosen.zero));
   }
+}
+
+struct EncodeIntegers {
+  Grid grid;
+  __device__ int8_t operator()(float weight, ScaleZero group) const {
+    return static_cast<int8_t>(
+        static_cast<int32_t>(lathe::device::encode_value(weight, group, grid.qmin, grid.qmax)));
+  }
 };
 
-struct Encode {
-  GroupLayout layout;
+template <NativeFormat format>
+struct EncodeNumbers {
   Grid grid;
-  const float* weight;
-  const float* scales;
-  const int8_t* zeros;
-  int8_t* codes;
-  __device__ void operator()(int64_t group, int lane) const {
-    const ScaleZero params = group_params(scales, zeros, group);
-    for (int64_t i = group * layout.length + lane; i < (group + 1) * layout.length; i += kWarp) {
-      if (grid.floats()) {
-        codes[i] = static_cast<int8_t>(lathe::device::encode_number(weight[i], params.scale, grid.number));
-        continue;
-      }
-      const float code = lathe::device::encode_value(weight[i], params, grid.qmin, grid.qmax);
-      codes[i] = static_cast<int8_t>(static_cast<int32_t>(code));
-    }
+  __device__ int8_t operator()(float weight, ScaleZero group) const {
+    return static_cast<int8_t>(lathe::device::encode_fp8<format>(weight, group.scale, grid.number));
   }
 };
 
 struct Decode {
-  GroupLayout layout;
-  const int8_t* codes;
-  const float* scales;
-  const int8_t* zeros;
-  float* weight;
-  __device__ void operator()(int64_t group, int lane) const {
-    const ScaleZero params = group_params(scales, zeros, group);
-    for (int64_t i = group * layout.length + lane; i < (group + 1) * layout.length; i += kWarp) {
-      weight[i] = lathe::device::decode_value(static_cast<float>(codes[i]), params);
-    }
+  __device__ float operator()(int8_t code, ScaleZero group) const {
+    return lathe::device::decode_value(static_cast<float>(code), group);
   }
 };
 
-struct FakeQuantize {
-  GroupLayout layout;
+struct FakeQuantizeIntegers {
   Grid grid;
-  const float* weight;
-  const float* scales;
-  const int8_t* zeros;
-  float* result;
-  __device__ void operator()(int64_t group, int lane) const {
-    const ScaleZero params = group_params(scales, zeros, group);
-    for (int64_t i = group * layout.length + lane; i < (group + 1) * layout.length; i += kWarp) {
-      if (grid.floats()) {
-        result[i] = lathe::device::round_on_grid(weight[i], params.scale, grid.number);
-        continue;
-      }
-      const float code = lathe::device::encode_value(weight[i], params, grid.qmin, grid.qmax);
-      result[i] = lathe::device::decode_value(code, params);
-    }
+  __device__ float operator()(float weight, ScaleZero group) const {
+    return lathe::device::decode_value(lathe::device::encode_value(weight, group, grid.qmin, grid.qmax),
+                                       group);
+  }
+};
+
+template <NativeFormat format>
+struct RoundNumbers {
+  Grid grid;
+  __device__ float operator()(float weight, ScaleZero group) const {
+    return lathe::device::round_to_fp8<format>(weight, group.scale, grid.number);
   }
 };
 
@@ -144,27 +135,43 @@ extern "C" {
 
 int lathe_cuda_group_min_max(LatheCudaQueue queue, GroupLayout layout, const float* weight, float* lo,
                              float* hi) {
-  return launch(queue, layout.groups, MinMax{layout, weight, lo, hi});
+  if (lathe::device::lies_in_fours(layout, weight)) {
+    layout.length /= 4;
+    return launch_min_max(queue, layout, reinterpret_cast<const Four<float>*>(weight), lo, hi);
+  }
+  return launch_min_max(queue, layout, weight, lo, hi);
 }
 
 int lathe_cuda_group_params(LatheCudaQueue queue, GroupLayout layout, Grid grid, const float* lo,
                             const float* hi, float* scales, int8_t* zeros) {
-  return launch(queue, layout.groups, Params{grid, lo, hi, scales, zeros});
+  if (layout.groups == 0) return cudaSuccess;
+  if (const cudaError_t error = cudaSetDevice(queue.device); error != cudaSuccess) return error;
+  choose_params<<<map_blocks(layout.groups), kMapThreads, 0, static_cast<cudaStream_t>(queue.stream)>>>(
+      layout.groups, grid, lo, hi, scales, zeros);
+  return cudaGetLastError();
 }
 
 int lathe_cuda_group_encode(LatheCudaQueue queue, GroupLayout layout, Grid grid, const float* weight,
                             const float* scales, const int8_t* zeros, int8_t* codes) {
-  return launch(queue, layout.groups, Encode{layout, grid, weight, scales, zeros, codes});
+  const GroupScales groups{scales, zeros};
+  if (!grid.floats()) return map_values(queue, layout, weight, codes, groups, EncodeIntegers{grid});
+  return lathe::device::with_native_format(grid.number, [&](auto format) {
+    return map_values(queue, layout, weight, codes, groups, EncodeNumbers<format()>{grid});
+  });
 }
 
 int lathe_cuda_group_decode(LatheCudaQueue queue, GroupLayout layout, const int8_t* codes,
                             const float* scales, const int8_t* zeros, float* weight) {
-  return launch(queue, layout.groups, Decode{layout, codes, scales, zeros, weight});
+  return map_values(queue, layout, codes, weight, GroupScales{scales, zeros}, Decode{});
 }
 
 int lathe_cuda_group_fake_quantize(LatheCudaQueue queue, GroupLayout layout, Grid grid, const float* weight,
                                    const float* scales, const int8_t* zeros, float* result) {
-  return launch(queue, layout.groups, FakeQuantize{layout, grid, weight, scales, zeros, result});
+  const GroupScales groups{scales, zeros};
+  if (!grid.floats()) return map_values(queue, layout, weight, result, groups, FakeQuantizeIntegers{grid});
+  return lathe::device::with_native_format(grid.number, [&](auto format) {
+    return map_values(queue, layout, weight, result, groups, RoundNumbers<format()>{grid});
+  });
 }
 
 const char* lathe_cuda_error_text(int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); }

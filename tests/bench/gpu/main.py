@@ -9,6 +9,7 @@ import bench
 import build
 import compare
 import gpu_tests
+import grids
 import machine
 import pack
 import results
@@ -25,6 +26,7 @@ STEPS = [
     ("logits, CPU and GPU", 90, compare.logits),
     ("artefacts, CPU and GPU", 180, compare.artefacts),
     ("solvers", 90, solvers.run),
+    ("grids", 40, grids.run),
     ("benchmarks", 300, bench.run),
     ("compute-sanitizer", 150, sanitizer.run),
 ]

@@ -6,6 +6,7 @@
 #include "lib/base/error.h"
 #include "lib/kernels/cuda_library.h"
 #include "lib/kernels/group_quant.h"
+#include "lib/kernels/input_quant.h"
 #include "lib/tensor/device.h"
 
 namespace lathe::kernels {
@@ -17,12 +18,14 @@ bool same_bits(const at::Tensor& cpu, const at::Tensor& cuda) {
 }
 
 void expect_same_on(c10::Device device, const at::Tensor& weight, const Scheme& scheme, DType scale_dtype) {
+  const at::Tensor global = scheme.has_global_scale() ? global_scale(weight.abs().amax()) : at::Tensor();
   SCOPED_TRACE(fmt::format("{} on {}x{}", scheme.describe(), weight.size(0), weight.size(1)));
   const at::Tensor moved = weight.to(device);
   const GroupRange range = group_min_max(weight, scheme), other_range = group_min_max(moved, scheme);
   EXPECT_TRUE(same_bits(range.lo, other_range.lo) && same_bits(range.hi, other_range.hi));
-  const GroupParams params = group_params(range, scheme, scale_dtype);
-  const GroupParams other = group_params(other_range, scheme, scale_dtype);
+  const GroupParams params = group_params(range, scheme, scale_dtype, global);
+  const GroupParams other =
+      group_params(other_range, scheme, scale_dtype, global.defined() ? global.to(device) : global);
   EXPECT_TRUE(same_bits(params.scales, other.scales));
   if (!scheme.symmetric) {
     EXPECT_TRUE(same_bits(params.zero_points, other.zero_points));
@@ -30,7 +33,9 @@ void expect_same_on(c10::Device device, const at::Tensor& weight, const Scheme& 
   const at::Tensor codes = group_encode(weight, params, scheme),
                    other_codes = group_encode(moved, other, scheme);
   EXPECT_TRUE(same_bits(codes, other_codes));
-  EXPECT_TRUE(same_bits(group_decode(codes, params, scheme), group_decode(other_codes, other, scheme)));
+  if (scheme.float_grid() == nullptr) {
+    EXPECT_TRUE(same_bits(group_decode(codes, params, scheme), group_decode(other_codes, other, scheme)));
+  }
   EXPECT_TRUE(
       same_bits(group_fake_quantize(weight, params, scheme), group_fake_quantize(moved, other, scheme)));
 }
@@ -56,6 +61,56 @@ TEST(GroupQuantGpu, EqualsTheCpuBitForBit) {
   }
   for (const int64_t width : {1, 43, 172, 4096}) {
     expect_same_on(device, at::randn({3, width}), {"int", 4, -1, false}, DType::F16);
+  }
+}
+
+TEST(GroupQuantGpu, NumbersOfFloatingPointGridsAreTheCpus) {
+  const c10::Device device = resolve_device("auto");
+  if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device on this machine";
+  at::manual_seed(10);
+  // Halfway between neighbours, below the smallest, at and beyond the largest: what an instruction that
+  // converts could take otherwise.
+  const at::Tensor ties = at::arange(0, 4096).to(at::kFloat).mul_(0x1p-13f).view({8, 512});
+  const at::Tensor weight =
+      at::cat({at::randn({61, 512}), ties, ties.neg(), ties * 0x1p-12f, ties * 0x1p12f});
+  for (const FloatGridType& grid : float_grid_types()) {
+    const Scheme scheme = Scheme::of_floats(grid.name);
+    for (const DType dtype : {DType::F32, DType::BF16}) expect_same_on(device, weight, scheme, dtype);
+    // With the scale 1 ties stay ties, and much lies beyond the largest number.
+    const GroupParams ones{at::ones({weight.size(0), scheme.groups(512)}), {}, {}};
+    const GroupParams moved{ones.scales.to(device), {}, {}};
+    const at::Tensor wide = weight * 1024, wide_moved = wide.to(device);
+    EXPECT_TRUE(same_bits(group_encode(wide, ones, scheme), group_encode(wide_moved, moved, scheme)))
+        << grid.name;
+    EXPECT_TRUE(
+        same_bits(group_fake_quantize(wide, ones, scheme), group_fake_quantize(wide_moved, moved, scheme)))
+        << grid.name;
+  }
+}
+
+TEST(GroupQuantGpu, InputsAreRoundedAsOnTheCpu) {
+  const c10::Device device = resolve_device("auto");
+  if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device on this machine";
+  at::manual_seed(12);
+  std::vector<InputQuantizer> quantizers = {{.scheme = {.symmetric = true}},
+                                            {.scheme = {.symmetric = false}}};
+  for (const FloatGridType& grid : float_grid_types()) {
+    InputQuantizer quantizer{.scheme = ActivationScheme::of_floats(grid.name)};
+    if (quantizer.scheme.calibrated()) quantizer.scale = 0.004f;
+    if (!quantizer.scheme.problem()) quantizers.push_back(quantizer);
+  }
+  InputQuantizer fixed{.scheme = {.dynamic = false, .per = ActivationScheme::Per::tensor}, .scale = 0.02f};
+  quantizers.push_back(fixed);
+  fixed.scheme.symmetric = false;
+  fixed.zero_point = 5;
+  quantizers.push_back(fixed);
+  for (const InputQuantizer& quantizer : quantizers) {
+    const bool groups = quantizer.scheme.per == ActivationScheme::Per::group;
+    for (const int64_t width : {groups ? 64 : 43, 512}) {
+      const at::Tensor x = at::randn({33, width}) * 3;
+      EXPECT_TRUE(same_bits(fake_quantize_input(x, quantizer), fake_quantize_input(x.to(device), quantizer)))
+          << quantizer.scheme.describe();
+    }
   }
 }
 
