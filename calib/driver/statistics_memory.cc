@@ -35,11 +35,6 @@ uint64_t sample_bytes(int64_t width) {
   return static_cast<uint64_t>(TokenSample::rows_of(width) * width) * kFloat;
 }
 
-/// Columns that are multiplied at a time.
-uint64_t panel_of(uint64_t width, c10::Device device) {
-  return std::min(width, static_cast<uint64_t>(gram_panel_columns(device)));
-}
-
 }  // namespace
 
 uint64_t collector_bytes(const StatSet& wanted, int64_t width, int64_t tokens, c10::Device device) {
@@ -49,7 +44,7 @@ uint64_t collector_bytes(const StatSet& wanted, int64_t width, int64_t tokens, c
     buffered += static_cast<uint64_t>(std::min(tokens, StatsCollector::kProductTokens));
   const auto sum = static_cast<uint64_t>(gram_sum_bytes(device));
   uint64_t bytes = (wanted.cross_gram ? 2 : 1) * buffered * w * kFloat;
-  if (wanted.gram) bytes += w * (w + panel_of(w, device)) / 2 * sum;
+  if (wanted.gram) bytes += w * (w + static_cast<uint64_t>(gram_diagonal_columns(width, device))) / 2 * sum;
   if (wanted.cross_gram) bytes += w * w * sum;
   if (wanted.channel_distribution) bytes += 2 * channel_counts(w);
   if (wanted.distribution) bytes += 2 * kTensorCounts;
@@ -65,7 +60,7 @@ uint64_t collector_scratch_bytes(const StatSet& wanted, int64_t width, c10::Devi
   // Steps that waited, stacked, and one end of them in FP64, which is multiplied.
   const uint64_t stacked = keeps_steps(wanted) ? 2 * kMostWaitingSteps * w * (kFloat + kDouble) : 0;
   if (!wanted.gram && !wanted.cross_gram) return stacked;
-  const uint64_t panel = w * panel_of(w, device);
+  const uint64_t panel = w * static_cast<uint64_t>(gram_panel_columns(width, device));
   return std::max(stacked,
                   panel * kFloat + std::min(w * w * kFloat, 2 * panel * kDouble + kGramReturnedBytes));
 }

@@ -14,22 +14,21 @@
 namespace lathe {
 namespace {
 
-/// How the upper triangle is cut into rectangles: panels of columns down to the diagonal block, and that
-/// block into narrower ones, because what they hold below the diagonal is computed for nothing.
-struct Cut {
-  int64_t panel, within;
-};
-constexpr Cut kCpuCut{512, 128};
-/// Whole diagonal blocks: 512 x 512 outputs keep an eighth of a large GPU busy, and took longer than what is
-/// computed for nothing here.
-constexpr Cut kCudaCut{2048, 2048};
+/// On a CPU: panels of columns down to the diagonal block, and that block cut into narrower ones, because
+/// what they hold below the diagonal is computed for nothing.
+constexpr int64_t kPanel = 512, kWithinPanel = 128;
+/// On a GPU a batch of products is worth its launch if it has about as many tiles of 128 x 128 as a large
+/// device has multiprocessors, and products of fewer rows don't run at its rate.
+constexpr int64_t kTile = 128, kFewestTiles = 100, kSmallestHalf = 512;
+/// Halves begin at a multiple of 64 bytes.
+constexpr int64_t kHalfMultiple = 32;
+/// Rows and columns that a GPU writes at a time.
+constexpr int64_t kCudaPanel = 2048;
 /// Rows of a block that are multiplied at once: the product, 4 MB, stays in a shared cache until it is added
 /// to the sum, and is cut into tiles that are worth their packing (512 rows: a fifth slower).
 constexpr int64_t kTileRows = 2048;
 /// Tokens that a GPU adds in FP32.
 constexpr int64_t kPartialTokens = 16'384;
-
-Cut cut_for(c10::Device device) { return device.is_cpu() ? kCpuCut : kCudaCut; }
 
 /// The ends of equal steps of at most `largest` from `begin` to `end`.
 std::vector<int64_t> steps(int64_t begin, int64_t end, int64_t largest) {
@@ -40,27 +39,54 @@ std::vector<int64_t> steps(int64_t begin, int64_t end, int64_t largest) {
   return ends;
 }
 
-std::vector<GramBlock> upper_triangle(int64_t width, c10::Device device) {
-  const Cut cut = cut_for(device);
-  std::vector<GramBlock> blocks;
+/// The sides of the blocks on the diagonal when the matrix has been halved as often as is worth it.
+int64_t halved(int64_t width) {
+  int64_t size = width, count = 1;
+  while (size % (2 * kHalfMultiple) == 0 && size / 2 >= kSmallestHalf) {
+    const int64_t tiles = ceil_div(size / 2, kTile);
+    if (count * tiles * tiles < kFewestTiles) break;
+    size /= 2;
+    count *= 2;
+  }
+  return size;
+}
+
+std::vector<GramRectangles> panels(int64_t width) {
+  std::vector<GramRectangles> all;
   int64_t begin = 0;
-  for (const int64_t end : steps(0, width, cut.panel)) {
-    if (begin > 0) blocks.emplace_back(0, begin, begin, end, device);
+  for (const int64_t end : steps(0, width, kPanel)) {
+    if (begin > 0) all.push_back({0, begin, begin, end});
     int64_t column = begin;
-    for (const int64_t column_end : steps(begin, end, cut.within)) {
-      blocks.emplace_back(begin, column_end, column, column_end, device);
+    for (const int64_t column_end : steps(begin, end, kWithinPanel)) {
+      all.push_back({begin, column_end, column, column_end});
       column = column_end;
     }
     begin = end;
   }
+  return all;
+}
+
+std::vector<GramRectangles> halves(int64_t width) {
+  std::vector<GramRectangles> all;
+  const int64_t smallest = halved(width);
+  for (int64_t size = width; size > smallest; size /= 2)
+    all.push_back({0, size / 2, size / 2, size, width / size, size});
+  all.push_back({0, smallest, 0, smallest, width / smallest, smallest});
+  return all;
+}
+
+std::vector<GramBlock> upper_triangle(int64_t width, c10::Device device) {
+  std::vector<GramBlock> blocks;
+  for (const GramRectangles& place : gram_upper_triangle(width, device.type()))
+    blocks.emplace_back(place, device);
   return blocks;
 }
 
 std::vector<GramBlock> all_columns(int64_t width, c10::Device device) {
   std::vector<GramBlock> blocks;
   int64_t begin = 0;
-  for (const int64_t end : steps(0, width, gram_panel_columns(device))) {
-    blocks.emplace_back(0, width, begin, end, device);
+  for (const int64_t end : steps(0, width, device.is_cpu() ? kPanel : kCudaPanel)) {
+    blocks.emplace_back(GramRectangles{0, width, begin, end}, device);
     begin = end;
   }
   return blocks;
@@ -90,35 +116,50 @@ at::Tensor weighted_rows(const at::Tensor& x, const at::Tensor& weights) {
   return x.to(at::kFloat) * weights.sqrt().unsqueeze(1);
 }
 
-int64_t gram_panel_columns(c10::Device device) { return cut_for(device).panel; }
+std::vector<GramRectangles> gram_upper_triangle(int64_t width, c10::DeviceType device) {
+  return device == c10::kCPU ? panels(width) : halves(width);
+}
+
+int64_t gram_diagonal_columns(int64_t width, c10::Device device) {
+  return device.is_cpu() ? std::min(width, kPanel) : halved(width);
+}
+
+int64_t gram_panel_columns(int64_t width, c10::Device device) {
+  return device.is_cpu() ? std::min(width, kPanel) : std::min(width, std::max(halved(width), kCudaPanel));
+}
+
 int64_t gram_sum_bytes(c10::Device device) { return device.is_cpu() ? 8 : 8 + 4; }
 
-GramBlock::GramBlock(int64_t row, int64_t row_end, int64_t column, int64_t column_end, c10::Device device)
-    : row_(row),
-      row_end_(row_end),
-      column_(column),
-      column_end_(column_end),
-      sum_(at::zeros({row_end - row, column_end - column},
+GramBlock::GramBlock(GramRectangles place, c10::Device device)
+    : place_(place),
+      sum_(at::zeros({place.count, place.row_end - place.row, place.column_end - place.column},
                      at::TensorOptions().dtype(at::kDouble).device(device))) {}
 
 void GramBlock::add(const at::Tensor& a, const at::Tensor& b) {
-  const at::Tensor columns = b.slice(1, column_, column_end_);
+  const auto& [row, row_end, column, column_end, count, step] = place_;
   if (a.is_cpu()) {
-    for (int64_t row = row_; row < row_end_; row += kTileRows) {
-      const int64_t end = std::min(row + kTileRows, row_end_);
-      kernels::accumulate(sum_.slice(0, row - row_, end - row_),
-                          matrix_product(a.slice(1, row, end).t(), columns));
+    for (int64_t i = 0; i < count; ++i) {
+      const at::Tensor columns = b.slice(1, column + i * step, column_end + i * step);
+      for (int64_t begin = row; begin < row_end; begin += kTileRows) {
+        const int64_t end = std::min(begin + kTileRows, row_end);
+        kernels::accumulate(sum_[i].slice(0, begin - row, end - row),
+                            matrix_product(a.slice(1, begin + i * step, end + i * step).t(), columns));
+      }
     }
     return;
   }
-  const at::Tensor rows = a.slice(1, row_, row_end_).t();
   if (!partial_.defined()) partial_ = at::zeros(sum_.sizes(), sum_.options().dtype(at::kFloat));
+  const int64_t tokens = a.size(0), width = a.stride(0);
+  const at::Tensor rows =
+      a.as_strided({count, row_end - row, tokens}, {step, 1, width}, a.storage_offset() + row);
+  const at::Tensor columns =
+      b.as_strided({count, tokens, column_end - column}, {step, b.stride(0), 1}, b.storage_offset() + column);
   if (a.scalar_type() == at::kFloat) {
-    partial_.addmm_(rows, columns);
+    partial_.baddbmm_(rows, columns);
   } else {
-    at::addmm_out(partial_, partial_, rows, columns, at::kFloat);
+    at::baddbmm_out(partial_, partial_, rows, columns, at::kFloat);
   }
-  partial_tokens_ += a.size(0);
+  partial_tokens_ += tokens;
   if (partial_tokens_ >= kPartialTokens) flush();
 }
 
@@ -135,26 +176,39 @@ void GramBlock::merge(GramBlock& other) {
   sum_ += other.sum_.to(sum_.device());
 }
 
-at::Tensor GramBlock::values(double factor) {
-  flush();
-  return (sum_ * factor).to(at::kFloat);
+/// Rows [begin, end) of one rectangle.
+at::Tensor GramBlock::values(int64_t index, int64_t begin, int64_t end, double factor) {
+  return (sum_[index].slice(0, begin, end) * factor).to(at::kFloat);
 }
 
 void GramBlock::write(double factor, const at::Tensor& gram) {
-  gram.slice(0, row_, row_end_).slice(1, column_, column_end_).copy_(values(factor));
+  flush();
+  for (int64_t i = 0; i < place_.count; ++i) {
+    const int64_t moved = i * place_.step;
+    gram.slice(0, place_.row + moved, place_.row_end + moved)
+        .slice(1, place_.column + moved, place_.column_end + moved)
+        .copy_(values(i, 0, place_.row_end - place_.row, factor));
+  }
 }
 
 void GramBlock::write_symmetric(double factor, const at::Tensor& gram) {
-  const at::Tensor block = values(factor);
-  const int64_t above_end = std::min(row_end_, column_);  // rows before it are above the diagonal
-  const at::Tensor above = block.slice(0, 0, above_end - row_);
-  gram.slice(0, row_, above_end).slice(1, column_, column_end_).copy_(above);
-  gram.slice(0, column_, column_end_).slice(1, row_, above_end).copy_(above.t());
-  if (row_end_ <= column_) return;
-  const at::Tensor crossing = block.slice(0, column_ - row_);
-  gram.slice(0, column_, column_end_)
-      .slice(1, column_, column_end_)
-      .copy_(crossing.triu() + crossing.triu(1).t());
+  flush();
+  for (int64_t i = 0; i < place_.count; ++i) {
+    const int64_t moved = i * place_.step, row = place_.row + moved, row_end = place_.row_end + moved;
+    const int64_t column = place_.column + moved, column_end = place_.column_end + moved;
+    const int64_t above_end = std::min(row_end, column);  // rows before it are above the diagonal
+    for (int64_t begin = row; begin < above_end; begin += kTileRows) {
+      const int64_t end = std::min(begin + kTileRows, above_end);
+      const at::Tensor above = values(i, begin - row, end - row, factor);
+      gram.slice(0, begin, end).slice(1, column, column_end).copy_(above);
+      gram.slice(0, column, column_end).slice(1, begin, end).copy_(above.t());
+    }
+    if (row_end <= column) continue;
+    const at::Tensor crossing = values(i, column - row, row_end - row, factor);
+    gram.slice(0, column, column_end)
+        .slice(1, column, column_end)
+        .copy_(crossing.triu() + crossing.triu(1).t());
+  }
 }
 
 uint64_t GramBlock::release() {

@@ -14,36 +14,51 @@
 
 namespace lathe {
 
-/// What planning memory has to know of the sums: columns that are multiplied at a time;
-int64_t gram_panel_columns(c10::Device device);
+/// What planning memory has to know of the sums: the most columns that are written at a time;
+int64_t gram_panel_columns(int64_t width, c10::Device device);
+/// columns of a block on the diagonal, of which all is kept, so that sums are of width (width + columns) / 2;
+int64_t gram_diagonal_columns(int64_t width, c10::Device device);
 /// bytes of each value while rows are observed: FP64, and on a GPU FP32 beside it;
 int64_t gram_sum_bytes(c10::Device device);
 /// and bytes of sums that finish() lets the allocator collect before it makes it give them back to the
 /// system.
 constexpr uint64_t kGramReturnedBytes = uint64_t{16} << 20;
 
-/// A rectangle of a Gram matrix: rows [row, row_end), columns [column, column_end).
+/// Equal rectangles of a Gram matrix: rows [row, row_end), columns [column, column_end), and `count` - 1
+/// more, each `step` rows and columns after the one before.
+struct GramRectangles {
+  int64_t row, row_end, column, column_end, count = 1, step = 0;
+};
+
+/// Rectangles that cover what lies on and above the diagonal once, and in blocks on the diagonal what is
+/// below. On a CPU panels of columns down to the diagonal. On a GPU halves: the upper right quarter, then
+/// those of both halves in one batch, and so on, as long as a batch fills a large device; the blocks on the
+/// diagonal are the last batch. Batches of small products keep it as busy as one large one, and less is
+/// computed for nothing.
+std::vector<GramRectangles> gram_upper_triangle(int64_t width, c10::DeviceType device);
+
+/// The sums of such rectangles.
 class GramBlock {
  public:
-  GramBlock(int64_t row, int64_t row_end, int64_t column, int64_t column_end, c10::Device device);
+  GramBlock(GramRectangles place, c10::Device device);
 
   /// Adds a^T b's part; a, b: [tokens, width] of one type, Float, or on CUDA Half or BFloat16.
   void add(const at::Tensor& a, const at::Tensor& b);
   void merge(GramBlock& other);
   /// Writes what was added so far, times `factor`, to its place in `gram`, FP32 [width, width].
   void write(double factor, const at::Tensor& gram);
-  /// The same, and its mirror image. Where the rectangle crosses the diagonal, the upper one of [i, j] and
+  /// The same, and its mirror image. Where a rectangle crosses the diagonal, the upper one of [i, j] and
   /// [j, i] stands for both, for the GEMM may round them differently.
   void write_symmetric(double factor, const at::Tensor& gram);
   /// Lets the sums go, and says how many bytes: the block is of no use after that.
   uint64_t release();
 
  private:
-  at::Tensor values(double factor);
+  at::Tensor values(int64_t index, int64_t begin, int64_t end, double factor);
   void flush();
 
-  int64_t row_, row_end_, column_, column_end_;
-  at::Tensor sum_;      // FP64
+  GramRectangles place_;
+  at::Tensor sum_;      // FP64 [count, rows, columns]
   at::Tensor partial_;  // FP32, CUDA only: what is not yet in sum_
   int64_t partial_tokens_ = 0;
 };
