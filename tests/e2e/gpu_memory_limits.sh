@@ -18,18 +18,40 @@ kept() {  # OUTPUT KIND...: the peak that was measured is within the limit that 
   local output=$1 kind; shift
   for kind in "$@"; do holds "$scratch/$output/report.json" "0 < r['memory']['peak']['$kind'] <= r['memory']['limits']['$kind']"; done
 }
-run "$scratch/device" >/dev/null
+# The report's peak is the allocator's, to which the plan adds what CUDA itself takes; the driver counts all of it. A run's own is
+# what the device holds beside what it held before.
+used() { nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits | sort -n | tail -1; }
+watched_run() {  # OUTPUT [flags...]: leaves the MiB that the driver counted in $scratch/OUTPUT.used
+  local before watcher
+  before=$(used)
+  nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -lms 20 >"$scratch/used" &
+  watcher=$!
+  run "$scratch/$1" "${@:2}" >/dev/null
+  kill "$watcher" && wait "$watcher" || true
+  echo $(($(sort -n "$scratch/used" | tail -1) - before)) >"$scratch/$1.used"
+}
+within() {  # OUTPUT BYTES
+  local found most
+  found=$(<"$scratch/$1.used") most=$(($2 >> 20))
+  echo "$1: the driver counts $found MiB, the limit or plan is $most MiB"
+  ((found <= most)) || fail "$1 took $found MiB of the device, beyond $most"
+}
+vram_of() { value "$scratch/$1/report.json" "r['memory']['$2']['vram']"; }
+watched_run device
+within device "$(vram_of device planned)"
 holds "$scratch/device/report.json" "r['memory']['hidden_states'] == r['memory']['inner_values'] == 'device'"
 holds "$scratch/device/report.json" "0 < r['memory']['peak']['vram'] <= r['memory']['planned']['vram']"
 
 refuses 2 "the smallest limit that would do is --max-vram" run "$scratch/none" --max-vram 20MB
 vram=$(least vram)
-run "$scratch/host" --max-vram "$vram" >/dev/null
+watched_run host --max-vram "$vram"
+within host "$(vram_of host limits)"
 holds "$scratch/host/report.json" "r['memory']['hidden_states'] == 'host'"
 kept host vram
 
 refuses 2 "the smallest limit that would do is --max-ram" run "$scratch/none" --max-vram "$vram" --max-ram 20MB
-run "$scratch/disk" --max-vram "$vram" --max-ram "$(least ram)" >/dev/null
+watched_run disk --max-vram "$vram" --max-ram "$(least ram)"
+within disk "$(vram_of disk limits)"
 holds "$scratch/disk/report.json" "r['memory']['hidden_states'] == 'disk'"
 kept disk vram ram
 for place in host disk; do
