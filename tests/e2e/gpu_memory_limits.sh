@@ -30,13 +30,13 @@ watched_run() {  # OUTPUT [flags...]: leaves the MiB that the driver counted in 
   kill "$watcher" && wait "$watcher" || true
   echo $(($(sort -n "$scratch/used" | tail -1) - before)) >"$scratch/$1.used"
 }
+vram_of() { value "$scratch/$1/report.json" "r['memory']['$2']['vram']"; }
 within() {  # OUTPUT BYTES
   local found most
   found=$(<"$scratch/$1.used") most=$(($2 >> 20))
-  echo "$1: the driver counts $found MiB, the limit or plan is $most MiB"
+  echo "$1: the driver counts $found MiB, the allocator $(($(vram_of "$1" peak) >> 20)) MiB, the limit or plan is $most MiB"
   ((found <= most)) || fail "$1 took $found MiB of the device, beyond $most"
 }
-vram_of() { value "$scratch/$1/report.json" "r['memory']['$2']['vram']"; }
 watched_run device
 within device "$(vram_of device planned)"
 holds "$scratch/device/report.json" "r['memory']['hidden_states'] == r['memory']['inner_values'] == 'device'"
