@@ -7,6 +7,7 @@
 #include "calib/stats/stats_collector.h"
 #include "calib/stats/token_sample.h"
 #include "lib/base/checked.h"
+#include "lib/kernels/channel_moments.h"
 #include "lib/kernels/value_counts.h"
 
 namespace lathe {
@@ -58,7 +59,9 @@ uint64_t collector_bytes(const StatSet& wanted, int64_t width, int64_t tokens, c
 uint64_t collector_scratch_bytes(const StatSet& wanted, int64_t width, c10::Device device) {
   const auto w = static_cast<uint64_t>(width);
   // Steps that waited, stacked, and one end of them in FP64, which is multiplied.
-  const uint64_t stacked = keeps_steps(wanted) ? 2 * kMostWaitingSteps * w * (kFloat + kDouble) : 0;
+  uint64_t stacked = keeps_steps(wanted) ? 2 * kMostWaitingSteps * w * (kFloat + kDouble) : 0;
+  if (!device.is_cpu())  // sums and extents of the chunks that a GPU takes at once
+    stacked = std::max(stacked, kernels::kMaxMomentChunks * w * (6 * kDouble + 2 * kFloat));
   if (!wanted.gram && !wanted.cross_gram) return stacked;
   const uint64_t panel = w * static_cast<uint64_t>(gram_panel_columns(width, device));
   return std::max(stacked,

@@ -16,7 +16,8 @@ class ChannelSumsCollector {
  public:
   ChannelSumsCollector(StatSet wanted, int64_t width, c10::Device device);
 
-  /// x: contiguous [rows, width], a chunk at most. step: where wanted, gets the range of these rows alone.
+  /// x: contiguous [rows, width], whole chunks but for the last, kernels::kMaxMomentChunks at most. step:
+  /// where wanted, gets the range of each.
   void observe(const at::Tensor& x, const kernels::StepExtrema& step = {});
   void merge(const ChannelSumsCollector& other);
 

@@ -55,10 +55,12 @@ void RowChunker::append(const ObservedRows& rows) {
 
 void RowChunker::push(const ObservedRows& rows, const std::function<void(const ObservedRows&)>& take) {
   for (int64_t row = 0; row < rows.count();) {
-    const int64_t count = std::min(rows.count() - row, chunk_rows_ - pending_);
+    const int64_t whole = (rows.count() - row) / chunk_rows_;
+    const int64_t count = pending_ == 0 && whole > 0 ? std::min(whole, chunks_at_once_) * chunk_rows_
+                                                     : std::min(rows.count() - row, chunk_rows_ - pending_);
     const ObservedRows part = rows.slice(row, row + count);
     row += count;
-    if (count == chunk_rows_) {
+    if (count >= chunk_rows_) {
       take(part);
       continue;
     }

@@ -20,10 +20,12 @@ struct ObservedRows {
 
 class RowChunker {
  public:
-  explicit RowChunker(int64_t chunk_rows) : chunk_rows_(chunk_rows) {}
+  /// chunks_at_once: how many `take` gets together at most, where they lie within one observation.
+  explicit RowChunker(int64_t chunk_rows, int64_t chunks_at_once = 1)
+      : chunk_rows_(chunk_rows), chunks_at_once_(chunks_at_once) {}
 
-  /// Calls `take` with each chunk that is complete now. A chunk that lies within `rows` is passed on as it
-  /// is; only what straddles two calls is copied, into a buffer that grows up to one chunk.
+  /// Calls `take` with the chunks that are complete now. Chunks that lie within `rows` are passed on as they
+  /// are; only what straddles two calls is copied, into a buffer that grows up to one chunk.
   void push(const ObservedRows& rows, const std::function<void(const ObservedRows&)>& take);
   /// The rows that wait for more, in order; overwritten by the next push.
   ObservedRows pending() const { return buffer_.slice(0, pending_); }
@@ -32,7 +34,7 @@ class RowChunker {
  private:
   void append(const ObservedRows& rows);
 
-  int64_t chunk_rows_;
+  int64_t chunk_rows_, chunks_at_once_;
   int64_t pending_ = 0;
   ObservedRows buffer_;  // capacity: its rows
 };

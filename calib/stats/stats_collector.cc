@@ -6,6 +6,7 @@
 #include <cmath>
 #include <utility>
 
+#include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/kernels/channel_moments.h"
 #include "lib/kernels/value_counts.h"
@@ -13,6 +14,8 @@
 
 namespace lathe {
 namespace {
+
+static_assert(StatsCollector::kChunkTokens == kernels::kMomentChunkRows);
 
 constexpr const char* kStream = "activation";
 constexpr const char* kReferenceStream = "reference activation";
@@ -73,7 +76,7 @@ void StatsCollector::observe_rows(const ObservedRows& rows) {
   if (distribution_ && rows.count() > 0) distribution_->observe(rows.x);
   if (channel_distribution_ && rows.count() > 0) channel_distribution_->observe(rows.x);
   if (multiplies_apart()) products_.push(rows, [this](const ObservedRows& part) { multiply(part); });
-  chunker_.push(rows, [this](const ObservedRows& chunk) { take(chunk); });
+  chunker_.push(rows, [this](const ObservedRows& chunks) { take(chunks); });
 }
 
 ObservedRows StatsCollector::counted_rows(const at::Tensor& x, const at::Tensor& reference,
@@ -109,37 +112,47 @@ ObservedRows StatsCollector::counted_rows(const at::Tensor& x, const at::Tensor&
   return {select(rows.x), select(rows.reference), select(rows.weights)};
 }
 
-void StatsCollector::take(const ObservedRows& chunk) {
+void StatsCollector::take(const ObservedRows& rows) {
+  const int64_t chunks = ceil_div(rows.count(), kChunkTokens);
   kernels::StepExtrema step;
   if (wanted_.ema_min_max || wanted_.step_min_max) {
     const auto options = at::TensorOptions().dtype(at::kFloat).device(device_);
-    step = {at::empty({width_}, options), at::empty({width_}, options)};
+    step = {at::empty({chunks, width_}, options), at::empty({chunks, width_}, options)};
   }
-  sums_.observe(chunk.x, step);
-  if (sample_) sample_->observe(chunk.x);
-  if (chunk.x.is_cpu()) check(sums_, chunk.x, kStream);
+  sums_.observe(rows.x, step);
+  if (sample_) sample_->observe(rows.x);
+  if (rows.x.is_cpu()) check(sums_, rows.x, kStream);
   if (reference_) {
-    reference_->observe(chunk.reference);
-    if (chunk.x.is_cpu()) check(*reference_, chunk.reference, kReferenceStream);
+    reference_->observe(rows.reference);
+    if (rows.x.is_cpu()) check(*reference_, rows.reference, kReferenceStream);
   }
-  if (wanted_.ema_min_max) ema_.observe({step.low, step.high});
-  if (wanted_.step_min_max) steps_.observe({step.low, step.high});
+  for (int64_t i = 0; i < chunks && step.low.defined(); ++i) {
+    const MinMax of_chunk{step.low[i], step.high[i]};
+    if (wanted_.ema_min_max) ema_.observe(of_chunk);
+    if (wanted_.step_min_max) steps_.observe(of_chunk);
+  }
   if (wanted_.token_min_max) {
-    const kernels::RowExtent extent = kernels::row_extent(chunk.x);
+    const kernels::RowExtent extent = kernels::row_extent(rows.x);
     token_low_.push_back(extent.low);
     token_high_.push_back(extent.high);
   }
-  if (!multiplies_apart()) multiply(chunk);
-  if (chunk.weights.defined() && wanted_.mean_square) {
+  for (int64_t row = 0; row < rows.count(); row += kChunkTokens) {
+    const ObservedRows chunk = rows.slice(row, std::min(row + kChunkTokens, rows.count()));
+    if (!multiplies_apart()) multiply(chunk);
+    if (chunk.weights.defined()) take_weights(chunk);
+  }
+}
+
+/// Of one chunk, so that neither its sums nor its scratch depend on how many came together.
+void StatsCollector::take_weights(const ObservedRows& chunk) {
+  if (wanted_.mean_square) {
     if (!weighted_) weighted_.emplace(StatSet{.mean_square = true}, width_, device_);
     weighted_->observe(weighted_rows(chunk.x, on_device(chunk.weights)).contiguous());
   }
-  if (chunk.weights.defined()) {  // summed where they stand: on the CPU, of a GPU's run, too
-    const at::Tensor sum = chunk.weights.sum(at::kDouble);
-    weight_sum_ = weight_sum_.defined() ? weight_sum_ + sum : sum;
-    const at::Tensor low = chunk.weights.amin();
-    lowest_weight_ = lowest_weight_.defined() ? at::minimum(lowest_weight_, low) : low;
-  }
+  const at::Tensor sum = chunk.weights.sum(at::kDouble);  // where they stand: on the CPU, of a GPU's run, too
+  weight_sum_ = weight_sum_.defined() ? weight_sum_ + sum : sum;
+  const at::Tensor low = chunk.weights.amin();
+  lowest_weight_ = lowest_weight_.defined() ? at::minimum(lowest_weight_, low) : low;
 }
 
 at::Tensor StatsCollector::on_device(const at::Tensor& weights) const {
@@ -233,7 +246,7 @@ void StatsCollector::merge(StatsCollector& other) {
   places_.runs.append(other.places_.runs, seen_);
   seen_ += other.seen_;
   const ObservedRows rest = other.chunker_.pending();
-  if (rest.count() > 0) chunker_.push(rest, [this](const ObservedRows& chunk) { take(chunk); });
+  if (rest.count() > 0) chunker_.push(rest, [this](const ObservedRows& chunks) { take(chunks); });
   const ObservedRows unmultiplied = other.products_.pending();
   if (unmultiplied.count() > 0)
     products_.push(unmultiplied, [this](const ObservedRows& part) { multiply(part); });

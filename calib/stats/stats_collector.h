@@ -93,7 +93,9 @@ class StatsCollector {
                             const at::Tensor& weights);
   bool multiplies_apart() const { return (gram_ || cross_gram_) && !device_.is_cpu(); }
   void observe_rows(const ObservedRows& rows);
-  void take(const ObservedRows& chunk);
+  /// Whole chunks, but for the last of all.
+  void take(const ObservedRows& rows);
+  void take_weights(const ObservedRows& chunk);
   void multiply(const ObservedRows& rows);
   /// What a token's share of the Gram matrix is one part of; `all` where all tokens are in it.
   double gram_weight(double all) const;
@@ -110,7 +112,7 @@ class StatsCollector {
   c10::Device device_;
   Places places_;
 
-  RowChunker chunker_{kChunkTokens}, products_{kProductTokens};
+  RowChunker chunker_{kChunkTokens, kernels::kMaxMomentChunks}, products_{kProductTokens};
   int64_t seen_ = 0;  // tokens, masked ones included
   int64_t gram_limit_ = std::numeric_limits<int64_t>::max();
   int64_t multiplied_ = 0;     // tokens in Gram matrices,

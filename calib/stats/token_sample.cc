@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "lib/base/checked.h"
+
 namespace lathe {
 
 int64_t TokenSample::rows_of(int64_t width) {
@@ -14,11 +16,19 @@ void TokenSample::observe(const at::Tensor& x) {
   const int64_t first = (stride_ - seen_ % stride_) % stride_;
   seen_ += x.size(0);
   if (first >= x.size(0)) return;
+  // Thinned before they are taken, which gives the same: what goes at once need not be copied.
+  const int64_t added = ceil_div(x.size(0) - first, stride_), all = kept_ + added;
+  int64_t every = 1;
+  while (ceil_div(all, every) > most_) every *= 2;
+  const int64_t start = first + (every - kept_ % every) % every * stride_;
+  if (every > 1 && kept_ > 0) rows_ = {at::cat(rows_).slice(0, 0, kept_, every).contiguous()};
+  kept_ = ceil_div(kept_, every);
+  stride_ *= every;
+  if (start >= x.size(0)) return;
   // A copy: the rows that it is cut from must not stay.
   rows_.push_back(
-      x.slice(0, first, x.size(0), stride_).to(at::kFloat, /*non_blocking=*/false, /*copy=*/true));
+      x.slice(0, start, x.size(0), stride_).to(at::kFloat, /*non_blocking=*/false, /*copy=*/true));
   kept_ += rows_.back().size(0);
-  if (kept_ > most_) thin();
 }
 
 void TokenSample::thin() {

@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/kernels/channel_moments_rows.h"
 #include "lib/kernels/cuda_library.h"
@@ -33,6 +34,18 @@ MomentOutputs outputs(const ChannelMoments& moments, const StepExtrema& step) {
           .step_high = pointer<float>(step.high)};
 }
 
+/// [chunks, width] for each sum that `moments` has.
+ChannelMoments sums_like(const ChannelMoments& moments, int64_t chunks) {
+  const auto part = [&](const at::Tensor& sum) {
+    return sum.defined() ? at::empty({chunks, sum.size(0)}, sum.options()) : at::Tensor();
+  };
+  ChannelMoments parts;
+  for (const auto sum : {&ChannelMoments::magnitude, &ChannelMoments::square, &ChannelMoments::first,
+                         &ChannelMoments::third, &ChannelMoments::fourth, &ChannelMoments::outliers})
+    parts.*sum = part(moments.*sum);
+  return parts;
+}
+
 }  // namespace
 
 ChannelMoments no_moments(int64_t width, MomentsWanted wanted, c10::Device device) {
@@ -55,14 +68,18 @@ ChannelMoments no_moments(int64_t width, MomentsWanted wanted, c10::Device devic
 void add_channel_moments(const at::Tensor& x, const ChannelMoments& moments, int64_t first_row,
                          const StepExtrema& step) {
   const MatrixLayout layout = matrix_layout(x, "channel moments");
-  LATHE_ASSERT(layout.rows <= kMaxMomentRows && moments.low.size(0) == layout.width &&
-                   moments.low.device() == x.device(),
+  const int64_t chunks = ceil_div(layout.rows, kMomentChunkRows);
+  LATHE_ASSERT(chunks <= kMaxMomentChunks && moments.low.size(0) == layout.width &&
+                   moments.low.device() == x.device() &&
+                   (!step.low.defined() || step.low.numel() == chunks * layout.width),
                "channel moments of {} rows and {} columns", layout.rows, layout.width);
   const MomentOutputs out = outputs(moments, step);
   if (x.is_cpu()) return cpu::channel_moments(layout, x.const_data_ptr<float>(), first_row, out);
   const c10::DeviceGuard guard(x.device());
   const CudaLibrary& cuda = cuda_library();
-  cuda.check(cuda.channel_moments(current_queue(x.device()), layout, x.const_data_ptr(), first_row, out),
+  const ChannelMoments parts = chunks > 1 ? sums_like(moments, chunks) : ChannelMoments();
+  cuda.check(cuda.channel_moments(current_queue(x.device()), layout, x.const_data_ptr(), first_row, out,
+                                  outputs(parts, {})),
              "channel_moments");
 }
 

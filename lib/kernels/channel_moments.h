@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "lib/kernels/device/channel_moments.cuh"
+
 namespace lathe::kernels {
 
 /// Which sums to make. The extent (smallest, largest, first bad element) is always made: it is the check for
@@ -28,23 +30,26 @@ struct ChannelMoments {
   at::Tensor bad;
 };
 
-/// Minimum and maximum of the rows of one call; undefined where not wanted.
+/// Minimum and maximum of each chunk of one call; undefined where not wanted.
 struct StepExtrema {
-  at::Tensor low, high;  // Float [width], written to
+  at::Tensor low, high;  // Float [chunks, width], written to
 };
 
 constexpr int64_t kNoneBad = INT64_MAX;
-/// Rows that one call takes at most.
-constexpr int64_t kMaxMomentRows = 2048;
+/// Rows of a chunk, which are summed before their sum is added to what came before; the last of a call may
+/// have fewer.
+constexpr int64_t kMomentChunkRows = device::kMomentChunk;
+/// Chunks that one call takes at most: a GPU is busier with several at once.
+constexpr int64_t kMaxMomentChunks = 8;
 /// 2^58.
 constexpr float kLargestMagnitude = 288230376151711744.0f;
 
 /// Of no rows.
 ChannelMoments no_moments(int64_t width, MomentsWanted wanted, c10::Device device);
 
-/// Adds the rows of x, which is contiguous [rows, width] with at most kMaxMomentRows rows, Float, on CUDA
-/// Half or BFloat16, too. They are summed first, and the sum is added to `moments`. first_row: how many rows
-/// came before, for `bad`. One kernel, no wait for the device.
+/// Adds the rows of x, which is contiguous [rows, width] with at most kMaxMomentChunks chunks, Float, on CUDA
+/// Half or BFloat16, too. Each chunk is summed first, and the sums are added to `moments` in their order.
+/// first_row: how many rows came before, for `bad`. Two kernels at most, no wait for the device.
 void add_channel_moments(const at::Tensor& x, const ChannelMoments& moments, int64_t first_row,
                          const StepExtrema& step = {});
 

@@ -134,9 +134,7 @@ int64_t first_bad(MatrixLayout layout, const float* x) {
   return kNoneBad;
 }
 
-}  // namespace
-
-void channel_moments(MatrixLayout layout, const float* x, int64_t first_row, MomentOutputs out) {
+void add_chunk(MatrixLayout layout, const float* x, int64_t first_row, MomentOutputs out) {
   const int64_t tiles = (layout.width + kTile - 1) / kTile;
   std::vector<uint32_t> largest(static_cast<size_t>(tiles), 0);
   at::parallel_for(0, tiles, 1, [&](int64_t begin, int64_t end) {
@@ -150,6 +148,19 @@ void channel_moments(MatrixLayout layout, const float* x, int64_t first_row, Mom
                    [](uint32_t bits) { return bits > device::kLargestMagnitudeBits; }))
     return;
   *out.bad = std::min(*out.bad, first_row * layout.width + first_bad(layout, x));
+}
+
+}  // namespace
+
+void channel_moments(MatrixLayout layout, const float* x, int64_t first_row, MomentOutputs out) {
+  for (int64_t row = 0; row < layout.rows; row += device::kMomentChunk) {
+    MatrixLayout chunk = layout;
+    chunk.rows = std::min(device::kMomentChunk, layout.rows - row);
+    add_chunk(chunk, x + row * layout.width, first_row + row, out);
+    if (out.step_low == nullptr) continue;
+    out.step_low += layout.width;
+    out.step_high += layout.width;
+  }
 }
 
 }  // namespace lathe::kernels::cpu

@@ -28,7 +28,7 @@ struct MomentOutputs {
   double* fourth = nullptr;
   int64_t* outliers = nullptr;
   int64_t* bad = nullptr;
-  float* step_low = nullptr;  // of this call's rows alone
+  float* step_low = nullptr;  // [chunks, width], of each chunk alone
   float* step_high = nullptr;
 };
 

@@ -10,12 +10,13 @@
 
 namespace {
 
+using lathe::device::kMomentChunk;
 using lathe::device::kMomentRun;
 using lathe::kernels::MatrixLayout;
 using lathe::kernels::MomentOutputs;
 
 constexpr int kChannels = 32;  // of a block
-constexpr int kMaxRuns = 2048 / kMomentRun;
+constexpr int kMaxRuns = kMomentChunk / kMomentRun;
 /// Which sums a kernel can make: what it doesn't keep leaves registers for loads.
 enum class Sums { none, magnitudes, powers };
 
@@ -127,99 +128,157 @@ __device__ void sum_run(const T* __restrict__ x, int64_t rows, int64_t width, in
               static_cast<long long>(first_bad<channels>(x, rows, width, index)));
 }
 
-/// Adds the runs of one channel in order, and their sum to the running one.
+/// Values have one zero: the bits of others are ordered like integers, of negative ones backwards.
+__device__ void lower(float* place, float value) {
+  value += 0.0f;
+  if (value >= 0)
+    atomicMin(reinterpret_cast<int*>(place), __float_as_int(value));
+  else
+    atomicMax(reinterpret_cast<unsigned*>(place), __float_as_uint(value));
+}
+__device__ void raise(float* place, float value) {
+  value += 0.0f;
+  if (value >= 0)
+    atomicMax(reinterpret_cast<int*>(place), __float_as_int(value));
+  else
+    atomicMin(reinterpret_cast<unsigned*>(place), __float_as_uint(value));
+}
+
+/// Adds the runs of one channel in order. Its extent goes to the running one; its sums go there, too, or, of
+/// one chunk of several, to their places in `parts`.
 template <Sums kind>
-__device__ void add_channel(const Run<kind> (*runs)[kChannels], int count, int lane, int64_t channel,
-                            const MomentOutputs& out) {
+__device__ __noinline__ void add_channel(const Run<kind> (*runs)[kChannels], int count, int lane,
+                                         int64_t channel, int64_t part, const MomentOutputs& out,
+                                         const MomentOutputs& parts) {
   float low = runs[0][lane].low, high = runs[0][lane].high;
   for (int run = 1; run < count; ++run) {
     low = fminf(low, runs[run][lane].low);
     high = fmaxf(high, runs[run][lane].high);
   }
   if (out.step_low != nullptr) {
-    out.step_low[channel] = low + 0.0f;
-    out.step_high[channel] = high + 0.0f;
+    out.step_low[part] = low + 0.0f;
+    out.step_high[part] = high + 0.0f;
   }
-  out.low[channel] = fminf(out.low[channel], low);
-  out.high[channel] = fmaxf(out.high[channel], high);
-  // A sum of the runs' in their order.
-  const auto total = [&](auto of) {
+  lower(out.low + channel, low);
+  raise(out.high + channel, high);
+  const auto add = [&](auto MomentOutputs::*member, auto of) {
+    if (out.*member == nullptr) return;
     auto sum = of(runs[0][lane]);
     for (int run = 1; run < count; ++run) sum += of(runs[run][lane]);
-    return sum;
+    if (parts.*member != nullptr)
+      (parts.*member)[part] = sum;
+    else
+      (out.*member)[channel] += sum;
   };
   if constexpr (kind != Sums::none) {
-    if (out.magnitude != nullptr)
-      out.magnitude[channel] += total([](const auto& run) { return static_cast<double>(run.magnitude); });
-    if (out.square != nullptr) out.square[channel] += total([](const auto& run) { return run.square; });
-    if (out.outliers != nullptr)
-      out.outliers[channel] += total([](const auto& run) { return static_cast<int64_t>(run.outliers); });
+    add(&MomentOutputs::magnitude, [](const auto& run) { return static_cast<double>(run.magnitude); });
+    add(&MomentOutputs::square, [](const auto& run) { return run.square; });
+    add(&MomentOutputs::outliers, [](const auto& run) { return static_cast<int64_t>(run.outliers); });
   }
   if constexpr (kind == Sums::powers) {
-    if (out.first != nullptr) {
-      out.first[channel] += total([](const auto& run) { return run.first; });
-      out.third[channel] += total([](const auto& run) { return run.third; });
-      out.fourth[channel] += total([](const auto& run) { return run.fourth; });
-    }
+    add(&MomentOutputs::first, [](const auto& run) { return run.first; });
+    add(&MomentOutputs::third, [](const auto& run) { return run.third; });
+    add(&MomentOutputs::fourth, [](const auto& run) { return run.fourth; });
   }
 }
 
+/// A block takes 32 channels of one chunk.
 template <Sums kind, int channels, class T>
 __global__ void __launch_bounds__(kMaxRuns* kChannels / channels, channels)
-    moments(MatrixLayout layout, const T* x, int64_t first_row, MomentOutputs out) {
+    moments(const __grid_constant__ MatrixLayout layout, const T* x, int64_t first_row,
+            const __grid_constant__ MomentOutputs out, const __grid_constant__ MomentOutputs parts) {
   extern __shared__ unsigned char shared[];
   auto* const runs = reinterpret_cast<Run<kind>(*)[kChannels]>(shared);
   constexpr int kLanes = kChannels / channels;
+  const int64_t chunk = blockIdx.y, begin = chunk * kMomentChunk;
+  const int64_t left = layout.rows - begin, of_chunk = left < kMomentChunk ? left : kMomentChunk;
   const int lane = threadIdx.x % kLanes, run = threadIdx.x / kLanes;
   const int64_t channel = static_cast<int64_t>(blockIdx.x) * kChannels + lane * channels;
   const int64_t row = run * kMomentRun;
-  if (channel < layout.width && row < layout.rows) {
-    const int64_t rows = layout.rows - row < kMomentRun ? layout.rows - row : kMomentRun;
-    const int64_t index = (first_row + row) * layout.width + channel;
-    sum_run<kind, channels>(x + row * layout.width + channel, rows, layout.width, index, out,
+  if (channel < layout.width && row < of_chunk) {
+    const int64_t rows = of_chunk - row < kMomentRun ? of_chunk - row : kMomentRun;
+    const int64_t index = (first_row + begin + row) * layout.width + channel;
+    sum_run<kind, channels>(x + (begin + row) * layout.width + channel, rows, layout.width, index, out,
                             &runs[run][lane * channels]);
   }
   __syncthreads();
   const int own = static_cast<int>(threadIdx.x);
   const int64_t place = static_cast<int64_t>(blockIdx.x) * kChannels + own;
   if (own >= kChannels || place >= layout.width) return;
-  add_channel<kind>(runs, static_cast<int>((layout.rows + kMomentRun - 1) / kMomentRun), own, place, out);
+  add_channel<kind>(runs, static_cast<int>((of_chunk + kMomentRun - 1) / kMomentRun), own, place,
+                    chunk * layout.width + place, out, parts);
 }
 
+/// Adds the chunks' sums to the running ones in the chunks' order. A thread a channel.
+__global__ void add_chunks(MatrixLayout layout, int64_t chunks, MomentOutputs out, MomentOutputs parts) {
+  const int64_t channel = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (channel >= layout.width) return;
+  const auto add = [&](auto MomentOutputs::*member) {
+    if (out.*member == nullptr) return;
+    auto sum = (out.*member)[channel];
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += (parts.*member)[chunk * layout.width + channel];
+    (out.*member)[channel] = sum;
+  };
+  add(&MomentOutputs::magnitude);
+  add(&MomentOutputs::square);
+  add(&MomentOutputs::first);
+  add(&MomentOutputs::third);
+  add(&MomentOutputs::fourth);
+  add(&MomentOutputs::outliers);
+}
+
+/// What one call is about.
+struct Call {
+  cudaStream_t stream;
+  MatrixLayout layout;
+  int64_t first_row;
+  MomentOutputs out, parts;
+};
+
 template <Sums kind, int channels, class T>
-int launch(cudaStream_t stream, MatrixLayout layout, const T* x, int64_t first_row, MomentOutputs out) {
+int launch(const Call& call, const T* x) {
   static_assert(kMaxRuns * kChannels * sizeof(Run<kind>) <= 49152,
                 "shared memory of a block without opting in");
-  const int blocks = static_cast<int>((layout.width + kChannels - 1) / kChannels);
-  const int runs = static_cast<int>((layout.rows + kMomentRun - 1) / kMomentRun);
+  const MatrixLayout& layout = call.layout;
+  const int64_t chunks = (layout.rows + kMomentChunk - 1) / kMomentChunk;
+  const int64_t most = layout.rows < kMomentChunk ? layout.rows : kMomentChunk;
+  const dim3 blocks(static_cast<unsigned>((layout.width + kChannels - 1) / kChannels),
+                    static_cast<unsigned>(chunks));
+  const int runs = static_cast<int>((most + kMomentRun - 1) / kMomentRun);
   // A warp at least: it is 32 threads that add up the runs.
   const int threads = runs * (kChannels / channels) < kChannels ? kChannels : runs * (kChannels / channels);
   const size_t shared = static_cast<size_t>(runs) * kChannels * sizeof(Run<kind>);
-  moments<kind, channels><<<blocks, threads, shared, stream>>>(layout, x, first_row, out);
+  moments<kind, channels>
+      <<<blocks, threads, shared, call.stream>>>(layout, x, call.first_row, call.out, call.parts);
+  if (kind != Sums::none && chunks > 1) {
+    constexpr int kThreads = 128;
+    add_chunks<<<static_cast<unsigned>((layout.width + kThreads - 1) / kThreads), kThreads, 0, call.stream>>>(
+        layout, chunks, call.out, call.parts);
+  }
   return cudaGetLastError();
 }
 
 template <int channels, class T>
-int launch(cudaStream_t stream, MatrixLayout layout, const T* x, int64_t first_row, MomentOutputs out) {
-  if (out.first != nullptr) return launch<Sums::powers, channels>(stream, layout, x, first_row, out);
+int launch(const Call& call, const T* x) {
+  const MomentOutputs& out = call.out;
+  if (out.first != nullptr) return launch<Sums::powers, channels>(call, x);
   if (out.magnitude != nullptr || out.square != nullptr || out.outliers != nullptr)
-    return launch<Sums::magnitudes, channels>(stream, layout, x, first_row, out);
-  return launch<Sums::none, channels>(stream, layout, x, first_row, out);
+    return launch<Sums::magnitudes, channels>(call, x);
+  return launch<Sums::none, channels>(call, x);
 }
 
 }  // namespace
 
 extern "C" int lathe_cuda_channel_moments(LatheCudaQueue queue, MatrixLayout layout, const void* x,
-                                          int64_t first_row, MomentOutputs out) {
+                                          int64_t first_row, MomentOutputs out, MomentOutputs parts) {
   if (layout.width == 0 || layout.rows == 0) return cudaSuccess;
-  if (layout.rows > kMaxRuns * kMomentRun) return cudaErrorInvalidValue;
   if (const cudaError_t error = cudaSetDevice(queue.device); error != cudaSuccess) return error;
-  const auto stream = static_cast<cudaStream_t>(queue.stream);
+  const Call call{static_cast<cudaStream_t>(queue.stream), layout, first_row, out, parts};
   return lathe::device::with_input_type(layout.type, x, [&](const auto* values) -> int {
     if constexpr (sizeof(*values) == 2) {
       if (layout.width % 2 == 0 && reinterpret_cast<uintptr_t>(values) % 4 == 0)
-        return launch<2>(stream, layout, values, first_row, out);
+        return launch<2>(call, values);
     }
-    return launch<1>(stream, layout, values, first_row, out);
+    return launch<1>(call, values);
   });
 }

@@ -6,9 +6,11 @@
 #include "lib/kernels/value_counts_rows.h"
 
 extern "C" {
-/// rows <= 2048, added to the running sums in `out`; *out.bad is lowered to the first bad element.
+/// Chunks of kMomentChunk rows are added to the running sums in `out`; *out.bad is lowered to the first bad
+/// element. parts: places for sums of each chunk, [chunks, width], where there is more than one.
 int lathe_cuda_channel_moments(LatheCudaQueue queue, lathe::kernels::MatrixLayout layout, const void* x,
-                               int64_t first_row, lathe::kernels::MomentOutputs out);
+                               int64_t first_row, lathe::kernels::MomentOutputs out,
+                               lathe::kernels::MomentOutputs parts);
 /// counts [2, bins] is added to.
 int lathe_cuda_value_counts(LatheCudaQueue queue, lathe::kernels::MatrixLayout layout, const void* x,
                             int64_t* counts);

@@ -11,6 +11,8 @@ namespace lathe::device {
 /// Rows whose terms are added in FP32 before the sum goes to FP64: at most 63 roundings, 3.8e-6 of the sum in
 /// the worst case.
 constexpr int64_t kMomentRun = 64;
+/// Rows whose runs' sums are added before they go to the running sum.
+constexpr int64_t kMomentChunk = 2048;
 
 /// 2^58: values beyond it are refused, for the squares of 2^11 of them may overflow FP32.
 constexpr uint32_t kLargestMagnitudeBits = 0x5c800000u;

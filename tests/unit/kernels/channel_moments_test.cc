@@ -50,6 +50,24 @@ TEST(ChannelMoments, MakeOnlyWhatIsWanted) {
   EXPECT_FALSE(square.magnitude.defined());
 }
 
+TEST(ChannelMoments, ChunksOfOneCallAreThoseOfCallsOneAfterTheOther) {
+  at::manual_seed(2);
+  const at::Tensor x = at::randn({2 * kMomentChunkRows + 100, 33});
+  const StepExtrema together{at::empty({3, 33}), at::empty({3, 33})};
+  ChannelMoments whole = no_moments(33, kAll, c10::kCPU), parts = no_moments(33, kAll, c10::kCPU);
+  add_channel_moments(x, whole, 0, together);
+  for (int64_t row = 0; row < x.size(0); row += kMomentChunkRows) {
+    const at::Tensor chunk = x.slice(0, row, std::min(row + kMomentChunkRows, x.size(0)));
+    const StepExtrema one{at::empty({1, 33}), at::empty({1, 33})};
+    add_channel_moments(chunk, parts, row, one);
+    EXPECT_TRUE(one.low[0].equal(together.low[row / kMomentChunkRows]) && one.low[0].equal(chunk.amin(0)));
+    EXPECT_TRUE(one.high[0].equal(together.high[row / kMomentChunkRows]));
+  }
+  for (const auto member : {&ChannelMoments::low, &ChannelMoments::magnitude, &ChannelMoments::square,
+                            &ChannelMoments::fourth, &ChannelMoments::outliers, &ChannelMoments::bad})
+    EXPECT_TRUE((whole.*member).equal(parts.*member));
+}
+
 TEST(ChannelMoments, FindTheFirstBadElement) {
   const float beyond = std::nextafterf(kLargestMagnitude, INFINITY);
   for (const float bad : {NAN, INFINITY, -INFINITY, beyond, -beyond}) {
@@ -97,7 +115,7 @@ TEST(ChannelMoments, GiveACallsOwnExtremaBesideTheRunningOnes) {
 }
 
 TEST(ChannelMoments, RefuseWhatTheyCannotRead) {
-  EXPECT_THROW(channel_moments(at::ones({kMaxMomentRows + 1, 2}), {}), InternalError);
+  EXPECT_THROW(channel_moments(at::ones({kMaxMomentChunks * kMomentChunkRows + 1, 2}), {}), InternalError);
   EXPECT_THROW(channel_moments(at::ones({4, 6}).t(), {}), InternalError);
   EXPECT_THROW(channel_moments(at::ones({4, 6}, at::kHalf), {}), InternalError);
   ChannelMoments moments = no_moments(6, {}, c10::kCPU);

@@ -62,6 +62,26 @@ TEST(StatisticsGpu, EqualTheCpuBitForBit) {
   }
 }
 
+TEST(StatisticsGpu, ChunksAtOnceAreChunksInTheirOrder) {
+  const c10::Device device = resolve_device("auto");
+  if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device on this machine";
+  at::manual_seed(13);
+  for (const int64_t rows :
+       {kMomentChunkRows + 1, 3 * kMomentChunkRows, kMaxMomentChunks * kMomentChunkRows}) {
+    const int64_t width = 130, chunks = (rows + kMomentChunkRows - 1) / kMomentChunkRows;
+    const at::Tensor moved = (at::randn({rows, width}) * 3 - 0.3).to(at::kBFloat16).to(device);
+    const at::Tensor x = moved.cpu().to(at::kFloat);
+    for (const MomentsWanted wanted : {MomentsWanted{}, MomentsWanted{.magnitude = true}, kAll})
+      expect_same_moments(channel_moments(x, wanted), channel_moments(moved, wanted));
+    const StepExtrema step{at::empty({chunks, width}), at::empty({chunks, width})},
+        other{step.low.to(device), step.high.to(device)};
+    add_channel_moments(x, no_moments(width, {}, x.device()), 0, step);
+    add_channel_moments(moved, no_moments(width, {}, device), 0, other);
+    EXPECT_TRUE(at::equal(step.low, other.low.cpu()) && at::equal(step.high, other.high.cpu()));
+    EXPECT_FALSE(at::equal(step.low[0], step.low[1]));
+  }
+}
+
 TEST(StatisticsGpu, FindsTheFirstBadElement) {
   const c10::Device device = resolve_device("auto");
   if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device on this machine";

@@ -46,6 +46,18 @@ TEST(RowChunker, ChunksThatLieInOneObservationAreNotCopied) {
   EXPECT_EQ(next, 30);
 }
 
+TEST(RowChunker, WholeChunksComeTogetherUpToTheNumberGiven) {
+  RowChunker chunker(10, 3);
+  std::vector<std::pair<float, int64_t>> taken;  // the first row's number, rows
+  const auto take = [&](const ObservedRows& rows) {
+    taken.emplace_back(rows.x[0][0].item<float>(), rows.count());
+  };
+  chunker.push(numbered(0, 4), take);
+  chunker.push(numbered(4, 58), take);
+  EXPECT_EQ(taken, (std::vector<std::pair<float, int64_t>>{{0, 10}, {10, 30}, {40, 10}}));
+  EXPECT_TRUE(at::equal(chunker.pending().x, numbered(50, 58).x));
+}
+
 TEST(RowChunker, TheBufferHoldsNoMoreThanIsNeeded) {
   RowChunker chunker(1000);
   chunker.push(numbered(0, 5), [](const ObservedRows&) { FAIL() << "no chunk is complete"; });
