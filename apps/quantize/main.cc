@@ -22,6 +22,7 @@
 #include "apps/quantize/verify.h"
 #include "lib/base/cancel.h"
 #include "lib/base/process_memory.h"
+#include "lib/tensor/block_allocator.h"
 
 namespace {
 
@@ -110,6 +111,7 @@ struct Dispatch {
 int main(int argc, char** argv) {
   open_standard_streams();
   map_large_blocks();
+  use_block_allocator();
   try {
     install_signal_handlers();
     install_mapped_fault_handler();

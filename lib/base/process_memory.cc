@@ -3,6 +3,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
 #include <cstdlib>
 #include <fstream>
@@ -76,6 +77,9 @@ std::optional<uint64_t> group_bytes() {
   return left;
 }
 
+/// What also_release() was given.
+std::atomic<void (*)()> other_release = nullptr;
+
 }  // namespace
 
 uint64_t resident_bytes() { return proc_bytes("/proc/self/status", "VmRSS:").value_or(0); }
@@ -91,9 +95,13 @@ std::optional<uint64_t> available_memory() {
 void map_large_blocks() {
   ::mallopt(M_MMAP_THRESHOLD, kMappedBytes);
   ::mallopt(M_TRIM_THRESHOLD, 2 * kMappedBytes);  // as glibc keeps the two
-  ::setenv("THP_MEM_ALLOC_ENABLE", "1", 0);       // c10/core/impl/alloc_cpu.cpp reads it at the first tensor
 }
 
-void release_free_memory() { ::malloc_trim(0); }
+void also_release(void (*release)()) { other_release = release; }
+
+void release_free_memory() {
+  if (void (*const release)() = other_release) release();
+  ::malloc_trim(0);
+}
 
 }  // namespace lathe

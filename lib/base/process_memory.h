@@ -24,13 +24,13 @@ std::optional<uint64_t> available_memory();
 /// lower bound spares little more (523 MiB from 4 MiB on) and costs a tenth of the time in page faults: most
 /// activations of a chunk lie between.
 ///
-/// Also lets libtorch ask for huge pages where a tensor is large (2 MiB and more), unless the user's
-/// THP_MEM_ALLOC_ENABLE says otherwise: half of the page faults and 4 % of a GPTQ run on SmolLM2. (A process
-/// that solves one linear and ends is slower by it; tests/bench/RESULTS.md.)
+/// Tensors have an allocator of their own (lib/tensor/block_allocator.h).
 void map_large_blocks();
 inline constexpr int kMappedBytes = 16 << 20;
 
 /// Gives memory that was freed, but is held for later use, back to the system.
 void release_free_memory();
+/// What release_free_memory() calls, too: of an allocator that isn't malloc's. The last one given holds.
+void also_release(void (*release)());
 
 }  // namespace lathe

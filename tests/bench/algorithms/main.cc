@@ -19,6 +19,7 @@
 #include "algorithms/algorithm.h"
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
+#include "lib/tensor/block_allocator.h"
 #include "lib/tensor/device.h"
 #include "lib/tensor/matrix_product.h"
 #include "tests/bench/algorithms/costs.h"
@@ -186,6 +187,7 @@ int main(int argc, char** argv) {
   try {
     const bench::Arguments arguments = bench::parse(argc, argv);
     map_large_blocks();  // as the program
+    use_block_allocator();
     const c10::NoGradGuard no_grad;
     const auto rows = bench::measure_all(arguments);
     bench::print_table(arguments, rows, arguments.json == "-" ? stderr : stdout);

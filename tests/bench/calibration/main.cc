@@ -16,6 +16,7 @@
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/process_memory.h"
+#include "lib/tensor/block_allocator.h"
 #include "lib/tensor/device.h"
 #include "tests/bench/calibration/agreement.h"
 #include "tests/bench/calibration/driver_bench.h"
@@ -135,7 +136,8 @@ json run(const Options& options) {
 }  // namespace lathe::bench
 
 int main(int argc, char** argv) {
-  lathe::map_large_blocks();                      // as the program
+  lathe::map_large_blocks();  // as the program
+  lathe::use_block_allocator();
   std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // minutes lie between lines: show each at once
   try {
     const auto options = lathe::bench::parse({argv, static_cast<size_t>(argc)});

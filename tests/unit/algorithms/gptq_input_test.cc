@@ -10,6 +10,7 @@
 #include "algorithms/inverse_factor.h"
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
+#include "lib/tensor/block_allocator.h"
 #include "tests/unit/algorithms/problems.h"
 
 namespace lathe {
@@ -309,6 +310,7 @@ TEST(InverseFactor, InFp64ItIsThatOfTheReorderedMatrixWithChannelsApart) {
 
 TEST(InverseFactor, InFp64ItTakesNoMoreThanIsPlanned) {
   map_large_blocks();
+  use_block_allocator();
   damped_inverse_factor(too_large_for_fp32(600), at::arange(600, at::kLong), 0.2);  // libraries' own buffers
   const int64_t n = 2400;
   const at::Tensor matrix = too_large_for_fp32(n), order = at::arange(n, at::kLong);

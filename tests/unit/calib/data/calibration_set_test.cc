@@ -11,6 +11,7 @@
 #include "calib/data/reading_limit.h"
 #include "calib/data/token_rows.h"
 #include "lib/base/process_memory.h"
+#include "lib/tensor/block_allocator.h"
 #include "tests/unit/calib/data/data_files.h"
 
 namespace lathe {
@@ -416,6 +417,7 @@ TEST_F(ReadingLimits, TheNamedLimitDoes) {
     for (const uint64_t seed : {0, 1}) {
       const auto read_within_named = [&] {
         map_large_blocks();  // as main() does
+        use_block_allocator();
         encoder_.max_ram = peak_rss_bytes() + (uint64_t{1} << 20);
         const std::string message = build_error({source}, pack(8, 256, seed));
         encoder_.max_ram = named_limit(message);

@@ -149,7 +149,9 @@ void expect_folded_models_kl(const std::string& transform, size_t folded,
   const SensitivityResult plain = measure_sensitivity(problem.job, {});
   problem.job.calibration.transforms = {folds.get()};
   const SensitivityResult result = measure_sensitivity(problem.job, {});
-  EXPECT_LT(problem.divergence_of(folded_with_group_rounded(problem, nullptr)).mean, 1e-9);
+  // Rounding alone: up to 5e-9 on one processor, below 1e-9 on another; a group that is rounded to 3 bits has
+  // 1e-4 and more.
+  EXPECT_LT(problem.divergence_of(folded_with_group_rounded(problem, nullptr)).mean, 1e-7);
   size_t changed = 0;
   for (size_t g = 0; g < result.groups.size(); ++g) {
     const GroupLoss& loss = result.groups[g].front();
