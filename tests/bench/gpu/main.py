@@ -8,6 +8,7 @@ import time
 import bench
 import build
 import compare
+import consumers
 import gpu_tests
 import machine
 import pack
@@ -24,6 +25,7 @@ STEPS = [
     ("tests labelled gpu", 120, gpu_tests.run),
     ("logits, CPU and GPU", 90, compare.logits),
     ("artefacts, CPU and GPU", 180, compare.artefacts),
+    ("consumers' kernels", 60, consumers.run),
     ("solvers", 90, solvers.run),
     ("benchmarks", 300, bench.run),
     ("compute-sanitizer", 150, sanitizer.run),
