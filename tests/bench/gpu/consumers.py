@@ -24,22 +24,25 @@ def libraries(context):
     raise Skipped("the consumers' kernels are not built and not carried (tests/peer/gpu_kernels.sh, then tests/bench/gpu.sh --pack)")
 
 
-def reports_in(log):
-    return [json.loads(line) for line in open(log, errors="replace") if line.startswith("{")]
+def note(context, log):
+    """The figures of the cases that were done; the names of those that are wrong."""
+    reports = [json.loads(line) for line in open(log, errors="replace") if line.startswith("{") and line.endswith("}\n")]
+    for report in reports:
+        done = f"{100 * report['of_bound']:.0f} % of the bound, {report['linears']} linears" if report.get("launches") else "called without a GPU"
+        context.step.figures[report["case"]] = done if report["ok"] else f"WRONG: {report['problem']}"
+    return [report["case"] for report in reports if not report["ok"]]
 
 
 def run(context):
     folder, log = libraries(context), context.logs / "consumers.log"
     environment = dict(os.environ, **context.environment, QUANTIZE=str(context.program("quantize")), PYTHON=context.python, KERNELS=str(folder))
-    code = run_logged(["bash", "tests/peer/consumers/gpu_kernels.sh", *([] if context.gpu else ["--dry"])], log, context.step.left(), environment, context.root)
+    code, wrong = None, []
+    try:
+        code = run_logged(["bash", "tests/peer/consumers/gpu_kernels.sh", *([] if context.gpu else ["--dry"])], log, context.step.left(), environment,
+                          context.root)
+    finally:
+        wrong = note(context, log)  # of a run that was stopped, too
     if code == 77:
         raise Skipped(last_lines(log, 1))
-    reports = reports_in(log)
-    for report in reports:
-        figure = f"{100 * report.get('of_bound', 0):.0f} % of the bound, {report.get('linears')} linears" if report["ok"] else f"WRONG: {report['problem']}"
-        context.step.figures[report["case"]] = figure
-    wrong = [report["case"] for report in reports if not report["ok"]]
-    if wrong:
-        raise Failed(f"{len(wrong)} of {len(reports)} cases: {'; '.join(wrong)}"[:600])
-    if code != 0 or not reports:
-        raise Failed(f"exit code {code}: {last_lines(log)}")
+    if wrong or code != 0:
+        raise Failed(f"{len(wrong)} cases are wrong: {'; '.join(wrong)}"[:600] if wrong else f"exit code {code}: {last_lines(log)}")

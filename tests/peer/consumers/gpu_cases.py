@@ -87,11 +87,15 @@ def integer_linears(artefact, zeros_apart):
 
 
 def plain_linears(artefact):
-    """FP8 and INT8: weight [out, in] in the type it is stored in, weight_scale of the whole or of each row."""
+    """FP8 and INT8: weight [out, in] in the type it is stored in, weight_scale of the whole, of each row or of each block."""
     found = {}
     for name, tensors in by_linear(artefact).items():
-        weight = tensors["weight"].double() * tensors["weight_scale"].double().reshape(-1, 1)
-        found[name] = Linear(weight, weight.abs())
+        weight, scales = tensors["weight"].double(), tensors["weight_scale"].double()
+        if scales.dim() == 2 and len(scales) < len(weight):
+            scales = scales.repeat_interleave(GROUP, 0).repeat_interleave(GROUP, 1)
+        else:
+            scales = scales.reshape(-1, 1)
+        found[name] = Linear(weight * scales, (weight * scales).abs())
     return found
 
 
@@ -223,6 +227,16 @@ def fp8_channel(tensors, x, linear):
     return torch._scaled_mm(codes, tensors["weight"].t(), scale, scales, out_dtype=torch.bfloat16)
 
 
+def fp8_block(tensors, x, linear):
+    """cuBLASLt on Hopper: scales of the input column by column, those of the weight by block column, padded to fours."""
+    codes, scale = x
+    functional, kinds = torch.nn.functional, torch.nn.functional.ScalingType
+    blocks = tensors["weight_scale"].float()
+    blocks = functional.pad(blocks, (0, -blocks.shape[1] % 4)).t()
+    return functional.scaled_mm(codes, tensors["weight"].t(), scale.t().contiguous().t(), kinds.BlockWise1x128, blocks, kinds.BlockWise128x128,
+                                output_dtype=torch.bfloat16)
+
+
 def int8_channel(tensors, x, linear):
     codes, scale = x
     products = torch._int_mm(codes, tensors["weight"].t())
@@ -242,6 +256,14 @@ def token_fp8(x, tensors):
     return (codes, scale), codes.double() * scale.double()
 
 
+def block_fp8(x, tensors):
+    """Per token and 128 channels."""
+    runs = x.float().view(len(x), -1, GROUP)
+    scale = runs.abs().amax(2) / 448
+    codes = (runs / scale.unsqueeze(2)).clamp(-448, 448).to(torch.float8_e4m3fn)
+    return (codes.view(x.shape), scale), (codes.double() * scale.double().unsqueeze(2)).view(x.shape)
+
+
 def token_int8(x, tensors):
     scale = x.float().abs().amax(1, keepdim=True) / 127
     codes = (x.float() / scale).round().clamp(-128, 127).to(torch.int8)
@@ -255,7 +277,7 @@ def gptq_words(zeros_minus_one):
 VLLM, MACHETE, EXLLAMAV2, AWQ = "vllm", "machete", "exllamav2", "awq"
 WITH_ZEROS = ("qweight", "scales", "qzeros")
 WITH_ORDER = ("qweight", "scales", "g_idx_sort_indices")
-FEW, MANY = (1, 7, 16, 64), (32, 64)
+FEW, MANY = (1, 7), (32, 64)
 PLAIN = ("weight", "weight_scale")
 PACKED = ("weight_packed", "weight_scale")
 
@@ -301,10 +323,13 @@ CASES = [
     Case("AWQ's GEMM (AutoAWQ)", "asym4", "awq", awq_gemm, damaged=WITH_ZEROS, library=AWQ),
     Case("AWQ's GEMV, format awq-gemv", "asym4", "awq-gemv", awq_gemv, FEW, WITH_ZEROS, library=AWQ),
     Case("AWQ's GEMV, layout awq-gemv-layout", "asym4", "layouts/awq-gemv-layout", awq_gemv, FEW, WITH_ZEROS, library=AWQ),
+    Case("AWQ's GEMM on the GEMV's words, format awq-gemv", "asym4", "awq-gemv", awq_gemv, MANY, WITH_ZEROS, library=AWQ),
     Case("AWQ's GEMV-fast", "asym4", "layouts/awq-gemv-fast-layout", awq_gemv_fast, FEW, WITH_ZEROS, library=AWQ, zeros_apart=True),
+    Case("AWQ's GEMM-fast", "asym4", "layouts/awq-gemv-fast-layout", awq_gemv_fast, MANY, WITH_ZEROS, library=AWQ, zeros_apart=True),
     Case("FP8 a tensor, modelopt (_scaled_mm)", "fp8-static/modelopt", ".", fp8_tensor, MANY, PLAIN, activations=static_fp8, step=2**-8),
     Case("FP8 a tensor, compressed-tensors (_scaled_mm)", "fp8-static/compressed-tensors", ".", fp8_tensor, MANY, PLAIN, activations=static_fp8, step=2**-8),
     Case("FP8 a channel and a token, compressed-tensors (_scaled_mm)", "fp8-dynamic", ".", fp8_channel, MANY, PLAIN, activations=token_fp8, step=2**-8),
+    Case("FP8 in blocks, compressed-tensors (scaled_mm)", "fp8-block", ".", fp8_block, (64, 128), PLAIN, activations=block_fp8, step=2**-8),
     Case("INT8 a channel and a token, compressed-tensors (_int_mm)", "int8", ".", int8_channel, MANY, PLAIN, activations=token_int8,
          rounding=2**-40, step=0),
 ]

@@ -29,6 +29,7 @@ start quick recipes/gptq.yaml "$out/sym4-regrouped" --set evaluate=null --set 'o
   --set 'rules=[{targets: [linear], scheme: {type: int, bits: 4, group_size: 128, symmetric: true}, solver: {gptq: {act_order: desc, static_groups: false}}}]'
 start quick recipes/fp8-static.yaml "$out/fp8-static" --set evaluate=null
 start quick recipes/fp8-dynamic.yaml "$out/fp8-dynamic" --set calibration=null --set evaluate=null --set 'output.formats=[compressed-tensors]'
+start quick recipes/fp8-block.yaml "$out/fp8-block" --set calibration=null --set evaluate=null --set 'output.formats=[compressed-tensors]'
 start quick recipes/rtn.yaml "$out/int8" --set calibration=null --set evaluate=null \
   --set 'rules=[{targets: [linear], scheme: {type: int, bits: 8, group_size: -1, symmetric: true}, activations: {}, solver: {rtn: {}}}]'
 start rounded sym4 "$MODEL" 'gptq, gptq-v2, marlin, machete, exllama' 'bits: 4, group_size: 128, symmetric: true'
