@@ -20,6 +20,7 @@ and calls every operator with tensors on the CPU, which it must refuse for that 
 import argparse
 import dataclasses
 import json
+import os
 import pathlib
 import select
 import subprocess
@@ -28,7 +29,7 @@ import sys
 import torch
 from gpu_cases import CASES, HIGH_BITS, SKIPPED, by_linear, linears_of
 
-SILENCE_S = 40  # of a child: a kernel that waits for ever
+SILENCE_S = 25  # of a child: a kernel that waits for ever
 
 
 class Wrong(Exception):
@@ -190,12 +191,13 @@ def child(numbers, arguments):
 
 def lines_of(process):
     """Its lines of JSON, until it ends or is silent for too long."""
+    rest = b""
     while select.select([process.stdout], [], [], SILENCE_S)[0]:
-        line = process.stdout.readline()
-        if not line:
+        read = os.read(process.stdout.fileno(), 1 << 16)
+        if not read:
             return
-        if line.startswith("{"):
-            yield json.loads(line)
+        *lines, rest = (rest + read).split(b"\n")
+        yield from (json.loads(line) for line in lines if line.startswith(b"{"))
     process.kill()
 
 
@@ -208,7 +210,7 @@ def all_reports(arguments):
     pending, reports = [n for n, case in enumerate(CASES) if arguments.only in case.name and built(case, arguments)], []
     while pending:
         command = [sys.executable, __file__, str(arguments.artefacts), str(arguments.libraries), "--cases", ",".join(map(str, pending))]
-        process = subprocess.Popen(command + ["--dry"] * arguments.dry, stdout=subprocess.PIPE, text=True, bufsize=1)
+        process = subprocess.Popen(command + ["--dry"] * arguments.dry, stdout=subprocess.PIPE)
         before = len(pending)
         for report in lines_of(process):
             pending.remove(report["number"])
