@@ -8,6 +8,7 @@ import time
 import bench
 import build
 import compare
+import consumers
 import gpu_tests
 import grids
 import machine
@@ -25,6 +26,7 @@ STEPS = [
     ("tests labelled gpu", 120, gpu_tests.run),
     ("logits, CPU and GPU", 90, compare.logits),
     ("artefacts, CPU and GPU", 180, compare.artefacts),
+    ("consumers' kernels", 60, consumers.run),
     ("solvers", 90, solvers.run),
     ("grids", 40, grids.run),
     ("benchmarks", 300, bench.run),

@@ -2,6 +2,7 @@
 
     pack.tar.xz   usr/...: headers and libraries of the packages in requirements-debian.txt, laid out as Debian does
                   bin/...: our programs, stripped, for a machine on which they can't be built; tests.json: the gpu tests
+                  kernels/...: the consumers' kernels, where tests/peer/gpu_kernels.sh has built them
     commit        the commit that was packed
 """
 import pathlib
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 
+import consumers
 import gpu_tests
 
 # The transfer takes 64 MiB, the sources included.
@@ -86,12 +88,13 @@ def run(root):
             tar.add(path, arcname=str(path)[1:], recursive=False)
         tar.add(target / "bin", arcname="bin")
         tar.add(target / "tests.json", arcname="tests.json")
+        kernels = consumers.add_to_pack(root, tar)
     shutil.rmtree(target / "bin")
     (target / "tests.json").unlink()
     commit = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     (target / "commit").write_text(commit)
     size = archive.stat().st_size
-    print(f"{archive.relative_to(root)}: {size / 2**20:.1f} MiB; {len(files)} files of packages, programs: {' '.join(names)}")
+    print(f"{archive.relative_to(root)}: {size / 2**20:.1f} MiB; {len(files)} files of packages, programs: {' '.join(names)}; consumers' kernels: {' '.join(kernels) or 'not built'}")
     if size > LIMIT:
         print(f"gpu.sh: the pack is larger than {LIMIT >> 20} MiB, which is what a transfer leaves room for", file=sys.stderr)
         return 1
