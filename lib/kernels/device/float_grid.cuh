@@ -54,9 +54,10 @@ LATHE_HOST_DEVICE uint8_t number_code(float number, Minifloat format) {
   // The magnitude in units of the smallest one; a power of two, so the product is exact.
   const float unit =
       bits_float(static_cast<uint32_t>(127 + format.mantissa - format.smallest_exponent) << 23);
-  const float whole = bits_float(bits) * unit;
-  const uint32_t subnormal = static_cast<uint32_t>(static_cast<int32_t>(bits < least ? whole : 0.0f));
-  const uint32_t code = bits < least ? subnormal : normal;
+  // As an integer: the last bits of a sum that is 2^23 and more. (A conversion would keep g++ from vectorising.)
+  const uint32_t subnormal = float_bits(bits_float(bits) * unit + 8388608.0f) & 0x7fffffu;
+  const uint32_t below = bits < least ? 0xffffffffu : 0;  // a mask: a choice would become a branch
+  const uint32_t code = (subnormal & below) | (normal & ~below);
   return static_cast<uint8_t>(code | ((float_bits(number) >> 31) << format.sign_bit));
 }
 

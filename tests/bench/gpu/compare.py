@@ -113,15 +113,16 @@ def report_of(folder):
 
 
 def artefacts(context):
-    """The CPU works ahead, some recipes at once, while the device takes one after the other."""
+    """The CPU works ahead, some recipes at once; the device takes two, of which one may read and write while the other computes."""
     need_numpy()
     wrong = []
     threads = ("--threads", max(1, context.arguments.jobs // AT_ONCE))
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        on_cpu = {recipe: pool.submit(quantise, context, recipe, "cpu", "f32", threads) for recipe in RECIPES}
-        for recipe in RECIPES:
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as cores, concurrent.futures.ThreadPoolExecutor(2) as device:
+        on_cpu = {recipe: cores.submit(quantise, context, recipe, "cpu", "f32", threads) for recipe in RECIPES}
+        compared = {recipe: device.submit(lambda name: same_artefact(context, name, on_cpu[name].result()), recipe) for recipe in RECIPES}
+        for recipe, outcome in compared.items():
             try:
-                wrong += same_artefact(context, recipe, on_cpu[recipe].result())
+                wrong += outcome.result()
             except Failed as reason:
                 wrong.append(f"{recipe}: {reason}")
     if wrong:
