@@ -23,7 +23,7 @@ status=0
 tests/bench/gpu.sh --no-gpu --minutes 0.001 --work "$scratch/work" >/dev/null || status=$?
 ((status == 1)) || fail "exit code $status of a run without time"
 holds "$OUT/results.json" "r['schema'] == 1 and r['machine']['gpu'] == '' and r['machine']['no_gpu'] == '--no-gpu was given'"
-holds "$OUT/results.json" "len(r['steps']) == 8 and {(s['status'], s['reason']) for s in r['steps']} == {('failed', 'no time left')}"
+holds "$OUT/results.json" "len(r['steps']) == 9 and {(s['status'], s['reason']) for s in r['steps']} == {('failed', 'no time left')}"
 grep -qF "| benchmarks | failed | 0 | no time left |" "$OUT/results.md" || fail "results.md: $(cat "$OUT/results.md")"
 
 # What the tests labelled gpu come to, and which they are: suites that need a GPU and no others, which would skip where there is one.
