@@ -147,6 +147,17 @@ TEST(Plan, LinesAboutConsumersNameTheFormatWhereThereAreSeveral) {
                     testing::Not(HasSubstr("\nconsumer   vLLM"))));
 }
 
+TEST(Plan, BlockTypesDecideWhoReadsAGgufFile) {
+  const Model model("llama");
+  Recipe recipe = recipe_of(std::string(kAll) + "ignore: [lm_head]\n");
+  recipe.output.formats = {"gguf:MXFP4", "gguf:Q8_0"};
+  const std::string text = describe_plan(make_plan(recipe, model.graph, model.tensors), recipe, model.graph);
+  EXPECT_THAT(
+      text, AllOf(HasSubstr("\nconsumer   gguf:MXFP4: SGLang: does not read it: it has no kernel for MXFP4"),
+                  HasSubstr("\nconsumer   gguf:MXFP4: llama.cpp: reads it"),
+                  HasSubstr("\nconsumer   gguf:Q8_0: SGLang: reads it")));
+}
+
 TEST(Plan, BitsCountAllThatAFormatStores) {
   const Model model("llama");
   Recipe recipe = recipe_of("rules: [{targets: [linear], scheme: {bits: 4, group_size: -1}}]\n");

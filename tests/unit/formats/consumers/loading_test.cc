@@ -76,10 +76,11 @@ TEST(WaysToLoad, ADegreeOfParallelismThatFailsLeavesTheOthers) {
 TEST(WaysToLoad, OfEveryTargetBeginWithANameThatIsJudged) {
   for (const Target& target : targets()) {
     if (target.name == "hqq" || target.name == "spqr") continue;  // libraries, by hand
-    const std::string format = target.gguf != nullptr ? "gguf" : target.name;
     PlannedLinear linear;
     linear.scheme.bits = 13;  // of which nobody has heard
-    std::vector<ConsumerVerdict> verdicts = judge_consumers(format, {linear}, {1, 1, 1});
+    std::vector<ConsumerVerdict> verdicts = target.gguf != nullptr
+                                                ? judge_gguf({{"a", GgmlType::Q4_K}})
+                                                : judge_consumers(target.name, {linear}, {1, 1, 1});
     for (ConsumerVerdict& verdict : verdicts) verdict.kernel.clear();
     EXPECT_THAT(ways_to_load(target.how_to_load, verdicts), Not(HasSubstr("With "))) << target.name;
   }
