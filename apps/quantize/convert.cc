@@ -18,6 +18,7 @@
 #include "formats/layouts/layout_folder.h"
 #include "formats/layouts/layout_model.h"
 #include "formats/safetensors/json_text.h"
+#include "formats/targets/gguf_folder.h"
 #include "formats/targets/gguf_reader.h"
 #include "formats/targets/packed_reader.h"
 #include "lib/base/cancel.h"
@@ -196,7 +197,7 @@ void write_report(const Artefact& artefact, const Plan& plan, const Target& targ
       target.name);
   for (const std::string& warning : plan.output_warnings()) text += fmt::format("- Warning: {}\n", warning);
   const OutputPlan& output = plan.outputs.front();
-  const std::string how = how_to_load(plan, output, artefact.model.graph);
+  const std::string how = with_file_name(how_to_load(plan, output, artefact.model.graph), folder);
   write_file(folder / "report.md", text + "\n## How to load\n\n" + how);
   const std::vector<std::string> consumers = consumer_lines(plan, output, artefact.model.graph);
   if (report.contains("linears"))  // else there was none

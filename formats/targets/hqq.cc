@@ -128,13 +128,26 @@ json quantization_config(const std::vector<PlannedLinear>& linears, const std::v
 }
 
 constexpr const char* kHowToLoad =
-    R"(With the hqq library, linear by linear; transformers 5 loads no hqq model that was quantised before:
+    R"(With the hqq library (0.2.8), in a model that transformers builds; transformers 5 loads no hqq model by itself that was quantised
+before:
 
+    import glob
     from hqq.core.quantize import HQQLinear
     from safetensors.torch import load_file
-    tensors, prefix = load_file("this/folder/model.safetensors"), "model.layers.0.mlp.up_proj."
-    layer = HQQLinear(None, None, compute_dtype=torch.float16, device="cuda")
-    layer.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    folder, device = "this/folder", "cuda"
+    tensors = {k: v for file in glob.glob(f"{folder}/*.safetensors") for k, v in load_file(file).items()}
+    config = AutoConfig.from_pretrained(folder)
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=config.dtype)
+    packed = [k.removesuffix(".W_q") for k in tensors if k.endswith(".W_q")]
+    model.load_state_dict(tensors, strict=False)
+    for name in packed:
+        layer = HQQLinear(None, None, compute_dtype=config.dtype, device=device)
+        layer.load_state_dict({k.removeprefix(name + "."): v for k, v in tensors.items() if k.startswith(name + ".")})
+        model.set_submodule(name, layer)
+    model.to(device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
 
 `quantize eval --model this/folder` scores it.
 )";
