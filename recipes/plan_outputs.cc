@@ -166,8 +166,14 @@ void add_layout(Plan& plan, const KernelLayout& layout) {
 
 std::vector<ConsumerVerdict> judge_output(const Plan& plan, const OutputPlan& output,
                                           const ModelGraph& graph) {
+  if (output.gguf) {
+    std::vector<GgufTypeOf> types;
+    for (const GgufOutputTensor& tensor : output.gguf->tensors)
+      if (tensor.rule.expert == 0) types.push_back({tensor.rule.gguf, tensor.type});  // a stack is one tensor
+    return judge_gguf(types);
+  }
   const HeadCounts heads{graph.config.num_heads, graph.config.num_kv_heads, graph.config.head_dim};
-  return judge_consumers(output.gguf ? "gguf" : output.target->name, plan.quantized(), heads);
+  return judge_consumers(output.target->name, plan.quantized(), heads);
 }
 
 std::vector<std::string> consumer_lines(const Plan& plan, const OutputPlan& output, const ModelGraph& graph) {

@@ -5,6 +5,7 @@
 #include "apps/quantize/gguf_artifact.h"
 #include "apps/quantize/safetensors_artifact.h"
 #include "formats/gguf/gguf_tokenizer.h"
+#include "formats/targets/gguf_folder.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/model/forward.h"
@@ -73,6 +74,10 @@ void ArtifactWriter::write_gguf_tokenizer() const {
   }
   write_file(folder_ / "tokenizer.json", tokenizer.tokenizer.dump() + "\n");
   write_file(folder_ / "tokenizer_config.json", tokenizer.tokenizer_config.dump(2) + "\n");
+}
+
+std::string ArtifactWriter::how_to_load() const {
+  return with_file_name(lathe::how_to_load(plan_, output_, model_.graph), folder_);
 }
 
 void ArtifactWriter::verify(const WrittenTensors& written) const {

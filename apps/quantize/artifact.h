@@ -70,7 +70,8 @@ class ArtifactWriter {
 
   const std::filesystem::path& folder() const { return folder_; }
   std::vector<std::string> consumers() const { return consumer_lines(plan_, output_, model_.graph); }
-  std::string how_to_load() const { return lathe::how_to_load(plan_, output_, model_.graph); }
+  /// Once finish() has been called: names the file of a GGUF folder.
+  std::string how_to_load() const;
   const Target& target() const { return *output_.target; }
   const OutputPlan& output() const { return output_; }
   /// Of weight files' tensors: all of them, once finish() has been called.

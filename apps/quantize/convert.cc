@@ -13,10 +13,12 @@
 #include "apps/quantize/manifest.h"
 #include "apps/quantize/progress.h"
 #include "apps/quantize/read_back.h"
+#include "apps/quantize/real_zeros.h"
 #include "apps/quantize/request_checks.h"
 #include "formats/layouts/layout_folder.h"
 #include "formats/layouts/layout_model.h"
 #include "formats/safetensors/json_text.h"
+#include "formats/targets/gguf_folder.h"
 #include "formats/targets/gguf_reader.h"
 #include "formats/targets/packed_reader.h"
 #include "lib/base/cancel.h"
@@ -43,10 +45,10 @@ struct Artefact {
   std::string format;  // "gguf", config.json's quant_method, or a layout's name
 };
 
-/// A linear's codes as the plan has them: where others need zero points, with those that symmetric codes
-/// have.
+/// A linear's codes as the plan has them: with integers where real zero points are some, and where others
+/// need zero points, with those that symmetric codes have.
 QuantizedTensor read_as(const ModelFolder& model, const LinearPlan& linear) {
-  QuantizedTensor tensor = model.read_quantized(linear.linear->name);
+  QuantizedTensor tensor = fit_zeros(model.read_quantized(linear.linear->name), linear.scheme);
   if (tensor.scheme.symmetric && !linear.scheme.symmetric) {
     tensor.scheme.symmetric = false;
     tensor.zero_points = at::zeros(tensor.scales.sizes(), at::kChar);
@@ -73,7 +75,8 @@ void unify_zero_points(const ModelFolder& model, Plan& plan) {
 
 /// A linear of the artefact as it stands there. Reading it is the way to know whether its groups are in an
 /// order of their own.
-LinearPlan plan_linear(const ModelFolder& model, const Linear& linear, std::optional<DType>& scale_dtype) {
+LinearPlan plan_linear(const ModelFolder& model, const Linear& linear, std::optional<DType>& scale_dtype,
+                       RealZeros& zeros) {
   LinearPlan plan;
   plan.linear = &linear;
   plan.reason = "in floating point in the artefact";
@@ -84,6 +87,7 @@ LinearPlan plan_linear(const ModelFolder& model, const Linear& linear, std::opti
   plan.scheme = tensor.scheme;
   plan.group_index = tensor.group_index.defined();
   if (tensor.input) plan.activations = tensor.input->scheme;
+  zeros.note(model.checkpoint->folder().string(), linear.name, tensor);
   // Block scales are what their grid has them be; other scales have one type in all of an artefact.
   if (plan.scheme.scale_type(DType::F16) != DType::F16) return plan;
   if (scale_dtype && *scale_dtype != tensor.scale_dtype) {
@@ -95,22 +99,25 @@ LinearPlan plan_linear(const ModelFolder& model, const Linear& linear, std::opti
   return plan;
 }
 
-/// What is quantised in the artefact.
-Plan plan_artefact(const ModelFolder& model) {
+/// What is quantised in the artefact, in schemes of the destination's.
+Plan plan_artefact(const ModelFolder& model, const Destination& to) {
   if (model.schemes.contains(model.graph.lm_head.name)) {
     user_error("{}: its head is quantised, which no format of Lathe's holds",
                model.checkpoint->folder().string());
   }
   Plan plan;
   std::optional<DType> scale_dtype;
+  RealZeros zeros;
   for (const Block& block : model.graph.blocks) {
     auto& linears = plan.blocks.emplace_back();
-    for (const Linear& linear : block.linears) linears.push_back(plan_linear(model, linear, scale_dtype));
+    for (const Linear& linear : block.linears)
+      linears.push_back(plan_linear(model, linear, scale_dtype, zeros));
   }
   unify_zero_points(model, plan);
   plan.lm_head.linear = &model.graph.lm_head;
   if (plan.quantized().empty()) user_error("{}: no linear is quantised", model.checkpoint->folder().string());
   plan.scale_dtype = scale_dtype.value_or(DType::F16);
+  zeros.fit(plan, to);
   plan.kv_cache = model.kv_cache;
   for (const auto& [name, info] : model.checkpoint->tensors()) plan.input_bytes += info.nbytes();
   return plan;
@@ -190,7 +197,7 @@ void write_report(const Artefact& artefact, const Plan& plan, const Target& targ
       target.name);
   for (const std::string& warning : plan.output_warnings()) text += fmt::format("- Warning: {}\n", warning);
   const OutputPlan& output = plan.outputs.front();
-  const std::string how = how_to_load(plan, output, artefact.model.graph);
+  const std::string how = with_file_name(how_to_load(plan, output, artefact.model.graph), folder);
   write_file(folder / "report.md", text + "\n## How to load\n\n" + how);
   const std::vector<std::string> consumers = consumer_lines(plan, output, artefact.model.graph);
   if (report.contains("linears"))  // else there was none
@@ -255,7 +262,7 @@ void say_converted(const ConvertRequest& request, uint64_t before, uint64_t afte
 /// The artefact's linears alone, as a kernel reads them: the folder is what a run writes to layouts/<name>.
 void convert_to_layout(const ConvertRequest& request, const KernelLayout& layout) {
   const ModelFolder model = open_artefact(request).model;
-  Plan plan = plan_artefact(model);
+  Plan plan = plan_artefact(model, {"layout " + layout.name, layout.refuses});
   check_fused(model, plan, layout.name);
   add_layout(plan, layout);
   Progress progress(request.quiet);
@@ -290,7 +297,7 @@ void run_convert(const ConvertRequest& asked) {
   const Artefact artefact = open_artefact(request);
   const ModelFolder& model = artefact.model;
   const std::map<std::string, TensorInfo> tensors = model.packed->unpacked_tensors();
-  Plan plan = plan_artefact(model);
+  Plan plan = plan_artefact(model, {"format " + target.name, target.refuses});
   if (target.gguf == nullptr) check_fused(model, plan, target.name);
   add_output(plan, model.graph, target, tensors, {.weights = false});
   check_gguf_tokenizer(plan, model, request.gguf_pre_tokenizer);

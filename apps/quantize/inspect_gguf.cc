@@ -80,7 +80,9 @@ ordered_json describe_gguf(const std::filesystem::path& path) {
   add_tensors(file, result);
   result["consumers"] = ordered_json::array();
   if (trouble.empty()) {
-    for (const ConsumerVerdict& verdict : judge_consumers("gguf", {PlannedLinear{}}, {}))
+    std::vector<GgufTypeOf> types;
+    for (const GgufTensor& tensor : file.tensors()) types.push_back({tensor.name, tensor.type});
+    for (const ConsumerVerdict& verdict : judge_gguf(types))
       result["consumers"].push_back({{"consumer", verdict.consumer}, {"text", verdict.describe()}});
   }
   result["keys"] = ordered_json::object();

@@ -15,9 +15,19 @@
 
 namespace lathe {
 
+namespace {
+
+/// As numbers, and undefined where all are 0: one format has integers, another reals, a third none.
+at::Tensor plain_zeros(const at::Tensor& zeros) {
+  if (!zeros.defined() || !zeros.ne(0).any().item<bool>()) return {};
+  return zeros.to(at::kFloat);
+}
+
+}  // namespace
+
 std::string hash_of(const QuantizedTensor& tensor) {
-  std::vector<at::Tensor> parts = {tensor.codes, tensor.scales, tensor.zero_points, tensor.group_index,
-                                   tensor.values};
+  std::vector<at::Tensor> parts = {tensor.codes, tensor.scales, plain_zeros(tensor.zero_points),
+                                   tensor.group_index, tensor.values};
   if (tensor.global_scale.defined()) parts.push_back(tensor.global_scale);
   if (tensor.second_level) {
     const SecondLevel& level = *tensor.second_level;

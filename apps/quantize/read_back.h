@@ -13,7 +13,8 @@
 
 namespace lathe {
 
-/// Of everything in it; equal for equal tensors only.
+/// Of everything in it; equal for equal tensors only. Zero points count as the numbers that they are: formats
+/// have integers, real numbers, or where all are 0 none.
 std::string hash_of(const QuantizedTensor& tensor);
 
 class WrittenTensors {

@@ -8,6 +8,7 @@
 
 #include "formats/consumers/kernel_rules.h"
 #include "formats/targets/target.h"
+#include "lib/numeric/ggml_type.h"
 
 namespace lathe {
 
@@ -34,5 +35,14 @@ struct ConsumerVerdict {
 std::vector<ConsumerVerdict> judge_consumers(const std::string& format,
                                              const std::vector<PlannedLinear>& linears,
                                              const HeadCounts& heads, const std::string& half_fused = {});
+
+/// A tensor of a GGUF file.
+struct GgufTypeOf {
+  std::string tensor;  // "blk.3.attn_v.weight"
+  GgmlType type = GgmlType::F32;
+};
+/// The same of a GGUF file, one verdict a consumer (gguf_readers.h): it reads a file where it reads the types
+/// of all its tensors. None for a file without tensors.
+std::vector<ConsumerVerdict> judge_gguf(const std::vector<GgufTypeOf>& tensors);
 
 }  // namespace lathe

@@ -7,6 +7,7 @@
 namespace lathe {
 namespace {
 
+/// MODEL.gguf stands for the file's name, which the writer puts there.
 constexpr const char* kHowToLoad =
     R"(With llama.cpp (https://github.com/ggml-org/llama.cpp) and whatever builds on it:
 
@@ -15,6 +16,20 @@ constexpr const char* kHowToLoad =
 
 `imatrix.gguf`, where there is one, is the importance matrix of the calibration, as llama-quantize takes it.
 `quantize eval --model this/folder` scores the model.
+
+With transformers (needs `gguf` and `accelerate`; one file, not parts), which dequantises it:
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    model = AutoModelForCausalLM.from_pretrained("this/folder", gguf_file="MODEL.gguf")
+    tokenizer = AutoTokenizer.from_pretrained("this/folder", gguf_file="MODEL.gguf")
+
+With vLLM (needs `vllm-gguf-plugin`; `--tokenizer` with the original model saves it the conversion of the file's):
+
+    vllm serve this/folder/MODEL.gguf
+
+With SGLang (one file, not parts):
+
+    python -m sglang.launch_server --model-path this/folder/MODEL.gguf
 )";
 
 std::string summary_of(const GgufMix& mix) {

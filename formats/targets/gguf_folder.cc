@@ -140,6 +140,17 @@ bool is_imatrix(const fs::path& file) {
 
 }  // namespace
 
+std::string with_file_name(std::string how_to_load, const fs::path& folder) {
+  constexpr std::string_view kPlace = "MODEL.gguf";
+  if (how_to_load.find(kPlace) == std::string::npos) return how_to_load;
+  const auto file = find_gguf_model(folder);
+  if (!file) return how_to_load;
+  const std::string name = file->filename().string();
+  for (size_t at = 0; (at = how_to_load.find(kPlace, at)) != std::string::npos; at += name.size())
+    how_to_load.replace(at, kPlace.size(), name);
+  return how_to_load;
+}
+
 std::optional<fs::path> find_gguf_model(const fs::path& path) {
   std::error_code ignored;
   if (fs::is_regular_file(path, ignored)) {

@@ -36,15 +36,20 @@ std::array<int64_t, 2> packed_shape(const Scheme& scheme, int64_t out, int64_t i
   return {ceil_div(rows, int64_t{hqq_packing(scheme.bits).fields}), columns};
 }
 
+/// Integer zero points are real numbers as well: from 0 they are at most 255, which every type of scales
+/// holds.
 std::optional<std::string> refuses(const PlannedLinear& linear) {
   const Scheme& scheme = linear.scheme;
+  if (scheme.type != "int")
+    return fmt::format("scheme type '{}' can't be stored: hqq holds int only", scheme.type);
+  if (linear.activations) {
+    return "quantised activations can't be stored: hqq holds weights only; use output format "
+           "compressed-tensors";
+  }
   if (scheme.bits == 7) return "bits 7: the hqq library has 1 to 6 and 8";
   if (linear.group_index) return "groups of columns in another order (g_idx) can't be stored";
   if (scheme.scale_grid) return "scales on a grid of their own can't be stored: leave out scale_bits";
   if (const auto reason = scheme.problem(linear.out, linear.in)) return reason;
-  if (!scheme.real_zero) {
-    return "its zero points are real numbers: use `symmetric: false` and `zero_point: real` (solver hqq)";
-  }
   const HqqPacking packing = hqq_packing(scheme.bits);
   const int64_t rows = grouped_shape(scheme, linear.out, linear.in)[0];
   if (!packing.words && rows % packing.fields != 0) {
@@ -70,8 +75,9 @@ at::Tensor number(int64_t value) { return at::scalar_tensor(value, at::kInt); }
 
 std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, const QuantizedTensor& tensor) {
   const auto groups = tensor.scales.numel();
-  LATHE_ASSERT(tensor.zero_points.defined() && tensor.zero_points.scalar_type() == at::kFloat,
-               "{}: zero points against the scheme", name);
+  LATHE_ASSERT(tensor.scheme.symmetric != tensor.zero_points.defined(), "{}: zero points against the scheme",
+               name);
+  const at::Tensor zeros = tensor.scheme.symmetric ? at::zeros_like(tensor.scales) : tensor.zero_points;
   const std::vector<int64_t> shape =
       tensor.scheme.axis == 0 ? std::vector<int64_t>{1, groups} : std::vector<int64_t>{groups, 1};
   const auto stored = [&](const at::Tensor& values) {
@@ -89,7 +95,7 @@ std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, co
   std::vector<std::pair<std::string, at::Tensor>> tensors = {
       {name + ".W_q", hqq_pack(tensor.codes.cpu(), tensor.scheme)},
       {name + ".scale", stored(tensor.scales)},
-      {name + ".zero", stored(tensor.zero_points - tensor.scheme.qmin())}};
+      {name + ".zero", stored(zeros.to(at::kFloat) - tensor.scheme.qmin())}};
   for (auto& fact : hqq_facts(linear)) tensors.push_back(std::move(fact));
   return tensors;
 }
@@ -122,13 +128,26 @@ json quantization_config(const std::vector<PlannedLinear>& linears, const std::v
 }
 
 constexpr const char* kHowToLoad =
-    R"(With the hqq library, linear by linear; transformers 5 loads no hqq model that was quantised before:
+    R"(With the hqq library (0.2.8), in a model that transformers builds; transformers 5 loads no hqq model by itself that was quantised
+before:
 
+    import glob
     from hqq.core.quantize import HQQLinear
     from safetensors.torch import load_file
-    tensors, prefix = load_file("this/folder/model.safetensors"), "model.layers.0.mlp.up_proj."
-    layer = HQQLinear(None, None, compute_dtype=torch.float16, device="cuda")
-    layer.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    folder, device = "this/folder", "cuda"
+    tensors = {k: v for file in glob.glob(f"{folder}/*.safetensors") for k, v in load_file(file).items()}
+    config = AutoConfig.from_pretrained(folder)
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=config.dtype)
+    packed = [k.removesuffix(".W_q") for k in tensors if k.endswith(".W_q")]
+    model.load_state_dict(tensors, strict=False)
+    for name in packed:
+        layer = HQQLinear(None, None, compute_dtype=config.dtype, device=device)
+        layer.load_state_dict({k.removeprefix(name + "."): v for k, v in tensors.items() if k.startswith(name + ".")})
+        model.set_submodule(name, layer)
+    model.to(device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
 
 `quantize eval --model this/folder` scores it.
 )";
@@ -211,14 +230,15 @@ std::vector<PlannedTensor> hqq_layout(const PlannedLinear& linear) {
 }
 
 Target hqq_target() {
-  return {
-      .name = "hqq",
-      .summary = "safetensors, what the hqq library's HQQLinear loads: 1 to 6 and 8 bits, real zero points",
-      .how_to_load = kHowToLoad,
-      .refuses = refuses,
-      .layout = hqq_layout,
-      .pack = pack,
-      .quantization_config = quantization_config};
+  return {.name = "hqq",
+          .summary =
+              "safetensors, what the hqq library's HQQLinear loads: 1 to 6 and 8 bits, real zero points or "
+              "integers",
+          .how_to_load = kHowToLoad,
+          .refuses = refuses,
+          .layout = hqq_layout,
+          .pack = pack,
+          .quantization_config = quantization_config};
 }
 
 }  // namespace lathe

@@ -9,7 +9,8 @@
 //            byte r = q[r] << 8 - b | q[r + R / n] << 8 - 2 b | ...; I32 [ceil(R / 10), columns] for 3 bits,
 //            where rows past R are 0: word r = q[r] << 27 | q[r + ceil(R / 10)] << 24 | ...
 //   m.scale, m.zero    T [groups, 1], axis 0: [1, groups]; w = (q - zero) * scale; T the type that is
-//   computed in m.shape  I64 [2]   out, in m.nbits, m.group_size, m.axis   I32 [];  m.packing "4bit_u8",
+//   computed in. An integer grid's zero points stand there as numbers, a symmetric one's as 2^(b-1).
+//   m.shape  I64 [2]   out, in; m.nbits, m.group_size, m.axis   I32 [];  m.packing "4bit_u8",
 //   "3bit_32", ..., m.unpack_view_dtype "torch.uint8", m.compute_dtype "torch.float16"   U8, the characters;
 //   flags U8 []: see kFlags in hqq.cc
 // Source: hqq/core/quantize.py (HQQLinear.state_dict, load_state_dict), utils.py (encode_safetensor_type).

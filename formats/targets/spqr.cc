@@ -108,12 +108,28 @@ json quantization_config(const std::vector<PlannedLinear>& linears, const std::v
 }
 
 constexpr const char* kHowToLoad =
-    R"(In spqr_quant's linears, on a GPU, with `dtype=torch.float16`: for each linear that config.json's `shapes` name,
+    R"(With the spqr_quant library (0.2.0), on a GPU, in a model that transformers builds:
 
+    import glob, torch
+    from safetensors.torch import load_file
     from spqr_quant import QuantizedLinear
-    linear = QuantizedLinear.create_placehodler(out, in, 3, 16, 16, dense_weights, row_offsets, col_vals, in_perm)  # the sizes in `shapes`
-    linear.load_state_dict({"dense_weights": ..., "row_offsets": ..., "col_vals": ..., "in_perm": ...})  # this folder's tensors
-    model.set_submodule(name, linear)
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    folder, device, dtype = "this/folder", "cuda", torch.float16
+    tensors = {k: v for file in glob.glob(f"{folder}/*.safetensors") for k, v in load_file(file).items()}
+    config = AutoConfig.from_pretrained(folder)
+    spqr = config.quantization_config
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    model.load_state_dict(tensors, strict=False)
+    parts = ["dense_weights", "row_offsets", "col_vals", "in_perm"]
+    for name in [k.removesuffix(".in_perm") for k in tensors if k.endswith(".in_perm")]:
+        dense = model.get_submodule(name)
+        shapes = {f"{part}_shape": spqr["shapes"][f"{name}.{part}.shape"] for part in parts}
+        linear = QuantizedLinear.create_placehodler(dense.out_features, dense.in_features, spqr["bits"], spqr["beta1"], spqr["beta2"], **shapes)
+        linear.load_state_dict({part: tensors[f"{name}.{part}"] for part in parts})
+        model.set_submodule(name, linear)
+    model.to(device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
 
 transformers' own loader stops (5.17, spqr_quant 0.2.0): it calls `create_placeholder`, and looks for a linear by its whole name among the
 model's children. `quantize eval --model this/folder` scores it on any machine.

@@ -147,7 +147,6 @@ convert "$scratch/half" gguf:Q8_0 "$scratch/whole_types"
 grep -qF "vLLM: not with Marlin: $halves" "$scratch/said" && grep -q 'transformers: reads it' "$scratch/said" ||
   fail "inspect of half a stack: $(grep consumer "$scratch/said")"
 refuses 2 'format awq: bits' convert "$scratch/mixed/gptq" awq "$scratch/no"
-refuses 2 'format hqq' convert "$scratch/asym/awq" hqq "$scratch/no"
 refuses 2 'format spqr' convert "$scratch/asym/awq" spqr "$scratch/no"
 refuses 2 'is in floating point' convert "$MODEL" awq "$scratch/no"
 refuses 2 "unknown output format 'gtpq'" convert "$scratch/asym/awq" gtpq "$scratch/no"

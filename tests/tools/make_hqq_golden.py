@@ -2,7 +2,8 @@
 
 Solver (solver.json): optimize_weights_proximal_v2 in FP32 on one group at a time, so that its stop, which looks at a whole
 tensor, is a group's. Layout (layout.safetensors + layout.json): HQQLinear.state_dict(encoded) for bits and axes, with what
-HQQLinear.dequantize() gives."""
+HQQLinear.dequantize() gives. Integers (integers.safetensors + integers.json): the same of layers whose zero points are integers,
+asymmetric or all 2^(bits-1), in FP16 and BF16."""
 import json
 import pathlib
 import sys
@@ -60,3 +61,18 @@ for bits in (8, 6, 5, 4, 3, 2, 1):
         facts.append({"name": name, "bits": bits, "axis": axis})
 save_file(tensors, out / "layout.safetensors")
 (out / "layout.json").write_text(json.dumps(facts))
+
+tensors, facts = {}, []
+for bits, symmetric, dtype in ((8, False, torch.bfloat16), (4, False, torch.float16), (4, True, torch.float16), (3, False, torch.float16), (2, True, torch.bfloat16)):
+    linear = torch.nn.Linear(32, 48, bias=False)
+    layer = HQQLinear(linear, BaseQuantizeConfig(nbits=bits, group_size=16, axis=1), compute_dtype=dtype, device="cpu", del_orig=False)
+    zero = layer.meta["zero"]
+    layer.meta["zero"] = torch.full_like(zero, 2 ** (bits - 1)) if symmetric else zero.round().clamp(0, 2**bits - 1)
+    name = f"b{bits}_{'symmetric' if symmetric else 'asymmetric'}"
+    layer.encoded_state_dict = True
+    for key, value in layer.state_dict().items():
+        tensors[f"{name}.{key}"] = value.contiguous()
+    tensors[f"{name}.dequantized"] = layer.dequantize().contiguous()
+    facts.append({"name": name, "bits": bits, "symmetric": symmetric})
+save_file(tensors, out / "integers.safetensors")
+(out / "integers.json").write_text(json.dumps(facts))

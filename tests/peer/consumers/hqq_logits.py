@@ -4,7 +4,8 @@
 
 Of each folder: every linear that is packed there is replaced by an HQQLinear that loads the stored tensors (strictly: by the library's
 own load_state_dict), the other tensors are the model's, and the logits equal those of Lathe's own forward pass (max |difference| / max
-|logit| <= 1e-4) and differ from the floating-point model's. Prints one JSON line each.
+|logit| <= 1e-4) and differ from the floating-point model's; and the code of its model card gives a model with the same logits within
+what its 16 bits cost. Prints one JSON line each.
 """
 
 import json
@@ -16,11 +17,13 @@ os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # what the library compiles t
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from card import load_by_card  # noqa: E402
 from folder import stored_tensors  # noqa: E402
 from hqq.core.quantize import HQQBackend, HQQLinear  # noqa: E402
 from our_logits import our_logits  # noqa: E402
 
 TOLERANCE = 1e-4
+HALF = 5e-3
 
 
 def load(reference, folder):
@@ -53,8 +56,12 @@ def main(program, reference, *folders):
             scale = theirs.abs().max()
             difference = float((torch.from_numpy(our_logits(program, folder, ids.tolist())) - theirs).abs().max() / scale)
             moved = float((theirs - before).abs().max() / scale)
+            carded = load_by_card(folder)
+            apart = float((carded(input_ids=ids).logits.float() - theirs).abs().max() / scale)
+            replaced = sum(isinstance(module, HQQLinear) for module in carded.modules())
             print(json.dumps({"folder": pathlib.Path(folder).name, "quantised": len(packed), "relative_difference": difference,
-                              "distance_to_reference": moved}), flush=True)
+                              "distance_to_reference": moved, "by_its_card": apart}), flush=True)
+            assert replaced == len(packed) and apart <= HALF, f"{folder}: the card's code loads {replaced} linears, logits differ by {apart}"
             assert packed and torch.isfinite(theirs).all() and difference <= TOLERANCE, f"{folder}: logits differ by {difference}"
             assert moved > 10 * TOLERANCE, "the artefact computes what the reference does: nothing was quantised"
 

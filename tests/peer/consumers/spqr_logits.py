@@ -10,6 +10,7 @@ Of each folder:
     zeros and values to it, so a value of s (q - z) is off by a few 2^-11 of |s| (q + |z|);
   - a model of the library's weights has the logits of Lathe's own forward pass (max |difference| / max |logit| <= 2e-3), and others than
     the reference's.
+  - the code of its model card puts the same linears into a model.
 transformers' own loader is broken in two places, which is checked, so that a version that loads is seen here. Prints one JSON line each.
 """
 
@@ -21,6 +22,7 @@ import tempfile
 
 import torch
 import transformers
+from card import load_by_card
 from folder import stored_tensors
 from our_logits import our_logits
 from transformers.quantizers.quantizer_spqr import replace_with_spqr_linear
@@ -81,6 +83,17 @@ def our_weights(program, folder):
         return stored_tensors(f"{scratch}/dense")
 
 
+def check_card(folder, library, linears, others):
+    """What the card's code loads is what was loaded here; its forward pass needs a GPU."""
+    model = load_by_card(folder)
+    found = {name: module for name, module in model.named_modules() if isinstance(module, library.QuantizedLinear)}
+    assert found.keys() == linears.keys(), f"{folder}: the card's code loads {len(found)} linears of {len(linears)}"
+    for name, linear in linears.items():
+        assert torch.equal(their_weight(found[name]), their_weight(linear)), f"{name}: the card's code loads another weight"
+    for name, tensor in others.items():
+        assert torch.equal(model.get_parameter(name).data, tensor.half()), f"{name}: not what the card's code loads"
+
+
 def check_loader_is_broken(reference, library, config):
     """The card of an artefact says so; a version that loads is to be tested as it is."""
     for alias, error in ((None, AttributeError), (library.QuantizedLinear.create_placehodler, KeyError)):
@@ -104,6 +117,7 @@ def main(program, dequantize, reference, *folders):
         for folder in folders:
             model = open_model(reference)
             linears, others, config = packed_linears(folder, model, library)
+            check_card(folder, library, linears, others)
             ours, apart = our_weights(dequantize, folder), 0.0
             for name, linear in linears.items():
                 weight = their_weight(linear)

@@ -147,6 +147,17 @@ TEST(Plan, LinesAboutConsumersNameTheFormatWhereThereAreSeveral) {
                     testing::Not(HasSubstr("\nconsumer   vLLM"))));
 }
 
+TEST(Plan, BlockTypesDecideWhoReadsAGgufFile) {
+  const Model model("llama");
+  Recipe recipe = recipe_of(std::string(kAll) + "ignore: [lm_head]\n");
+  recipe.output.formats = {"gguf:MXFP4", "gguf:Q8_0"};
+  const std::string text = describe_plan(make_plan(recipe, model.graph, model.tensors), recipe, model.graph);
+  EXPECT_THAT(
+      text, AllOf(HasSubstr("\nconsumer   gguf:MXFP4: SGLang: does not read it: it has no kernel for MXFP4"),
+                  HasSubstr("\nconsumer   gguf:MXFP4: llama.cpp: reads it"),
+                  HasSubstr("\nconsumer   gguf:Q8_0: SGLang: reads it")));
+}
+
 TEST(Plan, BitsCountAllThatAFormatStores) {
   const Model model("llama");
   Recipe recipe = recipe_of("rules: [{targets: [linear], scheme: {bits: 4, group_size: -1}}]\n");
@@ -238,6 +249,32 @@ TEST(Plan, AnIgnoreThatMatchesNothingIsRefused) {
               AllOf(HasSubstr("r.yaml: ignore"), HasSubstr("'/layers.7/' matches no linear")));
   EXPECT_THAT(refusal("llama", std::string(kAll) + "ignore: [lm_head, router]\n"),
               HasSubstr("'router' matches no linear"));
+}
+
+/// What stands beside a linear would belong to the packed one as well, or be lost with it.
+TEST(Plan, ATensorBesideAQuantisedLinearIsRefused) {
+  Model model("llama");
+  const std::string linear = "model.layers.1.mlp.up_proj", all = kAll;
+  model.tensors[linear + ".bias"] = {DType::F16, {model.graph.blocks[1].find(LinearRole::up_proj)->out}};
+  EXPECT_THAT(plan_of(model, all + "ignore: [lm_head]\n").outputs[0].tensors, testing::Not(IsEmpty()));
+  model.tensors[linear + ".weight_scale"] = {DType::F16, {1}};
+  EXPECT_THAT(
+      user_error_of([&] { plan_of(model, all + "ignore: [lm_head]\n"); }),
+      AllOf(HasSubstr("tensor '" + linear + ".weight_scale': beside a linear that is to be quantised"),
+            HasSubstr("add '" + linear + "' to `ignore`")));
+  EXPECT_THAT(plan_of(model, all + "ignore: [lm_head, /layers.1.mlp/]\n").outputs[0].tensors,
+              testing::Not(IsEmpty()));
+}
+
+/// A scale of a KV cache that the checkpoint brings along has the name of the one that kv_cache gives.
+TEST(Plan, AKvScaleThatIsThereAlreadyIsRefused) {
+  Model model("llama");
+  const std::string text = std::string(kAll) + "ignore: [lm_head]\n",
+                    scale = "model.layers.1.self_attn.k_scale";
+  model.tensors[scale] = {DType::F32, {1}};
+  EXPECT_THAT(plan_of(model, text).outputs[0].tensors, testing::Not(IsEmpty()));  // carried along
+  EXPECT_EQ(user_error_of([&] { plan_of(model, text + "kv_cache: {type: float, bits: 8, per: tensor}\n"); }),
+            "tensor '" + scale + "': stands in the checkpoint, and so would the scale that kv_cache gives");
 }
 
 TEST(Plan, RangesThatGroupsAreTooShortForAreRefused) {

@@ -76,13 +76,37 @@ TEST(WaysToLoad, ADegreeOfParallelismThatFailsLeavesTheOthers) {
 TEST(WaysToLoad, OfEveryTargetBeginWithANameThatIsJudged) {
   for (const Target& target : targets()) {
     if (target.name == "hqq" || target.name == "spqr") continue;  // libraries, by hand
-    const std::string format = target.gguf != nullptr ? "gguf" : target.name;
     PlannedLinear linear;
     linear.scheme.bits = 13;  // of which nobody has heard
-    std::vector<ConsumerVerdict> verdicts = judge_consumers(format, {linear}, {1, 1, 1});
+    std::vector<ConsumerVerdict> verdicts = target.gguf != nullptr
+                                                ? judge_gguf({{"a", GgmlType::Q4_K}})
+                                                : judge_consumers(target.name, {linear}, {1, 1, 1});
     for (ConsumerVerdict& verdict : verdicts) verdict.kernel.clear();
     EXPECT_THAT(ways_to_load(target.how_to_load, verdicts), Not(HasSubstr("With "))) << target.name;
   }
+}
+
+/// Libraries without a loader of their own: the code puts every linear into a model (its peers' tests run
+/// it).
+TEST(WaysToLoad, OfLibrariesGiveTheWholeModel) {
+  for (const char* name : {"hqq", "spqr"}) {
+    const std::string& text = find_target(name).how_to_load;
+    EXPECT_THAT(text, AllOf(HasSubstr("    model = AutoModelForCausalLM.from_config("),
+                            HasSubstr("    for name in "), HasSubstr("        model.set_submodule(name, "),
+                            HasSubstr("    tokenizer = AutoTokenizer.from_pretrained(folder)")))
+        << name;
+  }
+}
+
+/// Every consumer that reads an ordinary GGUF file has its way.
+TEST(WaysToLoad, OfGgufFilesAreThoseOfAllReaders) {
+  const std::vector<ConsumerVerdict> verdicts = judge_gguf({{"a", GgmlType::Q4_K}});
+  const std::string text = ways_to_load(find_target("gguf:Q4_K_M").how_to_load, verdicts);
+  for (const std::string& consumer : loading_consumers(verdicts))
+    EXPECT_THAT(text, HasSubstr("With " + consumer)) << consumer;
+  EXPECT_THAT(ways_to_load(find_target("gguf:TQ2_0").how_to_load, judge_gguf({{"a", GgmlType::TQ2_0}})),
+              AllOf(HasSubstr("With llama.cpp"), HasSubstr("With transformers"),
+                    Not(HasSubstr("With SGLang")), HasSubstr("vLLM and SGLang do not load all of it")));
 }
 
 }  // namespace

@@ -62,6 +62,38 @@ TEST(Hqq, ReadsAndWritesTheLibrarysBytes) {
   }
 }
 
+/// Integer grids in the library's own files, and bit for bit what its dequantize() makes of them: q - z is
+/// exact in FP16 and BF16, and their product with the scale is rounded once.
+TEST(Hqq, WritesIntegerZeroPointsAsTheLibraryMeansThem) {
+  const std::filesystem::path golden = std::string(LATHE_SOURCE_DIR) + "/tests/golden/hqq";
+  const auto tensors = test::read_safetensors(golden / "integers.safetensors");
+  const nlohmann::json cases = nlohmann::json::parse(read_text_file(golden / "integers.json", 1 << 20));
+  ASSERT_EQ(cases.size(), 5u);
+  for (const nlohmann::json& item : cases) {
+    const std::string name = item.at("name");
+    SCOPED_TRACE(name);
+    const at::Tensor &dequantized = tensors.at(name + ".dequantized"), &scales = tensors.at(name + ".scale");
+    QuantizedTensor tensor;
+    tensor.scheme = {
+        .type = "int", .bits = item.at("bits"), .group_size = 16, .symmetric = item.at("symmetric")};
+    tensor.scale_dtype = scales.scalar_type() == at::kHalf ? DType::F16 : DType::BF16;
+    const int64_t out = dequantized.size(0), in = dequantized.size(1);
+    const auto shape = tensor.scheme.parameter_shape(out, in);
+    tensor.codes = hqq_unpack(tensors.at(name + ".W_q"), tensor.scheme, out, in);
+    tensor.scales = scales.to(at::kFloat).view(shape);
+    const at::Tensor zeros = tensors.at(name + ".zero").to(at::kFloat).view(shape) + tensor.scheme.qmin();
+    if (!tensor.scheme.symmetric) tensor.zero_points = zeros.to(at::kChar);
+    EXPECT_TRUE(tensor.dequantize().to(dequantized.scalar_type()).equal(dequantized));
+    const PlannedLinear linear{name, out, in, tensor.scheme, tensor.scale_dtype};
+    EXPECT_EQ(hqq_target().refuses(linear).value_or(""), "");
+    EXPECT_EQ(hqq_layout(linear).size(), hqq_target().pack(name, tensor).size());
+    for (const auto& [key, value] : hqq_target().pack(name, tensor)) {
+      ASSERT_TRUE(tensors.contains(key)) << key;
+      EXPECT_TRUE(key.ends_with(".round_zero") || value.equal(tensors.at(key))) << key;
+    }
+  }
+}
+
 TEST(Hqq, PackingIsReversibleForEveryBitWidthAndShape) {
   at::manual_seed(1);
   for (const int bits : {1, 2, 3, 4, 5, 6, 8}) {
@@ -162,8 +194,16 @@ TEST(HqqTarget, RefusesWhatTheLibraryCannotHold) {
   };
   EXPECT_EQ(reason(scheme_of(4, 1)), "");
   EXPECT_THAT(reason(scheme_of(7, 1)), HasSubstr("bits 7"));
-  EXPECT_THAT(reason({"int", 4, 16, true}), HasSubstr("zero_point: real"));
-  EXPECT_THAT(reason({"int", 4, 16, false}), HasSubstr("zero_point: real"));
+  EXPECT_EQ(reason({"int", 4, 16, true}), "");
+  EXPECT_EQ(reason({"int", 4, 16, false}), "");
+  EXPECT_THAT(reason({"int", 7, 16, false}), HasSubstr("bits 7"));
+  EXPECT_THAT(reason(Scheme::of_floats("fp8_e4m3")), HasSubstr("scheme type 'fp8_e4m3' can't be stored"));
+  PlannedLinear linear{"l", 64, 96, {"int", 4, 16, true}, DType::F16};
+  linear.group_index = true;
+  EXPECT_THAT(hqq_target().refuses(linear).value_or(""), HasSubstr("g_idx"));
+  linear.group_index = false;
+  linear.activations = ActivationScheme{};
+  EXPECT_THAT(hqq_target().refuses(linear).value_or(""), HasSubstr("quantised activations"));
   EXPECT_THAT(reason(scheme_of(4, 1, 36)), HasSubstr("does not divide"));
   EXPECT_THAT(reason(scheme_of(4, 1, -1), 3, 96),
               HasSubstr("packs 2 rows of groups in a byte, and there are 3"));
