@@ -16,7 +16,10 @@ run() {  # OUTPUT [flags...]
 least() { grep -oE -- "--max-$1 [0-9]+MiB" "$scratch/stderr" | cut -d' ' -f2; }
 kept() {  # OUTPUT KIND...: the peak that was measured is within the limit that was given
   local output=$1 kind; shift
-  for kind in "$@"; do holds "$scratch/$output/report.json" "0 < r['memory']['peak']['$kind'] <= r['memory']['limits']['$kind']"; done
+  for kind in "$@"; do
+    echo "$output: $kind: a peak of $(value "$scratch/$output/report.json" "r['memory']['peak']['$kind'] >> 20") MiB"
+    holds "$scratch/$output/report.json" "0 < r['memory']['peak']['$kind'] <= r['memory']['limits']['$kind']"
+  done
 }
 # The report's peak is the allocator's, to which the plan adds what CUDA itself takes; the driver counts all of it. A run's own is
 # what the device holds beside what it held before.

@@ -21,7 +21,7 @@ cp -r build/gpu-pack "$bare/tree/build/"
 mapfile -t packages < <("$PYTHON" -c 'import sys, pathlib; sys.path.insert(0, "tests/bench/gpu"); import pack
 print(*pack.with_dependencies(pack.development_packages(pathlib.Path("."))), sep="\n")')
 # libpcre2's run-time library stays: grep and git of this system need it themselves.
-mapfile -t hidden < <(printf '%s\n' "${packages[@]}" | grep -v '^libpcre2-8-0$' | xargs dpkg -L | grep -E '^/usr/(include|lib|share/cmake)/' | sort -u)
+mapfile -t hidden < <(printf '%s\n' "${packages[@]}" | grep -v '^libpcre2-8-0$' | xargs dpkg -L | grep -E '^/usr/(include|lib|share/cmake|share/javascript)/' | sort -u)
 mount -t tmpfs none "$bare/usr"
 mkdir "$bare/usr/upper" "$bare/usr/work"
 mount -t overlay overlay -o "lowerdir=/usr,upperdir=$bare/usr/upper,workdir=$bare/usr/work" /usr

@@ -26,7 +26,8 @@ class Context:
         # Compilers, CMake and ninja of a Python environment stand beside its python.
         tools = [str(pathlib.Path(sys.executable).parent), "/usr/local/cuda/bin", os.environ.get("PATH", "")]
         libraries += filter(None, [os.environ.get("LD_LIBRARY_PATH")])  # where some machines keep the driver
-        self.environment = {"LD_LIBRARY_PATH": ":".join(libraries), "PATH": ":".join(tools)}
+        # Programs run beside each other: threads that wait must not keep a core.
+        self.environment = {"LD_LIBRARY_PATH": ":".join(libraries), "PATH": ":".join(tools), "OMP_WAIT_POLICY": "PASSIVE"}
 
     def program(self, name):
         path = self.programs / name

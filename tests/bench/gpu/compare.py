@@ -136,7 +136,7 @@ def same_artefact(context, recipe, cpu):
     # Half precision, the default on a GPU, for the three that stand for the rest: no statistic, mean |x| and the Hessian.
     dtypes = KL_TOLERANCE.items() if context.gpu and recipe in ("awq", "gptq", "rtn") else [("f32", KL_TOLERANCE["f32"])]
     for dtype, tolerance in dtypes:
-        other = quantise(context, recipe, context.device, dtype)
+        other = quantise(context, recipe, context.device, dtype, ("--threads", 2))
         codes, values = equal_codes(tensors, tensors_of(other)) if tensors else (math.nan, math.nan)  # GGUF: KL alone
         report = report_of(other)
         found = report["evaluation"]["kl_mean"]

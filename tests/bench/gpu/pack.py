@@ -23,7 +23,7 @@ RUN_TIME = {"libc6", "libc-dev", "libc6-dev", "libgcc-s1", "libstdc++6"}
 def development_packages(root):
     lines = (root / "requirements-debian.txt").read_text().splitlines()
     names = [line.split("=")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
-    return [name for name in names if name.endswith("-dev")]
+    return [name for name in names if name.endswith("-dev") or name.startswith("libjs-")]
 
 
 def with_dependencies(names):
@@ -43,9 +43,9 @@ def with_dependencies(names):
 
 
 def wanted(path):
-    """Headers, libraries and their CMake packages; no manuals, no static twins of shared libraries."""
+    """Headers, libraries and their CMake packages, a script that is built in; no manuals, no static twins of shared libraries."""
     text = str(path)
-    if text.startswith("/usr/include/") or "/cmake/" in text:
+    if text.startswith("/usr/include/") or "/cmake/" in text or text.endswith(".min.js"):
         return path.is_file()
     if not text.startswith("/usr/lib/") or path.is_dir():
         return False
