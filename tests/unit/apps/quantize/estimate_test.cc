@@ -36,7 +36,8 @@ TEST(Rates, OfALargeModelTakeLittleMemory) {
   largest.in = 8192;
   const uint64_t before = peak_rss_bytes();
   const Rates measured = measure_rates(graph, 0, {}, {});
-  EXPECT_LT(peak_rss_bytes() - before, uint64_t{200} << 20);
+  // (What the kernel counts may fall by some pages: threads keep their own until they are added up.)
+  EXPECT_LT(peak_rss_bytes(), before + (uint64_t{200} << 20));
   EXPECT_TRUE(is_rate(measured.products) && is_rate(measured.factors) && is_rate(measured.passes));
   EXPECT_EQ(measured.attention, 0);  // nothing is run
 }
