@@ -233,12 +233,26 @@ void fill_weights(const std::vector<Chosen>& chosen, CalibrationSet& set) {
     }
     row += set.ids.size(1);
   }
+  if (set.tokens() == 0) {
+    user_error(
+        "{}: no token counts: all {} of the {} samples have weight 0; raise calibration.samples, or take "
+        "data "
+        "with other token_weights",
+        set.sources.front().path, set.context_tokens(), set.ids.size(0));
+  }
 }
 
 }  // namespace
 
 int64_t CalibrationSet::tokens() const {
-  return lengths.empty() ? ids.numel() : std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+  const int64_t all =
+      lengths.empty() ? ids.numel() : std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+  return all - context_tokens();
+}
+
+int64_t CalibrationSet::context_tokens() const {
+  if (!token_weights.defined()) return 0;
+  return (token_weights == 0).sum().item<int64_t>();  // padding has weight 1
 }
 
 CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, const SampleOptions& options,

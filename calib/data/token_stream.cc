@@ -106,7 +106,7 @@ class OpenDocument {
     for (int64_t i = 0; i < length(); ++i) {
       const double own = document_.weights.empty() ? 1.0 : document_.weights[static_cast<size_t>(i)];
       const auto weight = static_cast<float>(own * factor);
-      if (!(weight >= kLeastTokenWeight && weight <= 1 / kLeastTokenWeight)) {
+      if (!is_token_weight(weight)) {
         user_error(
             "{}: token_weight {:g} times the file's own {:g} is {:g}, and a token's weight lies between 1e-6 "
             "and 1e6",

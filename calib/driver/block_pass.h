@@ -21,8 +21,8 @@ class BlockPass {
  public:
   using Progress = std::function<void(std::string_view stage)>;
 
-  /// `weights` are the block's, on the device. `counted`: Bool [samples, length], true where a token counts
-  /// in statistics; undefined: all do. The streams are moved from the block's input to its output.
+  /// `weights` are the block's, on the device. `counted`: counted_tokens() of the job. The streams are moved
+  /// from the block's input to its output.
   BlockPass(const CalibrationJob& job, size_t index, BlockWeights weights, const RopeTables& rope,
             const at::Tensor& counted, Streams& streams);
   BlockPass(const BlockPass&) = delete;

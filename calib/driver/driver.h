@@ -107,8 +107,9 @@ struct CalibrationJob {
   /// Valid tokens of each sample, 1 to length: the rest is padding on the right. It is computed (attention is
   /// causal, so no valid token sees it) but counts in no statistic. Empty: all are full.
   std::vector<int64_t> lengths;
-  /// Float [samples, length], CPU, > 0: how often each token counts in Gram matrices and mean squares (other
-  /// statistics take it once). Undefined: once.
+  /// Float [samples, length], CPU, >= 0: how often each token counts in Gram matrices and mean squares (other
+  /// statistics take it once). One of weight 0 is computed, and those behind it attend to it, but it counts
+  /// in no statistic (counted_tokens.h). Undefined: once.
   at::Tensor token_weights = {};
   Propagate propagate = Propagate::quantised;  // what statistics are taken of
   ExpertPolicy experts;
