@@ -55,7 +55,7 @@ struct CalibrationSet {
   int64_t usable = 0;         // samples that the data gives
   int64_t with_bos = 0;       // samples that BOS was put in front of
   int64_t unused_tokens = 0;  // pack: left over after the last full sample (of each source of a mix)
-  DocumentCensus census;
+  DocumentCensus census;      // of the documents that samples were taken of
 
   int64_t tokens() const;          // in `ids` that count
   int64_t context_tokens() const;  // in `ids` of weight 0

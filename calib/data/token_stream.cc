@@ -132,7 +132,7 @@ bool TokenStream::is_mark(int64_t place) const {
 }
 
 StreamCounts append(const DataSource& source, size_t number, const Encoder& encoder, TokenStream& stream,
-                    DocumentCensus* census) {
+                    DocumentLooks* looks) {
   StreamCounts counts;
   std::set<int64_t> row_lengths;
   constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
@@ -160,7 +160,7 @@ StreamCounts append(const DataSource& source, size_t number, const Encoder& enco
       ++counts.dropped;
       return open.drop();
     }
-    if (census != nullptr && open.is_kept()) census->observe(document, open.length());
+    if (looks != nullptr && open.is_kept()) looks->observe(document, open.length());
     counts.tokens += open.length();
     open.keep(number, source.token_weight);
   });
