@@ -123,6 +123,8 @@ std::string describe_dataset(const CalibrationSet& set) {
     text += fmt::format("data       {}\n", describe_source(source));
   text += fmt::format("samples    {} of {} usable, {} tokens; {} tokens left over", set.ids.size(0),
                       set.usable, set.tokens(), set.unused_tokens);
+  if (const int64_t context = set.context_tokens(); context > 0)
+    text += fmt::format("; {} more are context and count in no statistic", context);
   if (set.token_weights.defined()) text += "; weighted in Hessians and mean squares, not in ranges";
   if (set.with_bos > 0) text += fmt::format("; BOS was put in front of {}", set.with_bos);
   text += "\n";
@@ -136,6 +138,7 @@ nlohmann::json dataset_json(const Recipe::Calibration& calibration, const Calibr
           {"samples", set.ids.size(0)},
           {"length", set.ids.size(1)},
           {"tokens", set.tokens()},
+          {"context_tokens", set.context_tokens()},
           {"usable_samples", set.usable},
           {"unused_tokens", set.unused_tokens},
           {"packing", name_of(calibration.packing)},

@@ -7,9 +7,16 @@
 
 namespace lathe {
 
-/// How many of `ids` ids count: the ones that `mask` starts with. UserError, `where` first, for a mask of
-/// another length, values other than 0 and 1, and a one behind a zero (padding on the left or between texts):
-/// samples of a calibration set are padded on the right alone.
-int64_t count_attended(std::span<const int64_t> mask, size_t ids, const std::string& where);
+/// Ids of a row that are not padding: `length` of them from `begin` on.
+struct Attended {
+  int64_t begin = 0, length = 0;
+  int64_t end() const { return begin + length; }
+};
+
+/// The ones of `mask`, which is beside `ids` ids and stand in one piece: padding is what lies before and
+/// behind it. Where there is none, nothing from the end on. UserError, `where` first, for a mask of another
+/// length, values other than 0 and 1, and ones in several pieces: the model would attend to what lies between
+/// them, which the mask forbids.
+Attended attended(std::span<const int64_t> mask, size_t ids, const std::string& where);
 
 }  // namespace lathe

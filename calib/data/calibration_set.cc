@@ -64,11 +64,11 @@ std::vector<Group> group_sources(const std::vector<DataSource>& sources, int64_t
 }
 
 SourceCounts read_source(const DataSource& source, size_t number, const SampleOptions& options,
-                         const Encoder& encoder, TokenStream& stream, DocumentCensus& census) {
+                         const Encoder& encoder, TokenStream& stream, DocumentLooks& looks) {
   SourceCounts counts;
   counts.path = source.path.string();
   counts.kind = name_of(kind_of(source));
-  const StreamCounts read = append(source, number, encoder, stream, &census);
+  const StreamCounts read = append(source, number, encoder, stream, &looks);
   counts.documents = read.documents;
   counts.dropped = read.dropped;
   counts.absent = read.absent;
@@ -118,6 +118,7 @@ struct Chosen {
   const TokenStream* stream;
   int64_t begin, length;  // in the stream's ids
   bool bos;
+  std::vector<TokenStream::Range> from_ids;  // of these, from `begin` on: those of files of ids
   int64_t tokens() const { return length + (bos ? 1 : 0); }
   bool weighted() const { return stream->weighted; }
 };
@@ -138,29 +139,47 @@ TokenStream stream_for(const Group& group, const SampleOptions& options, uint64_
   return stream;
 }
 
-/// Counts the sample's tokens for the sources that they come from. `document`: one that does not begin behind
-/// the sample; moved on to the sample's last.
-void count_tokens(const Cut::Sample& sample, std::vector<TokenStream::Piece>::const_iterator& document,
-                  CalibrationSet& set) {
-  const int64_t end = sample.begin + sample.length;
-  while (true) {
-    const int64_t document_end = document->begin + document->length;
-    const int64_t common = std::min(end, document_end) - std::max(sample.begin, document->begin);
-    if (common > 0) set.sources[document->source].taken_tokens += common;
-    if (document_end >= end) return;
-    ++document;
-  }
-}
+/// The documents of a stream that chosen samples come from, while samples are looked at in order.
+class ChosenDocuments {
+ public:
+  ChosenDocuments(const TokenStream& stream, const DocumentLooks& looks, CalibrationSet& set)
+      : stream_(stream), looks_(looks), set_(set) {}
 
-void choose(const Group& group, const Cut& cut, uint64_t seed, const TokenStream& stream, CalibrationSet& set,
-            std::vector<Chosen>& chosen) {
-  auto document = stream.documents.begin();
+  /// Counts the sample's tokens for their sources, and its documents in the census, once each.
+  void count(Chosen& sample) {
+    const int64_t end = sample.begin + sample.length;
+    while (true) {
+      const TokenStream::Piece& document = stream_.documents[next_];
+      const int64_t document_end = document.begin + document.length;
+      const int64_t from = std::max(sample.begin, document.begin), to = std::min(end, document_end);
+      if (to > from) {
+        set_.sources[document.source].taken_tokens += to - from;
+        if (document.form == Document::Form::ids)
+          sample.from_ids.push_back({from - sample.begin, to - sample.begin});
+        if (next_ >= counted_) set_.census.add(looks_, next_);
+        counted_ = next_ + 1;
+      }
+      if (document_end >= end) return;
+      ++next_;
+    }
+  }
+
+ private:
+  const TokenStream& stream_;
+  const DocumentLooks& looks_;
+  CalibrationSet& set_;
+  size_t next_ = 0;     // a document that does not begin behind the next sample
+  size_t counted_ = 0;  // those before are in the census, or in no sample
+};
+
+void choose(const Group& group, const Cut& cut, uint64_t seed, const TokenStream& stream,
+            const DocumentLooks& looks, CalibrationSet& set, std::vector<Chosen>& chosen) {
+  ChosenDocuments documents(stream, looks, set);
   for (const int64_t index : choose_samples(static_cast<int64_t>(cut.samples.size()), group.samples, seed)) {
     const Cut::Sample& sample = cut.samples[static_cast<size_t>(index)];
-    chosen.push_back({&stream, sample.begin, sample.length, sample.bos});
+    documents.count(chosen.emplace_back(Chosen{&stream, sample.begin, sample.length, sample.bos, {}}));
     set.with_bos += sample.bos ? 1 : 0;
     ++set.sources[sample.source].taken;
-    count_tokens(sample, document, set);
   }
   for (const Cut::Sample& sample : cut.samples) ++set.sources[sample.source].usable;
   for (size_t i = 0; i < cut.truncated.size(); ++i) set.sources[cut.truncated[i]].truncated += 1;
@@ -220,6 +239,23 @@ void fill(const std::vector<Chosen>& chosen, int64_t bos, CalibrationSet& set) {
   }
 }
 
+/// Pre-tokenised data has no text to look at but what its ids stand for: the first of each sample.
+void look_at_ids(const std::vector<Chosen>& chosen, const Encoder& encoder, DocumentCensus& census) {
+  if (encoder.tokenizer == nullptr) return;
+  const int64_t most = std::max<int64_t>(DocumentCensus::kIdsLookedAt / std::ssize(chosen), 1);
+  std::vector<int64_t> ids;
+  for (const Chosen& sample : chosen) {
+    int64_t left = most;
+    for (const TokenStream::Range& part : sample.from_ids) {
+      const int64_t count = std::min(part.end - part.begin, left);
+      const auto first = sample.stream->ids.begin() + sample.begin + part.begin;
+      ids.insert(ids.end(), first, first + count);
+      left -= count;
+    }
+  }
+  if (!ids.empty()) census.add_ids(ids, *encoder.tokenizer);
+}
+
 /// BOS weighs as much as what it stands in front of.
 void fill_weights(const std::vector<Chosen>& chosen, CalibrationSet& set) {
   if (std::ranges::none_of(chosen, &Chosen::weighted)) return;
@@ -233,12 +269,26 @@ void fill_weights(const std::vector<Chosen>& chosen, CalibrationSet& set) {
     }
     row += set.ids.size(1);
   }
+  if (set.tokens() == 0) {
+    user_error(
+        "{}: no token counts: all {} of the {} samples have weight 0; raise calibration.samples, or take "
+        "data "
+        "with other token_weights",
+        set.sources.front().path, set.context_tokens(), set.ids.size(0));
+  }
 }
 
 }  // namespace
 
 int64_t CalibrationSet::tokens() const {
-  return lengths.empty() ? ids.numel() : std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+  const int64_t all =
+      lengths.empty() ? ids.numel() : std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+  return all - context_tokens();
+}
+
+int64_t CalibrationSet::context_tokens() const {
+  if (!token_weights.defined()) return 0;
+  return (token_weights == 0).sum().item<int64_t>();  // padding has weight 1
 }
 
 CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, const SampleOptions& options,
@@ -257,19 +307,21 @@ CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, con
   const uint64_t left = check_reading(sources, encoder, sample_bytes(options));
   for (size_t g = 0; g < groups.size(); ++g) {
     TokenStream& stream = streams.emplace_back(stream_for(groups[g], options, left / groups.size()));
+    DocumentLooks looks;
     for (const size_t i : groups[g].sources) {
       check_rows_stay_whole(sources[i], options.packing);
-      set.sources[i] = read_source(sources[i], i, options, encoder, stream, set.census);
+      set.sources[i] = read_source(sources[i], i, options, encoder, stream, looks);
     }
     const Cut cut = cut_samples(stream, options.packing, options.seq_len);
     check_enough(groups[g], sources, static_cast<int64_t>(cut.samples.size()), options);
     const size_t others = chosen.size();
-    choose(groups[g], cut, seed_of_source(options.seed, g), stream, set, chosen);
+    choose(groups[g], cut, seed_of_source(options.seed, g), stream, looks, set, chosen);
     if (stream.let_go && chosen.size() > others)
       stream = read_chosen(groups[g], sources, encoder, stream, std::span(chosen).subspan(others));
   }
   fill(chosen, options.bos.value_or(0), set);
   fill_weights(chosen, set);
+  look_at_ids(chosen, encoder, set.census);
   return set;
 }
 

@@ -48,15 +48,17 @@ struct SourceCounts {
 
 struct CalibrationSet {
   at::Tensor ids;                // Long [samples, length] on the CPU; padding is id 0
-  std::vector<int64_t> lengths;  // ids of each sample that count; empty: all of them
-  at::Tensor token_weights;      // Float, as ids: how often each counts in Hessians; undefined: once
+  std::vector<int64_t> lengths;  // ids of each sample, padding behind them; empty: all of them
+  /// Float, as ids: how often each counts in Hessians; undefined: once. 0: in no statistic, as context alone.
+  at::Tensor token_weights;
   std::vector<SourceCounts> sources;
   int64_t usable = 0;         // samples that the data gives
   int64_t with_bos = 0;       // samples that BOS was put in front of
   int64_t unused_tokens = 0;  // pack: left over after the last full sample (of each source of a mix)
-  DocumentCensus census;
+  DocumentCensus census;      // of the documents that samples were taken of
 
-  int64_t tokens() const;  // that count, in `ids`
+  int64_t tokens() const;          // in `ids` that count
+  int64_t context_tokens() const;  // in `ids` of weight 0
 };
 
 /// Reads every source, cuts it into samples and takes options.samples of them.
@@ -69,8 +71,8 @@ struct CalibrationSet {
 /// samples are drawn, would not fit encoder.max_ram, files are read a second time for those that were drawn.
 /// UserError as append() in token_stream.h; as check_reading() in reading_limit.h, before anything is read;
 /// no source; counts beyond options.samples; with packing pack, a source whose rows are samples of their
-/// own (has_row_lengths): joined and cut anew they would be other samples; and too few usable samples, saying
-/// how many are lacking.
+/// own (has_row_lengths): joined and cut anew they would be other samples; too few usable samples, saying
+/// how many are lacking; and samples of which no token counts.
 CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, const SampleOptions& options,
                                      const Encoder& encoder);
 

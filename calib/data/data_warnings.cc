@@ -13,7 +13,7 @@ constexpr int64_t kTokensPerColumn = 16;
 constexpr double kOneScript = 0.99, kOtherScripts = 0.05;
 constexpr int64_t kTelling = 16384;  // tokens of a vocabulary: smaller ones cut any text into short pieces
 constexpr double kFewBytes = 2;
-constexpr int64_t kShortDocument = 64;
+constexpr double kNearlyAll = 0.95;
 constexpr double kRepeated = 0.01;
 
 double percent(double share) { return 100 * share; }
@@ -60,11 +60,16 @@ void warn_unlike_vocabulary(const CalibrationSet& set, const ModelNeeds& needs,
 }
 
 void warn_short(const CalibrationSet& set, std::vector<std::string>& warnings) {
-  if (set.census.documents() < 2 || set.census.longest() > kShortDocument) return;
-  warnings.push_back(fmt::format(
-      "all calibration documents are very short: the longest of {} has {} tokens; add longer ones "
-      "if the model will read such",
-      set.census.documents(), set.census.longest()));
+  const DocumentCensus& census = set.census;
+  if (census.documents() < 2) return;
+  if (static_cast<double>(census.very_short()) < kNearlyAll * static_cast<double>(census.documents())) return;
+  const bool all = census.very_short() == census.documents();
+  warnings.push_back(
+      fmt::format("{} calibration documents are very short: {}; add longer ones if the model will read such",
+                  all ? "all" : "nearly all",
+                  all ? fmt::format("the longest of {} has {} tokens", census.documents(), census.longest())
+                      : fmt::format("{} of {} have {} tokens or fewer", census.very_short(),
+                                    census.documents(), DocumentCensus::kShort)));
 }
 
 void warn_repeated(const CalibrationSet& set, std::vector<std::string>& warnings) {

@@ -20,7 +20,8 @@ struct ModelNeeds {
   int64_t vocabulary_size = 0;         // its tokens
 };
 
-/// One line each:
+/// One line each, about the documents that samples were taken of; of files of ids, about what the first ids
+/// of each sample stand for:
 /// - fewer than 16 tokens for each column of the widest input: H = X^T X is estimated badly (its rank is at
 ///   most the number of tokens, and its noise falls with tokens per column), or as few of an expert's share
 ///   of the tokens for its widest input;
@@ -32,8 +33,9 @@ struct ModelNeeds {
 ///   are not of such text, which is how a tokenizer shows what the model was trained on. With SmolLM2's
 ///   English has 3.7 bytes a token, code 3.1, French 3.3, German 2.8, Hungarian 2.2; Vietnamese 1.8, Chinese
 ///   1.8, base64 1.3, columns of numbers 1.0;
-/// - no document is longer than 64 tokens, among at least two: outliers and long-range attention are not
-///   seen;
+/// - at least 95 % of the documents, of two or more, have 64 tokens or fewer: outliers and long-range
+/// attention
+///   are hardly seen, whatever a few longer ones hold;
 /// - at least 1 % of the documents (and at least two) repeat an earlier one;
 /// - sources of which no token is taken: a share of the mix below one sample, or text behind the last sample;
 /// - rows of token ids, all of one length, that were joined and cut into samples of another;

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "lib/base/hash.h"
+#include "lib/base/strings.h"
 
 namespace lathe {
 namespace {
@@ -15,24 +15,75 @@ std::string_view first_bytes(std::string_view text, size_t limit) {
   return text.substr(0, limit);
 }
 
+ContentHasher::Digest digest_of(std::span<const std::byte> bytes) {
+  ContentHasher hasher;
+  hasher.add(bytes);
+  return hasher.digest();
+}
+
+/// Without what is no UTF-8: bytes of characters that were cut, and of ids that never stand so in a text.
+std::string characters_of(std::string_view text) {
+  std::string whole;
+  while (const auto bad = invalid_utf8_offset(text)) {
+    whole += text.substr(0, *bad);
+    text.remove_prefix(*bad + 1);
+  }
+  return whole.append(text);
+}
+
+bool is_control(std::string_view token) {
+  return token.size() > 2 && token.front() == '<' && token.back() == '>';
+}
+
 }  // namespace
 
-void DocumentCensus::observe(const Document& document, int64_t tokens) {
-  ++documents_;
-  longest_ = std::max(longest_, tokens);
-  std::string hash;
-  if (document.form == Document::Form::ids) {
-    hash = content_hash(std::as_bytes(document.ids));
-  } else {
-    text_bytes_ += static_cast<int64_t>(document.text.size());
-    text_tokens_ += tokens;
-    const std::string_view start = first_bytes(document.text, kLookedAt);
-    text::add_scripts(start, scripts_);
-    std::string folded = text::fold_for_comparison(start);
-    if (start.size() < document.text.size()) folded += fmt::format(" {}", document.text.size());
-    hash = content_hash(std::as_bytes(std::span(folded)));
+uint32_t DocumentLooks::number_of(const std::string& script) {
+  const auto found = std::ranges::find(names_, script);
+  if (found == names_.end()) {
+    names_.push_back(script);
+    return static_cast<uint32_t>(names_.size() - 1);
   }
-  if (!seen_.insert(std::move(hash)).second) ++repeated_;
+  return static_cast<uint32_t>(found - names_.begin());
+}
+
+void DocumentLooks::observe(const Document& document, int64_t tokens) {
+  if (document.form == Document::Form::ids) {
+    looks_.push_back({digest_of(std::as_bytes(document.ids)), tokens, 0, scripts_.size()});
+    return;
+  }
+  const std::string_view start = first_bytes(document.text, kLookedAt);
+  text::ScriptCounts scripts;
+  text::add_scripts(start, scripts);
+  for (const auto& [script, letters] : scripts)
+    scripts_.push_back({number_of(script), static_cast<uint32_t>(letters)});
+  std::string folded = text::fold_for_comparison(start);
+  if (start.size() < document.text.size()) folded += fmt::format(" {}", document.text.size());
+  looks_.push_back({digest_of(std::as_bytes(std::span(folded))), tokens,
+                    static_cast<int64_t>(document.text.size()), scripts_.size()});
+}
+
+void DocumentCensus::add(const DocumentLooks& looks, size_t index) {
+  const DocumentLooks::Look& look = looks.looks_.at(index);
+  ++documents_;
+  longest_ = std::max(longest_, look.tokens);
+  if (look.tokens <= kShort) ++very_short_;
+  if (!seen_.insert(look.hash).second) ++repeated_;
+  if (look.text_bytes == 0) return;
+  text_bytes_ += look.text_bytes;
+  text_tokens_ += look.tokens;
+  for (size_t i = index == 0 ? 0 : looks.looks_[index - 1].scripts_end; i < look.scripts_end; ++i)
+    scripts_[looks.names_[looks.scripts_[i].script]] += looks.scripts_[i].count;
+}
+
+void DocumentCensus::add_ids(std::span<const int64_t> ids, const Tokenizer& tokenizer) {
+  std::string text;
+  for (const std::string& token : tokenizer.texts_of(ids)) {
+    if (is_control(token)) continue;
+    text += token;
+    ++text_tokens_;
+  }
+  text_bytes_ += static_cast<int64_t>(text.size());
+  text::add_scripts(characters_of(text), scripts_);
 }
 
 double DocumentCensus::bytes_per_token() const {

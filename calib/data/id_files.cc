@@ -20,9 +20,9 @@ struct IdArray {
   std::string name;  // "a.npy", "a.safetensors: input_ids"
   std::span<const std::byte> bytes;
   IdFormat format;
-  std::vector<int64_t> shape;    // [length] or [rows, length]
-  std::vector<int64_t> lengths;  // ids of each row that count; empty: all
-  std::vector<float> weights;    // of all ids, padding included; empty: each counts once
+  std::vector<int64_t> shape;  // [length] or [rows, length]
+  std::vector<Attended> rows;  // of each row, what is not padding; empty: all
+  std::vector<float> weights;  // of all ids, padding included; empty: each counts once
 };
 
 void check_shape(const IdArray& array) {
@@ -56,14 +56,17 @@ void visit_rows(const IdArray& array, const MappedFile& file, const DocumentVisi
   const size_t stride = static_cast<size_t>(length) * static_cast<size_t>(array.format.bytes);
   RowPages pages(file, array.bytes);
   for (int64_t row = 0; row < rows; ++row) {
-    const int64_t count = array.lengths.empty() ? length : array.lengths[static_cast<size_t>(row)];
+    const Attended kept = array.rows.empty() ? Attended{0, length} : array.rows[static_cast<size_t>(row)];
+    const auto before = static_cast<size_t>(kept.begin) * static_cast<size_t>(array.format.bytes);
     const std::vector<int64_t> ids =
-        read_ids(array.bytes.subspan(static_cast<size_t>(row) * stride, stride), array.format, count);
+        read_ids(array.bytes.subspan(static_cast<size_t>(row) * stride + before, stride - before),
+                 array.format, kept.length);
     const std::string place =
         array.shape.size() == 2 ? fmt::format("{}: row {}", array.name, row) : array.name;
     std::span<const float> weights = array.weights;
     if (!weights.empty())
-      weights = weights.subspan(static_cast<size_t>(row * length), static_cast<size_t>(count));
+      weights =
+          weights.subspan(static_cast<size_t>(row * length + kept.begin), static_cast<size_t>(kept.length));
     visit({.form = Document::Form::ids, .text = {}, .ids = ids, .place = place, .weights = weights});
     pages.read_to((static_cast<size_t>(row) + 1) * stride);
   }
@@ -140,27 +143,29 @@ std::span<const std::byte> bytes_of(const StoredTensor& tensor, const MappedFile
   return file.bytes().subspan(tensor.begin, tensor.end - tensor.begin);
 }
 
-/// The tensor "lengths", if there is one: for each row of ids, how many count.
-std::vector<int64_t> read_lengths(const SafetensorsHeader& header, const MappedFile& file,
-                                  const IdArray& array, const std::string& path) {
+/// The tensor "lengths", if there is one: how many ids of each row are not padding, from the first on.
+std::vector<Attended> read_lengths(const SafetensorsHeader& header, const MappedFile& file,
+                                   const IdArray& array, const std::string& path) {
   const StoredTensor* tensor = find_tensor(header, "lengths");
   if (tensor == nullptr) return {};
   if (array.shape.size() != 2 || tensor->info != TensorInfo{DType::I64, {array.shape[0]}}) {
     user_error("{}: lengths: expected one I64 for each row of ids, found {} beside ids of shape {}", path,
                tensor->info.describe(), describe_shape(array.shape));
   }
-  std::vector<int64_t> lengths = read_ids(bytes_of(*tensor, file), {8, true}, array.shape[0]);
-  for (size_t i = 0; i < lengths.size(); ++i) {
-    if (lengths[i] < 0 || lengths[i] > array.shape[1]) {
-      user_error("{}: lengths: row {}: expected 0 to {}, found {}", path, i, array.shape[1], lengths[i]);
+  std::vector<Attended> rows;
+  for (const int64_t length : read_ids(bytes_of(*tensor, file), {8, true}, array.shape[0])) {
+    if (length < 0 || length > array.shape[1]) {
+      user_error("{}: lengths: row {}: expected 0 to {}, found {}", path, rows.size(), array.shape[1],
+                 length);
     }
+    rows.push_back({0, length});
   }
-  return lengths;
+  return rows;
 }
 
-/// Lengths by the tensor "attention_mask", if there is one, of any integer dtype or BOOL.
-std::vector<int64_t> read_mask(const SafetensorsHeader& header, const MappedFile& file, const IdArray& array,
-                               const std::string& path) {
+/// The same by the tensor "attention_mask", if there is one, of any integer dtype or BOOL.
+std::vector<Attended> read_mask(const SafetensorsHeader& header, const MappedFile& file, const IdArray& array,
+                                const std::string& path) {
   const StoredTensor* tensor = find_tensor(header, "attention_mask");
   if (tensor == nullptr) return {};
   const std::string name = path + ": attention_mask";
@@ -173,14 +178,14 @@ std::vector<int64_t> read_mask(const SafetensorsHeader& header, const MappedFile
   const auto columns = static_cast<size_t>(array.shape.back());
   const std::span<const std::byte> bytes = bytes_of(*tensor, file);
   const size_t stride = columns * static_cast<size_t>(format.bytes);
-  std::vector<int64_t> lengths;
+  std::vector<Attended> rows;
   RowPages pages(file, bytes);
   for (size_t row = 0; row * stride < bytes.size(); ++row) {
     const auto mask = read_ids(bytes.subspan(row * stride, stride), format, array.shape.back());
-    lengths.push_back(count_attended(mask, columns, fmt::format("{}: row {}", name, row)));
+    rows.push_back(attended(mask, columns, fmt::format("{}: row {}", name, row)));
     pages.read_to((row + 1) * stride);
   }
-  return lengths;
+  return rows;
 }
 
 /// The tensor "token_weights", if there is one.
@@ -196,28 +201,29 @@ std::vector<float> read_weights(const SafetensorsHeader& header, const MappedFil
   std::vector<float> weights(bytes.size() / sizeof(float));
   std::memcpy(weights.data(), bytes.data(), bytes.size());
   file.release(bytes);
-  const auto bad = std::find_if_not(weights.begin(), weights.end(), [](float w) {
-    return w >= kLeastTokenWeight && w <= 1 / kLeastTokenWeight;
-  });
+  const auto bad = std::find_if_not(weights.begin(), weights.end(), is_token_weight);
   if (bad != weights.end()) {
     user_error(
-        "{}: token_weights: element {}: expected 1e-6 to 1e6, found {}; leave out tokens that should "
-        "not count",
+        "{}: token_weights: element {}: expected 1e-6 to 1e6, or 0 for tokens that should not count, found "
+        "{}",
         path, bad - weights.begin(), *bad);
   }
   return weights;
 }
 
-/// How many ids of each row count, as the file says it: either way, or not at all.
-std::vector<int64_t> read_row_lengths(const SafetensorsHeader& header, const MappedFile& file,
-                                      const IdArray& array, const std::string& path) {
-  std::vector<int64_t> lengths = read_lengths(header, file, array, path);
-  std::vector<int64_t> attended = read_mask(header, file, array, path);
-  if (lengths.empty() || attended.empty()) return lengths.empty() ? attended : lengths;
-  const auto [a, b] = std::mismatch(lengths.begin(), lengths.end(), attended.begin());
-  if (a != lengths.end()) {
-    user_error("{}: row {}: lengths says {} ids, attention_mask {}; leave one of the two out", path,
-               a - lengths.begin(), *a, *b);
+/// Which ids of each row are not padding, as the file says it: either way, or not at all.
+std::vector<Attended> read_rows(const SafetensorsHeader& header, const MappedFile& file, const IdArray& array,
+                                const std::string& path) {
+  std::vector<Attended> lengths = read_lengths(header, file, array, path);
+  std::vector<Attended> masked = read_mask(header, file, array, path);
+  if (lengths.empty() || masked.empty()) return lengths.empty() ? masked : lengths;
+  for (size_t row = 0; row < masked.size(); ++row) {
+    const int64_t length = lengths[row].length;
+    if (masked[row].length == length && (length == 0 || masked[row].begin == 0)) continue;
+    user_error(
+        "{}: row {}: lengths says the first {} ids, attention_mask {} from element {} on; leave one of the "
+        "two out",
+        path, row, length, masked[row].length, masked[row].begin);
   }
   return lengths;
 }
@@ -275,7 +281,7 @@ void read_safetensors(const DataSource& source, const DocumentVisit& visit) {
   const std::string name = fmt::format("{}: {}", path, tensor.name);
   IdArray array{name, bytes_of(tensor, file), tensor_format(tensor, name), tensor.info.shape, {}, {}};
   check_shape(array);
-  array.lengths = read_row_lengths(header, file, array, path);
+  array.rows = read_rows(header, file, array, path);
   array.weights = read_weights(header, file, array, path);
   visit_rows(array, file, visit);
 }

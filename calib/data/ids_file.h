@@ -11,7 +11,8 @@ namespace lathe {
 void check_ids_file(const std::filesystem::path& file);
 
 /// .safetensors: "input_ids" I64 [samples, length] and, where samples differ in length, "lengths" I64
-/// [samples]. .npy: int64 [samples, length]; UserError where samples differ in length, which it can't say.
+/// [samples], and where tokens have weights, "token_weights" F32 as the ids. .npy: int64 [samples, length];
+/// UserError where samples differ in length or tokens have weights, which it can't say.
 /// UserError naming the file where the disk fails; then the old file stands there, or none.
 void write_ids_file(const std::filesystem::path& file, const CalibrationSet& set);
 /// Is that what write_ids_file() writes? UserError where it can't be read.

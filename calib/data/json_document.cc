@@ -58,7 +58,9 @@ void visit_ids(std::vector<int64_t> ids, const ordered_json& mask, const std::st
                const DocumentVisit& visit) {
   if (!mask.is_null()) {
     const std::string where = where_of(place, kAttentionMask);
-    ids.resize(static_cast<size_t>(count_attended(mask_of(mask, where), ids.size(), where)));
+    const Attended kept = attended(mask_of(mask, where), ids.size(), where);
+    ids.resize(static_cast<size_t>(kept.end()));
+    ids.erase(ids.begin(), ids.begin() + kept.begin);
   }
   visit({.form = Document::Form::ids, .text = {}, .ids = ids, .place = place});
 }

@@ -30,7 +30,7 @@ std::string choose_field(const DataSource& source, const std::vector<std::string
 /// Fields beside a document's own that belong to it; null where there are none.
 struct CompanionFields {
   nlohmann::ordered_json tools;           // of a conversation: a list, or a list written as JSON text
-  nlohmann::ordered_json attention_mask;  // of token ids: a list of 0 and 1, as count_attended() takes it
+  nlohmann::ordered_json attention_mask;  // of token ids: a list of 0 and 1, as attended() takes it
 };
 inline constexpr const char* kTools = "tools";
 inline constexpr const char* kAttentionMask = "attention_mask";

@@ -38,7 +38,7 @@ inline constexpr size_t kReadPiece = size_t{4} << 20;
 inline uint64_t mapped_while_read(uint64_t size) { return std::min<uint64_t>(size, 2 * kReadPiece); }
 
 /// What counting and encoding a document of so many bytes takes at most, beside the text: a piece without a
-/// split in the tokenizer, and the start that DocumentCensus compares; both are bounded, and small where the
+/// split in the tokenizer, and the start that DocumentLooks compares; both are bounded, and small where the
 /// document is.
 inline uint64_t encoding_need(const Tokenizer& tokenizer, uint64_t text) {
   return std::min<uint64_t>(16 * text, uint64_t{16} << 20) + tokenizer.copies_of_text() * text;

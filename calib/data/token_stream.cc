@@ -106,7 +106,7 @@ class OpenDocument {
     for (int64_t i = 0; i < length(); ++i) {
       const double own = document_.weights.empty() ? 1.0 : document_.weights[static_cast<size_t>(i)];
       const auto weight = static_cast<float>(own * factor);
-      if (!(weight >= kLeastTokenWeight && weight <= 1 / kLeastTokenWeight)) {
+      if (!is_token_weight(weight)) {
         user_error(
             "{}: token_weight {:g} times the file's own {:g} is {:g}, and a token's weight lies between 1e-6 "
             "and 1e6",
@@ -132,7 +132,7 @@ bool TokenStream::is_mark(int64_t place) const {
 }
 
 StreamCounts append(const DataSource& source, size_t number, const Encoder& encoder, TokenStream& stream,
-                    DocumentCensus* census) {
+                    DocumentLooks* looks) {
   StreamCounts counts;
   std::set<int64_t> row_lengths;
   constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
@@ -160,7 +160,7 @@ StreamCounts append(const DataSource& source, size_t number, const Encoder& enco
       ++counts.dropped;
       return open.drop();
     }
-    if (census != nullptr && open.is_kept()) census->observe(document, open.length());
+    if (looks != nullptr && open.is_kept()) looks->observe(document, open.length());
     counts.tokens += open.length();
     open.keep(number, source.token_weight);
   });

@@ -65,10 +65,11 @@ struct StreamCounts {
   int64_t row_length = 0;
 };
 
-/// Appends the source's documents to `stream`; `census` (may be null) sees those whose ids are, or might be,
-/// used. Looks for cancellation. UserError as for_each_document(), for an id that is negative or beyond
-/// vocab_size (it would index past the embedding), and as ReadingLimit (reading_limit.h) for encoder.max_ram.
+/// Appends the source's documents to `stream`; `looks` (may be null) sees the first of them, whose ids are,
+/// or might be, used: as TokenStream::documents, where it saw all sources. Looks for cancellation. UserError
+/// as for_each_document(), for an id that is negative or beyond vocab_size (it would index past the
+/// embedding), and as ReadingLimit (reading_limit.h) for encoder.max_ram.
 StreamCounts append(const DataSource& source, size_t number, const Encoder& encoder, TokenStream& stream,
-                    DocumentCensus* census);
+                    DocumentLooks* looks);
 
 }  // namespace lathe

@@ -11,7 +11,6 @@
 
 #include "calib/driver/experts_pass.h"
 #include "calib/driver/fold.h"
-#include "calib/driver/kv_cache_fit.h"
 #include "calib/stats/stats_collector.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
@@ -102,7 +101,9 @@ BlockOutcome BlockPass::run_slots(const Progress& progress) {
   leave();
   BlockOutcome outcome = solver_.take_outcome();
   if (job_.kv_cache && job_.kv_cache->low_bit()) {
-    outcome.kv_cache = cache_;
+    outcome.kv_cache = cache_sample_ ? cache_sample_->fit(kv_cache_shape(job_.graph->config), block_.prefix)
+                                     : KvCacheQuantizer{*job_.kv_cache};
+    cache_sample_.reset();
   } else if (job_.kv_cache) {
     outcome.kv_cache = {*job_.kv_cache, cache_scales(block_, *job_.kv_cache, "keys", largest_key_),
                         cache_scales(block_, *job_.kv_cache, "values", largest_value_)};
@@ -165,7 +166,7 @@ void BlockPass::observe_lost(Slot slot, const std::vector<at::Tensor>& divisors,
     }
     collector.observe(values, counted(rows));
   });
-  stats.recover(wanted, collector.finish());
+  stats.recover(wanted, collector.finish(&solver_.checks()));
 }
 
 void BlockPass::calibrate_experts(const Progress& progress) {
@@ -201,14 +202,13 @@ void BlockPass::observe_cache() {
 }
 
 void BlockPass::sample_cache() {
-  cache_ = {*job_.kv_cache};
   if (!job_.kv_cache->calibrated()) return;
   const ModelConfig& config = job_.graph->config;
   const BlockForward forward(config, block_, weights_, rope_);
   const AttentionRule rule{block_.attention_scale, block_.sliding_window, block_.attention_softcap};
   const auto& [cos, sin] =
       block_.local_rope ? std::tie(rope_.local_cos, rope_.local_sin) : std::tie(rope_.cos, rope_.sin);
-  KvCacheSample sample(*job_.kv_cache);
+  KvCacheSample& sample = cache_sample_.emplace(*job_.kv_cache);
   for (const RowRange rows : chunks_) {
     if (sample.full()) break;
     throw_if_cancelled();
@@ -216,7 +216,6 @@ void BlockPass::sample_cache() {
     sample.add(inputs, cache_sensitivity(inputs, cos, sin, rule),
                counted_.defined() ? counted_.narrow(0, rows.first, rows.count) : at::Tensor());
   }
-  cache_ = sample.fit(kv_cache_shape(config), block_.prefix);
 }
 
 void BlockPass::drop_used_weights(Slot slot) {

@@ -12,6 +12,7 @@
 
 #include "calib/driver/expert_routes.h"
 #include "calib/driver/input_solver.h"
+#include "calib/driver/kv_cache_fit.h"
 #include "calib/driver/stream.h"
 #include "calib/stats/stats_collector.h"
 
@@ -21,8 +22,8 @@ class BlockPass {
  public:
   using Progress = std::function<void(std::string_view stage)>;
 
-  /// `weights` are the block's, on the device. `counted`: Bool [samples, length], true where a token counts
-  /// in statistics; undefined: all do. The streams are moved from the block's input to its output.
+  /// `weights` are the block's, on the device. `counted`: counted_tokens() of the job. The streams are moved
+  /// from the block's input to its output.
   BlockPass(const CalibrationJob& job, size_t index, BlockWeights weights, const RopeTables& rope,
             const at::Tensor& counted, Streams& streams);
   BlockPass(const BlockPass&) = delete;
@@ -37,7 +38,8 @@ class BlockPass {
   void calibrate_experts(const Progress& progress);
   /// A sweep of its own, once q, k and v are what they will be: the largest magnitudes of keys and values.
   void observe_cache();
-  /// The same for a cache below 8 bits: its parameters, of the first samples.
+  /// The same for a cache below 8 bits: what its parameters are fitted to at the block's end, of the first
+  /// samples.
   void sample_cache();
 
   /// One slot: a sweep that makes its values and observes them, then its folds and solves.
@@ -71,9 +73,9 @@ class BlockPass {
   std::optional<BlockStream> reference_;
   std::vector<RowRange> chunks_;
   at::Tensor largest_key_, largest_value_;  // FP32 [kv_heads], on the device; with CalibrationJob::kv_cache
-  KvCacheQuantizer cache_;                  // with one below 8 bits
-  InputStats mlp_in_;                       // before experts: of all tokens, folded; they may fall back to it
-  std::vector<at::Tensor> divisors_;        // what folds divided mlp_in's channels by there
+  std::optional<KvCacheSample> cache_sample_;  // with one below 8 bits that is calibrated
+  InputStats mlp_in_;                 // before experts: of all tokens, folded; they may fall back to it
+  std::vector<at::Tensor> divisors_;  // what folds divided mlp_in's channels by there
   /// Of blocks with experts: each stream's. Checks that are read later hold on to it.
   std::shared_ptr<const ExpertRoutes> routes_, reference_routes_;
 };

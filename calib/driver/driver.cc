@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "calib/driver/block_pass.h"
+#include "calib/driver/counted_tokens.h"
 #include "calib/driver/expert_fallback.h"
 #include "lib/activations/embed_samples.h"
 #include "lib/base/error.h"
@@ -29,13 +30,9 @@ void check_job(const CalibrationJob& job) {
     LATHE_ASSERT(length >= 1 && length <= job.ids.size(1), "{} valid tokens in a sample of {}", length,
                  job.ids.size(1));
   }
-}
-
-/// Bool [samples, length], true where a token is none of the padding; undefined where there is none.
-at::Tensor counted_tokens(const CalibrationJob& job) {
-  if (job.lengths.empty()) return {};
-  const at::Tensor lengths = at::tensor(job.lengths, at::kLong).unsqueeze(1);
-  return at::arange(job.ids.size(1), at::kLong).unsqueeze(0).lt(lengths);
+  if (number_of_counted_tokens(job) == 0)
+    user_error("calibration: no token counts: all {} samples' tokens have weight 0; take more samples",
+               samples);
 }
 
 void embed(const CalibrationJob& job, Streams& streams) {

@@ -14,14 +14,14 @@
 // A sparse MLP's experts have inputs of their own: see experts_pass.h.
 //
 // On a GPU everything is queued, and the host waits at a block's end (InputSolver::take_outcome), when its
-// results are copied and all checks are read. Before that it waits only where it decides by a number, never
-// within a sweep over the samples: AWQ and SmoothQuant once for each edge (which scale, or none), solvers for
-// what their next step hangs on (is the Hessian's factor sound, are all grids finite), ranges that are
-// searched on the host, formats that round weights by themselves (CalibrationJob::round_for_formats), static
-// ranges of inputs (their statistics alone, before the solver is queued), folds into solved rows
-// (QuantizedTensor::scale_rows), distributions of inputs (observers of ranges,
-// CalibrationJob::describe_inputs); in a mixture of experts, for the router's counts: once for each stream
-// (ExpertRoutes).
+// results are copied and all checks are read; so is then what a KV cache is fitted to (KvCacheSample::fit).
+// Before that it waits only where it decides by a number, never within a sweep over the samples: AWQ and
+// SmoothQuant once for each edge (which scale, or none), solvers for what their next step hangs on (is the
+// Hessian's factor sound, are all grids finite), ranges that are searched on the host, formats that round
+// weights by themselves (CalibrationJob::round_for_formats), static ranges of inputs (their statistics alone,
+// before the solver is queued), folds into solved rows (QuantizedTensor::scale_rows), distributions of inputs
+// (observers of ranges, CalibrationJob::describe_inputs); in a mixture of experts, for the router's counts:
+// once for each stream (ExpertRoutes).
 //
 // Where an algorithm asks for statistics of two streams (StatSet::cross_gram), the driver carries the
 // unquantised model's hidden states beside, at the price of a second forward pass; both are at the same place
@@ -107,8 +107,9 @@ struct CalibrationJob {
   /// Valid tokens of each sample, 1 to length: the rest is padding on the right. It is computed (attention is
   /// causal, so no valid token sees it) but counts in no statistic. Empty: all are full.
   std::vector<int64_t> lengths;
-  /// Float [samples, length], CPU, > 0: how often each token counts in Gram matrices and mean squares (other
-  /// statistics take it once). Undefined: once.
+  /// Float [samples, length], CPU, >= 0: how often each token counts in Gram matrices and mean squares (other
+  /// statistics take it once). One of weight 0 is computed, and those behind it attend to it, but it counts
+  /// in no statistic (counted_tokens.h). Undefined: once.
   at::Tensor token_weights = {};
   Propagate propagate = Propagate::quantised;  // what statistics are taken of
   ExpertPolicy experts;

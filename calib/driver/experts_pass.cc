@@ -127,7 +127,7 @@ void ExpertsPass::observe_lost(Slot slot, const std::vector<std::pair<const Task
   sweep(slot, again);
   for (size_t k = 0; k < again.size(); ++k) {
     const StatSet wanted = unknown[k].second->lost;
-    unknown[k].second->recover(wanted, again[k].collector->finish());
+    unknown[k].second->recover(wanted, again[k].collector->finish(&solver_.checks()));
   }
 }
 

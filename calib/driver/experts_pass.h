@@ -36,8 +36,8 @@ class ExpertsPass {
   using Progress = std::function<void(std::string_view stage)>;
 
   /// Keeps references to all. `reference`: the unquantised model's stream, null where none is carried.
-  /// `routes`: the observed stream's, which the reference's rows follow, too. `counted`: Bool [samples,
-  /// length], true where a token counts; undefined: all do.
+  /// `routes`: the observed stream's, which the reference's rows follow, too. `counted`: counted_tokens()
+  /// of the job.
   ExpertsPass(const CalibrationJob& job, const Block& block, InputSolver& solver, const BlockStream& observed,
               const BlockStream* reference, std::shared_ptr<const ExpertRoutes> routes,
               const at::Tensor& counted, const std::vector<RowRange>& chunks);

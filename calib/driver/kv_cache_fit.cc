@@ -12,6 +12,7 @@
 #include "lib/numeric/point_clusters.h"
 #include "lib/numeric/weighted_kmeans.h"
 #include "lib/tensor/aten.h"
+#include "lib/tensor/copy_stream.h"
 
 namespace lathe {
 namespace {
@@ -154,17 +155,21 @@ at::Tensor fit_levels(const at::Tensor& numbers, const at::Tensor& weights, int 
 
 void KvCacheSample::add(const AttentionInputs& inputs, const CacheSensitivity& sensitivity,
                         const at::Tensor& counted) {
-  const auto flat = [&](const at::Tensor& x) {  // [b, s, ...] -> [tokens that count, all]
-    at::Tensor rows = x.slice(1, scheme_.sink).flatten(2).flatten(0, 1);
-    if (counted.defined())
-      rows = rows.index({counted.slice(1, scheme_.sink).reshape({-1}).to(rows.device())});
-    return rows.slice(0, 0, kCacheTokens - tokens_).cpu();
+  const at::Tensor& made = inputs.unrotated_keys;  // [b, s, ...]
+  const at::Tensor taken =
+      counted.defined() ? counted.clone() : at::ones({made.size(0), made.size(1)}, at::kBool);
+  taken.slice(1, 0, scheme_.sink).fill_(false);
+  // On the CPU, which so knows how many they are.
+  const at::Tensor places = taken.flatten().nonzero().flatten().slice(0, 0, kCacheTokens - tokens_);
+  const at::Tensor here = made.is_cpu() ? places : queued_copy(places.contiguous(), made.device());
+  const auto rows = [&](const at::Tensor& x) {  // [b, s, ...] -> [tokens, all]
+    return x.flatten(2).flatten(0, 1).index_select(0, here);
   };
-  keys_.push_back(flat(inputs.unrotated_keys).to(at::kHalf));
-  values_.push_back(flat(inputs.values.transpose(1, 2)).to(at::kHalf));
-  key_weights_.push_back(flat(sensitivity.keys));
-  value_weights_.push_back(flat(sensitivity.values));
-  tokens_ += keys_.back().size(0);
+  keys_.push_back(rows(made).to(at::kHalf));
+  values_.push_back(rows(inputs.values.transpose(1, 2)).to(at::kHalf));
+  key_weights_.push_back(rows(sensitivity.keys));
+  value_weights_.push_back(rows(sensitivity.values));
+  tokens_ += places.size(0);
 }
 
 KvCacheQuantizer KvCacheSample::fit(const KvCacheShape& shape, const std::string& layer) const {
@@ -172,8 +177,13 @@ KvCacheQuantizer KvCacheSample::fit(const KvCacheShape& shape, const std::string
     user_error(
         "{}: kv_cache: no calibration token behind the first {} (sink): longer samples, or a smaller sink",
         layer, scheme_.sink);
-  const Sample sample{at::cat(keys_).to(at::kFloat), at::cat(values_).to(at::kFloat), at::cat(key_weights_),
-                      at::cat(value_weights_).repeat_interleave(shape.head_dim, 1)};
+  const auto joined = [](const std::vector<at::Tensor>& parts) {  // without a second copy on a GPU
+    std::vector<at::Tensor> here;
+    for (const at::Tensor& part : parts) here.push_back(part.cpu());
+    return at::cat(here);
+  };
+  const Sample sample{joined(keys_).to(at::kFloat), joined(values_).to(at::kFloat), joined(key_weights_),
+                      joined(value_weights_).repeat_interleave(shape.head_dim, 1)};
   for (const auto& [what, numbers] : {std::pair("keys", sample.keys), {"values", sample.values}}) {
     if (!all_finite(numbers))
       user_error("{}: {} are not finite in FP16; no KV cache holds them", layer, what);
@@ -187,6 +197,11 @@ uint64_t kv_cache_fit_bytes(const KvCacheShape& shape, int64_t tokens) {
   constexpr uint64_t kBytes = 2 * (2 + 2 + 4) + 4 * 4 + 6 * 8;
   constexpr uint64_t kScores = uint64_t{64} << 20;  // of cache_sensitivity()
   return kScores + static_cast<uint64_t>(std::min(tokens, kCacheTokens) * shape.channels()) * kBytes;
+}
+
+uint64_t kv_cache_sample_bytes(const KvCacheShape& shape, int64_t tokens) {
+  constexpr uint64_t kBytes = 2 * 2 + 4 + 4;  // both sides in FP16, and their weights at the most
+  return static_cast<uint64_t>(std::min(tokens, kCacheTokens) * shape.channels()) * kBytes;
 }
 
 }  // namespace lathe

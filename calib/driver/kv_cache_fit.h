@@ -16,14 +16,15 @@ namespace lathe {
 /// memory, FP16 with their weights, one block at a time.
 inline constexpr int64_t kCacheTokens = 16384;
 
-/// Keys (before rotation) and values of one layer, tokens one below the other, on the CPU.
+/// Keys (before rotation) and values of one layer, tokens one below the other: where they are made, until
+/// fit() copies them to the CPU.
 class KvCacheSample {
  public:
   explicit KvCacheSample(const KvCacheScheme& scheme) : scheme_(scheme) {}
 
   bool full() const { return tokens_ >= kCacheTokens; }
-  /// Those of some samples that count (`counted`: Bool [b, s], or undefined: all), but for the first `sink`
-  /// tokens of each, which are never rounded.
+  /// Those of some samples that count (`counted`: Bool [b, s] on the CPU, or undefined: all), but for the
+  /// first `sink` tokens of each, which are never rounded. A GPU is not waited for.
   void add(const AttentionInputs& inputs, const CacheSensitivity& sensitivity, const at::Tensor& counted);
   /// The scheme with its parameters. UserError, naming `layer`, where keys or values aren't finite in FP16,
   /// or there is no token behind the sink.
@@ -36,8 +37,10 @@ class KvCacheSample {
   std::vector<at::Tensor> key_weights_, value_weights_;  // Float [n, channels], [n, kv_heads]
 };
 
-/// What a sample of a layer takes, with what is made of it while it is fitted.
+/// What a sample of a layer takes on the CPU, with what is made of it while it is fitted.
 uint64_t kv_cache_fit_bytes(const KvCacheShape& shape, int64_t tokens);
+/// What it takes on a GPU until then.
+uint64_t kv_cache_sample_bytes(const KvCacheShape& shape, int64_t tokens);
 
 /// Levels (Float [2^bits], ascending) for scaled numbers between -1 and 1, those of `numbers` (any shape)
 /// with weights that are above 0: the least weighted squared error, by weighted_kmeans() of a histogram.

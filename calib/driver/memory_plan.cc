@@ -196,10 +196,13 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
                                     // Beside the device's: the pinned copy on the way there, and the codes.
                                     : MemoryBytes{next + block.codes, blocks + work, 0};
   const ModelConfig& config = job.graph->config;
-  const uint64_t cache = job.kv_cache && job.kv_cache->low_bit() && job.kv_cache->calibrated()
-                             ? kv_cache_fit_bytes(kv_cache_shape(config), request.samples * request.length)
-                             : 0;
-  const MemoryBytes kept = request.beside + MemoryBytes{cache, 0, request.journal + block.files};
+  MemoryBytes cache;
+  if (job.kv_cache && job.kv_cache->low_bit() && job.kv_cache->calibrated()) {
+    const int64_t tokens = request.samples * request.length;
+    cache.ram = kv_cache_fit_bytes(kv_cache_shape(config), tokens);
+    if (!cpu) cache.vram = kv_cache_sample_bytes(kv_cache_shape(config), tokens);
+  }
+  const MemoryBytes kept = request.beside + cache + MemoryBytes{0, 0, request.journal + block.files};
   Way way{storage, program + hidden + inner + computing + kept, {}};
   const auto all = [](const MemoryBytes& bytes) { return bytes.ram + bytes.vram + bytes.disk; };
   way.parts = {{"program and text", all(program)},
@@ -210,7 +213,7 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
                {"work on a chunk or an input", block.scratch}};
   if (storage.inner)
     way.parts.emplace_back("values inside a block " + where_text(*storage.inner, cpu), all(inner));
-  if (cache > 0) way.parts.emplace_back("keys and values that a cache is fitted to", cache);
+  if (all(cache) > 0) way.parts.emplace_back("keys and values that a cache is fitted to", all(cache));
   if (block.files > 0) way.parts.emplace_back("a Gram matrix on disk", block.files);
   if (request.journal > 0) way.parts.emplace_back("journal on disk, for --resume", request.journal);
   if (const uint64_t beside = all(request.beside); beside > 0)

@@ -24,7 +24,7 @@ struct RunWork {
 };
 
 /// The job needs its tasks, transforms and storage, no ids: `samples` rows of `length` tokens, of which
-/// `counted` are no padding. Experts get even shares of them.
+/// `counted` count in statistics. Experts get even shares of them.
 RunWork run_work(const CalibrationJob& job, int64_t samples, int64_t length, int64_t counted);
 
 }  // namespace lathe

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <set>
 
+#include "calib/driver/counted_tokens.h"
 #include "calib/sensitivity/checked_groups.h"
 #include "calib/sensitivity/loss_gradients.h"
 #include "calib/sensitivity/trial_solver.h"
@@ -51,18 +52,11 @@ double share_of(const Linear& linear, const BlockOutcome& outcome, int64_t token
   return static_cast<double>(outcome.expert_tokens.at(expert)) / static_cast<double>(tokens);
 }
 
-int64_t counted_tokens(const CalibrationJob& job) {
-  if (job.lengths.empty()) return job.ids.numel();
-  int64_t sum = 0;
-  for (const int64_t length : job.lengths) sum += length;
-  return sum;
-}
-
 /// All but KL, of one group under its trial number k.
 GroupLoss errors_of(const SensitivityJob& job, const TrialGroup& group, size_t k, const BlockOutcome& outcome,
                     const std::map<std::string, std::vector<TrialOutcome>>& made) {
   const Block& block = job.calibration.graph->blocks[group.block];
-  const int64_t tokens = counted_tokens(job.calibration);
+  const int64_t tokens = number_of_counted_tokens(job.calibration);
   const auto ratio = [](double error, double whole) { return whole > 0 ? error / whole : 0; };
   DistortionSums::Totals sum;
   double weights = 0;

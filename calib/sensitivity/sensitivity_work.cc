@@ -1,5 +1,6 @@
 #include "calib/sensitivity/sensitivity_work.h"
 
+#include "calib/driver/counted_tokens.h"
 #include "calib/sensitivity/checked_groups.h"
 #include "calib/sensitivity/trial_solver.h"
 
@@ -64,13 +65,10 @@ double SensitivityWork::flops() const {
 SensitivityWork sensitivity_work(const SensitivityJob& job) {
   const CalibrationJob& calibration = job.calibration;
   const int64_t samples = calibration.ids.size(0), length = calibration.ids.size(1);
-  int64_t counted = 0;
-  for (const int64_t one : calibration.lengths) counted += one;
-  if (calibration.lengths.empty()) counted = samples * length;
   const TrialSolver all(*calibration.graph, job.trials, job.groups);
   SensitivityWork work;
   work.trials.resize(job.trials.size());
-  work.pass = run_work(trial_job(job, all), samples, length, counted);
+  work.pass = run_work(trial_job(job, all), samples, length, number_of_counted_tokens(calibration));
   work.pass.errors = {};  // counted for each trial
   count_trials(job, work);
   count_held_out(job, work);

@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "calib/driver/counted_tokens.h"
 #include "calib/driver/run_work.h"
 #include "calib/sensitivity/sensitivity_work.h"
 #include "calib/sensitivity/trial_solver.h"
@@ -212,11 +213,8 @@ EvaluatedRows rows_of(const at::Tensor& ids) {
 }
 
 Estimate estimate_run(const EstimateRequest& request, const CalibrationJob& job) {
-  int64_t counted = 0;
-  for (const int64_t length : job.lengths) counted += length;
-  if (job.lengths.empty()) counted = job.ids.numel();
   Estimator estimator(request, job.ids.size(1), all_needs(job));
-  estimator.add_calibration(run_work(job, job.ids.size(0), job.ids.size(1), counted));
+  estimator.add_calibration(run_work(job, job.ids.size(0), job.ids.size(1), number_of_counted_tokens(job)));
   estimator.add_rest();
   return estimator.take();
 }

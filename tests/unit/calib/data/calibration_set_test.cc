@@ -239,6 +239,43 @@ TEST_F(CalibrationSets, TokensHaveTheWeightOfTheirSource) {
   EXPECT_THAT(error_of([&] { write_ids_file(folder_ / "d.npy", set); }), HasSubstr("their tokens' weights"));
 }
 
+TEST_F(CalibrationSets, PaddingOnTheLeftIsNoPartOfASample) {
+  const auto rows = [&](const char* name, const char* lines) { return file(name, lines); };
+  const DataSource plain = rows("a.jsonl", "[5, 6, 7]\n[8]\n"),
+                   left = rows("b.jsonl",
+                               "{\"input_ids\": [5, 6, 7], \"attention_mask\": [1, 1, 1]}\n"
+                               "{\"input_ids\": [0, 0, 8], \"attention_mask\": [0, 0, 1]}\n");
+  const CalibrationSet set = build({left}, by_document(2, 8)), same = build({plain}, by_document(2, 8));
+  EXPECT_TRUE(set.ids.equal(same.ids));
+  EXPECT_EQ(ids_hash(set.ids, set.lengths), ids_hash(same.ids, same.lengths));
+  EXPECT_THAT(set.lengths, ElementsAre(3, 1));
+  EXPECT_TRUE(build({left}, pack(2, 2)).ids.equal(build({plain}, pack(2, 2)).ids));
+}
+
+TEST_F(CalibrationSets, TokensOfWeight0AreContextAlone) {
+  const CalibrationSet ids = build({file("a.jsonl", "[5, 6, 7]\n[8, 9]\n")}, by_document(2, 3));
+  CalibrationSet weighted = ids;
+  weighted.token_weights = at::tensor({0.0F, 1.0F, 2.0F, 0.0F, 1.0F, 1.0F}).view({2, 3});
+  write_ids_file(folder_ / "w.safetensors", weighted);
+  const DataSource source{.path = folder_ / "w.safetensors"};
+  SampleOptions options = by_document(2, 4);
+  const CalibrationSet set = build({source}, options);
+  EXPECT_TRUE(set.token_weights.equal(weighted.token_weights));
+  EXPECT_EQ(set.tokens(), 3);
+  EXPECT_EQ(set.context_tokens(), 2);
+  EXPECT_NE(ids_hash(set.ids, set.lengths, set.token_weights), ids_hash(set.ids, set.lengths));
+
+  write_ids_file(folder_ / "again.safetensors", set);
+  const CalibrationSet again = build({{.path = folder_ / "again.safetensors"}}, options);
+  EXPECT_EQ(ids_hash(again.ids, again.lengths, again.token_weights),
+            ids_hash(set.ids, set.lengths, set.token_weights));
+
+  weighted.token_weights.narrow(1, 0, 3).fill_(0);
+  write_ids_file(folder_ / "none.safetensors", weighted);
+  EXPECT_THAT(build_error({{.path = folder_ / "none.safetensors"}}, options),
+              AllOf(HasSubstr("none.safetensors: no token counts: all 5 of the 2 samples have weight 0")));
+}
+
 // What is behind the samples is not kept, but counted: also where BOS begins a sample or lacks there.
 TEST_F(CalibrationSets, CountsAreOfAllTheData) {
   std::string lines;

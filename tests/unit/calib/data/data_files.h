@@ -29,7 +29,10 @@ class ByteTokenizer : public Tokenizer {
   }
   std::vector<std::string> pieces() const override { return {}; }
   std::vector<std::string> texts_of(std::span<const int64_t> ids) const override {
-    return std::vector<std::string>(ids.size());
+    std::vector<std::string> texts;
+    for (const int64_t id : ids)
+      texts.emplace_back(id < 3 ? "<control>" : std::string(1, static_cast<char>(id)));
+    return texts;
   }
   int64_t vocab_size() const override { return 256; }
 };

@@ -88,9 +88,9 @@ TEST_F(DataWarnings, TextThatTheTokenizerHardlyKnows) {
   EXPECT_THAT(data_warnings(documents_set({words(30, "word")}), {.vocabulary_size = 49152}), IsEmpty());
   encoder_.tokenizer = &tokenizer_;
   const CalibrationSet ids =
-      build_calibration_set({file("i.jsonl", "[1, 2, 3]\n")}, {.samples = 1, .seq_len = 3}, encoder_);
+      build_calibration_set({file("i.jsonl", "[1, 2, 1]\n")}, {.samples = 1, .seq_len = 3}, encoder_);
   EXPECT_EQ(ids.census.bytes_per_token(), 0);
-  EXPECT_THAT(data_warnings(ids, {.vocabulary_size = 49152}), IsEmpty()) << "ids have no bytes";
+  EXPECT_THAT(data_warnings(ids, {.vocabulary_size = 49152}), IsEmpty()) << "control tokens are no text";
 }
 
 TEST_F(DataWarnings, DocumentsAllVeryShort) {
@@ -99,6 +99,14 @@ TEST_F(DataWarnings, DocumentsAllVeryShort) {
       warnings(documents_set({"a", limit})),
       ElementsAre(HasSubstr("all calibration documents are very short: the longest of 2 has 64 tokens")));
   EXPECT_THAT(warnings(documents_set({"a", longer})), IsEmpty());
+  std::vector<std::string> nearly;
+  for (int i = 0; i < 18; ++i) nearly.push_back(std::to_string(i));
+  nearly.push_back(longer);
+  EXPECT_THAT(warnings(documents_set(nearly)), IsEmpty()) << "94.7 %";
+  nearly.push_back(limit);
+  EXPECT_THAT(warnings(documents_set(nearly)),
+              ElementsAre(HasSubstr(
+                  "nearly all calibration documents are very short: 19 of 20 have 64 tokens or fewer")));
   EXPECT_THAT(warnings(documents_set({"a"})), IsEmpty()) << "one text is one document, whatever it holds";
 }
 
@@ -117,6 +125,48 @@ TEST_F(DataWarnings, DocumentsThatAreNotTakenDoNotCount) {
   }
 }
 
+TEST_F(DataWarnings, DrawnSamplesAreJudgedByTheirOwnDocuments) {
+  // A seed draws one sample: of the short document, or of one of the others.
+  const std::string latin = "{\"text\": \"abcdefgh\"}\n",
+                    han = "{\"text\": \"" + std::string(300, 'x') + "\u6f22\"}\n";
+  for (const Packing packing : {Packing::pack, Packing::document}) {
+    for (const uint64_t seed : {1, 2, 3, 4, 5, 6}) {
+      const CalibrationSet set =
+          build_calibration_set({file("a.jsonl", latin + han + han + han)},
+                                {.samples = 1, .seq_len = 8, .seed = seed, .packing = packing}, encoder_);
+      EXPECT_LE(set.census.documents(), packing == Packing::pack ? 2 : 1) << "a sample may hold two ends";
+      EXPECT_EQ(set.census.longest(), set.ids[0][0].item<int64_t>() == 'a' ? 8 : 303);
+      EXPECT_EQ(set.census.scripts().contains("Han"), set.ids[0][0].item<int64_t>() != 'a');
+    }
+  }
+}
+
+TEST_F(DataWarnings, IdsAreLookedAtAsTheTextThatTheyStandFor) {
+  const auto ids_of = [](const std::string& text) {
+    nlohmann::json ids = nlohmann::json::array({1});  // a control token
+    for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
+    return ids.dump() + "\n";
+  };
+  const text::ScriptCounts several = {{"Latin", 90}, {"Cyrillic", 6}, {"Han", 4}};
+  const std::string latin = words(30, "word"), others = words(30, "\u6f22\u0441");
+  const auto warned = [&](const std::string& lines, int64_t samples, uint64_t seed = 0) {
+    return data_warnings(
+        build_calibration_set(
+            {file("a.jsonl", lines)},
+            {.samples = samples, .seq_len = 1000, .seed = seed, .packing = Packing::document}, encoder_),
+        {.vocabulary = several, .vocabulary_size = 49152});
+  };
+  EXPECT_THAT(warned(ids_of(latin), 1), ElementsAre(HasSubstr("100.0 % of its letters are Latin"),
+                                                    HasSubstr("hardly knows: 1.00 bytes a token")));
+  EXPECT_THAT(warned(ids_of(latin) + ids_of(others), 2), ElementsAre(HasSubstr("hardly knows")));
+  EXPECT_THAT(warned(ids_of(latin) + ids_of(others), 1),
+              ElementsAre(HasSubstr("are Latin"), HasSubstr("hardly")))
+      << "the second is in no sample";
+  EXPECT_THAT(warned(ids_of("\xff\xe6\xbc" + latin + "\xe6"), 1),
+              ElementsAre(HasSubstr("100.0 % of its letters are Latin"), HasSubstr("hardly knows")))
+      << "bytes that are no character";
+}
+
 TEST_F(DataWarnings, DocumentsThatRepeatOthers) {
   const std::string text = words(20, "word");
   std::string shouted = "  ";
@@ -133,7 +183,7 @@ TEST_F(DataWarnings, DocumentsThatRepeatOthers) {
 }
 
 TEST_F(DataWarnings, LongTextsAreComparedByTheirStartAndLength) {
-  const std::string start(DocumentCensus::kLookedAt, 'x');
+  const std::string start(DocumentLooks::kLookedAt, 'x');
   const CalibrationSet set = documents_set({start + "one", start + "two", start + "three", start});
   EXPECT_EQ(set.census.repeated(), 1);
 }

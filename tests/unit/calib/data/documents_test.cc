@@ -37,16 +37,18 @@ TEST_F(Documents, AMaskBesideIdsCutsTheirPaddingOff) {
   EXPECT_THAT(documents(file("a.jsonl",
                              "{\"input_ids\": [7, 8, 0, 0], \"attention_mask\": [1, 1, 0, 0]}\n"
                              "{\"input_ids\": [5, 6], \"attention_mask\": [true, true]}\n"
+                             "{\"input_ids\": [0, 4, 9, 0], \"attention_mask\": [0, 1, 1, 0]}\n"
                              "{\"input_ids\": [3], \"attention_mask\": null}\n")),
-              ElementsAre(test::Ids{7, 8}, test::Ids{5, 6}, test::Ids{3}));
+              ElementsAre(test::Ids{7, 8}, test::Ids{5, 6}, test::Ids{4, 9}, test::Ids{3}));
   const std::pair<const char*, const char*> refused[] = {
-      {"[0, 1]", "element 1: expected ones followed by zeros"},
-      {"[1]", "expected one value for each of the 2 token ids, found 1"},
-      {"[1, 2]", "element 1: expected 0 or 1, found 2"},
+      {"[1, 0, 1]", "element 2: expected ones in one piece"},
+      {"[1]", "expected one value for each of the 3 token ids, found 1"},
+      {"[1, 2, 1]", "element 1: expected 0 or 1, found 2"},
       {"1", "expected a list of 0 and 1"}};
   for (const auto& [mask, reason] : refused) {
-    EXPECT_THAT(error(file("b.jsonl", fmt::format(R"({{"input_ids": [7, 8], "attention_mask": {}}})", mask))),
-                AllOf(HasSubstr("b.jsonl:1"), HasSubstr("attention_mask"), HasSubstr(reason)));
+    EXPECT_THAT(
+        error(file("b.jsonl", fmt::format(R"({{"input_ids": [7, 8, 9], "attention_mask": {}}})", mask))),
+        AllOf(HasSubstr("b.jsonl:1"), HasSubstr("attention_mask"), HasSubstr(reason)));
   }
 }
 

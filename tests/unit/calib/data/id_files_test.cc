@@ -181,15 +181,38 @@ TEST_F(IdFiles, AMaskBesideIdsCutsTheirPaddingOff) {
   EXPECT_THAT(documents(masked("I32", bytes<int32_t>({1, 1, 1, 0}))), ElementsAre(whole, cut));
   EXPECT_THAT(documents(masked("BOOL", bytes<uint8_t>({1, 1, 1, 0}))), ElementsAre(whole, cut));
   EXPECT_THAT(documents(masked("U8", bytes<uint8_t>({1, 1, 0, 0}))), ElementsAre(whole, Ids{}));
-  EXPECT_THAT(error(masked("I64", bytes<int64_t>({1, 1, 0, 1}))),
-              HasSubstr("a.safetensors: attention_mask: row 1: element 1: expected ones followed by zeros, "
-                        "found a 1 behind the 0 of element 0; pad on the right"));
+  const Ids left{4};
+  EXPECT_THAT(documents(masked("I64", bytes<int64_t>({1, 1, 0, 1}))), ElementsAre(whole, left));
   EXPECT_THAT(error(masked("U8", bytes<uint8_t>({1, 7, 1, 1}))),
               HasSubstr("attention_mask: row 0: element 1: expected 0 or 1, found 7"));
   EXPECT_THAT(error(masked("F32", bytes<float>({1, 1, 1, 0}))),
               HasSubstr("a.safetensors: attention_mask: expected token ids of an integer dtype, found F32"));
   EXPECT_THAT(error(tensors(masked_header("U8", "[4]", 4), ids + bytes<uint8_t>({1, 1, 1, 0}))),
               HasSubstr("attention_mask: expected the shape of the token ids, [2, 2], found [4]"));
+}
+
+TEST_F(IdFiles, AMaskWithHolesIsRefused) {
+  const char* header =
+      R"({"input_ids":{"dtype":"U8","shape":[2,4],"data_offsets":[0,8]},"attention_mask":{"dtype":"U8","shape":[2,4],"data_offsets":[8,16]}})";
+  const auto masked = [&](const std::vector<uint8_t>& mask) {
+    return tensors(header, bytes<uint8_t>({1, 2, 3, 4, 5, 6, 7, 8}) + bytes(mask));
+  };
+  EXPECT_THAT(documents(masked({0, 1, 1, 0, 0, 0, 0, 1})), ElementsAre(Ids{2, 3}, Ids{8}));
+  EXPECT_THAT(error(masked({1, 1, 1, 1, 0, 1, 0, 1})),
+              HasSubstr("a.safetensors: attention_mask: row 1: element 3: expected ones in one piece with "
+                        "padding before and behind it, found a 1 behind the 0 of element 2; leave such ids "
+                        "out, or keep them in the context without counting them"));
+}
+
+TEST_F(IdFiles, WeightsFollowIdsBehindLeftPadding) {
+  const char* header =
+      R"({"input_ids":{"dtype":"U8","shape":[2,3],"data_offsets":[0,6]},"attention_mask":{"dtype":"U8","shape":[2,3],"data_offsets":[6,12]},"token_weights":{"dtype":"F32","shape":[2,3],"data_offsets":[12,36]}})";
+  TokenStream stream;
+  append(tensors(header, bytes<uint8_t>({9, 9, 1, 9, 2, 3}) + bytes<uint8_t>({0, 0, 1, 0, 1, 1}) +
+                             bytes<float>({0, 0, 4, 0, 0, 5})),
+         0, encoder_, stream, nullptr);
+  EXPECT_THAT(stream.ids, ElementsAre(1, 2, 3));
+  EXPECT_THAT(stream.weights, ElementsAre(4, 0, 5));
 }
 
 TEST_F(IdFiles, WeightsOfTokensAreChecked) {
@@ -204,11 +227,14 @@ TEST_F(IdFiles, WeightsOfTokensAreChecked) {
   TokenStream stream;
   append(weighted("[2,2]", {1, 0.5F, 2, 3}), 0, encoder_, stream, nullptr);
   EXPECT_EQ(stream.weights, (std::deque<float>{1, 0.5F, 2, 3}));
+  TokenStream none;
+  append(weighted("[2,2]", {1, 0, 0, 3}), 0, encoder_, none, nullptr);
+  EXPECT_EQ(none.weights, (std::deque<float>{1, 0, 0, 3})) << "context for those behind them";
   EXPECT_THAT(error(weighted("[4]", {1, 1, 1, 1})),
               HasSubstr("token_weights: expected F32 of the token ids' shape, [2, 2], found"));
-  for (const float bad : {0.0F, -1.0F, std::numeric_limits<float>::quiet_NaN(), 1e7F})
+  for (const float bad : {1e-7F, -1.0F, std::numeric_limits<float>::quiet_NaN(), 1e7F})
     EXPECT_THAT(error(weighted("[2,2]", {1, 1, bad, 1})),
-                HasSubstr("token_weights: element 2: expected 1e-6 to 1e6"));
+                HasSubstr("token_weights: element 2: expected 1e-6 to 1e6, or 0 for tokens"));
 }
 
 TEST_F(IdFiles, LengthsAndAMaskMustAgree) {
@@ -217,9 +243,11 @@ TEST_F(IdFiles, LengthsAndAMaskMustAgree) {
   const std::string start = bytes<int32_t>({1, 2, 3, 4}) + bytes<int64_t>({2, 1});
   EXPECT_THAT(documents(tensors(header, start + bytes<uint8_t>({1, 1, 1, 0}))),
               ElementsAre(Ids{1, 2}, Ids{3}));
-  EXPECT_THAT(
-      error(tensors(header, start + bytes<uint8_t>({1, 1, 1, 1}))),
-      HasSubstr("a.safetensors: row 1: lengths says 1 ids, attention_mask 2; leave one of the two out"));
+  EXPECT_THAT(error(tensors(header, start + bytes<uint8_t>({1, 1, 1, 1}))),
+              HasSubstr("a.safetensors: row 1: lengths says the first 1 ids, attention_mask 2 from element 0 "
+                        "on; leave one of the two out"));
+  EXPECT_THAT(error(tensors(header, start + bytes<uint8_t>({1, 1, 0, 1}))),
+              HasSubstr("row 1: lengths says the first 1 ids, attention_mask 1 from element 1 on"));
 }
 
 TEST_F(IdFiles, RefusesMalformedSafetensors) {

@@ -269,6 +269,51 @@ TEST(Driver, TokensCountInGramMatricesAsOftenAsTheirWeights) {
   }
 }
 
+// They are context: the others' values are as they were, and statistics are of those alone.
+TEST(Driver, TokensOfWeight0CountInNoStatistic) {
+  for (const bool pair : {false, true}) {
+    TinyRun run({}, pair);
+    run.job.token_weights = at::ones(run.job.ids.sizes());
+    run.job.token_weights.slice(0, 0, 50).fill_(0);                 // whole samples, more than a micro-batch
+    run.job.token_weights.slice(0, 50).slice(1, 2, 9).fill_(0);     // between others
+    run.job.token_weights.slice(0, 190).slice(1, 12, 16).fill_(0);  // at the end
+    run.go();
+    const at::Tensor counted = run.job.token_weights.flatten().nonzero().flatten();
+    for (const auto& [name, x] : values_of(run, run.finished())) {
+      const at::Tensor seen = x.index_select(0, counted);
+      EXPECT_GT(((product_of(x, x) - product_of(seen, seen)).norm() / product_of(x, x).norm()).item<double>(),
+                1e-4)
+          << "no test without weights";
+      expect_near(run.gram(name), product_of(seen, seen), 1e-5, name);
+      const InputStats& stats = run.solver.seen.at(name);
+      expect_near(stats.mean_abs, seen.abs().mean(0).to(at::kFloat), 1e-5, name);
+      EXPECT_EQ(stats.tokens, counted.numel()) << name;
+    }
+  }
+}
+
+// What stands behind a sample's last counted token is context for none that counts: as if it were padding.
+TEST(Driver, Weight0AtTheEndGivesTheBitsOfPadding) {
+  TinyRun weighted({}), padded({});
+  weighted.job.token_weights = at::ones(weighted.job.ids.sizes());
+  for (int64_t i = 0; i < padded.job.ids.size(0); ++i) {
+    padded.job.lengths.push_back(1 + i % padded.job.ids.size(1));
+    weighted.job.token_weights[i].slice(0, padded.job.lengths.back()).fill_(0);
+  }
+  weighted.go();
+  padded.go();
+  for (const auto& [name, stats] : padded.solver.seen) {
+    EXPECT_TRUE(at::equal(weighted.gram(name), stats.gram)) << name;
+    EXPECT_EQ(weighted.solver.seen.at(name).tokens, stats.tokens) << name;
+  }
+}
+
+TEST(Driver, SamplesOfWhichNoTokenCountsAreRefused) {
+  TinyRun run({});
+  run.job.token_weights = at::zeros(run.job.ids.sizes());
+  EXPECT_THROW(run.go(), UserError);
+}
+
 TEST(Driver, ANaNNamesBlockInputSampleAndToken) {
   TinyRun run({});
   run.job.ids.masked_fill_(run.job.ids.eq(7), 8);

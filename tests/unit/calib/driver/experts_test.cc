@@ -398,12 +398,12 @@ TEST(Experts, PaddingIsNeitherCountedNorObserved) {
 }
 
 TEST(Experts, WeightsFollowTheTokensToTheirExperts) {
-  // Tokens with a weight of nearly nothing: the statistics of the others.
+  // Tokens without a weight: the statistics of the others.
   ExpertsRun run("qwen2_moe"), valid("qwen2_moe");
   run.job.token_weights = at::ones(run.job.ids.sizes());
   for (int64_t i = 0; i < run.job.ids.size(0); ++i) {
     valid.job.lengths.push_back(1 + i % run.job.ids.size(1));
-    run.job.token_weights[i].slice(0, valid.job.lengths.back()).fill_(1e-9);
+    run.job.token_weights[i].slice(0, valid.job.lengths.back()).fill_(0);
   }
   run.job.experts.min_tokens = valid.job.experts.min_tokens = 1;
   run.go();
@@ -412,6 +412,7 @@ TEST(Experts, WeightsFollowTheTokensToTheirExperts) {
   for (const auto& [name, stats] : valid.solver.seen) {
     if (stats.tokens == run.job.ids.numel() || stats.tokens < 20) continue;
     expect_near(run.solver.seen.at(name).gram, stats.gram, 1e-4, name);
+    EXPECT_EQ(run.solver.seen.at(name).tokens, stats.tokens) << name;
     ++compared;
   }
   EXPECT_GT(compared, 10);

@@ -129,6 +129,27 @@ TEST(KvCacheFit, LikeChannelsShareAGroup) {
   EXPECT_LT(error_of(ordered, made), 0.97 * error_of(unclipped, made));
 }
 
+TEST(KvCacheFit, SamplesThatComeInPartsAreOneSample) {
+  const Numbers made = numbers(3, 60);
+  at::Tensor counted = at::ones({3, 60}, at::kBool);
+  counted[0].slice(0, 10, 30).fill_(false);
+  const auto rows = [](const at::Tensor& x, int64_t first, int64_t count) {
+    return x.narrow(0, first, count);
+  };
+  for (const char* type : {"kvquant", "skvq"}) {
+    KvCacheSample parts(defaults(type));
+    for (const auto& [first, count] : {std::pair(0, 1), {1, 2}}) {
+      AttentionInputs inputs;
+      inputs.unrotated_keys = rows(made.inputs.unrotated_keys, first, count);
+      inputs.values = rows(made.inputs.values, first, count);
+      parts.add(inputs,
+                {rows(made.sensitivity.keys, first, count), rows(made.sensitivity.values, first, count)},
+                rows(counted, first, count));
+    }
+    EXPECT_TRUE(same_quantizer(parts.fit(kShape, "layer"), fitted(defaults(type), made, counted))) << type;
+  }
+}
+
 TEST(KvCacheFit, SinksAndPaddingDontCount) {
   const Numbers made = numbers(3, 60);
   at::Tensor counted = at::ones({3, 60}, at::kBool);

@@ -5,8 +5,11 @@
 #include <gtest/gtest.h>
 
 #include "calib/driver/block_memory.h"
+#include "calib/driver/kv_cache_fit.h"
 #include "lib/activations/block_size.h"
 #include "lib/base/error.h"
+#include "lib/model/cached_attention.h"
+#include "lib/numeric/kv_cache_methods.h"
 #include "lib/tensor/triangle_file.h"
 #include "tests/unit/calib/driver/tiny_model.h"
 
@@ -115,6 +118,19 @@ TEST_F(MemoryPlanTest, OnAGpuHiddenStatesGoToTheHostFirst) {
   EXPECT_EQ(plan({.ram = {}, .vram = 2 * kGB, .disk = {}}, gpu).storage.hidden.placement, Placement::host);
   EXPECT_EQ(plan({.ram = 2 * kGB, .vram = 2 * kGB, .disk = {}}, gpu).storage.hidden.placement,
             Placement::disk);
+}
+
+// Beside what the fit takes of the host's memory at the block's end: until then the sample is on the device.
+TEST_F(MemoryPlanTest, WhatAKvCacheIsFittedToIsCounted) {
+  const KvCacheShape shape = kv_cache_shape(graph_.config);
+  for (const c10::Device device : {c10::Device(c10::kCPU), c10::Device(c10::kCUDA, 0)}) {
+    job_.kv_cache = std::nullopt;
+    const MemoryBytes without = plan({}, device).peak;
+    job_.kv_cache = find_kv_cache_method("kvquant")->defaults;
+    const MemoryBytes with = plan({}, device).peak;
+    EXPECT_EQ(with.ram - without.ram, kv_cache_fit_bytes(shape, 20'000 * 512));
+    EXPECT_EQ(with.vram - without.vram, device.is_cpu() ? 0 : 16384ull * shape.channels() * 12);
+  }
 }
 
 TEST_F(MemoryPlanTest, TheMicroBatchFollowsTheLimits) {
