@@ -5,6 +5,8 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
 #include "lib/kernels/group_quant_rows.h"
 #include "lib/kernels/target_clones.h"
@@ -15,38 +17,66 @@ namespace {
 using device::Grid;
 using device::ScaleZero;
 
+#define LATHE_INLINE inline __attribute__((always_inline))
+
 constexpr int kLanes = 16;
 constexpr int64_t kGrainElements = 1 << 15;
 
-/// Minimum and maximum in fixed lanes, since g++ won't reorder a floating-point reduction by itself. 0 * x is
-/// NaN for a NaN or an infinity: `spoiled` remembers them, which comparisons would forget.
+using Lanes = float __attribute__((vector_size(4 * kLanes)));
+
+/// What is known of some values: the least and the largest, lane by lane. 0 * x is NaN for a NaN or an
+/// infinity: `spoiled` remembers them, which comparisons would forget.
+struct Extent {
+  Lanes lo, hi, spoiled;
+};
+
+LATHE_INLINE void add_lanes(Extent& extent, const float* w) {
+  Lanes x;
+  std::memcpy(&x, w, sizeof x);
+  extent.lo = x < extent.lo ? x : extent.lo;
+  extent.hi = x > extent.hi ? x : extent.hi;
+  extent.spoiled += x * 0.0f;
+}
+
+/// Every lane becomes what is known of it and of the lane `distance` farther on.
+template <int distance, int... lane>
+LATHE_INLINE void fold_lanes(Extent& extent, std::integer_sequence<int, lane...>) {
+  const Lanes lo = __builtin_shufflevector(extent.lo, extent.lo, ((lane + distance) % kLanes)...);
+  const Lanes hi = __builtin_shufflevector(extent.hi, extent.hi, ((lane + distance) % kLanes)...);
+  extent.lo = lo < extent.lo ? lo : extent.lo;
+  extent.hi = hi > extent.hi ? hi : extent.hi;
+  extent.spoiled += __builtin_shufflevector(extent.spoiled, extent.spoiled, ((lane + distance) % kLanes)...);
+}
+
+/// In fixed lanes, since g++ won't reorder a floating-point reduction by itself, and two at a time, so that
+/// one needn't wait for the other.
 LATHE_CLONES void min_max_group(const float* w, int64_t length, float* lo_out, float* hi_out) {
-  float lo[kLanes], hi[kLanes], spoiled[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane) {
-    lo[lane] = hi[lane] = w[0];
-    spoiled[lane] = 0;
-  }
+  Extent extent{Lanes{} + w[0], Lanes{} + w[0], Lanes{}}, other = extent;
   int64_t i = 0;
-  for (; i + kLanes <= length; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const float x = w[i + lane];
-      lo[lane] = x < lo[lane] ? x : lo[lane];
-      hi[lane] = x > hi[lane] ? x : hi[lane];
-      spoiled[lane] += x * 0.0f;
-    }
+  for (; i + 2 * kLanes <= length; i += 2 * kLanes) {
+    add_lanes(extent, w + i);
+    add_lanes(other, w + i + kLanes);
   }
+  if (i + kLanes <= length) {
+    add_lanes(extent, w + i);
+    i += kLanes;
+  }
+  extent.lo = other.lo < extent.lo ? other.lo : extent.lo;
+  extent.hi = other.hi > extent.hi ? other.hi : extent.hi;
+  extent.spoiled += other.spoiled;
+  constexpr auto kAll = std::make_integer_sequence<int, kLanes>();
+  fold_lanes<8>(extent, kAll);
+  fold_lanes<4>(extent, kAll);
+  fold_lanes<2>(extent, kAll);
+  fold_lanes<1>(extent, kAll);
+  float lo = extent.lo[0], hi = extent.hi[0], spoiled = extent.spoiled[0];
   for (; i < length; ++i) {
-    lo[0] = w[i] < lo[0] ? w[i] : lo[0];
-    hi[0] = w[i] > hi[0] ? w[i] : hi[0];
-    spoiled[0] += w[i] * 0.0f;
+    lo = w[i] < lo ? w[i] : lo;
+    hi = w[i] > hi ? w[i] : hi;
+    spoiled += w[i] * 0.0f;
   }
-  for (int lane = 1; lane < kLanes; ++lane) {
-    lo[0] = lo[lane] < lo[0] ? lo[lane] : lo[0];
-    hi[0] = hi[lane] > hi[0] ? hi[lane] : hi[0];
-    spoiled[0] += spoiled[lane];
-  }
-  *lo_out = lo[0] + spoiled[0];  // spoiled is +0 or NaN, and -0 + +0 is +0
-  *hi_out = hi[0] + spoiled[0];
+  *lo_out = lo + spoiled;  // spoiled is +0 or NaN, and -0 + +0 is +0
+  *hi_out = hi + spoiled;
 }
 
 LATHE_CLONES void encode_group(const float* w, int64_t length, float scale, float zero, float qmin,

@@ -32,7 +32,24 @@ LATHE_HOST_DEVICE float nearest_number(float x, Minifloat format) {
   return bits_float(float_bits(rounded) | sign);
 }
 
-/// The same of an FP64 number, which is not rounded to FP32 first. A number of the format, exact in FP32.
+/// number_code() of the nearest number: how many steps it is above its binade's, or the subnormals',
+/// beginning. Not of a NaN.
+LATHE_HOST_DEVICE uint8_t nearest_code(float x, Minifloat format) {
+  const uint32_t sign = float_bits(x) >> 31;
+  float magnitude = bits_float(float_bits(x) & 0x7fffffffu);
+  magnitude = magnitude > format.largest ? format.largest : magnitude;
+  const uint32_t own = float_bits(magnitude) & 0x7f800000u;
+  const uint32_t least = static_cast<uint32_t>(format.smallest_exponent + 127) << 23;
+  const uint32_t binade = own > least ? own : least;
+  const float shift = bits_float(binade + (static_cast<uint32_t>(23 - format.mantissa) << 23)) * 1.5f;
+  const uint32_t steps =
+      float_bits(magnitude + shift) - float_bits(shift);  // from 0, which is the shift, to the number
+  const uint32_t code = ((binade - least) >> (23 - format.mantissa)) + steps;
+  return static_cast<uint8_t>(code | (sign << format.sign_bit));
+}
+
+/// nearest_number() of an FP64 number, which is not rounded to FP32 first. A number of the format, exact in
+/// FP32.
 LATHE_HOST_DEVICE double nearest_number(double x, Minifloat format) {
   const uint64_t sign = double_bits(x) & 0x8000000000000000ull;
   double magnitude = bits_double(double_bits(x) & 0x7fffffffffffffffull);
@@ -54,7 +71,8 @@ LATHE_HOST_DEVICE uint8_t number_code(float number, Minifloat format) {
   // The magnitude in units of the smallest one; a power of two, so the product is exact.
   const float unit =
       bits_float(static_cast<uint32_t>(127 + format.mantissa - format.smallest_exponent) << 23);
-  // As an integer: the last bits of a sum that is 2^23 and more. (A conversion would keep g++ from vectorising.)
+  // As an integer: the last bits of a sum that is 2^23 and more. (A conversion would keep g++ from
+  // vectorising.)
   const uint32_t subnormal = float_bits(bits_float(bits) * unit + 8388608.0f) & 0x7fffffu;
   const uint32_t below = bits < least ? 0xffffffffu : 0;  // a mask: a choice would become a branch
   const uint32_t code = (subnormal & below) | (normal & ~below);

@@ -133,7 +133,7 @@ LATHE_HOST_DEVICE float decode_value(float code, ScaleZero group) {
 
 /// A weight's code on a floating-point grid.
 LATHE_HOST_DEVICE uint8_t encode_number(float w, float scale, Minifloat format) {
-  return number_code(nearest_number(w / scale, format), format);
+  return nearest_code(w / scale, format);
 }
 
 /// What a weight becomes on a floating-point grid; no negative zero matters to anyone.

@@ -43,6 +43,7 @@ TEST(FloatGrid, FastRoundingIsTheReferences) {
       const uint8_t expected = encode_float(format, x);
       const float rounded = device::nearest_number(x, fast);
       ASSERT_EQ(device::number_code(rounded, fast), expected) << x;
+      ASSERT_EQ(device::nearest_code(x, fast), expected) << x;
       ASSERT_EQ(device::float_bits(rounded),
                 device::float_bits(static_cast<float>(decode_float(format, expected))))
           << x;
