@@ -15,28 +15,20 @@ export PATH=$PATH:/usr/local/cuda/bin
 recipe=$(cat tests/peer/gpu_kernels.sh "$here"/*.* "$here"/include/torch/* | sha256sum | cut -d' ' -f1)
 if [[ $(cat "$folder/built" 2>/dev/null) == "$recipe" ]]; then echo "$folder/lib"; exit; fi
 mkdir -p "$folder"/{lib,objects}
-files=https://files.pythonhosted.org/packages
-
-# unpacked NAME-VERSION URL SHA256 PATHS...: those paths of a source distribution
+# unpacked NAME-VERSION SHA256 PATHS...: those paths of a source distribution
 unpacked() {
-  local name=$1 url=$2 sum=$3; shift 3
+  local name=$1 sum=$2; shift 2
   [[ -e $folder/$name/complete ]] && return
-  echo "fetching $name" >&2
-  curl --silent --show-error --fail --location -o "$folder/$name.tar.gz" "$files/$url/$name.tar.gz"
-  echo "$sum  $folder/$name.tar.gz" | sha256sum --check --quiet >&2
+  "$python" "$here/fetch.py" "$folder" "$name.tar.gz" "$sum"
   tar -xzf "$folder/$name.tar.gz" -C "$folder" "${@/#/$name/}"
   rm "$folder/$name.tar.gz"
   touch "$folder/$name/complete"
 }
-unpacked vllm-0.32.0 d5/df/5471312c76e335eaa2b8333e87ea39f0d37bfe24f10a582620e34ff12e33 \
-  d2c957d5eee3d0985012151315ddc62cbe0cd368fc96a5fc3510438d9dddf2ad csrc
-unpacked gptqmodel-7.7.0 86/35/e5e7415005f15ade2c6ea4ab058fc1c45efe3e4453b8f92c5e48f8e03bf0 \
-  039874c39fb56ba75b750dd4870968e7fe83b6ca28890a53e94ad3c46be699d0 gptqmodel_ext
+unpacked vllm-0.32.0 d2c957d5eee3d0985012151315ddc62cbe0cd368fc96a5fc3510438d9dddf2ad csrc
+unpacked gptqmodel-7.7.0 039874c39fb56ba75b750dd4870968e7fe83b6ca28890a53e94ad3c46be699d0 gptqmodel_ext
 if [[ ! -e $folder/cutlass/complete ]]; then
   wheel=nvidia_cutlass-4.2.0.0-py3-none-any.whl
-  echo "fetching $wheel" >&2
-  curl --silent --show-error --fail --location -o "$folder/$wheel" "$files/21/6b/e86fc2fd536dd4b8bd2209aa31d7002610c501b0802337787eac9c9b328c/$wheel"
-  echo "f9599ada45c7bcb6bf53f7d3f0a7d154183e53451c01bfa59eecd37dd4a693f6  $folder/$wheel" | sha256sum --check --quiet >&2
+  "$python" "$here/fetch.py" "$folder" "$wheel" f9599ada45c7bcb6bf53f7d3f0a7d154183e53451c01bfa59eecd37dd4a693f6
   "$python" -m zipfile -e "$folder/$wheel" "$folder/cutlass"
   rm "$folder/$wheel"
   touch "$folder/cutlass/complete"
