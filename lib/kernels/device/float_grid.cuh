@@ -16,36 +16,40 @@ struct Minifloat {
   uint32_t carry = 0x00200000u;  // 2 - FloatFormat::scale_carry, in units of an FP32 mantissa's last bit
 };
 
+/// How a number is rounded: its magnitude, at most the largest, and what adding it to rounds it.
+struct Rounding {
+  float magnitude;
+  uint32_t binade,
+      least;    // 2^e of the magnitude's binade, or of the subnormals', which is `least`, as FP32's bits
+  float shift;  // numbers from 1.5 * 2^(e + 23 - mantissa) on are 2^(e - mantissa) apart
+};
+
+LATHE_HOST_DEVICE Rounding rounding_of(float x, Minifloat format) {
+  Rounding rounding;
+  const float magnitude = bits_float(float_bits(x) & 0x7fffffffu);
+  rounding.magnitude = magnitude > format.largest ? format.largest : magnitude;
+  const uint32_t own = float_bits(rounding.magnitude) & 0x7f800000u;
+  rounding.least = static_cast<uint32_t>(format.smallest_exponent + 127) << 23;
+  rounding.binade = own > rounding.least ? own : rounding.least;
+  rounding.shift = bits_float(rounding.binade + (static_cast<uint32_t>(23 - format.mantissa) << 23)) * 1.5f;
+  return rounding;
+}
+
 /// The nearest number of the format, ties to the even code; beyond the largest, the largest. NaN stays NaN,
 /// zeros and what rounds to zero keep their sign.
 LATHE_HOST_DEVICE float nearest_number(float x, Minifloat format) {
-  const uint32_t sign = float_bits(x) & 0x80000000u;
-  float magnitude = bits_float(float_bits(x) & 0x7fffffffu);
-  magnitude = magnitude > format.largest ? format.largest : magnitude;
-  // 2^e of the magnitude's binade, or of the subnormals'.
-  const uint32_t own = float_bits(magnitude) & 0x7f800000u;
-  const uint32_t least = static_cast<uint32_t>(format.smallest_exponent + 127) << 23;
-  const uint32_t binade = own > least ? own : least;
-  // Numbers from 1.5 * 2^(e + 23 - m) on are 2^(e - m) apart, so adding that rounds to a multiple of it.
-  const float shift = bits_float(binade + (static_cast<uint32_t>(23 - format.mantissa) << 23)) * 1.5f;
-  const float rounded = (magnitude + shift) - shift;
-  return bits_float(float_bits(rounded) | sign);
+  const Rounding rounding = rounding_of(x, format);
+  const float rounded = (rounding.magnitude + rounding.shift) - rounding.shift;
+  return bits_float(float_bits(rounded) | (float_bits(x) & 0x80000000u));
 }
 
 /// number_code() of the nearest number: how many steps it is above its binade's, or the subnormals',
 /// beginning. Not of a NaN.
 LATHE_HOST_DEVICE uint8_t nearest_code(float x, Minifloat format) {
-  const uint32_t sign = float_bits(x) >> 31;
-  float magnitude = bits_float(float_bits(x) & 0x7fffffffu);
-  magnitude = magnitude > format.largest ? format.largest : magnitude;
-  const uint32_t own = float_bits(magnitude) & 0x7f800000u;
-  const uint32_t least = static_cast<uint32_t>(format.smallest_exponent + 127) << 23;
-  const uint32_t binade = own > least ? own : least;
-  const float shift = bits_float(binade + (static_cast<uint32_t>(23 - format.mantissa) << 23)) * 1.5f;
-  const uint32_t steps =
-      float_bits(magnitude + shift) - float_bits(shift);  // from 0, which is the shift, to the number
-  const uint32_t code = ((binade - least) >> (23 - format.mantissa)) + steps;
-  return static_cast<uint8_t>(code | (sign << format.sign_bit));
+  const Rounding rounding = rounding_of(x, format);
+  const uint32_t steps = float_bits(rounding.magnitude + rounding.shift) - float_bits(rounding.shift);
+  const uint32_t code = ((rounding.binade - rounding.least) >> (23 - format.mantissa)) + steps;
+  return static_cast<uint8_t>(code | ((float_bits(x) >> 31) << format.sign_bit));
 }
 
 /// nearest_number() of an FP64 number, which is not rounded to FP32 first. A number of the format, exact in
