@@ -13,7 +13,6 @@
 #include "formats/verify/gguf_model.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
-#include "lib/base/process_memory.h"
 #include "lib/kernels/ggml_exact.h"
 #include "lib/kernels/ggml_quant.h"
 #include "lib/numeric/sampled_rows.h"
@@ -233,7 +232,6 @@ void GgufArtifact::write_matrix(const GgufOutputTensor& tensor) {
     const at::Tensor blocks = kernels::quantize_ggml(tensor.rule.hf, part, tensor.type, {});
     losses_.add(tensor, blocks, part, {}, which);
     write_blocks(tensor, blocks, first);
-    release_free_memory();  // else what rounding took is laid anew beside what is free of it
   }
 }
 

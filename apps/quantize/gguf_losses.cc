@@ -9,7 +9,6 @@
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
-#include "lib/base/process_memory.h"
 #include "lib/kernels/ggml_quant.h"
 #include "lib/tensor/aten.h"
 
@@ -59,8 +58,6 @@ RoundingSums GgufLosses::add(const GgufOutputTensor& tensor, const at::Tensor& b
     if (!weight.defined()) continue;
     const at::Tensor given = weight.narrow(0, first, count);
     sums.add(sums_of(made.sub_(given), given, importance));
-    made.reset();
-    release_free_memory();  // else the next piece may be laid beside what is free of this one
   }
   sums_[tensor.rule.gguf].add(sums);
   return sums;
@@ -83,9 +80,7 @@ Findings GgufLosses::compare(const ModelFolder& stored) const {
       throw_if_cancelled();
       const at::Tensor values =
           piece.rows.defined() ? stored.weights->load_rows(name, piece.rows) : stored.weights->load(name);
-      const bool same = hash_of_values(values) == piece.hash;
-      release_free_memory();
-      if (same) continue;
+      if (hash_of_values(values) == piece.hash) continue;
       findings.push_back({check::meant, fmt::format("{} ({})", place.first, name), "what was written",
                           "something else on disk"});
       break;

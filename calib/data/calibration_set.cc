@@ -272,8 +272,7 @@ void fill_weights(const std::vector<Chosen>& chosen, CalibrationSet& set) {
   if (set.tokens() == 0) {
     user_error(
         "{}: no token counts: all {} of the {} samples have weight 0; raise calibration.samples, or take "
-        "data "
-        "with other token_weights",
+        "data with other token_weights",
         set.sources.front().path, set.context_tokens(), set.ids.size(0));
   }
 }

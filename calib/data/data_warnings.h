@@ -33,9 +33,8 @@ struct ModelNeeds {
 ///   are not of such text, which is how a tokenizer shows what the model was trained on. With SmolLM2's
 ///   English has 3.7 bytes a token, code 3.1, French 3.3, German 2.8, Hungarian 2.2; Vietnamese 1.8, Chinese
 ///   1.8, base64 1.3, columns of numbers 1.0;
-/// - at least 95 % of the documents, of two or more, have 64 tokens or fewer: outliers and long-range
-/// attention
-///   are hardly seen, whatever a few longer ones hold;
+/// - at least 95 % of the documents, of two or more, have 64 tokens or fewer: outliers and attention over
+///   long ranges are hardly seen, whatever a few longer ones hold;
 /// - at least 1 % of the documents (and at least two) repeat an earlier one;
 /// - sources of which no token is taken: a share of the mix below one sample, or text behind the last sample;
 /// - rows of token ids, all of one length, that were joined and cut into samples of another;

@@ -22,8 +22,8 @@ constexpr int64_t kPanel = 512, kWithinPanel = 128;
 constexpr int64_t kTile = 128, kFewestTiles = 100, kSmallestHalf = 512;
 /// Halves begin at a multiple of 64 bytes.
 constexpr int64_t kHalfMultiple = 32;
-/// Rows and columns that a GPU writes at a time.
-constexpr int64_t kCudaPanel = 2048;
+/// Rows that are written at a time, and on a GPU columns.
+constexpr int64_t kWrittenRows = 2048, kCudaPanel = kWrittenRows;
 /// Rows of a block that are multiplied at once: the product, 4 MB, stays in a shared cache until it is added
 /// to the sum, and is cut into tiles that are worth their packing (512 rows: a fifth slower).
 constexpr int64_t kTileRows = 2048;
@@ -197,8 +197,8 @@ void GramBlock::write_symmetric(double factor, const at::Tensor& gram) {
     const int64_t moved = i * place_.step, row = place_.row + moved, row_end = place_.row_end + moved;
     const int64_t column = place_.column + moved, column_end = place_.column_end + moved;
     const int64_t above_end = std::min(row_end, column);  // rows before it are above the diagonal
-    for (int64_t begin = row; begin < above_end; begin += kTileRows) {
-      const int64_t end = std::min(begin + kTileRows, above_end);
+    for (int64_t begin = row; begin < above_end; begin += kWrittenRows) {
+      const int64_t end = std::min(begin + kWrittenRows, above_end);
       const at::Tensor above = values(i, begin - row, end - row, factor);
       gram.slice(0, begin, end).slice(1, column, column_end).copy_(above);
       gram.slice(0, column, column_end).slice(1, begin, end).copy_(above.t());

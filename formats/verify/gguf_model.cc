@@ -16,7 +16,6 @@
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
-#include "lib/base/process_memory.h"
 #include "lib/kernels/ggml_quant.h"
 #include "lib/numeric/ggml_block.h"
 #include "lib/tensor/aten.h"
@@ -84,7 +83,6 @@ class GgufCheck {
         good = false;
       }
       file_.release(tensor, bytes);
-      release_free_memory();  // else the next piece may be laid beside what is free of this one
     }
     if (tensor.shape.size() >= 2 && good) check_duplicate(tensor);
     return good;

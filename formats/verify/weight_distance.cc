@@ -8,16 +8,12 @@
 
 #include "formats/verify/numbers.h"
 #include "lib/base/cancel.h"
-#include "lib/base/process_memory.h"
 
 namespace lathe {
 namespace {
 
 /// Values that stand in memory in FP32 at a time.
 constexpr int64_t kPieceValues = int64_t{1} << 18;
-/// Pieces after which what is free goes back to the system: glibc doesn't always find the place again that an
-/// aligned block was let go of (its search asks for the alignment on top), and lays each anew.
-constexpr int64_t kPiecesTogether = 4;
 /// Rounds of the fit: each makes what rows and columns still mix up about as many times smaller as there are
 /// rows.
 constexpr int kFits = 4;
@@ -252,7 +248,6 @@ class Comparison {
       throw_if_cancelled();
       const int64_t end = std::min(begin + step, weight_.rows);
       use(weight_.values(begin, end), original_(begin, end));
-      if (begin / step % kPiecesTogether == kPiecesTogether - 1) release_free_memory();
     }
   }
 
@@ -337,7 +332,6 @@ StoredWeight stored_weight(const std::string& linear, const QuantizedTensor& ten
 }
 
 WeightCheck check_weight(const StoredWeight& weight, const MatrixRows& original, Folds folds) {
-  release_free_memory();  // what others left lies between what is needed here, and would count beside it
   const DistanceLimits& limits = weight.limits;
   FlattenedGroups flattened(weight.grouping);
   Comparison comparison(weight, original);

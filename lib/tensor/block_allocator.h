@@ -12,7 +12,7 @@ namespace lathe {
 ///
 /// glibc lays blocks of 2 to 16 MiB that begin at a huge page into its heaps, and doesn't always find the
 /// place of one that was freed again: the peak of the same run then differs by tens of MiB from one time to
-/// the next (`quantize sensitivity` on the demonstration, KL: 240 to 276 MiB in six runs), which no plan of
+/// the next (`quantize sensitivity` on the demonstration, KL: 240 to 276 MiB in five runs), which no plan of
 /// memory can foresee. So, a tensor's memory is what it takes, and what is kept is bounded.
 ///
 /// Large blocks begin at a huge page and ask for such pages, unless the user's THP_MEM_ALLOC_ENABLE is 0.

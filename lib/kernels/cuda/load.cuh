@@ -60,6 +60,28 @@ __host__ __device__ inline int64_t values_before_vectors(const T* x, int64_t tot
   return before < total ? before : total;
 }
 
+/// use(value) for this thread's share of `total` values: of `threads` of them, eight at least, it is number
+/// `first`. `ahead` vectors are loaded before the first is used.
+template <int ahead, class T, class Use>
+__device__ void each_value(const T* __restrict__ x, int64_t total, int64_t first, int64_t threads, Use use) {
+  const int64_t before = values_before_vectors(x, total);
+  const int64_t vectors = (total - before) / Vector<T>::kCount, after = before + vectors * Vector<T>::kCount;
+  if (first < before) use(x[first]);
+  if (after + first < total) use(x[after + first]);
+  for (int64_t at = first; at < vectors; at += ahead * threads) {
+    Vector<T> loaded[ahead];
+#pragma unroll
+    for (int k = 0; k < ahead; ++k)
+      if (at + k * threads < vectors) loaded[k].load(x + before, at + k * threads);
+#pragma unroll
+    for (int k = 0; k < ahead; ++k) {
+      if (at + k * threads >= vectors) break;
+#pragma unroll
+      for (int i = 0; i < Vector<T>::kCount; ++i) use(loaded[k].value(i));
+    }
+  }
+}
+
 /// body(x as a pointer to its element type).
 template <class Body>
 int with_input_type(kernels::InputType type, const void* x, Body body) {

@@ -6,6 +6,8 @@
 #include <cuda_fp8.h>
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 #include "lib/kernels/cuda/group_quant_cuda.h"
 
 namespace lathe::device {

@@ -63,7 +63,6 @@ template <class T>
 __global__ void count_values_in_window(MatrixLayout layout, const T* __restrict__ x,
                                        unsigned long long* counts) {
   const int64_t total = layout.rows * layout.width;
-  using lathe::device::Vector;
   extern __shared__ uint32_t table[];  // [2, kWindow]
   __shared__ int32_t top;
   if (threadIdx.x == 0) top = 0;
@@ -74,7 +73,7 @@ __global__ void count_values_in_window(MatrixLayout layout, const T* __restrict_
   if (first < total) atomicMax(&top, signed_bin(x[first]).bin);
   __syncthreads();
   const int32_t begin = lathe::device::window_begin(top);
-  const auto count = [&](T value) {
+  lathe::device::each_value<kVectorsAhead>(x, total, first, stride, [&](T value) {
     const SignedBin at = signed_bin(value);
     const int32_t bin = at.bin - begin;
     if (bin >= 0 && bin < kWindow) {
@@ -82,23 +81,7 @@ __global__ void count_values_in_window(MatrixLayout layout, const T* __restrict_
     } else {
       count_global(at, counts);
     }
-  };
-  const int64_t before = lathe::device::values_before_vectors(x, total);
-  const int64_t vectors = (total - before) / Vector<T>::kCount, after = before + vectors * Vector<T>::kCount;
-  if (first < before) count(x[first]);
-  if (after + first < total) count(x[after + first]);
-  for (int64_t at = first; at < vectors; at += kVectorsAhead * stride) {
-    Vector<T> loaded[kVectorsAhead];
-#pragma unroll
-    for (int k = 0; k < kVectorsAhead; ++k)
-      if (at + k * stride < vectors) loaded[k].load(x + before, at + k * stride);
-#pragma unroll
-    for (int k = 0; k < kVectorsAhead; ++k) {
-      if (at + k * stride >= vectors) break;
-#pragma unroll
-      for (int i = 0; i < Vector<T>::kCount; ++i) count(loaded[k].value(i));
-    }
-  }
+  });
   __syncthreads();
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i < 2 * kWindow; i += kWindowThreads) {
     if (table[i] == 0) continue;
@@ -138,29 +121,12 @@ __device__ Extent extent_of_warp(Extent extent) {
 
 template <class T>
 __device__ Extent extent_of_row(const T* __restrict__ x, int64_t width, int lane) {
-  using lathe::device::Vector;
   const float start = lathe::device::load_float(x[0]);
   Extent extent{start, start};
-  const auto add = [&](T loaded) {
+  lathe::device::each_value<kVectorsOfRow>(x, width, lane, kWarp, [&](T loaded) {
     const float value = lathe::device::load_float(loaded);
     extent = extended(extent, value, value);
-  };
-  const int64_t before = lathe::device::values_before_vectors(x, width);
-  const int64_t vectors = (width - before) / Vector<T>::kCount, after = before + vectors * Vector<T>::kCount;
-  if (lane < before) add(x[lane]);
-  if (after + lane < width) add(x[after + lane]);
-  for (int64_t at = lane; at < vectors; at += kVectorsOfRow * kWarp) {
-    Vector<T> loaded[kVectorsOfRow];
-#pragma unroll
-    for (int k = 0; k < kVectorsOfRow; ++k)
-      if (at + k * kWarp < vectors) loaded[k].load(x + before, at + k * kWarp);
-#pragma unroll
-    for (int k = 0; k < kVectorsOfRow; ++k) {
-      if (at + k * kWarp >= vectors) break;
-#pragma unroll
-      for (int i = 0; i < Vector<T>::kCount; ++i) add(loaded[k].value(i));
-    }
-  }
+  });
   return extent;
 }
 

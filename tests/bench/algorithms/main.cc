@@ -13,7 +13,6 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "algorithms/algorithm.h"
@@ -25,6 +24,7 @@
 #include "tests/bench/algorithms/costs.h"
 #include "tests/bench/algorithms/problem.h"
 #include "tests/bench/calibration/timing.h"
+#include "tests/bench/json_output.h"
 
 namespace lathe::bench {
 namespace {
@@ -167,16 +167,12 @@ void print_table(const Arguments& arguments, const std::vector<Row>& rows, std::
   }
 }
 
-void write_json(const Arguments& arguments, const std::vector<Row>& rows) {
-  if (arguments.json.empty()) return;
+void write_rows(const Arguments& arguments, const std::vector<Row>& rows) {
   nlohmann::json json = {{"rows", arguments.rows},     {"size", arguments.size},
                          {"bits", arguments.bits},     {"group", arguments.group},
                          {"device", arguments.device}, {"algorithms", nlohmann::json::array()}};
   for (const Row& row : rows) json["algorithms"].push_back(row.to_json());
-  if (arguments.json == "-") return fmt::print("{}\n", json.dump(2));
-  std::ofstream file(arguments.json);
-  file << json.dump(2) << "\n";
-  if (!file.flush()) user_error("--json {}: could not be written", arguments.json);
+  bench::write_json(arguments.json, json);
 }
 
 }  // namespace
@@ -191,7 +187,7 @@ int main(int argc, char** argv) {
     const c10::NoGradGuard no_grad;
     const auto rows = bench::measure_all(arguments);
     bench::print_table(arguments, rows, arguments.json == "-" ? stderr : stdout);
-    bench::write_json(arguments, rows);
+    bench::write_rows(arguments, rows);
     return 0;
   } catch (const std::exception& error) {
     fmt::print(stderr, "bench_algorithms: {}\n", error.what());

@@ -14,7 +14,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -24,6 +23,7 @@
 #include "lib/tensor/aten.h"
 #include "tests/bench/calibration/timing.h"
 #include "tests/bench/ggml_blocks/ggml_library.h"
+#include "tests/bench/json_output.h"
 
 namespace lathe::bench {
 namespace {
@@ -176,11 +176,7 @@ int run(int argc, char** argv) {
       show(result["blocks"].back());
     }
   }
-  if (arguments.json == "-") {
-    fmt::print("{}\n", result.dump(2));
-  } else if (!arguments.json.empty()) {
-    std::ofstream(arguments.json) << result.dump(2) << "\n";
-  }
+  write_json(arguments.json, result);
   return 0;
 }
 

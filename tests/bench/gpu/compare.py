@@ -143,7 +143,7 @@ def same_artefact(context, recipe, cpu):
         what = f"{recipe}, {context.device} in {report['environment']['compute_dtype']}"
         context.step.figures[f"{what}: equal codes, other values"] = f"{100 * codes:.3f} %, {100 * values:.3f} %"
         context.step.figures[f"{what}: mean KL (CPU)"] = f"{found:.5f} ({reference:.5f})"
-        context.step.figures[f"{what}: seconds to quantise"] = seconds_of(report, "quantise")
+        context.step.figures[f"{what}: seconds to quantise, beside other runs"] = seconds_of(report, "quantise")
         if not abs(found - reference) <= tolerance * reference:
             wrong.append(f"{what}: mean KL {found:.5f} against {reference:.5f}")
         # Rounding to nearest looks at weights only, and its kernels give the same bits.

@@ -13,7 +13,6 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 
@@ -22,6 +21,7 @@
 #include "lib/numeric/quantized_tensor.h"
 #include "lib/tensor/device.h"
 #include "tests/bench/calibration/timing.h"
+#include "tests/bench/json_output.h"
 
 namespace lathe::bench {
 namespace {
@@ -157,11 +157,7 @@ int run(int argc, char** argv) {
         InputQuantizer{.scheme = fixed, .scale = 0.01f},
         InputQuantizer{.scheme = ActivationScheme::of_floats("nvfp4"), .scale = 0.002f}})
     show("inputs", measurement.inputs(quantizer));
-  if (arguments.json == "-") {
-    fmt::print("{}\n", result.dump(2));
-  } else if (!arguments.json.empty()) {
-    std::ofstream(arguments.json) << result.dump(2) << "\n";
-  }
+  write_json(arguments.json, result);
   return 0;
 }
 

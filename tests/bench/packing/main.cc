@@ -15,13 +15,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 
 #include "formats/targets/code_words.h"
 #include "formats/targets/target.h"
 #include "lib/tensor/aten.h"
 #include "tests/bench/calibration/timing.h"
+#include "tests/bench/json_output.h"
 #include "tests/bench/packing/writing.h"
 
 namespace lathe::bench {
@@ -136,11 +136,7 @@ int run(int argc, char** argv) {
   fmt::print("safetensors: {:.2f} GB/s to the medium; the disk takes {:.2f} GB/s of plain bytes\n",
              writing["write_gb_per_second"].get<double>(), writing["disk_gb_per_second"].get<double>());
   result["writing"] = writing;
-  if (arguments.json == "-") {
-    fmt::print("{}\n", result.dump(2));
-  } else if (!arguments.json.empty()) {
-    std::ofstream(arguments.json) << result.dump(2) << "\n";
-  }
+  write_json(arguments.json, result);
   return 0;
 }
 
