@@ -18,7 +18,7 @@ namespace lathe {
 /// Large blocks begin at a huge page and ask for such pages, unless the user's THP_MEM_ALLOC_ENABLE is 0.
 void use_block_allocator();
 
-inline constexpr int64_t kSmallestBlock = int64_t{1} << 20, kLargestKept = int64_t{16} << 20;
+inline constexpr int64_t kSmallestBlock = int64_t{256} << 10, kLargestKept = int64_t{16} << 20;
 inline constexpr int64_t kKeptBytes = int64_t{24} << 20;
 
 }  // namespace lathe
