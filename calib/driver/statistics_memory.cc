@@ -50,8 +50,8 @@ uint64_t collector_bytes(const StatSet& wanted, int64_t width, int64_t tokens, c
   if (wanted.channel_distribution) bytes += 2 * channel_counts(w);
   if (wanted.distribution) bytes += 2 * kTensorCounts;
   if (wanted.token_min_max) bytes += 4 * all * kFloat;
-  if (wanted.sample) bytes += 2 * sample_bytes(width);              // parts, and all of them
-  if (wanted.step_min_max) bytes += 2 * step_bytes(width, tokens);  // likewise
+  if (wanted.sample) bytes += TokenSample::most_held(width) + sample_bytes(width);  // and what is kept of it
+  if (wanted.step_min_max) bytes += 2 * step_bytes(width, tokens);                  // parts, and all of them
   if (keeps_steps(wanted)) bytes += 2 * kMostWaitingSteps * w * kFloat;
   return bytes + kChannelValues * w * kDouble;
 }

@@ -12,6 +12,10 @@ int64_t TokenSample::rows_of(int64_t width) {
   return std::max<int64_t>(kValues / std::max<int64_t>(width, 1), 2);
 }
 
+uint64_t TokenSample::most_held(int64_t width) {
+  return static_cast<uint64_t>((kMostHeld + 1) * rows_of(width) * width) * sizeof(float);
+}
+
 void TokenSample::observe(const at::Tensor& x) {
   const int64_t first = (stride_ - seen_ % stride_) % stride_;
   seen_ += x.size(0);
@@ -21,43 +25,50 @@ void TokenSample::observe(const at::Tensor& x) {
   int64_t every = 1;
   while (ceil_div(all, every) > most_) every *= 2;
   const int64_t start = first + (every - kept_ % every) % every * stride_;
-  if (every > 1 && kept_ > 0) rows_ = {at::cat(rows_).slice(0, 0, kept_, every).contiguous()};
   kept_ = ceil_div(kept_, every);
   stride_ *= every;
   if (start >= x.size(0)) return;
   // A copy: the rows that it is cut from must not stay.
-  rows_.push_back(
-      x.slice(0, start, x.size(0), stride_).to(at::kFloat, /*non_blocking=*/false, /*copy=*/true));
-  kept_ += rows_.back().size(0);
+  const at::Tensor rows =
+      x.slice(0, start, x.size(0), stride_).to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+  parts_.push_back({rows, stride_, kept_});
+  kept_ += rows.size(0);
+  held_ += rows.size(0);
+  if (held_ > kMostHeld * most_) gather();
 }
 
-void TokenSample::thin() {
-  at::Tensor all = at::cat(rows_);
-  while (all.size(0) > most_) {
-    all = all.slice(0, 0, all.size(0), 2);
-    stride_ *= 2;
+at::Tensor TokenSample::kept_at(int64_t stride) const {
+  std::vector<at::Tensor> kept;
+  for (const Part& part : parts_) {
+    const int64_t every = stride / part.stride, first = (every - part.first % every) % every;
+    if (first < part.rows.size(0)) kept.push_back(part.rows.slice(0, first, part.rows.size(0), every));
   }
-  rows_ = {all.contiguous()};
-  kept_ = all.size(0);
+  return at::cat(kept);
+}
+
+void TokenSample::gather() {
+  parts_ = {{kept_at(stride_), stride_, 0}};
+  held_ = kept_;
 }
 
 void TokenSample::merge(const TokenSample& other) {
   if (other.kept_ == 0) return;
-  const auto thinned = [](const TokenSample& one, int64_t stride) {
-    return at::cat(one.rows_).slice(0, 0, one.kept_, stride / one.stride_);
-  };
-  const int64_t stride = std::max(stride_, other.stride_);
-  std::vector<at::Tensor> rows;
-  if (kept_ > 0) rows.push_back(thinned(*this, stride));
-  const at::Tensor added = thinned(other, stride);
-  rows.push_back(rows.empty() ? added : added.to(rows.front().device()));
-  rows_ = {at::cat(rows)};
-  kept_ = rows_.front().size(0);
+  int64_t stride = std::max(stride_, other.stride_);
+  at::Tensor rows = other.kept_at(stride);
+  if (kept_ > 0) {
+    const at::Tensor own = kept_at(stride);
+    rows = at::cat({own, rows.to(own.device())});
+  }
+  while (rows.size(0) > most_) {
+    rows = rows.slice(0, 0, rows.size(0), 2);
+    stride *= 2;
+  }
   stride_ = stride;
   seen_ += other.seen_;
-  if (kept_ > most_) thin();
+  kept_ = held_ = rows.size(0);
+  parts_ = {{rows.contiguous(), stride_, 0}};
 }
 
-at::Tensor TokenSample::finish() const { return rows_.empty() ? at::Tensor() : at::cat(rows_); }
+at::Tensor TokenSample::finish() const { return parts_.empty() ? at::Tensor() : kept_at(stride_); }
 
 }  // namespace lathe

@@ -93,36 +93,78 @@ __device__ __noinline__ int64_t first_bad(const T* x, int64_t rows, int64_t widt
   return INT64_MAX;
 }
 
-/// x: the first row's first element of `channels` neighbours; index: its place among all rows.
-template <Sums kind, int channels, class T>
-__device__ void sum_run(const T* __restrict__ x, int64_t rows, int64_t width, int64_t index,
-                        const MomentOutputs& out, Run<kind>* result) {
-  using Loaded = lathe::device::Neighbours<T, channels>;
-  constexpr int kAhead = kRowsAhead<kind>;
-  const auto load = [&](int64_t row) { return *reinterpret_cast<const Loaded*>(x + row * width); };
-  Run<kind> sums[channels] = {};
-  uint32_t largest[channels] = {};
-  float start[channels];
-  load(0).to_floats(start);
-#pragma unroll
-  for (int c = 0; c < channels; ++c) sums[c].low = sums[c].high = start[c];
+/// Adds `rows` rows, kAhead of which are loaded before the first is used.
+template <int kAhead, class Loaded, class Load, class Add>
+__device__ void each_row(int64_t rows, Load load, Add add) {
   int64_t row = 0;
   for (; row + kAhead <= rows; row += kAhead) {
     Loaded loaded[kAhead];
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) loaded[i] = load(row + i);
-    add_rows<kind>(loaded, out, sums, largest);
+    add(loaded);
   }
   for (; row < rows; ++row) {
     const Loaded loaded[1] = {load(row)};
-    add_rows<kind>(loaded, out, sums, largest);
+    add(loaded);
   }
+}
+
+/// Sums of `rows` rows from x on, the first row's first of `channels` neighbours. Returns whether there is a
+/// bad value.
+template <Sums kind, int channels, class T>
+__device__ bool sum_rows(const T* __restrict__ x, int64_t rows, int64_t width, const MomentOutputs& out,
+                         Run<kind> (&sums)[channels]) {
+  using Loaded = lathe::device::Neighbours<T, channels>;
+  const auto load = [&](int64_t row) { return *reinterpret_cast<const Loaded*>(x + row * width); };
+  uint32_t largest[channels] = {};
+  float start[channels];
+  load(0).to_floats(start);
+#pragma unroll
+  for (int c = 0; c < channels; ++c) sums[c].low = sums[c].high = start[c];
+  each_row<kRowsAhead<kind>, Loaded>(rows, load,
+                                     [&](const auto& loaded) { add_rows<kind>(loaded, out, sums, largest); });
   bool bad = false;
 #pragma unroll
-  for (int c = 0; c < channels; ++c) {
-    bad |= largest[c] > lathe::device::kLargestMagnitudeBits;
-    result[c] = sums[c];
-  }
+  for (int c = 0; c < channels; ++c) bad |= largest[c] > lathe::device::kLargestMagnitudeBits;
+  return bad;
+}
+
+/// The same where nothing but the extent of two neighbouring halves is wanted: both are compared at once, as
+/// they are, and a NaN stays.
+template <class T>
+__device__ bool pair_extent(const T* __restrict__ x, int64_t rows, int64_t width, RunExtent (&extents)[2]) {
+  using Pair = lathe::device::PairOf<T>;
+  const auto load = [&](int64_t row) { return *reinterpret_cast<const Pair*>(x + row * width); };
+  Pair low = load(0), high = low;
+  each_row<kRowsAhead<Sums::none>, Pair>(rows, load, [&](const auto& loaded) {
+#pragma unroll
+    for (const Pair pair : loaded) {
+      low = __hmin2_nan(low, pair);
+      high = __hmax2_nan(high, pair);
+    }
+  });
+  using lathe::device::load_float, lathe::device::magnitude_bits;
+  extents[0] = {load_float(low.x), load_float(high.x)};
+  extents[1] = {load_float(low.y), load_float(high.y)};
+  bool bad = false;
+  for (const RunExtent& extent : extents)
+    bad |=
+        max(magnitude_bits(extent.low), magnitude_bits(extent.high)) > lathe::device::kLargestMagnitudeBits;
+  return bad;
+}
+
+/// x: the first row's first element of `channels` neighbours; index: its place among all rows.
+template <Sums kind, int channels, class T>
+__device__ void sum_run(const T* __restrict__ x, int64_t rows, int64_t width, int64_t index,
+                        const MomentOutputs& out, Run<kind>* result) {
+  Run<kind> sums[channels] = {};
+  bool bad;
+  if constexpr (kind == Sums::none && channels == 2)
+    bad = pair_extent(x, rows, width, sums);
+  else
+    bad = sum_rows<kind>(x, rows, width, out, sums);
+#pragma unroll
+  for (int c = 0; c < channels; ++c) result[c] = sums[c];
   if (bad)
     atomicMin(reinterpret_cast<long long*>(out.bad),
               static_cast<long long>(first_bad<channels>(x, rows, width, index)));

@@ -40,6 +40,24 @@ struct Neighbours<__nv_bfloat16, 2> {
   }
 };
 
+template <class T>
+struct PairType;
+template <>
+struct PairType<__half> {
+  using type = __half2;
+};
+template <>
+struct PairType<__nv_bfloat16> {
+  using type = __nv_bfloat162;
+};
+template <>
+struct PairType<float> {
+  using type = float2;
+};
+/// Two values; halves are compared two at once.
+template <class T>
+using PairOf = typename PairType<T>::type;
+
 /// 16 bytes of values, loaded at once.
 template <class T>
 class Vector {
@@ -48,6 +66,8 @@ class Vector {
   /// The vector `index` of those that begin at x, an address that is a multiple of 16.
   __device__ void load(const T* x, int64_t index) { bits_ = reinterpret_cast<const uint4*>(x)[index]; }
   __device__ T value(int i) const { return reinterpret_cast<const T*>(&bits_)[i]; }
+  /// Values 2 i and 2 i + 1.
+  __device__ PairOf<T> pair(int i) const { return reinterpret_cast<const PairOf<T>*>(&bits_)[i]; }
 
  private:
   uint4 bits_;
@@ -60,10 +80,12 @@ __host__ __device__ inline int64_t values_before_vectors(const T* x, int64_t tot
   return before < total ? before : total;
 }
 
-/// use(value) for this thread's share of `total` values: of `threads` of them, eight at least, it is number
-/// `first`. `ahead` vectors are loaded before the first is used.
-template <int ahead, class T, class Use>
-__device__ void each_value(const T* __restrict__ x, int64_t total, int64_t first, int64_t threads, Use use) {
+/// This thread's share of `total` values: of `threads` of them, eight at least, it is number `first`. Most
+/// come as use_vector(Vector), `ahead` of which are loaded before the first is used; what stands before and
+/// after them as use(value).
+template <int ahead, class T, class Use, class UseVector>
+__device__ void each_vector(const T* __restrict__ x, int64_t total, int64_t first, int64_t threads, Use use,
+                            UseVector use_vector) {
   const int64_t before = values_before_vectors(x, total);
   const int64_t vectors = (total - before) / Vector<T>::kCount, after = before + vectors * Vector<T>::kCount;
   if (first < before) use(x[first]);
@@ -76,10 +98,18 @@ __device__ void each_value(const T* __restrict__ x, int64_t total, int64_t first
 #pragma unroll
     for (int k = 0; k < ahead; ++k) {
       if (at + k * threads >= vectors) break;
-#pragma unroll
-      for (int i = 0; i < Vector<T>::kCount; ++i) use(loaded[k].value(i));
+      use_vector(loaded[k]);
     }
   }
+}
+
+/// use(value) for each value of a share as above.
+template <int ahead, class T, class Use>
+__device__ void each_value(const T* __restrict__ x, int64_t total, int64_t first, int64_t threads, Use use) {
+  each_vector<ahead>(x, total, first, threads, use, [&](const Vector<T>& vector) {
+#pragma unroll
+    for (int i = 0; i < Vector<T>::kCount; ++i) use(vector.value(i));
+  });
 }
 
 /// body(x as a pointer to its element type).

@@ -119,15 +119,54 @@ __device__ Extent extent_of_warp(Extent extent) {
   return extent;
 }
 
+/// The extent of what a thread has seen of a row.
+template <class T, bool half = sizeof(T) == 2>
+class ThreadExtent {
+ public:
+  __device__ explicit ThreadExtent(float start) : extent_{start, start} {}
+  __device__ void add(float value) { extent_ = extended(extent_, value, value); }
+  __device__ void add(const lathe::device::Vector<float>& vector) {
+#pragma unroll
+    for (int i = 0; i < lathe::device::Vector<float>::kCount; ++i) add(vector.value(i));
+  }
+  __device__ Extent get() const { return extent_; }
+
+ private:
+  Extent extent_;
+};
+
+/// Halves are compared two at a time, as they are. (What becomes of a NaN is no matter: channel moments find
+/// it, and it is refused.)
+template <class Half>
+class ThreadExtent<Half, true> {
+ public:
+  __device__ explicit ThreadExtent(Half start) : low_{start, start}, high_{start, start} {}
+  __device__ void add(Half value) { add(lathe::device::PairOf<Half>{value, value}); }
+  __device__ void add(const lathe::device::Vector<Half>& vector) {
+#pragma unroll
+    for (int i = 0; i < lathe::device::Vector<Half>::kCount / 2; ++i) add(vector.pair(i));
+  }
+  __device__ Extent get() const {
+    using lathe::device::load_float;
+    return {fminf(load_float(low_.x), load_float(low_.y)), fmaxf(load_float(high_.x), load_float(high_.y))};
+  }
+
+ private:
+  using Pair = lathe::device::PairOf<Half>;
+  __device__ void add(Pair pair) {
+    low_ = __hmin2(low_, pair);
+    high_ = __hmax2(high_, pair);
+  }
+
+  Pair low_, high_;
+};
+
 template <class T>
 __device__ Extent extent_of_row(const T* __restrict__ x, int64_t width, int lane) {
-  const float start = lathe::device::load_float(x[0]);
-  Extent extent{start, start};
-  lathe::device::each_value<kVectorsOfRow>(x, width, lane, kWarp, [&](T loaded) {
-    const float value = lathe::device::load_float(loaded);
-    extent = extended(extent, value, value);
-  });
-  return extent;
+  ThreadExtent<T> extent(x[0]);
+  const auto add = [&](const auto& loaded) { extent.add(loaded); };
+  lathe::device::each_vector<kVectorsOfRow>(x, width, lane, kWarp, add, add);
+  return extent.get();
 }
 
 /// A warp a row.
