@@ -61,7 +61,8 @@ def run(context):
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for test in context.tests:
         log = context.logs / f"{test['name']}.log"
-        environment = dict(os.environ, **context.environment, **dict(here(entry).split("=", 1) for entry in test["environment"]))
+        own = dict(here(entry).split("=", 1) for entry in test["environment"])
+        environment = os.environ | context.environment | own
         folder = here(test["folder"])
         command = [here(word) for word in test["command"]]
         code = run_logged(command, log, context.step.left(), environment, folder if os.path.isdir(folder) else context.root)
