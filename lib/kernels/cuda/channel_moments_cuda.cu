@@ -1,6 +1,7 @@
 // Channel moments on CUDA: a block owns 32 channels, each row of its threads takes a run of rows, loading
 // several at once and neighbours in pairs where they are halves, and one warp adds the runs' sums in their
-// order: the operations and their order are those of the CPU.
+// order: the operations and their order are those of the CPU. Extents alone have no order, and a kernel of
+// their own.
 #include <cuda_runtime.h>
 
 #include <type_traits>
@@ -93,78 +94,36 @@ __device__ __noinline__ int64_t first_bad(const T* x, int64_t rows, int64_t widt
   return INT64_MAX;
 }
 
-/// Adds `rows` rows, kAhead of which are loaded before the first is used.
-template <int kAhead, class Loaded, class Load, class Add>
-__device__ void each_row(int64_t rows, Load load, Add add) {
-  int64_t row = 0;
-  for (; row + kAhead <= rows; row += kAhead) {
-    Loaded loaded[kAhead];
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) loaded[i] = load(row + i);
-    add(loaded);
-  }
-  for (; row < rows; ++row) {
-    const Loaded loaded[1] = {load(row)};
-    add(loaded);
-  }
-}
-
-/// Sums of `rows` rows from x on, the first row's first of `channels` neighbours. Returns whether there is a
-/// bad value.
+/// x: the first row's first element of `channels` neighbours; index: its place among all rows.
 template <Sums kind, int channels, class T>
-__device__ bool sum_rows(const T* __restrict__ x, int64_t rows, int64_t width, const MomentOutputs& out,
-                         Run<kind> (&sums)[channels]) {
+__device__ void sum_run(const T* __restrict__ x, int64_t rows, int64_t width, int64_t index,
+                        const MomentOutputs& out, Run<kind>* result) {
   using Loaded = lathe::device::Neighbours<T, channels>;
+  constexpr int kAhead = kRowsAhead<kind>;
   const auto load = [&](int64_t row) { return *reinterpret_cast<const Loaded*>(x + row * width); };
+  Run<kind> sums[channels] = {};
   uint32_t largest[channels] = {};
   float start[channels];
   load(0).to_floats(start);
 #pragma unroll
   for (int c = 0; c < channels; ++c) sums[c].low = sums[c].high = start[c];
-  each_row<kRowsAhead<kind>, Loaded>(rows, load,
-                                     [&](const auto& loaded) { add_rows<kind>(loaded, out, sums, largest); });
+  int64_t row = 0;
+  for (; row + kAhead <= rows; row += kAhead) {
+    Loaded loaded[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) loaded[i] = load(row + i);
+    add_rows<kind>(loaded, out, sums, largest);
+  }
+  for (; row < rows; ++row) {
+    const Loaded loaded[1] = {load(row)};
+    add_rows<kind>(loaded, out, sums, largest);
+  }
   bool bad = false;
 #pragma unroll
-  for (int c = 0; c < channels; ++c) bad |= largest[c] > lathe::device::kLargestMagnitudeBits;
-  return bad;
-}
-
-/// The same where nothing but the extent of two neighbouring halves is wanted: both are compared at once, as
-/// they are, and a NaN stays.
-template <class T>
-__device__ bool pair_extent(const T* __restrict__ x, int64_t rows, int64_t width, RunExtent (&extents)[2]) {
-  using Pair = lathe::device::PairOf<T>;
-  const auto load = [&](int64_t row) { return *reinterpret_cast<const Pair*>(x + row * width); };
-  Pair low = load(0), high = low;
-  each_row<kRowsAhead<Sums::none>, Pair>(rows, load, [&](const auto& loaded) {
-#pragma unroll
-    for (const Pair pair : loaded) {
-      low = __hmin2_nan(low, pair);
-      high = __hmax2_nan(high, pair);
-    }
-  });
-  using lathe::device::load_float, lathe::device::magnitude_bits;
-  extents[0] = {load_float(low.x), load_float(high.x)};
-  extents[1] = {load_float(low.y), load_float(high.y)};
-  bool bad = false;
-  for (const RunExtent& extent : extents)
-    bad |=
-        max(magnitude_bits(extent.low), magnitude_bits(extent.high)) > lathe::device::kLargestMagnitudeBits;
-  return bad;
-}
-
-/// x: the first row's first element of `channels` neighbours; index: its place among all rows.
-template <Sums kind, int channels, class T>
-__device__ void sum_run(const T* __restrict__ x, int64_t rows, int64_t width, int64_t index,
-                        const MomentOutputs& out, Run<kind>* result) {
-  Run<kind> sums[channels] = {};
-  bool bad;
-  if constexpr (kind == Sums::none && channels == 2)
-    bad = pair_extent(x, rows, width, sums);
-  else
-    bad = sum_rows<kind>(x, rows, width, out, sums);
-#pragma unroll
-  for (int c = 0; c < channels; ++c) result[c] = sums[c];
+  for (int c = 0; c < channels; ++c) {
+    bad |= largest[c] > lathe::device::kLargestMagnitudeBits;
+    result[c] = sums[c];
+  }
   if (bad)
     atomicMin(reinterpret_cast<long long*>(out.bad),
               static_cast<long long>(first_bad<channels>(x, rows, width, index)));
@@ -251,6 +210,75 @@ __global__ void __launch_bounds__(kMaxRuns* kChannels / channels, channels)
                     chunk * layout.width + place, out, parts);
 }
 
+constexpr int kExtentThreads = 256, kExtentRows = 256;
+constexpr int kVectorsAhead = 8;  // that a thread loads before it uses them
+
+/// Extents alone, of halves: their order is free, so a warp takes as many channels of a row as 16-byte loads
+/// bring, and the warps of a block take its kExtentRows rows in turn. Pairs are compared as they are; a NaN
+/// stays.
+template <class T>
+__global__ void __launch_bounds__(kExtentThreads)
+    extents(MatrixLayout layout, const T* __restrict__ x, int64_t first_row,
+            const __grid_constant__ MomentOutputs out) {
+  using Vector = lathe::device::Vector<T>;
+  using Pair = lathe::device::PairOf<T>;
+  constexpr int kWarp = 32, kWarps = kExtentThreads / kWarp, kPairs = Vector::kCount / 2;
+  __shared__ Pair lows[kWarps][kWarp * kPairs], highs[kWarps][kWarp * kPairs];
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int64_t vector = static_cast<int64_t>(blockIdx.x) * kWarp + lane;
+  const int64_t begin = static_cast<int64_t>(blockIdx.y) * kExtentRows;
+  const int64_t rows = layout.rows - begin < kExtentRows ? layout.rows - begin : kExtentRows;
+  if (vector * Vector::kCount < layout.width) {
+    Vector loaded[kVectorsAhead];
+    const auto load = [&](int k, int64_t row) {  // the last row again rather than none: extents don't mind
+      loaded[k].load(x + (begin + (row < rows ? row : rows - 1)) * layout.width, vector);
+    };
+    load(0, warp);
+    Pair low[kPairs], high[kPairs];
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) low[i] = high[i] = loaded[0].pair(i);
+    for (int64_t row = warp; row < rows; row += kVectorsAhead * kWarps) {
+#pragma unroll
+      for (int k = 0; k < kVectorsAhead; ++k) load(k, row + k * kWarps);
+#pragma unroll
+      for (int k = 0; k < kVectorsAhead; ++k) {
+#pragma unroll
+        for (int i = 0; i < kPairs; ++i) {
+          low[i] = __hmin2_nan(low[i], loaded[k].pair(i));
+          high[i] = __hmax2_nan(high[i], loaded[k].pair(i));
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      lows[warp][lane * kPairs + i] = low[i];
+      highs[warp][lane * kPairs + i] = high[i];
+    }
+  }
+  __syncthreads();
+  const int own = static_cast<int>(threadIdx.x);
+  const int64_t channel = static_cast<int64_t>(blockIdx.x) * kWarp * Vector::kCount + 2 * own;
+  if (own >= kWarp * kPairs || channel >= layout.width) return;
+  Pair low = lows[0][own], high = highs[0][own];
+  for (int i = 1; i < kWarps; ++i) {
+    low = __hmin2_nan(low, lows[i][own]);
+    high = __hmax2_nan(high, highs[i][own]);
+  }
+  using lathe::device::load_float, lathe::device::magnitude_bits;
+  const float low_of[2] = {load_float(low.x), load_float(low.y)};
+  const float high_of[2] = {load_float(high.x), load_float(high.y)};
+  bool bad = false;
+  for (int c = 0; c < 2; ++c) {
+    bad |= max(magnitude_bits(low_of[c]), magnitude_bits(high_of[c])) > lathe::device::kLargestMagnitudeBits;
+    lower(out.low + channel + c, low_of[c]);
+    raise(out.high + channel + c, high_of[c]);
+  }
+  if (bad)
+    atomicMin(reinterpret_cast<long long*>(out.bad),
+              static_cast<long long>(first_bad<2>(x + begin * layout.width + channel, rows, layout.width,
+                                                  (first_row + begin) * layout.width + channel)));
+}
+
 /// Adds the chunks' sums to the running ones in the chunks' order. A thread a channel.
 __global__ void add_chunks(MatrixLayout layout, int64_t chunks, MomentOutputs out, MomentOutputs parts) {
   const int64_t channel = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -300,6 +328,25 @@ int launch(const Call& call, const T* x) {
   return cudaGetLastError();
 }
 
+/// Is there nothing to find but extents, in what extents() can read?
+template <class T>
+bool extents_do(const Call& call, const T* x) {
+  const MomentOutputs& out = call.out;
+  return out.first == nullptr && out.magnitude == nullptr && out.square == nullptr &&
+         out.outliers == nullptr && out.step_low == nullptr &&
+         call.layout.width % lathe::device::Vector<T>::kCount == 0 &&
+         reinterpret_cast<uintptr_t>(x) % 16 == 0;
+}
+
+template <class T>
+int launch_extents(const Call& call, const T* x) {
+  constexpr int64_t kChannelsAtOnce = 32 * lathe::device::Vector<T>::kCount;
+  const dim3 blocks(static_cast<unsigned>((call.layout.width + kChannelsAtOnce - 1) / kChannelsAtOnce),
+                    static_cast<unsigned>((call.layout.rows + kExtentRows - 1) / kExtentRows));
+  extents<<<blocks, kExtentThreads, 0, call.stream>>>(call.layout, x, call.first_row, call.out);
+  return cudaGetLastError();
+}
+
 template <int channels, class T>
 int launch(const Call& call, const T* x) {
   const MomentOutputs& out = call.out;
@@ -318,6 +365,7 @@ extern "C" int lathe_cuda_channel_moments(LatheCudaQueue queue, MatrixLayout lay
   const Call call{static_cast<cudaStream_t>(queue.stream), layout, first_row, out, parts};
   return lathe::device::with_input_type(layout.type, x, [&](const auto* values) -> int {
     if constexpr (sizeof(*values) == 2) {
+      if (extents_do(call, values)) return launch_extents(call, values);
       if (layout.width % 2 == 0 && reinterpret_cast<uintptr_t>(values) % 4 == 0)
         return launch<2>(call, values);
     }
