@@ -133,26 +133,6 @@ at::Tensor group_encode(const at::Tensor& weight, const GroupParams& params, con
   return codes;
 }
 
-at::Tensor group_decode(const at::Tensor& codes, const GroupParams& params, const Scheme& scheme) {
-  LATHE_ASSERT(scheme.float_grid() == nullptr, "group_decode: {} is no grid of integers", scheme.describe());
-  check_matrix(codes, at::kChar, scheme);
-  check_params(params, codes, scheme);
-  const GroupLayout layout = layout_of(codes, scheme);
-  at::Tensor values = at::empty(codes.sizes(), codes.options().dtype(at::kFloat));
-  const int8_t* in = codes.const_data_ptr<int8_t>();
-  const float* scales = params.scales.const_data_ptr<float>();
-  float* out = values.data_ptr<float>();
-  if (codes.is_cpu()) {
-    cpu::decode(layout, in, scales, zeros_of(params), out);
-  } else {
-    const c10::DeviceGuard guard(codes.device());
-    const CudaLibrary& cuda = cuda_library();
-    cuda.check(cuda.group_decode(current_queue(codes.device()), layout, in, scales, zeros_of(params), out),
-               "group_decode");
-  }
-  return values;
-}
-
 at::Tensor group_fake_quantize(const at::Tensor& weight, const GroupParams& params, const Scheme& scheme) {
   check_matrix(weight, at::kFloat, scheme);
   check_params(params, weight, scheme);

@@ -5,10 +5,9 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cstring>
-#include <utility>
 
 #include "lib/kernels/group_quant_rows.h"
+#include "lib/kernels/lanes.h"
 #include "lib/kernels/target_clones.h"
 
 namespace lathe::kernels::cpu {
@@ -17,12 +16,7 @@ namespace {
 using device::Grid;
 using device::ScaleZero;
 
-#define LATHE_INLINE inline __attribute__((always_inline))
-
-constexpr int kLanes = 16;
 constexpr int64_t kGrainElements = 1 << 15;
-
-using Lanes = float __attribute__((vector_size(4 * kLanes)));
 
 /// What is known of some values: the least and the largest, lane by lane. 0 * x is NaN for a NaN or an
 /// infinity: `spoiled` remembers them, which comparisons would forget.
@@ -31,8 +25,7 @@ struct Extent {
 };
 
 LATHE_INLINE void add_lanes(Extent& extent, const float* w) {
-  Lanes x;
-  std::memcpy(&x, w, sizeof x);
+  const Lanes x = load(w);
   extent.lo = x < extent.lo ? x : extent.lo;
   extent.hi = x > extent.hi ? x : extent.hi;
   extent.spoiled += x * 0.0f;
@@ -84,12 +77,6 @@ LATHE_CLONES void encode_group(const float* w, int64_t length, float scale, floa
   for (int64_t i = 0; i < length; ++i) {
     codes[i] =
         static_cast<int8_t>(static_cast<int32_t>(device::encode_value(w[i], {scale, zero}, qmin, qmax)));
-  }
-}
-
-LATHE_CLONES void decode_group(const int8_t* codes, int64_t length, float scale, float zero, float* w) {
-  for (int64_t i = 0; i < length; ++i) {
-    w[i] = device::decode_value(static_cast<float>(static_cast<int32_t>(codes[i])), {scale, zero});
   }
 }
 
@@ -150,13 +137,6 @@ void encode(GroupLayout layout, Grid grid, const float* weight, const float* sca
   for_each_group(layout, [&](int64_t group, int64_t start) {
     encode_group(weight + start, layout.length, scales[group], zero_of(zeros, group), grid.qmin, grid.qmax,
                  codes + start);
-  });
-}
-
-void decode(GroupLayout layout, const int8_t* codes, const float* scales, const int8_t* zeros,
-            float* weight) {
-  for_each_group(layout, [&](int64_t group, int64_t start) {
-    decode_group(codes + start, layout.length, scales[group], zero_of(zeros, group), weight + start);
   });
 }
 

@@ -22,7 +22,6 @@ void params(GroupLayout layout, device::Grid grid, const float* lo, const float*
             int8_t* zeros);
 void encode(GroupLayout layout, device::Grid grid, const float* weight, const float* scales,
             const int8_t* zeros, int8_t* codes);
-void decode(GroupLayout layout, const int8_t* codes, const float* scales, const int8_t* zeros, float* weight);
 void fake_quantize(GroupLayout layout, device::Grid grid, const float* weight, const float* scales,
                    const int8_t* zeros, float* result);
 }  // namespace cpu

@@ -107,12 +107,6 @@ struct EncodeNumbers {
   }
 };
 
-struct Decode {
-  __device__ float operator()(int8_t code, ScaleZero group) const {
-    return lathe::device::decode_value(static_cast<float>(code), group);
-  }
-};
-
 struct FakeQuantizeIntegers {
   Grid grid;
   __device__ float operator()(float weight, ScaleZero group) const {
@@ -158,11 +152,6 @@ int lathe_cuda_group_encode(LatheCudaQueue queue, GroupLayout layout, Grid grid,
   return lathe::device::with_native_format(grid.number, [&](auto format) {
     return map_values(queue, layout, weight, codes, groups, EncodeNumbers<format()>{grid});
   });
-}
-
-int lathe_cuda_group_decode(LatheCudaQueue queue, GroupLayout layout, const int8_t* codes,
-                            const float* scales, const int8_t* zeros, float* weight) {
-  return map_values(queue, layout, codes, weight, GroupScales{scales, zeros}, Decode{});
 }
 
 int lathe_cuda_group_fake_quantize(LatheCudaQueue queue, GroupLayout layout, Grid grid, const float* weight,

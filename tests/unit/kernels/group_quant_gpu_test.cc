@@ -5,9 +5,11 @@
 
 #include "lib/base/error.h"
 #include "lib/kernels/cuda_library.h"
+#include "lib/kernels/dequantize.h"
 #include "lib/kernels/group_quant.h"
 #include "lib/kernels/input_quant.h"
 #include "lib/tensor/device.h"
+#include "tests/unit/kernels/rounded.h"
 
 namespace lathe::kernels {
 namespace {
@@ -33,9 +35,8 @@ void expect_same_on(c10::Device device, const at::Tensor& weight, const Scheme& 
   const at::Tensor codes = group_encode(weight, params, scheme),
                    other_codes = group_encode(moved, other, scheme);
   EXPECT_TRUE(same_bits(codes, other_codes));
-  if (scheme.float_grid() == nullptr) {
-    EXPECT_TRUE(same_bits(group_decode(codes, params, scheme), group_decode(other_codes, other, scheme)));
-  }
+  EXPECT_TRUE(same_bits(dequantize(test::tensor_of({params, codes}, scheme)),
+                        dequantize(test::tensor_of({other, other_codes}, scheme))));
   EXPECT_TRUE(
       same_bits(group_fake_quantize(weight, params, scheme), group_fake_quantize(moved, other, scheme)));
 }

@@ -9,6 +9,8 @@
 #include <cmath>
 
 #include "lib/base/error.h"
+#include "lib/kernels/dequantize.h"
+#include "tests/unit/kernels/rounded.h"
 
 namespace lathe::kernels {
 namespace {
@@ -67,7 +69,8 @@ void expect_reference(const at::Tensor& weight, const Scheme& scheme, DType scal
                            weight.size(1), name_of(scale_dtype)));
   const GroupRange range = group_min_max(weight, scheme);
   const GroupParams params = group_params(range, scheme, scale_dtype);
-  const at::Tensor codes = group_encode(weight, params, scheme), values = group_decode(codes, params, scheme);
+  const at::Tensor codes = group_encode(weight, params, scheme),
+                   values = dequantize(test::tensor_of({params, codes}, scheme));
   const at::Tensor fake = group_fake_quantize(weight, params, scheme);
   ASSERT_EQ(params.zero_points.defined(), !scheme.symmetric);
   const int64_t length = scheme.group_length(weight.size(1)), groups = weight.numel() / length;
