@@ -8,7 +8,7 @@
 
 #include "lib/kernels/dequantize_rows.h"
 #include "lib/kernels/lanes.h"
-#include "lib/kernels/target_clones.h"
+#include "lib/kernels/wide_clones.h"
 
 namespace lathe::kernels::cpu {
 namespace {

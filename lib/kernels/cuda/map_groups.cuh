@@ -21,10 +21,11 @@ struct GroupScales {
   const float* scales;
   const int8_t* zeros;  // null for 0
   bool shared = false;
+  const float* global = nullptr;  // by which scales are multiplied first, or null
   __device__ ScaleZero of(int64_t group) const {
     const int64_t place = shared ? 0 : group;
     ScaleZero result;
-    result.scale = scales[place];
+    result.scale = global == nullptr ? scales[place] : scales[place] * *global;
     result.zero = zeros == nullptr ? 0.0f : static_cast<float>(zeros[place]);
     return result;
   }

@@ -65,6 +65,25 @@ TEST(GroupQuantGpu, EqualsTheCpuBitForBit) {
   }
 }
 
+TEST(GroupQuantGpu, RangesOfSpoiledGroupsAreTheCpus) {
+  const c10::Device device = resolve_device("auto");
+  if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device on this machine";
+  at::manual_seed(13);
+  for (const int64_t length : {1, 7, 16, 24, 32, 43, 64, 128, 512}) {
+    at::Tensor weight = at::randn({137, length});
+    weight[8].fill_(-0.0f);
+    for (const int64_t group : {0, 5, 6, 70, 136})
+      weight[group][group % length] = group % 2 == 0 ? NAN : INFINITY;
+    const Scheme scheme{"int", 4, -1, true};
+    const GroupRange range = group_min_max(weight, scheme), other = group_min_max(weight.to(device), scheme);
+    for (const auto& [cpu, cuda] :
+         {std::pair{range.lo, other.lo.cpu()}, std::pair{range.hi, other.hi.cpu()}}) {
+      EXPECT_TRUE(cpu.isnan().equal(cuda.isnan())) << length;
+      EXPECT_TRUE(same_bits(cpu.nan_to_num(0), cuda.nan_to_num(0))) << length;
+    }
+  }
+}
+
 TEST(GroupQuantGpu, NumbersOfFloatingPointGridsAreTheCpus) {
   const c10::Device device = resolve_device("auto");
   if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device on this machine";

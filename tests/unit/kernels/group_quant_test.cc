@@ -210,6 +210,34 @@ TEST(GroupQuant, GroupsWithNanOrInfinityHaveNanRanges) {
   }
 }
 
+/// Short groups are looked at 16 at a time: the ends of each, and which of them is spoiled.
+TEST(GroupQuant, RangesOfManyShortGroupsAreEachGroups) {
+  at::manual_seed(9);
+  for (const int64_t length : {16, 32, 48, 64, 128}) {
+    const int64_t groups = 41;  // twice 16, and some
+    at::Tensor weight = at::randn({groups, length});
+    weight[3].fill_(-0.0f);
+    weight[4].abs_();
+    weight[5].abs_().neg_();
+    for (const int64_t spoiled : {-1, 0, 7, 15, 16, 40}) {
+      at::Tensor some = weight.clone();
+      if (spoiled >= 0) some[spoiled][(5 * spoiled + 3) % length] = spoiled % 2 == 0 ? NAN : -INFINITY;
+      const GroupRange range = group_min_max(some, {"int", 4, length, true});
+      const auto [lo, hi] = some.aminmax(1, true);
+      const auto ends = [](const at::Tensor& x) { return (x + 0.0f).contiguous().view(at::kInt); };
+      for (int64_t group = 0; group < groups; ++group) {
+        SCOPED_TRACE(fmt::format("group {} of {}, {} spoiled", group, length, spoiled));
+        if (group == spoiled) {
+          EXPECT_TRUE(std::isnan(range.lo[group].item<float>()) && std::isnan(range.hi[group].item<float>()));
+          continue;
+        }
+        EXPECT_TRUE(range.lo[group].contiguous().view(at::kInt).equal(ends(lo[group])));
+        EXPECT_TRUE(range.hi[group].contiguous().view(at::kInt).equal(ends(hi[group])));
+      }
+    }
+  }
+}
+
 TEST(GroupQuant, AScaleBeyondItsTypeIsInfinite) {
   const GroupRange range{at::full({1, 1}, -1e7f), at::full({1, 1}, 1e7f)};
   for (const bool symmetric : {true, false}) {
