@@ -30,6 +30,7 @@
 #include "lib/base/file.h"
 #include "lib/base/process_memory.h"
 #include "lib/base/strings.h"
+#include "lib/kernels/dequantize.h"
 #include "lib/model/compute_dtype.h"
 #include "lib/model/forward.h"
 #include "lib/model/weights_graph.h"
@@ -174,7 +175,7 @@ std::vector<LinearOutcome> solve(const ModelFolder& model, const Together& plans
     const at::Tensor& weight = problem.linears[k].weight;
     const LinearPlan& plan = *plans[k].plan;
     outcome.linear = plan.linear;
-    outcome.distortion = measure_distortion(weight, solved[k].quantized, {});
+    outcome.distortion = distortion_sums(weight, kernels::dequantized_rows(solved[k].quantized), {}).read();
     outcome.histogram = count_weights(weight, solved[k].quantized).read();
     outcome.quantized = solved[k].quantized.cpu();
     if (plan.activations) outcome.quantized.input = InputQuantizer{.scheme = *plan.activations};

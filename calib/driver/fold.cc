@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "lib/base/error.h"
+#include "lib/kernels/dequantize.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
@@ -66,7 +67,7 @@ void divide_rows(BlockState& state, const ScaleEdge& edge, const at::Tensor& sca
       given->second = given->second / row_scales.unsqueeze(1).to(given->second.device());
     if (state.weights->holds_weight(linear)) {
       state.weights->drop_weight(linear);
-      state.weights->set_weight(linear, solved->second.dequantize());
+      state.weights->set_weight(linear, kernels::dequantize(solved->second));
     }
   } else {
     const at::Tensor weight =

@@ -9,6 +9,7 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/error.h"
+#include "lib/kernels/dequantize.h"
 #include "lib/numeric/distortion.h"
 #include "lib/tensor/aten.h"
 
@@ -204,13 +205,13 @@ void InputSolver::keep(const Linear& linear, LinearProblem& solved, SolveResult 
                               .events = std::move(result.events)});
   // What nobody has rounded yet puts out what it did.
   const bool measured = !(result.quantized.scheme.floating() && job_.round_for_formats);
-  distortions_.push_back(
-      distortion_sums(solved.weight, result.quantized, measured ? stats.gram : at::Tensor()));
+  distortions_.push_back(distortion_sums(solved.weight, kernels::dequantized_rows(result.quantized),
+                                         measured ? stats.gram : at::Tensor()));
   histograms_.push_back(count_weights(solved.weight, result.quantized));
   if (job_.hand_over_weights) hand_over(linear, solved.weight, stats);
   solved.weight.reset();  // the old weight goes before the new one comes
   weights_.drop_weight(linear);
-  weights_.set_weight(linear, result.quantized.dequantize());
+  weights_.set_weight(linear, kernels::dequantize(result.quantized));
   // What follows is calibrated on what the quantised linear puts out, its input's rounding included.
   if (result.quantized.input) weights_.set_input_quantizer(linear, *result.quantized.input);
   state_.solved[linear.name] = std::move(result.quantized);

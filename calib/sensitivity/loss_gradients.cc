@@ -9,6 +9,7 @@
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/eval/drawn_labels.h"
+#include "lib/kernels/dequantize.h"
 #include "lib/kernels/input_quant.h"
 #include "lib/model/block_gradient.h"
 #include "lib/tensor/matrix_product.h"
@@ -29,7 +30,7 @@ StoreSpec spec_of(const SensitivityJob& job, int64_t blocks) {
 
 /// Q(x) W_q^T - x W^T, [n, out].
 at::Tensor output_error(const at::Tensor& x, const at::Tensor& weight, const QuantizedTensor& quantized) {
-  const at::Tensor rounded = quantized.dequantize().to(weight.device());
+  const at::Tensor rounded = kernels::dequantize(quantized).to(weight.device());
   if (!quantized.input) return linear_product(x, rounded - weight, at::Tensor());
   return linear_product(kernels::fake_quantize_input(x, *quantized.input), rounded, at::Tensor()) -
          linear_product(x, weight, at::Tensor());

@@ -16,6 +16,7 @@
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
 #include "lib/eval/pieced_head.h"
+#include "lib/kernels/dequantize.h"
 
 namespace lathe {
 namespace {
@@ -159,7 +160,7 @@ void run_block(const SensitivityJob& job, const Block& block, const BlockWeights
       BlockWeights changed = weights;
       for (const size_t i : group.linears) {
         const QuantizedTensor& quantized = made.at(block.linears[i].name)[k].quantized;
-        changed.set_weight(block.linears[i], quantized.dequantize().to(calibration.device));
+        changed.set_weight(block.linears[i], kernels::dequantize(quantized).to(calibration.device));
         if (quantized.input) changed.set_input_quantizer(block.linears[i], *quantized.input);
       }
       streams.add(block, changed);

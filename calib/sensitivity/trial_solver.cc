@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lib/base/error.h"
+#include "lib/kernels/dequantize.h"
 
 namespace lathe {
 
@@ -67,7 +68,8 @@ std::vector<SolveResult> TrialSolver::try_all(const TrialGroup& group, SharedInp
       if (trial.activations)
         quantized.input = quantizer_for(*trial.activations, *problem.stats, linear.scale_dtype, linear.name);
       made_[linear.name].push_back(
-          {quantized.cpu(), distortion_sums(linear.weight, quantized, problem.stats->gram)});
+          {quantized.cpu(),
+           distortion_sums(linear.weight, kernels::dequantized_rows(quantized), problem.stats->gram)});
     }
     if (first.empty()) first = std::move(answers);
   }

@@ -21,6 +21,7 @@
 #include "formats/targets/spqr_reader.h"
 #include "formats/targets/vptq_reader.h"
 #include "lib/base/error.h"
+#include "lib/kernels/dequantize.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
@@ -40,7 +41,7 @@ class FolderWeights : public WeightSource {
 
   at::Tensor load(const std::string& name) const override {
     if (!is_packed(name)) return read_float_tensor(*checkpoint_, name);
-    const at::Tensor values = packed_->read(linear_of(name)).dequantize().contiguous();
+    const at::Tensor values = kernels::dequantize(packed_->read(linear_of(name))).contiguous();
     if (all_finite(values)) return values;
     user_error(
         "{}: '{}': the value at {} is infinite: its scales are beyond any weight's; the artefact is damaged: "
@@ -226,7 +227,8 @@ ModelFolder dequantised_folder(ModelFolder model) {
         name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size()) : std::string();
     if (!packed->schemes().contains(linear)) return stored->view(name);
     const TensorInfo& info = tensors.at(name);
-    const at::Tensor values = packed->read(linear).dequantize().to(to_scalar_type(info.dtype)).contiguous();
+    const at::Tensor values =
+        kernels::dequantize(packed->read(linear)).to(to_scalar_type(info.dtype)).contiguous();
     if (!all_finite(values))
       user_error("{}: '{}' has values that {} can't hold", stored->folder().string(), name,
                  name_of(info.dtype));

@@ -32,7 +32,7 @@ CudaLibrary open_cuda_library(const std::filesystem::path& path) {
   find(library, "lathe_cuda_group_min_max", path, found.group_min_max);
   find(library, "lathe_cuda_group_params", path, found.group_params);
   find(library, "lathe_cuda_group_encode", path, found.group_encode);
-  find(library, "lathe_cuda_group_decode", path, found.group_decode);
+  find(library, "lathe_cuda_dequantize", path, found.dequantize);
   find(library, "lathe_cuda_group_fake_quantize", path, found.group_fake_quantize);
   find(library, "lathe_cuda_gptq_block_f32", path, found.gptq_block_f32);
   find(library, "lathe_cuda_gptq_block_f64", path, found.gptq_block_f64);

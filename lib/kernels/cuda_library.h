@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "lib/kernels/cuda/code_layout_cuda.h"
+#include "lib/kernels/cuda/dequantize_cuda.h"
 #include "lib/kernels/cuda/gptq_block_cuda.h"
 #include "lib/kernels/cuda/group_quant_cuda.h"
 #include "lib/kernels/cuda/group_search_cuda.h"
@@ -22,7 +23,7 @@ struct CudaLibrary {
   decltype(&lathe_cuda_group_min_max) group_min_max = nullptr;
   decltype(&lathe_cuda_group_params) group_params = nullptr;
   decltype(&lathe_cuda_group_encode) group_encode = nullptr;
-  decltype(&lathe_cuda_group_decode) group_decode = nullptr;
+  decltype(&lathe_cuda_dequantize) dequantize = nullptr;
   decltype(&lathe_cuda_group_fake_quantize) group_fake_quantize = nullptr;
   decltype(&lathe_cuda_gptq_block_f32) gptq_block_f32 = nullptr;
   decltype(&lathe_cuda_gptq_block_f64) gptq_block_f64 = nullptr;

@@ -6,26 +6,15 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstring>
 #include <utility>
 
+#include "lib/kernels/lanes.h"
+
 namespace lathe::kernels::ggml {
-
-#define LATHE_INLINE inline __attribute__((always_inline))
-
-using Lanes = float __attribute__((vector_size(64)));
-inline constexpr int kLanes = 16;
 
 LATHE_INLINE Lanes splat(float v) { return Lanes{v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v}; }
 LATHE_INLINE Lanes larger(const Lanes& a, const Lanes& b) { return a > b ? a : b; }
 LATHE_INLINE Lanes smaller(const Lanes& a, const Lanes& b) { return a < b ? a : b; }
-
-LATHE_INLINE Lanes load(const float* values) {
-  Lanes lanes;
-  std::memcpy(&lanes, values, sizeof lanes);
-  return lanes;
-}
-LATHE_INLINE void store(const Lanes& lanes, float* values) { std::memcpy(values, &lanes, sizeof lanes); }
 
 /// 1 / v; 0 where v is so small that nothing divided by it need be finite.
 LATHE_INLINE Lanes inverse_of(const Lanes& v) {

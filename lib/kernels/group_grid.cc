@@ -7,8 +7,15 @@
 namespace lathe::kernels {
 
 device::Minifloat minifloat_of(const FloatFormat& format) {
-  return {format.mantissa_bits, format.smallest_exponent(), format.bits() - 1,
-          static_cast<float>(format.largest), static_cast<uint32_t>(std::ldexp(2 - format.scale_carry, 23))};
+  int32_t specials = format.sign();
+  if (format.specials == FloatFormat::Specials::nan) --specials;
+  if (format.specials == FloatFormat::Specials::infinity) specials -= 1 << format.mantissa_bits;
+  return {format.mantissa_bits,
+          format.smallest_exponent(),
+          format.bits() - 1,
+          static_cast<float>(format.largest),
+          static_cast<uint32_t>(std::ldexp(2 - format.scale_carry, 23)),
+          specials};
 }
 
 device::Grid grid_of(const Scheme& scheme, DType scale_dtype) {

@@ -39,6 +39,17 @@ void check_params(const GroupParams& params, const at::Tensor& matrix, const Sch
                "group quantisation: zero points don't fit the matrix");
 }
 
+/// The grid of codes under those parameters, whose global scale the caller holds on the matrix's device.
+device::Grid grid_of_codes(const Scheme& scheme, const at::Tensor& global) {
+  device::Grid grid = grid_of(scheme, DType::F32);
+  if (global.defined()) grid.global = global.const_data_ptr<float>();
+  return grid;
+}
+
+at::Tensor global_beside(const at::Tensor& matrix, const GroupParams& params) {
+  return params.global.defined() ? params.global.to(matrix.options()) : params.global;
+}
+
 int8_t* zeros_of(const GroupParams& params) {
   return params.zero_points.defined() ? params.zero_points.data_ptr<int8_t>() : nullptr;
 }
@@ -116,10 +127,10 @@ at::Tensor group_encode(const at::Tensor& weight, const GroupParams& params, con
   check_matrix(weight, at::kFloat, scheme);
   check_params(params, weight, scheme);
   const GroupLayout layout = layout_of(weight, scheme);
-  const device::Grid grid = grid_of(scheme, DType::F32);
+  const at::Tensor global = global_beside(weight, params);
+  const device::Grid grid = grid_of_codes(scheme, global);
   at::Tensor codes = at::empty(weight.sizes(), weight.options().dtype(at::kChar));
-  const at::Tensor steps = steps_of(params);
-  const float *w = weight.const_data_ptr<float>(), *scales = steps.const_data_ptr<float>();
+  const float *w = weight.const_data_ptr<float>(), *scales = params.scales.const_data_ptr<float>();
   int8_t* out = codes.data_ptr<int8_t>();
   if (weight.is_cpu()) {
     cpu::encode(layout, grid, w, scales, zeros_of(params), out);
@@ -133,34 +144,14 @@ at::Tensor group_encode(const at::Tensor& weight, const GroupParams& params, con
   return codes;
 }
 
-at::Tensor group_decode(const at::Tensor& codes, const GroupParams& params, const Scheme& scheme) {
-  LATHE_ASSERT(scheme.float_grid() == nullptr, "group_decode: {} is no grid of integers", scheme.describe());
-  check_matrix(codes, at::kChar, scheme);
-  check_params(params, codes, scheme);
-  const GroupLayout layout = layout_of(codes, scheme);
-  at::Tensor values = at::empty(codes.sizes(), codes.options().dtype(at::kFloat));
-  const int8_t* in = codes.const_data_ptr<int8_t>();
-  const float* scales = params.scales.const_data_ptr<float>();
-  float* out = values.data_ptr<float>();
-  if (codes.is_cpu()) {
-    cpu::decode(layout, in, scales, zeros_of(params), out);
-  } else {
-    const c10::DeviceGuard guard(codes.device());
-    const CudaLibrary& cuda = cuda_library();
-    cuda.check(cuda.group_decode(current_queue(codes.device()), layout, in, scales, zeros_of(params), out),
-               "group_decode");
-  }
-  return values;
-}
-
 at::Tensor group_fake_quantize(const at::Tensor& weight, const GroupParams& params, const Scheme& scheme) {
   check_matrix(weight, at::kFloat, scheme);
   check_params(params, weight, scheme);
   const GroupLayout layout = layout_of(weight, scheme);
-  const device::Grid grid = grid_of(scheme, DType::F32);
+  const at::Tensor global = global_beside(weight, params);
+  const device::Grid grid = grid_of_codes(scheme, global);
   at::Tensor values = at::empty_like(weight);
-  const at::Tensor steps = steps_of(params);
-  const float *w = weight.const_data_ptr<float>(), *scales = steps.const_data_ptr<float>();
+  const float *w = weight.const_data_ptr<float>(), *scales = params.scales.const_data_ptr<float>();
   float* out = values.data_ptr<float>();
   if (weight.is_cpu()) {
     cpu::fake_quantize(layout, grid, w, scales, zeros_of(params), out);

@@ -51,9 +51,6 @@ at::Tensor one_row_each(const at::Tensor& scales, const Scheme& scheme);
 /// zero), Char [out, in].
 at::Tensor group_encode(const at::Tensor& weight, const GroupParams& params, const Scheme& scheme);
 
-/// scale * (code - zero), Float [out, in]. Integer grids (QuantizedTensor::dequantize() knows all).
-at::Tensor group_decode(const at::Tensor& codes, const GroupParams& params, const Scheme& scheme);
-
 /// decode(encode(w)) in one pass, without codes.
 at::Tensor group_fake_quantize(const at::Tensor& weight, const GroupParams& params, const Scheme& scheme);
 

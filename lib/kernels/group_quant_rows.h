@@ -20,9 +20,9 @@ void min_max(GroupLayout layout, const float* weight, float* lo, float* hi);
 /// scales [groups]; zeros [groups], or null where the grid is symmetric.
 void params(GroupLayout layout, device::Grid grid, const float* lo, const float* hi, float* scales,
             int8_t* zeros);
+/// Both under grid.global, where there is one: scales are multiplied by it first.
 void encode(GroupLayout layout, device::Grid grid, const float* weight, const float* scales,
             const int8_t* zeros, int8_t* codes);
-void decode(GroupLayout layout, const int8_t* codes, const float* scales, const int8_t* zeros, float* weight);
 void fake_quantize(GroupLayout layout, device::Grid grid, const float* weight, const float* scales,
                    const int8_t* zeros, float* result);
 }  // namespace cpu

@@ -16,6 +16,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/error.h"
 #include "lib/eval/logit_sums.h"
+#include "lib/kernels/dequantize.h"
 #include "lib/kernels/ggml_quant.h"
 #include "lib/kernels/group_quant.h"
 #include "lib/kernels/transformer_ops.h"
@@ -176,7 +177,7 @@ double pass_rate(const RatePlace& place) {
   const QuantizedTensor quantized{
       scheme, DType::F16, kernels::group_encode(weight, params, scheme), params.scales, {}};
   return static_cast<double>(weight.numel()) /
-         seconds_of([&] { return distortion_sums(weight, quantized, {}).values; });
+         seconds_of([&] { return distortion_sums(weight, kernels::dequantized_rows(quantized), {}).values; });
 }
 
 double probability_rate(int64_t vocabulary, const RatePlace& place) {

@@ -21,8 +21,6 @@ int lathe_cuda_group_params(LatheCudaQueue queue, lathe::kernels::GroupLayout la
 int lathe_cuda_group_encode(LatheCudaQueue queue, lathe::kernels::GroupLayout layout,
                             lathe::device::Grid grid, const float* weight, const float* scales,
                             const int8_t* zeros, int8_t* codes);
-int lathe_cuda_group_decode(LatheCudaQueue queue, lathe::kernels::GroupLayout layout, const int8_t* codes,
-                            const float* scales, const int8_t* zeros, float* weight);
 int lathe_cuda_group_fake_quantize(LatheCudaQueue queue, lathe::kernels::GroupLayout layout,
                                    lathe::device::Grid grid, const float* weight, const float* scales,
                                    const int8_t* zeros, float* result);

@@ -21,10 +21,11 @@ struct GroupScales {
   const float* scales;
   const int8_t* zeros;  // null for 0
   bool shared = false;
+  const float* global = nullptr;  // by which scales are multiplied first, or null
   __device__ ScaleZero of(int64_t group) const {
     const int64_t place = shared ? 0 : group;
     ScaleZero result;
-    result.scale = scales[place];
+    result.scale = global == nullptr ? scales[place] : scales[place] * *global;
     result.zero = zeros == nullptr ? 0.0f : static_cast<float>(zeros[place]);
     return result;
   }
@@ -62,13 +63,19 @@ __device__ inline uint8_t encode_fp8(float w, float scale, const Minifloat& numb
   return encode_number(w, scale, number);
 }
 
-/// round_on_grid(), likewise: FP16 holds every number of both formats.
+/// code_number(), likewise: FP16 holds every number of both formats.
+template <NativeFormat format>
+__device__ inline float fp8_number(uint8_t code, const Minifloat& number) {
+  if constexpr (kConvertsFp8 && format != NativeFormat::none)
+    return __half2float(__half(__nv_cvt_fp8_to_halfraw(code, kInterpretation<format>)));
+  return code_number(code, number);
+}
+
+/// round_on_grid(), likewise.
 template <NativeFormat format>
 __device__ inline float round_to_fp8(float w, float scale, const Minifloat& number) {
-  if constexpr (kConvertsFp8 && format != NativeFormat::none) {
-    const __nv_fp8_storage_t code = __nv_cvt_float_to_fp8(w / scale, __NV_SATFINITE, kInterpretation<format>);
-    return scale * __half2float(__half(__nv_cvt_fp8_to_halfraw(code, kInterpretation<format>)));
-  }
+  if constexpr (kConvertsFp8 && format != NativeFormat::none)
+    return scale * fp8_number<format>(encode_fp8<format>(w, scale, number), number);
   return round_on_grid(w, scale, number);
 }
 
@@ -86,15 +93,15 @@ int with_native_format(const Minifloat& number, Launch launch) {
 }
 
 /// Index: of a four; 32 bits where they do, for the division that finds its group.
-template <class Index, class In, class Out, class Map>
+template <class Index, class In, class Out, class Groups, class Map>
 __global__ void map_fours(Index fours, Index fours_of_group, const In* __restrict__ in, Out* __restrict__ out,
-                          GroupScales scales, Map map) {
+                          Groups groups, Map map) {
   const auto* const from = reinterpret_cast<const Four<In>*>(in);
   auto* const to = reinterpret_cast<Four<Out>*>(out);
   const auto step = static_cast<Index>(gridDim.x) * blockDim.x;
   for (Index n = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; n < fours; n += step) {
     const Four<In> loaded = from[n];
-    const ScaleZero group = scales.of(static_cast<int64_t>(n / fours_of_group));
+    const ScaleZero group = groups.of(static_cast<int64_t>(n / fours_of_group));
     Four<Out> mapped;
 #pragma unroll
     for (int i = 0; i < 4; ++i) mapped.values[i] = map(loaded.values[i], group);
@@ -102,12 +109,12 @@ __global__ void map_fours(Index fours, Index fours_of_group, const In* __restric
   }
 }
 
-template <class In, class Out, class Map>
-__global__ void map_groups(kernels::GroupLayout layout, const In* in, Out* out, GroupScales scales, Map map) {
+template <class In, class Out, class Groups, class Map>
+__global__ void map_groups(kernels::GroupLayout layout, const In* in, Out* out, Groups groups, Map map) {
   const int64_t first = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x / kWarp;
   for (int64_t group = first; group < layout.groups; group += stride) {
-    const ScaleZero grid = scales.of(group);
+    const ScaleZero grid = groups.of(group);
     const int64_t end = (group + 1) * layout.length;
     for (int64_t i = group * layout.length + threadIdx.x % kWarp; i < end; i += kWarp)
       out[i] = map(in[i], grid);
@@ -124,21 +131,21 @@ bool lies_in_fours(const kernels::GroupLayout& layout, const T* values) {
   return layout.length % 4 == 0 && reinterpret_cast<uintptr_t>(values) % alignof(Four<T>) == 0;
 }
 
-/// out = map(in, scale and zero point of its group); map: (In, ScaleZero) -> Out on the device.
-template <class In, class Out, class Map>
-int map_values(LatheCudaQueue queue, kernels::GroupLayout layout, const In* in, Out* out, GroupScales scales,
+/// out = map(in, groups.of(its group)), a ScaleZero; map: (In, ScaleZero) -> Out, both on the device.
+template <class In, class Out, class Groups, class Map>
+int map_values(LatheCudaQueue queue, kernels::GroupLayout layout, const In* in, Out* out, Groups groups,
                Map map) {
   if (layout.groups == 0 || layout.length == 0) return cudaSuccess;
   if (const cudaError_t error = cudaSetDevice(queue.device); error != cudaSuccess) return error;
   const auto stream = static_cast<cudaStream_t>(queue.stream);
   const int64_t fours = layout.groups * layout.length / 4, of_group = layout.length / 4;
   if (!lies_in_fours(layout, in) || !lies_in_fours(layout, out)) {
-    map_groups<<<map_blocks(layout.groups * kWarp), kMapThreads, 0, stream>>>(layout, in, out, scales, map);
+    map_groups<<<map_blocks(layout.groups * kWarp), kMapThreads, 0, stream>>>(layout, in, out, groups, map);
   } else if (fours < int64_t{1} << 31) {
     map_fours<uint32_t><<<map_blocks(fours), kMapThreads, 0, stream>>>(
-        static_cast<uint32_t>(fours), static_cast<uint32_t>(of_group), in, out, scales, map);
+        static_cast<uint32_t>(fours), static_cast<uint32_t>(of_group), in, out, groups, map);
   } else {
-    map_fours<int64_t><<<map_blocks(fours), kMapThreads, 0, stream>>>(fours, of_group, in, out, scales, map);
+    map_fours<int64_t><<<map_blocks(fours), kMapThreads, 0, stream>>>(fours, of_group, in, out, groups, map);
   }
   return cudaGetLastError();
 }

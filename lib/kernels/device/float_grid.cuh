@@ -14,6 +14,7 @@ struct Minifloat {
   int32_t sign_bit = 7;           // its place in a code
   float largest = 0;
   uint32_t carry = 0x00200000u;  // 2 - FloatFormat::scale_carry, in units of an FP32 mantissa's last bit
+  int32_t specials = 128;        // codes of magnitudes from here on are infinity or NaN; 2^sign_bit: none are
 };
 
 /// How a number is rounded: its magnitude, at most the largest, and what adding it to rounds it.
@@ -83,7 +84,7 @@ LATHE_HOST_DEVICE uint8_t number_code(float number, Minifloat format) {
   return static_cast<uint8_t>(code | ((float_bits(number) >> 31) << format.sign_bit));
 }
 
-/// What a code stands for; none that is infinity or NaN.
+/// What a code stands for; all NaNs are one to anyone.
 LATHE_HOST_DEVICE float code_number(uint8_t code, Minifloat format) {
   const uint32_t magnitude = code & ((1u << format.sign_bit) - 1);
   const uint32_t sign = static_cast<uint32_t>(code >> format.sign_bit) << 31;
@@ -93,7 +94,8 @@ LATHE_HOST_DEVICE float code_number(uint8_t code, Minifloat format) {
   const uint32_t normal =
       (magnitude << (23 - format.mantissa)) + (static_cast<uint32_t>(format.smallest_exponent + 126) << 23);
   const bool below = magnitude < (1u << format.mantissa);
-  return bits_float((below ? float_bits(subnormal) : normal) | sign);
+  const uint32_t beyond = magnitude < static_cast<uint32_t>(format.specials) ? 0 : 0x7f800000u;
+  return bits_float((below ? float_bits(subnormal) : normal) | beyond | sign);
 }
 
 constexpr Minifloat kScaleE4M3{3, -6, 7, 448.0f};

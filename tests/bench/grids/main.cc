@@ -16,6 +16,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "lib/kernels/dequantize.h"
 #include "lib/kernels/group_quant.h"
 #include "lib/kernels/input_quant.h"
 #include "lib/numeric/quantized_tensor.h"
@@ -83,7 +84,7 @@ class Measurement {
     nlohmann::json row = {{"scheme", scheme.describe()}};
     row["ranges"] = beside_copy(4, [&] { kernels::group_min_max(weight_, scheme); });
     row["encode"] = beside_copy(5, [&] { kernels::group_encode(weight_, params, scheme); });
-    row["decode"] = beside_copy(5, [&] { (void)tensor.dequantize(); });
+    row["decode"] = beside_copy(5, [&] { kernels::dequantize(tensor); });
     row["round"] = beside_copy(8, [&] { kernels::group_fake_quantize(weight_, params, scheme); });
     return row;
   }

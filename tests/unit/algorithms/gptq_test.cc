@@ -12,6 +12,7 @@
 #include "algorithms/weight_range.h"
 #include "lib/base/error.h"
 #include "tests/unit/algorithms/problems.h"
+#include "tests/unit/kernels/rounded.h"
 
 namespace lathe {
 namespace {
@@ -251,7 +252,8 @@ TEST(Gptq, ItsLossIsTheOutputErrorOfTheDampedHessian) {
   const RoundedColumns found = round_in_fp64(weight, gram, scheme, 0.02, 48);
   at::Tensor damped = gram.clone();
   damped.diagonal().add_(damped.diagonal().mean() * 0.02);
-  const at::Tensor d = kernels::group_decode(found.codes, found.params, scheme).to(at::kDouble) - weight;
+  const at::Tensor d =
+      test::tensor_of({found.params, found.codes}, scheme).dequantize().to(at::kDouble) - weight;
   EXPECT_TRUE(at::allclose(found.loss, d.mm(damped).mul(d).sum(1), 1e-8));
 }
 

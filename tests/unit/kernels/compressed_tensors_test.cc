@@ -8,7 +8,9 @@
 #include <iterator>
 #include <regex>
 
+#include "lib/kernels/dequantize.h"
 #include "lib/kernels/group_quant.h"
+#include "tests/unit/kernels/rounded.h"
 
 namespace lathe::kernels {
 namespace {
@@ -56,7 +58,8 @@ void compare(const std::filesystem::path& path, const Scheme& scheme) {
   }
   const at::Tensor peer_codes = codes_through_bf16(weight, theirs, scheme);
   // Their dequantised values are bf16: one rounding of the exact product.
-  EXPECT_TRUE(at::equal(round_to(group_decode(peer_codes, theirs, scheme), DType::BF16), dequantized))
+  EXPECT_TRUE(at::equal(round_to(dequantize(test::tensor_of({theirs, peer_codes}, scheme)), DType::BF16),
+                        dequantized))
       << "their codes, or our decoding of them, are other ones";
   const at::Tensor difference = (group_encode(weight, theirs, scheme).to(at::kInt) - peer_codes).abs();
   EXPECT_LE(difference.max().item<int>(), 1);

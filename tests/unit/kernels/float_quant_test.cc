@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "lib/kernels/group_quant.h"
 #include "lib/kernels/group_search.h"
@@ -35,6 +36,39 @@ TEST(FloatQuant, RowsOfABlockShareTheWidestsScale) {
   const QuantizedTensor tensor = tensor_of(part, scheme);
   EXPECT_LT((tensor.dequantize() - w).abs().max().item<float>(), 0.04f * w.abs().max().item<float>());
   EXPECT_TRUE(tensor.dequantize_rows(100, 140).equal(tensor.dequantize().slice(0, 100, 140)));
+}
+
+/// Numbers of every exponent, infinities too, of both signs: 64 mantissas evenly apart, among them every tie
+/// of 5 bits and fewer, and their neighbours. Rows of 128.
+at::Tensor every_kind_of_number() {
+  std::vector<int32_t> bits;
+  for (int32_t exponent = 0; exponent < 255; ++exponent) {
+    for (int32_t mantissa = 0; mantissa < 64; ++mantissa) {
+      const int32_t number = exponent << 23 | mantissa << 17;
+      for (const int32_t near : {std::max(number - 1, 0), number, number + 1}) bits.push_back(near);
+    }
+  }
+  bits.resize(bits.size() / 128 * 128 + 128, 0x7f800000);
+  const at::Tensor positive = at::tensor(bits, at::kInt).view({-1, 128});
+  return at::cat({positive, positive.bitwise_or(INT32_MIN)}).view(at::kFloat);
+}
+
+TEST(FloatQuant, CodesAndValuesOfEveryKindOfNumberAreTheReferences) {
+  const at::Tensor w = every_kind_of_number();
+  for (const FloatGridType& grid : float_grid_types()) {
+    SCOPED_TRACE(grid.name);
+    const Scheme scheme = Scheme::of_floats(grid.name);
+    const GroupParams ones{at::ones({w.size(0), scheme.groups(128)}), {}, {}};
+    const at::Tensor codes = group_encode(w, ones, scheme), values = group_fake_quantize(w, ones, scheme);
+    const auto* const numbers = w.const_data_ptr<float>();
+    const auto* const found = reinterpret_cast<const uint8_t*>(codes.const_data_ptr<int8_t>());
+    for (int64_t i = 0; i < w.numel(); ++i) {
+      const uint8_t expected = encode_float(grid.number, numbers[i]);
+      ASSERT_EQ(found[i], expected) << numbers[i];
+      const auto value = static_cast<float>(decode_float(grid.number, expected));
+      ASSERT_EQ(std::memcmp(values.const_data_ptr<float>() + i, &value, sizeof value), 0) << numbers[i];
+    }
+  }
 }
 
 TEST(FloatQuant, AGlobalScaleIsTheReciprocalOfItsReciprocal) {

@@ -5,9 +5,11 @@
 
 #include "lib/base/error.h"
 #include "lib/kernels/cuda_library.h"
+#include "lib/kernels/dequantize.h"
 #include "lib/kernels/group_quant.h"
 #include "lib/kernels/input_quant.h"
 #include "lib/tensor/device.h"
+#include "tests/unit/kernels/rounded.h"
 
 namespace lathe::kernels {
 namespace {
@@ -33,9 +35,8 @@ void expect_same_on(c10::Device device, const at::Tensor& weight, const Scheme& 
   const at::Tensor codes = group_encode(weight, params, scheme),
                    other_codes = group_encode(moved, other, scheme);
   EXPECT_TRUE(same_bits(codes, other_codes));
-  if (scheme.float_grid() == nullptr) {
-    EXPECT_TRUE(same_bits(group_decode(codes, params, scheme), group_decode(other_codes, other, scheme)));
-  }
+  EXPECT_TRUE(same_bits(dequantize(test::tensor_of({params, codes}, scheme)),
+                        dequantize(test::tensor_of({other, other_codes}, scheme))));
   EXPECT_TRUE(
       same_bits(group_fake_quantize(weight, params, scheme), group_fake_quantize(moved, other, scheme)));
 }
@@ -61,6 +62,25 @@ TEST(GroupQuantGpu, EqualsTheCpuBitForBit) {
   }
   for (const int64_t width : {1, 43, 172, 4096}) {
     expect_same_on(device, at::randn({3, width}), {"int", 4, -1, false}, DType::F16);
+  }
+}
+
+TEST(GroupQuantGpu, RangesOfSpoiledGroupsAreTheCpus) {
+  const c10::Device device = resolve_device("auto");
+  if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device on this machine";
+  at::manual_seed(13);
+  for (const int64_t length : {1, 7, 16, 24, 32, 43, 64, 128, 512}) {
+    at::Tensor weight = at::randn({137, length});
+    weight[8].fill_(-0.0f);
+    for (const int64_t group : {0, 5, 6, 70, 136})
+      weight[group][group % length] = group % 2 == 0 ? NAN : INFINITY;
+    const Scheme scheme{"int", 4, -1, true};
+    const GroupRange range = group_min_max(weight, scheme), other = group_min_max(weight.to(device), scheme);
+    for (const auto& [cpu, cuda] :
+         {std::pair{range.lo, other.lo.cpu()}, std::pair{range.hi, other.hi.cpu()}}) {
+      EXPECT_TRUE(cpu.isnan().equal(cuda.isnan())) << length;
+      EXPECT_TRUE(same_bits(cpu.nan_to_num(0), cuda.nan_to_num(0))) << length;
+    }
   }
 }
 

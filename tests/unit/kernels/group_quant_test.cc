@@ -9,6 +9,8 @@
 #include <cmath>
 
 #include "lib/base/error.h"
+#include "lib/kernels/dequantize.h"
+#include "tests/unit/kernels/rounded.h"
 
 namespace lathe::kernels {
 namespace {
@@ -67,7 +69,8 @@ void expect_reference(const at::Tensor& weight, const Scheme& scheme, DType scal
                            weight.size(1), name_of(scale_dtype)));
   const GroupRange range = group_min_max(weight, scheme);
   const GroupParams params = group_params(range, scheme, scale_dtype);
-  const at::Tensor codes = group_encode(weight, params, scheme), values = group_decode(codes, params, scheme);
+  const at::Tensor codes = group_encode(weight, params, scheme),
+                   values = dequantize(test::tensor_of({params, codes}, scheme));
   const at::Tensor fake = group_fake_quantize(weight, params, scheme);
   ASSERT_EQ(params.zero_points.defined(), !scheme.symmetric);
   const int64_t length = scheme.group_length(weight.size(1)), groups = weight.numel() / length;
@@ -203,6 +206,34 @@ TEST(GroupQuant, GroupsWithNanOrInfinityHaveNanRanges) {
       const GroupRange range = group_min_max(weight, {"int", 4, -1, true});
       EXPECT_TRUE(std::isfinite(range.lo[0].item<float>()) && std::isfinite(range.hi[0].item<float>()));
       EXPECT_TRUE(std::isnan(range.lo[1].item<float>()) && std::isnan(range.hi[1].item<float>())) << place;
+    }
+  }
+}
+
+/// Short groups are looked at 16 at a time: the ends of each, and which of them is spoiled.
+TEST(GroupQuant, RangesOfManyShortGroupsAreEachGroups) {
+  at::manual_seed(9);
+  for (const int64_t length : {16, 32, 48, 64, 128}) {
+    const int64_t groups = 41;  // twice 16, and some
+    at::Tensor weight = at::randn({groups, length});
+    weight[3].fill_(-0.0f);
+    weight[4].abs_();
+    weight[5].abs_().neg_();
+    for (const int64_t spoiled : {-1, 0, 7, 15, 16, 40}) {
+      at::Tensor some = weight.clone();
+      if (spoiled >= 0) some[spoiled][(5 * spoiled + 3) % length] = spoiled % 2 == 0 ? NAN : -INFINITY;
+      const GroupRange range = group_min_max(some, {"int", 4, length, true});
+      const auto [lo, hi] = some.aminmax(1, true);
+      const auto ends = [](const at::Tensor& x) { return (x + 0.0f).contiguous().view(at::kInt); };
+      for (int64_t group = 0; group < groups; ++group) {
+        SCOPED_TRACE(fmt::format("group {} of {}, {} spoiled", group, length, spoiled));
+        if (group == spoiled) {
+          EXPECT_TRUE(std::isnan(range.lo[group].item<float>()) && std::isnan(range.hi[group].item<float>()));
+          continue;
+        }
+        EXPECT_TRUE(range.lo[group].contiguous().view(at::kInt).equal(ends(lo[group])));
+        EXPECT_TRUE(range.hi[group].contiguous().view(at::kInt).equal(ends(hi[group])));
+      }
     }
   }
 }
