@@ -5,9 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
+#include "lib/base/strings.h"
+#include "recipes/parallel_degrees.h"
 
 namespace lathe {
 namespace {
@@ -83,6 +86,10 @@ int64_t longest_context(const ServedModel& model, const Deployment& place, uint6
   return low;
 }
 
+uint64_t cache_on_all(const Advice& advice, size_t bits) {
+  return counted(checked_mul(advice.cache[bits], static_cast<uint64_t>(advice.cache_copies)));
+}
+
 AdviceRow row_of(const ServedModel& model, const Deployment& place, const Precision& precision,
                  const Advice& advice) {
   AdviceRow row{.precision = &precision, .weights = weight_size(model, precision)};
@@ -102,13 +109,21 @@ const AdviceRow& row_named(const Advice& advice, std::string_view name) {
   return *row;
 }
 
+/// Of a row's bytes on all GPUs each one's share.
+uint64_t of_one_gpu(const Advice& advice, const AdviceRow& row, size_t bits) {
+  return on_all_gpus(advice, row, bits) / static_cast<uint64_t>(advice.gpus);
+}
+
 /// The first in `order` that as few GPUs as possible hold, with a cache of 16 bits or, second, of 8.
-void choose(const std::vector<std::string>& order, const Deployment& place, Advice& advice) {
-  for (advice.gpus = 1; advice.gpus <= kMostGpus; advice.gpus *= 2) {
+void choose(const std::vector<std::string>& order, const ServedModel& model, const Deployment& place,
+            Advice& advice) {
+  for (const int degree : advice.degrees) {
+    advice.gpus = degree;
+    advice.cache_copies = cache_copies(model, degree);
     for (const std::string& name : order) {
       const AdviceRow& row = row_named(advice, name);
       for (size_t bits = 0; bits < 2; ++bits) {
-        if (fit_of(row.total[bits] / static_cast<uint64_t>(advice.gpus), place.memory) != Fit::fits) continue;
+        if (fit_of(of_one_gpu(advice, row, bits), place.memory) != Fit::fits) continue;
         advice.chosen = static_cast<size_t>(&row - advice.rows.data());
         advice.cache_bits = bits;
         return;
@@ -173,14 +188,14 @@ std::string many_sequences(const Deployment& place, const Advice& advice, const 
     return sixteen + "no recipe fits whose activations are multiplied natively";
   const bool has_fp8 = place.gpu != nullptr && find_generation(place.gpu->generation).computes("FP8");
   const AdviceRow& other = row_named(advice, has_fp8 ? "FP8" : "INT8");
-  const auto gpus = static_cast<uint64_t>(advice.gpus);
-  const bool fits = fit_of(other.total[1] / gpus, place.memory) == Fit::fits;
+  const bool fits = fit_of(of_one_gpu(advice, other, 1), place.memory) == Fit::fits;
   return sixteen +
-         fmt::format("a card of 24 GB and less holds more context with weights of 4 bits: {} {}",
-                     other.precision->both,
-                     fits ? fmt::format("would fit, too ({} with a KV cache of 8 bits), and multiplies in {}",
-                                        decimal_bytes(other.total[1]), other.precision->arithmetic)
-                          : "doesn't fit");
+         fmt::format(
+             "a card of 24 GB and less holds more context with weights of 4 bits: {} {}",
+             other.precision->both,
+             fits ? fmt::format("would fit, too ({} with a KV cache of 8 bits), and multiplies in {}",
+                                decimal_bytes(on_all_gpus(advice, other, 1)), other.precision->arithmetic)
+                  : "doesn't fit");
 }
 
 /// Why these weights and no others.
@@ -193,7 +208,7 @@ void explain_precision(const Deployment& place, Advice& advice) {
     if (name == taken.name) break;
     advice.why.push_back(fmt::format(
         "{} weights don't fit: with a KV cache of 8 bits they take {}, and a server {:.0f} % of {}{}", name,
-        decimal_bytes(row_named(advice, name).total[1]), 100 * kServerShare,
+        decimal_bytes(on_all_gpus(advice, row_named(advice, name), 1)), 100 * kServerShare,
         advice.gpus > 1 ? fmt::format("{} x ", advice.gpus) : "", decimal_bytes(place.memory)));
   }
   if (is_small_card(place) && taken.name == "INT4")
@@ -211,6 +226,34 @@ void explain_precision(const Deployment& place, Advice& advice) {
                                         : ""));
 }
 
+/// Numbers of GPUs that machines have, up to `most`, and that vLLM doesn't divide the model between.
+void explain_refused(const ServedModel& model, int most, Advice& advice) {
+  std::vector<std::string> refused;
+  for (int degree = 2; degree <= most; degree *= 2)
+    if (const auto problem = parallel_problem(model, degree)) refused.push_back(*problem);
+  if (refused.empty()) return;
+  advice.why.push_back(fmt::format("vLLM doesn't divide it between every number of GPUs: {} ({})",
+                                   join_words(refused), kParallelSource));
+}
+
+/// Why so many GPUs, and what their number adds to the cache.
+void explain_degree(const ServedModel& model, Advice& advice) {
+  const int fewer = *std::prev(std::ranges::find(advice.degrees, advice.gpus));
+  advice.why.push_back(
+      fmt::format("{} GPU{} hold it, even with INT4 weights and a KV cache of 8 bits: tensor "
+                  "parallelism of {}",
+                  fewer, fewer == 1 ? " doesn't" : "s don't", advice.gpus));
+  explain_refused(model, advice.gpus, advice);
+  if (advice.cache_copies == 1) return;
+  const std::string where =
+      model.latent ? "each GPU holds the cache of latent attention"
+                   : fmt::format("with {} KV heads each stands on {} GPUs, and so does its cache",
+                                 model.kv_heads, advice.cache_copies);
+  advice.why.push_back(fmt::format("{}: {} in all in place of {} ({})", where,
+                                   decimal_bytes(cache_on_all(advice, advice.cache_bits)),
+                                   decimal_bytes(advice.cache[advice.cache_bits]), kParallelSource));
+}
+
 void explain(const ServedModel& model, const Deployment& place, Advice& advice) {
   if (place.gpu == nullptr) {
     advice.why.push_back("of this GPU only the memory is known; --gpu also tells what it computes natively");
@@ -223,22 +266,19 @@ void explain(const ServedModel& model, const Deployment& place, Advice& advice) 
     advice.why.push_back(fmt::format(
         "not even {} of these GPUs hold it with 4-bit weights and a KV cache of 8 bits: a shorter "
         "--context or a smaller --batch",
-        kMostGpus));
+        advice.degrees.back()));
+    explain_refused(model, kMostGpus, advice);
     return;
   }
   explain_precision(place, advice);
   const AdviceRow& row = advice.rows[*advice.chosen];
   advice.why.push_back(fmt::format(
       "weights {}, KV cache {}, activations {}: {:.1f} % of {}{}", decimal_bytes(row.weights.bytes),
-      decimal_bytes(advice.cache[advice.cache_bits]), decimal_bytes(advice.activations),
-      100 * static_cast<double>(row.total[advice.cache_bits]) /
+      decimal_bytes(cache_on_all(advice, advice.cache_bits)), decimal_bytes(advice.activations),
+      100 * static_cast<double>(on_all_gpus(advice, row, advice.cache_bits)) /
           (static_cast<double>(place.memory) * advice.gpus),
       advice.gpus > 1 ? fmt::format("{} x ", advice.gpus) : "", decimal_bytes(place.memory)));
-  if (advice.gpus > 1)
-    advice.why.push_back(
-        fmt::format("{} GPU{} hold it, even with INT4 weights and a KV cache of 8 bits: tensor "
-                    "parallelism of {}",
-                    advice.gpus / 2, advice.gpus == 2 ? " doesn't" : "s don't", advice.gpus));
+  if (advice.gpus > 1) explain_degree(model, advice);
   if (advice.cache_bits == 1)
     advice.why.push_back(fmt::format("a KV cache of 16 bits would take {}: {}",
                                      decimal_bytes(advice.cache[0]), eight_bits_on(place.gpu)));
@@ -270,6 +310,10 @@ std::string describe(const ServedCache& cache, const Gpu* gpu) {
       "{} in {}{}: {}", cache.type, cache.server,
       gpu != nullptr || everywhere ? "" : fmt::format(" ({})", fmt::join(cache.generations, ", ")),
       cache.how);
+}
+
+uint64_t on_all_gpus(const Advice& advice, const AdviceRow& row, size_t bits) {
+  return row.weights.bytes + advice.activations + cache_on_all(advice, bits);
 }
 
 std::string_view name_of(Fit fit) { return fit == Fit::fits ? "fits" : fit == Fit::tight ? "tight" : "no"; }
@@ -331,7 +375,8 @@ Advice advise(const ServedModel& model, const Deployment& deployment) {
     advice.cache[k] = kv_cache_bytes(model, deployment.context, deployment.batch, kCacheBits[k]);
   for (const Precision& precision : precisions())
     advice.rows.push_back(row_of(model, deployment, precision, advice));
-  choose(order_for(deployment), deployment, advice);
+  advice.degrees = parallel_degrees(model);
+  choose(order_for(deployment), model, deployment, advice);
   if (advice.chosen) advice.recipe = recipe_of(*advice.rows[*advice.chosen].precision, deployment.batch);
   explain(model, deployment, advice);
   if (model.positions > 0 && deployment.context > model.positions)

@@ -36,6 +36,9 @@ struct ServedModel {
   int64_t floating = 0;              // weights in all other tensors
   std::vector<Cache> cache = {};     // by layer
   int64_t hidden = 0, intermediate = 0, attention = 0, kv = 0, vocabulary = 0;  // widths
+  /// Of attention; 0: not known. Latent attention keeps one vector for all of them.
+  int64_t heads = 0, kv_heads = 0;
+  bool latent = false;
   int64_t positions = 0;  // that it was made for, rotary scaling counted; 0: not given
 };
 
@@ -113,9 +116,15 @@ struct Advice {
   size_t cache_bits = 0;         // its place in kCacheBits
   std::string recipe;            // the shipped one
   int gpus = 1;                  // that it takes, each with its share of weights, cache and activations
+  std::vector<int> degrees;      // of tensor parallelism that vLLM has for the model: parallel_degrees()
+  /// How often the cache stands on these GPUs together (recipes/parallel_degrees.h).
+  int64_t cache_copies = 1;
   std::vector<std::string> why;  // sentences
   std::vector<std::string> warnings;
 };
+
+/// Bytes of a row on all of the advised GPUs together, with the cache of kCacheBits[bits].
+uint64_t on_all_gpus(const Advice& advice, const AdviceRow& row, size_t bits);
 
 /// "FP8 in vLLM: --kv-cache-dtype fp8, ..."; where the GPU isn't known, with the generations that have it.
 std::string describe(const ServedCache& cache, const Gpu* gpu);

@@ -156,9 +156,9 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
     text += describe_calibration(recipe, graph);
   }
   if (recipe.sensitivity.of_rules) {
-    text +=
-        fmt::format("measure    what each group loses by its rule, on {} samples held out, before the run\n",
-                    recipe.sensitivity.held_out);
+    text += fmt::format(
+        "measure    what each group{} loses by its rule, on {} samples held out, before the run\n",
+        recipe.sensitivity.linears ? " and each of its linears" : "", recipe.sensitivity.held_out);
   }
   if (recipe.report.activations) text += "report     what the inputs of quantised linears look like, too\n";
   text += fmt::format("weights    {:.0f} quantised at {:.3f} bits each with scales\n", weights,

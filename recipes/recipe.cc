@@ -357,13 +357,14 @@ Budget read_budget(const YamlField& field) {
 
 Recipe::Sensitivity read_sensitivity(const YamlField& field) {
   Recipe::Sensitivity sensitivity;
-  field.expect_map({"file", "held_out", "loss", "checked"});
+  field.expect_map({"file", "held_out", "loss", "checked", "linears"});
   if (field.has("file") && !field.at("file").is_null())
     sensitivity.file = read_path(field.at("file"), "a file of measurements");
   if (field.has("held_out")) sensitivity.held_out = field.at("held_out").integer(1, 1 << 20);
   if (field.has("loss"))
     sensitivity.loss = field.at("loss").one_of({SensitivityLoss::kl, SensitivityLoss::fisher});
   if (field.has("checked")) sensitivity.checked = field.at("checked").integer(0, 1 << 20);
+  if (field.has("linears")) sensitivity.linears = field.at("linears").truth();
   return sensitivity;
 }
 

@@ -136,7 +136,8 @@ struct Recipe {
     std::filesystem::path file;  // measurements to use, or where to put them; empty: beside the output
     int64_t held_out = 4;        // samples that are kept from calibration, for the loss
     SensitivityLoss loss = SensitivityLoss::kl;
-    int64_t checked = 8;  // groups whose KL is measured beside an estimate that stands for it; 0: none
+    int64_t checked = 8;   // groups whose KL is measured beside an estimate that stands for it; 0: none
+    bool linears = false;  // measure each linear alone, too, where the KL of its group is measured
     /// Beside rules: each group is measured under what they make of it, for whoever wants to know.
     bool of_rules = false;
   } sensitivity;

@@ -183,7 +183,8 @@ nlohmann::json Recipe::to_json() const {
     result["sensitivity"] = {{"file", path_or_null(sensitivity.file)},
                              {"held_out", sensitivity.held_out},
                              {"loss", name_of(sensitivity.loss)},
-                             {"checked", sensitivity.checked}};
+                             {"checked", sensitivity.checked},
+                             {"linears", sensitivity.linears}};
   for (const SolverFallback fallback : verify.fallbacks)
     result["verify"]["fallbacks"].push_back(name_of(fallback));
   if (evaluate) {

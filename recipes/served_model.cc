@@ -36,6 +36,8 @@ ServedModel served_model(const ModelGraph& graph, const std::map<std::string, Te
   model.intermediate = config.intermediate_size;
   model.vocabulary = config.vocab_size;
   model.positions = positions_of(config);
+  model.heads = config.num_heads;
+  model.kv_heads = config.num_kv_heads;
   model.attention = config.num_heads * config.head_dim;
   model.kv = config.num_kv_heads * config.head_dim;
   model.floating = model.parameters;

@@ -1,6 +1,7 @@
 #include "apps/quantize/advise.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -13,6 +14,7 @@
 #include "lib/model/json_fields.h"
 #include "lib/model/size_limits.h"
 #include "lib/model/weights_graph.h"
+#include "recipes/parallel_degrees.h"
 #include "recipes/served_model.h"
 
 namespace lathe {
@@ -35,11 +37,15 @@ void add_attention(const JsonFields& keys, ServedModel& model) {
   const int64_t heads = keys.required_size("num_attention_heads", kLargestSize);
   const int64_t head = find("head_dim").value_or(std::max<int64_t>(model.hidden / heads, 1));
   const int64_t kv_heads = find("num_key_value_heads").value_or(heads);
+  model.heads = heads;
+  model.kv_heads = kv_heads;
   model.attention = heads * head;
   model.kv = kv_heads * head;
   int64_t values = 2 * model.kv;
-  if (const auto rank = find("kv_lora_rank"))
+  if (const auto rank = find("kv_lora_rank")) {
     values = model.kv = *rank + find("qk_rope_head_dim").value_or(0);
+    model.latent = true;
+  }
   model.cache.assign(static_cast<size_t>(layers), {values, 0});
 }
 
@@ -92,12 +98,19 @@ ordered_json advice_json(const AdviseRequest& request, const ServedModel& model,
                               {"longest_context", row.tokens[k]}});
     out["weights"].push_back(std::move(line));
   }
+  out["tensor_parallel"] = {{"degrees", advice.degrees},
+                            {"heads", model.heads},
+                            {"kv_heads", model.kv_heads},
+                            {"source", kParallelSource}};
   out["advice"] = {{"weights", nullptr}, {"why", advice.why}, {"warnings", advice.warnings}};
   if (advice.chosen) {
     out["advice"]["weights"] = advice.rows[*advice.chosen].precision->name;
     out["advice"]["recipe"] = advice.recipe;
     out["advice"]["kv_bits"] = kCacheBits[advice.cache_bits];
     out["advice"]["gpus"] = advice.gpus;
+    out["advice"]["bytes_of_each_gpu"] = on_all_gpus(advice, advice.rows[*advice.chosen], advice.cache_bits) /
+                                         static_cast<uint64_t>(advice.gpus);
+    out["advice"]["cache_copies"] = advice.cache_copies;
   }
   return out;
 }
@@ -105,7 +118,8 @@ ordered_json advice_json(const AdviseRequest& request, const ServedModel& model,
 /// Most tokens a second that reading the memory allows: weights once a step, and each sequence's cache.
 std::string speed_line(const Deployment& place, const Advice& advice) {
   if (place.gpu == nullptr || !advice.chosen) return {};
-  const uint64_t bytes = advice.rows[*advice.chosen].weights.bytes + advice.cache[advice.cache_bits];
+  const uint64_t bytes =
+      on_all_gpus(advice, advice.rows[*advice.chosen], advice.cache_bits) - advice.activations;
   return fmt::format(
       "speed       at most {:.0f} tokens a second and sequence: its memory gives {:.0f} GB/s\n",
       advice.gpus * place.gpu->bytes_a_second / static_cast<double>(bytes), place.gpu->bytes_a_second / 1e9);
@@ -127,6 +141,15 @@ std::string cache_lines(const Deployment& place) {
           "recipes/kv-skvq.yaml)\n",
           label);
   }
+  return text;
+}
+
+/// Between how many GPUs it can be divided.
+std::string parallel_line(const ServedModel& model, const Advice& advice) {
+  std::string text = fmt::format("GPUs        vLLM divides it between {}", fmt::join(advice.degrees, ", "));
+  if (model.heads == 0) return text + "\n";
+  text += fmt::format(": {} heads", model.heads);
+  if (!model.latent) text += fmt::format(", {} of keys and values", model.kv_heads);
   return text + "\n";
 }
 
@@ -159,7 +182,7 @@ std::string advice_text(const AdviseRequest& request, const ServedModel& model, 
   }
   text += fmt::format("fits: within {:.0f} % of the memory, as servers take it; tight: within all of it\n\n",
                       100 * kServerShare);
-  text += cache_lines(place);
+  text += cache_lines(place) + parallel_line(model, advice) + "\n";
   if (advice.chosen) {
     const AdviceRow& row = advice.rows[*advice.chosen];
     text += fmt::format("advice      {} weights, KV cache in {} bits{}: {}\n", row.precision->name,

@@ -80,7 +80,7 @@ void take_over(const Rounding& rounding, Report::LinearRow& row) {
   row.weight_relative_mse = rounding.weight_relative_mse;
   row.output_relative_error = rounding.output_relative_error;
   row.scales.reset();
-  if (const auto& made = rounding.scales)
+  if (const auto& made = rounding.scales; made && made->total() > 0)
     row.scales = Report::Scales{made->least, made->median(), made->largest};
   row.histogram.reset();
   if (const auto& made = rounding.histogram)
@@ -266,25 +266,31 @@ void RunReport::add_block(const BlockOutcome& outcome) {
   }
 }
 
-/// Linears that kept less than half of what they did are named, whatever the model makes of it.
-std::vector<std::string> RunReport::loss_warnings() const {
+/// Linears of an output that kept less than half of what they did are named, whatever the model makes of it.
+std::vector<std::string> RunReport::loss_warnings(const Report& report, const ArtifactWriter& writer) const {
   constexpr double kLost = 0.5;  // of the squared output, or of the squared weights where none was measured
   const auto loss = [](const Report::LinearRow& row) {
     return row.output_relative_error.value_or(row.weight_relative_mse);
   };
+  const auto rounded_by_format = [&](const Report::LinearRow& row) {
+    const auto rounding = writer.roundings().find(row.name);
+    return rounding != writer.roundings().end() && !rounding->second.type.empty();
+  };
   std::vector<const Report::LinearRow*> lost, small;
-  for (const Report::LinearRow& row : report_.linears) {
+  for (const Report::LinearRow& row : report.linears) {
     if (loss(row) <= kLost) continue;
     lost.push_back(&row);
-    if (small_scales_.contains(row.name)) small.push_back(&row);
+    if (!rounded_by_format(row) && small_scales_.contains(row.name)) small.push_back(&row);
   }
   std::vector<std::string> warnings;
   if (lost.empty()) return warnings;
   const auto worst = std::ranges::max_element(lost, {}, [&](const auto* row) { return loss(*row); });
   warnings.push_back(
       fmt::format("{} of {} linears lost more than half of what they put out to rounding, {} {:.3g} of it: "
-                  "give them more bits, smaller groups or another solver",
-                  lost.size(), report_.linears.size(), (*worst)->name, loss(**worst)));
+                  "give them {}",
+                  lost.size(), report.linears.size(), (*worst)->name, loss(**worst),
+                  rounded_by_format(**worst) ? "a type of more bits, or BF16 (output.gguf_tensor_types)"
+                                             : "more bits, smaller groups or another solver"));
   if (small.empty()) return warnings;
   warnings.push_back(fmt::format(
       "{} of them have weights too small for scales in {} ({}{}): output.scale_dtype BF16 reaches further",
@@ -389,8 +395,6 @@ Report RunReport::report_of(const ArtifactWriter& writer) const {
   report.tensors = writer.tensor_rows();
   const std::vector<std::string>& about_output = writer.output().warnings;
   report.warnings.insert(report.warnings.begin(), about_output.begin(), about_output.end());
-  const std::vector<std::string> about_loss = loss_warnings();
-  report.warnings.insert(report.warnings.end(), about_loss.begin(), about_loss.end());
   const std::vector<PlannedLinear> quantized = plan_.quantized();
   std::map<std::string, double> stored;
   for (const PlannedLinear& linear : quantized) {
@@ -401,6 +405,8 @@ Report RunReport::report_of(const ArtifactWriter& writer) const {
     const auto rounding = writer.roundings().find(row.name);
     if (rounding != writer.roundings().end()) take_over(rounding->second, row);
   }
+  const std::vector<std::string> about_loss = loss_warnings(report, writer);
+  report.warnings.insert(report.warnings.end(), about_loss.begin(), about_loss.end());
   report.scale_histograms = scale_histograms(report.linears, scales_, writer.roundings());
   if (!writer.roundings().empty() || !stored.empty())
     report.totals.bits_per_quantized_weight = mean_bits(report.linears, quantized);

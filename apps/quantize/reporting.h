@@ -82,7 +82,7 @@ class RunReport {
   void add_inputs(const BlockOutcome& outcome);
   void add_spreads(const BlockOutcome& outcome);
   void count_bits(const BlockOutcome& outcome);
-  std::vector<std::string> loss_warnings() const;
+  std::vector<std::string> loss_warnings(const Report& report, const ArtifactWriter& writer) const;
 
   const Recipe& recipe_;
   const Plan& plan_;

@@ -191,6 +191,10 @@ KvCacheQuantizer KvCacheSample::fit(const KvCacheShape& shape, const std::string
   return scheme_.type == "kvquant" ? fit_kvquant(scheme_, sample) : fit_skvq(scheme_, sample);
 }
 
+int64_t kv_cache_fitted_tokens(const KvCacheScheme& scheme, int64_t tokens) {
+  return std::min(tokens, scheme.type == "skvq" ? kClipTokens : kCacheTokens);
+}
+
 uint64_t kv_cache_fit_bytes(const KvCacheShape& shape, int64_t tokens) {
   // Both sides in FP16 and FP32, their weights, joined and as they came, and scaled numbers with bins in
   // FP64.

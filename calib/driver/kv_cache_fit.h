@@ -37,6 +37,9 @@ class KvCacheSample {
   std::vector<at::Tensor> key_weights_, value_weights_;  // Float [n, channels], [n, kv_heads]
 };
 
+/// Of so many tokens in a sample those that fitting spends its time on: SKVQ tries its factors on the first.
+int64_t kv_cache_fitted_tokens(const KvCacheScheme& scheme, int64_t tokens);
+
 /// What a sample of a layer takes on the CPU, with what is made of it while it is fitted.
 uint64_t kv_cache_fit_bytes(const KvCacheShape& shape, int64_t tokens);
 /// What it takes on a GPU until then.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "calib/driver/kv_cache_fit.h"
 #include "calib/driver/observed_inputs.h"
 #include "calib/stats/stats_collector.h"
 
@@ -28,7 +29,7 @@ class BlockCount {
     }
     ForwardWork all = once;
     if (carries_two_streams(job_)) all += once;
-    if (job_.kv_cache) all.products += keys_and_values(tokens);
+    if (job_.kv_cache) count_cache(samples, length, all);
     if (block_.experts && solves_expert_mids()) all.products += expert_mids(tokens);
     work_.forward += all;
   }
@@ -94,11 +95,26 @@ class BlockCount {
     return std::ranges::any_of(block_.consumers(edge), [&](const Linear* one) { return one == &linear; });
   }
 
-  double keys_and_values(double tokens) const {
+  /// Keys and values are made once more, of fewer than 8 bits for as many tokens as fitting takes, and with
+  /// their queries.
+  void count_cache(int64_t samples, int64_t length, ForwardWork& forward) {
+    const ModelConfig& config = job_.graph->config;
+    if (!job_.kv_cache->low_bit()) {
+      forward.products += keys_and_values(static_cast<double>(samples * length), false);
+      return;
+    }
+    if (!job_.kv_cache->calibrated()) return;
+    work_.cache_tokens = std::min(kCacheTokens, samples * length);
+    const auto tokens = static_cast<double>(work_.cache_tokens);
+    forward.products += keys_and_values(tokens, true);
+    work_.cache += tokens * cache_sensitivity_flops(config.num_heads, config.head_dim, length);
+  }
+
+  double keys_and_values(double tokens, bool with_queries) const {
     const ModelConfig& config = job_.graph->config;
     double flops = 0;
     for (const Linear* linear : block_.reading(Slot::attention_in)) {
-      if (linear->role == LinearRole::q_proj) continue;
+      if (linear->role == LinearRole::q_proj && !with_queries) continue;
       flops += 2 * tokens * static_cast<double>(linear->out) * static_cast<double>(config.hidden_size);
     }
     return flops;
@@ -142,7 +158,7 @@ class BlockCount {
 }  // namespace
 
 double RunWork::flops() const {
-  double sum = forward.flops() + gram + errors.flops();
+  double sum = forward.flops() + gram + errors.flops() + cache;
   for (const Work& work : transforms) sum += work.flops();
   for (const auto& [solver, work] : solvers) sum += work.flops();
   return sum;

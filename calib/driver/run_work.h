@@ -19,6 +19,9 @@ struct RunWork {
   std::vector<Work> transforms;           // as CalibrationJob::transforms: scales, and ranges that they offer
   std::map<const Solver*, Work> solvers;  // at the most
   Work errors;                            // of weights and outputs, for the report
+  int64_t cache_tokens =
+      0;             // of each layer, that a KV cache below 8 bits is fitted to; 0: there is none to fit
+  double cache = 0;  // FLOPs of what weights their errors (lib/model/cache_sensitivity.h)
 
   double flops() const;
 };

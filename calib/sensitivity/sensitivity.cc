@@ -26,7 +26,8 @@ constexpr int64_t kTableValues = int64_t{1} << 22;
 int64_t count_variants(const SensitivityJob& job) {
   size_t variants = 0;
   if (job.measure_kl) {
-    for (const TrialGroup& group : job.groups) variants += group.trials.size();
+    for (const TrialGroup& group : job.groups)
+      variants += group.trials.size() * variants_of(job, group).size();
   }
   for (const TableGroup& table : job.tables) variants += table.roundings.size();
   return static_cast<int64_t>(variants);
@@ -157,16 +158,34 @@ void run_block(const SensitivityJob& job, const Block& block, const BlockWeights
   for (const TrialGroup& group : job.groups) {
     if (!job.measure_kl || group.block != static_cast<size_t>(block.index)) continue;
     for (size_t k = 0; k < group.trials.size(); ++k) {
-      BlockWeights changed = weights;
-      for (const size_t i : group.linears) {
-        const QuantizedTensor& quantized = made.at(block.linears[i].name)[k].quantized;
-        changed.set_weight(block.linears[i], kernels::dequantize(quantized).to(calibration.device));
-        if (quantized.input) changed.set_input_quantizer(block.linears[i], *quantized.input);
+      for (const std::vector<size_t>& rounded : variants_of(job, group)) {
+        BlockWeights changed = weights;
+        for (const size_t i : rounded) {
+          const QuantizedTensor& quantized = made.at(block.linears[i].name)[k].quantized;
+          changed.set_weight(block.linears[i], kernels::dequantize(quantized).to(calibration.device));
+          if (quantized.input) changed.set_input_quantizer(block.linears[i], *quantized.input);
+        }
+        streams.add(block, changed);
       }
-      streams.add(block, changed);
     }
   }
   streams.pass(block, weights);
+}
+
+/// Where the KL of a group's variants goes, in the order in which run_block() adds them.
+void add_places(const SensitivityJob& job, const TrialGroup& group, GroupLoss& loss,
+                std::vector<std::optional<double>*>& places) {
+  places.push_back(&loss.kl);
+  if (variants_of(job, group).size() == 1) return;
+  for (LinearLoss& linear : loss.linears) places.push_back(&linear.kl);
+}
+
+/// What is the group is the linear, too, where it has one alone.
+void fill_single_linears(const SensitivityJob& job, SensitivityResult& result) {
+  if (!job.linear_kl) return;
+  for (std::vector<GroupLoss>& losses : result.groups)
+    for (GroupLoss& loss : losses)
+      if (loss.linears.size() == 1) loss.linears.front().kl = loss.kl;
 }
 
 }  // namespace
@@ -186,6 +205,13 @@ CalibrationJob trial_job(const SensitivityJob& job, const Solver& solver) {
     for (const size_t linear : group.linears) trials.tasks[group.block][linear] = task;
   }
   return trials;
+}
+
+std::vector<std::vector<size_t>> variants_of(const SensitivityJob& job, const TrialGroup& group) {
+  std::vector<std::vector<size_t>> variants = {group.linears};
+  if (!job.linear_kl || group.linears.size() == 1) return variants;
+  for (const size_t linear : group.linears) variants.push_back({linear});
+  return variants;
 }
 
 int64_t variant_states(const SensitivityJob& job) { return job.held_out.size(0) * (count_variants(job) + 1); }
@@ -209,7 +235,7 @@ SensitivityResult measure_sensitivity(
   const SensitivityJob checking = checking_job(job);
   std::optional<VariantStreams> checks;
   if (!job.checked.empty()) checks.emplace(checking, count_variants(checking));
-  std::vector<GroupLoss*> variants, checked;  // as the streams
+  std::vector<std::optional<double>*> variants, checked;  // as the streams
   const std::string head = head_weight(*calibration.graph);
   const bool tied = head == calibration.graph->embedding + ".weight";
   // All rows are there before anyone points at what stands in them.
@@ -222,7 +248,7 @@ SensitivityResult measure_sensitivity(
     for (size_t k = 0; k < table.roundings.size(); ++k) {
       streams.add_embedding(table, k, tied);
       result.tables[t][k] = errors_of(job, table, k);
-      variants.push_back(&result.tables[t][k]);
+      variants.push_back(&result.tables[t][k].kl);
     }
   }
 
@@ -230,11 +256,12 @@ SensitivityResult measure_sensitivity(
   const auto block_done = [&](BlockOutcome&& outcome) {
     Made made = solver.take();
     for (size_t g = 0; g < job.groups.size(); ++g) {
-      if (job.groups[g].block != outcome.index) continue;
-      for (size_t k = 0; k < job.groups[g].trials.size(); ++k) {
-        result.groups[g][k] = errors_of(job, job.groups[g], k, outcome, made);
-        if (job.measure_kl) variants.push_back(&result.groups[g][k]);
-        if (std::ranges::binary_search(job.checked, g)) checked.push_back(&result.groups[g][k]);
+      const TrialGroup& group = job.groups[g];
+      if (group.block != outcome.index) continue;
+      for (size_t k = 0; k < group.trials.size(); ++k) {
+        GroupLoss& loss = result.groups[g][k] = errors_of(job, group, k, outcome, made);
+        if (job.measure_kl) add_places(job, group, loss, variants);
+        if (std::ranges::binary_search(job.checked, g)) add_places(job, group, loss, checked);
       }
     }
     tell(static_cast<int64_t>(outcome.index), fmt::format("block {}: variants", outcome.index));
@@ -256,17 +283,18 @@ SensitivityResult measure_sensitivity(
     for (size_t k = 0; k < table.roundings.size(); ++k) {
       streams.add_head(table, k);
       result.tables[t][k] = errors_of(job, table, k);
-      variants.push_back(&result.tables[t][k]);
+      variants.push_back(&result.tables[t][k].kl);
     }
   }
   tell(blocks, "head");
-  const auto measured = [](VariantStreams& run, const std::vector<GroupLoss*>& losses) {
+  const auto measured = [](VariantStreams& run, const std::vector<std::optional<double>*>& places) {
     const std::vector<double> kl = run.divergences();
-    for (size_t v = 0; v < kl.size(); ++v) losses[v]->kl = kl[v];
+    for (size_t v = 0; v < kl.size(); ++v) *places[v] = kl[v];
     return run.tokens();
   };
   result.tokens = measured(streams, variants);
   if (checks) result.checked_tokens = measured(*checks, checked);
+  fill_single_linears(job, result);
   tell(blocks + 1, "done");
   return result;
 }

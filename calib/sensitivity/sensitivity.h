@@ -11,7 +11,7 @@
 //
 //   weight error   |W - Q|^2 / |W|^2                              of the group, W with folds applied
 //   output error   tr(dW H dW^T) per token, and over tr(W H W^T)   H = X^T X of the driver's own collector
-//   KL             mean of KL(model || variant) over held-out tokens, nats
+//   KL             mean of KL(model || variant) over held-out tokens, nats; of single linears where asked for
 //   Fisher         its second-order estimate from gradients (LossGradients), nats: for many times the text;
 //                  where it stands alone, KL of a few groups checks it (checked_groups.h)
 //
@@ -68,6 +68,8 @@ struct SensitivityJob {
   /// Without measure_kl: groups (indices, rising) whose KL is measured all the same, on a part of the
   /// held-out text (calib/sensitivity/checked_groups.h), beside the estimate that it checks.
   std::vector<size_t> checked = {};
+  /// Where KL of a group is measured, that of each of its linears alone is, too.
+  bool linear_kl = false;
   HiddenStorage variants;   // where their hidden states stand: variant_states() of them
   HiddenStorage checks;     // the same of those that checking_job() runs
   HiddenStorage gradients;  // where the loss's gradients stand: gradient_states() of them
@@ -78,7 +80,8 @@ struct LinearLoss {
   double weight_mse = 0;                        // |W - Q|^2 / number of weights
   double output_error = 0;                      // tr(dW H dW^T) per token
   double output_relative_error = 0;             // over tr(W H W^T)
-  std::optional<double> fisher = std::nullopt;  // as GroupLoss's, of this linear alone
+  std::optional<double> fisher = std::nullopt;  // as GroupLoss's, of this linear alone,
+  std::optional<double> kl = std::nullopt;      // and so is this
 };
 
 /// Of one group under one trial.
@@ -102,6 +105,10 @@ struct SensitivityResult {
 /// The job that the driver runs, without its solver: for whoever plans its memory. Linears that are tried
 /// have `solver`.
 CalibrationJob trial_job(const SensitivityJob& job, const Solver& solver);
+
+/// What of a group, whose KL is measured, is rounded in each variant under one trial, as indices into
+/// Block::linears: all of it, and with linear_kl then each linear by itself, where there are several.
+std::vector<std::vector<size_t>> variants_of(const SensitivityJob& job, const TrialGroup& group);
 
 /// Samples whose hidden states stand beside the driver's: those of the held-out text and of every variant.
 int64_t variant_states(const SensitivityJob& job);

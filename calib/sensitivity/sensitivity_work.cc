@@ -45,7 +45,8 @@ void count_held_out(const SensitivityJob& job, SensitivityWork& work) {
   const double passes = job.estimate ? kGradientPasses + static_cast<double>(job.trials.size()) : 0;
   for (size_t b = 0; b < graph.blocks.size(); ++b) {
     for (const TrialGroup& group : job.groups)
-      if (job.measure_kl && group.block == b) streams += static_cast<double>(group.trials.size());
+      if (job.measure_kl && group.block == b)
+        streams += static_cast<double>(group.trials.size() * variants_of(job, group).size());
     add(block_work(graph.config, graph.blocks[b], rows, length), streams + passes, work.held_out);
   }
   const double all = static_cast<double>(variant_states(job)) * static_cast<double>(length);

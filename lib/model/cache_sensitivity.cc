@@ -82,4 +82,8 @@ CacheSensitivity cache_sensitivity(const AttentionInputs& inputs, const at::Tens
   return {keys.transpose(1, 2), sums.weights.transpose(1, 2)};
 }
 
+double cache_sensitivity_flops(int64_t heads, int64_t head_dim, int64_t length) {
+  return 2 * 4.5 * static_cast<double>(heads * head_dim) * static_cast<double>(length);
+}
+
 }  // namespace lathe

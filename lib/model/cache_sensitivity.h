@@ -28,4 +28,8 @@ struct CacheSensitivity {
 CacheSensitivity cache_sensitivity(const AttentionInputs& inputs, const at::Tensor& cos,
                                    const at::Tensor& sin, const AttentionRule& rule);
 
+/// FLOPs for a token of a row of `length` at the most: scores, outputs, their products with the values, and
+/// squares and half as many products of queries, each over all tokens of the row.
+double cache_sensitivity_flops(int64_t heads, int64_t head_dim, int64_t length);
+
 }  // namespace lathe

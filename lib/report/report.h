@@ -91,7 +91,7 @@ struct Report {
     int64_t outliers = 0;         // weights kept beside the grid
     /// The largest |x| that a static grid of its inputs spans; larger ones are clipped to it.
     std::optional<double> input_limit = std::nullopt;
-    std::optional<Scales> scales = std::nullopt;  // none of formats without any
+    std::optional<Scales> scales = std::nullopt;  // none of formats without any, and where all are 0
     std::optional<Histogram> histogram = std::nullopt;
     double seconds = 0;
     std::vector<std::string> events;

@@ -49,7 +49,8 @@ bool one_candidate_each(const json& section) {
 
 std::string correlation_row(const std::string& who, const json& found, const json& pairs) {
   std::string text = fmt::format("| {} | {} |", cell(who), pairs.get<size_t>());
-  for (const auto& [key, name] : kMeasures) text += fmt::format(" {} |", number_or_dash(found.at(key)));
+  for (const auto& [key, name] : kMeasures)
+    text += fmt::format(" {} |", number_or_dash(found.value(key, json())));
   return text + "\n";
 }
 
@@ -67,7 +68,27 @@ std::string correlation_table(const json& section) {
     text += correlation_row(candidates[c].get<std::string>(), found.at("by_candidate")[c],
                             found.at("pairs").at("by_candidate")[c]);
   }
+  if (found.contains("linears"))
+    text += correlation_row("each linear alone", found.at("linears"), found.at("pairs").at("linears"));
   return text;
+}
+
+/// Linears that were measured by themselves; nothing where none was.
+std::string linear_table(const json& section) {
+  std::string text;
+  for (const json& group : section.at("groups")) {
+    for (const json& loss : group.at("losses")) {
+      const json& candidate = section.at("candidates")[loss.at("candidate").get<size_t>()];
+      for (const json& linear : loss.value("linears", json::array()))
+        text += fmt::format("| {} | {} | {} | {} | {} |\n", cell(linear.at("name").get<std::string>()),
+                            cell(candidate.get<std::string>()), number_or_dash(linear.at("kl")),
+                            number_or_dash(linear.at("fisher")), number_or_dash(linear.at("output_error")));
+    }
+  }
+  if (text.empty()) return text;
+  return "\nEach linear quantised alone:\n\n| linear | candidate | KL | estimated KL | output error |\n"
+         "| --- | --- | --- | --- | --- |\n" +
+         text;
 }
 
 std::string group_table(const json& section) {
@@ -128,7 +149,7 @@ std::string sensitivity_markdown(const json& section) {
         "Spearman's rank correlation of what costs less with the measured KL, over pairs of group and "
         "candidate:\n\n" +
         correlation_table(section) + "\n";
-  return text + group_table(section);
+  return text + group_table(section) + linear_table(section);
 }
 
 std::string sensitivity_document(const Report& report) {

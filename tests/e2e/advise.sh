@@ -44,6 +44,16 @@ took=$((($(date +%s%N) - began) / 1000000))
 ((took < 3000)) || fail "took $took ms"  # less than one on a machine that does nothing else
 holds "$scratch/large.json" "r['parameters'] == 32000 * 8192 + 100 * (8192 * 8192 + 2 * 8192 * 32768) and r['kv_cache'][0]['bytes'] == 100 * (512 + 64) * 4096 * 2"
 holds "$scratch/large.json" "r['advice']['gpus'] == 2 and r['advice']['weights'] == 'INT4'"
+# What latent attention keeps stands on both.
+holds "$scratch/large.json" "r['tensor_parallel']['degrees'] == [1, 2, 4, 8, 16, 32, 64] and r['advice']['cache_copies'] == 2"
+# Heads that don't divide: said, and no degree that a server would refuse.
+checkpoint "$scratch/nine" llama "{\"vocab_size\": 32000, \"hidden_size\": 576, \"intermediate_size\": 1536, \"num_hidden_layers\": 2,
+  \"num_attention_heads\": 9, \"num_key_value_heads\": 3}"
+advise --model "$scratch/nine" --vram 40MB --context 256 >"$scratch/nine.json"
+holds "$scratch/nine.json" "r['tensor_parallel']['degrees'] == [1, 3] and r['advice']['gpus'] == 3 and r['advice']['cache_copies'] == 1"
+holds "$scratch/nine.json" "any('9 heads / 2' in w and 'vllm' in w for w in r['advice']['why'])"
+"$QUANTIZE" advise --model "$scratch/nine" --vram 40MB --context 256 >"$scratch/text"
+grep -q '^GPUs        vLLM divides it between 1, 3: 9 heads, 3 of keys and values$' "$scratch/text" || fail "$(cat "$scratch/text")"
 # A KV cache below 16 bits: who computes with one on that GPU. And no more context than the model was made for.
 holds "$a" "[[(s['type'], s['server']) for s in row.get('servers', [])] for row in r['kv_cache']] == [[], [('FP8', 'vLLM'), ('INT8', 'vLLM'), ('INT8', 'LMDeploy'), ('Q8_0', 'llama.cpp')], [('INT4', 'vLLM'), ('INT4', 'LMDeploy'), ('Q4_0', 'llama.cpp')], []]"
 advise --model "$MODEL" --gpu "RTX 3090" >"$scratch/b.json"

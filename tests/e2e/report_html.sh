@@ -64,7 +64,7 @@ holds "$scratch/budget/report.json" "r['budget']['chosen'] in r['budget']['front
 holds "$scratch/budget/report.json" "len(r['input_histograms']) == 24 and all(h['clip'] is None for h in r['input_histograms'])"
 look "$scratch/budget"
 # What was measured is in the report of rules, too, and in a document of its own.
-quick recipes/rtn.yaml "$scratch/rules" --set 'sensitivity={held_out: 1}' --set evaluate=null
+quick recipes/rtn.yaml "$scratch/rules" --set 'sensitivity={held_out: 1, linears: true}' --set evaluate=null
 look "$scratch/rules"
 "$QUANTIZE" sensitivity --recipe recipes/sensitivity.yaml --model "$hostile" --output "$scratch/measured" --device cpu --quiet \
   --set calibration.samples=8 --set calibration.seq_len=128 --set sensitivity.held_out=2 --set sensitivity.loss=fisher

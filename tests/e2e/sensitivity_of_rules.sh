@@ -12,7 +12,7 @@ holds "$file" "len(r['groups']) == 2 * 4 + 4 * 3 and all(len(g['losses']) == 1 f
 holds "$file" "all(g['losses'][0]['candidate'] == (0 if 'self_attn' in g['linears'][0] else 1 if '.layers.0.' in g['linears'][0] or '.layers.1.' in g['linears'][0] else 2) for g in r['groups'])"
 holds "$file" "all(g['losses'][0]['kl'] > 0 and g['losses'][0]['output_error'] > 0 for g in r['groups'])"
 holds "$file" "min(g['losses'][0]['weight_relative_mse'] for g in r['groups'] if g['losses'][0]['candidate'] == 2) > 100 * max(g['losses'][0]['weight_relative_mse'] for g in r['groups'] if g['losses'][0]['candidate'] == 1)"
-holds "$scratch/measured/report.json" "r['recipe']['sensitivity'] == {'file': None, 'held_out': 2, 'loss': 'kl', 'checked': 8}"
+holds "$scratch/measured/report.json" "r['recipe']['sensitivity'] == {'file': None, 'held_out': 2, 'loss': 'kl', 'checked': 8, 'linears': False}"
 # The report has it: each group under its rule, correlations, and the sum that predicts what the run then has.
 holds "$scratch/plain/report.json" "r['sensitivity'] is None"
 same_as_report() {  # REPORT SENSITIVITY
@@ -61,6 +61,46 @@ holds "$scratch/again/report.json" "[s['seconds'] > 0 for s in r['stages'] if s[
 # What is there is told where it was measured otherwise.
 run "$scratch/measured" --set 'sensitivity={held_out: 4}' --overwrite --dry-run >"$scratch/plan"
 grep -q 'was measured otherwise: held_out 2 (here 4); it is used as it is' "$scratch/plan" || fail "$(cat "$scratch/plan")"
+
+# Each linear by itself, beside its group and its estimate; what lacks them is told, and the plan counts them.
+run "$scratch/alone" --set 'sensitivity={held_out: 2, linears: true}'
+"$PYTHON" - "$scratch/alone" "$file" <<'P'
+import json, sys
+report, alone, groups = (json.load(open(f)) for f in (f"{sys.argv[1]}/report.json", f"{sys.argv[1]}.sensitivity.json", sys.argv[2]))
+page, document = (open(f"{sys.argv[1]}/report.{kind}").read() for kind in ("html", "md"))
+count = 0
+for said, group, whole in zip(report["sensitivity"]["groups"], alone["groups"], groups["groups"], strict=True):
+    loss, = group["losses"]
+    assert abs(loss["kl"] / whole["losses"][0]["kl"] - 1) < 1e-6 and loss["fisher"] == whole["losses"][0]["fisher"], group["name"]
+    assert all(linear["kl"] is None and linear["fisher"] > 0 for linear in whole["losses"][0]["linears"])
+    assert all(linear["kl"] > 0 for linear in loss["linears"]), group["name"]
+    if len(loss["linears"]) == 1:
+        assert loss["linears"][0]["kl"] == loss["kl"]
+    else:
+        assert 0.2 < sum(linear["kl"] for linear in loss["linears"]) / loss["kl"] < 5, group
+    for name, linear, row in zip(group["linears"], loss["linears"], said["losses"][0]["linears"], strict=True):
+        assert row == {"name": name, "kl": linear["kl"], "fisher": linear["fisher"], "output_error": linear["output_relative_error"]}
+        assert f"| {name} | int" in document and name in page
+        count += 1
+found = report["sensitivity"]["rank_correlation"]
+assert found["pairs"]["linears"] == count > len(alone["groups"]) and found["linears"]["fisher"] > 0.8, found
+assert f"| each linear alone | {count} | - |" in document
+assert "linears" not in groups["rank_correlation"]
+P
+run "$scratch/alone" --set "sensitivity={file: $file, held_out: 2, linears: true}" --overwrite --dry-run >"$scratch/plan"
+grep -q 'was measured otherwise: linears false (here true); it is used as it is' "$scratch/plan" || fail "$(cat "$scratch/plan")"
+run "$scratch/dry" --set 'sensitivity={held_out: 2, linears: true}' --dry-run --json >"$scratch/plan-alone"
+run "$scratch/dry" --set 'sensitivity={held_out: 2}' --dry-run --json >"$scratch/plan"
+"$PYTHON" - "$scratch/plan" "$scratch/plan-alone" <<'P'
+import json, sys
+groups, alone = (json.load(open(f)) for f in sys.argv[1:])
+text = lambda plan: next(stage["flops"] for stage in plan["measuring"]["work"]["stages"] if stage["name"] == "held-out text")
+assert text(alone) > 1.5 * text(groups), (text(groups), text(alone))
+memory = lambda plan: plan["measuring"]["memory"]["ram"] + plan["measuring"]["memory"]["disk"]
+assert memory(alone) > memory(groups)
+P
+run "$scratch/dry" --set 'sensitivity={held_out: 2, linears: true}' --dry-run >"$scratch/plan"
+grep -q '^measure .* groups and each of their linears under' "$scratch/plan" || fail "$(cat "$scratch/plan")"
 
 # By itself, with transforms: AWQ's scales and clips are in what is measured.
 measure() {

@@ -137,6 +137,8 @@ def check_sensitivity(page, report):
             require(abs(float(figure) / sum(shown) - 1) < 0.01 if shown else figure == "–", f"{key} of {first['name']}: {title!r}, expected {shown}")
             if c > 0 or key != section["loss"]:
                 require((chart.evaluate("(canvas) => canvas.toDataURL()"), title) != before, f"chart and heat map don't follow {key}")
+    alone = any("linears" in row for group in section["groups"] for row in group["losses"])
+    require(("every linear alone" in part.inner_text().lower()) == alone, "linears by themselves")
     require(("rank correlation" in part.inner_text().lower()) == (section["rank_correlation"]["pairs"]["all"] > 1), "rank correlations")
 
 

@@ -107,6 +107,13 @@ class Estimator {
     add("errors", work.errors, {.share = 1, .rounding = 1 / rates_.passes});
   }
 
+  void add_cache_fit(const CalibrationJob& job, const RunWork& work) {
+    if (work.cache_tokens == 0) return;
+    const double layer = measure_cache_fit(*job.kv_cache, job.graph->config, job.ids.size(1),
+                                           work.cache_tokens, request_.probes.place());
+    add("fit KV cache", work.cache, static_cast<double>(job.graph->blocks.size()) * layer);
+  }
+
   template <class WorkOf>
   void add_solvers(const WorkOf& work_of) {
     for (const auto& [rule, used] : used_rules(request_.plan)) {
@@ -214,7 +221,9 @@ EvaluatedRows rows_of(const at::Tensor& ids) {
 
 Estimate estimate_run(const EstimateRequest& request, const CalibrationJob& job) {
   Estimator estimator(request, job.ids.size(1), all_needs(job));
-  estimator.add_calibration(run_work(job, job.ids.size(0), job.ids.size(1), number_of_counted_tokens(job)));
+  const RunWork work = run_work(job, job.ids.size(0), job.ids.size(1), number_of_counted_tokens(job));
+  estimator.add_calibration(work);
+  estimator.add_cache_fit(job, work);
   estimator.add_rest();
   return estimator.take();
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "algorithms/inverse_factor.h"
+#include "calib/driver/kv_cache_fit.h"
 #include "calib/stats/stats_collector.h"
 #include "lib/base/clock.h"
 #include "lib/base/error.h"
@@ -22,6 +23,8 @@
 #include "lib/kernels/transformer_ops.h"
 #include "lib/model/activation.h"
 #include "lib/model/attention.h"
+#include "lib/model/cache_sensitivity.h"
+#include "lib/model/forward.h"
 #include "lib/numeric/distortion.h"
 #include "lib/tensor/aten.h"
 #include "lib/tensor/matrix_product.h"
@@ -230,6 +233,48 @@ int64_t probed_input(const ModelGraph& graph) {
   return std::min(widest, kWidth);
 }
 
+/// KV heads that a probe has: few, but whole groups of channels.
+int64_t probed_kv_heads(const ModelConfig& config, int64_t group) {
+  const int64_t repeat = std::max<int64_t>(1, config.num_heads / config.num_kv_heads);
+  const int64_t few = std::clamp<int64_t>(kHeads / repeat, 1, config.num_kv_heads);
+  return few * config.head_dim % std::max<int64_t>(1, group) == 0 ? few : config.num_kv_heads;
+}
+
+/// Of one token of one layer, what weights the errors of its keys and values: all heads of it.
+double sensitivity_seconds(const ModelConfig& config, int64_t length, const RatePlace& place) {
+  const int64_t tokens = std::clamp<int64_t>(length, 1, kTokens);
+  const int64_t kv = probed_kv_heads(config, 1), repeat = config.num_heads / config.num_kv_heads;
+  const auto heads = [&](int64_t count) {
+    return normal({1, tokens, count, config.head_dim}).to(place.device).transpose(1, 2);
+  };
+  const AttentionInputs inputs{heads(kv * repeat), heads(kv), heads(kv), {}};
+  const AttentionRule rule{
+      .scale = config.attention_scale, .window = {}, .softcap = config.attention_softcap};
+  const RopeTables rope = rope_tables(config, tokens, place.device);
+  const double seconds =
+      seconds_of([&] { return cache_sensitivity(inputs, rope.cos, rope.sin, rule).values; });
+  // Each token's part is as long as its row.
+  const double longer = static_cast<double>(std::max(length, tokens)) / static_cast<double>(tokens);
+  return seconds / static_cast<double>(tokens) * longer * static_cast<double>(config.num_kv_heads) /
+         static_cast<double>(kv);
+}
+
+/// Of one layer: what tokens take, and what is the same for any number of them.
+double fit_seconds(const KvCacheScheme& scheme, const ModelConfig& config, int64_t tokens) {
+  constexpr int64_t kFew = 32, kMore = 288;
+  const KvCacheShape shape{probed_kv_heads(config, scheme.group_size), config.head_dim};
+  const auto seconds = [&](int64_t count) {
+    const auto heads = [&] { return normal({1, count + scheme.sink, shape.heads, shape.head_dim}); };
+    const AttentionInputs inputs{{}, {}, heads().transpose(1, 2), heads()};
+    KvCacheSample sample(scheme);
+    sample.add(inputs, {heads().square_(), heads().select(3, 0).square()}, {});
+    return seconds_of([&] { return sample.fit(shape, "rates").parameters.begin()->second.to(at::kFloat); });
+  };
+  const double few = seconds(kFew), one = std::max(0.0, seconds(kMore) - few) / (kMore - kFew);
+  const double heads = static_cast<double>(config.num_kv_heads) / static_cast<double>(shape.heads);
+  return few + one * heads * static_cast<double>(kv_cache_fitted_tokens(scheme, tokens));
+}
+
 AlgorithmRate rate_of(double seconds, const Work& work, const Rates& rates) {
   const double library = work.products / rates.products + work.factors / rates.factors;
   if (library >= seconds) return {.share = library > 0 ? seconds / library : 1, .rounding = 0};
@@ -312,6 +357,13 @@ AlgorithmRate RateProbes::solver(const Solver& solver, const Scheme& scheme, int
   const auto found = solvers_.find(what);
   if (found != solvers_.end()) return found->second;
   return solvers_.emplace(what, measure_solver(solver, scheme, width, rates_, place_)).first->second;
+}
+
+double measure_cache_fit(const KvCacheScheme& scheme, const ModelConfig& config, int64_t length,
+                         int64_t tokens, const RatePlace& place) {
+  const c10::NoGradGuard no_grad;
+  return static_cast<double>(tokens) * sensitivity_seconds(config, length, place) +
+         fit_seconds(scheme, config, tokens);
 }
 
 double measure_blocks(GgmlType type, bool importances) {

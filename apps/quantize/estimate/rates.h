@@ -13,6 +13,7 @@
 #include "lib/base/work.h"
 #include "lib/model/graph.h"
 #include "lib/numeric/ggml_type.h"
+#include "lib/numeric/kv_cache.h"
 
 namespace lathe {
 
@@ -72,6 +73,11 @@ class RateProbes {
   Rates rates_;
   std::map<std::string, AlgorithmRate> solvers_;
 };
+
+/// Seconds of fitting one layer's KV cache below 8 bits to `tokens` tokens of rows of `length`: what weights
+/// their errors, on `place`, and the fit, on the CPU.
+double measure_cache_fit(const KvCacheScheme& scheme, const ModelConfig& config, int64_t length,
+                         int64_t tokens, const RatePlace& place);
 
 /// Weights a second that are rounded to blocks of a type.
 double measure_blocks(GgmlType type, bool importances);

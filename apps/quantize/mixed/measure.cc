@@ -244,6 +244,7 @@ Measurement prepare(const RunRequest& request, const Recipe& recipe, const Model
   }
   add_groups(recipe, plan, job);
   job.measure_kl = recipe.sensitivity.loss == SensitivityLoss::kl;
+  job.linear_kl = recipe.sensitivity.linears;
   if (!job.measure_kl) job.checked = spread_groups(job, recipe.sensitivity.checked);
   made.memory = place_measurement(recipe.limits,
                                   work_folder(request.memory.work, recipe.output.path.parent_path()), job);

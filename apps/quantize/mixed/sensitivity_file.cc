@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <span>
 
 #include "apps/quantize/journal/run_identity.h"
 #include "formats/safetensors/json_text.h"
@@ -23,12 +24,19 @@ using nlohmann::json;
 
 constexpr uint64_t kMostBytes = uint64_t{256} << 20;
 
-/// Measures that cost no forward pass of the model, in the order of the file's keys.
+/// Measures of a group's or a linear's loss that cost no forward pass of the model, in the order of the
+/// file's keys.
+template <class Loss>
 struct Measure {
   const char* key;
-  std::optional<double> (*of)(const GroupLoss&);
+  std::optional<double> (*of)(const Loss&);
 };
-constexpr Measure kCheap[] = {
+constexpr Measure<LinearLoss> kCheapOfLinears[] = {
+    {"output_relative_error",
+     [](const LinearLoss& loss) { return std::optional(loss.output_relative_error); }},
+    {"output_error", [](const LinearLoss& loss) { return std::optional(loss.output_error); }},
+    {"fisher", [](const LinearLoss& loss) { return loss.fisher; }}};
+constexpr Measure<GroupLoss> kCheap[] = {
     {"weight_relative_mse", [](const GroupLoss& loss) { return std::optional(loss.weight_relative_mse); }},
     {"output_relative_error", [](const GroupLoss& loss) { return loss.output_relative_error; }},
     {"output_error", [](const GroupLoss& loss) { return loss.output_error; }},
@@ -46,11 +54,34 @@ std::vector<const GroupLoss*> measured_losses(const SensitivityTable& table,
   return losses;
 }
 
-json correlations(const std::vector<const GroupLoss*>& losses) {
+/// Single linears whose KL was measured.
+std::vector<const LinearLoss*> measured_linears(const SensitivityTable& table) {
+  std::vector<const LinearLoss*> losses;
+  for (const auto& group : table.groups)
+    for (const GroupLoss& loss : group.losses)
+      for (const LinearLoss& linear : loss.linears)
+        if (linear.kl) losses.push_back(&linear);
+  return losses;
+}
+
+/// Was a group measured, but not each of its linears?
+bool lacks_linears(const SensitivityTable& table) {
+  return std::ranges::any_of(table.groups, [](const SensitivityTable::Group& group) {
+    const auto alone = [](const GroupLoss& loss) {
+      return !loss.linears.empty() &&
+             std::ranges::all_of(loss.linears, [](const LinearLoss& one) { return one.kl.has_value(); });
+    };
+    return !group.table &&
+           std::ranges::any_of(group.losses, [&](const GroupLoss& loss) { return loss.kl && !alone(loss); });
+  });
+}
+
+template <class Loss>
+json correlations(const std::vector<const Loss*>& losses, std::span<const Measure<Loss>> measures) {
   json found = json::object();
-  for (const Measure& measure : kCheap) {
+  for (const Measure<Loss>& measure : measures) {
     std::vector<double> cheap, kl;
-    for (const GroupLoss* loss : losses) {
+    for (const Loss* loss : losses) {
       const auto value = measure.of(*loss);
       if (!value) continue;
       cheap.push_back(*value);
@@ -83,7 +114,8 @@ json group_json(const SensitivityTable::Group& group) {
       linears.push_back({{"weight_mse", linear.weight_mse},
                          {"output_error", linear.output_error},
                          {"output_relative_error", linear.output_relative_error},
-                         {"fisher", or_null(linear.fisher)}});
+                         {"fisher", or_null(linear.fisher)},
+                         {"kl", or_null(linear.kl)}});
   }
   return result;
 }
@@ -149,7 +181,8 @@ std::vector<LinearLoss> read_linears(const Field& loss, size_t count) {
   for (const Field& row : rows)
     linears.push_back({row.at("weight_mse").number(), row.at("output_error").number(),
                        row.at("output_relative_error").number(),
-                       row.value.contains("fisher") ? row.at("fisher").number_or_null() : std::nullopt});
+                       row.value.contains("fisher") ? row.at("fisher").number_or_null() : std::nullopt,
+                       row.value.contains("kl") ? row.at("kl").number_or_null(kLeastKl) : std::nullopt});
   return linears;
 }
 
@@ -180,6 +213,22 @@ std::optional<double> loss_of(const GroupLoss& loss, SensitivityLoss kind) {
   return kind == SensitivityLoss::fisher && loss.fisher      ? loss.fisher
          : kind == SensitivityLoss::kl || !loss.output_error ? loss.kl
                                                              : std::nullopt;
+}
+
+/// Of the file's and the recipe's measured_on(): "held_out 2 (here 4)".
+std::vector<std::string> said_otherwise(const SensitivityTable& table, const Recipe& recipe) {
+  std::vector<std::string> others;
+  const json now = measured_on(recipe);
+  const auto then = table.data.find("recipe");
+  if (then == table.data.end() || !then->is_object()) return others;
+  std::set<std::string> keys;
+  for (const json* said : {&*then, &now})
+    for (const auto& [key, value] : said->items()) keys.insert(key);
+  for (const std::string& key : keys) {
+    const json was = then->value(key, json()), is = now.value(key, json());
+    if (was != is) others.push_back(fmt::format("{} {} (here {})", key, was.dump(), is.dump()));
+  }
+  return others;
 }
 
 std::string key_of(std::vector<std::string> members) {
@@ -216,13 +265,17 @@ std::string model_fingerprint(const ModelFolder& model) {
 
 json rank_correlations(const SensitivityTable& table) {
   const auto all = measured_losses(table, std::nullopt);
-  json result = {{"all", correlations(all)},
+  json result = {{"all", correlations<GroupLoss>(all, kCheap)},
                  {"by_candidate", json::array()},
                  {"pairs", {{"all", all.size()}, {"by_candidate", json::array()}}}};
   for (size_t c = 0; c < table.candidates.size(); ++c) {
     const auto losses = measured_losses(table, c);
-    result["by_candidate"].push_back(correlations(losses));
+    result["by_candidate"].push_back(correlations<GroupLoss>(losses, kCheap));
     result["pairs"]["by_candidate"].push_back(losses.size());
+  }
+  if (const auto linears = measured_linears(table); !linears.empty()) {
+    result["linears"] = correlations<LinearLoss>(linears, kCheapOfLinears);
+    result["pairs"]["linears"] = linears.size();
   }
   return result;
 }
@@ -239,17 +292,9 @@ json measured_on(const Recipe& recipe) {
 
 std::optional<std::string> measured_otherwise(const SensitivityTable& table, const fs::path& file,
                                               const Recipe& recipe) {
-  const json now = measured_on(recipe);
-  const auto then = table.data.find("recipe");
-  if (then == table.data.end() || !then->is_object() || *then == now) return std::nullopt;
-  std::set<std::string> keys;
-  for (const json* said : {&*then, &now})
-    for (const auto& [key, value] : said->items()) keys.insert(key);
-  std::vector<std::string> others;
-  for (const std::string& key : keys) {
-    const json was = then->value(key, json()), is = now.value(key, json());
-    if (was != is) others.push_back(fmt::format("{} {} (here {})", key, was.dump(), is.dump()));
-  }
+  std::vector<std::string> others = said_otherwise(table, recipe);
+  if (recipe.sensitivity.linears && lacks_linears(table)) others.push_back("linears false (here true)");
+  if (others.empty()) return std::nullopt;
   return fmt::format(
       "{}: was measured otherwise: {}; it is used as it is. Remove it, or name another "
       "`sensitivity.file`, to measure anew",

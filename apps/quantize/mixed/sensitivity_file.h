@@ -11,8 +11,8 @@
 //   groups            list of {name, linears or table (names), weights: their number, losses: list of
 //                     {candidate: index, weight_mse, weight_relative_mse, output_error, output_relative_error
 //                     (null for tables), kl and fisher: nats, null where not asked for, linears: list, as
-//                     the group's, of {weight_mse, output_error, output_relative_error, fisher} (not of
-//                     tables, nor in files of older versions)}}
+//                     the group's, of {weight_mse, output_error, output_relative_error, fisher, kl: of that
+//                     linear alone, where asked for} (not of tables, nor in files of older versions)}}
 //   rank_correlation  rank_correlations()
 #pragma once
 
@@ -75,7 +75,8 @@ std::optional<std::string> measured_otherwise(const SensitivityTable& table,
 
 /// Spearman's rho of each cheap measure with the measured KL: {all: {measure: rho}, by_candidate: list of the
 /// same, pairs: {all: number, by_candidate: list}: of group and candidate, that these rest on}; null where it
-/// means nothing.
+/// means nothing. Where single linears were measured, `linears` and `pairs.linears` are the same of linear
+/// and candidate.
 nlohmann::json rank_correlations(const SensitivityTable& table);
 
 /// Of its candidates, as people read them.

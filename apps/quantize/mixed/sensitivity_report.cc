@@ -74,6 +74,20 @@ json loss_json(const GroupLoss& loss, size_t candidate) {
           {"weight_error", loss.weight_relative_mse}};
 }
 
+/// Linears of a group that were measured by themselves, as the group's members.
+json linears_json(const SensitivityTable::Group& group, const GroupLoss& loss) {
+  json rows = json::array();
+  for (size_t i = 0; i < loss.linears.size(); ++i) {
+    const LinearLoss& linear = loss.linears[i];
+    if (!linear.kl) continue;
+    rows.push_back({{"name", group.members[i]},
+                    {"kl", *linear.kl},
+                    {"fisher", or_null(linear.fisher)},
+                    {"output_error", linear.output_relative_error}});
+  }
+  return rows;
+}
+
 }  // namespace
 
 std::string describe_sensitivity(const SensitivityTable& table, const std::vector<std::string>& names) {
@@ -83,6 +97,8 @@ std::string describe_sensitivity(const SensitivityTable& table, const std::vecto
   text += rank_line("all", found.at("all"), pairs.at("all"));
   for (size_t c = 0; c < names.size(); ++c)
     text += rank_line(names[c], found.at("by_candidate")[c], pairs.at("by_candidate")[c]);
+  if (found.contains("linears"))
+    text += rank_line("each linear alone", found.at("linears"), pairs.at("linears"));
   for (size_t c = 0; c < names.size(); ++c) {
     const CandidateLosses losses = losses_of(table, c);
     text += fmt::format("{}: {} {:.5g} in sum; most:", names[c], losses.measured ? "KL" : "estimated KL",
@@ -106,8 +122,11 @@ json sensitivity_section(const SensitivityTable& table, const Recipe& recipe, co
     const SensitivityTable::Group& group = table.groups[g];
     const ChoiceGroup& planned = plan.groups[g];
     json losses = json::array();
-    for (size_t k = 0; k < group.losses.size(); ++k)
+    for (size_t k = 0; k < group.losses.size(); ++k) {
       losses.push_back(loss_json(group.losses[k], group.candidates[k]));
+      if (json linears = linears_json(group, group.losses[k]); !linears.empty())
+        losses.back()["linears"] = std::move(linears);
+    }
     section["groups"].push_back({{"name", group.name},
                                  {"block", planned.block < 0 ? json() : json(planned.block)},
                                  {"role", role_of(planned, graph)},

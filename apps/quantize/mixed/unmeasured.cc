@@ -13,9 +13,13 @@ namespace {
 
 using nlohmann::json;
 
-size_t variants_of(const ChoicePlan& plan) {
+/// Pairs of group and candidate; with each linear by itself those, too.
+size_t variants_of(const Recipe& recipe, const ChoicePlan& plan) {
   size_t variants = 0;
-  for (const ChoiceGroup& group : plan.groups) variants += group.candidates.size();
+  for (const ChoiceGroup& group : plan.groups) {
+    const size_t linears = recipe.sensitivity.linears && group.linears.size() > 1 ? group.linears.size() : 0;
+    variants += group.candidates.size() * (1 + linears);
+  }
   return variants;
 }
 
@@ -80,11 +84,14 @@ std::string describe_unmeasured(const Unmeasured& unmeasured, const PossibleMixt
   const Recipe& recipe = unmeasured.recipe;
   const ChoicePlan& plan = unmeasured.plan;
   std::string text = fmt::format(
-      "candidates {}\nmeasure    {} groups under {}, {} variants in all, on {} samples held out of {} (loss "
+      "candidates {}\nmeasure    {} groups{} under {}, {} variants in all, on {} samples held out of {} "
+      "(loss "
       "{}); into {}\n",
-      join_words(names_of(recipe)), plan.groups.size(), possible ? "them" : "one of them each, as rules say",
-      variants_of(plan), recipe.sensitivity.held_out, recipe.calibration.samples,
-      name_of(recipe.sensitivity.loss), unmeasured.file.string());
+      join_words(names_of(recipe)), plan.groups.size(),
+      recipe.sensitivity.linears ? " and each of their linears" : "",
+      possible ? "them" : "one of them each, as rules say", variants_of(recipe, plan),
+      recipe.sensitivity.held_out, recipe.calibration.samples, name_of(recipe.sensitivity.loss),
+      unmeasured.file.string());
   if (possible) {
     text += fmt::format("possible   {:.3f} to {:.3f} bits/weight, {} to {}\n",
                         possible->least.bits_per_weight, possible->most.bits_per_weight,
@@ -100,7 +107,7 @@ json unmeasured_json(const Unmeasured& unmeasured, const PossibleMixtures* possi
   json result = {{"schema", 1},
                  {"candidates", names_of(recipe)},
                  {"groups", unmeasured.plan.groups.size()},
-                 {"variants", variants_of(unmeasured.plan)},
+                 {"variants", variants_of(recipe, unmeasured.plan)},
                  {"sensitivity", unmeasured.file.string()},
                  {"possible", nullptr},
                  {"budget", nullptr},

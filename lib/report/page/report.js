@@ -852,6 +852,9 @@ function sensitivity() {
   const {candidates, groups, rank_correlation: rank} = found, estimated = found.loss === 'fisher';
   const rows = groups.flatMap(({name, block, role, losses}) => losses.map((row) => ({name, block, role, ...row})));
   const offered = kLosses.filter(([key]) => rows.some((row) => known(row[key])));
+  // Linears that were measured by themselves.
+  const alone = rows.flatMap(
+      ({candidate, linears}) => (linears ?? []).map((linear) => ({candidate: candidates[candidate], ...linear})));
   const single = groups.every(({losses}) => losses.length === 1);
   let loss = estimated ? 'fisher' : 'kl', candidate = single ? null : 0;
   const lossName = () => kLosses.find(([key]) => key === loss)[1];
@@ -953,7 +956,8 @@ function sensitivity() {
               ['all', rank.all, rank.pairs.all],
               ...candidates.length > 1 ?
                   candidates.map((label, c) => [label, rank.by_candidate[c], rank.pairs.by_candidate[c]]) :
-                  []
+                  [],
+              ...rank.linears ? [['each linear alone', rank.linears, rank.pairs.linears]] : []
             ]),
     el('h3', {}, 'Every group'),
     table(
@@ -962,7 +966,16 @@ function sensitivity() {
           ['candidate', (row) => candidates[row.candidate]],
           ...offered.map(([key, label]) => [label, (row) => row[key], {number: true, show: short}])
         ],
-        rows, 12)
+        rows, 12),
+    alone.length > 0 && el('h3', {}, 'Every linear alone'),
+    alone.length > 0 &&
+        table(
+            [
+              ['linear', (row) => row.name, {name: true}], ['candidate', (row) => row.candidate],
+              ...kLosses.filter(([key]) => alone.some((row) => known(row[key])))
+                  .map(([key, label]) => [label, (row) => row[key], {number: true, show: short}])
+            ],
+            alone, 12)
   ];
 }
 function kvCache() {

@@ -20,7 +20,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-RECIPES = ["rtn", "gptq", "awq", "hqq", "smoothquant", "spqr", "gguf", "fp8-dynamic", "fp8-static", "kv-fp8", "kv-kivi", "sensitivity",
+RECIPES = ["rtn", "gptq", "awq", "hqq", "smoothquant", "spqr", "gguf", "fp8-dynamic", "fp8-static", "kv-fp8", "kv-kivi", "kv-kvquant", "kv-skvq", "sensitivity",
            "mixed-4.25bpw"]
 # The plan's stages under the name that report.json has for them together.
 STAGE = {"verify": "verify", "evaluate": "evaluate"}

@@ -12,6 +12,7 @@
 #include <set>
 
 #include "lib/base/error.h"
+#include "recipes/parallel_degrees.h"
 #include "recipes/served_model.h"
 
 namespace lathe {
@@ -259,6 +260,75 @@ TEST(Advise, TakesACacheOfEightBitsAndMoreGpusOnlyWhereItMust) {
       advise(llama3_70b(), {.memory = 500'000'000, .gpu = nullptr, .context = 1 << 20, .batch = 64});
   EXPECT_FALSE(never.chosen);
   EXPECT_THAT(never.why, Contains(HasSubstr("not even 64")));
+}
+
+/// Of so many heads, of keys and values the second number.
+ServedModel with_heads(ServedModel model, int64_t heads, int64_t kv_heads) {
+  model.heads = heads;
+  model.kv_heads = kv_heads;
+  return model;
+}
+
+// Degrees as vLLM's asserts allow them.
+TEST(Advise, DividesHeadsAsServersDo) {
+  const auto degrees = [](const ServedModel& model) { return parallel_degrees(model); };
+  EXPECT_THAT(degrees(llama3_70b()), ElementsAre(1, 2, 4, 8, 16, 32, 64)) << "heads that aren't known";
+  EXPECT_THAT(degrees(with_heads(llama3_70b(), 64, 8)), ElementsAre(1, 2, 4, 8, 16, 32, 64));
+  // SmolLM2-135M; and Qwen2.5-0.5B, whose intermediate size 7 and 14 don't divide.
+  EXPECT_THAT(degrees(with_heads(llama(30, 576, 192, 1536, 49152), 9, 3)), ElementsAre(1, 3));
+  EXPECT_THAT(degrees(with_heads(llama(24, 896, 128, 4864, 151936), 14, 2)), ElementsAre(1, 2));
+  // 40 heads and 10 of keys and values (Phi-4): 4 neither divides 10 nor is a multiple of it.
+  const ServedModel phi = with_heads(llama(40, 5120, 1280, 17920, 100352), 40, 10);
+  EXPECT_THAT(degrees(phi), ElementsAre(1, 2, 5, 10, 20, 40));
+  EXPECT_EQ(parallel_problem(phi, 4), "10 KV heads / 4");
+  EXPECT_EQ(parallel_problem(phi, 3), "40 heads / 3");
+  EXPECT_EQ(parallel_problem(llama_13b(), 3), "an unknown number of heads / 3");
+  EXPECT_EQ(cache_copies(phi, 5), 1);
+  EXPECT_EQ(cache_copies(phi, 40), 4);
+  ServedModel latent = phi;
+  latent.latent = true;
+  EXPECT_THAT(degrees(latent), ElementsAre(1, 2, 4, 5, 8, 10, 20, 40));
+  EXPECT_EQ(cache_copies(latent, 8), 8);
+}
+
+// Two GPUs would hold it, but 63 heads and 7 of keys and values go between 7 at the least.
+TEST(Advise, TakesADegreeThatDividesHeads) {
+  ServedModel model = with_heads(llama3_70b(), 64, 8);
+  EXPECT_EQ(advice_on(model, "RTX 4090", 4096, 1).gpus, 2);
+  model = with_heads(llama3_70b(), 63, 7);
+  model.intermediate = 28665;  // 9 x 7 x 455
+  const Advice odd = advice_on(model, "RTX 4090", 4096, 1);
+  EXPECT_EQ(odd.gpus, 7);
+  EXPECT_THAT(odd.why, Contains(HasSubstr("tensor parallelism of 7")));
+  EXPECT_THAT(odd.why, Contains(AllOf(HasSubstr("63 heads / 2"), HasSubstr("63 heads / 4"),
+                                      Not(HasSubstr("63 heads / 8")), HasSubstr("vllm"))));
+  const Advice never =
+      advise(model, {.memory = 500'000'000, .gpu = nullptr, .context = 1 << 20, .batch = 64});
+  EXPECT_FALSE(never.chosen);
+  EXPECT_THAT(never.why, Contains(HasSubstr("not even 63")));
+  EXPECT_THAT(never.why, Contains(HasSubstr("63 heads / 64")));
+}
+
+// Beyond the KV heads, more GPUs hold more of the cache together, and each no less of it.
+TEST(Advise, CountsKvHeadsThatStandOnSeveralGpus) {
+  const ServedModel one = with_heads(llama3_70b(), 64, 8);
+  ServedModel two = one;
+  two.kv_heads = 2;
+  const Deployment place{.memory = 16'000'000'000, .gpu = nullptr, .context = 131072, .batch = 1};
+  const Advice split = advise(one, place), copied = advise(two, place);
+  ASSERT_TRUE(split.chosen);
+  ASSERT_TRUE(copied.chosen);
+  EXPECT_EQ(split.cache_copies, std::max(1, split.gpus / 8));
+  EXPECT_EQ(copied.cache_copies, copied.gpus / 2);
+  EXPECT_GT(copied.gpus, split.gpus);
+  const auto cache = copied.cache[copied.cache_bits] * static_cast<uint64_t>(copied.cache_copies);
+  const AdviceRow& row = copied.rows[*copied.chosen];
+  EXPECT_EQ(on_all_gpus(copied, row, copied.cache_bits), row.weights.bytes + copied.activations + cache);
+  EXPECT_LE(static_cast<double>(on_all_gpus(copied, row, copied.cache_bits)) / copied.gpus,
+            kServerShare * static_cast<double>(place.memory));
+  EXPECT_THAT(copied.why, Contains(AllOf(HasSubstr("with 2 KV heads each stands on"),
+                                         HasSubstr(decimal_bytes(cache) + " in all in place of"))));
+  EXPECT_THAT(split.why, Not(Contains(HasSubstr("in all in place of"))));
 }
 
 // vLLM computes with FP8 from compute capability 8.9 on.

@@ -145,6 +145,10 @@ TEST(Recipe, SensitivityBesideRules) {
   EXPECT_EQ(recipe.sensitivity.checked, 8);
   EXPECT_EQ(parse("rules: [{}]\nsensitivity: {checked: 0}").sensitivity.checked, 0);
   EXPECT_TRUE(parse(recipe.to_json().dump()).sensitivity.of_rules);
+  EXPECT_FALSE(recipe.sensitivity.linears);
+  const Recipe alone = parse("rules: [{}]\nsensitivity: {linears: true}");
+  EXPECT_TRUE(alone.sensitivity.linears);
+  EXPECT_TRUE(parse(alone.to_json().dump()).sensitivity.linears);
   EXPECT_FALSE(parse("rules: [{}]").sensitivity.of_rules);
   EXPECT_FALSE(parse("candidates: [{}]\nsensitivity: {}").sensitivity.of_rules);
 }

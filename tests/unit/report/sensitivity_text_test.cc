@@ -100,6 +100,21 @@ TEST(SensitivityText, HasCorrelationsAndEveryGroup) {
   EXPECT_THAT(sensitivity_markdown(section), AllOf(Not(HasSubstr("Spearman")), Not(HasSubstr("to check"))));
 }
 
+TEST(SensitivityText, HasLinearsThatWereMeasuredAlone) {
+  json section = rules_section();
+  EXPECT_THAT(sensitivity_markdown(section), Not(HasSubstr("alone")));
+  section["groups"][0]["losses"][0]["linears"] = {
+      {{"name", "l.0.gate"}, {"kl", 0.125}, {"fisher", 0.1}, {"output_error", 0.5}},
+      {{"name", "l.0.up|"}, {"kl", 0.0625}, {"fisher", nullptr}, {"output_error", 0.25}}};
+  section["rank_correlation"]["linears"] = {
+      {"fisher", 0.75}, {"output_error", nullptr}, {"output_relative_error", 0.5}};
+  section["rank_correlation"]["pairs"]["linears"] = 2;
+  EXPECT_THAT(sensitivity_markdown(section),
+              AllOf(HasSubstr("| each linear alone | 2 | - | 0.5 | - | 0.75 |\n"),
+                    HasSubstr("| l.0.gate | int4 \\| rtn | 0.125 | 0.1 | 0.5 |\n"),
+                    HasSubstr("| l.0.up\\| | int4 \\| rtn | 0.0625 | - | 0.25 |\n")));
+}
+
 TEST(SensitivityText, HasADocumentOfItsOwn) {
   Report report = report_of(rules_section());
   report.model.path = "models/a|b";

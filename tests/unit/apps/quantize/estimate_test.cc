@@ -85,6 +85,19 @@ TEST(Rates, EveryTransformIsTimed) {
     EXPECT_TRUE(is_rate(measure_blocks(type, true)));
 }
 
+// More tokens take longer; so do more heads, of which a probe has few.
+TEST(Rates, FitsOfKvCachesAreTimed) {
+  const ModelConfig& config = testing::tiny_graph().config;
+  for (const KvCacheScheme& scheme :
+       {KvCacheScheme{.type = "kvquant", .bits = 4, .value_bits = 4, .sink = 1, .outliers = 0.01},
+        KvCacheScheme{
+            .type = "skvq", .bits = 2, .value_bits = 2, .group_size = 16, .window = 8, .sink = 2}}) {
+    const double few = measure_cache_fit(scheme, config, 64, 64, {});
+    EXPECT_TRUE(is_rate(few)) << scheme.type;
+    EXPECT_GT(measure_cache_fit(scheme, config, 64, 16384, {}), 2 * few) << scheme.type;
+  }
+}
+
 TEST(Rates, SecondsAreSharesOfTheLibrarysAndOwnRoundings) {
   Rates known;
   known.products = 100;

@@ -120,5 +120,28 @@ TEST(RunWork, ExpertsMakeTheirMiddlesTwice) {
   EXPECT_DOUBLE_EQ(run_work(job, 3, 10, 25).forward.products, once);
 }
 
+// Of 8 bits keys and values are made once more, of all tokens; of fewer bits with queries, of as many as are
+// fitted to, and their errors are weighted; KIVI has nothing to fit.
+TEST(RunWork, KvCachesAreCounted) {
+  const ModelGraph graph = tiny_graph();
+  const auto rtn = solver("rtn");
+  CalibrationJob job = job_of(graph, *rtn);
+  const RunWork plain = run_work(job, 3, 10, 25);
+  EXPECT_EQ(plain.cache_tokens, 0);
+  job.kv_cache = KvCacheScheme{};
+  EXPECT_EQ(run_work(job, 3, 10, 25).forward.products, plain.forward.products + 2 * 2 * 30 * 2 * 32.0 * 64);
+  job.kv_cache = KvCacheScheme{.type = "kivi", .bits = 2, .value_bits = 2, .group_size = 16, .window = 32};
+  EXPECT_EQ(run_work(job, 3, 10, 25).flops(), plain.flops());
+  job.kv_cache = KvCacheScheme{.type = "kvquant", .bits = 4, .value_bits = 4, .sink = 1, .outliers = 0.01};
+  const RunWork fitted = run_work(job, 3, 10, 25);
+  EXPECT_EQ(fitted.cache_tokens, 30);
+  EXPECT_EQ(fitted.forward.products, plain.forward.products + 2 * 2 * 30 * (64 + 2 * 32) * 64.0);
+  EXPECT_EQ(fitted.cache, 2 * 30 * 9 * 64 * 10.0);
+  EXPECT_EQ(fitted.flops(), plain.flops() + fitted.cache + fitted.forward.products - plain.forward.products);
+  const RunWork many = run_work(job, 64, 512, 64 * 512);
+  EXPECT_EQ(many.cache_tokens, 16384);
+  EXPECT_EQ(many.cache, 2 * 16384 * 9 * 64 * 512.0);
+}
+
 }  // namespace
 }  // namespace lathe

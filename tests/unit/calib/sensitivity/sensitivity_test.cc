@@ -338,6 +338,39 @@ TEST(Sensitivity, CheckedGroupsHaveKlBesideTheEstimate) {
   }
 }
 
+// What it is when each linear is a group by itself; the groups' own are as without.
+TEST(Sensitivity, SingleLinearsAreMeasuredBesideTheirGroups) {
+  Problem problem(tiny_graph());
+  problem.job.tables.push_back({"lm_head.weight", {[](const at::Tensor& rows) { return rows * 1.01; }}});
+  const SensitivityResult groups = measure_sensitivity(problem.job, {});
+  EXPECT_FALSE(groups.groups[0][0].linears[0].kl);
+  problem.job.linear_kl = true;
+  const SensitivityResult result = measure_sensitivity(problem.job, {});
+  SensitivityJob apart = problem.job;
+  apart.groups.clear();
+  for (const TrialGroup& group : problem.job.groups)
+    for (const size_t linear : group.linears) apart.groups.push_back({group.block, {linear}, group.trials});
+  const SensitivityResult alone = measure_sensitivity(apart, {});
+  size_t next = 0;
+  for (size_t g = 0; g < result.groups.size(); ++g) {
+    for (size_t i = 0; i < problem.job.groups[g].linears.size(); ++i, ++next) {
+      for (size_t k = 0; k < result.groups[g].size(); ++k) {
+        const double kl = *alone.groups[next][k].kl;
+        EXPECT_NEAR(*result.groups[g][k].linears[i].kl, kl, 1e-4 * kl) << "group " << g << ", linear " << i;
+        EXPECT_NEAR(*result.groups[g][k].kl, *groups.groups[g][k].kl, 1e-4 * *groups.groups[g][k].kl);
+      }
+    }
+  }
+  EXPECT_DOUBLE_EQ(*result.tables[0][0].kl, *groups.tables[0][0].kl);
+  // Beside the estimate: of the groups that check it.
+  problem.job.measure_kl = false;
+  problem.job.checked = {0};
+  const SensitivityResult checked = measure_sensitivity(problem.job, {});
+  EXPECT_NEAR(*checked.groups[0][1].linears[2].kl, *result.groups[0][1].linears[2].kl,
+              1e-4 * *result.groups[0][1].linears[2].kl);
+  EXPECT_FALSE(checked.groups[1][0].linears[0].kl);
+}
+
 // Padding is no token.
 TEST(Sensitivity, PaddingDoesNotCount) {
   Problem problem(tiny_graph());

@@ -67,6 +67,17 @@ TEST(SensitivityWork, WhatChecksTheEstimateIsCounted) {
   EXPECT_EQ(work.probabilities, without.probabilities + 2 * 30 * vocabulary);
 }
 
+TEST(SensitivityWork, LinearsByThemselvesAreVariants) {
+  Problem problem;
+  problem.job.estimate = false;
+  problem.job.linear_kl = true;
+  // Under two trials q/k/v and each of them, 8 variants; o, which is its group, once.
+  EXPECT_EQ(variant_states(problem.job), 3 * (1 + 8 + 1));
+  EXPECT_EQ(sensitivity_work(problem.job).held_out.products, (9 + 10) * 2 * 30 * kWeights);
+  problem.job.measure_kl = false;
+  EXPECT_EQ(variant_states(problem.job), 3);
+}
+
 TEST(SensitivityWork, EachTrialSolvesItsGroups) {
   const Problem problem;
   const SensitivityWork work = sensitivity_work(problem.job);
