@@ -15,4 +15,8 @@ namespace lathe {
 at::Tensor drawn_label_gradient(const EvalInput& model, const at::Tensor& states, const at::Tensor& uniform,
                                 c10::Device device);
 
+/// FP32 tensors of the size of a piece's logits that are alive meanwhile: those, probabilities and their
+/// running sums in FP64, two of a byte an element, the gradient, and three of a cap's derivative.
+inline constexpr uint64_t kDrawnLabelLogits = 10;
+
 }  // namespace lathe

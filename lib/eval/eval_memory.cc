@@ -15,10 +15,11 @@
 namespace lathe {
 namespace {
 
-/// Tensors of a piece's logits that are alive at a time: each model's, their exponentials, what the
-/// divergence is made of, and a cap's. As many again and two for what the allocator holds of the last ones
-/// while it lays the next ones elsewhere: with two threads the peak of one model was between 257 and 289 MiB.
-constexpr uint64_t kLogitCopies = 12;
+/// Tensors of a piece's logits that are alive at a time (LogitSums::add): a model's, and their exponentials,
+/// or what they were before the cap.
+constexpr uint64_t kLogitCopies = 2;
+/// A GPU's allocator keeps freed ones, whatever is done with them, and lays the next ones elsewhere.
+constexpr uint64_t kDeviceLogits = 12;
 /// Of a piece's hidden states: as they stand, and normed, with what the norm is made of.
 constexpr uint64_t kStateCopies = 3;
 /// Of a position: two models' sums, and at the end the divergence, its terms and their order.
@@ -33,24 +34,26 @@ struct ScoringBytes {
   uint64_t computing = 0;  // where the logits are made
 };
 
-ScoringBytes scoring_bytes(const std::vector<EvalInput>& models, uint64_t positions, c10::Device device) {
+ScoringBytes scoring_bytes(const std::vector<EvalInput>& models, const LogitWork& work, c10::Device device) {
   const HeadPieces pieces =
       eval_head_pieces(models[0], models.size() > 1 ? std::optional(models[1]) : std::nullopt, device);
+  const int64_t together = device.is_cpu() ? std::min(pieces.positions, work.together) : pieces.positions;
+  const uint64_t copies = device.is_cpu() ? work.copies : kDeviceLogits;
   ScoringBytes bytes;
   uint64_t heads = 0, states = 0, whole_heads = 0;
   for (const auto& [graph, weights] : models) {
     const int64_t width = graph->config.hidden_size;
     const uint64_t piece = fp32_bytes(pieces.tokens, width);
     heads += piece;
-    states = std::max(states, kStateCopies * fp32_bytes(pieces.positions, width));
+    states = std::max(states, kStateCopies * fp32_bytes(together, width));
     bytes.loading = std::max(bytes.loading, 2 * piece);
     if (weights == nullptr || weights->looks_rows_up(head_weight(*graph))) continue;
     whole_heads += fp32_bytes(graph->config.vocab_size, width);
     bytes.loading = std::max(bytes.loading, 2 * fp32_bytes(graph->config.vocab_size, width));
   }
   bytes.loading += heads + whole_heads;
-  bytes.computing = heads + whole_heads + states +
-                    kLogitCopies * fp32_bytes(pieces.positions, pieces.tokens) + kPositionBytes * positions;
+  bytes.computing = heads + whole_heads + states + copies * fp32_bytes(together, pieces.tokens) +
+                    kPositionBytes * work.positions;
   return bytes;
 }
 
@@ -83,7 +86,8 @@ MemoryBytes assess(const EvalMemoryRequest& request, const HiddenStorage& storag
     chunk = std::max(chunk, chunk_bytes({graph, weights}, tokens, request.ctx));
   }
   const auto positions = static_cast<uint64_t>(request.rows) * static_cast<uint64_t>(request.ctx);
-  const ScoringBytes scoring = scoring_bytes(models, positions, request.device);
+  const ScoringBytes scoring = scoring_bytes(
+      models, {positions, tokens, models.size() > 1 ? kComparedLogits : kLogitCopies}, request.device);
   const uint64_t running = blocks + chunk;
   const MemoryBytes program = program_memory(request.base_ram, request.device);
   if (request.device.is_cpu())
@@ -94,8 +98,8 @@ MemoryBytes assess(const EvalMemoryRequest& request, const HiddenStorage& storag
 
 }  // namespace
 
-MemoryBytes scoring_memory(const std::vector<EvalInput>& heads, uint64_t positions, c10::Device device) {
-  const ScoringBytes bytes = scoring_bytes(heads, positions, device);
+MemoryBytes scoring_memory(const std::vector<EvalInput>& heads, const LogitWork& work, c10::Device device) {
+  const ScoringBytes bytes = scoring_bytes(heads, work, device);
   if (device.is_cpu()) return {std::max(bytes.loading, bytes.computing), 0, 0};
   return {bytes.loading, bytes.computing, 0};
 }

@@ -29,9 +29,18 @@ struct EvalMemory {
 /// In memory if the limits allow, else on disk. UserError naming the smallest limit that would do.
 EvalMemory plan_eval_memory(const EvalMemoryRequest& request);
 
-/// What it takes, beyond hidden states, to make and compare the logits of `heads` (the model's, then those of
-/// models beside it), with sums for so many positions.
-MemoryBytes scoring_memory(const std::vector<EvalInput>& heads, uint64_t positions, c10::Device device);
+/// What is done with logits, a piece of them at a time.
+struct LogitWork {
+  uint64_t positions = 0;  // that sums are kept of
+  int64_t together = 0;    // positions that are looked at in one go, at most
+  uint64_t copies = 0;     // FP32 tensors of a piece's size that are alive at a time
+};
+/// Copies where two models' are compared (DivergenceSums::add): both, exponentials and differences.
+inline constexpr uint64_t kComparedLogits = 4;
+
+/// What it takes, beyond hidden states, to make the logits of `heads` (the model's, then those of models
+/// beside it) and work on them.
+MemoryBytes scoring_memory(const std::vector<EvalInput>& heads, const LogitWork& work, c10::Device device);
 
 /// The plan for people, one line.
 std::string describe_eval_memory(const EvalMemory& memory);

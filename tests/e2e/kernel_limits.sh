@@ -20,6 +20,7 @@ for case in "gptq calibrated" "hqq alone"; do
   within $((least << 20)) "${run[@]}" "${flags[@]}" --output "$scratch/$recipe" --max-ram "${least}MiB" ||
     fail "$recipe: exit code $? in $least MiB of memory ($(cat "$scratch/group.json"))"
   holds "$scratch/group.json" "r['killed'] == 0 and r['peak_rss'] <= $least << 20"
+  used "$recipe" "$(value "$scratch/group.json" "r['peak_rss'] >> 20")" "$least"
   echo "$recipe: --max-ram ${least}MiB held in a group of that size, peak $(value "$scratch/group.json" "r['peak_rss'] >> 20") MiB"
 done
 

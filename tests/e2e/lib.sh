@@ -34,6 +34,9 @@ refuses() {
 value() { "$PYTHON" -c 'import json,sys; r=json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$1" "$2"; }
 holds() { [[ $(value "$1" "bool($2)") == True ]] || fail "$1: not true: $2"; }
 
+# used WHAT PEAK LEAST: a run under the smallest limit that a refusal names takes most of it, MiB: what is planned is what is needed.
+used() { ((10 * $2 >= 7 * $3)) || fail "$1: a peak of $2 MiB, and a refusal asks for $3"; }
+
 # copy_model FOLDER: a writable copy of the embedded model.
 copy_model() { mkdir -p "$1"; cp "$MODEL"/* "$1"/; chmod -R u+w "$1"; }
 

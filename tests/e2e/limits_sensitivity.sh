@@ -16,6 +16,7 @@ print(done.stdout[-2000:], f"a peak of {peak} MiB, {sys.argv[1]} allowed", sep="
 sys.exit(done.returncode != 0 or peak > int(sys.argv[1]))
 P
   echo "$loss: $(tail -1 "$scratch/said")"
+  used "$loss" "$(sed -n 's/^a peak of \([0-9]*\) MiB.*/\1/p' "$scratch/said")" "$least"
 done
 # (The hidden states of what checks the estimate stand in a file, so that it stays.)
 holds "$scratch/fisher/sensitivity.json" "all(l['fisher'] > 0 for g in r['groups'] for l in g['losses'])"

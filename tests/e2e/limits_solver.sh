@@ -22,6 +22,7 @@ for share in 0 0.5; do
   holds "$scratch/least/report.json" "r['memory']['peak']['ram'] <= $least << 20"
   holds "$scratch/least/report.json" "37_000_000 < r['memory']['peak']['disk'] <= r['memory']['planned']['disk']"
   cmp "$scratch/free/model.safetensors" "$scratch/least/model.safetensors" || fail "match_reference $share: the limit changed the result"
+  used "match_reference $share" "$(value "$scratch/least/report.json" "r['memory']['peak']['ram'] >> 20")" "$least"
   echo "match_reference $share: planned without a limit $(value "$scratch/free/report.json" "r['memory']['planned']['ram'] >> 20") MiB," \
     "least $least MiB with peak $(value "$scratch/least/report.json" "r['memory']['peak']['ram'] >> 20") MiB"
 done

@@ -22,5 +22,6 @@ blocks=$((12 * 4 * (2 * 768 * 768 + 2 * 256 * 768 + 3 * 768 * 2048) >> 20))
 ((least < planned)) || fail "the limit of $least MiB does not bite: $planned MiB are planned without it"
 ((least < blocks + 150)) || fail "$least MiB hold all $blocks MiB of blocks"
 cmp "$scratch/free/model.safetensors" "$scratch/least/model.safetensors" || fail "the limit changed the result"
-echo "planned without a limit $planned MiB, least $least MiB with peak" \
-  "$(value "$scratch/least/report.json" "r['memory']['peak']['ram'] >> 20") MiB"
+peak=$(value "$scratch/least/report.json" "r['memory']['peak']['ram'] >> 20")
+used rtn "$peak" "$least"
+echo "planned without a limit $planned MiB, least $least MiB with peak $peak MiB"

@@ -29,6 +29,7 @@ for case in "rtn 128 2" "rtn 512 3" "gguf 128 2"; do
   report=$scratch/$recipe-$ctx/report.json
   peak=$(value "$report" "r['memory']['peak']['ram'] >> 20")
   holds "$report" "r['memory']['peak']['ram'] <= r['memory']['limits']['ram']"
+  used "$recipe, ctx $ctx" "$peak" "$least"
   holds "$report" "r['evaluation']['tokens'] == $count * ($ctx - 1)"
   ((least < bare + head)) || fail "$least MiB hold a head of $head MiB beside $bare MiB"
   if ((ctx == 128)); then

@@ -16,6 +16,7 @@
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
 #include "lib/base/spread.h"
+#include "lib/eval/drawn_labels.h"
 #include "lib/eval/eval_memory.h"
 #include "lib/model/compute_dtype.h"
 #include "lib/tensor/device.h"
@@ -144,12 +145,17 @@ HiddenStorage place_states(const SensitivityJob& job, int64_t samples, const std
 }
 
 /// RAM that the logits of one row's variants take: as they are made, and their sums. A table's roundings have
-/// heads of their own.
+/// heads of their own. Before that, labels are drawn of the row's own logits.
 uint64_t scoring_bytes(const SensitivityJob& job) {
+  const c10::Device device = job.calibration.device;
+  const int64_t length = job.held_out.size(1);
+  const auto positions = static_cast<uint64_t>(variant_states(job) / job.held_out.size(0) * length);
   std::vector<EvalInput> heads(1, {job.calibration.graph, job.calibration.weights});
+  const MemoryBytes drawing =
+      scoring_memory(heads, {static_cast<uint64_t>(length), length, kDrawnLabelLogits}, device);
   for (const TableGroup& table : job.tables) heads.insert(heads.end(), table.roundings.size(), heads[0]);
-  const int64_t positions = variant_states(job) / job.held_out.size(0) * job.held_out.size(1);
-  return scoring_memory(heads, static_cast<uint64_t>(positions), job.calibration.device).ram;
+  const MemoryBytes comparing = scoring_memory(heads, {positions, length, kComparedLogits}, device);
+  return std::max(job.estimate ? drawing.ram : 0, comparing.ram);
 }
 
 /// Places what is measured beside the driver, and what the driver itself keeps: the first way that keeps the
@@ -168,9 +174,9 @@ MemoryPlan place_measurement(const MemoryLimits& limits, const std::filesystem::
       job.checks = place_states(job, variant_states(checking), work, limits, way.in_memory, beside);
     if (job.estimate)
       job.gradients = place_states(job, gradient_states(job), work, limits, way.in_memory, beside);
-    (job.calibration.device.is_cuda() ? beside.vram : beside.ram) += gradient_work_bytes(job);
-    // Logits are made before the driver begins and when it is done.
+    // Logits are made before the driver begins and when it is done; no block's gradients are computed then.
     const uint64_t scoring = beside.ram + std::max(scoring_bytes(job), scoring_bytes(checking));
+    (job.calibration.device.is_cuda() ? beside.vram : beside.ram) += gradient_work_bytes(job);
     try {
       MemoryPlan memory = plan_run_memory(limits, trial_job(job, planned), work, 0, scoring, beside);
       job.calibration.storage = memory.storage;
