@@ -17,7 +17,7 @@ least() { grep -oE -- "--max-$1 [0-9]+MiB" "$scratch/stderr" | cut -d' ' -f2; }
 kept() {  # OUTPUT KIND...: the peak that was measured is within the limit that was given
   local output=$1 kind; shift
   for kind in "$@"; do
-    echo "$output: $kind: a peak of $(value "$scratch/$output/report.json" "r['memory']['peak']['$kind'] >> 20") MiB"
+    echo "$output: $kind: a peak of $(value "$scratch/$output/report.json" "'{} MiB of {}'.format(*(r['memory'][k]['$kind'] >> 20 for k in ('peak', 'limits')))")"
     holds "$scratch/$output/report.json" "0 < r['memory']['peak']['$kind'] <= r['memory']['limits']['$kind']"
   done
 }
