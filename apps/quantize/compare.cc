@@ -55,7 +55,7 @@ ComparedArtefact describe(const fs::path& path, const ModelFolder& model) {
   const fs::path report = model.tokenizer_folder() / "report.json";
   std::error_code ignored;
   if ((model.quantized || model.gguf != nullptr) && fs::is_regular_file(report, ignored))
-    artefact.report = read_json_object(report, kMaxReportBytes);
+    artefact.report = read_report(report);
   return artefact;
 }
 
@@ -63,12 +63,7 @@ ComparedArtefact describe(const fs::path& path, const ModelFolder& model) {
 nlohmann::json contents_of(const ModelFolder& model) {
   const fs::path file = model.tokenizer_folder() / "manifest.json";
   std::error_code ignored;
-  if (!fs::is_regular_file(file, ignored)) return nullptr;
-  const nlohmann::json manifest = read_json_object(file, kMaxReportBytes);
-  const auto tensors = manifest.find("tensors");
-  if (tensors == manifest.end() || !tensors->is_object() || tensors->empty()) return nullptr;
-  const nlohmann::json files = manifest.value("files", nlohmann::json());
-  return {*tensors, files.is_object() ? files.value("config.json", nlohmann::json()) : nlohmann::json()};
+  return fs::is_regular_file(file, ignored) ? read_contents(file) : nlohmann::json();
 }
 
 /// Finds an earlier artefact that is the last of `artefacts`; `contents`: of all, as contents_of().
@@ -203,6 +198,16 @@ void add_examples(const std::vector<Heard>& heard, const at::Tensor& rows, const
 }
 
 }  // namespace
+
+nlohmann::json read_report(const fs::path& file) { return read_json_object(file, kMaxReportBytes); }
+
+nlohmann::json read_contents(const fs::path& file) {
+  const nlohmann::json manifest = read_json_object(file, kMaxReportBytes);
+  const auto tensors = manifest.find("tensors");
+  if (tensors == manifest.end() || !tensors->is_object() || tensors->empty()) return nullptr;
+  const nlohmann::json files = manifest.value("files", nlohmann::json());
+  return {*tensors, files.is_object() ? files.value("config.json", nlohmann::json()) : nlohmann::json()};
+}
 
 Figures figures_of(const ComparedArtefact& artefact) {
   Figures figures = {{"size", static_cast<double>(artefact.bytes)}, {"bits", artefact.bits_per_weight}};

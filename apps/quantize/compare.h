@@ -55,6 +55,11 @@ struct Comparison {
   std::vector<CompareCheck> checks = {};
 };
 
+/// An artefact's report.json, and what its manifest.json says of its tensors and config.json (null: nothing).
+/// UserError for what is no JSON object.
+nlohmann::json read_report(const std::filesystem::path& file);
+nlohmann::json read_contents(const std::filesystem::path& file);
+
 /// Named as in --fail-if; of what could be measured.
 Figures figures_of(const ComparedArtefact& artefact);
 /// Every condition of every artefact, and that it could be evaluated.

@@ -185,9 +185,9 @@ with open(sys.argv[1], "r+b") as file:
 P
 refuses 2 "was measured on another model" mixed "$scratch/x" --model "$scratch/other" --set "sensitivity.file=$file"
 refuses 2 "was not measured, or with other options of its solver" mixed "$scratch/x" --set "sensitivity.file=$file" --set 'candidates[0].scheme.bits=2'
-sed 's/"kl": [0-9.e-]*/"kl": "much"/' "$file" >"$scratch/broken.json"
+sed 's/"kl": [0-9.e-][0-9.e-]*/"kl": "much"/' "$file" >"$scratch/broken.json"
 refuses 2 "broken.json: groups[0].losses[0].kl: expected a finite number" mixed "$scratch/x" --set "sensitivity.file=$scratch/broken.json"
-sed 's/"\(kl\|fisher\)": [0-9.e-]*/"\1": 1.7e308/' "$file" >"$scratch/broken.json"
+sed 's/"\(kl\|fisher\)": [0-9.e-][0-9.e-]*/"\1": 1.7e308/' "$file" >"$scratch/broken.json"
 for loss in kl fisher; do
   refuses 2 "broken.json: the groups' largest $loss adds up to infinity; expected a finite sum" mixed "$scratch/x" --set "sensitivity.file=$scratch/broken.json" \
     --set sensitivity.loss=$loss
@@ -198,6 +198,8 @@ change "$scratch/broken.json" 'r["groups"][0]["losses"][1]["linears"].pop()'
 refuses 2 "broken.json: groups[0].losses[1].linears: expected a list of 3, one for each linear of the group" mixed "$scratch/x" --set "sensitivity.file=$scratch/broken.json"
 change "$scratch/broken.json" 'r["groups"][0]["losses"][0]["linears"][2]["weight_mse"] = -1'
 refuses 2 "broken.json: groups[0].losses[0].linears[2].weight_mse: expected a finite number" mixed "$scratch/x" --set "sensitivity.file=$scratch/broken.json"
+change "$scratch/broken.json" 'r["groups"][0]["losses"][0]["linears"][1]["kl"] = "much"'
+refuses 2 "broken.json: groups[0].losses[0].linears[1].kl: expected a finite number" mixed "$scratch/x" --set "sensitivity.file=$scratch/broken.json"
 for data in '5' '[]'; do
   change "$scratch/broken.json" "r['data'] = $data"
   refuses 2 "broken.json: data: expected an object, found '$data'" mixed "$scratch/x" --set "sensitivity.file=$scratch/broken.json"

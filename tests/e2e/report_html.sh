@@ -16,24 +16,41 @@ holds "$scratch/static/report.json" "all(l['input_limit'] > 0 and l['scales']['l
 holds "$scratch/static/report.json" "all(sum(l['histogram']['before']) == sum(l['histogram']['after']) > 0 for l in r['linears'])"
 # Rows that share no scale; symmetric, so that a grid reaches 128 scales.
 holds "$scratch/static/report.json" "all(abs(l['histogram']['clip'][k] / (128 * l['scales'][k]) - 1) < 1e-6 for l in r['linears'] for k in ('least', 'median', 'largest'))"
-# Every scale of these small linears, a row's each, is in its role's histogram, from the least to the largest.
-"$PYTHON" - "$scratch/static" <<'P'
+# Every scale of these small linears is in its role's histogram, from the least to the largest: one a row, a tensor, a tile; of
+# NVFP4 a group's E4M3 number over the tensor's own.
+histograms_hold() {  # FOLDER SCALES
+  "$PYTHON" - "$@" <<'P'
 import json, math, sys
 from safetensors import safe_open
-folder = sys.argv[1]
+folder, expected = sys.argv[1], int(sys.argv[2])
 report, scales = json.load(open(f"{folder}/report.json")), {}
 with safe_open(f"{folder}/model.safetensors", "pt") as file:
-    for name in file.keys():
-        if name.endswith(".weight_scale"):
-            scales.setdefault(name.split(".")[-2], []).extend(file.get_tensor(name).double().flatten().tolist())
+    names = set(file.keys())
+    for name in names:
+        if not name.endswith(".weight_scale"):
+            continue
+        module = name.removesuffix(".weight_scale")
+        values = file.get_tensor(name).double()
+        if f"{module}.weight_global_scale" in names:
+            values /= file.get_tensor(f"{module}.weight_global_scale").double()
+        scales.setdefault(module.split(".")[-1], []).extend(values.flatten().tolist())
+assert sum(map(len, scales.values())) == expected, sum(map(len, scales.values()))
 found = {row["role"]: row for row in report["scale_histograms"]}
 assert found.keys() == scales.keys() and len(found) == 7, found.keys()
+near = lambda a, b: abs(a / b - 1) < 1e-6  # FP32's product is rounded
 for role, values in scales.items():
     row, bins = found[role], [math.floor(4 * math.log2(value)) for value in values]
     assert row["counts"] == [bins.count(row["first"] + i) for i in range(len(row["counts"]))] and sum(row["counts"]) == len(values), role
-    assert (row["least"], row["largest"], row["zeros"]) == (min(values), max(values), 0), role
+    assert near(row["least"], min(values)) and near(row["largest"], max(values)) and row["zeros"] == 0, role
     assert abs(4 * math.log2(row["median"] / sorted(values)[(len(values) - 1) // 2])) <= 0.51, role
 P
+}
+histograms_hold "$scratch/static" 15360
+for recipe in nvfp4:294912 fp8-static:42 fp8-block:288; do
+  quick "recipes/${recipe%:*}.yaml" "$scratch/${recipe%:*}" --set evaluate=null --set 'output.formats=[compressed-tensors]'
+  histograms_hold "$scratch/${recipe%:*}" "${recipe#*:}"
+done
+look "$scratch/nvfp4"
 # Each input's histogram has the clip of the linears that read it, and is of what they read: folds applied.
 holds "$scratch/static/report.json" "{h['clip'] for h in r['input_histograms']} == {l['input_limit'] for l in r['linears']}"
 holds "$scratch/static/report.json" "all(sum(h['counts']) > 30000 and h['counts'][0] + h['counts'][-1] > 0 and 0 < h['limit'] <= h['clip'] * 1.01 for h in r['input_histograms'])"

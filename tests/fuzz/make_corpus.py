@@ -196,6 +196,29 @@ def main():
               "verification": {"passed": False, "failed": [{"check": "divergence", "name": "mean KL", "expected": "at most 4", "found": "5"}]}}
     put("report", "run", json.dumps(manifest) + "\0" + json.dumps(report))
     put("report", "nothing", "{}\0{}")
+    tensors = {"a": "xxh3-128:0"}
+    rows = [{"name": f"model.layers.0.mlp.{role}", "role": role, "output_error": error, "weight_error": error / 2, "importance_weighted_error": None}
+            for role, error in (("up_proj", 0.01), ("down_proj", 0.02))]
+    first = {"linears": rows, "calibration": {"ids_hash": "a"}, "recipe": {"output": {"imatrix": None}}}
+    other = {"linears": [{**row, "output_error": 2 * row["output_error"]} for row in rows], "calibration": {"ids_hash": "b"}}
+    said = {"tensors": tensors, "files": {"config.json": {"bytes": 2, "hash": "b"}}}
+    put("compare", "two_runs", "\0".join(json.dumps(part) for part in (first, said, other, {"tensors": {"a": "xxh3-128:1"}})))
+    put("compare", "the_same", "\0".join(json.dumps(part) for part in (first, said, first, said)))
+    put("compare", "weights_alone", "\0".join(json.dumps(part) for part in (
+        {"linears": [{"name": "a", "role": "b", "importance_weighted_error": 1e300}, {"name": "a"}, 5]}, {"files": 5}, {"linears": {}}, {"tensors": {}})))
+    linears = [{"weight_mse": 1e-6, "output_error": 0.1, "output_relative_error": 0.01, "fisher": 0.001, "kl": 0.002}] * 2
+    loss = {"weight_mse": 1e-6, "weight_relative_mse": 0.01, "output_error": 0.2, "output_relative_error": 0.01, "kl": 0.004, "fisher": 0.003}
+    table = {**loss, "output_error": None, "output_relative_error": None, "fisher": None, "candidate": 0}
+    measured = {"schema": 1, "lathe": "0", "model": {"name": "m", "fingerprint": "xxh3-128:0"}, "computed": {"device": "cpu", "dtype": "F32"},
+                "data": {"calibration_ids": "a", "held_out_ids": "b", "held_out_tokens": 512, "checked_tokens": None, "recipe": {"samples": 8, "held_out": 4}},
+                "candidates": [{"scheme": {"bits": 4}}, {"gguf": "Q4_K"}],
+                "groups": [{"name": "model.layers.0 attention_in", "linears": ["q", "k"], "weights": 100.0,
+                            "losses": [{**loss, "candidate": k, "kl": 0.004 / (k + 1), "linears": linears} for k in range(2)]},
+                           {"name": "token_embd.weight", "table": "model.embed_tokens.weight", "weights": 10, "losses": [table]}]}
+    put("sensitivity", "measured", json.dumps(measured))
+    older = {**measured, "data": {}, "groups": [{"name": "a", "linears": ["o"], "weights": 1, "losses": [{**loss, "candidate": 1}]}]}
+    put("sensitivity", "older", json.dumps(older))
+    put("sensitivity", "estimated", json.dumps({**older, "groups": [{"name": "a", "linears": ["o"], "weights": 1, "losses": [{**loss, "kl": None, "candidate": 0}]}] * 2}))
     put("report", "hash_is_number", json.dumps({"files": {"a": 5}, "reports": {"report.json": {"bytes": 2, "hash": 5}}}) + "\0{}")
 
 

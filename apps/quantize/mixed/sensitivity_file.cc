@@ -108,7 +108,7 @@ json group_json(const SensitivityTable::Group& group) {
                                 {"output_relative_error", or_null(loss.output_relative_error)},
                                 {"kl", or_null(loss.kl)},
                                 {"fisher", or_null(loss.fisher)}});
-    if (group.table) continue;
+    if (group.table || loss.linears.empty()) continue;  // an older version's file has none
     json& linears = result["losses"].back()["linears"] = json::array();
     for (const LinearLoss& linear : loss.linears)
       linears.push_back({{"weight_mse", linear.weight_mse},
