@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <functional>
+
 #include "formats/gguf/gguf_tokenizer.h"
 #include "lib/text/json_tokenizer.h"
 
@@ -33,6 +36,24 @@ nlohmann::json source_json(const SourceCounts& source) {
           {"usable_samples", source.usable},
           {"samples", source.taken},
           {"sample_tokens", source.taken_tokens}};
+}
+
+/// "English 93 %, French 5 %"; less than a percent is left out. Empty where there is no text.
+std::string describe_languages(const text::LanguageCounts& counts) {
+  std::vector<std::pair<double, std::string>> shares;
+  for (const auto& [name, bytes] : counts) shares.emplace_back(text::share_of(counts, name), name);
+  std::ranges::sort(shares, std::greater<>());
+  std::string text;
+  for (const auto& [share, name] : shares) {
+    if (share >= 0.01) text += fmt::format("{}{} {:.0f} %", text.empty() ? "" : ", ", name, 100 * share);
+  }
+  return text;
+}
+
+nlohmann::json languages_json(const text::LanguageCounts& counts) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const auto& [name, bytes] : counts) json[name] = text::share_of(counts, name);
+  return json;
 }
 
 }  // namespace
@@ -128,6 +149,8 @@ std::string describe_dataset(const CalibrationSet& set) {
   if (set.token_weights.defined()) text += "; weighted in Hessians and mean squares, not in ranges";
   if (set.with_bos > 0) text += fmt::format("; BOS was put in front of {}", set.with_bos);
   text += "\n";
+  const std::string languages = describe_languages(set.census.languages());
+  if (!languages.empty()) text += fmt::format("languages  {}\n", languages);
   return text;
 }
 
@@ -148,6 +171,7 @@ nlohmann::json dataset_json(const Recipe::Calibration& calibration, const Calibr
           {"bos", name_of(calibration.bos)},
           {"samples_given_bos", set.with_bos},
           {"seed", calibration.seed},
+          {"languages", languages_json(set.census.languages())},
           {"sources", std::move(sources)}};
 }
 

@@ -12,7 +12,7 @@ namespace {
 constexpr std::array<DataKindRow, 5> kKinds = {
     {{DataKind::text, ".txt", "text", "one document"},
      {DataKind::json_lines, ".jsonl", "jsonl",
-      "a document a line: text, messages (chat template) or token ids"},
+      "a document a line: text, messages (chat template) or token ids (with `token_weights`)"},
      {DataKind::parquet, ".parquet", "parquet", "a document a row of a column: the same"},
      {DataKind::npy, ".npy", "npy", "token ids: a document, or one a row"},
      {DataKind::safetensors, ".safetensors", "safetensors",

@@ -37,15 +37,24 @@ void warn_few_tokens(const CalibrationSet& set, const ModelNeeds& needs, std::ve
                   static_cast<int64_t>(std::ceil(static_cast<double>(wanted_sent) / needs.expert_share))));
 }
 
-void warn_one_script(const CalibrationSet& set, const ModelNeeds& needs, std::vector<std::string>& warnings) {
-  const text::ScriptShare text = text::largest_share(set.census.scripts());
-  if (text.share < kOneScript || needs.vocabulary.empty()) return;
-  const double others = 1 - text::share_of(needs.vocabulary, text.script);
+/// Where the model's vocabulary is of more scripts than the text's, so that it was made for more languages.
+void warn_one_language(const CalibrationSet& set, const ModelNeeds& needs,
+                       std::vector<std::string>& warnings) {
+  const text::Share script = text::largest_share(set.census.scripts());
+  const text::Share language = text::largest_share(set.census.languages());
+  const bool one_script = script.share >= kOneScript;
+  const bool one_language = language.share >= kNearlyAll && language.name != text::kUnknownLanguage;
+  if ((!one_script && !one_language) || script.name.empty() || needs.vocabulary.empty()) return;
+  const double others = 1 - text::share_of(needs.vocabulary, script.name);
   if (others < kOtherScripts) return;
-  warnings.push_back(fmt::format(
-      "calibration text of one script: {:.1f} % of its letters are {}, but {:.0f} % of the letters of the "
-      "model's vocabulary are of others; add text in the languages that the model will read",
-      percent(text.share), text.script, percent(others)));
+  const std::string what =
+      one_language
+          ? fmt::format("one language: {:.0f} % of it is {}", percent(language.share), language.name)
+          : fmt::format("one script: {:.1f} % of its letters are {}", percent(script.share), script.name);
+  warnings.push_back(
+      fmt::format("calibration text of {}, but {:.0f} % of the letters of the model's vocabulary are {}; add "
+                  "text in the languages that the model will read",
+                  what, percent(others), one_language ? "of other scripts" : "of others"));
 }
 
 void warn_unlike_vocabulary(const CalibrationSet& set, const ModelNeeds& needs,
@@ -123,7 +132,7 @@ void warn_length(const char* what, int64_t length, int64_t max_position, std::ve
 std::vector<std::string> data_warnings(const CalibrationSet& set, const ModelNeeds& needs) {
   std::vector<std::string> warnings;
   warn_few_tokens(set, needs, warnings);
-  warn_one_script(set, needs, warnings);
+  warn_one_language(set, needs, warnings);
   warn_unlike_vocabulary(set, needs, warnings);
   warn_short(set, warnings);
   warn_repeated(set, warnings);

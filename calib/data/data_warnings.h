@@ -25,10 +25,12 @@ struct ModelNeeds {
 /// - fewer than 16 tokens for each column of the widest input: H = X^T X is estimated badly (its rank is at
 ///   most the number of tokens, and its noise falls with tokens per column), or as few of an expert's share
 ///   of the tokens for its widest input;
-/// - at least 99 % of the letters are of one script, while at least 5 % of the letters of the tokenizer's
-///   vocabulary are of others: the model was made for more languages than the text shows. Scripts are
-///   Unicode's Script property; languages that share one (English, French) are not told apart, for one
-///   language is what most models of one script are used with;
+/// - at least 95 % of the text is in one language (text::add_languages), or at least 99 % of its letters are
+/// of
+///   one script (Unicode's Script property), while at least 5 % of the letters of the tokenizer's vocabulary
+///   are of other scripts: the model was made for more languages than the text shows. A vocabulary of one
+///   script doesn't tell which languages the model is used with, and mostly that is one: no warning, but the
+///   plan names the text's languages;
 /// - a token stands for less than two bytes of the texts, by a tokenizer of 16,384 tokens or more: its merges
 ///   are not of such text, which is how a tokenizer shows what the model was trained on. With SmolLM2's
 ///   English has 3.7 bytes a token, code 3.1, French 3.3, German 2.8, Hungarian 2.2; Vietnamese 1.8, Chinese

@@ -37,29 +37,40 @@ bool is_control(std::string_view token) {
 
 }  // namespace
 
-uint32_t DocumentLooks::number_of(const std::string& script) {
-  const auto found = std::ranges::find(names_, script);
+uint32_t DocumentLooks::number_of(const std::string& name) {
+  const auto found = std::ranges::find(names_, name);
   if (found == names_.end()) {
-    names_.push_back(script);
+    names_.push_back(name);
     return static_cast<uint32_t>(names_.size() - 1);
   }
   return static_cast<uint32_t>(found - names_.begin());
 }
 
+void DocumentLooks::append(const std::map<std::string, int64_t>& counts, std::deque<Share>& shares) {
+  for (const auto& [name, count] : counts) shares.push_back({number_of(name), static_cast<uint32_t>(count)});
+}
+
+void DocumentLooks::add(const std::deque<Share>& shares, size_t begin, size_t end,
+                        std::map<std::string, int64_t>& counts) const {
+  for (size_t i = begin; i < end; ++i) counts[names_[shares[i].name]] += shares[i].count;
+}
+
 void DocumentLooks::observe(const Document& document, int64_t tokens) {
   if (document.form == Document::Form::ids) {
-    looks_.push_back({digest_of(std::as_bytes(document.ids)), tokens, 0, scripts_.size()});
+    looks_.push_back({digest_of(std::as_bytes(document.ids)), tokens, 0, scripts_.size(), languages_.size()});
     return;
   }
   const std::string_view start = first_bytes(document.text, kLookedAt);
   text::ScriptCounts scripts;
   text::add_scripts(start, scripts);
-  for (const auto& [script, letters] : scripts)
-    scripts_.push_back({number_of(script), static_cast<uint32_t>(letters)});
+  append(scripts, scripts_);
+  text::LanguageCounts languages;
+  text::add_languages(start, languages);
+  append(languages, languages_);
   std::string folded = text::fold_for_comparison(start);
   if (start.size() < document.text.size()) folded += fmt::format(" {}", document.text.size());
   looks_.push_back({digest_of(std::as_bytes(std::span(folded))), tokens,
-                    static_cast<int64_t>(document.text.size()), scripts_.size()});
+                    static_cast<int64_t>(document.text.size()), scripts_.size(), languages_.size()});
 }
 
 void DocumentCensus::add(const DocumentLooks& looks, size_t index) {
@@ -71,8 +82,9 @@ void DocumentCensus::add(const DocumentLooks& looks, size_t index) {
   if (look.text_bytes == 0) return;
   text_bytes_ += look.text_bytes;
   text_tokens_ += look.tokens;
-  for (size_t i = index == 0 ? 0 : looks.looks_[index - 1].scripts_end; i < look.scripts_end; ++i)
-    scripts_[looks.names_[looks.scripts_[i].script]] += looks.scripts_[i].count;
+  const DocumentLooks::Look* const before = index == 0 ? nullptr : &looks.looks_[index - 1];
+  looks.add(looks.scripts_, before ? before->scripts_end : 0, look.scripts_end, scripts_);
+  looks.add(looks.languages_, before ? before->languages_end : 0, look.languages_end, languages_);
 }
 
 void DocumentCensus::add_ids(std::span<const int64_t> ids, const Tokenizer& tokenizer) {
@@ -83,7 +95,9 @@ void DocumentCensus::add_ids(std::span<const int64_t> ids, const Tokenizer& toke
     ++text_tokens_;
   }
   text_bytes_ += static_cast<int64_t>(text.size());
-  text::add_scripts(characters_of(text), scripts_);
+  const std::string characters = characters_of(text);
+  text::add_scripts(characters, scripts_);
+  text::add_languages(characters, languages_);
 }
 
 double DocumentCensus::bytes_per_token() const {

@@ -1,4 +1,4 @@
-// What the documents of a run look like, for the warnings: their scripts, lengths and repetitions.
+// What the documents of a run look like, for the warnings: their languages, scripts, lengths and repetitions.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 
 #include "calib/data/documents.h"
 #include "lib/base/hash.h"
+#include "lib/text/languages.h"
 #include "lib/text/scripts.h"
 #include "lib/text/tokenizer.h"
 
@@ -30,17 +31,20 @@ class DocumentLooks {
   friend class DocumentCensus;
   struct Look {
     ContentHasher::Digest hash;
-    int64_t tokens, text_bytes;  // of ids: no bytes
-    size_t scripts_end;          // in scripts_; it begins at that of the one before
+    int64_t tokens, text_bytes;         // of ids: no bytes
+    size_t scripts_end, languages_end;  // in scripts_ and languages_; they begin at those of the one before
   };
-  struct Letters {
-    uint32_t script, count;
+  struct Share {
+    uint32_t name, count;
   };
-  uint32_t number_of(const std::string& script);
+  uint32_t number_of(const std::string& name);
+  void append(const std::map<std::string, int64_t>& counts, std::deque<Share>& shares);
+  void add(const std::deque<Share>& shares, size_t begin, size_t end,
+           std::map<std::string, int64_t>& counts) const;
 
   std::deque<Look> looks_;  // grows without a copy
-  std::deque<Letters> scripts_;
-  std::vector<std::string> names_;  // of scripts
+  std::deque<Share> scripts_, languages_;
+  std::vector<std::string> names_;  // of both
 };
 
 /// Of the documents that come into samples, in whole or in part.
@@ -48,8 +52,8 @@ class DocumentCensus {
  public:
   /// Counts the document number `index` of those that were looked at.
   void add(const DocumentLooks& looks, size_t index);
-  /// Counts what ids of a file of ids stand for, which is text again: bytes, tokens and letters of some of
-  /// them. Control tokens, written <...>, are left out.
+  /// Counts what ids of a file of ids stand for, which is text again: bytes, tokens, letters and languages of
+  /// some of them. Control tokens, written <...>, are left out.
   void add_ids(std::span<const int64_t> ids, const Tokenizer& tokenizer);
 
   int64_t documents() const { return documents_; }
@@ -65,6 +69,8 @@ class DocumentCensus {
   int64_t repeated() const { return repeated_; }
   /// Letters by script, of the first kLookedAt bytes of each text, and of the ids that were looked at.
   const text::ScriptCounts& scripts() const { return scripts_; }
+  /// The same of languages, in bytes of the parts that were looked at (text::add_languages).
+  const text::LanguageCounts& languages() const { return languages_; }
 
   static constexpr int64_t kShort = 64;
   /// Ids that are made text again, of all samples; evenly of each.
@@ -74,6 +80,7 @@ class DocumentCensus {
   int64_t documents_ = 0, longest_ = 0, very_short_ = 0, repeated_ = 0;
   int64_t text_bytes_ = 0, text_tokens_ = 0;
   text::ScriptCounts scripts_;
+  text::LanguageCounts languages_;
   std::set<ContentHasher::Digest> seen_;
 };
 

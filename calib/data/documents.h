@@ -4,14 +4,14 @@
 //   .jsonl        a line is one document: the chosen field of an object, or a bare list of ids
 //   .parquet      a row of the chosen column is one document
 //   .npy          token ids: a 1-D array is one document, a row of a 2-D array is one
-//   .safetensors  the same for a tensor; a tensor "lengths" beside it says how many ids of each row count,
-//                 and "token_weights", F32 of the ids' shape, how often each of them counts in Hessians and
-//                 mean squares; 0: it is context for those behind it, and counts in no statistic
+//   .safetensors  the same for a tensor; a tensor "lengths" beside it says how many ids of each row count
 //
 // A field or cell is text, a conversation (a list of messages with roles) or a list of token ids; its value
 // decides. A field or column "tools" beside a conversation is its tools. A field, column or tensor
-// "attention_mask" beside token ids cuts their padding off (attention_mask.h). A byte order mark at the start
-// of .txt and .jsonl is skipped.
+// "attention_mask" beside token ids cuts their padding off (attention_mask.h). "token_weights" beside them
+// says how often each of them, padding included, counts in Hessians and mean squares; 0: it is context for
+// those behind it, and counts in no statistic. A tensor of it is F32 of the ids' shape; that of a.npy is the
+// array a.weights.npy, F32 or FP64. A byte order mark at the start of .txt and .jsonl is skipped.
 #pragma once
 
 #include <functional>
@@ -24,13 +24,6 @@
 #include "lib/text/chat_template.h"
 
 namespace lathe {
-
-/// A token that counts in statistics does so in Hessians at least so often, and at most the inverse.
-inline constexpr float kLeastTokenWeight = 1e-6F;
-/// 0 (the token is context alone), or 1e-6 to 1e6.
-inline bool is_token_weight(float weight) {
-  return weight == 0 || (weight >= kLeastTokenWeight && weight <= 1 / kLeastTokenWeight);
-}
 
 struct Document {
   /// chat: text that a chat template wrote, its special tokens included. absent: the document has no value,

@@ -6,6 +6,7 @@
 #include "calib/data/id_rows.h"
 #include "calib/data/npy_header.h"
 #include "calib/data/readers.h"
+#include "calib/data/token_weights.h"
 #include "formats/safetensors/safetensors_header.h"
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
@@ -82,6 +83,11 @@ ReadingNeed need_of_rows(const std::vector<int64_t>& shape, uint64_t bytes) {
   return {need, need, ids * rows, fmt::format("its rows of {} ids", ids), "cut them into shorter rows"};
 }
 
+void add_weights(ReadingNeed& need, uint64_t bytes) {
+  need.what += " and their token_weights, which are held as a whole,";
+  need.most = need.least += bytes;
+}
+
 IdFormat npy_format(const NpyHeader& header, const std::string& path) {
   const std::string& d = header.descr;  // byte order, kind, size
   const bool known = d.size() == 3 && (d[1] == 'i' || d[1] == 'u') &&
@@ -96,14 +102,60 @@ IdFormat npy_format(const NpyHeader& header, const std::string& path) {
   return {d[2] - '0', d[1] == 'i'};
 }
 
-void check_npy_size(const NpyHeader& header, const IdArray& array, const std::string& path) {
-  std::optional<uint64_t> bytes = static_cast<uint64_t>(array.format.bytes);
+/// `found`: bytes behind the header; `element_bytes`: of an element.
+void check_npy_size(const NpyHeader& header, size_t found, int element_bytes, const std::string& path) {
+  std::optional<uint64_t> bytes = static_cast<uint64_t>(element_bytes);
   for (const int64_t size : header.shape)
     bytes = bytes ? checked_mul(*bytes, static_cast<uint64_t>(size)) : std::nullopt;
-  if (bytes && *bytes == array.bytes.size()) return;
+  if (bytes && *bytes == found) return;
   user_error("{}: {} .npy file: shape {} of '{}' needs {} bytes of data, found {}", path,
-             !bytes || *bytes > array.bytes.size() ? "truncated" : "malformed", describe_shape(header.shape),
-             header.descr, bytes ? std::to_string(*bytes) : "more than 2^64", array.bytes.size());
+             !bytes || *bytes > found ? "truncated" : "malformed", describe_shape(header.shape), header.descr,
+             bytes ? std::to_string(*bytes) : "more than 2^64", found);
+}
+
+void check_c_order(const NpyHeader& header, const std::string& path) {
+  if (!header.fortran_order || header.shape.size() < 2) return;
+  user_error(
+      "{}: expected C order (rows one after the other), found Fortran order; save np.ascontiguousarray(...)",
+      path);
+}
+
+/// Where the weights of a.npy's ids stand, if there are some: a.weights.npy.
+std::optional<std::filesystem::path> npy_weights_file(const DataSource& source) {
+  std::filesystem::path file = source.path;
+  file.replace_extension(".weights.npy");
+  return std::filesystem::exists(file) ? std::optional(file) : std::nullopt;
+}
+
+template <class Float>
+std::vector<float> floats_of(std::span<const std::byte> bytes) {
+  std::vector<float> values(bytes.size() / sizeof(Float));
+  for (size_t i = 0; i < values.size(); ++i) {
+    Float value;
+    std::memcpy(&value, bytes.data() + i * sizeof(Float), sizeof(Float));
+    values[i] = static_cast<float>(value);
+  }
+  return values;
+}
+
+/// Of ids of that shape, in a file of their own.
+std::vector<float> read_npy_weights(const std::filesystem::path& file, const std::vector<int64_t>& shape) {
+  const std::string path = file.string();
+  const MappedFile mapped = MappedFile::open(file);
+  const NpyHeader header = parse_npy_header(mapped.bytes(), path);
+  const bool wide = header.descr == "<f8";
+  if (!wide && header.descr != "<f4")
+    user_error("{}: expected token weights of dtype '<f4' or '<f8', found '{}'", path, header.descr);
+  if (header.shape != shape) {
+    user_error("{}: expected the shape of the token ids, {}, found {}", path, describe_shape(shape),
+               describe_shape(header.shape));
+  }
+  check_c_order(header, path);
+  const std::span<const std::byte> bytes = mapped.bytes().subspan(header.data_begin);
+  check_npy_size(header, bytes.size(), wide ? 8 : 4, path);
+  std::vector<float> weights = wide ? floats_of<double>(bytes) : floats_of<float>(bytes);
+  check_token_weights(weights, path);
+  return weights;
 }
 
 const StoredTensor* find_tensor(const SafetensorsHeader& header, const std::string& name) {
@@ -191,7 +243,7 @@ std::vector<Attended> read_mask(const SafetensorsHeader& header, const MappedFil
 /// The tensor "token_weights", if there is one.
 std::vector<float> read_weights(const SafetensorsHeader& header, const MappedFile& file, const IdArray& array,
                                 const std::string& path) {
-  const StoredTensor* tensor = find_tensor(header, "token_weights");
+  const StoredTensor* tensor = find_tensor(header, kTokenWeights);
   if (tensor == nullptr) return {};
   if (tensor->info != TensorInfo{DType::F32, array.shape}) {
     user_error("{}: token_weights: expected F32 of the token ids' shape, {}, found {}", path,
@@ -201,13 +253,7 @@ std::vector<float> read_weights(const SafetensorsHeader& header, const MappedFil
   std::vector<float> weights(bytes.size() / sizeof(float));
   std::memcpy(weights.data(), bytes.data(), bytes.size());
   file.release(bytes);
-  const auto bad = std::find_if_not(weights.begin(), weights.end(), is_token_weight);
-  if (bad != weights.end()) {
-    user_error(
-        "{}: token_weights: element {}: expected 1e-6 to 1e6, or 0 for tokens that should not count, found "
-        "{}",
-        path, bad - weights.begin(), *bad);
-  }
+  check_token_weights(weights, path + ": token_weights");
   return weights;
 }
 
@@ -239,7 +285,10 @@ bool has_row_lengths(const DataSource& source) {
 ReadingNeed need_of_npy(const DataSource& source) {
   const MappedFile file = MappedFile::open(source.path);
   const NpyHeader header = parse_npy_header(file.bytes(), source.path.string());
-  return need_of_rows(header.shape, file.bytes().size() - header.data_begin);
+  ReadingNeed need = need_of_rows(header.shape, file.bytes().size() - header.data_begin);
+  if (const auto weights = npy_weights_file(source))
+    add_weights(need, 2 * MappedFile::open(*weights).bytes().size());  // mapped while they are copied
+  return need;
 }
 
 ReadingNeed need_of_safetensors(const DataSource& source) {
@@ -247,10 +296,8 @@ ReadingNeed need_of_safetensors(const DataSource& source) {
   const SafetensorsHeader header = parse_safetensors_header(file.bytes(), source.path.string());
   const StoredTensor& tensor = choose_tensor(header, source);
   ReadingNeed need = need_of_rows(tensor.info.shape, tensor.end - tensor.begin);
-  if (const StoredTensor* weights = find_tensor(header, "token_weights")) {
-    need.what += " and their token_weights, which are held as a whole,";
-    need.most = need.least += 2 * (weights->end - weights->begin);  // mapped while they are copied
-  }
+  if (const StoredTensor* weights = find_tensor(header, kTokenWeights))
+    add_weights(need, 2 * (weights->end - weights->begin));  // mapped while they are copied
   return need;
 }
 
@@ -260,16 +307,12 @@ void read_npy(const DataSource& source, const DocumentVisit& visit) {
   const NpyHeader header = parse_npy_header(file.bytes(), path);
   if (!source.field.empty())
     user_error("{}: a .npy file has no fields, found `field: {}`", path, source.field);
-  const IdArray array{
-      path, file.bytes().subspan(header.data_begin), npy_format(header, path), header.shape, {}, {}};
+  IdArray array{path, file.bytes().subspan(header.data_begin), npy_format(header, path), header.shape, {},
+                {}};
   check_shape(array);
-  if (header.fortran_order && header.shape.size() > 1) {
-    user_error(
-        "{}: expected C order (rows one after the other), found Fortran order; save "
-        "np.ascontiguousarray(ids)",
-        path);
-  }
-  check_npy_size(header, array, path);
+  check_c_order(header, path);
+  check_npy_size(header, array.bytes.size(), array.format.bytes, path);
+  if (const auto weights = npy_weights_file(source)) array.weights = read_npy_weights(*weights, array.shape);
   visit_rows(array, file, visit);
 }
 

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "calib/data/attention_mask.h"
+#include "calib/data/token_weights.h"
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
 
@@ -54,15 +55,39 @@ std::vector<int64_t> mask_of(const ordered_json& list, const std::string& where)
   return mask;
 }
 
-void visit_ids(std::vector<int64_t> ids, const ordered_json& mask, const std::string& place,
-               const DocumentVisit& visit) {
-  if (!mask.is_null()) {
-    const std::string where = where_of(place, kAttentionMask);
-    const Attended kept = attended(mask_of(mask, where), ids.size(), where);
-    ids.resize(static_cast<size_t>(kept.end()));
-    ids.erase(ids.begin(), ids.begin() + kept.begin);
+/// The weights of so many ids; empty where there are none.
+std::vector<float> weights_of(const ordered_json& list, size_t ids, const std::string& where) {
+  if (list.is_null()) return {};
+  if (!list.is_array()) user_error("{}: expected a list of numbers, found {}", where, list.type_name());
+  if (list.size() != ids)
+    user_error("{}: expected one value for each of the {} token ids, found {}", where, ids, list.size());
+  std::vector<float> weights;
+  weights.reserve(ids);
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (!list[i].is_number())
+      user_error("{}: element {}: expected a number, found {}", where, i, list[i].type_name());
+    weights.push_back(static_cast<float>(list[i].get<double>()));
   }
-  visit({.form = Document::Form::ids, .text = {}, .ids = ids, .place = place});
+  check_token_weights(weights, where);
+  return weights;
+}
+
+void visit_ids(const std::vector<int64_t>& ids, const CompanionFields& beside, const std::string& place,
+               const DocumentVisit& visit) {
+  const std::vector<float> weights =
+      weights_of(beside.token_weights, ids.size(), where_of(place, kTokenWeights));
+  Attended kept{0, std::ssize(ids)};
+  if (!beside.attention_mask.is_null()) {
+    const std::string where = where_of(place, kAttentionMask);
+    kept = attended(mask_of(beside.attention_mask, where), ids.size(), where);
+  }
+  const auto begin = static_cast<size_t>(kept.begin), count = static_cast<size_t>(kept.length);
+  const std::span<const float> kept_weights(weights);
+  visit({.form = Document::Form::ids,
+         .text = {},
+         .ids = std::span(ids).subspan(begin, count),
+         .place = place,
+         .weights = weights.empty() ? kept_weights : kept_weights.subspan(begin, count)});
 }
 
 ordered_json tools_of(const ordered_json& tools, const std::string& place) {
@@ -90,6 +115,13 @@ void visit_conversation(const ordered_json& messages, const ordered_json& tools,
 }
 
 }  // namespace
+
+void refuse_weights_of_text(const std::string& where) {
+  user_error(
+      "{}: expected token ids beside '{}', found text; name the field of ids with `field:`, or weigh the "
+      "source as a whole with `token_weight:`",
+      where, kTokenWeights);
+}
 
 void check_nesting(std::string_view json, const std::string& place) {
   constexpr int kDeepest = 64;
@@ -137,17 +169,18 @@ std::string choose_field(const DataSource& source, const std::vector<std::string
 void visit_value(const ordered_json& value, const std::string& name, const CompanionFields& beside,
                  const text::ChatTemplates* templates, const std::string& place, const DocumentVisit& visit) {
   const std::string where = where_of(place, name);
+  const bool messages = value.is_array() && !value.empty() && value.front().is_object();
+  if ((value.is_string() || messages) && !beside.token_weights.is_null()) refuse_weights_of_text(where);
   if (value.is_string()) {
     const std::string& text = value.get_ref<const std::string&>();
     return visit({.form = Document::Form::text, .text = text, .ids = {}, .place = place});
   }
-  if (value.is_array() && !value.empty() && value.front().is_object())
-    return visit_conversation(value, beside.tools, templates, place, where, visit);
+  if (messages) return visit_conversation(value, beside.tools, templates, place, where, visit);
   if (!value.is_array()) {
     user_error("{}: expected a string, a list of messages or a list of token ids, found {}", where,
                value.type_name());
   }
-  visit_ids(ids_of(value, where), beside.attention_mask, place, visit);
+  visit_ids(ids_of(value, where), beside, place, visit);
 }
 
 }  // namespace lathe

@@ -31,9 +31,13 @@ std::string choose_field(const DataSource& source, const std::vector<std::string
 struct CompanionFields {
   nlohmann::ordered_json tools;           // of a conversation: a list, or a list written as JSON text
   nlohmann::ordered_json attention_mask;  // of token ids: a list of 0 and 1, as attended() takes it
+  nlohmann::ordered_json token_weights;   // of token ids: a list of as many numbers
 };
 inline constexpr const char* kTools = "tools";
 inline constexpr const char* kAttentionMask = "attention_mask";
+
+/// UserError: weights of tokens stand beside a text or a conversation, whose tokens nobody has counted yet.
+[[noreturn]] void refuse_weights_of_text(const std::string& where);
 
 /// Visits the one document that `value` holds. `name` of the field, for errors; empty for a bare value.
 void visit_value(const nlohmann::ordered_json& value, const std::string& name, const CompanionFields& beside,

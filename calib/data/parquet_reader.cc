@@ -8,6 +8,7 @@
 #include "calib/data/json_document.h"
 #include "calib/data/parquet/lathe_parquet.h"
 #include "calib/data/readers.h"
+#include "calib/data/token_weights.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/strings.h"
@@ -81,9 +82,12 @@ std::vector<std::string> columns_to_read(const DataSource& source) {
   std::vector<std::string> result = {chosen};
   const auto found =
       std::find_if(columns.begin(), columns.end(), [&](const Column& c) { return c.name == chosen; });
-  if (found->type.find("list<") == std::string::npos && !found->type.starts_with("fixed_size_list"))
+  if (found->type.find("list<") == std::string::npos && !found->type.starts_with("fixed_size_list")) {
+    if (std::ranges::find(names, kTokenWeights) != names.end())
+      refuse_weights_of_text(fmt::format("{}: column '{}'", source.path.string(), chosen));
     return result;
-  for (const char* beside : {kTools, kAttentionMask}) {
+  }
+  for (const char* beside : {kTools, kAttentionMask, kTokenWeights}) {
     if (beside != chosen && std::find(names.begin(), names.end(), beside) != names.end())
       result.emplace_back(beside);
   }
@@ -133,8 +137,12 @@ struct Reading {
           {.form = Document::Form::text, .text = bytes_of(cells[0], 0, place), .ids = {}, .place = place});
     }
     CompanionFields beside;
-    for (size_t i = 1; i < columns.size(); ++i)
-      (columns[i] == kTools ? beside.tools : beside.attention_mask) = value_of(cells[i], i, place);
+    for (size_t i = 1; i < columns.size(); ++i) {
+      ordered_json& field = columns[i] == kTools           ? beside.tools
+                            : columns[i] == kAttentionMask ? beside.attention_mask
+                                                           : beside.token_weights;
+      field = value_of(cells[i], i, place);
+    }
     visit_value(value_of(cells[0], 0, place), columns[0], beside, templates, place, visit);
   }
 };

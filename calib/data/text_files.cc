@@ -3,6 +3,7 @@
 
 #include "calib/data/json_document.h"
 #include "calib/data/readers.h"
+#include "calib/data/token_weights.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/base/process_memory.h"
@@ -74,7 +75,8 @@ void visit_line(const ordered_json& value, const DataSource& source, const text:
   if (!value.is_object()) user_error("{}: expected a JSON object, found {}", place, value.type_name());
   const std::string field = choose_field(source, names_of(value), "the object", place);
   const CompanionFields beside{value.value(kTools, ordered_json()),
-                               value.value(kAttentionMask, ordered_json())};
+                               value.value(kAttentionMask, ordered_json()),
+                               value.value(kTokenWeights, ordered_json())};
   visit_value(value[field], field, beside, templates, place, visit);
 }
 
@@ -94,7 +96,7 @@ struct LongestLine {
 
   /// nlohmann's lexer holds a string twice, raw and decoded, in buffers that double; the value is a third
   /// copy. A number is 16 bytes of a list that doubles, while it moves in both, and then 8 as an id, of which
-  /// there is one list, or two with a mask.
+  /// there is one list, or two with a mask, or half of one with weights.
   uint64_t most() const {
     const uint64_t raw = grown(text, 16), decoded = grown(text, 15), list = 16 * grown(values, 1);
     const uint64_t moving = std::max(raw, decoded) / 2;

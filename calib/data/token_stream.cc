@@ -5,6 +5,7 @@
 #include <set>
 
 #include "calib/data/reading_limit.h"
+#include "calib/data/token_weights.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 

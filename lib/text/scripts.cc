@@ -91,7 +91,7 @@ void add_scripts(std::string_view text, ScriptCounts& counts) {
   }
 }
 
-ScriptShare largest_share(const ScriptCounts& counts) {
+Share largest_share(const ScriptCounts& counts) {
   const auto most = std::max_element(counts.begin(), counts.end(),
                                      [](const auto& a, const auto& b) { return a.second < b.second; });
   if (most == counts.end()) return {};

@@ -15,12 +15,13 @@ using ScriptCounts = std::map<std::string, int64_t>;
 /// knows it. Letters of the scripts Common and Inherited are not counted.
 void add_scripts(std::string_view text, ScriptCounts& counts);
 
-struct ScriptShare {
-  std::string script;
+/// Of all that was counted.
+struct Share {
+  std::string name;
   double share = 0;  // 0 to 1; 0 where no letter was counted
 };
-/// The script with the most letters; the first by name among equals.
-ScriptShare largest_share(const ScriptCounts& counts);
+/// What was counted most; the first by name among equals.
+Share largest_share(const ScriptCounts& counts);
 double share_of(const ScriptCounts& counts, const std::string& script);
 
 /// NFKC, lower case, letters and digits alone: texts that differ in white space, punctuation and case alone

@@ -6,6 +6,7 @@ silent() { ! grep -qF -- "$1" "$scratch/plan" || fail "unexpected '$1' in the pl
 plan
 says "data       data/text/calibration.txt: text, 1 document,"
 says "samples    8 of "
+says "languages  English "
 says "warning    few calibration tokens: 2048 for inputs up to "
 plan --set calibration.samples=128 --set calibration.seq_len=512
 silent "warning"

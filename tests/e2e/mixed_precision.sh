@@ -260,6 +260,6 @@ mixed "$scratch/new/kept" "${cut[@]}" --set 'budget={bits_per_weight: 6}' --over
 [[ $(stat -c %Y.%i "$scratch/new/kept.sensitivity.json") == "$stamp" ]] || fail "measured twice"
 
 # A limit that the run can't keep is refused before anything is measured.
-tight=("${cut[@]}" --set 'budget={bits_per_weight: 5}' --set 'evaluate={text: data/text/evaluation.txt, ctx: 512, rows: 60}' --max-ram 230MiB)
+tight=("${cut[@]}" --set 'budget={bits_per_weight: 5}' --set 'evaluate={text: data/text/evaluation.txt, ctx: 512, rows: 60}' --max-ram 214MiB)
 refuses 2 "is chosen: evaluation does not fit" mixed "$scratch/tight" "${tight[@]}"
 [[ ! -e $scratch/tight.sensitivity.json ]] || fail "measured for a run that can't be"

@@ -61,7 +61,7 @@ EXTERNAL = [
     (r"(immintrin|omp|mkl\w*)\.h|Eigen/.*", ["lib/kernels"]),
     (r"(cuda\w*|cublas\w*|cusolver\w*|curand\w*|nvtx3/.*)(\.h)?|cub/.*", ["lib/kernels", "lib/tensor", "tests"]),
     (r"pcre2\.h", ["lib/text", "formats/targets"]),  # consumers match module names by regular expression
-    (r"(utf8proc|sentencepiece_processor)\.h", ["lib/text"]),
+    (r"(utf8proc|sentencepiece_processor)\.h|cld2/.*", ["lib/text"]),
     (r"jinja/.*", ["lib/text"]),
     (r"(arrow|parquet)/.*", ["calib/data/parquet"]),
     (r"xxhash\.h", ["lib/base"]),

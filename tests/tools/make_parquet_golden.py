@@ -32,13 +32,16 @@ write("bad_utf8.parquet", pa.table({"text": pa.array([b"ok", b"no\xff"], pa.bina
 bad = pa.StructArray.from_arrays([pa.array(["user"]), pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"], pa.binary()).buffers())], ["role", "content"])
 write("bad_utf8_nested.parquet", pa.table({"messages": pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), bad)}))
 
-# Companion columns: a mask beside ids, tools beside messages.
+# Companion columns: a mask and weights beside ids, tools beside messages.
 ids, bits = pa.list_(pa.int32()), pa.list_(pa.int8())
 masked = {"input_ids": pa.array([[7, 8, 0, 0], [5, 6, 9, 4], [3]], ids), "attention_mask": pa.array([[1, 1, 0, 0], [1, 1, 1, 1], None], bits)}
 write("masked.parquet", pa.table(masked))
 write("bool_mask.parquet", pa.table({"input_ids": pa.array([[7, 8]], ids), "attention_mask": pa.array([[True, False]], pa.list_(pa.bool_()))}))
 for name, mask in [("left_padded", [0, 1]), ("short_mask", [1]), ("odd_mask", [1, 2])]:
     write(f"{name}.parquet", pa.table({"input_ids": pa.array([[5, 6], [7, 8]], ids), "attention_mask": pa.array([[1, 1], mask], bits)}))
+weighed = {"input_ids": pa.array([[0, 5, 6], [7], [8, 9]], ids), "attention_mask": pa.array([[0, 1, 1], None, None], bits)}
+write("weighted.parquet", pa.table(weighed | {"token_weights": pa.array([[2.0, 0.0, 4.0], [0.5], None], pa.list_(pa.float32()))}))
+write("weighted_text.parquet", pa.table({"text": ["a"], "input_ids": pa.array([[5]], ids), "token_weights": pa.array([[2.0]], pa.list_(pa.float64()))}))
 tool = pa.struct([("type", pa.string()), ("name", pa.string())])
 talks = pa.array([[{"role": "user", "content": "Hi"}], [{"role": "user", "content": "Yo"}], [{"role": "user", "content": "Ah"}]], msg)
 tools = [[{"type": "function", "name": "a"}, {"type": "function", "name": "b"}], None, []]

@@ -39,7 +39,7 @@ TEST(Scripts, AddsUp) {
   ScriptCounts counts = count("abc");
   add_scripts("d\u03b1", counts);
   EXPECT_THAT(counts, ElementsAre(Pair("Greek", 1), Pair("Latin", 4)));
-  EXPECT_EQ(largest_share(counts).script, "Latin");
+  EXPECT_EQ(largest_share(counts).name, "Latin");
   EXPECT_DOUBLE_EQ(largest_share(counts).share, 0.8);
   EXPECT_DOUBLE_EQ(share_of(counts, "Greek"), 0.2);
   EXPECT_DOUBLE_EQ(share_of(counts, "Thai"), 0);

@@ -63,7 +63,29 @@ TEST_F(DataWarnings, OneScriptWhereTheVocabularyHasMore) {
                                                           HasSubstr("10 % of the letters"))));
   EXPECT_THAT(warnings(latin, english), IsEmpty());
   EXPECT_THAT(warnings(mixed, several), IsEmpty());
-  EXPECT_THAT(warnings(documents_set({words(70, "\u6f22")}), english), ElementsAre(HasSubstr("are Han")));
+  EXPECT_THAT(warnings(documents_set({words(70, "\u6f22")}), english),
+              ElementsAre(HasSubstr("of one language: 100 % of it is Traditional Chinese")));
+}
+
+TEST_F(DataWarnings, OneLanguageWhereTheVocabularyHasMoreScripts) {
+  const std::string english =
+      "The children play in the garden while their mother cooks the dinner, and we go to the sea tomorrow. ";
+  const std::string french =
+      "Les enfants jouent dans le jardin pendant que leur m\u00e8re pr\u00e9pare le d\u00eener, et nous "
+      "irons \u00e0 la mer demain. ";
+  std::string most;
+  for (int i = 0; i < 20; ++i) most += english;
+  for (int i = 0; i < 24; ++i) most += "\u6f22";
+  const CalibrationSet one = documents_set({most});  // of two scripts
+  const text::ScriptCounts several = {{"Latin", 90}, {"Han", 10}}, latin = {{"Latin", 100}};
+  EXPECT_THAT(
+      warnings(one, several),
+      ElementsAre(AllOf(HasSubstr("calibration text of one language: "), HasSubstr("% of it is English"),
+                        HasSubstr("10 % of the letters of the model's vocabulary are of other scripts"))));
+  EXPECT_THAT(warnings(one, latin), IsEmpty());
+  std::string both = most;
+  for (int i = 0; i < 10; ++i) both += french + "\u6f22\u6f22";
+  EXPECT_THAT(warnings(documents_set({both}), several), IsEmpty());
 }
 
 /// One id for as many bytes as are asked for.

@@ -52,6 +52,32 @@ TEST_F(Documents, AMaskBesideIdsCutsTheirPaddingOff) {
   }
 }
 
+TEST_F(Documents, WeightsBesideIdsAreOfTokens) {
+  TokenStream stream;
+  append(file("a.jsonl",
+              "{\"input_ids\": [7, 8], \"token_weights\": [2, 0.5]}\n"
+              "{\"input_ids\": [0, 5, 6], \"attention_mask\": [0, 1, 1], \"token_weights\": [9, 0, 4]}\n"
+              "{\"input_ids\": [3], \"token_weights\": null}\n[4]\n"),
+         0, encoder_, stream, nullptr);
+  EXPECT_THAT(stream.ids, ElementsAre(7, 8, 5, 6, 3, 4));
+  EXPECT_THAT(stream.weights, ElementsAre(2, 0.5F, 0, 4, 1, 1)) << "padding's are cut off with it";
+  const std::pair<const char*, const char*> refused[] = {
+      {"[1, 0]", "expected one value for each of the 3 token ids, found 2"},
+      {"[1, true, 1]", "element 1: expected a number, found boolean"},
+      {"[1, -1, 1]", "element 1: expected 1e-6 to 1e6, or 0 for tokens that should not count, found -1"},
+      {"[1, 1, 1e300]", "element 2: expected 1e-6 to 1e6, or 0 for tokens that should not count, found inf"},
+      {"2", "expected a list of numbers, found number"}};
+  for (const auto& [weights, reason] : refused) {
+    EXPECT_THAT(
+        error(file("b.jsonl", fmt::format(R"({{"input_ids": [7, 8, 9], "token_weights": {}}})", weights))),
+        HasSubstr(fmt::format("b.jsonl:1: field 'token_weights': {}", reason)));
+  }
+  EXPECT_THAT(
+      error(file("c.jsonl", R"({"text": "ab", "input_ids": [1, 2], "token_weights": [1, 2]})")),
+      HasSubstr("c.jsonl:1: field 'text': expected token ids beside 'token_weights', found text; name "
+                "the field of ids with `field:`"));
+}
+
 TEST_F(Documents, AByteOrderMarkIsNotText) {
   EXPECT_THAT(texts(file("a.txt",
                          "\xef\xbb\xbf"

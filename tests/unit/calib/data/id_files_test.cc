@@ -237,6 +237,30 @@ TEST_F(IdFiles, WeightsOfTokensAreChecked) {
                 HasSubstr("token_weights: element 2: expected 1e-6 to 1e6, or 0 for tokens"));
 }
 
+TEST_F(IdFiles, WeightsOfAnArrayStandBesideIt) {
+  const DataSource ids = array(npy(dict_of("'<i4'", "(2, 2)"), bytes<int32_t>({1, 2, 3, 4})));
+  const auto weights = [&](const std::string& descr, const std::string& shape, const std::string& data) {
+    file("a.weights.npy", npy(dict_of(descr, shape), data));
+    TokenStream stream;
+    append(ids, 0, encoder_, stream, nullptr);
+    return std::vector<float>(stream.weights.begin(), stream.weights.end());
+  };
+  EXPECT_THAT(weights("'<f4'", "(2, 2)", bytes<float>({1, 0, 4, 1})), ElementsAre(1, 0, 4, 1));
+  EXPECT_THAT(weights("'<f8'", "(2, 2)", bytes<double>({1, 0.5, 4, 1})), ElementsAre(1, 0.5F, 4, 1));
+  const auto refused = [&](const std::string& descr, const std::string& shape, const std::string& data) {
+    file("a.weights.npy", npy(dict_of(descr, shape), data));
+    return error(ids);
+  };
+  const std::string four = bytes<float>({1, 1, 1, 1});
+  EXPECT_THAT(refused("'<f4'", "(4,)", four),
+              HasSubstr("a.weights.npy: expected the shape of the token ids, [2, 2], found [4]"));
+  EXPECT_THAT(refused("'<i4'", "(2, 2)", four),
+              HasSubstr("a.weights.npy: expected token weights of dtype '<f4' or '<f8', found '<i4'"));
+  EXPECT_THAT(refused("'<f4'", "(2, 2)", four.substr(4)), HasSubstr("a.weights.npy: truncated .npy file"));
+  EXPECT_THAT(refused("'<f4'", "(2, 2)", bytes<float>({1, 1, -1, 1})),
+              HasSubstr("a.weights.npy: element 2: expected 1e-6 to 1e6, or 0"));
+}
+
 TEST_F(IdFiles, LengthsAndAMaskMustAgree) {
   const char* header =
       R"({"input_ids":{"dtype":"I32","shape":[2,2],"data_offsets":[0,16]},"lengths":{"dtype":"I64","shape":[2],"data_offsets":[16,32]},"attention_mask":{"dtype":"U8","shape":[2,2],"data_offsets":[32,36]}})";

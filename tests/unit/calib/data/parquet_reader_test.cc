@@ -56,6 +56,19 @@ TEST_F(Parquet, AMaskBesideIdsCutsTheirPaddingOff) {
                 HasSubstr(fmt::format("{}.parquet: row 1: field 'attention_mask': {}", name, reason)));
 }
 
+TEST_F(Parquet, WeightsBesideIdsAreOfTokens) {
+  const auto weights = [&](const DataSource& source) {
+    TokenStream stream;
+    append(source, 0, encoder_, stream, nullptr);
+    return std::vector<float>(stream.weights.begin(), stream.weights.end());
+  };
+  EXPECT_THAT(weights(golden("weighted")), ElementsAre(0, 4, 0.5F, 1, 1)) << "a mask cuts them, too";
+  EXPECT_THAT(weights(golden("weighted_text", "input_ids")), ElementsAre(2));
+  EXPECT_THAT(error(golden("weighted_text")),
+              HasSubstr("weighted_text.parquet: column 'text': expected token ids beside 'token_weights', "
+                        "found text; name the field of ids with `field:`"));
+}
+
 TEST_F(Parquet, ToolsBesideAConversationReachTheTemplate) {
   text::ChatTemplates templates;
   templates.standard.emplace(
