@@ -15,7 +15,7 @@ for pair in INT4:awq.yaml INT8:smoothquant.yaml FP8:fp8-dynamic.yaml NVFP4:nvfp4
   wrote=$(value "$folder/report.json" "r['totals']['bytes_after']")
   holds "$a" "abs(next(w['bytes'] for w in r['weights'] if w['name'] == '${pair%:*}') / $wrote - 1) < 0.01"
 done
-# 100 GB of a family that Lathe doesn't know: headers, in less than a second.
+# 100 GB of a family that Lathe doesn't know: headers alone, which take less than a second; to read the rest would take a minute.
 "$PYTHON" - "$scratch/large" <<'END'
 import json, os, struct, sys
 folder, layers, hidden, wide = sys.argv[1], 100, 8192, 32768
@@ -38,10 +38,7 @@ with open(f"{folder}/model.safetensors", "wb") as file:
 json.dump({"model_type": "novel", "hidden_size": hidden, "intermediate_size": wide, "num_hidden_layers": layers, "num_attention_heads": 64,
            "vocab_size": 32000, "kv_lora_rank": 512, "qk_rope_head_dim": 64}, open(f"{folder}/config.json", "w"))
 END
-began=$(date +%s%N)
-advise --model "$scratch/large" --gpu L4 --context 4096 >"$scratch/large.json"
-took=$((($(date +%s%N) - began) / 1000000))
-((took < 3000)) || fail "took $took ms"  # less than one on a machine that does nothing else
+(ulimit -t 10; advise --model "$scratch/large" --gpu L4 --context 4096 >"$scratch/large.json") || fail "more than 10 s of the processor"
 holds "$scratch/large.json" "r['parameters'] == 32000 * 8192 + 100 * (8192 * 8192 + 2 * 8192 * 32768) and r['kv_cache'][0]['bytes'] == 100 * (512 + 64) * 4096 * 2"
 holds "$scratch/large.json" "r['advice']['gpus'] == 2 and r['advice']['weights'] == 'INT4'"
 # What latent attention keeps stands on both.
