@@ -41,5 +41,6 @@ else
   within awq 1 --set 'transforms[0].awq.grid=4'
   within smoothquant 1 --set 'transforms[0].smoothquant.alpha=0.5'
   within gptq 1 --set 'rules[0].solver.gptq.match_reference=0'
+  within gptq 2
 fi
 ((${#broken[@]} == 0)) || fail "${broken[*]}"

@@ -7,7 +7,7 @@ from steps import Failed
 
 def run(context):
     target = context.logs / "calibration.json"
-    models = ["--model", "block4096", "--model", "8b"]
+    models = ["--model", "smollm2", "--model", "block4096", "--model", "8b"]
     context.call([context.program("bench_calibration"), "--device", context.device, *models, *([] if context.gpu else ["--quick"]),
                   "--json", target], "bench_calibration.log")
     measured = json.loads(target.read_text())

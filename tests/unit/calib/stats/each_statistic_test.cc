@@ -1,4 +1,5 @@
-// What every statistic promises, held against each of them by itself: a new one in StatSet is in these tests.
+// What every statistic promises, held against each of them by itself, on a CPU and, where there is one, on a
+// GPU, whose collectors go another way: a new one in StatSet is in these tests.
 #include <gmock/gmock.h>
 
 #include <array>
@@ -6,6 +7,7 @@
 #include <string_view>
 
 #include "lib/base/error.h"
+#include "lib/tensor/device.h"
 #include "tests/unit/calib/stats/collect.h"
 
 namespace lathe {
@@ -23,6 +25,9 @@ struct Statistic {
   double cut_anywhere = 0;
 };
 const double kSums = std::sqrt(static_cast<double>(kChunk)) * std::ldexp(1, -24);
+/// A GPU adds up to 16,384 tokens' products in FP32 before they go to FP64 (gram.cc): sqrt(8) times as many
+/// roundings.
+constexpr double kGpuSums = 3;
 const std::array kStatistics = {Statistic{"gram", &StatSet::gram, kSums},
                                 Statistic{"mean_abs", &StatSet::mean_abs, kSums},
                                 Statistic{"mean_square", &StatSet::mean_square, kSums},
@@ -60,16 +65,19 @@ std::vector<at::Tensor> numbers_of(const InputStats& stats) {
 
 class EachStatistic : public ::testing::TestWithParam<Statistic> {
  protected:
-  void SetUp() override {
+  void SetUp() override { prepare(c10::kCPU, 3 * kChunk + 700); }
+  void prepare(c10::Device device, int64_t tokens) {
+    device_ = device;
     at::manual_seed(1);
-    x_ = at::randn({3 * kChunk + 700, kWidth}) + 0.5;
-    x_.select(1, kWidth / 2).mul_(40);
-    reference_ = x_ + at::randn_like(x_) * 0.1;
+    at::Tensor x = at::randn({tokens, kWidth}) + 0.5;
+    x.select(1, kWidth / 2).mul_(40);
+    reference_ = (x + at::randn_like(x) * 0.1).to(device);
+    x_ = x.to(device);
     wanted_.*GetParam().member = true;
   }
   StatsCollector collector() const {
     return StatsCollector(
-        wanted_, kWidth, c10::kCPU, "model.layers.3, input mlp_in (gate_proj, up_proj)",
+        wanted_, kWidth, device_, "model.layers.3, input mlp_in (gate_proj, up_proj)",
         [](int64_t token) { return fmt::format("sample {}, token {}", token / 100, token % 100); });
   }
   void observe(StatsCollector& stats, int64_t begin, int64_t end, const at::Tensor& mask = {}) const {
@@ -89,24 +97,36 @@ class EachStatistic : public ::testing::TestWithParam<Statistic> {
     return first.finish();
   }
 
+  void is_the_same_for_every_batch_size(const std::vector<int64_t>& batches) const;
+  void of_halves_is_that_of_the_whole(const std::vector<int64_t>& cuts) const;
+  void leaves_masked_tokens_out();
+  void stops_at_a_value_that_is_not_finite_and_names_it();
+
+  c10::Device device_ = c10::kCPU;
   at::Tensor x_, reference_;
   StatSet wanted_;
 };
 
-TEST_P(EachStatistic, IsTheSameForEveryBatchSize) {
+/// The same with more tokens than are multiplied at once there.
+class EachStatisticGpu : public EachStatistic {
+ protected:
+  void SetUp() override {
+    const c10::Device device = resolve_device("auto");
+    if (!device.is_cuda()) GTEST_SKIP() << "no CUDA device on this machine";
+    prepare(device, 2 * StatsCollector::kProductTokens + kChunk + 700);
+  }
+};
+
+void EachStatistic::is_the_same_for_every_batch_size(const std::vector<int64_t>& batches) const {
   const InputStats whole = collect(0, x_.size(0), x_.size(0));
   ASSERT_FALSE(numbers_of(whole).empty());
-  for (const int64_t batch : {int64_t{61}, kChunk - 1, kChunk, 2 * kChunk + 5})
-    expect_same_bits(collect(0, x_.size(0), batch), whole);
+  for (const int64_t batch : batches) expect_same_bits(collect(0, x_.size(0), batch), whole);
 }
 
-TEST_P(EachStatistic, OfHalvesIsThatOfTheWhole) {
-  // The second half is one chunk, or a part of one: not even the order of sums differs.
-  for (const int64_t end : {2 * kChunk, 2 * kChunk - 300})
-    expect_same_bits(merged(kChunk, end), collect(0, end, 1000));
+void EachStatistic::of_halves_is_that_of_the_whole(const std::vector<int64_t>& cuts) const {
   const std::vector<at::Tensor> whole = numbers_of(collect(0, x_.size(0), 1000));
-  const double bound = GetParam().cut_anywhere;
-  for (const int64_t cut : {int64_t{1}, int64_t{777}, kChunk, kChunk + 3, 3 * kChunk + 699}) {
+  const double bound = GetParam().cut_anywhere * (device_.is_cpu() ? 1 : kGpuSums);
+  for (const int64_t cut : cuts) {
     if (bound < 0 && cut % kChunk != 0) continue;
     const std::vector<at::Tensor> halves = numbers_of(merged(cut, x_.size(0)));
     ASSERT_EQ(halves.size(), whole.size());
@@ -123,12 +143,13 @@ TEST_P(EachStatistic, OfHalvesIsThatOfTheWhole) {
   }
 }
 
-TEST_P(EachStatistic, LeavesMaskedTokensOut) {
+void EachStatistic::leaves_masked_tokens_out() {
   const int64_t tokens = 2 * kChunk + 400;
   const at::Tensor mask = at::rand({tokens}) < 0.6, kept = mask.nonzero().view(-1);
-  const at::Tensor x = x_.index_select(0, kept), reference = reference_.index_select(0, kept);
+  const at::Tensor rows = kept.to(device_);
+  const at::Tensor x = x_.index_select(0, rows), reference = reference_.index_select(0, rows);
   for (at::Tensor* values : {&x_, &reference_})  // padding may hold anything
-    values->slice(0, 0, tokens).masked_fill_(mask.logical_not().unsqueeze(1), NAN);
+    values->slice(0, 0, tokens).masked_fill_(mask.to(device_).logical_not().unsqueeze(1), NAN);
   StatsCollector masked = collector(), alone = collector();
   for (int64_t token = 0; token < tokens; token += 400) {
     const int64_t end = std::min(token + 400, tokens);
@@ -139,7 +160,7 @@ TEST_P(EachStatistic, LeavesMaskedTokensOut) {
   expect_same_bits(masked.finish(), alone.finish());
 }
 
-TEST_P(EachStatistic, StopsAtAValueThatIsNotFiniteAndNamesIt) {
+void EachStatistic::stops_at_a_value_that_is_not_finite_and_names_it() {
   for (const float bad : {NAN, INFINITY, -INFINITY}) {
     for (const bool of_reference : {false, true}) {
       if (of_reference && !wanted_.cross_gram) continue;  // nothing else looks at it
@@ -150,20 +171,50 @@ TEST_P(EachStatistic, StopsAtAValueThatIsNotFiniteAndNamesIt) {
         collect(0, x_.size(0), 512);
         ADD_FAILURE() << "took " << bad;
       } catch (const UserError& error) {
+        // A GPU is not asked for the value itself.
+        const std::string found = !device_.is_cpu() ? "NaN, infinite or beyond 2^58 in magnitude"
+                                  : std::isnan(bad) ? "NaN"
+                                                    : fmt::format("{}", bad);
         EXPECT_THAT(
             error.what(),
             testing::StartsWith(fmt::format(
                 "model.layers.3, input mlp_in (gate_proj, up_proj): the {}activation of sample 21, token 50, "
                 "channel 7 is {};",
-                of_reference ? "reference " : "", std::isnan(bad) ? "NaN" : fmt::format("{}", bad))));
+                of_reference ? "reference " : "", found)));
       }
       values[2150].copy_(good);
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, EachStatistic, ::testing::ValuesIn(kStatistics),
-                         [](const auto& test) { return std::string(test.param.name); });
+TEST_P(EachStatistic, IsTheSameForEveryBatchSize) {
+  is_the_same_for_every_batch_size({61, kChunk - 1, kChunk, 2 * kChunk + 5});
+}
+TEST_P(EachStatistic, OfHalvesIsThatOfTheWhole) {
+  // The second half is one chunk, or a part of one: not even the order of sums differs.
+  for (const int64_t end : {2 * kChunk, 2 * kChunk - 300})
+    expect_same_bits(merged(kChunk, end), collect(0, end, 1000));
+  of_halves_is_that_of_the_whole({1, 777, kChunk, kChunk + 3, 3 * kChunk + 699});
+}
+TEST_P(EachStatistic, LeavesMaskedTokensOut) { leaves_masked_tokens_out(); }
+TEST_P(EachStatistic, StopsAtAValueThatIsNotFiniteAndNamesIt) {
+  stops_at_a_value_that_is_not_finite_and_names_it();
+}
+
+TEST_P(EachStatisticGpu, IsTheSameForEveryBatchSize) {
+  is_the_same_for_every_batch_size({61, kChunk, 2 * kChunk + 5, StatsCollector::kProductTokens + 1});
+}
+TEST_P(EachStatisticGpu, OfHalvesIsThatOfTheWhole) {
+  of_halves_is_that_of_the_whole({1, kChunk, kChunk + 3, StatsCollector::kProductTokens + 777});
+}
+TEST_P(EachStatisticGpu, LeavesMaskedTokensOut) { leaves_masked_tokens_out(); }
+TEST_P(EachStatisticGpu, StopsAtAValueThatIsNotFiniteAndNamesIt) {
+  stops_at_a_value_that_is_not_finite_and_names_it();
+}
+
+const auto kName = [](const auto& test) { return std::string(test.param.name); };
+INSTANTIATE_TEST_SUITE_P(All, EachStatistic, ::testing::ValuesIn(kStatistics), kName);
+INSTANTIATE_TEST_SUITE_P(All, EachStatisticGpu, ::testing::ValuesIn(kStatistics), kName);
 
 }  // namespace
 }  // namespace lathe
