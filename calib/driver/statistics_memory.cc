@@ -64,8 +64,8 @@ uint64_t collector_scratch_bytes(const StatSet& wanted, int64_t width, c10::Devi
     stacked = std::max(stacked, kernels::kMaxMomentChunks * w * (6 * kDouble + 2 * kFloat));
   if (!wanted.gram && !wanted.cross_gram) return stacked;
   const uint64_t panel = w * static_cast<uint64_t>(gram_panel_columns(width, device));
-  return std::max(stacked,
-                  panel * kFloat + std::min(w * w * kFloat, 2 * panel * kDouble + kGramReturnedBytes));
+  const uint64_t product = std::max(panel * kFloat, gram_product_bytes(width, device));
+  return std::max(stacked, product + std::min(w * w * kFloat, 2 * panel * kDouble + kGramReturnedBytes));
 }
 
 uint64_t statistics_bytes(const StatSet& held, int64_t width, int64_t tokens) {

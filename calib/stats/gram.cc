@@ -1,8 +1,11 @@
 #include "calib/stats/gram.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
+#include <functional>
 
 #include "lib/base/checked.h"
 #include "lib/base/error.h"
@@ -10,6 +13,7 @@
 #include "lib/base/process_memory.h"
 #include "lib/kernels/accumulate.h"
 #include "lib/tensor/matrix_product.h"
+#include "lib/tensor/openblas.h"
 
 namespace lathe {
 namespace {
@@ -27,6 +31,9 @@ constexpr int64_t kWrittenRows = 2048, kCudaPanel = kWrittenRows;
 /// Rows of a block that are multiplied at once: the product, 4 MB, stays in a shared cache until it is added
 /// to the sum, and is cut into tiles that are worth their packing (512 rows: a fifth slower).
 constexpr int64_t kTileRows = 2048;
+/// Rows of a product that one thread makes: few where there would be too few products to keep threads equally
+/// busy, else as many as columns, which are packed for each.
+constexpr int64_t kFewRows = 192, kNarrow = 4096;
 /// Tokens that a GPU adds in FP32.
 constexpr int64_t kPartialTokens = 16'384;
 
@@ -56,6 +63,11 @@ std::vector<GramRectangles> panels(int64_t width) {
   int64_t begin = 0;
   for (const int64_t end : steps(0, width, kPanel)) {
     if (begin > 0) all.push_back({0, begin, begin, end});
+    if (OpenBlas::instance() != nullptr) {
+      all.push_back({begin, end, begin, end});
+      begin = end;
+      continue;
+    }
     int64_t column = begin;
     for (const int64_t column_end : steps(begin, end, kWithinPanel)) {
       all.push_back({begin, column_end, column, column_end});
@@ -90,6 +102,64 @@ std::vector<GramBlock> all_columns(int64_t width, c10::Device device) {
     begin = end;
   }
   return blocks;
+}
+
+int64_t rows_at_once(int64_t width) { return width > kNarrow ? kPanel : kFewRows; }
+
+BlasOperand columns_from(const at::Tensor& rows, int64_t column, bool transposed = false) {
+  LATHE_ASSERT(rows.is_contiguous() && rows.scalar_type() == at::kFloat, "rows of a Gram matrix");
+  return {rows.const_data_ptr<float>() + column, rows.size(1), transposed};
+}
+
+/// A part of a block's product.
+struct Part {
+  GramBlock* block;
+  int64_t begin, end;
+  bool upper;  // of a block on the diagonal of a symmetric one: all its rows
+  int64_t size() const { return (end - begin) * (block->place().column_end - block->place().column); }
+};
+
+std::vector<Part> parts_of(std::vector<GramBlock>& blocks, int64_t rows, bool symmetric) {
+  std::vector<Part> parts;
+  for (GramBlock& block : blocks) {
+    const GramRectangles& place = block.place();
+    const bool upper = symmetric && place.row == place.column;
+    int64_t begin = place.row;
+    for (const int64_t end : steps(place.row, place.row_end, upper ? kPanel : rows)) {
+      parts.push_back({&block, begin, end, upper});
+      begin = end;
+    }
+  }
+  std::ranges::stable_sort(parts, std::greater(), &Part::size);  // the last ones to be taken are short
+  return parts;
+}
+
+/// Adds a^T b's parts to all blocks; `symmetric`: b is a, and what lies below the diagonal is of no use. On a
+/// CPU with OpenBLAS they are made beside each other, each by one thread, which adds it to the sums while it
+/// is in its cache. Who takes which changes no bit.
+void add_to(std::vector<GramBlock>& blocks, const at::Tensor& a, const at::Tensor& b, bool symmetric) {
+  if (!a.is_cpu() || OpenBlas::instance() == nullptr) {
+    for (GramBlock& block : blocks) block.add(a, b);
+    return;
+  }
+  const std::vector<Part> parts = parts_of(blocks, rows_at_once(a.size(1)), symmetric);
+  if (parts.empty()) return;
+  std::atomic<size_t> next = 0;
+  const auto workers = std::min<int64_t>(at::get_num_threads(), std::ssize(parts));
+  const at::Tensor terms = at::empty({workers, parts.front().size()}, at::kFloat);
+  at::parallel_for(0, workers, 1, [&](int64_t first, int64_t last) {
+    for (int64_t worker = first; worker < last; ++worker) {
+      float* const own = terms.data_ptr<float>() + worker * terms.stride(0);
+      for (size_t i = next++; i < parts.size(); i = next++) {
+        const Part& part = parts[i];
+        if (part.upper) {
+          part.block->add_upper(a, own);
+        } else {
+          part.block->add_rows(a, b, part.begin, part.end, own);
+        }
+      }
+    }
+  });
 }
 
 void merge_blocks(std::vector<GramBlock>& blocks, std::vector<GramBlock>& others) {
@@ -128,6 +198,12 @@ int64_t gram_panel_columns(int64_t width, c10::Device device) {
   return device.is_cpu() ? std::min(width, kPanel) : std::min(width, std::max(halved(width), kCudaPanel));
 }
 
+uint64_t gram_product_bytes(int64_t width, c10::Device device) {
+  const auto columns = static_cast<uint64_t>(gram_panel_columns(width, device));
+  if (!device.is_cpu() || OpenBlas::instance() == nullptr) return static_cast<uint64_t>(width) * columns * 4;
+  return static_cast<uint64_t>(at::get_num_threads()) * columns * columns * 4;
+}
+
 int64_t gram_sum_bytes(c10::Device device) { return device.is_cpu() ? 8 : 8 + 4; }
 
 GramBlock::GramBlock(GramRectangles place, c10::Device device)
@@ -161,6 +237,20 @@ void GramBlock::add(const at::Tensor& a, const at::Tensor& b) {
   }
   partial_tokens_ += tokens;
   if (partial_tokens_ >= kPartialTokens) flush();
+}
+
+void GramBlock::add_rows(const at::Tensor& a, const at::Tensor& b, int64_t begin, int64_t end, float* terms) {
+  const int64_t columns = place_.column_end - place_.column;
+  OpenBlas::instance()->gemm(end - begin, columns, a.size(0), 1, columns_from(a, begin, /*transposed=*/true),
+                             columns_from(b, place_.column), 0, terms, columns);
+  double* const sum = sum_.data_ptr<double>() + (begin - place_.row) * columns;
+  kernels::accumulate_rows(sum, terms, end - begin, columns, /*upper=*/false);
+}
+
+void GramBlock::add_upper(const at::Tensor& a, float* terms) {
+  const int64_t columns = place_.column_end - place_.column;
+  OpenBlas::instance()->syrk(columns, a.size(0), columns_from(a, place_.column), terms, columns);
+  kernels::accumulate_rows(sum_.data_ptr<double>(), terms, columns, columns, /*upper=*/true);
 }
 
 void GramBlock::flush() {
@@ -223,7 +313,7 @@ GramCollector::GramCollector(int64_t width, c10::Device device)
 
 void GramCollector::observe(const at::Tensor& x, const at::Tensor& weights) {
   const at::Tensor rows = weighted_rows(x, weights);
-  for (GramBlock& block : blocks_) block.add(rows, rows);
+  add_to(blocks_, rows, rows, /*symmetric=*/true);
 }
 
 void GramCollector::merge(GramCollector& other) { merge_blocks(blocks_, other.blocks_); }
@@ -248,7 +338,7 @@ CrossGramCollector::CrossGramCollector(int64_t width, c10::Device device)
 void CrossGramCollector::observe(const at::Tensor& x, const at::Tensor& reference,
                                  const at::Tensor& weights) {
   const at::Tensor rows = weighted_rows(x, weights), others = weighted_rows(reference, weights);
-  for (GramBlock& block : blocks_) block.add(others, rows);
+  add_to(blocks_, others, rows, /*symmetric=*/false);
 }
 
 void CrossGramCollector::merge(CrossGramCollector& other) { merge_blocks(blocks_, other.blocks_); }

@@ -20,6 +20,8 @@ int64_t gram_panel_columns(int64_t width, c10::Device device);
 int64_t gram_diagonal_columns(int64_t width, c10::Device device);
 /// bytes of each value while rows are observed: FP64, and on a GPU FP32 beside it;
 int64_t gram_sum_bytes(c10::Device device);
+/// bytes of the products that are held at a time, of all threads;
+uint64_t gram_product_bytes(int64_t width, c10::Device device);
 /// and bytes of sums that finish() lets the allocator collect before it makes it give them back to the
 /// system.
 constexpr uint64_t kGramReturnedBytes = uint64_t{16} << 20;
@@ -31,8 +33,9 @@ struct GramRectangles {
 };
 
 /// Rectangles that cover what lies on and above the diagonal once, and in blocks on the diagonal what is
-/// below. On a CPU panels of columns down to the diagonal. On a GPU halves: the upper right quarter, then
-/// those of both halves in one batch, and so on, as long as a batch fills a large device; the blocks on the
+/// below. On a CPU panels of columns down to the diagonal, whose blocks on it are by themselves where there
+/// is a library that computes half of them (OpenBLAS). On a GPU halves: the upper right quarter, then those
+/// of both halves in one batch, and so on, as long as a batch fills a large device; the blocks on the
 /// diagonal are the last batch. Batches of small products keep it as busy as one large one, and less is
 /// computed for nothing.
 std::vector<GramRectangles> gram_upper_triangle(int64_t width, c10::DeviceType device);
@@ -44,6 +47,11 @@ class GramBlock {
 
   /// Adds a^T b's part; a, b: [tokens, width] of one type, Float, or on CUDA Half or BFloat16.
   void add(const at::Tensor& a, const at::Tensor& b);
+  /// On a CPU with OpenBLAS: the same of rows [begin, end), by the calling thread; `terms` has room for them.
+  void add_rows(const at::Tensor& a, const at::Tensor& b, int64_t begin, int64_t end, float* terms);
+  /// The same of a^T a's block on the diagonal: what lies on and above it.
+  void add_upper(const at::Tensor& a, float* terms);
+  const GramRectangles& place() const { return place_; }
   void merge(GramBlock& other);
   /// Writes what was added so far, times `factor`, to its place in `gram`, FP32 [width, width].
   void write(double factor, const at::Tensor& gram);

@@ -29,4 +29,11 @@ void accumulate(const at::Tensor& sum, const at::Tensor& terms) {
                    [&](int64_t begin, int64_t end) { add_terms(to + begin, from + begin, end - begin); });
 }
 
+void accumulate_rows(double* sum, const float* terms, int64_t rows, int64_t columns, bool upper) {
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t first = upper ? row : 0;
+    add_terms(sum + row * columns + first, terms + row * columns + first, columns - first);
+  }
+}
+
 }  // namespace lathe::kernels

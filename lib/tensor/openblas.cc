@@ -17,7 +17,7 @@ namespace {
 
 // From the CBLAS interface (https://www.netlib.org/blas/blast-forum/cblas.tgz); the wheel's names have a
 // prefix.
-constexpr int kRowMajor = 101, kNoTrans = 111, kTrans = 112;
+constexpr int kRowMajor = 101, kNoTrans = 111, kTrans = 112, kUpper = 121;
 
 int transposition(const BlasOperand& operand) { return operand.transposed ? kTrans : kNoTrans; }
 
@@ -64,7 +64,8 @@ const OpenBlas* OpenBlas::instance() {
   return library;
 }
 
-OpenBlas::OpenBlas(void* library) : gemm_(find<Gemm>(library, "scipy_cblas_sgemm")) {
+OpenBlas::OpenBlas(void* library)
+    : gemm_(find<Gemm>(library, "scipy_cblas_sgemm")), syrk_(find<Syrk>(library, "scipy_cblas_ssyrk")) {
   const std::string config = find<char* (*)()>(library, "scipy_openblas_get_config")();
   const std::string core = find<char* (*)()>(library, "scipy_openblas_get_corename")();
   // "OpenBLAS 0.3.34  DYNAMIC_ARCH ..."
@@ -113,6 +114,12 @@ void OpenBlas::gemm(int64_t m, int64_t n, int64_t k, float alpha, BlasOperand a,
   const BufferGuard guard;
   gemm_(kRowMajor, transposition(a), transposition(b), int_of(m), int_of(n), int_of(k), alpha, a.data,
         int_of(a.stride), b.data, int_of(b.stride), beta, c, int_of(c_stride));
+}
+
+void OpenBlas::syrk(int64_t n, int64_t k, BlasOperand x, float* c, int64_t c_stride) const {
+  const BufferGuard guard;
+  syrk_(kRowMajor, kUpper, kTrans, int_of(n), int_of(k), 1.0F, x.data, int_of(x.stride), 0.0F, c,
+        int_of(c_stride));
 }
 
 }  // namespace lathe

@@ -23,6 +23,9 @@ class OpenBlas {
   /// c[m, n] = alpha a[m, k] b[k, n] + beta c, on the calling thread alone.
   void gemm(int64_t m, int64_t n, int64_t k, float alpha, BlasOperand a, BlasOperand b, float beta, float* c,
             int64_t c_stride) const;
+  /// c[n, n] = x^T x on and above the diagonal, x[k, n] not transposed; below it `c` stays what it is. On the
+  /// calling thread alone.
+  void syrk(int64_t n, int64_t k, BlasOperand x, float* c, int64_t c_stride) const;
 
   /// "OpenBLAS 0.3.34, SkylakeX kernels".
   const std::string& description() const { return description_; }
@@ -32,7 +35,10 @@ class OpenBlas {
 
   using Gemm = void (*)(int, int, int, int32_t, int32_t, int32_t, float, const float*, int32_t, const float*,
                         int32_t, float, float*, int32_t);
+  using Syrk = void (*)(int, int, int, int32_t, int32_t, float, const float*, int32_t, float, float*,
+                        int32_t);
   Gemm gemm_ = nullptr;
+  Syrk syrk_ = nullptr;
   std::string description_;
 };
 

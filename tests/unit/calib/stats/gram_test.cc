@@ -1,7 +1,13 @@
 #include "calib/stats/gram.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
+
+#include <array>
+
+#include "lib/tensor/openblas.h"
+#include "tests/unit/calib/stats/collect.h"
 
 namespace lathe {
 namespace {
@@ -61,6 +67,35 @@ TEST(GramBlock, BatchesOfHalvesAddUpToTheProduct) {
   }
   EXPECT_TRUE(gram.equal(gram.t()));
   EXPECT_LT((gram - x.t().mm(x) * 0.5).abs().max().item<float>(), 1e-4f);
+}
+
+TEST(GramCollector, ThreadsShareTheRectanglesOfSeveralPanelsAndChangeNoBit) {
+  at::manual_seed(5);
+  for (const int64_t width : {40, 576, 1100}) {
+    const at::Tensor x = at::randn({300, width}), reference = x + 0.2 * at::randn({300, width});
+    const auto grams = [&](int threads) {
+      const int before = at::get_num_threads();
+      at::set_num_threads(threads);
+      GramCollector gram(width, c10::kCPU);
+      CrossGramCollector cross(width, c10::kCPU), itself(width, c10::kCPU);
+      for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 299}, {299, 300}}) {
+        const at::Tensor rows = x.slice(0, begin, end);
+        gram.observe(rows);
+        cross.observe(rows, reference.slice(0, begin, end));
+        itself.observe(rows, rows);
+      }
+      at::set_num_threads(before);
+      return std::array{gram.finish(1.0 / 300), cross.finish(1.0 / 300), itself.finish(1.0 / 300)};
+    };
+    const auto one = grams(1), several = grams(3);
+    for (size_t i = 0; i < one.size() && OpenBlas::instance() != nullptr; ++i)  // others cut as they like
+      EXPECT_TRUE(same_bits(one[i], several[i])) << width;
+    EXPECT_LE(gram_error(one[0], exact_gram(x)), 3e-6) << width;
+    EXPECT_TRUE(one[0].equal(one[0].t()));
+    EXPECT_LE(gram_error(one[2], exact_gram(x)), 3e-6) << width << ": below the diagonal, too";
+    const at::Tensor exact = at::mm(reference.to(at::kDouble).t(), x.to(at::kDouble)) / 300;
+    EXPECT_LE((one[1] - exact).abs().max().item<double>(), 3e-6) << width;
+  }
 }
 
 }  // namespace
