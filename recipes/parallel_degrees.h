@@ -6,7 +6,8 @@
 //   KV heads   it has to divide theirs, or they it: then each stands on several GPUs, and its cache with it
 //              (model_executor/models/llama.py, LlamaAttention; config/model.py, get_num_kv_heads)
 //   latent     what latent attention keeps stands on every GPU (get_num_kv_heads, use_mla)
-//   MLP        it has to divide the intermediate size (model_executor/layers/linear.py, ColumnParallelLinear)
+//   MLP        it has to divide the intermediate size (model_executor/layers/linear.py at 0036d38,
+//              MergedColumnParallelLinear)
 #pragma once
 
 #include <optional>

@@ -25,8 +25,7 @@ struct ModelNeeds {
 /// - fewer than 16 tokens for each column of the widest input: H = X^T X is estimated badly (its rank is at
 ///   most the number of tokens, and its noise falls with tokens per column), or as few of an expert's share
 ///   of the tokens for its widest input;
-/// - at least 95 % of the text is in one language (text::add_languages), or at least 99 % of its letters are
-/// of
+/// - at least 95 % of the text is in one language (text::add_languages), or at least 99 % of its letters have
 ///   one script (Unicode's Script property), while at least 5 % of the letters of the tokenizer's vocabulary
 ///   are of other scripts: the model was made for more languages than the text shows. A vocabulary of one
 ///   script doesn't tell which languages the model is used with, and mostly that is one: no warning, but the

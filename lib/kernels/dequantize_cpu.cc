@@ -68,15 +68,6 @@ struct Numbers {
   }
 };
 
-struct Groups {
-  CodeParams params;
-  LATHE_INLINE ScaleZero of(int64_t group) const {
-    const float scale = params.scales[group];
-    return {params.global == nullptr ? scale : scale * *params.global,
-            params.zeros == nullptr ? 0.0f : params.zeros[group]};
-  }
-};
-
 template <class Grid, int... quarter>
 LATHE_INLINE void decode_codes(const int8_t* codes, const Grid& grid, const ScaleZero (&groups)[4], float* w,
                                std::integer_sequence<int, quarter...>) {
@@ -100,8 +91,8 @@ LATHE_INLINE void decode_group(const int8_t* codes, int64_t length, const Grid& 
 
 /// Groups of 16 or 32: several in one load. How many groups that was.
 template <int length, class Grid>
-LATHE_INLINE int64_t decode_short(int64_t count, const int8_t* codes, const Grid& grid, const Groups& groups,
-                                  float* w) {
+LATHE_INLINE int64_t decode_short(int64_t count, const int8_t* codes, const Grid& grid,
+                                  const CodeParams& groups, float* w) {
   constexpr int kTogether = kCodes / length, kQuarters = length / kLanes;
   int64_t group = 0;
   for (; group + kTogether <= count; group += kTogether) {
@@ -113,7 +104,7 @@ LATHE_INLINE int64_t decode_short(int64_t count, const int8_t* codes, const Grid
 }
 
 template <bool wide, class Grid>
-LATHE_INLINE void decode_groups(GroupLayout layout, const Groups& groups, const Grid& grid,
+LATHE_INLINE void decode_groups(GroupLayout layout, const CodeParams& groups, const Grid& grid,
                                 const int8_t* codes, float* w) {
   const int64_t length = layout.length;
   int64_t group = 0;
@@ -126,16 +117,16 @@ LATHE_INLINE void decode_groups(GroupLayout layout, const Groups& groups, const 
 }
 
 template <bool wide>
-LATHE_INLINE void decode_of(GroupLayout layout, const Groups& groups, const int8_t* codes, float* w) {
-  if (groups.params.number.mantissa != 0) {
-    decode_groups<wide>(layout, groups, Numbers(groups.params.number), codes, w);
+LATHE_INLINE void decode_of(GroupLayout layout, const CodeParams& groups, const int8_t* codes, float* w) {
+  if (groups.number.mantissa != 0) {
+    decode_groups<wide>(layout, groups, Numbers(groups.number), codes, w);
   } else {
     decode_groups<wide>(layout, groups, Integers(), codes, w);
   }
 }
 
-LATHE_WIDE_CLONES(decode, (GroupLayout layout, const Groups& groups, const int8_t* codes, float* w), layout,
-                  groups, codes, w)
+LATHE_WIDE_CLONES(decode, (GroupLayout layout, const CodeParams& groups, const int8_t* codes, float* w),
+                  layout, groups, codes, w)
 
 }  // namespace
 
@@ -147,7 +138,7 @@ void dequantize(GroupLayout layout, CodeParams params, const int8_t* codes, floa
     if (part.zeros != nullptr) part.zeros += begin;
     const GroupLayout some{end - begin, layout.length};
     const int64_t start = begin * layout.length;
-    decode(some, {part}, codes + start, values + start);
+    decode(some, part, codes + start, values + start);
   });
 }
 

@@ -12,8 +12,13 @@ struct CodeParams {
   device::Minifloat number = {};  // the grid's; mantissa 0: of integers
   const float* scales = nullptr;  // [groups]
   const float* zeros = nullptr;   // [groups], or null for 0; of integers only
-  const float* global =
-      nullptr;  // one number by which scales are multiplied first, where the scales are; or null
+  /// One number by which scales are multiplied first, where the scales are; or null.
+  const float* global = nullptr;
+
+  LATHE_HOST_DEVICE device::ScaleZero of(int64_t group) const {
+    return {global == nullptr ? scales[group] : scales[group] * *global,
+            zeros == nullptr ? 0.0f : zeros[group]};
+  }
 };
 
 namespace cpu {

@@ -163,12 +163,6 @@ struct Groups {
   }
 };
 
-/// The low byte of each.
-LATHE_INLINE void store_bytes(const IntLanes& lanes, int8_t* bytes) {
-  const ByteLanes low = __builtin_convertvector(lanes, ByteLanes);
-  std::memcpy(bytes, &low, sizeof low);
-}
-
 /// device::encode_value() of 16 weights, as an integer in a float.
 LATHE_INLINE Lanes integer_lanes(const Lanes& w, ScaleZero group, const Grid& grid) {
   constexpr float kMagic = 12582912.0f;  // as in round_half_even()
@@ -181,7 +175,7 @@ struct EncodeIntegers {
   using Out = int8_t;
   Grid grid;
   LATHE_INLINE void lanes(const float* w, ScaleZero group, int8_t* codes) const {
-    store_bytes(__builtin_convertvector(integer_lanes(load(w), group, grid), IntLanes), codes);
+    store(__builtin_convertvector(integer_lanes(load(w), group, grid), IntLanes), codes);
   }
   LATHE_INLINE int8_t one(float w, ScaleZero group) const {
     return static_cast<int8_t>(static_cast<int32_t>(device::encode_value(w, group, grid.qmin, grid.qmax)));
@@ -229,7 +223,7 @@ struct EncodeNumbers {
     const IntLanes steps = bits_of(rounding.sum) - rounding.shift;
     const IntLanes code = ((rounding.binade - number.least()) >> (23 - number.format.mantissa)) + steps;
     const int32_t sign_bit = number.format.sign_bit;
-    store_bytes(code | ((rounding.sign >> (31 - sign_bit)) & (1 << sign_bit)), codes);
+    store(code | ((rounding.sign >> (31 - sign_bit)) & (1 << sign_bit)), codes);
   }
   LATHE_INLINE int8_t one(float w, ScaleZero group) const {
     return static_cast<int8_t>(device::encode_number(w, group.scale, number.format));

@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(kMaxRuns* kChannels / channels, channels)
                     chunk * layout.width + place, out, parts);
 }
 
-constexpr int kExtentThreads = 256, kExtentRows = 256;
+constexpr int kWarp = 32, kExtentThreads = 256, kExtentRows = 256;
 constexpr int kVectorsAhead = 8;  // that a thread loads before it uses them
 
 /// Extents alone, of halves: their order is free, so a warp takes as many channels of a row as 16-byte loads
@@ -222,7 +222,7 @@ __global__ void __launch_bounds__(kExtentThreads)
             const __grid_constant__ MomentOutputs out) {
   using Vector = lathe::device::Vector<T>;
   using Pair = lathe::device::PairOf<T>;
-  constexpr int kWarp = 32, kWarps = kExtentThreads / kWarp, kPairs = Vector::kCount / 2;
+  constexpr int kWarps = kExtentThreads / kWarp, kPairs = Vector::kCount / 2;
   __shared__ Pair lows[kWarps][kWarp * kPairs], highs[kWarps][kWarp * kPairs];
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t vector = static_cast<int64_t>(blockIdx.x) * kWarp + lane;
@@ -340,7 +340,7 @@ bool extents_do(const Call& call, const T* x) {
 
 template <class T>
 int launch_extents(const Call& call, const T* x) {
-  constexpr int64_t kChannelsAtOnce = 32 * lathe::device::Vector<T>::kCount;
+  constexpr int64_t kChannelsAtOnce = kWarp * lathe::device::Vector<T>::kCount;
   const dim3 blocks(static_cast<unsigned>((call.layout.width + kChannelsAtOnce - 1) / kChannelsAtOnce),
                     static_cast<unsigned>((call.layout.rows + kExtentRows - 1) / kExtentRows));
   extents<<<blocks, kExtentThreads, 0, call.stream>>>(call.layout, x, call.first_row, call.out);

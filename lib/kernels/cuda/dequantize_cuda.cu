@@ -11,15 +11,6 @@ using lathe::device::NativeFormat;
 using lathe::device::ScaleZero;
 using lathe::kernels::CodeParams;
 
-struct CodeGroups {
-  CodeParams params;
-  __device__ ScaleZero of(int64_t group) const {
-    const float scale = params.scales[group];
-    return {params.global == nullptr ? scale : scale * *params.global,
-            params.zeros == nullptr ? 0.0f : params.zeros[group]};
-  }
-};
-
 struct DecodeIntegers {
   __device__ float operator()(int8_t code, ScaleZero group) const {
     return lathe::device::decode_value(static_cast<float>(code), group);
@@ -38,11 +29,10 @@ struct DecodeNumbers {
 
 extern "C" int lathe_cuda_dequantize(LatheCudaQueue queue, lathe::kernels::GroupLayout layout,
                                      CodeParams params, const int8_t* codes, float* values) {
-  const CodeGroups groups{params};
   if (params.number.mantissa == 0)
-    return lathe::device::map_values(queue, layout, codes, values, groups, DecodeIntegers{});
+    return lathe::device::map_values(queue, layout, codes, values, params, DecodeIntegers{});
   return lathe::device::with_native_format(params.number, [&](auto format) {
-    return lathe::device::map_values(queue, layout, codes, values, groups,
+    return lathe::device::map_values(queue, layout, codes, values, params,
                                      DecodeNumbers<format()>{params.number});
   });
 }
