@@ -304,6 +304,8 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
     const nlohmann::json json = parse(text).to_json();
     EXPECT_EQ(parse(json.dump(2)).to_json(), json);
   }
+  const auto cache = parse("{rules: [{}], kv_cache: {type: int, per: head}}").to_json()["kv_cache"];
+  EXPECT_EQ(cache, nlohmann::json::parse(R"({"type": "int", "bits": 8, "per": "head"})"));
   const nlohmann::json json = parse("rules: [{}]").to_json();
   EXPECT_EQ(json, nlohmann::json::parse(R"({
     "model": null,

@@ -81,7 +81,9 @@ TEST(KvCacheFile, ReadsBackWhatWasWritten) {
 TEST(KvCacheFile, SchemeHasEverySetting) {
   EXPECT_EQ(kv_cache_json(small_kivi()), nlohmann::json::parse(R"({"type": "kivi", "bits": 2, "value_bits": 2,
                                                                   "group_size": 16, "window": 32})"));
-  EXPECT_EQ(kv_cache_json({"int"}), nlohmann::json::parse(R"({"type": "int", "bits": 8})"));
+  EXPECT_EQ(kv_cache_json({"int"}), nlohmann::json::parse(R"({"type": "int", "bits": 8, "per": "tensor"})"));
+  EXPECT_EQ(kv_cache_json({.type = "float", .per_head = true}),
+            nlohmann::json::parse(R"({"type": "float", "bits": 8, "per": "head"})"));
 }
 
 TEST(KvCacheFile, IsNoWeightFileAndNoSideFile) {
