@@ -1,13 +1,14 @@
 """Mixtures beside what has the same size: whole recipes of one scheme, or llama.cpp's own `_M` files.
 
-    mixtures.py --calib TEXT --text TEXT [--uniform 3/64 4/64 5/64] [--candidates 2/64 3/192 ...]
+    mixtures.py --calib TEXT --text TEXT [--uniform 3/64 4/64 5/64] [--candidates 2/64 3/192 ...] [--recipes awq rtn hqq ...]
     mixtures.py --calib TEXT --text TEXT --gguf Q3_K_M Q4_K_M Q5_K_M [--gguf-candidates Q4_0 IQ4_NL ...]
 
-First form: GPTQ of B bits in groups of G (B/G) for every linear, and a mixture of the candidates that may take as many bits a weight
-(recipes/mixed-4.25bpw.yaml; measured once, for all budgets). Second: llama.cpp's llama_model_quantize with the importance matrix of
-the same text (peers/llama_cpp_quantize.py, in its environment), and a mixture of blocks that may take as many bytes. All are scored by
-`quantize eval` on the same rows. SmolLM2's weights (tests/tools/make_smollm2.py) are what blocks of Q4_1 held, which would give them back:
-such types are no candidates here. With --seed N the calibration text is drawn anew. One JSON line each, then the table.
+First form: GPTQ of B bits in groups of G (B/G) for every linear, the same bits and groups by other recipes, and a mixture of the
+candidates that may take as many bits a weight as GPTQ's (recipes/mixed-4.25bpw.yaml; measured once, for all budgets). Second: llama.cpp's
+llama_model_quantize with the importance matrix of the same text (peers/llama_cpp_quantize.py, in its environment), and a mixture of
+blocks that may take as many bytes. All are scored by `quantize eval` on the same rows. SmolLM2's weights (tests/tools/make_smollm2.py)
+are what blocks of Q4_1 held, which would give them back: such types are no candidates here. With --seed N the calibration text is drawn
+anew. One JSON line each, then the table.
 """
 import argparse
 import json
@@ -16,15 +17,21 @@ import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 RULE = '{scheme: {type: int, bits: %s, group_size: %s, symmetric: false}, solver: {gptq: {match_reference: 0.5}}}'
+# The settings of a recipe that make the most of its bits.
+OPTIONS = {"rtn": ("rules[0].scheme.symmetric=false", "rules[0].solver.rtn.range=weighted"), "awq": ("rules[0].scheme.symmetric=false",),
+           "awq-gptq": ("rules[0].scheme.symmetric=false",)}
 
 
 def quantize(args, recipe, name, *sets):
     """The folder of a run, made where it is missing."""
     out = args.out / name
     if not (out / "report.json").is_file():
-        words = [args.quantize, "--recipe", ROOT / "recipes" / recipe, "--model", args.model, "--calib", args.calib, "--output", out, "--quiet",
-                 "--overwrite", "--device", "cpu"]
-        for change in (f"calibration.samples={args.samples}", f"calibration.seed={args.seed}", "evaluate=null", *sets):
+        words = [args.quantize, "--recipe", ROOT / "recipes" / recipe, "--model", args.model, "--output", out, "--quiet", "--overwrite",
+                 "--device", "cpu"]
+        if recipe != "hqq.yaml":  # it has no calibration
+            words += ["--calib", args.calib]
+            sets = [f"calibration.samples={args.samples}", f"calibration.seed={args.seed}", *sets]
+        for change in ("evaluate=null", *sets):
             words += ["--set", change]
         subprocess.run(words, check=True, cwd=ROOT)
     return out
@@ -55,12 +62,21 @@ def row(args, name, artefact, size):
 def uniform_rows(args):
     for pair in args.uniform:
         bits, group = pair.split("/")
-        out = quantize(args, "gptq.yaml", f"int{bits}-g{group}", f"rules[0].scheme.bits={bits}", f"rules[0].scheme.group_size={group}")
-        allowed = json.loads((out / "report.json").read_text())["totals"]["bits_per_quantized_weight"]
+        width = (f"rules[0].scheme.bits={bits}", f"rules[0].scheme.group_size={group}")
+        for recipe in args.recipes:
+            sets = [*width, *OPTIONS.get(recipe, ())]
+            other = quantize(args, f"{recipe}.yaml", f"{recipe}-int{bits}-g{group}", *sets)
+            yield row(args, f"int{bits}, group {group}, {recipe}", other, bits_a_weight(other))
+        out = quantize(args, "gptq.yaml", f"int{bits}-g{group}", *width)
+        allowed = bits_a_weight(out)
         yield row(args, f"int{bits}, group {group}", out, allowed)
         mixed = mixture(args, "linears", f"mixed-{bits}-g{group}", [RULE % tuple(one.split("/")) for one in args.candidates],
                         f"{{bits_per_weight: {allowed}}}")
         yield row(args, "mixture within its size", mixed, json.loads((mixed / "budget.json").read_text())["chosen"]["bits_per_weight"])
+
+
+def bits_a_weight(out):
+    return json.loads((out / "report.json").read_text())["totals"]["bits_per_quantized_weight"]
 
 
 def gguf_rows(args):
@@ -99,6 +115,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out/quality/mixtures")
     parser.add_argument("--uniform", nargs="+", default=["3/64", "4/64", "5/64"])
     parser.add_argument("--candidates", nargs="+", default=["2/64", "3/192", "3/64", "4/192", "4/64", "5/192", "5/64", "6/192", "6/64"])
+    parser.add_argument("--recipes", nargs="+", default=[], choices=["rtn", "awq", "awq-gptq", "hqq"])
     parser.add_argument("--gguf", nargs="+")
     parser.add_argument("--gguf-candidates", nargs="+",
                         default=["Q3_K", "IQ4_NL", "Q4_K", "Q5_0", "Q5_K", "Q6_K", "Q8_0"])
