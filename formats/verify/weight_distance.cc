@@ -20,9 +20,10 @@ constexpr int kFits = 4;
 /// A group looks damaged where its errors are one shift, this part of them, as a wrong zero point makes it,
 /// ...
 constexpr double kShift = 0.9;
-/// ... or where they are so many times the weights (its own, or what the matrix has in the mean): a wrong
-/// scale, or other weights. Error feedback may move weights that hardly matter by more than they are, but not
-/// all of a row.
+/// ... or where they are so many times the weights (its own, or what the matrix or its row has in the mean):
+/// a wrong scale, or other weights. Error feedback may move weights that hardly matter by more than they are,
+/// but not all of a row; and in a row that has one huge weight, the others make up for what that one's input
+/// is off, by far more than they are.
 constexpr double kMostOfGroup = 16, kMostOfRow = 0.25;
 constexpr int64_t kRowLength = 256;  // parts of a row of so many weights and more count as rows
 /// Of what is allowed: nobody who isn't damaged or folded is further away, but for inputs that are all alike.
@@ -89,9 +90,10 @@ class Suspects {
       const auto at_places = [&](const at::Tensor& each) {
         return each.index({places.select(1, 0), places.select(1, 1)}).to(at::kDouble);
       };
+      const at::Tensor of_row = energy.mean(-1, true).expand_as(energy);
       found_.push_back(at::stack({places.select(1, 0).to(at::kDouble) + static_cast<double>(rows_),
                                   places.select(1, 1).to(at::kDouble), at_places(wrong), at_places(allowed),
-                                  at_places(energy), at_places(shifted)}));
+                                  at_places(at::maximum(energy, of_row)), at_places(shifted)}));
     }
     rows_ += wrong.size(0);
   }
@@ -284,8 +286,8 @@ bool within(const WeightDistance& distance, const DistanceLimits& limits) {
 // The most that the shipped recipes and their options of 2 to 8 bits reach on the embedded model, of a matrix
 // and of a group: RTN 1.01 and 1.4, with searched ranges and HQQ 0.9 and 1.6, AWQ's clip 5.7 and 11, GPTQ 3.5
 // and 23, with groups that are chosen when they are reached 3.5 and 94, SpQR 1.8 and 180 (a row's scale is a
-// code on the grid of 16 rows); on SmolLM2-135M AWQ + GPTQ 7.9 and 613, in a row of down_proj that writes the
-// channel of massive activations: such a group doesn't look damaged (kMostOfGroup). Error feedback has no
+// code on the grid of 16 rows); on SmolLM2-135M AWQ + GPTQ 7.9 and 2112, in a row of down_proj that writes
+// the channel of massive activations: such a group doesn't look damaged (kMostOfGroup). Error feedback has no
 // bound of its own: the more alike inputs are, the further weights move (8.8 where single channels are a
 // hundred times as large as others), and weights that hardly matter may move by more than they are, so there
 // is room for more. A range may clip, too: with 8 bits and `range: kl` that is 41 times the little that

@@ -8,16 +8,20 @@ checkpoint "$scratch/model" llama \
     \"num_key_value_heads\": 8, \"head_dim\": 128, \"vocab_size\": $vocabulary, \"max_position_embeddings\": 512}"
 block=$((4 * (2 * hidden * hidden + 2 * 1024 * hidden + 3 * hidden * inner + 2 * hidden)))
 gram=$((4 * (3 * hidden * hidden + inner * inner)))
-bound=$((2 * block + gram + 4 * samples * length * hidden + 300000000))
-for recipe in rtn awq gptq; do
-  flags=()
-  [[ $recipe == gptq ]] && flags=(--set 'rules[0].solver.gptq.match_reference=0')  # one stream
-  [[ $recipe == awq ]] && flags=(--set 'transforms[0].awq.grid=2' --set 'transforms[0].awq.clip_grid=2')
+states=$((4 * samples * length * hidden))
+# within RECIPE STREAMS [flags...]: match_reference runs the unquantised model along, and keeps its hidden states and matrices, too.
+within() {
+  local recipe=$1 streams=$2 bound peak planned; shift 2
+  bound=$((2 * block + streams * (gram + states) + 300000000))
   "$QUANTIZE" --recipe "recipes/$recipe.yaml" --model "$scratch/model" --output "$scratch/out" --device cpu --quiet --overwrite \
-    --set evaluate.rows=2 --set calibration.samples=$samples --set calibration.seq_len=$length "${flags[@]}" >/dev/null
+    --set evaluate.rows=2 --set calibration.samples=$samples --set calibration.seq_len=$length "$@" >/dev/null
   peak=$(value "$scratch/out/report.json" "r['memory']['peak']['ram']")
   planned=$(value "$scratch/out/report.json" "r['memory']['planned']['ram']")
   ((peak <= bound)) || fail "$recipe: peak $((peak >> 20)) MiB, the bound is $((bound >> 20)) MiB"
   ((peak <= planned)) || fail "$recipe: peak $((peak >> 20)) MiB, planned were $((planned >> 20)) MiB"
-  echo "$recipe: peak $((peak >> 20)) MiB of $((bound >> 20)), planned $((planned >> 20))"
-done
+  echo "$recipe, streams: $streams: peak $((peak >> 20)) MiB of $((bound >> 20)), planned $((planned >> 20))"
+}
+within rtn 1
+within awq 1 --set 'transforms[0].awq.grid=2' --set 'transforms[0].awq.clip_grid=2'
+within gptq 1 --set 'rules[0].solver.gptq.match_reference=0'
+within gptq 2

@@ -103,6 +103,18 @@ TEST(WeightDistance, OneGroupThatIsWrong) {
   EXPECT_EQ(found.findings[0].place, "l: row 17, group 2");
 }
 
+TEST(WeightDistance, WeightsThatMakeUpForAHugeOneOfTheirRow) {
+  at::Tensor weight = weights(11);
+  weight[27][3] = -66;
+  for (const int64_t row : {int64_t{27}, int64_t{8}}) {
+    at::Tensor moved = weight.clone();
+    moved[row][200] = 16;
+    const WeightCheck found =
+        check(round_to_nearest(moved, scheme(4, false), DType::F16), weight, Folds::none);
+    EXPECT_EQ(found.findings.empty(), row != 8);
+  }
+}
+
 TEST(WeightDistance, ANaNIsNoSmallDistance) {
   const at::Tensor weight = weights(7);
   QuantizedTensor tensor = round_to_nearest(weight, scheme(4, true), DType::F16);
