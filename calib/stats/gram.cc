@@ -94,12 +94,18 @@ std::vector<GramBlock> upper_triangle(int64_t width, c10::Device device) {
   return blocks;
 }
 
-std::vector<GramBlock> all_columns(int64_t width, c10::Device device) {
+/// All of a matrix that isn't symmetric. On a CPU squares, row by row: each is written to rows that those
+/// before it stand in, too, so that no more of the matrix stands in memory than was let go of its sums.
+std::vector<GramBlock> whole(int64_t width, c10::Device device) {
   std::vector<GramBlock> blocks;
-  int64_t begin = 0;
-  for (const int64_t end : steps(0, width, device.is_cpu() ? kPanel : kCudaPanel)) {
-    blocks.emplace_back(GramRectangles{0, width, begin, end}, device);
-    begin = end;
+  int64_t row = 0;
+  for (const int64_t row_end : steps(0, width, device.is_cpu() ? kPanel : width)) {
+    int64_t column = 0;
+    for (const int64_t column_end : steps(0, width, device.is_cpu() ? kPanel : kCudaPanel)) {
+      blocks.emplace_back(GramRectangles{row, row_end, column, column_end}, device);
+      column = column_end;
+    }
+    row = row_end;
   }
   return blocks;
 }
@@ -333,7 +339,7 @@ at::Tensor GramCollector::finish(double factor) {
 }
 
 CrossGramCollector::CrossGramCollector(int64_t width, c10::Device device)
-    : width_(width), device_(device), blocks_(all_columns(width, device)) {}
+    : width_(width), device_(device), blocks_(whole(width, device)) {}
 
 void CrossGramCollector::observe(const at::Tensor& x, const at::Tensor& reference,
                                  const at::Tensor& weights) {
@@ -344,7 +350,7 @@ void CrossGramCollector::observe(const at::Tensor& x, const at::Tensor& referenc
 void CrossGramCollector::merge(CrossGramCollector& other) { merge_blocks(blocks_, other.blocks_); }
 
 at::Tensor CrossGramCollector::finish(double factor) {
-  at::Tensor gram = empty_gram(width_, device_);
+  at::Tensor gram = at::empty({width_, width_}, at::TensorOptions().dtype(at::kFloat).device(device_));
   for (GramBlock& block : blocks_) {
     block.write(factor, gram);
     block.release();
