@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <typeinfo>
 #include <vector>
@@ -36,6 +37,8 @@ namespace {
 /// time doesn't count.
 constexpr double kProbeSeconds = 0.012, kLongSeconds = 0.03;
 constexpr size_t kLeastTimes = 6, kLeastLongTimes = 3, kMostTimes = 25;
+/// Where as many took longer than a thread alone, others have the cores.
+constexpr size_t kHopelessTimes = 2;
 /// Of matrices that are measured on: larger ones take no other rates, but longer.
 constexpr int64_t kWidth = 512, kRows = 128, kTokens = 512;
 /// FLOPs of one product, and values of its weight at the most.
@@ -68,12 +71,13 @@ double time_once(const F& work) {
   return watch.seconds();
 }
 
-/// The median of a few times.
+/// The median of a few times; of the first ones, where they are all above `most`.
 template <class F>
-double usual_seconds(const F& work) {
+double usual_seconds(const F& work, double most = std::numeric_limits<double>::infinity()) {
   std::vector<double> times;
   double sum = 0;
   const auto go_on = [&] {
+    if (times.size() == kHopelessTimes && *std::ranges::min_element(times) > most) return false;
     if (sum >= kLongSeconds) return times.size() < kLeastLongTimes;
     return times.size() < kLeastTimes || (sum < kProbeSeconds && times.size() < kMostTimes);
   };
@@ -89,13 +93,13 @@ template <class F>
 double seconds_of(const F& work) {
   const at::Tensor first = work();  // which touches memory and code
   first.flatten()[0].item<double>();
-  const double together = usual_seconds(work);
   const int threads = at::get_num_threads();
-  if (threads == 1 || !first.is_cpu()) return together;
+  if (threads == 1 || !first.is_cpu()) return usual_seconds(work);
   at::set_num_threads(1);
   const double alone = std::min(time_once(work), time_once(work));
   at::set_num_threads(threads);
-  return std::min(together, alone / std::max(1, threads / 2));
+  const double most = alone / std::max(1, threads / 2);
+  return std::min(usual_seconds(work, most), most);
 }
 
 double product_rate(const ModelGraph& graph, int64_t tokens, const RatePlace& place) {
