@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "apps/quantize/request_checks.h"
 #include "formats/safetensors/checkpoint.h"
 #include "formats/targets/model_folder.h"
 #include "lib/base/error.h"
@@ -211,17 +212,15 @@ std::string advice_text(const AdviseRequest& request, const ServedModel& model, 
 ServedModel read_served_model(const std::filesystem::path& folder) {
   const Checkpoint checkpoint = Checkpoint::open(folder);
   const json& config = checkpoint.config();
-  if (is_quantized(checkpoint))
-    user_error("{}: is quantised already: advise needs the floating-point model that it was made of",
-               folder.string());
   const std::string file = (folder / "config.json").string();
   const std::string family = JsonFields(config, file).word("model_type").value_or("unknown");
   if (is_known_family(family)) {
-    const ModelFolder known = open_model_folder(folder);
-    return served_model(known.graph, checkpoint.tensors());
+    ModelFolder known = open_model_folder(folder);
+    if (known.quantized) known = as_floating_point(std::move(known), folder);
+    return served_model(known.graph, known.checkpoint->tensors());
   }
-  ServedModel model =
-      served_model(weights_graph(family, checkpoint.tensors(), folder.string()).graph, checkpoint.tensors());
+  const ModelFolder unknown = open_unknown_model(folder, family).folder;
+  ServedModel model = served_model(unknown.graph, unknown.checkpoint->tensors());
   const JsonFields keys = text_fields(config, file);
   model.hidden = keys.required_size("hidden_size", kLargestSize);
   model.intermediate = keys.size("intermediate_size", kLargestSize).value_or(4 * model.hidden);

@@ -97,6 +97,7 @@ void run_pipeline(const RunRequest& request) {
   if (is_weights_only(recipe)) return run_weights_only(request, recipe);
   const ModelFolder model = open_source(recipe);  // headers only
   Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
+  warn_dequantised(model, plan.warnings);
   check_gguf_tokenizer(plan, model, recipe.output.gguf_pre_tokenizer);
   const c10::Device device = resolve_device(request.device);
   warn_limits(recipe.limits, device, plan.warnings);

@@ -1,6 +1,7 @@
 #include "apps/quantize/run_memory.h"
 
 #include "apps/quantize/journal/journal_size.h"
+#include "apps/quantize/request_checks.h"
 
 namespace lathe {
 
@@ -13,12 +14,16 @@ RunMemory plan_memory_of(const RunRequest& request, const Recipe& recipe, const 
   const uint64_t journal = request.no_journal ? 0 : journal_bytes(job, model.checkpoint->tensors());
   const uint64_t finish = finish_bytes(plan);
   RunMemory memory;
-  plan_phases([&] { memory.calibration = plan_run_memory(recipe.limits, job, work, journal, finish); },
-              [&] {  // the artefact has the model's graph
-                if (text.evaluation.defined())
-                  memory.evaluation =
-                      plan_eval_memory(model, &model, text.evaluation, recipe.limits, job.device, work);
-              });
+  plan_phases(
+      [&] {
+        memory.calibration =
+            plan_run_memory(recipe.limits, job, work, journal, finish, {.ram = dequantising_bytes(model)});
+      },
+      [&] {  // the artefact has the model's graph
+        if (text.evaluation.defined())
+          memory.evaluation =
+              plan_eval_memory(model, &model, text.evaluation, recipe.limits, job.device, work);
+      });
   return memory;
 }
 

@@ -11,8 +11,10 @@
 #include "apps/quantize/gguf_artifact.h"
 #include "apps/quantize/manifest.h"
 #include "apps/quantize/output_check.h"
+#include "apps/quantize/request_checks.h"
 #include "formats/gguf/gguf_file.h"
 #include "formats/safetensors/json_text.h"
+#include "formats/targets/dequantised_folder.h"
 #include "formats/targets/gguf_folder.h"
 #include "formats/targets/packed_reader.h"
 #include "formats/verify/artefact.h"
@@ -41,10 +43,10 @@ std::string model_type_of(const fs::path& folder) {
 }
 
 ModelFolder open_reference(const fs::path& folder) {
-  if (find_gguf_model(folder) || is_known_family(model_type_of(folder))) return open_model_folder(folder);
-  const Checkpoint checkpoint = Checkpoint::open(folder);
-  return open_model_folder(folder,
-                           weights_graph(model_type_of(folder), checkpoint.tensors(), folder.string()).graph);
+  const std::string type = model_type_of(folder);
+  if (!find_gguf_model(folder) && !is_known_family(type)) return open_unknown_model(folder, type).folder;
+  ModelFolder model = open_model_folder(folder);
+  return model.quantized && can_start_a_run(model) ? dequantised_folder(std::move(model)) : std::move(model);
 }
 
 class FolderCheck {

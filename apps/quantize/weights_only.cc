@@ -114,17 +114,16 @@ WeightsModel open_weights(const Recipe& recipe) {
     model.folder = open_source(recipe);
     return model;
   }
-  if (is_quantized(checkpoint)) refuse_quantized(recipe.model);
-  const WeightsGraph weights = weights_graph(type, checkpoint.tensors(), recipe.model.string());
-  model.folder = open_model_folder(recipe.model, weights.graph);
+  UnknownModel opened = open_unknown_model(recipe.model, type);
+  model.folder = std::move(opened.folder);
   model.warnings.push_back(fmt::format(
       "model_type {} is not one that Lathe can run: every matrix that isn't an embedding, norm or head "
       "is taken for a linear; no calibration, no evaluation",
       quote_text(type)));
   if (recipe.evaluate) model.warnings.push_back("`evaluate` is left out: the model can't be run");
   int64_t all = 0;
-  for (const auto& [name, info] : checkpoint.tensors()) all += info.numel();
-  warn_shapes(weights.other_shapes, all, model.warnings);
+  for (const auto& [name, info] : model.folder.checkpoint->tensors()) all += info.numel();
+  warn_shapes(opened.other_shapes, all, model.warnings);
   return model;
 }
 
@@ -304,6 +303,7 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   if (model.known) check_texts_exist(recipe);
   const Algorithms algorithms = make_algorithms(recipe);
   std::vector<std::string> warnings = model.warnings;
+  warn_dequantised(model.folder, warnings);
   warnings.insert(warnings.end(), plan.warnings.begin(), plan.warnings.end());
   const at::Tensor rows = read_evaluation_of(recipe, model, warnings);
   MemoryBytes memory;
@@ -311,7 +311,8 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   const uint64_t kept = request.no_journal ? 0 : journal_bytes(plan, model.folder);
   plan_phases(
       [&] {
-        memory = plan_weights_memory(recipe.limits, most_weights(plan), device, kept, finish_bytes(plan));
+        memory = plan_weights_memory(recipe.limits, most_weights(plan), device, kept,
+                                     std::max(finish_bytes(plan), dequantising_bytes(model.folder)));
       },
       [&] {
         if (!rows.defined()) return;

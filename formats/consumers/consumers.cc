@@ -102,6 +102,7 @@ constexpr Server kServers[] = {
     {"GPTQModel", "awq-gemv", "gptqmodel 7.7: nn_modules/qlinear/gemv_awq.py (SUPPORTS_...)"},
     {"GPTQModel", "awq", "gptqmodel 7.7: nn_modules/qlinear/torch_awq.py (SUPPORTS_...)"},
     {"vLLM", "modelopt", "vllm 0.32: quantization/modelopt.py, LINEAR_ALGOS"},
+    {"vLLM", "fp8", "vllm 0.32: quantization/fp8.py"},
     {"vLLM", "gptq", "vllm 0.32: auto_gptq.py, TYPE_MAP"},
     {"vLLM", "awq", "vllm 0.32: auto_awq.py, TYPE_MAP"},
     {"vLLM", "compressed-tensors", "vllm 0.32: compressed_tensors.py, _get_scheme_from_parts"},

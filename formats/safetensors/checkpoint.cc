@@ -371,6 +371,10 @@ std::vector<fs::path> Checkpoint::side_files() const {
   if (state_->make && !fs::is_directory(state_->folder, ignored)) return files;  // a GGUF file
   add_side_files(state_->folder, state_->folder, kDepth, files);
   std::erase(files, state_->folder / kConfigFile);
+  if (state_->make) {  // its tensors are others than those that such a file is about
+    for (const char* name : {"hf_quant_config.json", "quantize_config.json", "quant_config.json"})
+      std::erase(files, state_->folder / name);
+  }
   std::sort(files.begin(), files.end());
   return files;
 }

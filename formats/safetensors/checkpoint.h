@@ -47,7 +47,8 @@ class Checkpoint {
   uint64_t total_bytes() const;
   /// Files of the folder and its subfolders that hold no weights (tokenizer, licence, README, ...), for
   /// copying along. No config.json, index or shard, nothing hidden, no subfolder that is a model of its own,
-  /// `layouts` or `kv_cache`. UserError for a link out of the folder that doesn't lead into the hub's cache.
+  /// `layouts` or `kv_cache`; of made() ones no files that say how the folder's tensors are quantised.
+  /// UserError for a link out of the folder that doesn't lead into the hub's cache.
   std::vector<std::filesystem::path> side_files() const;
 
   /// From then on the tensor `from` is called `to`. UserError where there is one of that name.

@@ -11,6 +11,7 @@
 #include "formats/targets/bitsandbytes_reader.h"
 #include "formats/targets/compressed_tensors_reader.h"
 #include "formats/targets/float_reader.h"
+#include "formats/targets/fp8_reader.h"
 #include "formats/targets/gguf_folder.h"
 #include "formats/targets/gptq_reader.h"
 #include "formats/targets/hqq_reader.h"
@@ -153,9 +154,10 @@ std::shared_ptr<const PackedReader> open_packed(const std::shared_ptr<const Chec
   if (method == "aqlm") return std::make_shared<const AqlmReader>(checkpoint, graph);
   if (method == "vptq") return std::make_shared<const VptqReader>(checkpoint, graph);
   if (method == "bitsandbytes") return std::make_shared<const BitsandbytesReader>(checkpoint, graph);
+  if (method == "fp8") return std::make_shared<const Fp8Reader>(checkpoint, graph);
   user_error(
       "{}.quant_method: expected compressed-tensors, gptq, awq, modelopt, hqq, spqr, bitnet, aqlm, "
-      "vptq or bitsandbytes, "
+      "vptq, bitsandbytes or fp8, "
       "found {}; use an artefact of that kind, or the original floating-point model",
       checkpoint->quantization_place(),
       quote_text(method.is_string() ? method.get<std::string>() : method.dump()));
@@ -213,34 +215,6 @@ ModelFolder with_kv_cache(ModelFolder model, const std::filesystem::path& file) 
   KvCacheLayers cache = read_kv_cache_file(file, model.graph, *model.weights);
   model.kv_cache = cache.scheme;
   model.weights = with_kv_cache(std::move(model.weights), std::move(cache));
-  return model;
-}
-
-ModelFolder dequantised_folder(ModelFolder model) {
-  const auto stored = model.checkpoint;
-  const std::map<std::string, TensorInfo> tensors = model.packed->unpacked_tensors();
-  nlohmann::json config = stored->config();
-  config.erase("quantization_config");
-  config.erase("quip_params");
-  const auto make = [stored, tensors, packed = model.packed](const std::string& name) -> TensorView {
-    const std::string linear =
-        name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size()) : std::string();
-    if (!packed->schemes().contains(linear)) return stored->view(name);
-    const TensorInfo& info = tensors.at(name);
-    const at::Tensor values =
-        kernels::dequantize(packed->read(linear)).to(to_scalar_type(info.dtype)).contiguous();
-    if (!all_finite(values))
-      user_error("{}: '{}' has values that {} can't hold", stored->folder().string(), name,
-                 name_of(info.dtype));
-    const auto owner = std::make_shared<const at::Tensor>(values);
-    return {info, bytes_of(*owner), owner};
-  };
-  model.checkpoint =
-      std::make_shared<const Checkpoint>(Checkpoint::made(stored->folder(), config, tensors, make));
-  model.quantized = false;
-  model.schemes.clear();
-  model.activations.clear();
-  model.packed.reset();
   return model;
 }
 

@@ -51,8 +51,10 @@ ModelFolder open_model_folder(const std::filesystem::path& folder);
 /// The same of a folder whose graph is `graph`, not what its config.json says; only packed linears are
 /// checked against it. For weights_graph()s.
 ModelFolder open_model_folder(const std::filesystem::path& folder, const ModelGraph& graph);
-/// The same model as a floating-point folder: its packed linears are the weights that they stand for, in the
-/// config's type where they are copied. UserError where a value is beyond that type.
+/// The same model as a floating-point folder: its packed linears are the weights that they stand for, one at
+/// a time, in the config's type where they are copied and in FP32 where they are computed with; inputs and KV
+/// cache are not rounded. UserError where a value is beyond that type, and for an FP8 tensor that is no
+/// linear's. (dequantised_folder.h)
 ModelFolder dequantised_folder(ModelFolder model);
 /// The same model with the KV cache of a file (kv_cache_file.h) in place of its own. UserError for one that
 /// isn't this model's.

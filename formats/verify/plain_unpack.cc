@@ -115,7 +115,7 @@ class PlainLinear {
     }
     if (has(".weight_packed"))
       return result_.scheme.float_grid() != nullptr ? packed_floats() : packed_words();
-    if (has(".weight") && has(".weight_scale")) return plain_weight();
+    if (has(".weight") && (has(".weight_scale") || has(".weight_scale_inv"))) return plain_weight();
     return std::nullopt;
   }
 
@@ -266,7 +266,7 @@ class PlainLinear {
       if (bytes.info().shape[1] < in_) return bytes.byte(o * (in_ / 2) + i / 2) >> (4 * (i % 2)) & 15;
       return int(bytes.byte(o * in_ + i));
     });
-    result_.scales = scales_of(".weight_scale", groups_, 1);
+    result_.scales = scales_of(has(".weight_scale") ? ".weight_scale" : ".weight_scale_inv", groups_, 1);
     // Of integers it is how a kernel scales its products, and no part of the weight.
     if (has(".weight_scale_2") && !integers) result_.global_scale = scalar(part(".weight_scale_2").number(0));
     return result_;

@@ -225,9 +225,10 @@ void run_sensitivity(const SensitivityRequest& request) {
   check_texts_exist(asked);
   check_output_apart(asked);
   const auto& tensors = model.checkpoint->tensors();
-  const auto [recipe, plan, warnings] =
-      asked.candidates.empty() ? ruled_groups(asked, model.graph, tensors)
-                               : RuledGroups{asked, plan_choices(asked, model.graph, tensors), {}};
+  auto [recipe, plan, warnings] = asked.candidates.empty()
+                                      ? ruled_groups(asked, model.graph, tensors)
+                                      : RuledGroups{asked, plan_choices(asked, model.graph, tensors), {}};
+  warn_dequantised(model, warnings);
   const fs::path folder = output_place(recipe.output.path), file = folder / kFileName;
   if (request.run.dry_run) return print_unmeasured(request.run, model, {recipe, plan, file, warnings});
   if (fs::exists(file) && !request.run.overwrite)

@@ -1,9 +1,14 @@
 #include "calib/stats/activation_range.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "calib/stats/clip.h"
 #include "calib/stats/clip_range.h"
+#include "calib/stats/histogram.h"
 #include "lib/base/error.h"
 #include "tests/unit/calib/stats/collect.h"
 
@@ -86,6 +91,51 @@ TEST(ActivationRange, SearchedClipsStandForTheLargestLevel) {
   EXPECT_NEAR(found(task(ActivationObserver::kl), x).scale * 127 / entropy_clip(histogram, grid).magnitude, 1,
               1e-6);
   EXPECT_LT(found(task(ActivationObserver::kl), x).scale, 0.7 * 30 / 127.5) << "an outlier is worth clipping";
+}
+
+ActivationTask fp8_task(ActivationObserver method, double percentile = 99) {
+  ActivationScheme scheme = ActivationScheme::of_floats("fp8_e4m3");
+  scheme.dynamic = false;
+  scheme.per = Per::tensor;
+  return {scheme, {method, percentile}};
+}
+
+TEST(ActivationRange, Fp8SpansWhatTheObserverSays) {
+  const at::Tensor x = values();
+  const at::Tensor sorted = std::get<0>(x.abs().flatten().sort());
+  EXPECT_FLOAT_EQ(found(fp8_task(ActivationObserver::minmax), x).scale, 30 / 448.0f);
+  EXPECT_FLOAT_EQ(found(fp8_task(ActivationObserver::percentile), x).scale, sorted[9899].item<float>() / 448);
+  EXPECT_FLOAT_EQ(found(fp8_task(ActivationObserver::percentile, 100), x).scale, 30 / 448.0f);
+}
+
+/// Values in the middle of the bins of one of clip_test.cc's histograms, signs alternating; those of few
+/// values.
+at::Tensor in_bins(const std::string& shape) {
+  const at::Tensor k = at::arange(kHistogramBins, at::kLong);
+  at::Tensor counts = at::full_like(k, 1000);
+  if (shape == "comb")
+    counts = at::full_like(k, 1'000'000).div(k + 1, "floor").masked_fill_(k.remainder(5).ne(0), 0);
+  if (shape == "comb") counts[2046] = 1;
+  if (shape == "small") counts = k.remainder(97).eq(3).to(at::kLong);
+  at::Tensor x = k.to(at::kFloat).add_(0.5).repeat_interleave(counts);
+  x.slice(0, 0, x.numel(), 2).neg_();
+  return x.view({-1, 1});
+}
+
+TEST(ActivationRange, SearchedClipsOfFp8AreTheGoldens) {
+  std::ifstream file(std::string(LATHE_SOURCE_DIR) + "/tests/golden/clip/clips.json");
+  const nlohmann::json golden = nlohmann::json::parse(file);
+  for (const char* shape : {"comb", "flat", "small"}) {
+    const at::Tensor x = in_bins(shape);
+    const InputStats stats = collect(x, x.size(0), {.distribution = true});
+    const nlohmann::json& expected = golden.at(fmt::format("{} fp8_e4m3", shape));
+    for (const auto& [method, key] :
+         {std::pair{ActivationObserver::mse, "mse"}, {ActivationObserver::kl, "kl"}}) {
+      const InputQuantizer clipped = quantizer_for(fp8_task(method), stats, DType::F32, "linear");
+      EXPECT_FLOAT_EQ(clipped.scale, expected[key]["bins"].get<float>() / 448) << shape << " " << key;
+      EXPECT_EQ(clipped.scheme.describe(), "fp8_e4m3 static per tensor");
+    }
+  }
 }
 
 TEST(ActivationRange, ScalesAreWhatIsStored) {

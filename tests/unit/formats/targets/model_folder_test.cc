@@ -301,8 +301,8 @@ TEST(ModelFolder, StrangeConfigsAreRefused) {
   };
   expect_refusals({
       {"method", top("quant_method", "eetq"),
-       "quant_method: expected compressed-tensors, gptq, awq, modelopt, hqq, spqr, bitnet, aqlm, vptq or "
-       "bitsandbytes, "
+       "quant_method: expected compressed-tensors, gptq, awq, modelopt, hqq, spqr, bitnet, aqlm, vptq, "
+       "bitsandbytes or fp8, "
        "found "
        "'eetq'"},
       {"no method", [](Artefact& a) { a.config["quantization_config"].erase("quant_method"); },
