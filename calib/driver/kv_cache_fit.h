@@ -45,8 +45,8 @@ uint64_t kv_cache_fit_bytes(const KvCacheShape& shape, int64_t tokens);
 /// What it takes on a GPU until then.
 uint64_t kv_cache_sample_bytes(const KvCacheShape& shape, int64_t tokens);
 
-/// Levels (Float [2^bits], ascending) for scaled numbers between -1 and 1, those of `numbers` (any shape)
+/// Levels (Float [count], ascending) for scaled numbers between -1 and 1, those of `numbers` (any shape)
 /// with weights that are above 0: the least weighted squared error, by weighted_kmeans() of a histogram.
-at::Tensor fit_levels(const at::Tensor& numbers, const at::Tensor& weights, int bits);
+at::Tensor fit_levels(const at::Tensor& numbers, const at::Tensor& weights, int count);
 
 }  // namespace lathe
