@@ -267,6 +267,8 @@ void read_setting(const YamlField& field, const KvCacheSetting& setting, KvCache
                                                         : field.number(0, 64, expected);
           if (!setting.allows(number)) field.refuse(expected);
           scheme.*member = number;
+        } else if constexpr (std::is_same_v<Value, KvCacheWeights>) {
+          scheme.*member = field.one_of({KvCacheWeights::attention, KvCacheWeights::fisher});
         } else {
           const int64_t number = field.integer(static_cast<int64_t>(setting.least),
                                                static_cast<int64_t>(setting.most), expected);

@@ -182,8 +182,11 @@ KvCacheQuantizer KvCacheSample::fit(const KvCacheShape& shape, const std::string
     for (const at::Tensor& part : parts) here.push_back(part.cpu());
     return at::cat(here);
   };
+  const auto of_channels = [&](const at::Tensor& weights) {  // that may be of heads
+    return weights.size(1) == shape.channels() ? weights : weights.repeat_interleave(shape.head_dim, 1);
+  };
   const Sample sample{joined(keys_).to(at::kFloat), joined(values_).to(at::kFloat), joined(key_weights_),
-                      joined(value_weights_).repeat_interleave(shape.head_dim, 1)};
+                      of_channels(joined(value_weights_))};
   for (const auto& [what, numbers] : {std::pair("keys", sample.keys), {"values", sample.values}}) {
     if (!all_finite(numbers))
       user_error("{}: {} are not finite in FP16; no KV cache holds them", layer, what);

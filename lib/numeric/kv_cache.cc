@@ -29,9 +29,11 @@ std::string describe_low_bit(const KvCacheScheme& scheme) {
   }
   if (scheme.type == "kvquant") {
     return fmt::format(
-        "kvquant: nuq{} keys by channel before rotation, nuq{} values by token, {:g} % outliers{}, the first "
-        "{} tokens in FP16",
-        scheme.bits, scheme.value_bits, 100 * scheme.outliers, scheme.q_norm ? ", Q-Norm" : "", scheme.sink);
+        "kvquant: nuq{} keys by channel before rotation, nuq{} values by token, {:g} % outliers, levels "
+        "by {}{}, the first {} tokens in FP16",
+        scheme.bits, scheme.value_bits, 100 * scheme.outliers,
+        scheme.weights == KvCacheWeights::fisher ? "Fisher's information" : "attention's derivative",
+        scheme.q_norm ? ", Q-Norm" : "", scheme.sink);
   }
   return fmt::format(
       "skvq: {} keys, {} values by token, g{} of ordered channels, clipped, {} ranges, the first {} and last "

@@ -13,6 +13,13 @@
 
 namespace lathe {
 
+/// What a number's rounding errors weigh where levels are found: the squared derivative of attention's
+/// output (lib/model/cache_sensitivity.h), or of the model's loss (calib/driver/cache_gradients.h).
+enum class KvCacheWeights : uint8_t { attention, fisher };
+inline const char* name_of(KvCacheWeights weights) {
+  return weights == KvCacheWeights::attention ? "attention" : "fisher";
+}
+
 /// "1.5 bits" of SKVQ: three levels. (Its authors' kernels spend two bits on such a code; five fit a byte.)
 inline constexpr double kTernaryBits = 1.5;
 inline constexpr int64_t kTernaryCodes = 5;  // in a byte, 3^5 = 243
@@ -47,6 +54,7 @@ struct KvCacheScheme {
   bool q_norm = false;      // kvquant: levels moved so that mean and deviation are kept
   bool fp8_scales = false;  // skvq: ranges in FP8 (E4M3) instead of FP16
   bool per_head = false;    // float, int: a scale for each KV head
+  KvCacheWeights weights = KvCacheWeights::attention;  // kvquant: of errors, for its levels
 
   bool floating() const { return type == "float"; }
   /// Fewer than 8 bits, by a method with a file of its own?

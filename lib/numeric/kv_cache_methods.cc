@@ -22,6 +22,7 @@ nlohmann::json json_of(double number) {
 }
 nlohmann::json json_of(int64_t number) { return number; }
 nlohmann::json json_of(bool truth) { return truth; }
+nlohmann::json json_of(KvCacheWeights weights) { return name_of(weights); }
 
 }  // namespace
 
@@ -34,6 +35,7 @@ bool KvCacheSetting::allows(double number) const {
 
 std::string KvCacheSetting::expected() const {
   if (std::holds_alternative<bool KvCacheScheme::*>(member)) return "true or false";
+  if (std::holds_alternative<KvCacheWeights KvCacheScheme::*>(member)) return "attention or fisher";
   if (!choices.empty()) {
     const std::span<const double> all(choices);
     return fmt::format("{} or {}", fmt::join(all.first(all.size() - 1), ", "), all.back());
@@ -58,7 +60,8 @@ const std::vector<KvCacheMethod>& kv_cache_methods() {
         bits_of("value_bits", &S::value_bits, {2, 3, 4, 5}),
         {"outliers", &S::outliers, 0, 0.1},
         {"sink", &S::sink, 0, kMostTokens},
-        {"q_norm", &S::q_norm}}},
+        {"q_norm", &S::q_norm},
+        {"weights", &S::weights}}},
       {{.type = "skvq", .bits = 2, .value_bits = 2, .group_size = 64, .window = 128, .sink = 5},
        {bits_of("bits", &S::bits, {kTernaryBits, 2, 3, 4}),
         bits_of("value_bits", &S::value_bits, {kTernaryBits, 2, 3, 4}),

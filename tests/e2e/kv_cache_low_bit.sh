@@ -118,6 +118,26 @@ PY
 refuses 2 'kv_cache.value_bits: expected 1.5, 2, 3 or 4' "$QUANTIZE" --recipe recipes/kv-skvq.yaml --device cpu --dry-run \
   --output "$scratch/no" --set kv_cache.value_bits=2.5
 
+# KVQuant's levels by either weight: other levels of the same weights; the plan says which, and what the gradients take.
+weighted() { quick recipes/kv-kvquant.yaml "$@" "${low[@]}" --set evaluate=null --set kv_cache.bits=3 --set kv_cache.value_bits=3; }
+weighted "$scratch/fisher" --set kv_cache.weights=fisher
+weighted "$scratch/fisher.again" --set kv_cache.weights=fisher --max-ram 1GiB
+weighted "$scratch/attention" --set kv_cache.weights=attention
+file=kv_cache/kv_cache.safetensors
+cmp "$scratch/fisher/$file" "$scratch/fisher.again/$file" || fail "two runs by Fisher's information differ"
+cmp -s "$scratch/fisher/$file" "$scratch/attention/$file" && fail "the weights of errors change no level"
+cmp "$scratch/fisher/model.safetensors" "$scratch/attention/model.safetensors" || fail "they changed the model's weights"
+weighted "$scratch/no" --set kv_cache.weights=fisher --dry-run >"$scratch/plan"
+grep -qF "levels by Fisher's information" "$scratch/plan" && grep -q 'gradients for the KV cache' "$scratch/plan" &&
+  grep -q 'what is measured beside' "$scratch/plan" || fail "the plan says nothing of the gradients: $(cat "$scratch/plan")"
+weighted "$scratch/no" --set kv_cache.weights=attention --dry-run >"$scratch/plan"
+grep -q 'gradients for the KV cache' "$scratch/plan" && fail "gradients are planned that nobody asked for"
+# An interrupted run goes on to the same levels.
+"$PYTHON" tests/tools/kill_and_resume.py "$QUANTIZE" "$scratch/killed" --kills 1 --seed 3 -- --recipe recipes/kv-kvquant.yaml --device cpu \
+  --journal-every 0 --set calibration.samples=8 --set calibration.seq_len=256 --set evaluate=null --set kv_cache.weights=fisher >"$scratch/log" 2>&1 ||
+  fail "a run by Fisher's information doesn't go on: $(tail -3 "$scratch/log")"
+refuses 2 'kv_cache.weights: expected' "$QUANTIZE" --recipe recipes/kv-kvquant.yaml --device cpu --dry-run --output "$scratch/no" \
+  --set kv_cache.weights=loss
 # Parameters that can't be.
 broken() {  # TENSOR 'python expression of t' 'message'
   rm -rf "$scratch/broken"; cp -r "$scratch/$1" "$scratch/broken"
