@@ -263,7 +263,12 @@ void read_setting(const YamlField& field, const KvCacheSetting& setting, KvCache
         if constexpr (std::is_same_v<Value, bool>) {
           scheme.*member = field.truth();
         } else if constexpr (std::is_same_v<Value, double>) {
-          scheme.*member = field.number(setting.least, setting.most, expected);
+          const double number = setting.choices.empty() ? field.number(setting.least, setting.most, expected)
+                                                        : field.number(0, 64, expected);
+          if (!setting.allows(number)) field.refuse(expected);
+          scheme.*member = number;
+        } else if constexpr (std::is_same_v<Value, KvCacheWeights>) {
+          scheme.*member = field.one_of({KvCacheWeights::attention, KvCacheWeights::fisher});
         } else {
           const int64_t number = field.integer(static_cast<int64_t>(setting.least),
                                                static_cast<int64_t>(setting.most), expected);
@@ -287,7 +292,7 @@ KvCacheScheme read_kv_cache(const YamlField& field) {
   const KvCacheMethod* const method = find_kv_cache_method(scheme.type);
   if (method == nullptr) {
     field.expect_map({"type", "bits", "per"});
-    if (field.has("bits")) scheme.bits = static_cast<int>(field.at("bits").integer(8, 8));
+    if (field.has("bits")) scheme.bits = static_cast<double>(field.at("bits").integer(8, 8));
     if (field.has("per")) {
       scheme.per_head = field.at("per").is_word("head");
       if (!scheme.per_head && !field.at("per").is_word("tensor")) field.at("per").refuse("tensor or head");

@@ -21,6 +21,9 @@ constexpr uint64_t kProgramBytes = uint64_t{24} << 20;
 /// checked: pieces of 4 MiB in FP32, and what the allocators keep between them (with a vocabulary of 200,000
 /// 65 MiB in all, kProgramBytes included). Other formats are checked by 1 MiB.
 constexpr uint64_t kGgufFinishBytes = uint64_t{56} << 20;
+/// What may stand beside the driver in memory is so small a part of what there is, so that the driver, which
+/// plans with the rest, keeps its speed.
+constexpr uint64_t kShare = 4;
 
 MachineMemory machine_memory(c10::Device device, const fs::path& work) {
   MachineMemory machine{available_memory(), free_device_memory(device), free_disk_bytes(work)};
@@ -88,6 +91,25 @@ MemoryBytes plan_weights_memory(const MemoryLimits& limits, int64_t weights, c10
                    journal};
   choose_way({peak}, limits, "quantisation");
   return peak;
+}
+
+HiddenStorage place_beside(int64_t samples, int64_t length, int64_t width, c10::Device device,
+                           const fs::path& work, const MemoryLimits& limits, bool in_memory,
+                           MemoryBytes& taken) {
+  HiddenStorage storage{
+      .placement = Placement::disk, .transfer_rows = large_transfer(length, width, device), .work = work};
+  const uint64_t bytes = static_cast<uint64_t>(samples * length * width) * sizeof(float);
+  const auto fits = [&](const std::optional<uint64_t>& limit, const std::optional<uint64_t>& there) {
+    const auto room = limit ? limit : there;
+    return in_memory && (!room || bytes <= *room / kShare);
+  };
+  if (device.is_cuda() && fits(limits.vram, free_device_memory(device))) {
+    storage.placement = Placement::device;
+  } else if (fits(limits.ram, available_memory())) {
+    storage.placement = device.is_cpu() ? Placement::device : Placement::host;
+  }
+  taken = taken + bytes_of_store(store_spec(storage, samples, length, width, device));
+  return storage;
 }
 
 nlohmann::json bytes_json(const MemoryBytes& bytes) {

@@ -39,6 +39,13 @@ MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job
 MemoryBytes plan_weights_memory(const MemoryLimits& limits, int64_t weights, c10::Device device,
                                 uint64_t journal, uint64_t finish);
 
+/// Where what stands beside the driver while it works ([samples, length, width], FP32: hidden states of other
+/// runs, gradients) stands: in a file, or, where it may stand in memory and is a small part of it, on the
+/// device or in host memory. Adds what it takes to `taken`.
+HiddenStorage place_beside(int64_t samples, int64_t length, int64_t width, c10::Device device,
+                           const std::filesystem::path& work, const MemoryLimits& limits, bool in_memory,
+                           MemoryBytes& taken);
+
 /// {"ram", "vram", "disk"}, for programs.
 nlohmann::json bytes_json(const MemoryBytes& bytes);
 

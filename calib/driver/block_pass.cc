@@ -57,11 +57,12 @@ int64_t micro_batch(const CalibrationJob& job) {
 }  // namespace
 
 BlockPass::BlockPass(const CalibrationJob& job, size_t index, BlockWeights weights, const RopeTables& rope,
-                     const at::Tensor& counted, Streams& streams)
+                     const at::Tensor& counted, CacheGradients* gradients, Streams& streams)
     : job_(job),
       block_(job.graph->blocks[index]),
       rope_(rope),
       counted_(counted),
+      gradients_(gradients),
       weights_(std::move(weights)),
       original_(originals(job, weights_)),
       solver_(job, index, weights_),
@@ -209,11 +210,15 @@ void BlockPass::sample_cache() {
   const auto& [cos, sin] =
       block_.local_rope ? std::tie(rope_.local_cos, rope_.local_sin) : std::tie(rope_.cos, rope_.sin);
   KvCacheSample& sample = cache_sample_.emplace(*job_.kv_cache);
-  for (const RowRange rows : chunks_) {
-    if (sample.full()) break;
+  const int64_t taken = cache_sample_rows(job_);
+  for (const RowRange chunk : chunks_) {
+    if (chunk.first >= taken) break;
     throw_if_cancelled();
+    const RowRange rows{chunk.first, std::min(chunk.end(), taken) - chunk.first};
     const AttentionInputs inputs = forward.attention_inputs(observed_.attention_in(rows, forward));
-    sample.add(inputs, cache_sensitivity(inputs, cos, sin, rule),
+    sample.add(inputs,
+               gradients_ != nullptr ? gradients_->of(static_cast<size_t>(block_.index), rows)
+                                     : cache_sensitivity(inputs, cos, sin, rule),
                counted_.defined() ? counted_.narrow(0, rows.first, rows.count) : at::Tensor());
   }
 }

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "calib/driver/cache_gradients.h"
 #include "calib/driver/expert_routes.h"
 #include "calib/driver/input_solver.h"
 #include "calib/driver/kv_cache_fit.h"
@@ -22,10 +23,11 @@ class BlockPass {
  public:
   using Progress = std::function<void(std::string_view stage)>;
 
-  /// `weights` are the block's, on the device. `counted`: counted_tokens() of the job. The streams are moved
+  /// `weights` are the block's, on the device. `counted`: counted_tokens() of the job. `gradients`: of a job
+  /// that wants_cache_gradients(), else null. The streams are moved
   /// from the block's input to its output.
   BlockPass(const CalibrationJob& job, size_t index, BlockWeights weights, const RopeTables& rope,
-            const at::Tensor& counted, Streams& streams);
+            const at::Tensor& counted, CacheGradients* gradients, Streams& streams);
   BlockPass(const BlockPass&) = delete;
   BlockPass& operator=(const BlockPass&) = delete;
 
@@ -65,6 +67,7 @@ class BlockPass {
   const Block& block_;
   const RopeTables& rope_;
   const at::Tensor& counted_;
+  CacheGradients* gradients_;
   BlockWeights weights_;
   std::optional<BlockWeights>
       original_;  // as loaded, where a stream runs on them; shares what isn't replaced

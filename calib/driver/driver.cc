@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "calib/driver/block_pass.h"
+#include "calib/driver/cache_gradients.h"
 #include "calib/driver/counted_tokens.h"
 #include "calib/driver/expert_fallback.h"
 #include "lib/activations/embed_samples.h"
@@ -79,6 +80,13 @@ void calibrate(const CalibrationJob& job, const DriverEvents& events, const Star
   check_expert_fallback(job);
   const size_t count = job.graph->blocks.size();
   if (start.block == count) return;
+  const RopeTables rope = rope_tables(job.graph->config, job.ids.size(1), job.device);
+  std::optional<CacheGradients> gradients;
+  if (wants_cache_gradients(job)) {
+    if (events.progress) events.progress(static_cast<int64_t>(start.block), "gradients for the KV cache");
+    gradients.emplace(job);
+    release_free_memory();
+  }
   BlockLoader blocks(*job.graph, *job.weights, job.device, job.compute, job.storage.read_ahead, start.block);
   Streams streams(job);
   if (start.block > 0) {
@@ -86,14 +94,15 @@ void calibrate(const CalibrationJob& job, const DriverEvents& events, const Star
   } else {
     embed(job, streams);
   }
-  const RopeTables rope = rope_tables(job.graph->config, job.ids.size(1), job.device);
   const at::Tensor counted = counted_tokens(job);
   for (size_t b = start.block; b < count; ++b) {
     const auto progress = [&](std::string_view stage) {
       if (events.progress) events.progress(static_cast<int64_t>(b), fmt::format("block {}: {}", b, stage));
     };
     // The block's weights are gone before its results are packed and written.
-    BlockOutcome outcome = BlockPass(job, b, blocks.next(), rope, counted, streams).run(progress);
+    BlockOutcome outcome =
+        BlockPass(job, b, blocks.next(), rope, counted, gradients ? &*gradients : nullptr, streams)
+            .run(progress);
     events.block_done(std::move(outcome));
     release_free_memory();  // what a block left behind must not add up
     if (events.boundary && b + 1 < count)

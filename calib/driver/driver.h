@@ -23,6 +23,9 @@
 // (observers of ranges, CalibrationJob::describe_inputs); in a mixture of experts, for the router's counts:
 // once for each stream (ExpertRoutes).
 //
+// A KV cache whose levels are weighted by Fisher's information has the unquantised model run there and back
+// before all that (calib/driver/cache_gradients.h).
+//
 // Where an algorithm asks for statistics of two streams (StatSet::cross_gram), the driver carries the
 // unquantised model's hidden states beside, at the price of a second forward pass; both are at the same place
 // at any time.
@@ -123,6 +126,8 @@ struct CalibrationJob {
   /// say what that costs (LinearOutcome::format_losses). May be empty.
   std::function<std::vector<FormatRounding>(const Linear&, const GivenWeight&)> round_for_formats = nullptr;
   double format_bits = 0;  // for each weight, of what that keeps until the block's end
+  /// Where gradients stand that a KV cache is fitted by (calib/driver/cache_gradients.h).
+  HiddenStorage cache_gradients = {};
   StreamStorage storage;
 };
 

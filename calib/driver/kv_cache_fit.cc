@@ -59,12 +59,12 @@ at::Tensor fit_norm(const at::Tensor& numbers, const at::Tensor& levels) {
 /// One side's levels. The squared error of a number is that of the scaled one times its range's half,
 /// squared.
 void fit_kvquant_side(const std::string& side, const kernels::KvQuantScaled& scaled,
-                      const at::Tensor& weights, int bits, bool q_norm, KvCacheQuantizer& cache) {
+                      const at::Tensor& weights, int levels_wanted, bool q_norm, KvCacheQuantizer& cache) {
   const at::Tensor inside =
       scaled.outliers.logical_not().logical_and_((scaled.width > 0).expand_as(scaled.outliers));
   const at::Tensor numbers = scaled.scaled.masked_select(inside);
   const at::Tensor levels =
-      fit_levels(numbers, (weights * scaled.width.square()).masked_select(inside), bits);
+      fit_levels(numbers, (weights * scaled.width.square()).masked_select(inside), levels_wanted);
   cache.parameters[side + "_levels"] = levels;
   if (q_norm) cache.parameters[side + "_norm"] = fit_norm(numbers, levels);
 }
@@ -75,9 +75,9 @@ KvCacheQuantizer fit_kvquant(const KvCacheScheme& scheme, const Sample& sample) 
   const at::Tensor upper = channel_quantile(sample.keys, 1 - scheme.outliers / 2);
   cache.parameters = {{"key_lower", lower}, {"key_upper", upper}};
   fit_kvquant_side("key", kernels::kvquant_by_channel(sample.keys, lower, upper), sample.key_weights,
-                   scheme.bits, scheme.q_norm, cache);
+                   cache_levels(scheme.bits), scheme.q_norm, cache);
   fit_kvquant_side("value", kernels::kvquant_by_token(sample.values, scheme.outliers), sample.value_weights,
-                   scheme.value_bits, scheme.q_norm, cache);
+                   cache_levels(scheme.value_bits), scheme.q_norm, cache);
   return cache;
 }
 
@@ -98,7 +98,7 @@ void order_channels(const std::string& side, const at::Tensor& numbers, KvCacheQ
 
 /// Each group's factor with the least error of attention's output (section 3.2), by the weights of its
 /// numbers' squared errors.
-void fit_clips(const std::string& side, const at::Tensor& numbers, const at::Tensor& weights, int bits,
+void fit_clips(const std::string& side, const at::Tensor& numbers, const at::Tensor& weights, int levels,
                KvCacheQuantizer& cache) {
   const at::Tensor order = cache.parameters.at(side + "_order").to(at::kLong);
   const at::Tensor begins = cache.parameters.at(side + "_begins");
@@ -113,7 +113,7 @@ void fit_clips(const std::string& side, const at::Tensor& numbers, const at::Ten
     for (int step = 0; step <= kClipSteps; ++step) {
       const float clip = 1 - kClipStep * static_cast<float>(step);
       const at::Tensor rounded =
-          kernels::skvq_group(group.to(at::kHalf), clip, bits, cache.scheme.fp8_scales).to(at::kFloat);
+          kernels::skvq_group(group.to(at::kHalf), clip, levels, cache.scheme.fp8_scales).to(at::kFloat);
       const double error = (rounded - group).square_().mul_(weight).sum(at::kDouble).item<double>();
       if (error >= least) continue;
       least = error;
@@ -128,16 +128,16 @@ KvCacheQuantizer fit_skvq(const KvCacheScheme& scheme, const Sample& sample) {
   KvCacheQuantizer cache{scheme};
   order_channels("key", sample.keys, cache);
   order_channels("value", sample.values, cache);
-  fit_clips("key", sample.keys, sample.key_weights, scheme.bits, cache);
-  fit_clips("value", sample.values, sample.value_weights, scheme.value_bits, cache);
+  fit_clips("key", sample.keys, sample.key_weights, cache_levels(scheme.bits), cache);
+  fit_clips("value", sample.values, sample.value_weights, cache_levels(scheme.value_bits), cache);
   return cache;
 }
 
-at::Tensor even_levels(int bits) { return at::linspace(-1, 1, int64_t{1} << bits, at::kFloat); }
+at::Tensor even_levels(int count) { return at::linspace(-1, 1, count, at::kFloat); }
 
 }  // namespace
 
-at::Tensor fit_levels(const at::Tensor& numbers, const at::Tensor& weights, int bits) {
+at::Tensor fit_levels(const at::Tensor& numbers, const at::Tensor& weights, int count) {
   const at::Tensor values = numbers.flatten().to(at::kDouble), counts = weights.flatten().to(at::kDouble);
   const at::Tensor bins =
       ((values + 1) * (static_cast<double>(kBins) / 2)).floor_().clamp_(0, kBins - 1).to(at::kLong);
@@ -148,8 +148,8 @@ at::Tensor fit_levels(const at::Tensor& numbers, const at::Tensor& weights, int 
     const double weight = sums.const_data_ptr<double>()[bin];
     if (weight > 0) points.push_back({firsts.const_data_ptr<double>()[bin] / weight, weight});
   }
-  if (points.empty()) return even_levels(bits);  // every range is one number: any levels do
-  const std::vector<double> levels = weighted_kmeans(points, 1 << bits);
+  if (points.empty()) return even_levels(count);  // every range is one number: any levels do
+  const std::vector<double> levels = weighted_kmeans(points, count);
   return at::tensor(levels, at::kDouble).to(at::kFloat);
 }
 
@@ -182,8 +182,11 @@ KvCacheQuantizer KvCacheSample::fit(const KvCacheShape& shape, const std::string
     for (const at::Tensor& part : parts) here.push_back(part.cpu());
     return at::cat(here);
   };
+  const auto of_channels = [&](const at::Tensor& weights) {  // that may be of heads
+    return weights.size(1) == shape.channels() ? weights : weights.repeat_interleave(shape.head_dim, 1);
+  };
   const Sample sample{joined(keys_).to(at::kFloat), joined(values_).to(at::kFloat), joined(key_weights_),
-                      joined(value_weights_).repeat_interleave(shape.head_dim, 1)};
+                      of_channels(joined(value_weights_))};
   for (const auto& [what, numbers] : {std::pair("keys", sample.keys), {"values", sample.values}}) {
     if (!all_finite(numbers))
       user_error("{}: {} are not finite in FP16; no KV cache holds them", layer, what);

@@ -22,7 +22,6 @@ class KvCacheSample {
  public:
   explicit KvCacheSample(const KvCacheScheme& scheme) : scheme_(scheme) {}
 
-  bool full() const { return tokens_ >= kCacheTokens; }
   /// Those of some samples that count (`counted`: Bool [b, s] on the CPU, or undefined: all), but for the
   /// first `sink` tokens of each, which are never rounded. A GPU is not waited for.
   void add(const AttentionInputs& inputs, const CacheSensitivity& sensitivity, const at::Tensor& counted);
@@ -34,7 +33,7 @@ class KvCacheSample {
   KvCacheScheme scheme_;
   int64_t tokens_ = 0;
   std::vector<at::Tensor> keys_, values_;                // Half [n, channels]
-  std::vector<at::Tensor> key_weights_, value_weights_;  // Float [n, channels], [n, kv_heads]
+  std::vector<at::Tensor> key_weights_, value_weights_;  // Float [n, channels]; values' or [n, kv_heads]
 };
 
 /// Of so many tokens in a sample those that fitting spends its time on: SKVQ tries its factors on the first.
@@ -45,8 +44,8 @@ uint64_t kv_cache_fit_bytes(const KvCacheShape& shape, int64_t tokens);
 /// What it takes on a GPU until then.
 uint64_t kv_cache_sample_bytes(const KvCacheShape& shape, int64_t tokens);
 
-/// Levels (Float [2^bits], ascending) for scaled numbers between -1 and 1, those of `numbers` (any shape)
+/// Levels (Float [count], ascending) for scaled numbers between -1 and 1, those of `numbers` (any shape)
 /// with weights that are above 0: the least weighted squared error, by weighted_kmeans() of a histogram.
-at::Tensor fit_levels(const at::Tensor& numbers, const at::Tensor& weights, int bits);
+at::Tensor fit_levels(const at::Tensor& numbers, const at::Tensor& weights, int count);
 
 }  // namespace lathe

@@ -3,12 +3,19 @@
 #include <algorithm>
 #include <cmath>
 
+#include "calib/driver/cache_gradients.h"
 #include "calib/driver/kv_cache_fit.h"
 #include "calib/driver/observed_inputs.h"
 #include "calib/stats/stats_collector.h"
+#include "lib/base/checked.h"
 
 namespace lathe {
 namespace {
+
+/// Of the loss through a block: once there, and back what two passes cost (calib/driver/loss_passes.h).
+constexpr int kGradientPasses = 3;
+/// Logits are made twice (lib/eval/drawn_labels.h), and taken back.
+constexpr double kHeadProducts = 3;
 
 /// Of one block.
 class BlockCount {
@@ -107,7 +114,14 @@ class BlockCount {
     work_.cache_tokens = std::min(kCacheTokens, samples * length);
     const auto tokens = static_cast<double>(work_.cache_tokens);
     forward.products += keys_and_values(tokens, true);
-    work_.cache += tokens * cache_sensitivity_flops(config.num_heads, config.head_dim, length);
+    if (!wants_cache_gradients(job_)) {
+      work_.cache += tokens * cache_sensitivity_flops(config.num_heads, config.head_dim, length);
+      return;
+    }
+    const int64_t own = std::max<int64_t>(1, length - job_.kv_cache->sink);
+    const ForwardWork once =
+        block_work(config, block_, std::min(samples, ceil_div(kCacheTokens, own)), length);
+    for (int pass = 0; pass < kGradientPasses; ++pass) work_.cache_gradients += once;
   }
 
   double keys_and_values(double tokens, bool with_queries) const {
@@ -158,7 +172,7 @@ class BlockCount {
 }  // namespace
 
 double RunWork::flops() const {
-  double sum = forward.flops() + gram + errors.flops() + cache;
+  double sum = forward.flops() + gram + errors.flops() + cache + cache_gradients.flops() + cache_head;
   for (const Work& work : transforms) sum += work.flops();
   for (const auto& [solver, work] : solvers) sum += work.flops();
   return sum;
@@ -173,6 +187,12 @@ RunWork run_work(const CalibrationJob& job, int64_t samples, int64_t length, int
     block.count_statistics(counted);
     block.count_folds();
     block.count_solves();
+  }
+  if (wants_cache_gradients(job)) {
+    const ModelConfig& config = job.graph->config;
+    const auto logits = static_cast<double>(work.cache_tokens) * static_cast<double>(config.vocab_size);
+    work.cache_head = kHeadProducts * 2 * logits * static_cast<double>(config.hidden_size);
+    work.cache_probabilities = 2 * logits;  // for their sum, and for their gradient
   }
   return work;
 }

@@ -22,6 +22,10 @@ struct RunWork {
   int64_t cache_tokens =
       0;             // of each layer, that a KV cache below 8 bits is fitted to; 0: there is none to fit
   double cache = 0;  // FLOPs of what weights their errors (lib/model/cache_sensitivity.h)
+  /// Or of gradients that do (calib/driver/cache_gradients.h): the model there and back, FLOPs of its logits
+  /// and of their gradient, and logits whose exponentials are summed.
+  ForwardWork cache_gradients;
+  double cache_head = 0, cache_probabilities = 0;
 
   double flops() const;
 };

@@ -1,14 +1,11 @@
 #include "calib/sensitivity/loss_gradients.h"
 
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 
 #include <algorithm>
 
-#include "lib/activations/embed_samples.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
-#include "lib/eval/drawn_labels.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/input_quant.h"
 #include "lib/model/block_gradient.h"
@@ -16,12 +13,6 @@
 
 namespace lathe {
 namespace {
-
-constexpr uint64_t kLabelSeed = 0x5eed;
-
-int64_t held_out_length(const SensitivityJob& job, int64_t row) {
-  return job.held_out_lengths.empty() ? job.held_out.size(1) : job.held_out_lengths[static_cast<size_t>(row)];
-}
 
 StoreSpec spec_of(const SensitivityJob& job, int64_t blocks) {
   return store_spec(job.gradients, job.held_out.size(0) * blocks, job.held_out.size(1),
@@ -45,93 +36,31 @@ int64_t gradient_states(const SensitivityJob& job) {
 
 uint64_t gradient_work_bytes(const SensitivityJob& job) {
   if (!job.estimate) return 0;
-  // Of hidden states: norms, their squares and inverses, sums, rotated heads and what softmax leaves.
-  constexpr int64_t kHiddenStates = 16;
-  // Of scores that are spelt out: before and after the cap, the mask and softmax, and softmax's derivative.
-  constexpr int64_t kScores = 6;
-  const ModelGraph& graph = *job.calibration.graph;
-  const int64_t length = job.held_out.size(1);
-  int64_t most = 0;
-  for (const Block& block : graph.blocks) {
-    int64_t values = kHiddenStates * graph.config.hidden_size * length, largest = 0;
-    for (const Linear& linear : block.linears) {
-      // What it reads and puts out, the gradient of that, and what the activation makes of it. All experts
-      // together get each token so many times.
-      const int64_t row = linear.in + 4 * linear.out;
-      values +=
-          row * (linear.input.expert ? length * block.experts->per_token / block.experts->count + 1 : length);
-      largest = std::max(largest, linear.in * linear.out);
-    }
-    const bool spelt_out =
-        block.attention_softcap || (block.sliding_window && *block.sliding_window < length);
-    if (spelt_out) values += kScores * graph.config.num_heads * length * length;
-    most = std::max(most, values + 3 * largest);
-  }
-  return static_cast<uint64_t>(most) * sizeof(float);
+  return block_gradient_bytes(*job.calibration.graph, job.held_out.size(1));
 }
 
 LossGradients::LossGradients(const SensitivityJob& job)
     : job_(job),
+      passes_{.graph = job.calibration.graph,
+              .weights = job.calibration.weights,
+              .ids = job.held_out,
+              .lengths = job.held_out_lengths,
+              .device = job.calibration.device,
+              .compute = job.calibration.compute},
       rope_(rope_tables(job.calibration.graph->config, job.held_out.size(1), job.calibration.device)),
-      states_(spec_of(job, static_cast<int64_t>(job.calibration.graph->blocks.size()))),
-      current_(spec_of(job, 1)) {
-  forward();
-  backward();
-}
-
-void LossGradients::forward() {
-  const CalibrationJob& calibration = job_.calibration;
-  const ModelGraph& graph = *calibration.graph;
-  embed_samples(graph, *calibration.weights, job_.held_out, calibration.device, current_);
-  for (size_t b = 0; b < graph.blocks.size(); ++b) {
-    const BlockWeights weights(graph.blocks[b], *calibration.weights, calibration.device,
-                               calibration.compute);
-    const BlockForward block(graph.config, graph.blocks[b], weights, rope_);
-    for (int64_t row = 0; row < job_.held_out.size(0); ++row) {
-      throw_if_cancelled();
-      const at::Tensor hidden = current_.read({row, 1});
-      states_.write(place(b, row), hidden);
-      current_.write({row, 1}, block.run(hidden));
-    }
-  }
-}
-
-void LossGradients::backward() {
-  const CalibrationJob& calibration = job_.calibration;
-  const ModelGraph& graph = *calibration.graph;
-  at::Generator random = at::detail::createCPUGenerator(kLabelSeed);
-  for (int64_t row = 0; row < job_.held_out.size(0); ++row) {
-    const at::Tensor hidden = current_.read({row, 1}).clone();
-    const int64_t length = held_out_length(job_, row);
-    // Drawn for all of them: what a row's labels are doesn't depend on the lengths of others.
-    const at::Tensor uniform = at::rand({hidden.size(1)}, random, at::kDouble).narrow(0, 0, length);
-    const at::Tensor gradient = at::zeros_like(hidden);
-    gradient.narrow(1, 0, length)
-        .copy_(drawn_label_gradient({&graph, calibration.weights}, hidden.narrow(1, 0, length), uniform,
-                                    calibration.device));
-    current_.write({row, 1}, gradient);
-  }
-  for (size_t b = graph.blocks.size(); b-- > 0;) {
-    const BlockWeights weights(graph.blocks[b], *calibration.weights, calibration.device,
-                               calibration.compute);
-    for (int64_t row = 0; row < job_.held_out.size(0); ++row) {
-      throw_if_cancelled();
-      const at::Tensor after = current_.read({row, 1}).clone();
-      const at::Tensor before =
-          block_gradient(graph.config, graph.blocks[b], weights, rope_, states_.read(place(b, row)), after)
-              .hidden;
-      states_.write(place(b, row), after);
-      current_.write({row, 1}, before);
-    }
-  }
+      states_(spec_of(job, static_cast<int64_t>(job.calibration.graph->blocks.size()))) {
+  ActivationStore current(spec_of(job, 1));
+  pass_loss_back(passes_, states_, current,
+                 [](const BlockGradient&, const at::Tensor& after) { return after; });
 }
 
 void LossGradients::add(int64_t row, const Block& block, const BlockWeights& weights,
                         const at::Tensor& hidden, const std::vector<const TrialGroup*>& groups,
                         const std::map<std::string, std::vector<TrialOutcome>>& made,
                         std::vector<std::vector<EstimateSums>>& sums) {
-  const BlockGradient pass = block_gradient(job_.calibration.graph->config, block, weights, rope_, hidden,
-                                            states_.read(place(static_cast<size_t>(block.index), row)));
+  const BlockGradient pass =
+      block_gradient(job_.calibration.graph->config, block, weights, rope_, hidden,
+                     states_.read(place_of(passes_, static_cast<size_t>(block.index), row)));
   std::map<std::string, const LinearGradient*> of;
   for (const LinearGradient& one : pass.linears) of[one.linear->name] = &one;
   for (size_t i = 0; i < groups.size(); ++i) {

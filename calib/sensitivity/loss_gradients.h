@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "calib/driver/loss_passes.h"
 #include "calib/sensitivity/sensitivity.h"
 #include "calib/sensitivity/trial_solver.h"
 #include "lib/activations/activation_store.h"
@@ -49,18 +50,10 @@ class LossGradients {
            std::vector<std::vector<EstimateSums>>& sums);
 
  private:
-  RowRange place(size_t block, int64_t row) const {
-    return {static_cast<int64_t>(block) * job_.held_out.size(0) + row, 1};
-  }
-  void forward();
-  void backward();
-
   const SensitivityJob& job_;
+  LossPasses passes_;
   RopeTables rope_;
-  /// Block by block, row by row: on the way forward what goes into the block, on the way back dL/d(its
-  /// output).
-  ActivationStore states_;
-  ActivationStore current_;  // one block's: what it puts out, then dL/d(what goes in)
+  ActivationStore states_;  // block by block, row by row: dL/d(what the block puts out)
 };
 
 }  // namespace lathe

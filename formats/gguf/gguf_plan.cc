@@ -24,6 +24,7 @@ GgmlType plain_type(DType dtype) {
 /// is.
 bool holds_codes(GgmlType type, const Scheme& scheme, int64_t columns, bool codes_only) {
   if (type == GgmlType::MXFP4) return scheme.type == "mxfp4" && scheme.divides(columns);
+  if (type == GgmlType::Q8_0 && scheme.type == kMxInt8.name) return scheme.divides(columns);
   const bool minimum = type == GgmlType::Q4_1 || type == GgmlType::Q5_1;
   const bool grid = type == GgmlType::Q4_0 || type == GgmlType::Q5_0 || type == GgmlType::Q8_0 ||
                     (minimum && (scheme.symmetric || codes_only));

@@ -67,6 +67,10 @@ KvCacheScheme parse_scheme(const std::string& text, const std::string& where) {
           using Value = std::remove_reference_t<decltype(scheme.*member)>;
           if constexpr (std::is_same_v<Value, bool>) {
             scheme.*member = object.truth(setting.key);
+          } else if constexpr (std::is_same_v<Value, KvCacheWeights>) {
+            // Files of before it was said have the other.
+            const std::string word = object.optional_word(setting.key, {"attention", "fisher"});
+            scheme.*member = word == "fisher" ? KvCacheWeights::fisher : KvCacheWeights::attention;
           } else {
             scheme.*member = static_cast<Value>(number_of(object, setting));
           }

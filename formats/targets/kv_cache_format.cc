@@ -41,7 +41,7 @@ std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& attentio
 }
 
 void describe(const KvCacheScheme& scheme, json& config) {
-  config["kv_cache_scheme"] = {{"num_bits", scheme.bits},
+  config["kv_cache_scheme"] = {{"num_bits", 8},
                                {"type", scheme.type},
                                {"symmetric", true},
                                {"strategy", scheme.per_head ? "attn_head" : "tensor"},
@@ -77,7 +77,7 @@ std::vector<std::pair<std::string, at::Tensor>> modelopt_pack(const std::string&
 }
 
 void modelopt_describe(const KvCacheScheme& scheme, json& config) {
-  config["kv_cache_scheme"] = {{"num_bits", scheme.bits}, {"type", scheme.type}, {"dynamic", false}};
+  config["kv_cache_scheme"] = {{"num_bits", 8}, {"type", scheme.type}, {"dynamic", false}};
 }
 
 std::optional<std::string> no_warning(const KvCacheScheme&) { return std::nullopt; }
@@ -117,7 +117,7 @@ std::optional<KvCacheScheme> parse_kv_cache_scheme(const json& value, const std:
   if (value.is_null()) return std::nullopt;
   StrictObject object(value, where);
   KvCacheScheme scheme;
-  scheme.bits = object.integer("num_bits", 8, 8);
+  scheme.bits = static_cast<double>(object.integer("num_bits", 8, 8));
   scheme.type = object.word("type", {"float", "int"});
   if (!object.truth("symmetric")) object.refuse("symmetric", "true (a KV cache has no zero points)");
   scheme.per_head = object.word("strategy", {"tensor", "attn_head"}) == "attn_head";

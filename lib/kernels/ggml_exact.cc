@@ -9,6 +9,7 @@
 
 #include "lib/base/error.h"
 #include "lib/numeric/ggml_block.h"
+#include "lib/numeric/mxint8.h"
 
 namespace lathe::kernels {
 namespace {
@@ -36,6 +37,36 @@ ExactBlocks mxfp4_blocks(const QuantizedTensor& tensor) {
       for (int64_t i = 0; i < kBlock; ++i)
         block.codes[static_cast<size_t>(i)] = static_cast<uint8_t>(code[b * kBlock + i] & 15);
       pack(GgmlType::MXFP4, block, out + b * bytes);
+    }
+  });
+  return {blocks, {}};
+}
+
+/// MXINT8's numbers are k / 64 under a power of two, so that Q8_0, whose scale is a half, holds them with the
+/// scale's 64th.
+ExactBlocks mxint8_blocks(const QuantizedTensor& tensor) {
+  constexpr float kUnit = 64;
+  const at::Tensor codes = tensor.codes.contiguous(), scales = tensor.scales.to(at::kFloat).contiguous();
+  const auto* code = codes.const_data_ptr<int8_t>();
+  const auto* scale = scales.const_data_ptr<float>();
+  const GgmlTraits& format = traits(GgmlType::Q8_0);
+  at::Tensor blocks = at::empty({tensor.rows(), row_bytes(GgmlType::Q8_0, tensor.cols())}, at::kByte);
+  uint8_t* const out = blocks.data_ptr<uint8_t>();
+  for (int64_t b = 0; b < scales.numel(); ++b) {
+    if (!is_half(scale[b] / kUnit)) {
+      return {{},
+              fmt::format("row {}, group {}: its scale {:g} / 64 is not a half (F16)", b / scales.size(1),
+                          b % scales.size(1), scale[b])};
+    }
+  }
+  at::parallel_for(0, scales.numel(), 1024, [&](int64_t begin, int64_t end) {
+    GgmlBlock block;
+    for (int64_t b = begin; b < end; ++b) {
+      block.d = to_half(scale[b] / kUnit);
+      for (int64_t i = 0; i < kBlock; ++i)
+        block.codes[static_cast<size_t>(i)] =
+            static_cast<uint8_t>(mxint8_of(code[b * kBlock + i]) + format.offset);
+      pack(GgmlType::Q8_0, block, out + b * format.bytes);
     }
   });
   return {blocks, {}};
@@ -130,6 +161,7 @@ ExactBlocks exact_ggml_blocks(const QuantizedTensor& tensor, GgmlType type) {
   LATHE_ASSERT(tensor.codes.is_cpu() && tensor.codes.scalar_type() == at::kChar,
                "expected Char codes in host memory");
   if (type == GgmlType::MXFP4) return mxfp4_blocks(tensor);
+  if (type == GgmlType::Q8_0 && tensor.scheme.type == kMxInt8.name) return mxint8_blocks(tensor);
   if (std::string reason = structural_problem(tensor, type); !reason.empty()) return {{}, reason};
   const at::Tensor codes = tensor.codes.contiguous(), scales = tensor.scales.to(at::kFloat).contiguous();
   const Converter converter{

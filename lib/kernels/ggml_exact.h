@@ -27,7 +27,8 @@ struct ExactBlocks {
 /// bits, and asymmetric codes of 4 bits always in Q5_0 (-15 to 15), since nothing is multiplied beforehand.
 /// Q4_1 and Q5_1 hold scale x zero point as a half, which is exact only where the product fits one. Groups
 /// must be whole blocks of 32 neighbours of a row; scales must be halves. MXFP4 holds codes of scheme
-/// "mxfp4", always: both are E2M1 under a power of two, in blocks of 32.
+/// "mxfp4", always: both are E2M1 under a power of two, in blocks of 32. Q8_0 holds "mxint8", too: integers
+/// in 64ths of a power of two, where the 64th of that is a half.
 ExactBlocks exact_ggml_blocks(const QuantizedTensor& tensor, GgmlType type);
 
 /// The smallest type of those for integers with exact blocks for the tensor; nothing where none has.

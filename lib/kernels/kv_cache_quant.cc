@@ -29,7 +29,7 @@ bool rounds_rotated_keys(const KvCacheScheme& scheme) { return scheme.type == "k
 
 at::Tensor round_cached_keys(const at::Tensor& x, const KvCacheQuantizer& cache) {
   const KvCacheScheme& scheme = cache.scheme;
-  if (scheme.type == "kivi") return kivi_keys(x, scheme.bits, scheme.group_size);
+  if (scheme.type == "kivi") return kivi_keys(x, static_cast<int>(scheme.bits), scheme.group_size);
   if (scheme.type == "kvquant") return kvquant_keys(x, cache);
   if (scheme.type == "skvq") return skvq_keys(x, cache);
   internal_error("keys of a KV cache of type {}", scheme.type);
@@ -37,7 +37,7 @@ at::Tensor round_cached_keys(const at::Tensor& x, const KvCacheQuantizer& cache)
 
 at::Tensor round_cached_values(const at::Tensor& x, const KvCacheQuantizer& cache) {
   const KvCacheScheme& scheme = cache.scheme;
-  if (scheme.type == "kivi") return kivi_values(x, scheme.value_bits, scheme.group_size);
+  if (scheme.type == "kivi") return kivi_values(x, static_cast<int>(scheme.value_bits), scheme.group_size);
   if (scheme.type == "kvquant") return kvquant_values(x, cache);
   if (scheme.type == "skvq") return skvq_values(x, cache);
   internal_error("values of a KV cache of type {}", scheme.type);

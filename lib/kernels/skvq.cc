@@ -7,7 +7,8 @@ namespace {
 
 at::Tensor stored(const at::Tensor& x) { return x.clamp(-448, 448).to(at::kFloat8_e4m3fn).to(at::kHalf); }
 
-at::Tensor round_side(const at::Tensor& x, const KvCacheQuantizer& cache, const std::string& side, int bits) {
+at::Tensor round_side(const at::Tensor& x, const KvCacheQuantizer& cache, const std::string& side,
+                      double bits) {
   const auto parameter = [&](const char* name) { return cache.parameters.at(side + name); };
   const at::Tensor order = parameter("_order").to(x.device(), at::kLong);
   const at::Tensor begins = parameter("_begins"), clip = parameter("_clip");
@@ -16,7 +17,8 @@ at::Tensor round_side(const at::Tensor& x, const KvCacheQuantizer& cache, const 
   for (int64_t g = 0; g < clip.size(0); ++g) {
     const int64_t begin = begins[g].item<int>(), end = begins[g + 1].item<int>();
     out.slice(1, begin, end)
-        .copy_(skvq_group(flat.slice(1, begin, end), clip[g].item<float>(), bits, cache.scheme.fp8_scales));
+        .copy_(skvq_group(flat.slice(1, begin, end), clip[g].item<float>(), cache_levels(bits),
+                          cache.scheme.fp8_scales));
   }
   return out.index_select(1, order.argsort()).view(x.sizes()).to(at::kFloat);
 }
@@ -24,9 +26,9 @@ at::Tensor round_side(const at::Tensor& x, const KvCacheQuantizer& cache, const 
 }  // namespace
 
 // In FP16 arithmetic: ATen computes each step in FP32 and rounds it, on any device.
-at::Tensor skvq_group(const at::Tensor& numbers, float clip, int bits, bool fp8_scales) {
+at::Tensor skvq_group(const at::Tensor& numbers, float clip, int levels, bool fp8_scales) {
   const auto number = [&](double value) { return at::full({}, value, numbers.options()); };
-  const int most = (1 << bits) - 1;
+  const int most = levels - 1;
   auto [least, largest] = at::aminmax(numbers, 1, /*keepdim=*/true);
   least = (least.to(at::kFloat) * clip).to(at::kHalf);
   largest = (largest.to(at::kFloat) * clip).to(at::kHalf);

@@ -15,6 +15,6 @@ at::Tensor skvq_keys(const at::Tensor& x, const KvCacheQuantizer& cache);
 at::Tensor skvq_values(const at::Tensor& x, const KvCacheQuantizer& cache);
 
 /// One group: numbers [tokens, channels of it] in FP16 -> [tokens, channels] in FP16.
-at::Tensor skvq_group(const at::Tensor& numbers, float clip, int bits, bool fp8_scales);
+at::Tensor skvq_group(const at::Tensor& numbers, float clip, int levels, bool fp8_scales);
 
 }  // namespace lathe::kernels

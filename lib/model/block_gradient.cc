@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <limits>
 #include <optional>
 
@@ -68,6 +69,9 @@ class DifferentiableBlock {
   }
 
   const std::vector<Seen>& seen() const { return seen_; }
+  /// As they are cached, keys before their rotation: [b, kv_heads, s, head_dim].
+  const at::Tensor& keys() const { return keys_; }
+  const at::Tensor& values() const { return values_; }
 
  private:
   const Linear* find(LinearRole role, std::optional<int64_t> expert = std::nullopt) const {
@@ -122,9 +126,10 @@ class DifferentiableBlock {
     const at::Tensor& sines = block_.local_rope ? rope_.local_sin : rope_.sin;
     const int64_t repeat = config_.num_heads / config_.num_kv_heads;
     const at::Tensor q = rotated(heads(block_.q_norm, qkv[0], batch, seq), cosines, sines);
-    const at::Tensor k = rotated(heads(block_.k_norm, qkv[1], batch, seq), cosines, sines);
-    const at::Tensor v = heads(Norm{}, qkv[2], batch, seq);
-    const at::Tensor out = attended(q, k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1));
+    keys_ = heads(block_.k_norm, qkv[1], batch, seq);
+    values_ = heads(Norm{}, qkv[2], batch, seq);
+    const at::Tensor k = rotated(keys_, cosines, sines);
+    const at::Tensor out = attended(q, k.repeat_interleave(repeat, 1), values_.repeat_interleave(repeat, 1));
     return apply(*find(LinearRole::o_proj), out.transpose(1, 2).reshape({batch * seq, -1}), tokens_)
         .view(y.sizes());
   }
@@ -170,14 +175,15 @@ class DifferentiableBlock {
   const Block& block_;
   const BlockWeights& weights_;
   const RopeTables& rope_;
-  at::Tensor tokens_;
+  at::Tensor tokens_, keys_, values_;
   std::vector<Seen> seen_;
 };
 
 }  // namespace
 
 BlockGradient block_gradient(const ModelConfig& config, const Block& block, const BlockWeights& weights,
-                             const RopeTables& rope, const at::Tensor& hidden, const at::Tensor& gradient) {
+                             const RopeTables& rope, const at::Tensor& hidden, const at::Tensor& gradient,
+                             bool cache) {
   LATHE_ASSERT(hidden.dim() == 3 && gradient.sizes() == hidden.sizes(), "{}: a gradient of another shape",
                block.prefix);
   const at::AutoGradMode recording(true);
@@ -186,13 +192,42 @@ BlockGradient block_gradient(const ModelConfig& config, const Block& block, cons
   const at::Tensor output = pass.run(input);
   torch::autograd::variable_list wanted = {input};
   for (const Seen& one : pass.seen()) wanted.push_back(one.output);
+  if (cache) wanted.insert(wanted.end(), {pass.keys(), pass.values()});
   const torch::autograd::variable_list found = torch::autograd::grad({output}, wanted, {gradient});
-  BlockGradient result{output.detach(), found.front(), {}};
+  BlockGradient result{output.detach(), found.front(), {}, {}, {}};
+  if (cache) {
+    result.keys = found[found.size() - 2].transpose(1, 2);
+    result.values = found.back().transpose(1, 2);
+  }
   for (size_t i = 0; i < pass.seen().size(); ++i) {
     const Seen& one = pass.seen()[i];
     result.linears.push_back({one.linear, one.input, found[i + 1], one.tokens});
   }
   return result;
+}
+
+uint64_t block_gradient_bytes(const ModelGraph& graph, int64_t length) {
+  // Of hidden states: norms, their squares and inverses, sums, rotated heads and what softmax leaves.
+  constexpr int64_t kHiddenStates = 16;
+  // Of scores that are spelt out: before and after the cap, the mask and softmax, and softmax's derivative.
+  constexpr int64_t kScores = 6;
+  int64_t most = 0;
+  for (const Block& block : graph.blocks) {
+    int64_t values = kHiddenStates * graph.config.hidden_size * length, largest = 0;
+    for (const Linear& linear : block.linears) {
+      // What it reads and puts out, the gradient of that, and what the activation makes of it. All experts
+      // together get each token so many times.
+      const int64_t row = linear.in + 4 * linear.out;
+      values +=
+          row * (linear.input.expert ? length * block.experts->per_token / block.experts->count + 1 : length);
+      largest = std::max(largest, linear.in * linear.out);
+    }
+    const bool spelt_out =
+        block.attention_softcap || (block.sliding_window && *block.sliding_window < length);
+    if (spelt_out) values += kScores * graph.config.num_heads * length * length;
+    most = std::max(most, values + 3 * largest);
+  }
+  return static_cast<uint64_t>(most) * sizeof(float);
 }
 
 at::Tensor rms_norm_gradient(const at::Tensor& x, const at::Tensor& weight, double eps, bool unit_offset,

@@ -27,13 +27,21 @@ struct BlockGradient {
   /// In the order of the pass; without the router, whose choice has no gradient, and experts that no token
   /// was sent to.
   std::vector<LinearGradient> linears;
+  /// Where asked for: dL/d(keys before their rotation) and dL/d(values), as they are cached; [b, s, kv_heads,
+  /// head_dim].
+  at::Tensor keys, values;
 };
 
 /// Of hidden states [b, s, hidden], FP32, and dL/d(output), `gradient`, of the same shape. Weights are the
 /// block's, in FP32; inputs and caches are not quantised. Memory: the samples' activations and, where
 /// attention is windowed or capped, s^2 scores of each head, several times.
 BlockGradient block_gradient(const ModelConfig& config, const Block& block, const BlockWeights& weights,
-                             const RopeTables& rope, const at::Tensor& hidden, const at::Tensor& gradient);
+                             const RopeTables& rope, const at::Tensor& hidden, const at::Tensor& gradient,
+                             bool cache = false);
+
+/// What that takes at a time, at most, of any block and one row of `length` tokens: its pass with all that
+/// its derivative needs, and a linear's rounded weight.
+uint64_t block_gradient_bytes(const ModelGraph& graph, int64_t length);
 
 /// dL/dx of y = rms_norm(x, weight, eps, unit_offset) from dL/dy; [..., width], FP32.
 at::Tensor rms_norm_gradient(const at::Tensor& x, const at::Tensor& weight, double eps, bool unit_offset,

@@ -10,7 +10,7 @@
 namespace lathe {
 namespace {
 
-constexpr std::array<FloatFormat, 5> kFormats = {kE4M3, kE5M2, kE3M2, kE2M3, kE2M1};
+constexpr std::array<FloatFormat, 6> kFormats = {kE4M3, kE5M2, kE3M2, kE2M3, kE2M1, kMxInt8};
 
 /// Of the magnitude's code.
 double magnitude(const FloatFormat& format, int code) {

@@ -42,6 +42,11 @@ inline constexpr FloatFormat kE5M2{"fp8_e5m2", 5, 2, 15, FloatFormat::Specials::
 inline constexpr FloatFormat kE3M2{"fp6_e3m2", 3, 2, 3, FloatFormat::Specials::none, 28, 1.875};
 inline constexpr FloatFormat kE2M3{"fp6_e2m3", 2, 3, 1, FloatFormat::Specials::none, 7.5, 1.9375};
 inline constexpr FloatFormat kE2M1{"fp4_e2m1", 2, 1, 1, FloatFormat::Specials::none, 6};
+/// MXINT8's elements (section 5.3.4): k / 64 with k from -127 to 127, two's complement where they are stored
+/// (lib/numeric/mxint8.h). Such a number's magnitude has the bits of E1M6's: m / 64 below 1, (1 + m / 64)
+/// from there on. A block's scale is the specification's own, without a carry: what is beyond 127 / 64 loses
+/// a step at the most, where the next power of two would make all steps twice as large.
+inline constexpr FloatFormat kMxInt8{"mxint8", 1, 6, 1, FloatFormat::Specials::none, 127.0 / 64, 2};
 
 std::span<const FloatFormat> float_formats();
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "lib/base/checked.h"
 #include "lib/base/error.h"
 #include "lib/numeric/kvquant.h"
 #include "lib/tensor/aten.h"
@@ -17,6 +18,10 @@ namespace {
 /// Both codes of a group fill whole 32-bit words, as KIVI's kernels pack them.
 constexpr int kWordBits = 32;
 
+std::string describe_codes(double bits) {
+  return bits == kTernaryBits ? "ternary" : fmt::format("int{}", bits);
+}
+
 std::string describe_low_bit(const KvCacheScheme& scheme) {
   if (scheme.type == "kivi") {
     return fmt::format("kivi: int{} keys by channel, int{} values by token, g{}, the last {} tokens in FP16",
@@ -24,16 +29,17 @@ std::string describe_low_bit(const KvCacheScheme& scheme) {
   }
   if (scheme.type == "kvquant") {
     return fmt::format(
-        "kvquant: nuq{} keys by channel before rotation, nuq{} values by token, {:g} % outliers{}, the first "
-        "{} tokens in FP16",
-        scheme.bits, scheme.value_bits, 100 * scheme.outliers, scheme.q_norm ? ", Q-Norm" : "", scheme.sink);
+        "kvquant: nuq{} keys by channel before rotation, nuq{} values by token, {:g} % outliers, levels "
+        "by {}{}, the first {} tokens in FP16",
+        scheme.bits, scheme.value_bits, 100 * scheme.outliers,
+        scheme.weights == KvCacheWeights::fisher ? "Fisher's information" : "attention's derivative",
+        scheme.q_norm ? ", Q-Norm" : "", scheme.sink);
   }
   return fmt::format(
-      "skvq: int{} keys, int{} values by token, g{} of ordered channels, clipped, {} ranges, the first {} "
-      "and "
-      "last {} tokens in FP16",
-      scheme.bits, scheme.value_bits, scheme.group_size, scheme.fp8_scales ? "FP8" : "FP16", scheme.sink,
-      scheme.window);
+      "skvq: {} keys, {} values by token, g{} of ordered channels, clipped, {} ranges, the first {} and last "
+      "{} tokens in FP16",
+      describe_codes(scheme.bits), describe_codes(scheme.value_bits), scheme.group_size,
+      scheme.fp8_scales ? "FP8" : "FP16", scheme.sink, scheme.window);
 }
 
 bool ascending(const at::Tensor& values) {
@@ -53,10 +59,11 @@ std::optional<std::string> kv_cache_refuses(const KvCacheScheme& scheme, const K
       return fmt::format("group_size {} doesn't divide the head size, {} (values share a range in a head)",
                          scheme.group_size, shape.head_dim);
     }
-    for (const int bits : {scheme.bits, scheme.value_bits}) {
-      if (scheme.group_size % (kWordBits / bits) != 0) {
+    for (const double bits : {scheme.bits, scheme.value_bits}) {
+      const int codes = kWordBits / static_cast<int>(bits);
+      if (scheme.group_size % codes != 0) {
         return fmt::format("group_size {} isn't a multiple of {}, the codes of {} bits in a word",
-                           scheme.group_size, kWordBits / bits, bits);
+                           scheme.group_size, codes, bits);
       }
     }
     if (scheme.window < scheme.group_size || scheme.window % scheme.group_size != 0) {
@@ -91,13 +98,25 @@ int64_t rounded_values(const KvCacheScheme& scheme, int64_t t) {
   return t + 1;
 }
 
+int cache_levels(double bits) {
+  if (bits == kTernaryBits) return 3;
+  const auto whole = static_cast<int>(bits);
+  LATHE_ASSERT(whole == bits && whole >= 1 && whole <= 8, "codes of {} bits", bits);
+  return 1 << whole;
+}
+
+double stored_code_bits(double bits, int64_t channels) {
+  if (bits != kTernaryBits) return bits;
+  return 8 * static_cast<double>(ceil_div(channels, kTernaryCodes)) / static_cast<double>(channels);
+}
+
 double kv_cache_bits(const KvCacheScheme& scheme, const KvCacheShape& shape, int64_t tokens) {
   if (!scheme.low_bit()) return scheme.bits;
   const auto channels = static_cast<double>(shape.channels());
-  const auto side = [&](int bits, double more, int64_t end) {
+  const auto side = [&](double bits, double more, int64_t end) {
     const auto rounded = static_cast<double>(std::max<int64_t>(0, end - scheme.sink));
     const auto all = static_cast<double>(tokens);
-    return (rounded * (bits + more) + (all - rounded) * 16) / all;
+    return (rounded * (stored_code_bits(bits, shape.channels()) + more) + (all - rounded) * 16) / all;
   };
   double key_more = 0, value_more = 0;  // for each code
   if (scheme.type == "kvquant") {
@@ -118,8 +137,8 @@ std::vector<KvCacheParameter> kv_cache_parameters(const KvCacheScheme& scheme, c
   if (scheme.type == "kvquant") {
     result = {{"key_lower", {DType::F32, {channels}}},
               {"key_upper", {DType::F32, {channels}}},
-              {"key_levels", {DType::F32, {int64_t{1} << scheme.bits}}},
-              {"value_levels", {DType::F32, {int64_t{1} << scheme.value_bits}}}};
+              {"key_levels", {DType::F32, {cache_levels(scheme.bits)}}},
+              {"value_levels", {DType::F32, {cache_levels(scheme.value_bits)}}}};
     if (scheme.q_norm) {
       result.push_back({"key_norm", {DType::F32, {2}}});
       result.push_back({"value_norm", {DType::F32, {2}}});

@@ -13,6 +13,22 @@
 
 namespace lathe {
 
+/// What a number's rounding errors weigh where levels are found: the squared derivative of attention's
+/// output (lib/model/cache_sensitivity.h), or of the model's loss (calib/driver/cache_gradients.h).
+enum class KvCacheWeights : uint8_t { attention, fisher };
+inline const char* name_of(KvCacheWeights weights) {
+  return weights == KvCacheWeights::attention ? "attention" : "fisher";
+}
+
+/// "1.5 bits" of SKVQ: three levels. (Its authors' kernels spend two bits on such a code; five fit a byte.)
+inline constexpr double kTernaryBits = 1.5;
+inline constexpr int64_t kTernaryCodes = 5;  // in a byte, 3^5 = 243
+
+/// Levels of a code: 3 of kTernaryBits, 2^bits of whole bits, 1 to 8.
+int cache_levels(double bits);
+/// Bits that a code takes in memory where a token's `channels` codes are packed: five ternary ones in a byte.
+double stored_code_bits(double bits, int64_t channels);
+
 /// float, int: one symmetric scale for all keys of a layer and one for all its values, or one of each for
 /// every KV head, found in calibration: x ~ scale * q, with q in OCP FP8 E4M3 (type float; what vLLM reads)
 /// or an 8-bit integer (type int).
@@ -25,11 +41,12 @@ namespace lathe {
 ///            values with each token's range, both on levels that k-means found; outliers and the first
 ///            tokens in FP16.
 ///   skvq     Duanmu et al. 2024 (arXiv 2405.06219): channels ordered so that like ones share a group, each
-///            group of a token with its range, clipped; the first and the latest tokens in FP16.
+///            group of a token with its range, clipped; the first and the latest tokens in FP16. Its 1.5 bits
+///            are three levels.
 struct KvCacheScheme {
   std::string type = "float";
-  int bits = 8;             // of a number; by the methods: of a key's, and
-  int value_bits = 8;       // of a value's
+  double bits = 8;          // of a number; by the methods: of a key's, and
+  double value_bits = 8;    // of a value's; kTernaryBits: three levels, else whole
   int64_t group_size = 0;   // kivi: tokens (keys) and channels (values); skvq: channels, on the average
   int64_t window = 0;       // kivi, skvq: the latest tokens, in FP16
   int64_t sink = 0;         // kvquant, skvq: the first tokens, in FP16
@@ -37,6 +54,7 @@ struct KvCacheScheme {
   bool q_norm = false;      // kvquant: levels moved so that mean and deviation are kept
   bool fp8_scales = false;  // skvq: ranges in FP8 (E4M3) instead of FP16
   bool per_head = false;    // float, int: a scale for each KV head
+  KvCacheWeights weights = KvCacheWeights::attention;  // kvquant: of errors, for its levels
 
   bool floating() const { return type == "float"; }
   /// Fewer than 8 bits, by a method with a file of its own?

@@ -14,13 +14,15 @@ namespace lathe {
 
 struct KvCacheSetting {
   std::string key;  // "bits"
-  std::variant<int KvCacheScheme::*, int64_t KvCacheScheme::*, double KvCacheScheme::*, bool KvCacheScheme::*>
+  std::variant<int64_t KvCacheScheme::*, double KvCacheScheme::*, bool KvCacheScheme::*,
+               KvCacheWeights KvCacheScheme::*>
       member;
-  double least = 0, most = 1;  // of numbers, both included
-  int64_t multiple_of = 1;     // of whole numbers
+  double least = 0, most = 1;        // of numbers, both included
+  int64_t multiple_of = 1;           // of whole numbers
+  std::vector<double> choices = {};  // of numbers that are one of few
 
   bool allows(double number) const;
-  /// "2 or 4", "an integer from 0 to 1024", "a multiple of 8 from 8 to 1024", "a number from 0 to 0.1"
+  /// "2 or 4", "1.5, 2, 3 or 4", "attention or fisher", "an integer from 0 to 1024", "a number from 0 to 0.1"
   std::string expected() const;
 };
 

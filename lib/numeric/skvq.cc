@@ -17,11 +17,11 @@ float stored(float x, bool fp8) {
 
 }  // namespace
 
-void round_skvq_group(std::span<const float> values, float clip, int bits, bool fp8_scales,
+void round_skvq_group(std::span<const float> values, float clip, int levels, bool fp8_scales,
                       std::span<float> out) {
   const auto [smallest, greatest] = std::ranges::minmax(values);
   const float least = half(half(smallest) * clip), largest = half(half(greatest) * clip);
-  const auto most = static_cast<float>((1 << bits) - 1);
+  const auto most = static_cast<float>(levels - 1);
   const float scale = std::max(half(half(largest - least) / most), half(1e-5f));
   const float kept_scale = stored(scale, fp8_scales), kept_least = stored(least, fp8_scales);
   for (size_t i = 0; i < values.size(); ++i) {

@@ -104,6 +104,40 @@ plain, kvquant, skvq = (json.load(open(f"{sys.argv[1]}/{name}/report.json"))["ev
 print("mean KL:", plain, kvquant, skvq)
 assert plain < kvquant < 1.6 * plain < skvq < 10 * plain
 PY
+# SKVQ's 1.5 bits: three levels, five codes in a byte.
+quick recipes/kv-skvq.yaml "$scratch/ternary" "${low[@]}" --set kv_cache.value_bits=1.5
+score --model "$scratch/ternary" --reference "$MODEL" >"$scratch/ternary.json"
+holds "$scratch/ternary.json" "'int2 keys, ternary values' in r['kv_cache']['scheme']"
+"$PYTHON" - "$scratch" <<'PY' || fail "1.5 bits of values aren't between 2 and none"
+import json, sys
+two, ternary = (json.load(open(f"{sys.argv[1]}/{name}.json")) for name in ("skvq", "ternary"))
+saved = two["kv_cache"]["bits_per_value"] - ternary["kv_cache"]["bits_per_value"]
+print("mean KL:", two["kl_mean"], ternary["kl_mean"], "bits saved:", saved)
+assert two["kl_mean"] < ternary["kl_mean"] < 10 * two["kl_mean"] and 0.1 < saved < (2 - 1.625) / 2
+PY
+refuses 2 'kv_cache.value_bits: expected 1.5, 2, 3 or 4' "$QUANTIZE" --recipe recipes/kv-skvq.yaml --device cpu --dry-run \
+  --output "$scratch/no" --set kv_cache.value_bits=2.5
+
+# KVQuant's levels by either weight: other levels of the same weights; the plan says which, and what the gradients take.
+weighted() { quick recipes/kv-kvquant.yaml "$@" "${low[@]}" --set evaluate=null --set kv_cache.bits=3 --set kv_cache.value_bits=3; }
+weighted "$scratch/fisher" --set kv_cache.weights=fisher
+weighted "$scratch/fisher.again" --set kv_cache.weights=fisher --max-ram 1GiB
+weighted "$scratch/attention" --set kv_cache.weights=attention
+file=kv_cache/kv_cache.safetensors
+cmp "$scratch/fisher/$file" "$scratch/fisher.again/$file" || fail "two runs by Fisher's information differ"
+cmp -s "$scratch/fisher/$file" "$scratch/attention/$file" && fail "the weights of errors change no level"
+cmp "$scratch/fisher/model.safetensors" "$scratch/attention/model.safetensors" || fail "they changed the model's weights"
+weighted "$scratch/no" --set kv_cache.weights=fisher --dry-run >"$scratch/plan"
+grep -qF "levels by Fisher's information" "$scratch/plan" && grep -q 'gradients for the KV cache' "$scratch/plan" &&
+  grep -q 'what is measured beside' "$scratch/plan" || fail "the plan says nothing of the gradients: $(cat "$scratch/plan")"
+weighted "$scratch/no" --set kv_cache.weights=attention --dry-run >"$scratch/plan"
+grep -q 'gradients for the KV cache' "$scratch/plan" && fail "gradients are planned that nobody asked for"
+# An interrupted run goes on to the same levels.
+"$PYTHON" tests/tools/kill_and_resume.py "$QUANTIZE" "$scratch/killed" --kills 1 --seed 3 -- --recipe recipes/kv-kvquant.yaml --device cpu \
+  --journal-every 0 --set calibration.samples=8 --set calibration.seq_len=256 --set evaluate=null --set kv_cache.weights=fisher >"$scratch/log" 2>&1 ||
+  fail "a run by Fisher's information doesn't go on: $(tail -3 "$scratch/log")"
+refuses 2 'kv_cache.weights: expected' "$QUANTIZE" --recipe recipes/kv-kvquant.yaml --device cpu --dry-run --output "$scratch/no" \
+  --set kv_cache.weights=loss
 # Parameters that can't be.
 broken() {  # TENSOR 'python expression of t' 'message'
   rm -rf "$scratch/broken"; cp -r "$scratch/$1" "$scratch/broken"
@@ -142,7 +176,7 @@ checkpoint "$scratch/odd" llama '{"num_attention_heads": 4, "num_key_value_heads
 refuses 2 "group_size 32 doesn't divide the head size, 36" plan --model "$scratch/odd" --set 'rules[0].scheme.group_size=16'
 plan --set 'kv_cache={type: kvquant}' >/dev/null
 refuses 2 'kv_cache.outliers: expected a number from 0 to 0.1' plan --set 'kv_cache={type: kvquant, outliers: 0.5}'
-refuses 2 'kv_cache.bits: expected an integer from 2 to 5' plan --set 'kv_cache={type: kvquant, bits: 8}'
+refuses 2 'kv_cache.bits: expected 2, 3, 4 or 5' plan --set 'kv_cache={type: kvquant, bits: 8}'
 refuses 2 "group_size 48 doesn't divide the 128 channels of the keys (2 heads of 64)" plan --set 'kv_cache={type: skvq, group_size: 48}'
 refuses 2 'format gguf:Q4_0: kv_cache: llama.cpp has no skvq cache' plan --set 'kv_cache={type: skvq}' --set 'output.formats=["gguf:Q4_0"]' --set 'rules[0].scheme.group_size=32'
 copy_model "$scratch/model"; cp -r "$scratch/kivi/kv_cache" "$scratch/model"

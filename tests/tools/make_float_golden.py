@@ -22,6 +22,15 @@ FORMATS = {
 }
 
 
+def mxint8():
+    """MXINT8's elements, sign and magnitude: k / 64, ties to the even k. ml_dtypes has no such type; numpy rounds."""
+    magnitudes = np.arange(128, dtype=np.float32) / 64
+    values = np.concatenate([magnitudes, -magnitudes])
+    numbers = probes(values)
+    codes = np.rint(np.abs(numbers) * np.float32(64)).astype(int) + 128 * np.signbit(numbers)
+    return {"values": [plain(v) for v in values], "encode": [[float(n).hex(), int(c)] for n, c in zip(numbers, codes)]}
+
+
 def values_of(dtype, codes):
     return np.arange(codes, dtype=np.uint8).view(dtype).astype(np.float32)
 
@@ -48,6 +57,7 @@ def main(output):
         codes = numbers.astype(dtype).view(np.uint8)
         result[name] = {"values": [plain(v) for v in values],
                         "encode": [[float(n).hex(), int(c)] for n, c in zip(numbers, codes)]}
+    result["mxint8"] = mxint8()
     scales = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e8m0fnu).astype(np.float32)
     result["e8m0"] = {"values": [plain(v) for v in scales]}
     with open(output, "w") as file:

@@ -7,7 +7,7 @@ Random FP16 keys and values as the references' own plain functions round them (t
   KVQUANT  github.com/SqueezeAILab/KVQuant, quant/kvquant/simquant_module_quantizer.py: get_outliers*,
            quant_fn_nuq_recon; [24, 64] (tokens, channels of all heads), with and without Q-Norm
   SKVQ     github.com/cat538/SKVQ, KV_process.py: SKVQuantProcessor.quant_pytorch; [1, 2, 12, 32], ordered channels in
-           groups of three sizes, with and without FP8 ranges
+           groups of three sizes, with and without FP8 ranges, at 2 and 1.5 bits
 One channel and one token hold large numbers. Numbers stand as the 16 bits of FP16, parameters as FP32. Modules that
 the files import for their kernels or for fitting are not needed, and stand-ins."""
 import importlib.util
@@ -96,12 +96,13 @@ def make_skvq(skvq):
     numbers = random_numbers(15, (1, 2, 12, 32))
     order, begins, clip = torch.randperm(64), torch.tensor([0, 9, 33, 64]), 0.9
     golden = {"shape": list(numbers.shape), "numbers": bits_of(numbers), "order": order.tolist(),
-              "begins": begins.tolist(), "clip": clip, "bits": 2, "rounded": {}}
-    for fp8 in (False, True):
-        processor = skvq.SKVQuantProcessor(2, 2, gsize=32, hidden=64, clipping=[clip], fp8=fp8,
-                                           reorder_meta=({"k": order, "v": order}, {"k": begins, "v": begins}))
-        processor.layer_idx = 0
-        golden["rounded"]["fp8" if fp8 else "fp16"] = bits_of(processor.quant_pytorch("k", numbers)[0])
+              "begins": begins.tolist(), "clip": clip, "bits": 2, "rounded": {}, "ternary": {}}
+    for name, bits in (("rounded", 2), ("ternary", 1.5)):
+        for fp8 in (False, True):
+            processor = skvq.SKVQuantProcessor(bits, bits, gsize=32, hidden=64, clipping=[clip], fp8=fp8,
+                                               reorder_meta=({"k": order, "v": order}, {"k": begins, "v": begins}))
+            processor.layer_idx = 0
+            golden[name]["fp8" if fp8 else "fp16"] = bits_of(processor.quant_pytorch("k", numbers)[0])
     write("skvq.json", golden)
 
 

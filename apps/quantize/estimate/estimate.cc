@@ -112,6 +112,10 @@ class Estimator {
     const double layer = measure_cache_fit(*job.kv_cache, job.graph->config, job.ids.size(1),
                                            work.cache_tokens, request_.probes.place());
     add("fit KV cache", work.cache, static_cast<double>(job.graph->blocks.size()) * layer);
+    if (work.cache_head == 0) return;
+    add("gradients for the KV cache", work.cache_gradients.flops() + work.cache_head,
+        forward_seconds(work.cache_gradients, rates_) + work.cache_head / rates_.products +
+            work.cache_probabilities / rates_.probabilities);
   }
 
   template <class WorkOf>

@@ -366,7 +366,8 @@ AlgorithmRate RateProbes::solver(const Solver& solver, const Scheme& scheme, int
 double measure_cache_fit(const KvCacheScheme& scheme, const ModelConfig& config, int64_t length,
                          int64_t tokens, const RatePlace& place) {
   const c10::NoGradGuard no_grad;
-  return static_cast<double>(tokens) * sensitivity_seconds(config, length, place) +
+  const bool by_attention = scheme.weights == KvCacheWeights::attention;
+  return (by_attention ? static_cast<double>(tokens) * sensitivity_seconds(config, length, place) : 0) +
          fit_seconds(scheme, config, tokens);
 }
 

@@ -45,7 +45,7 @@ LATHE_FIELDS(InputOutcome, input, seen)
 LATHE_FIELDS(InputHistogram, limit, counts)
 LATHE_FIELDS(InputSpread, input, histogram)
 LATHE_FIELDS(KvCacheScheme, type, bits, value_bits, group_size, window, sink, outliers, q_norm, fp8_scales,
-             per_head)
+             per_head, weights)
 LATHE_FIELDS(KvCacheQuantizer, scheme, k_scales, v_scales, parameters)
 LATHE_FIELDS(BlockOutcome, index, linears, folds, expert_tokens, inputs, spreads, changed, kv_cache)
 #undef LATHE_FIELDS

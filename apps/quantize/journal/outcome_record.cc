@@ -33,6 +33,10 @@ constexpr int last_of<ActivationScheme::Per>() {
   return static_cast<int>(ActivationScheme::Per::group);
 }
 template <>
+constexpr uint8_t last_of<KvCacheWeights>() {
+  return static_cast<uint8_t>(KvCacheWeights::fisher);
+}
+template <>
 constexpr int last_of<Slot>() {
   return kSlotCount - 1;
 }

@@ -14,13 +14,11 @@
 #include "calib/sensitivity/trial_solver.h"
 #include "formats/gguf/imatrix.h"
 #include "lib/base/error.h"
-#include "lib/base/process_memory.h"
 #include "lib/base/spread.h"
 #include "lib/eval/drawn_labels.h"
 #include "lib/eval/eval_memory.h"
 #include "lib/model/compute_dtype.h"
 #include "lib/tensor/device.h"
-#include "lib/tensor/device_memory.h"
 
 namespace lathe {
 namespace {
@@ -107,9 +105,6 @@ void add_groups(const Recipe& recipe, const ChoicePlan& plan, SensitivityJob& jo
   }
 }
 
-/// A part of what there is, so that the driver, which plans with the rest, keeps its speed.
-constexpr uint64_t kShare = 4;
-
 /// What stands beside the driver while it measures. KL that is measured at any rate may do without the
 /// estimate, and the estimate without the KL that checks it.
 struct Beside {
@@ -121,27 +116,11 @@ std::vector<Beside> ways_to_measure(const SensitivityJob& job) {
   return ways;
 }
 
-/// Where the hidden states (or gradients) of so many held-out samples stand: in a file, or, where they may
-/// stand in memory and are a small part of it, on the device or in host memory. Adds what they take to
-/// `taken`.
+/// Hidden states (or gradients) of so many held-out samples.
 HiddenStorage place_states(const SensitivityJob& job, int64_t samples, const std::filesystem::path& work,
                            const MemoryLimits& limits, bool in_memory, MemoryBytes& taken) {
-  const c10::Device device = job.calibration.device;
-  const int64_t length = job.held_out.size(1), width = job.calibration.graph->config.hidden_size;
-  HiddenStorage storage{
-      .placement = Placement::disk, .transfer_rows = large_transfer(length, width, device), .work = work};
-  const uint64_t bytes = static_cast<uint64_t>(samples * length * width) * sizeof(float);
-  const auto fits = [&](const std::optional<uint64_t>& limit, const std::optional<uint64_t>& there) {
-    const auto room = limit ? limit : there;
-    return in_memory && (!room || bytes <= *room / kShare);
-  };
-  if (device.is_cuda() && fits(limits.vram, free_device_memory(device))) {
-    storage.placement = Placement::device;
-  } else if (fits(limits.ram, available_memory())) {
-    storage.placement = device.is_cpu() ? Placement::device : Placement::host;
-  }
-  taken = taken + bytes_of_store(store_spec(storage, samples, length, width, device));
-  return storage;
+  return place_beside(samples, job.held_out.size(1), job.calibration.graph->config.hidden_size,
+                      job.calibration.device, work, limits, in_memory, taken);
 }
 
 /// RAM that the logits of one row's variants take: as they are made, and their sums. A table's roundings have

@@ -37,7 +37,8 @@ TEST(FloatRtn, GivesTheNearestNumberOfEveryGroup) {
   const at::Tensor weight = at::randn({130, 256});
   for (const Scheme& scheme :
        {kNvfp4, kTensor, kBlocks, kChannel, Scheme::of_floats("mxfp4"), Scheme::of_floats("mxfp6_e2m3"),
-        Scheme::of_floats("mxfp8"), Scheme::of_floats("fp8_e5m2"), Scheme::of_floats("fp8_e4m3", 1, 64)}) {
+        Scheme::of_floats("mxfp8"), Scheme::of_floats("mxint8"), Scheme::of_floats("fp8_e5m2"),
+        Scheme::of_floats("fp8_e4m3", 1, 64)}) {
     SCOPED_TRACE(scheme.describe());
     const QuantizedTensor result =
         solve({linear("l", LinearRole::up_proj, weight, scheme)}).front().quantized;
@@ -111,8 +112,15 @@ TEST(FloatRtn, RefusalsNameTheLinear) {
 const Scheme kMxfp4 = Scheme::of_floats("mxfp4");
 
 std::vector<Scheme> every_grid() {
-  return {kNvfp4,  kMxfp4,   Scheme::of_floats("mxfp6_e2m3"), Scheme::of_floats("mxfp8"), kTensor,
-          kBlocks, kChannel, Scheme::of_floats("fp8_e5m2")};
+  return {kNvfp4,
+          kMxfp4,
+          Scheme::of_floats("mxfp6_e2m3"),
+          Scheme::of_floats("mxfp8"),
+          Scheme::of_floats("mxint8"),
+          kTensor,
+          kBlocks,
+          kChannel,
+          Scheme::of_floats("fp8_e5m2")};
 }
 
 std::vector<SolveResult> gptq(const std::vector<LinearProblem>& linears, const InputStats& stats,

@@ -110,7 +110,7 @@ TEST(FloatQuant, SearchedScalesOfCodesAreTheBestOfAllCodes) {
   const at::Tensor w = at::randn({24, 64}) * at::randn({24, 1}).exp(), ones = at::ones({64});
   const at::Tensor importance = at::randn({64}).mul(2).exp();
   const at::Tensor global = global_scale(w.abs().max());
-  for (const char* type : {"nvfp4", "mxfp4", "mxfp6_e2m3", "mxfp8"}) {
+  for (const char* type : {"nvfp4", "mxfp4", "mxfp6_e2m3", "mxfp8", "mxint8"}) {
     const Scheme scheme = Scheme::of_floats(type);
     const int64_t length = scheme.group_length(64);
     const at::Tensor over = scheme.has_global_scale() ? global : at::Tensor();

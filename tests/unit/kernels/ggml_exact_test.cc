@@ -93,6 +93,19 @@ TEST(GgmlExact, MxCodesAreGgmlsOwn) {
   EXPECT_THAT(reason(example(4, true, 32), MXFP4), HasSubstr("MXFP4 holds codes of scheme mxfp4, not int4"));
 }
 
+TEST(GgmlExact, MxIntegersAreQ8) {
+  QuantizedTensor tensor;
+  tensor.scheme = Scheme::of_floats("mxint8");
+  tensor.scale_dtype = DType::F8_E8M0;
+  tensor.codes = at::arange(256).to(at::kChar).repeat({6, 3});  // all of them
+  tensor.scales = at::exp2(at::randint(-18, 21, {6, 24}, at::kFloat));
+  expect_exact(tensor, Q8_0);
+  EXPECT_EQ(exact_ggml_type(tensor), Q8_0);
+  EXPECT_THAT(reason(tensor, Q4_0), HasSubstr("Q4_0 holds integers, not mxint8 g32"));
+  tensor.scales[2][1] = std::ldexp(1.0f, -19);
+  EXPECT_THAT(reason(tensor, Q8_0), HasSubstr("row 2, group 1: its scale 1.90735e-06 / 64 is not a half"));
+}
+
 TEST(GgmlExact, SaysWhyGridsDontAgree) {
   QuantizedTensor tensor = example(4, true, 64);
   EXPECT_THAT(reason(tensor, Q4_K), HasSubstr("Q4_K's scales are codes themselves"));

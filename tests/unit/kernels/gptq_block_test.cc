@@ -64,7 +64,7 @@ TEST(GptqBlock, EqualsOneRowAfterTheOtherBitForBit) {
   for (const Scheme& scheme :
        {Scheme{"int", 4, 32, true}, Scheme{"int", 3, 32, false}, Scheme{"int", 8, 32, false},
         Scheme::of_floats("nvfp4"), Scheme::of_floats("mxfp4"), Scheme::of_floats("mxfp6_e2m3"),
-        Scheme::of_floats("fp8_e4m3"), Scheme::of_floats("fp8_e5m2")}) {
+        Scheme::of_floats("mxint8"), Scheme::of_floats("fp8_e4m3"), Scheme::of_floats("fp8_e5m2")}) {
     for (const int64_t rows : {1, 15, 16, 37}) {
       for (const int64_t columns : {1, 33, 128}) {
         check<float>(at::kFloat, rows, columns, scheme);

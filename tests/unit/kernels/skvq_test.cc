@@ -34,9 +34,9 @@ TEST(SkvqCache, IsItsGroups) {
   const int* const first = permutation.const_data_ptr<int>();
   const std::vector<int> order(first, first + 32), begins = {0, 1, 14, 32};
   const std::vector<float> clip = {1, 0.81f, 0.66f};
-  for (const bool fp8 : {false, true}) {
+  for (const auto& [fp8, value_levels] : {std::pair(false, 16), {true, 16}, {false, 3}, {true, 3}}) {
     KvCacheQuantizer cache = cache_of(order, begins, clip, fp8);
-    cache.scheme.value_bits = 4;
+    cache.scheme.value_bits = value_levels == 3 ? kTernaryBits : 4;
     for (const bool keys : {true, false}) {
       at::Tensor expected = x.view({18, 32}).clone();
       for (int64_t t = 0; t < 18; ++t) {
@@ -44,7 +44,7 @@ TEST(SkvqCache, IsItsGroups) {
           std::vector<float> group;
           for (int i = begins[g]; i < begins[g + 1]; ++i)
             group.push_back(expected[t][order[static_cast<size_t>(i)]].item<float>());
-          round_skvq_group(group, clip[g], keys ? 2 : 4, fp8, group);
+          round_skvq_group(group, clip[g], keys ? 4 : value_levels, fp8, group);
           for (int i = begins[g]; i < begins[g + 1]; ++i)
             expected[t][order[static_cast<size_t>(i)]] = group[static_cast<size_t>(i - begins[g])];
         }
@@ -60,11 +60,15 @@ TEST(SkvqCache, IsTheReferences) {
   const auto numbers = [&](const nlohmann::json& bits) {
     return test::half_numbers(bits, shape).transpose(1, 2);
   };
-  for (const bool fp8 : {false, true}) {
-    const KvCacheQuantizer cache =
-        cache_of(golden.at("order"), golden.at("begins"), std::vector<float>(3, golden.at("clip")), fp8);
-    const at::Tensor expected = numbers(golden.at("rounded").at(fp8 ? "fp8" : "fp16"));
-    EXPECT_TRUE(same_bits(skvq_keys(numbers(golden.at("numbers")), cache), expected)) << fp8;
+  for (const double bits : {2.0, kTernaryBits}) {
+    for (const bool fp8 : {false, true}) {
+      KvCacheQuantizer cache =
+          cache_of(golden.at("order"), golden.at("begins"), std::vector<float>(3, golden.at("clip")), fp8);
+      cache.scheme.bits = bits;
+      const auto& rounded = golden.at(bits == 2 ? "rounded" : "ternary");
+      const at::Tensor expected = numbers(rounded.at(fp8 ? "fp8" : "fp16"));
+      EXPECT_TRUE(same_bits(skvq_keys(numbers(golden.at("numbers")), cache), expected)) << bits << fp8;
+    }
   }
 }
 

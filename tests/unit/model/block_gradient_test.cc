@@ -63,6 +63,36 @@ TEST_P(BlockGradientOf, WeightsMoveTheLossByWhatTheirOutputsDo) {
   EXPECT_EQ(seen + (routed ? 1 : 0), model_.block().linears.size());
 }
 
+TEST_P(BlockGradientOf, CachedNumbersMoveTheLossByIt) {
+  const BlockGradient found =
+      block_gradient(config(), model_.block(), model_.weights, rope_, hidden_, weight_, /*cache=*/true);
+  const int64_t queries = config().num_heads * config().head_dim,
+                channels = config().num_kv_heads * config().head_dim;
+  for (const bool keys : {true, false}) {
+    const Linear* linear = model_.block().find(keys ? LinearRole::k_proj : LinearRole::v_proj);
+    int64_t first = 0;
+    if (linear == nullptr) {
+      linear = model_.block().find(LinearRole::qkv_proj);
+      first = queries + (keys ? 0 : channels);
+    }
+    const at::Tensor change = at::zeros({linear->out, linear->in});
+    change.narrow(0, first, channels).copy_(at::randn({channels, linear->in}) * (step() / 6));
+    BlockWeights more = model_.weights, less = model_.weights;
+    more.set_weight(*linear, model_.weights.weight(*linear) + change);
+    less.set_weight(*linear, model_.weights.weight(*linear) - change);
+    const auto cached = [&](const BlockWeights& weights) {
+      const BlockForward block(config(), model_.block(), weights, rope_);
+      const AttentionInputs inputs = block.attention_inputs(block.attention_in(hidden_));
+      return keys ? inputs.unrotated_keys : inputs.values.transpose(1, 2);
+    };
+    const double moved = (loss(hidden_, more) - loss(hidden_, less)) / 2;
+    const double expected = ((cached(more) - cached(less)) / 2 * (keys ? found.keys : found.values))
+                                .sum(at::kDouble)
+                                .item<double>();
+    EXPECT_NEAR(moved, expected, 0.02 * std::abs(expected) + 1e-4 + 0.1 * step()) << keys;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, BlockGradientOf, testing::ValuesIn(all_families()),
                          [](const auto& family) { return family.param; });
 

@@ -37,7 +37,7 @@ void expect_same(double found, double expected, int code) {
 }
 
 TEST(FloatFormat, EveryCodeStandsForWhatMlDtypesSays) {
-  ASSERT_EQ(float_formats().size(), 5u);
+  ASSERT_EQ(float_formats().size(), 6u);
   for (const FloatFormat& format : float_formats()) {
     SCOPED_TRACE(format.name);
     const auto& values = golden().at(std::string(format.name)).at("values");
@@ -113,6 +113,9 @@ TEST(FloatFormat, BlockScaleIsThePowerThatTheLargestFits) {
   EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kE3M2, 29.9f)), 1);
   EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kE3M2, 30)), 2);  // 1.875 * 2^4 would round to 32
   EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kE4M3, 256)), 1);
+  EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kMxInt8, 1)), 1);
+  EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kMxInt8, 1.999f)), 1);  // the floor alone
+  EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kMxInt8, 2)), 2);
   EXPECT_EQ(decode_e8m0(encode_e8m0_scale(kE2M1, 0)), 1);
   EXPECT_EQ(encode_e8m0_scale(kE2M1, std::numeric_limits<float>::denorm_min()), 0);
 }

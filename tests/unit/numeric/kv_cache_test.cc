@@ -58,6 +58,20 @@ TEST(KvCacheBits, CountRangesAndTokensInFp16) {
   EXPECT_EQ(kv_cache_bits({}, shape, 4096), 8);
 }
 
+TEST(KvCacheBits, FiveTernaryCodesFitAByte) {
+  EXPECT_EQ(cache_levels(kTernaryBits), 3);
+  EXPECT_EQ(cache_levels(2), 4);
+  EXPECT_EQ(stored_code_bits(4, 128), 4);
+  EXPECT_DOUBLE_EQ(stored_code_bits(kTernaryBits, 160), 1.6);
+  EXPECT_DOUBLE_EQ(stored_code_bits(kTernaryBits, 128), 8 * 26 / 128.0);
+  KvCacheScheme scheme = find_kv_cache_method("skvq")->defaults;
+  const KvCacheShape shape{2, 64};
+  const double two = kv_cache_bits(scheme, shape, 4096);
+  scheme.value_bits = kTernaryBits;
+  // Half of the numbers are values, of which those in FP16, 5 first and 128 latest ones, stay.
+  EXPECT_NEAR(two - kv_cache_bits(scheme, shape, 4096), (2 - 1.625) / 2 * (4096 - 133) / 4096, 1e-12);
+}
+
 TEST(KvCacheRefuses, HeadsAndWindowsThatGroupsDontDivide) {
   const auto reason = [](const KvCacheScheme& scheme, int64_t head_dim) {
     return kv_cache_refuses(scheme, {2, head_dim}).value_or("");
@@ -106,6 +120,10 @@ TEST(KvCacheMethods, DefaultsAreAllowed) {
   EXPECT_EQ(bits.expected(), "2 or 4");
   EXPECT_FALSE(bits.allows(3));
   EXPECT_FALSE(bits.allows(8));
+  const KvCacheSetting& ternary = find_kv_cache_method("skvq")->settings[1];
+  EXPECT_EQ(ternary.expected(), "1.5, 2, 3 or 4");
+  EXPECT_TRUE(ternary.allows(1.5));
+  EXPECT_FALSE(ternary.allows(2.5));
 }
 
 }  // namespace

@@ -10,24 +10,29 @@
 namespace lathe {
 namespace {
 
-std::vector<float> rounded(std::vector<float> values, float clip, int bits, bool fp8 = false) {
-  round_skvq_group(values, clip, bits, fp8, values);
+std::vector<float> rounded(std::vector<float> values, float clip, int levels, bool fp8 = false) {
+  round_skvq_group(values, clip, levels, fp8, values);
   return values;
 }
 
 TEST(SkvqGroup, ClipsItsRange) {
-  EXPECT_EQ(rounded({-3, -1.2f, 0.9f, 3}, 1, 2), (std::vector<float>{-3, -1, 1, 3}));
-  EXPECT_EQ(rounded({-3, -0.6f, 0.6f, 3}, 0.5f, 2), (std::vector<float>{-1.5f, -0.5f, 0.5f, 1.5f}));
+  EXPECT_EQ(rounded({-3, -1.2f, 0.9f, 3}, 1, 4), (std::vector<float>{-3, -1, 1, 3}));
+  EXPECT_EQ(rounded({-3, -0.6f, 0.6f, 3}, 0.5f, 4), (std::vector<float>{-1.5f, -0.5f, 0.5f, 1.5f}));
+}
+
+TEST(SkvqGroup, ThreeLevelsAreTheEndsAndTheMiddle) {
+  EXPECT_EQ(rounded({-3, -1.6f, -1.4f, 1.4f, 1.6f, 3}, 1, 3), (std::vector<float>{-3, -3, 0, 0, 3, 3}));
+  EXPECT_EQ(rounded({-1, 0, 3}, 1, 3), (std::vector<float>{-1, -1, 3}));  // a tie goes to the even code
 }
 
 TEST(SkvqGroup, RangesInFp8) {
   // A step of 0.9 is 0.875 in FP8, a least number of -1.35 is -1.375; codes are those of the others.
-  EXPECT_EQ(rounded({-1.35f, 1.35f, 0.4f}, 1, 2, true), (std::vector<float>{-1.375f, 1.25f, 0.375f}));
-  EXPECT_EQ(rounded({600, 600}, 1, 2, true)[0], 448);
+  EXPECT_EQ(rounded({-1.35f, 1.35f, 0.4f}, 1, 4, true), (std::vector<float>{-1.375f, 1.25f, 0.375f}));
+  EXPECT_EQ(rounded({600, 600}, 1, 4, true)[0], 448);
 }
 
 TEST(SkvqGroup, OneNumberHasTheLeastStep) {
-  EXPECT_EQ(rounded({0.5f, 0.5f}, 1, 2), (std::vector<float>{0.5f, 0.5f}));
+  EXPECT_EQ(rounded({0.5f, 0.5f}, 1, 4), (std::vector<float>{0.5f, 0.5f}));
 }
 
 TEST(PointClusters, FindsWhatLiesTogether) {

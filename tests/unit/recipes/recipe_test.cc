@@ -168,6 +168,9 @@ TEST(Recipe, KvCachesHaveTheirMethodsDefaults) {
   EXPECT_EQ(read("{type: kivi, bits: 4, value_bits: 2, window: 64}")->window, 64);
   EXPECT_EQ(read("{type: kvquant, outliers: 0.02, q_norm: true}")->outliers, 0.02);
   EXPECT_TRUE(read("{type: skvq, fp8_scales: true}")->fp8_scales);
+  EXPECT_EQ(read("{type: skvq, bits: 2, value_bits: 1.5}")->value_bits, 1.5);
+  EXPECT_EQ(read("{type: kvquant, weights: fisher}")->weights, KvCacheWeights::fisher);
+  EXPECT_EQ(read("{type: kvquant, weights: attention}")->weights, KvCacheWeights::attention);
 }
 
 TEST(Recipe, OnlyRulesAreNeeded) {

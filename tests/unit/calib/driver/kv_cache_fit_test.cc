@@ -88,11 +88,23 @@ TEST(KvCacheFit, LevelsAreBetterThanEvenOnes) {
   EXPECT_LT(error_of(cache, made), 0.9 * error_of(even, made));
 }
 
+TEST(KvCacheFit, TernaryGroupsAreClippedForTheirLevels) {
+  const Numbers made = numbers(3, 200);
+  KvCacheScheme scheme = defaults("skvq");
+  scheme.value_bits = kTernaryBits;
+  const KvCacheQuantizer ternary = fitted(scheme, made), two = fitted(defaults("skvq"), made);
+  EXPECT_EQ(kv_cache_problem(ternary, kShape), std::nullopt);
+  EXPECT_TRUE(ternary.parameters.at("key_clip").equal(two.parameters.at("key_clip")));
+  KvCacheQuantizer other = ternary;
+  other.parameters["value_clip"] = two.parameters.at("value_clip");
+  EXPECT_LT(error_of(ternary, made), error_of(other, made));
+}
+
 TEST(KvCacheFit, SensitiveNumbersDrawTheLevels) {
   const at::Tensor numbers = at::tensor({-0.9f, -0.5f, 0.5f, 0.6f, 0.7f, 0.9f});
-  const at::Tensor even = fit_levels(numbers, at::ones({6}), 2);
+  const at::Tensor even = fit_levels(numbers, at::ones({6}), 4);
   EXPECT_TRUE(at::allclose(even, at::tensor({-0.9f, -0.5f, 0.6f, 0.9f}), 0, 1e-3)) << even;
-  const at::Tensor drawn = fit_levels(numbers, at::tensor({1e-3f, 1e-3f, 9.f, 9.f, 9.f, 1.f}), 2);
+  const at::Tensor drawn = fit_levels(numbers, at::tensor({1e-3f, 1e-3f, 9.f, 9.f, 9.f, 1.f}), 4);
   EXPECT_TRUE(at::allclose(drawn, at::tensor({0.5f, 0.6f, 0.7f, 0.9f}), 0, 1e-3)) << drawn;
 }
 

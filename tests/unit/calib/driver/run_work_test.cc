@@ -138,6 +138,14 @@ TEST(RunWork, KvCachesAreCounted) {
   EXPECT_EQ(fitted.forward.products, plain.forward.products + 2 * 2 * 30 * (64 + 2 * 32) * 64.0);
   EXPECT_EQ(fitted.cache, 2 * 30 * 9 * 64 * 10.0);
   EXPECT_EQ(fitted.flops(), plain.flops() + fitted.cache + fitted.forward.products - plain.forward.products);
+  job.kv_cache->weights = KvCacheWeights::fisher;  // the model there and back, and its head, in its place
+  const RunWork weighted = run_work(job, 3, 10, 25);
+  EXPECT_EQ(weighted.cache, 0);
+  EXPECT_EQ(weighted.cache_gradients.products, 3 * plain.forward.products);
+  EXPECT_EQ(weighted.cache_head, 3 * 2 * 30 * 64.0 * static_cast<double>(graph.config.vocab_size));
+  EXPECT_EQ(weighted.flops(),
+            fitted.flops() - fitted.cache + weighted.cache_gradients.flops() + weighted.cache_head);
+  job.kv_cache->weights = KvCacheWeights::attention;
   const RunWork many = run_work(job, 64, 512, 64 * 512);
   EXPECT_EQ(many.cache_tokens, 16384);
   EXPECT_EQ(many.cache, 2 * 16384 * 9 * 64 * 512.0);
