@@ -41,7 +41,7 @@ class FolderWeights : public WeightSource {
 
   at::Tensor load(const std::string& name) const override {
     if (!is_packed(name)) return read_float_tensor(*checkpoint_, name);
-    const at::Tensor values = kernels::dequantize(packed_->read(linear_of(name))).contiguous();
+    const at::Tensor values = kernels::dequantized_weight(packed_->read(linear_of(name))).contiguous();
     if (all_finite(values)) return values;
     user_error(
         "{}: '{}': the value at {} is infinite: its scales are beyond any weight's; the artefact is damaged: "
@@ -228,7 +228,7 @@ ModelFolder dequantised_folder(ModelFolder model) {
     if (!packed->schemes().contains(linear)) return stored->view(name);
     const TensorInfo& info = tensors.at(name);
     const at::Tensor values =
-        kernels::dequantize(packed->read(linear)).to(to_scalar_type(info.dtype)).contiguous();
+        kernels::dequantized_weight(packed->read(linear)).to(to_scalar_type(info.dtype)).contiguous();
     if (!all_finite(values))
       user_error("{}: '{}' has values that {} can't hold", stored->folder().string(), name,
                  name_of(info.dtype));
