@@ -70,6 +70,10 @@ class Transform {
   virtual std::optional<GroupRange> range(const LinearProblem& linear, const InputStats& stats) const = 0;
   /// Does range() ever give one?
   virtual bool offers_ranges() const { return false; }
+  /// The order of the Hadamard blocks that it rotates the inputs of quantised linears and the columns of
+  /// their weights by; the plan puts it into their schemes (Scheme::hadamard), and nothing is asked of it
+  /// after that. 0: it folds scales.
+  virtual int64_t rotation() const { return 0; }
   /// What fold() takes at the most over an edge whose consumers have `rows` rows in all that read `width`
   /// channels, and range() for one linear [out, in]. For the plan.
   virtual Work fold_work(const ScaleEdge&, int64_t /*rows*/, int64_t /*width*/) const { return {}; }
@@ -141,6 +145,7 @@ struct TransformEntry {
   std::string name, summary;
   std::vector<OptionSpec> options;
   std::unique_ptr<Transform> (*make)(const Options&);
+  bool rotates = false;  // Transform::rotation(); else it moves scales
 };
 struct SolverEntry {
   std::string name, summary;

@@ -4,6 +4,7 @@
 #include "algorithms/awq.h"
 #include "algorithms/floating.h"
 #include "algorithms/gptq.h"
+#include "algorithms/hadamard.h"
 #include "algorithms/hqq.h"
 #include "algorithms/rtn.h"
 #include "algorithms/smoothquant.h"
@@ -32,6 +33,8 @@ const std::vector<TransformEntry>& transforms() {
       {"smoothquant",
        "activation outliers moved into the weights, for quantised activations (arXiv 2211.10438)",
        smoothquant_options(), make_smoothquant},
+      {"hadamard", "inputs and weights rotated in blocks, for 4-bit floating-point grids (arXiv 2509.23202)",
+       hadamard_options(), make_hadamard, /*rotates=*/true},
   };
   return rows;
 }

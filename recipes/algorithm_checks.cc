@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "lib/base/error.h"
+#include "lib/numeric/hadamard.h"
 #include "recipes/target_pattern.h"
 
 namespace lathe {
@@ -38,6 +39,28 @@ RecipeAlgorithms recipe_algorithms(const Recipe& recipe) {
     algorithms.transforms.push_back(made(transforms(), choice));
   for (const Rule& rule : recipe.rules) algorithms.solvers.push_back(made(solvers(), rule.solver));
   return algorithms;
+}
+
+bool moves_scales(const Recipe& recipe) {
+  return std::ranges::any_of(recipe.transforms, [](const AlgorithmChoice& choice) {
+    const auto row = std::ranges::find(transforms(), choice.name, &TransformEntry::name);
+    return row == transforms().end() || !row->rotates;
+  });
+}
+
+int64_t recipe_rotation(const Recipe& recipe, const RecipeAlgorithms& algorithms) {
+  for (size_t t = 0; t < algorithms.transforms.size(); ++t) {
+    const int64_t block = algorithms.transforms[t] == nullptr ? 0 : algorithms.transforms[t]->rotation();
+    if (block == 0) continue;
+    if (std::ranges::find(kHadamardBlocks, block) == kHadamardBlocks.end()) {
+      user_error("{}: transforms[{}] ({}): block {}: expected 16, 32, 64 or 128", recipe.file, t,
+                 recipe.transforms[t].name, block);
+    }
+    if (algorithms.transforms.size() == 1) return block;
+    user_error("{}: transforms: {} mixes the channels that {} chooses scales for; leave one of them out",
+               recipe.file, recipe.transforms[t].name, recipe.transforms[t == 0 ? 1 : 0].name);
+  }
+  return 0;
 }
 
 std::vector<std::string> check_range_offers(const Recipe& recipe, const RecipeAlgorithms& algorithms) {

@@ -18,6 +18,13 @@ struct RecipeAlgorithms {
 };
 RecipeAlgorithms recipe_algorithms(const Recipe& recipe);
 
+/// Does a transform of the recipe fold scales, so that tensors that stay in floating point may change?
+bool moves_scales(const Recipe& recipe);
+
+/// The order of the blocks that a transform rotates inputs by (Transform::rotation()); 0: none does.
+/// UserError where another transform stands beside it.
+int64_t recipe_rotation(const Recipe& recipe, const RecipeAlgorithms& algorithms);
+
 /// UserError where a solver is told to take offered ranges, and no transform offers any. Returns a warning
 /// for each solver that takes none of those that are.
 std::vector<std::string> check_range_offers(const Recipe& recipe, const RecipeAlgorithms& algorithms);

@@ -57,6 +57,13 @@ LinearPlan plan_linear(const Recipe& recipe, const RecipeAlgorithms& algorithms,
     plan.rule = i;
     plan.scheme = recipe.rules[i].scheme;
     if (plan.scheme.has_integer_zeros()) plan.scheme.zero_above_lowest = zeros_above_lowest(recipe);
+    plan.scheme.hadamard = recipe_rotation(recipe, algorithms);
+    if (plan.scheme.hadamard > 0 && linear.in % plan.scheme.hadamard != 0) {
+      user_error(
+          "{}: transforms: hadamard: blocks of {} do not divide the {} input features of '{}'; use a smaller "
+          "block, or leave the linear out with `ignore`",
+          recipe.file, plan.scheme.hadamard, linear.in, linear.name);
+    }
     if (recipe.rules[i].activations) plan.activations = recipe.rules[i].activations->scheme;
     if (const Solver* solver = algorithms.solvers[i].get()) {
       plan.group_index = solver->reorders_groups(plan.scheme);
@@ -164,7 +171,7 @@ std::vector<std::string> check_experts(const Plan& plan) {
 
 /// A transform acts where a scale can move into a quantised linear; none in the whole model is a slip.
 void check_transforms(const Recipe& recipe, const ModelGraph& graph, const Plan& plan) {
-  if (recipe.transforms.empty()) return;
+  if (!moves_scales(recipe)) return;
   std::set<std::string> quantized;
   for (const PlannedLinear& linear : plan.quantized()) quantized.insert(linear.name);
   for (const Block& block : graph.blocks) {

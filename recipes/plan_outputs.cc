@@ -13,6 +13,15 @@
 namespace lathe {
 namespace {
 
+/// Who runs the model has to rotate its inputs, so a format has to say so.
+void check_rotation(const PlannedLinear& linear, const std::string& what, bool can_say) {
+  if (linear.scheme.hadamard == 0 || can_say) return;
+  user_error(
+      "{}: {}: its input is rotated in blocks of {} (transform hadamard), which only compressed-tensors' "
+      "transform_config tells those who run it; use format compressed-tensors, or leave the transform out",
+      linear.name, what, linear.scheme.hadamard);
+}
+
 OutputPlan plan_gguf_output(const Plan& plan, const ModelGraph& graph, const Target& target,
                             const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
   GgufWeights weights{.solved = {},
@@ -20,6 +29,7 @@ OutputPlan plan_gguf_output(const Plan& plan, const ModelGraph& graph, const Tar
                       .codes_only = !sources.weights,
                       .types = sources.types};
   for (const PlannedLinear& linear : plan.quantized()) {
+    check_rotation(linear, "format " + target.name, target.rotations);
     if (linear.activations) {
       user_error("{}: format {}: its input would be quantised, which llama.cpp does by rules of its own",
                  linear.name, target.name);
@@ -87,6 +97,7 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
           "{}: format {}: scheme type 'float' leaves weights to be rounded by the format, as gguf:... do",
           linear.name, target.name);
     }
+    check_rotation(linear, "format " + target.name, target.rotations);
     if (const auto reason = target.refuses(linear))
       user_error("{}: format {}: {}", linear.name, target.name, *reason);
     replaced.insert(linear.name + ".weight");
@@ -154,6 +165,7 @@ void add_layout(Plan& plan, const KernelLayout& layout) {
   LayoutPlan planned;
   planned.layout = &layout;
   for (const PlannedLinear& linear : plan.quantized()) {
+    check_rotation(linear, "layout " + layout.name, false);
     if (const auto reason = layout.refuses(linear))
       user_error("{}: layout {}: {} ({})", linear.name, layout.name, *reason, layout.source);
     for (PlannedTensor& tensor : layout.tensors(linear)) {

@@ -7,6 +7,7 @@
 
 #include "lib/base/strings.h"
 #include "lib/model/fused_linears.h"
+#include "recipes/algorithm_checks.h"
 #include "recipes/plan.h"
 
 namespace lathe {
@@ -125,7 +126,14 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
                         describe_rule(rule), rule.solver.name);
   }
   if (graph.config.hidden_size > 0) text += describe_blocks("fused", graph, fused_of);
+  if (!recipe.transforms.empty() && !moves_scales(recipe)) {
+    text += fmt::format(
+        "transform  {} rotates the inputs of {} linears, and their weights, in blocks of {} channels "
+        "(online: no fold)\n",
+        recipe.transforms.front().name, quantized.size(), quantized.front().scheme.hadamard);
+  }
   for (const AlgorithmChoice& transform : recipe.transforms) {
+    if (!moves_scales(recipe)) break;
     const std::vector<ScaleEdge>& edges = graph.blocks.front().edges;
     const auto closed = std::ranges::find_if(edges, [](const ScaleEdge& e) { return !e.closed.empty(); });
     const std::string not_through =
@@ -135,7 +143,7 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
     text += fmt::format("transform  {} over {} edges a block{}\n", transform.name,
                         std::ranges::count(edges, "", &ScaleEdge::closed), not_through);
   }
-  if (!recipe.transforms.empty()) text += describe_blocks("folds", graph, folds_of);
+  if (moves_scales(recipe)) text += describe_blocks("folds", graph, folds_of);
   std::map<std::string, std::vector<std::string>> reasons;
   for (const auto& block : plan.blocks) {
     for (const LinearPlan& p : block) {

@@ -10,6 +10,7 @@
 #include "apps/quantize/evaluation.h"
 #include "apps/quantize/manifest.h"
 #include "lib/base/error.h"
+#include "recipes/algorithm_checks.h"
 
 namespace lathe {
 namespace {
@@ -29,7 +30,7 @@ std::vector<Findings> check_artefacts(const FinishedRun& run, const ArtifactWrit
   const Findings fallbacks = report.fallbacks();
   std::vector<Findings> found;
   for (const auto& writer : writers) {
-    found.push_back(writer->check(written, !run.recipe.transforms.empty()));
+    found.push_back(writer->check(written, moves_scales(run.recipe)));
     found.back().insert(found.back().end(), fallbacks.begin(), fallbacks.end());
   }
   return found;

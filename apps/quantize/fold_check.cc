@@ -1,6 +1,7 @@
 #include "apps/quantize/fold_check.h"
 
 #include "lib/base/error.h"
+#include "recipes/algorithm_checks.h"
 
 namespace lathe {
 
@@ -18,6 +19,7 @@ void FoldCensus::note(const BlockOutcome& outcome) {
 }
 
 void FoldCensus::check(const Recipe& recipe) const {
+  if (!moves_scales(recipe)) return;  // a rotation stands alone
   for (size_t t = 0; t < recipe.transforms.size(); ++t) {
     const Count count = t < counts_.size() ? counts_[t] : Count{};
     if (count.applied > 0) continue;

@@ -106,6 +106,7 @@ std::vector<ConsumerVerdict> judge_folder(const ModelFolder& model) {
       planned.scheme = scheme->second;
       planned.role = linear.role;
       planned.expert = linear.input.expert.has_value();
+      planned.bias = linear.bias;
       planned.group_index = reordered && planned.scheme.group_size != -1;
       const auto input = model.activations.find(linear.name);
       if (input != model.activations.end()) planned.activations = input->second;

@@ -58,7 +58,9 @@ CalibrationJob make_job(const Recipe& recipe, const Plan& plan, const ModelFolde
                      .describe_inputs = recipe.report.activations,
                      .format_bits = format_bits(plan),
                      .storage = {}};
-  for (const auto& transform : algorithms.transforms) job.transforms.push_back(transform.get());
+  for (const auto& transform : algorithms.transforms) {
+    if (transform->rotation() == 0) job.transforms.push_back(transform.get());  // else schemes say it
+  }
   for (const auto& block : plan.blocks) {
     auto& tasks = job.tasks.emplace_back();
     for (const LinearPlan& linear : block) {

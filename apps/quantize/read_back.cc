@@ -44,6 +44,7 @@ std::string hash_of(const QuantizedTensor& tensor) {
   }
   if (tensor.input && tensor.input->scheme.calibrated())
     text += fmt::format(" {} {}", tensor.input->scale, tensor.input->zero_point);
+  if (tensor.scheme.hadamard > 0) text += fmt::format(" hadamard {}", tensor.scheme.hadamard);
   return text;
 }
 

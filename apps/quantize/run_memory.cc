@@ -15,10 +15,11 @@ namespace lathe {
 namespace {
 
 /// With gradients that a KV cache is fitted by beside the driver, in memory or, where the limits have no room
-/// for that, in a file.
+/// for that, in a file. `reading`: what weights that are read take besides.
 MemoryPlan plan_calibration(const MemoryLimits& limits, CalibrationJob& job,
-                            const std::filesystem::path& work, uint64_t journal, uint64_t finish) {
-  if (!wants_cache_gradients(job)) return plan_run_memory(limits, job, work, journal, finish);
+                            const std::filesystem::path& work, uint64_t journal, uint64_t finish,
+                            const MemoryBytes& reading) {
+  if (!wants_cache_gradients(job)) return plan_run_memory(limits, job, work, journal, finish, reading);
   const CacheGradientRoom room = cache_gradient_room(job);
   const int64_t length = job.ids.size(1), hidden = job.graph->config.hidden_size;
   const MemoryBytes drawing = scoring_memory(

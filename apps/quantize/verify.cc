@@ -25,6 +25,7 @@
 #include "lib/base/strings.h"
 #include "lib/base/terminal.h"
 #include "lib/model/weights_graph.h"
+#include "recipes/algorithm_checks.h"
 #include "recipes/plan.h"
 #include "recipes/recipe.h"
 
@@ -151,7 +152,7 @@ class FolderCheck {
   VerifyAgainst against() const {
     VerifyAgainst against;
     against.reference = reference_;
-    against.folds = !recipe_ || !recipe_->transforms.empty();
+    against.folds = !recipe_ || moves_scales(*recipe_);
     against.codes_in_blocks = codes_in_blocks_;
     against.bytes_known = bytes_known_;
     return against;

@@ -53,7 +53,7 @@ std::string needs_data(const Recipe& recipe) {
   const Algorithms algorithms = make_algorithms(recipe);
   if (recipe.kv_cache && recipe.kv_cache->calibrated()) return "kv_cache";
   if (recipe.report.activations) return "report.activations";
-  // A transform moves scales between linears, which only a model that is known can tell.
+  // A transform moves scales between linears or rotates their inputs, which only the driver does.
   if (!recipe.transforms.empty()) return "transform " + recipe.transforms.front().name;
   for (size_t i = 0; i < algorithms.solvers.size(); ++i) {
     if (algorithms.solvers[i]->needs() != StatSet{}) return "solver " + recipe.rules[i].solver.name;

@@ -85,9 +85,16 @@ uint64_t finished(const ObservedInput& input, const SamplePlan& plan) {
   return statistics_bytes(input.wanted, input.width, plan.length * plan.samples);
 }
 
-/// To fold an input's linears, and to measure what became of them.
+/// To fold an input's linears or to rotate them (there and, of one at a time, back), and to measure what
+/// became of them.
 uint64_t rows_scratch(const ObservedInput& input) {
-  return kRowCopies * std::min(kRows, input.weights * kFloat);
+  return kRowCopies * std::min(kRows, input.weights * kFloat) + 2 * input.rotated * kFloat;
+}
+
+/// Values of one sweep's tokens beside the stream's, rotated, in two streams.
+uint64_t rotated_tokens(const ObservedInput& input, const SamplePlan& plan) {
+  const auto values = static_cast<uint64_t>(tokens_together(plan) * input.width);
+  return input.rotated > 0 ? 2 * values * kFloat : 0;
 }
 
 /// What is held beside the statistics and the work on them.
@@ -108,7 +115,7 @@ BlockMemory at_input(const CalibrationJob& job, const Block& block, const HeldTe
   BlockMemory sweep = held.observing(), solve = held.solving();
   sweep.statistics =
       sums_of(input, plan, job.device) + collector_scratch_bytes(input.wanted, input.width, job.device);
-  sweep.scratch = forward_bytes(block, tokens_together(plan));
+  sweep.scratch = forward_bytes(block, tokens_together(plan)) + rotated_tokens(input, plan);
   solve.statistics = finished(input, plan);
   solve.scratch = rows_scratch(input) + (plan.sparing ? input.sparing.scratch : input.scratch);
   return most_of(sweep, solve);

@@ -16,6 +16,7 @@
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
 #include "lib/model/cached_attention.h"
+#include "lib/numeric/hadamard.h"
 #include "lib/tensor/copy_stream.h"
 
 namespace lathe {
@@ -72,6 +73,15 @@ BlockPass::BlockPass(const CalibrationJob& job, size_t index, BlockWeights weigh
   if (streams.reference) {
     reference_.emplace(job.graph->config, block_, *original_, rope, *streams.reference);
   }
+}
+
+/// What makes a slot's values as its linears' solvers see them: rotated in blocks, where their schemes are.
+BlockPass::Produce BlockPass::seen_by_solvers(const Produce& produce, int64_t rotation) {
+  if (rotation == 0) return produce;
+  return [produce, rotation](BlockStream& stream, RowRange rows) {
+    const at::Tensor values = produce(stream, rows);
+    return hadamard_blocks(values, rotation).to(values.scalar_type());
+  };
 }
 
 BlockOutcome BlockPass::run(const Progress& progress) {
@@ -133,7 +143,8 @@ void BlockPass::calibrate(Slot slot, const Produce& produce) {
       collector_for(wanted, block_.linears[followers.front()].in, with_readers(block_, slot));
   collector->limit_gram(solver_.gram_tokens(followers));
   const Produce again = [slot](BlockStream& s, RowRange rows) { return s.again(slot, rows); };
-  sweep([&](RowRange rows) { observe(*collector, wanted.cross_gram, apart ? again : produce, rows); });
+  const Produce seen = seen_by_solvers(apart ? again : produce, solver_.rotation(followers));
+  sweep([&](RowRange rows) { observe(*collector, wanted.cross_gram, seen, rows); });
   if (!apart) drop_used_weights(slot);
   InputStats stats = collector->finish(&solver_.checks());
   collector.reset();  // its sums are as large as the statistics

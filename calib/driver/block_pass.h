@@ -36,6 +36,7 @@ class BlockPass {
  private:
   using Produce = std::function<at::Tensor(BlockStream&, RowRange)>;
 
+  static Produce seen_by_solvers(const Produce& produce, int64_t rotation);
   BlockOutcome run_slots(const Progress& progress);
   void calibrate_experts(const Progress& progress);
   /// A sweep of its own, once q, k and v are what they will be: the largest magnitudes of keys and values.

@@ -12,6 +12,7 @@
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
+#include "lib/numeric/hadamard.h"
 #include "lib/tensor/copy_stream.h"
 
 namespace lathe {
@@ -177,9 +178,14 @@ void ExpertsPass::observe(Slot slot, Task& task, size_t chunk, const Chunk& obse
   };
   const at::Tensor mask = sent(counted_), weights = sent(job_.token_weights);
   const at::Tensor tokens = queued_copy(places, job_.device);
-  const at::Tensor x = values(slot, task.expert, observed, tokens, job_.propagate == Propagate::reference);
+  const int64_t rotation = solver_.rotation(task.readers);
+  const auto seen = [&](const Chunk& chunk, bool divide) {
+    const at::Tensor made = values(slot, task.expert, chunk, tokens, divide);
+    return rotation > 0 ? hadamard_blocks(made, rotation).to(made.scalar_type()) : made;
+  };
+  const at::Tensor x = seen(observed, job_.propagate == Propagate::reference);
   if (task.wanted.cross_gram) {
-    task.collector->observe_pair(x, values(slot, task.expert, reference, tokens, true), mask, weights);
+    task.collector->observe_pair(x, seen(reference, true), mask, weights);
   } else {
     task.collector->observe(x, mask, weights);
   }

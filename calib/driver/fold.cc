@@ -67,7 +67,7 @@ void divide_rows(BlockState& state, const ScaleEdge& edge, const at::Tensor& sca
       given->second = given->second / row_scales.unsqueeze(1).to(given->second.device());
     if (state.weights->holds_weight(linear)) {
       state.weights->drop_weight(linear);
-      state.weights->set_weight(linear, kernels::dequantize(solved->second));
+      state.weights->set_weight(linear, kernels::dequantized_weight(solved->second));
     }
   } else {
     const at::Tensor weight =

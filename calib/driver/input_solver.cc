@@ -11,6 +11,7 @@
 #include "lib/base/error.h"
 #include "lib/kernels/dequantize.h"
 #include "lib/numeric/distortion.h"
+#include "lib/numeric/hadamard.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
@@ -67,10 +68,22 @@ StatSet InputSolver::solvers_need(const std::vector<size_t>& readers) const {
   return set;
 }
 
+int64_t InputSolver::rotation(const std::vector<size_t>& readers) const {
+  const int64_t block = readers.empty() ? 0 : tasks_[readers.front()].scheme.hadamard;
+  for (const size_t i : readers) {
+    LATHE_ASSERT(tasks_[i].scheme.hadamard == block, "{}: rotated in blocks of {}, others of its input of {}",
+                 block_.linears[i].name, tasks_[i].scheme.hadamard, block);
+  }
+  return block;
+}
+
 LinearProblem InputSolver::problem(size_t i) const {
   const Linear& linear = block_.linears[i];
-  LinearProblem problem{linear.name,      linear.role,      weights_.weight(linear),
-                        tasks_[i].scheme, job_.scale_dtype, std::nullopt};
+  const int64_t rotation = tasks_[i].scheme.hadamard;
+  const at::Tensor weight = weights_.weight(linear);
+  LinearProblem problem{
+      linear.name,      linear.role,      rotation > 0 ? hadamard_blocks(weight, rotation) : weight,
+      tasks_[i].scheme, job_.scale_dtype, std::nullopt};
   if (tasks_[i].activations) problem.activations = tasks_[i].activations->scheme;
   problem.transformed = !job_.transforms.empty();
   return problem;
@@ -180,9 +193,10 @@ void InputSolver::solve_together(const std::vector<size_t>& linears, const Input
   std::vector<std::optional<InputQuantizer>> inputs;
   for (const size_t i : linears) {
     const auto& activations = tasks_[i].activations;
-    inputs.push_back(activations ? std::optional(quantizer_for(*activations, stats, job_.scale_dtype,
-                                                               block_.linears[i].name))
-                                 : std::nullopt);
+    std::optional<InputQuantizer>& input = inputs.emplace_back();
+    if (!activations) continue;
+    input = quantizer_for(*activations, stats, job_.scale_dtype, block_.linears[i].name);
+    input->hadamard = tasks_[i].scheme.hadamard;
   }
   std::vector<SolveResult> results = solver.solve(shared);
   LATHE_ASSERT(results.size() == linears.size(), "solver gave {} results for {} linears", results.size(),
@@ -211,7 +225,7 @@ void InputSolver::keep(const Linear& linear, LinearProblem& solved, SolveResult 
   if (job_.hand_over_weights) hand_over(linear, solved.weight, stats);
   solved.weight.reset();  // the old weight goes before the new one comes
   weights_.drop_weight(linear);
-  weights_.set_weight(linear, kernels::dequantize(result.quantized));
+  weights_.set_weight(linear, kernels::dequantized_weight(result.quantized));
   // What follows is calibrated on what the quantised linear puts out, its input's rounding included.
   if (result.quantized.input) weights_.set_input_quantizer(linear, *result.quantized.input);
   state_.solved[linear.name] = std::move(result.quantized);

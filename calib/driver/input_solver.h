@@ -27,6 +27,9 @@ class InputSolver {
   std::vector<size_t> followers(const Input& input) const;
   /// What transforms, these linears' solvers and the report ask for.
   StatSet needs(const std::vector<size_t>& readers) const;
+  /// The Hadamard blocks that these linears' input is observed in, as their weights are solved
+  /// (Scheme::hadamard): one for all of them. 0: none.
+  int64_t rotation(const std::vector<size_t>& readers) const;
   /// Tokens that their Gram matrix is of at least: kReportTokens where it is the report's alone.
   int64_t gram_tokens(const std::vector<size_t>& readers) const;
   /// Keeps what the report tells of an input, where the job asks for it; `stats` before any fold.

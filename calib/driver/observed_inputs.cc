@@ -19,6 +19,7 @@ void add_linear(const Linear& linear, const LinearTask& task, ObservedInput& inp
                 std::map<const Solver*, SolvedRows>& rows) {
   input.width = linear.in;
   input.weights += weights_in(linear);
+  if (task.scheme.hadamard > 0) input.rotated += weights_in(linear);
   input.wanted = input.wanted | task.solver->needs();
   if (task.activations) input.wanted = input.wanted | task.activations->needs();
   SolvedRows& solved = rows[task.solver];

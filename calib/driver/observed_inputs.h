@@ -15,6 +15,7 @@ struct ObservedInput {
   int64_t width = 0;
   uint64_t weights = 0;       // of those linears, values
   uint64_t scratch = 0;       // bytes of their solvers, the most of them
+  uint64_t rotated = 0;       // of those linears, values of the weights that are solved in a rotated copy
   SparingBytes sparing = {};  // the same where they are to be sparing
   StatSet wanted;
   bool whole_gram = false;  // Gram matrices are of all tokens (InputNeeds)

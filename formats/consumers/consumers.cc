@@ -19,27 +19,34 @@ bool among(const Values& values, const Value& value) {
   return std::ranges::find(values, value) != values.end();
 }
 
+/// As kernels know schemes: rotated inputs are another module's.
 std::string described(const PlannedLinear& linear) {
-  return with_input(linear.scheme.describe(), linear.activations);
+  Scheme grid = linear.scheme;
+  grid.hadamard = 0;
+  return with_input(grid.describe(), linear.activations);
 }
 
 /// Linears that one kernel has to take.
 struct Kind {
   std::string scheme;
+  int64_t rotation = 0;  // Scheme::hadamard
   bool experts = false;
   std::vector<PlannedLinear> linears;
 
   const PlannedLinear& first() const { return linears.front(); }
-  std::string label() const { return scheme + (experts ? ", experts" : ""); }
+  std::string label() const {
+    return with_input(first().scheme.describe(), first().activations) + (experts ? ", experts" : "");
+  }
 };
 
 std::vector<Kind> kinds_of(const std::vector<PlannedLinear>& linears) {
   std::vector<Kind> kinds;
   for (const PlannedLinear& linear : linears) {
     const std::string scheme = described(linear);
-    auto kind = std::ranges::find_if(
-        kinds, [&](const Kind& k) { return k.scheme == scheme && k.experts == linear.expert; });
-    if (kind == kinds.end()) kind = kinds.insert(kind, {scheme, linear.expert, {}});
+    auto kind = std::ranges::find_if(kinds, [&](const Kind& k) {
+      return k.scheme == scheme && k.experts == linear.expert && k.rotation == linear.scheme.hadamard;
+    });
+    if (kind == kinds.end()) kind = kinds.insert(kind, {scheme, linear.scheme.hadamard, linear.expert, {}});
     kind->linears.push_back(linear);
   }
   return kinds;
@@ -144,6 +151,39 @@ std::vector<ConsumerVerdict> judge_kind(const std::string& method, const Kind& k
   return verdicts;
 }
 
+constexpr const char* kVllmRotations = "vllm 0.32: compressed_tensors/transform/linear.py and module.py";
+
+/// What is left of a verdict where inputs are rotated, which vLLM alone does: of linears without bias, on one
+/// GPU. Others read past transform_config.
+ConsumerVerdict with_rotation(ConsumerVerdict verdict, const Kind& kind) {
+  if (verdict.kernel.empty()) return verdict;
+  const auto refuse = [&](std::string problem) {
+    verdict.kernel.clear();
+    verdict.tensor_parallel.clear();
+    verdict.problem = std::move(problem);
+  };
+  const std::string& who = verdict.consumer;
+  if (who == "vLLM 0.11 and before") {
+    refuse("the earlier of these read past transform_config, and would leave inputs as they are");
+    return verdict;
+  }
+  if (who != "vLLM" && !who.starts_with("vLLM on ") && !who.starts_with("vLLM with ")) {
+    refuse("it reads past transform_config, and would leave inputs as they are that have to be rotated");
+    return verdict;
+  }
+  const auto biased = std::ranges::find_if(kind.linears, &PlannedLinear::bias);
+  if (biased != kind.linears.end()) {
+    refuse(fmt::format("{}: no bias where inputs are rotated", biased->name));
+  } else if (!among(verdict.tensor_parallel, 1)) {
+    return verdict;
+  } else if (verdict.tensor_parallel.size() > 1) {
+    verdict.tensor_parallel = {1};
+    verdict.problem = "TP 2 fails: no tensor parallelism where inputs are rotated";
+  }
+  verdict.source = kVllmRotations;
+  return verdict;
+}
+
 /// `format`: as the plan calls it; the reader's method is its quant_method.
 ConsumerVerdict read_by(const Reader& reader, const std::string& format, const std::vector<Kind>& kinds) {
   ConsumerVerdict verdict{reader.consumer, reader.through == nullptr ? "" : reader.through, "", {}, "",
@@ -180,6 +220,7 @@ std::vector<ConsumerVerdict> judge_consumers(const std::string& format,
   const std::vector<Kind> kinds = kinds_of(linears);
   for (const Kind& kind : kinds) {
     for (ConsumerVerdict& verdict : judge_kind(method, kind, heads, half_fused)) {
+      if (kind.rotation > 0) verdict = with_rotation(std::move(verdict), kind);
       if (kinds.size() > 1) verdict.linears = kind.label();
       verdicts.push_back(std::move(verdict));
     }
@@ -188,7 +229,10 @@ std::vector<ConsumerVerdict> judge_consumers(const std::string& format,
   for (const Reader& reader : readers()) {
     const bool ruled = std::ranges::any_of(
         verdicts, [&](const ConsumerVerdict& verdict) { return verdict.consumer == reader.consumer; });
-    if (method == reader.method && !ruled) verdicts.push_back(read_by(reader, format, kinds));
+    if (method != reader.method || ruled) continue;
+    ConsumerVerdict verdict = read_by(reader, format, kinds);
+    const auto rotated = std::ranges::find_if(kinds, [](const Kind& kind) { return kind.rotation > 0; });
+    verdicts.push_back(rotated == kinds.end() ? verdict : with_rotation(std::move(verdict), *rotated));
   }
   return verdicts;
 }

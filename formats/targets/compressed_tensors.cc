@@ -9,6 +9,7 @@
 #include "formats/targets/float_quantized.h"
 #include "formats/targets/int_quantized.h"
 #include "formats/targets/kv_cache_format.h"
+#include "formats/targets/rotation_format.h"
 #include "formats/targets/stored_scales.h"
 #include "lib/base/error.h"
 
@@ -42,6 +43,10 @@ std::optional<std::string> refuses_experts(const PlannedLinear& linear) {
   if (linear.expert && !linear.scheme.symmetric) {
     return "neither transformers nor vLLM reads zero points of experts; use `symmetric: true` for them, in a "
            "rule of their own (target `expert`) before this one";
+  }
+  if (linear.expert && linear.scheme.hadamard > 0) {
+    return "its input is rotated (transform hadamard), which vLLM does for no experts; leave them out with "
+           "`ignore`, or the transform";
   }
   return std::nullopt;
 }
@@ -91,7 +96,12 @@ std::optional<std::string> refuses(const PlannedLinear& linear) {
   return std::nullopt;
 }
 
-std::vector<PlannedTensor> layout(const PlannedLinear& linear) {
+/// The matrix that inputs are rotated by, as llm-compressor's modules hold it, without its root. vLLM's
+/// kernels for NVFP4 read it, and share what was read last; it stands with every linear, so that each part of
+/// a model that is cut in a pipeline has one. Plain +1 and -1: any type holds them.
+constexpr DType kRotationType = DType::F16;
+
+std::vector<PlannedTensor> weight_layout(const PlannedLinear& linear) {
   if (linear.scheme.float_grid() != nullptr) return float_quantized_layout(linear);
   if (linear.activations) return int_quantized_layout(linear);
   const Scheme& scheme = linear.scheme;
@@ -108,7 +118,16 @@ std::vector<PlannedTensor> layout(const PlannedLinear& linear) {
   return tensors;
 }
 
-std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, const QuantizedTensor& tensor) {
+std::vector<PlannedTensor> layout(const PlannedLinear& linear) {
+  std::vector<PlannedTensor> tensors = weight_layout(linear);
+  const int64_t block = linear.scheme.hadamard;
+  if (block > 0)
+    tensors.push_back({linear.name + rotation_suffix(kRotation), {kRotationType, {block, block}}});
+  return tensors;
+}
+
+std::vector<std::pair<std::string, at::Tensor>> pack_weight(const std::string& name,
+                                                            const QuantizedTensor& tensor) {
   if (tensor.scheme.float_grid() != nullptr) return float_quantized_pack(name, tensor);
   if (tensor.input) return int_quantized_pack(name, tensor);
   const int bits = tensor.scheme.bits;
@@ -122,6 +141,14 @@ std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, co
     tensors.emplace_back(name + ".weight_zero_point", pack_rows(along_out, bits).t().contiguous());
   }
   tensors.emplace_back(name + ".weight_scale", stored_scales(name, tensor.scales, tensor.scale_dtype));
+  return tensors;
+}
+
+std::vector<std::pair<std::string, at::Tensor>> pack(const std::string& name, const QuantizedTensor& tensor) {
+  auto tensors = pack_weight(name, tensor);
+  if (tensor.scheme.hadamard > 0)
+    tensors.emplace_back(name + rotation_suffix(kRotation),
+                         rotation_signs(tensor.scheme.hadamard).to(at::kHalf));
   return tensors;
 }
 
@@ -179,6 +206,54 @@ std::vector<Group> groups_of(const std::vector<PlannedLinear>& linears) {
   return groups;
 }
 
+/// An artefact of other tools may have both kinds; one scheme, on all linears, is what Lathe writes.
+std::optional<std::string> refuses_model(const std::vector<PlannedLinear>& linears,
+                                         const std::vector<std::string>& /*ignored*/) {
+  const PlannedLinear& first = linears.front();
+  const auto other = std::ranges::find_if(
+      linears, [&](const PlannedLinear& linear) { return linear.scheme.hadamard != first.scheme.hadamard; });
+  if (other == linears.end()) return std::nullopt;
+  return fmt::format(
+      "'{}' is {}, '{}' {}: expected inputs that are all rotated in blocks of one size, or none", first.name,
+      first.scheme.describe(), other->name, other->scheme.describe());
+}
+
+/// As compressed-tensors' TransformConfig: inputs rotated online, columns of the weights already.
+json transform_config(const std::vector<PlannedLinear>& linears, const std::vector<std::string>& ignored) {
+  const int64_t block = linears.front().scheme.hadamard;
+  if (block == 0) return json::object();
+  const auto apply = [&](const char* location, bool inverse) {
+    return json{{"targets", std::vector<std::string>{"Linear"}},
+                {"location", location},
+                {"inverse", inverse},
+                {"ignore", ignored}};
+  };
+  return {{"config_groups",
+           {{kRotation,
+             {{"type", "hadamard"},
+              {"apply", {apply("input", false), apply("weight_input", true)}},
+              {"randomize", false},
+              {"requires_grad", false},
+              {"head_dim", block},
+              {"precision", "torch.float32"}}}}}};
+}
+
+std::vector<std::string> warnings(const std::vector<PlannedLinear>& linears,
+                                  const std::vector<std::string>& /*ignored*/) {
+  const PlannedLinear& first = linears.front();
+  if (first.scheme.hadamard == 0) return {};
+  std::vector<std::string> lines = {
+      fmt::format("rotated inputs ('{}'): vLLM rotates them, on one GPU; transformers (5.17), SGLang and "
+                  "TensorRT-LLM read past transform_config and would compute something else without a word",
+                  first.name)};
+  const auto biased = std::ranges::find_if(linears, &PlannedLinear::bias);
+  if (biased != linears.end()) {
+    lines.push_back(
+        fmt::format("rotated inputs: vLLM (0.32) takes no bias with them, and '{}' has one", biased->name));
+  }
+  return lines;
+}
+
 json quantization_config(const std::vector<PlannedLinear>& linears, const std::vector<std::string>& ignored) {
   const std::vector<Group> groups = groups_of(linears);
   const char* format = groups.front().format();
@@ -198,7 +273,7 @@ json quantization_config(const std::vector<PlannedLinear>& linears, const std::v
           {"kv_cache_scheme", nullptr},
           {"ignore", ignored},
           {"sparsity_config", json::object()},
-          {"transform_config", json::object()},
+          {"transform_config", transform_config(linears, ignored)},
           {"config_groups", std::move(config_groups)}};
 }
 
@@ -234,7 +309,10 @@ Target compressed_tensors_target() {
       .layout = layout,
       .pack = pack,
       .quantization_config = quantization_config,
-      .kv_cache = &compressed_tensors_kv_cache()};
+      .refuses_model = refuses_model,
+      .warnings = warnings,
+      .kv_cache = &compressed_tensors_kv_cache(),
+      .rotations = true};
 }
 
 }  // namespace lathe

@@ -9,6 +9,7 @@
 #include "formats/targets/float_quantized.h"
 #include "formats/targets/int_quantized.h"
 #include "formats/targets/kv_cache_format.h"
+#include "formats/targets/rotation_format.h"
 #include "formats/targets/strict_object.h"
 #include "lib/base/error.h"
 
@@ -212,6 +213,12 @@ const CompressedTensorsConfig::Group* CompressedTensorsConfig::group_of(const st
   return best;
 }
 
+int64_t CompressedTensorsConfig::rotation_of(const std::string& linear) const {
+  const bool rotated = rotation && rotation->targets.match(linear) != MatchKind::none &&
+                       rotation->ignore.match(linear) == MatchKind::none;
+  return rotated ? rotation->block : 0;
+}
+
 namespace {
 
 std::vector<std::string> whole_formats() {
@@ -229,11 +236,12 @@ CompressedTensorsConfig parse_compressed_tensors_config(const json& config, cons
   top.optional_word("quantization_status", {"compressed"});
   top.unused("sparsity_config", "sparsity");
   top.unused("moe_sparsity_config", "sparsity");
-  top.unused("transform_config", "an online transform");
   top.informational({"version", "global_compression_ratio"});
   CompressedTensorsConfig result{.groups = {}, .ignore = {top.words("ignore", false), where + ".ignore"}};
   if (const json* cache = top.find("kv_cache_scheme"); cache != nullptr)
     result.kv_cache = parse_kv_cache_scheme(*cache, where + ".kv_cache_scheme");
+  if (const json* transform = top.find("transform_config"); transform != nullptr)
+    result.rotation = parse_rotation(*transform, where + ".transform_config");
   const json& groups = top.need("config_groups", "an object");
   if (!groups.is_object()) top.refuse("config_groups", "an object");
   for (const auto& [name, group] : groups.items()) {

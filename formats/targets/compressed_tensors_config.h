@@ -24,8 +24,17 @@ struct CompressedTensorsConfig {
   };
   std::vector<Group> groups;
   NamePatterns ignore;
+  /// A transform_config of one Hadamard scheme: whose inputs are rotated, and in blocks of which order.
+  struct Rotation {
+    std::string name;  // "hadamard"
+    NamePatterns targets, ignore;
+    int64_t block = 0;
+  };
+  std::optional<Rotation> rotation = std::nullopt;
   std::optional<KvCacheScheme> kv_cache = std::nullopt;
 
+  /// Order of the blocks that the linear's input is rotated in; 0: it is not.
+  int64_t rotation_of(const std::string& linear) const;
   /// The group of a linear; null where it is ignored or no group names it. Where several groups do, an
   /// exact name beats a regular expression beats the class name, and the first group wins among equals.
   const Group* group_of(const std::string& linear) const;

@@ -14,6 +14,7 @@
 #include "formats/targets/float_quantized.h"
 #include "formats/targets/float_reader.h"
 #include "formats/targets/layout_reader.h"
+#include "formats/targets/rotation_format.h"
 #include "lib/base/error.h"
 #include "lib/model/cached_attention.h"
 #include "lib/model/forward.h"
@@ -45,11 +46,20 @@ CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoin
     : checkpoint_(std::move(checkpoint)), float_dtype_(graph.config.dtype) {
   const std::string where = (checkpoint_->folder() / "config.json").string() + ": quantization_config";
   const auto config = parse_compressed_tensors_config(checkpoint_->config().at("quantization_config"), where);
+  if (config.rotation) rotation_suffix_ = rotation_suffix(config.rotation->name);
   for (const Linear& linear : stored_linears(graph)) {
     const CompressedTensorsConfig::Group* group = config.group_of(linear.name);
     if (group != nullptr && group->activations) activations_[linear.name] = *group->activations;
     check_names(linear, group != nullptr ? &group->scheme : nullptr);
+    const int64_t rotation = config.rotation_of(linear.name);
+    if (group == nullptr && rotation > 0) {
+      user_error(
+          "{}.transform_config: rotates the input of '{}', which is not quantised: expected quantised ones "
+          "alone",
+          where, linear.name);
+    }
     if (group == nullptr) continue;
+    if (rotation > 0) check_rotation(linear, rotation);
     if (group->scheme.float_grid() != nullptr) {
       check_float_quantized(linear, group->scheme);
     } else if (group->activations) {
@@ -58,6 +68,7 @@ CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoin
       check_packed(linear, group->scheme);
     }
     schemes_[linear.name] = group->scheme;
+    schemes_[linear.name].hadamard = rotation;
     linears_[linear.name] = linear;
   }
   if (config.kv_cache)
@@ -98,6 +109,7 @@ void CompressedTensorsReader::check_names(const Linear& linear, const Scheme* sc
     known = {"weight_packed", "weight_scale", "weight_shape", "bias"};
     if (!scheme->symmetric) known.push_back("weight_zero_point");
   }
+  if (!rotation_suffix_.empty()) known.push_back(rotation_suffix_.substr(1));
   if (scheme != nullptr && !checkpoint_->contains(packed)) {
     user_error(
         "{}: tensor '{}' is missing, but quantization_config stores '{}' as {}; list it in `ignore` if it is "
@@ -149,6 +161,25 @@ void CompressedTensorsReader::check_int_quantized(const Linear& linear, const Sc
   if (activations.dynamic) return;
   check_scale(linear.name + ".input_scale", {1});
   if (!activations.symmetric) check_tensor(linear.name + ".input_zero_point", {DType::I8, {1}});
+}
+
+/// The matrix that the input is rotated by may stand beside a linear; llm-compressor keeps one for all.
+void CompressedTensorsReader::check_rotation(const Linear& linear, int64_t block) const {
+  if (linear.in % block != 0) {
+    user_error(
+        "{}: transform_config rotates the input of '{}' in blocks of {}, which do not divide its {} features",
+        checkpoint_->folder().string(), linear.name, block, linear.in);
+  }
+  const std::string name = linear.name + rotation_suffix_;
+  if (!checkpoint_->contains(name)) return;
+  check_scale(name, {block, block});
+  const at::Tensor stored = read_float_tensor(*checkpoint_, name);
+  checkpoint_->release(name);
+  const at::Tensor other = stored.ne(rotation_signs(block));
+  if (!other.any().item<bool>()) return;
+  user_error("{}: the value at {} is {:g}: expected Sylvester's Hadamard matrix, of 1 and -1",
+             describe_tensor(*checkpoint_, name), first_index(other),
+             stored.masked_select(other)[0].item<float>());
 }
 
 /// Any float dtype.
@@ -284,6 +315,7 @@ std::optional<InputQuantizer> CompressedTensorsReader::input_quantizer(const std
   const auto found = activations_.find(linear);
   if (found == activations_.end()) return std::nullopt;
   InputQuantizer quantizer{.scheme = found->second};
+  quantizer.hadamard = schemes_.at(linear).hadamard;
   if (!quantizer.scheme.calibrated()) return quantizer;
   if (quantizer.scheme.dynamic) {
     quantizer.scale = read_global(linear + ".input_global_scale").item<float>();
@@ -306,6 +338,7 @@ std::map<std::string, TensorInfo> CompressedTensorsReader::unpacked_tensors() co
           ".input_global_scale", ".input_scale", ".input_zero_point"}) {
       tensors.erase(name + suffix);
     }
+    if (!rotation_suffix_.empty()) tensors.erase(name + rotation_suffix_);
     tensors[name + ".weight"] = {float_dtype_, {linear.out, linear.in}};
   }
   return tensors;

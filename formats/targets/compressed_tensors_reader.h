@@ -49,6 +49,7 @@ class CompressedTensorsReader final : public PackedReader {
   void check_scale(const std::string& name, std::vector<int64_t> shape) const;
   void check_tensor(const std::string& name, const TensorInfo& expected) const;
   void check_shape_tensor(const Linear& linear) const;
+  void check_rotation(const Linear& linear, int64_t block) const;
   void check_names(const Linear& linear, const Scheme* scheme) const;
   at::Tensor read_scales(const std::string& name) const;
   at::Tensor read_bytes(const std::string& name, const Scheme& scheme) const;
@@ -58,6 +59,7 @@ class CompressedTensorsReader final : public PackedReader {
   std::map<std::string, ActivationScheme> activations_;
   std::map<std::string, Linear> linears_;
   std::optional<StoredKvCache> kv_cache_;
+  std::string rotation_suffix_;          // ".hadamard_input.weight"; empty: no input is rotated
   std::vector<std::string> attentions_;  // with scales of their cache
 };
 

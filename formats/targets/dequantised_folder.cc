@@ -90,7 +90,7 @@ ModelFolder dequantised_folder(ModelFolder model) {
     if (!packed->schemes().contains(linear)) return stored->view(name);
     const TensorInfo& info = tensors.at(name);
     const at::Tensor values =
-        kernels::dequantize(packed->read(linear)).to(to_scalar_type(info.dtype)).contiguous();
+        kernels::dequantized_weight(packed->read(linear)).to(to_scalar_type(info.dtype)).contiguous();
     if (!all_finite(values))
       user_error("{}: '{}' has values that {} can't hold", stored->folder().string(), name,
                  name_of(info.dtype));

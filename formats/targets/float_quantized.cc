@@ -55,7 +55,9 @@ const std::array<Combination, 7>& combinations() {
   return rows;
 }
 
-const Combination* find(const Scheme& scheme) {
+/// Rotated inputs are said elsewhere (transform_config), of any grid.
+const Combination* find(Scheme scheme) {
+  scheme.hadamard = 0;
   const auto row = std::ranges::find(combinations(), scheme, &Combination::scheme);
   return row == combinations().end() ? nullptr : &*row;
 }

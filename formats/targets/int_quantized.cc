@@ -20,7 +20,8 @@ std::optional<std::string> int_quantized_refuses(const PlannedLinear& linear) {
            "in "
            "a rule of their own (target `expert`) before this one";
   }
-  const Scheme& scheme = linear.scheme;
+  Scheme scheme = linear.scheme;
+  scheme.hadamard = 0;  // transform_config says it
   const Scheme rows{.type = "int", .bits = 8, .group_size = -1, .symmetric = true};
   if (scheme == rows) return std::nullopt;
   return fmt::format(

@@ -42,7 +42,7 @@ class FolderWeights : public WeightSource {
 
   at::Tensor load(const std::string& name) const override {
     if (!is_packed(name)) return read_float_tensor(*checkpoint_, name);
-    const at::Tensor values = kernels::dequantize(packed_->read(linear_of(name))).contiguous();
+    const at::Tensor values = kernels::dequantized_weight(packed_->read(linear_of(name))).contiguous();
     if (all_finite(values)) return values;
     user_error(
         "{}: '{}': the value at {} is infinite: its scales are beyond any weight's; the artefact is damaged: "

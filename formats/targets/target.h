@@ -78,6 +78,8 @@ struct Target {
   bool zero_above_lowest = false;
   /// Plain scales of floating-point grids are stored in FP32, whatever the model's type.
   bool full_scales = false;
+  /// Can it say that inputs are rotated (Scheme::hadamard)?
+  bool rotations = false;
   /// Ending of a scalar's name that is one for linears of one input, which servers stack: the largest of what
   /// pack() gives for each. Of integer codes only: a global scale is shared when codes are found. Null: none.
   const char* shared_maximum = nullptr;

@@ -18,6 +18,7 @@
 #include "lib/base/error.h"
 #include "lib/base/hash.h"
 #include "lib/model/forward.h"
+#include "lib/numeric/hadamard.h"
 #include "lib/tensor/aten.h"
 
 namespace lathe {
@@ -146,11 +147,16 @@ class ArtefactCheck {
     result_.distances[linear.name] = std::move(found.distance);
   }
 
-  MatrixRows original_of(const std::string& linear) const {
-    return [this, linear](int64_t begin, int64_t end) {
-      return against_.reference->weights->load_rows(linear + ".weight", at::arange(begin, end));
+  /// As the linear's codes stand for it: with its columns rotated, where they are of a rotated weight.
+  MatrixRows original_of(const std::string& linear, const std::string& of) const {
+    const auto scheme = artefact_.schemes.find(linear);
+    const int64_t rotation = scheme == artefact_.schemes.end() ? 0 : scheme->second.hadamard;
+    return [this, of, rotation](int64_t begin, int64_t end) {
+      at::Tensor rows = against_.reference->weights->load_rows(of + ".weight", at::arange(begin, end));
+      return rotation > 0 ? hadamard_blocks(rows, rotation) : rows;
     };
   }
+  MatrixRows original_of(const std::string& linear) const { return original_of(linear, linear); }
 
   /// By both ways; nothing where one of them found it broken.
   std::optional<QuantizedTensor> read(const Linear& linear) {
@@ -299,7 +305,7 @@ class ArtefactCheck {
     const int64_t rows = std::min(linear.out, kTellingRows);
     const at::Tensor values = artefact_.read_quantized(linear.name).dequantize_rows(0, rows).flatten();
     const auto likeness = [&](const std::string& name) {
-      const at::Tensor original = original_of(name)(0, rows).flatten();
+      const at::Tensor original = original_of(linear.name, name)(0, rows).flatten();
       const double length = values.norm().item<double>() * original.norm().item<double>();
       return length == 0 ? 0 : values.dot(original).item<double>() / length;
     };

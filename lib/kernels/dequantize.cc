@@ -8,6 +8,7 @@
 #include "lib/kernels/cuda_library.h"
 #include "lib/kernels/dequantize_rows.h"
 #include "lib/kernels/group_grid.h"
+#include "lib/numeric/hadamard.h"
 
 namespace lathe::kernels {
 namespace {
@@ -87,6 +88,13 @@ at::Tensor dequantize_rows(const QuantizedTensor& tensor, int64_t begin, int64_t
 }
 
 at::Tensor dequantize(const QuantizedTensor& tensor) { return dequantize_rows(tensor, 0, tensor.rows()); }
+
+at::Tensor dequantized_weight(const QuantizedTensor& tensor) {
+  const int64_t block = tensor.scheme.hadamard;
+  if (block == 0) return dequantize(tensor);
+  if (tensor.scheme.has_values()) return hadamard_blocks(tensor.values, block);  // its own
+  return hadamard_blocks_of(dequantize(tensor).contiguous(), block);
+}
 
 MatrixRows dequantized_rows(const QuantizedTensor& tensor) {
   return [&tensor](int64_t begin, int64_t end) { return dequantize_rows(tensor, begin, end); };

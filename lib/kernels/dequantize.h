@@ -11,7 +11,11 @@ namespace lathe::kernels {
 /// FP32 [out, in].
 at::Tensor dequantize(const QuantizedTensor& tensor);
 
-/// The same of rows [begin, end), [end - begin, in].
+/// The weight that multiplies the linear's input as it is: where the codes are of a rotated one
+/// (Scheme::hadamard), rotated back. FP32 [out, in].
+at::Tensor dequantized_weight(const QuantizedTensor& tensor);
+
+/// dequantize() of rows [begin, end), [end - begin, in].
 at::Tensor dequantize_rows(const QuantizedTensor& tensor, int64_t begin, int64_t end);
 
 /// dequantize_rows() of a tensor that outlives what is returned.

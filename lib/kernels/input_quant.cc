@@ -9,6 +9,7 @@
 #include "lib/kernels/group_grid.h"
 #include "lib/kernels/group_quant.h"
 #include "lib/kernels/input_quant_rows.h"
+#include "lib/numeric/hadamard.h"
 
 namespace lathe::kernels {
 namespace {
@@ -53,7 +54,9 @@ at::Tensor fake_quantize_input(const at::Tensor& x, const InputQuantizer& quanti
   LATHE_ASSERT(!problem, "{}", *problem);
   LATHE_ASSERT(!scheme.calibrated() || quantizer.scale > 0, "static scale {}", quantizer.scale);
   if (x.numel() == 0) return x;
-  const at::Tensor tokens = x.reshape({-1, x.size(-1)}).to(at::kFloat).contiguous();
+  const int64_t block = quantizer.hadamard;
+  const at::Tensor flat = x.reshape({-1, x.size(-1)});
+  const at::Tensor tokens = block > 0 ? hadamard_blocks(flat, block) : flat.to(at::kFloat).contiguous();
   const Rows rows = scheme.dynamic ? dynamic_rows(tokens, quantizer) : static_rows(tokens, quantizer);
   const at::Tensor& zeros = rows.params.zero_points;
   const FloatGridType* const floats = scheme.float_grid();
@@ -67,7 +70,8 @@ at::Tensor fake_quantize_input(const at::Tensor& x, const InputQuantizer& quanti
        .shared = !scheme.dynamic,
        .number = floats == nullptr ? device::Minifloat{} : minifloat_of(floats->number)},
       rows.values, y);
-  return y.view(x.sizes()).to(x.scalar_type());
+  y = y.view(x.sizes());
+  return (block > 0 ? hadamard_blocks_of(y, block) : y).to(x.scalar_type());
 }
 
 }  // namespace lathe::kernels

@@ -56,6 +56,8 @@ struct InputQuantizer {
   ActivationScheme scheme;
   float scale = 0;     // where calibrated: finite, > 0; NVFP4: what a group's E4M3 scale is multiplied by
   int zero_point = 0;  // where static and asymmetric: in [qmin, qmax]
+  /// Values are rotated in blocks of this order before they are rounded (Scheme::hadamard); 0: not at all.
+  int64_t hadamard = 0;
 };
 
 /// What a linear is: "int8 sym channel" or "int8 sym channel, input int8 sym dynamic per token".

@@ -1,6 +1,7 @@
 #include "lib/numeric/hadamard.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <bit>
@@ -29,6 +30,8 @@ at::Tensor entries_of(const HadamardMatrix& matrix) {
   }
   return entries;
 }
+
+constexpr int64_t kGrainValues = 1 << 15;
 
 /// Sylvester's matrix times each of `count` vectors of `length`, a power of two, in place.
 void sylvester(float* values, int64_t count, int64_t length) {
@@ -63,6 +66,44 @@ at::Tensor hadamard_rows(at::Tensor rows) {
   rows.mul_(1 / std::sqrt(static_cast<double>(n)));
   if (matrix == nullptr) return rows;
   return at::matmul(entries_of(*matrix), rows.view({-1, order, length})).view({-1, n});
+}
+
+namespace {
+
+/// In place, of CPU Float values.
+void rotate_on_cpu(const at::Tensor& values, int64_t block) {
+  float* const data = values.data_ptr<float>();
+  at::parallel_for(0, values.numel() / block, kGrainValues / block,
+                   [&](int64_t begin, int64_t end) { sylvester(data + begin * block, end - begin, block); });
+}
+
+/// The same sums in the same order by libtorch's operations, on any device. values: Float [n, block].
+at::Tensor rotate_by_operations(at::Tensor values, int64_t block) {
+  for (int64_t half = 1; half < block; half *= 2) {
+    const at::Tensor pairs = values.view({-1, 2, half});
+    const at::Tensor a = pairs.select(1, 0), b = pairs.select(1, 1);
+    values = at::stack({a + b, a - b}, 1);
+  }
+  return values;
+}
+
+}  // namespace
+
+at::Tensor hadamard_blocks_of(at::Tensor x, int64_t block) {
+  LATHE_ASSERT(x.dim() >= 1 && block >= 1 && std::has_single_bit(static_cast<uint64_t>(block)) &&
+                   x.size(-1) % block == 0 && x.is_contiguous() && x.scalar_type() == at::kFloat,
+               "blocks of {} in rows of {} values", block, x.dim() > 0 ? x.size(-1) : 0);
+  if (x.is_cpu()) {
+    rotate_on_cpu(x, block);
+  } else {
+    x = rotate_by_operations(x.view({-1, block}), block).view(x.sizes());
+  }
+  return x.mul_(1 / std::sqrt(static_cast<double>(block)));
+}
+
+at::Tensor hadamard_blocks(const at::Tensor& x, int64_t block) {
+  return hadamard_blocks_of(
+      x.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true, at::MemoryFormat::Contiguous), block);
 }
 
 }  // namespace lathe

@@ -105,6 +105,11 @@ double Scheme::bits_per_weight(int64_t out, int64_t in) const {
 }
 
 std::string Scheme::describe() const {
+  if (hadamard > 0) {
+    Scheme grid = *this;
+    grid.hadamard = 0;
+    return fmt::format("{}, hadamard {}", grid.describe(), hadamard);
+  }
   if (floating()) return "float";
   if (vectors()) return codebook;
   if (float_grid() != nullptr) return describe_floats(*this);

@@ -64,6 +64,9 @@ struct Scheme {
   bool zero_above_lowest = false;
   /// Of type "vectors": how its vectors are stored, "AQLM 2x8 of 8".
   std::string codebook = {};
+  /// The codes are of W H in place of W: H has Sylvester's Hadamard matrix of this order, over its root, in
+  /// blocks along `in` (hadamard_blocks()), and the linear's input is multiplied by H, too. 0: of W.
+  int64_t hadamard = 0;
 
   int qmin() const { return -(1 << (bits - 1)); }
   int qmax() const { return (1 << (bits - 1)) - 1; }
@@ -100,7 +103,7 @@ struct Scheme {
   /// (packed, or 16 bits where real) counted. Outliers come on top: QuantizedTensor::bits_per_weight().
   double bits_per_weight(int64_t out, int64_t in) const;
   /// "int4 sym g128", "int4 asym g64 real zero", "int3 asym g16, scales int3 r16", "fp8_e4m3 tensor",
-  /// "fp8_e4m3 block 128x128", "nvfp4 g16"
+  /// "fp8_e4m3 block 128x128", "nvfp4 g16", "nvfp4 g16, hadamard 16"
   std::string describe() const;
   /// Why rows of `in` values can't be represented ("group_size 128 does not divide ..."); nothing if they
   /// can. For algorithms that know groups of rows only: axis 0 is a reason.

@@ -24,11 +24,11 @@ concept MaybeConst = std::same_as<std::remove_const_t<Value>, Type>;
 
 LATHE_FIELDS(ScaleGrid, bits, rows)
 LATHE_FIELDS(Scheme, type, bits, group_size, symmetric, scale_grid, real_zero, axis, rows, zero_above_lowest,
-             codebook)
+             codebook, hadamard)
 LATHE_FIELDS(SecondLevel, scale_codes, zero_codes, scale_scales, scale_zeros, zero_scales, zero_zeros)
 LATHE_FIELDS(Outliers, row_offsets, columns, values)
 LATHE_FIELDS(ActivationScheme, type, bits, dynamic, per, symmetric, group_size)
-LATHE_FIELDS(InputQuantizer, scheme, scale, zero_point)
+LATHE_FIELDS(InputQuantizer, scheme, scale, zero_point, hadamard)
 LATHE_FIELDS(QuantizedTensor, scheme, scale_dtype, codes, scales, zero_points, group_index, second_level,
              outliers, global_scale, values, input)
 LATHE_FIELDS(Distortion, weight_relative_mse, max_abs_error, output_relative_error)

@@ -19,6 +19,7 @@
 #include "lib/eval/eval_memory.h"
 #include "lib/model/compute_dtype.h"
 #include "lib/tensor/device.h"
+#include "recipes/algorithm_checks.h"
 
 namespace lathe {
 namespace {
@@ -244,6 +245,13 @@ void check_measurable(const Recipe& recipe) {
         "{}: calibration: null, but candidates are measured on activations; give `calibration.data` or "
         "--calib",
         recipe.file);
+  }
+  if (!recipe.transforms.empty() && !moves_scales(recipe)) {
+    user_error(
+        "{}: transforms: {} rotates the inputs of all quantised linears, and sensitivity is that of one "
+        "group "
+        "alone; leave it out",
+        recipe.file, recipe.transforms.front().name);
   }
 }
 

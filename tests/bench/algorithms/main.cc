@@ -139,7 +139,7 @@ std::vector<Row> measure_all(const Arguments& arguments) {
     rows.push_back(measure_row("gram", problem, arguments, device, [&] { gram_of(tokens); }));
   }
   for (const TransformEntry& entry : transforms()) {
-    if (!wanted(arguments, entry.name)) continue;
+    if (!wanted(arguments, entry.name) || entry.rotates) continue;
     const auto transform = entry.make(Options(entry.options));
     rows.push_back(measure_row(entry.name, problem, arguments, device, [&] {
       transform->fold(problem.edge(), problem.shared());

@@ -43,6 +43,7 @@ for type in nvfp4 mxfp4 mxfp8; do
     --set "rules[0]={scheme: {type: $type}, activations: {type: $type}}"
 done
 quick recipes/kv-fp8.yaml "$scratch/kv-fp8" --set evaluate=null
+round rotated compressed-tensors --set 'rules[0].scheme={bits: 4, group_size: 64, symmetric: true}' --set 'transforms=[{hadamard: {block: 32}}]'
 for bits in 3 8; do round "bits$bits-weights" compressed-tensors --set "rules[0].scheme={bits: $bits, group_size: 64, symmetric: true}"; done
 round bits8-channel compressed-tensors --set 'rules[0].scheme={bits: 8, group_size: -1, symmetric: true}'
 round bits8-asymmetric compressed-tensors --set 'rules[0].scheme={bits: 8, group_size: 64, symmetric: false}'
@@ -63,6 +64,7 @@ for name in several/gptq several/awq part/gptq part/awq mixed asymmetric/awq; do
 for name in desc_act bits3 zeros groups; do warned "$name" True; done
 in_vllm loads several/compressed-tensors several/gptq several/gptq-v2 several/awq part/gptq part/awq mixed asymmetric/awq \
   asymmetric/compressed-tensors two-groups
+in_vllm rotates rotated
 in_vllm rounds w8a8-dynamic w8a8-static two-kinds
 in_vllm agrees fp8-dynamic/compressed-tensors
 in_vllm "same:$scratch/fp8-dynamic/compressed-tensors" fp8-dynamic/modelopt

@@ -1,6 +1,6 @@
 """Artefacts in vLLM's CPU build, which computes packed weights in FP16.
 
-    vllm_logprobs.py LOGITS_PROGRAM REFERENCE_FOLDER CASE...    (loads:FOLDER, rounds:FOLDER, agrees:FOLDER, same:OTHER:FOLDER, cache:FOLDER,
+    vllm_logprobs.py LOGITS_PROGRAM REFERENCE_FOLDER CASE...    (loads:FOLDER, rounds:FOLDER, rotates:FOLDER, agrees:FOLDER, same:OTHER:FOLDER, cache:FOLDER,
                                                                 refuses:TEXT:FOLDER)
 
 Folders that load give prompt log-probabilities like Lathe's own forward pass: mean |difference| <= 5e-3 nats, which is what FP16
@@ -8,6 +8,8 @@ costs (the floating-point model in FP16 differs by 2e-3), and a tenth at most of
 Folders that round activations, too, have their own bound: vLLM rounds what it computed in FP16, and each token by max|x| / 127 where
 Lathe and compressed-tensors take max|x| / 127.5, so its rounding errors are others of the same size. They are no further apart than two
 such, and even out over the tokens (a wrong scale would be seen in both).
+Rotated inputs are rotated by a kernel of CUDA's (hadacore), in whose place stands a product with the matrix; all else is vLLM's: what its
+transform_config is taken for, which linears it rotates, in which blocks, what it loads.
 Where vLLM has a kernel in FP32 that rounds activations as Lathe does (FP8 per token), it is asked for that: then half of the tokens agree
 closely, and the rest are those that a last bit turns (in FP16, which moves every input by 2^-11, none would, and they differ by 0.06 nats).
 Formats that vLLM computes in FP16 only are held to another artefact of the same run (same), whose numbers are the same in FP32.
@@ -28,6 +30,7 @@ for key, value in {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSIN
 
 import torch  # noqa: E402
 import vllm._custom_ops  # noqa: E402
+from compressed_tensors.transform.utils.hadamard import deterministic_hadamard_matrix  # noqa: E402
 from our_logits import our_logits  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from vllm import LLM, SamplingParams  # noqa: E402
@@ -70,6 +73,19 @@ def check_loads(program, folder, ids, original, rounds):
     assert not rounds or shift <= EVEN, f"{folder}: log-probabilities are shifted by {shift}"
     assert torch.isfinite(theirs).all() and difference <= tolerance, f"{folder}: log-probabilities differ by {difference}"
     assert moved > difference * (1 / 1.5 if rounds else 10), f"{folder}: as near to the floating-point model as to the artefact"
+
+
+def hadacore(x, inplace=True):
+    """vllm._custom_ops.hadacore_transform."""
+    return (x @ deterministic_hadamard_matrix(x.shape[-1], x.dtype)) / x.shape[-1] ** 0.5
+
+
+def check_rotates(program, folder, ids, original):
+    calls = []
+    vllm._custom_ops.hadacore_transform = lambda x, inplace=True: calls.append(x.shape[-1]) or hadacore(x, inplace)
+    check_loads(program, folder, ids, original, rounds=False)
+    block = json.loads((pathlib.Path(folder) / "config.json").read_text())["quantization_config"]["transform_config"]["config_groups"]["hadamard"]["head_dim"]
+    assert calls and set(calls) == {block}, f"{folder}: rotated in blocks of {set(calls)}"
 
 
 def check_agrees(program, folder, ids, original):
@@ -143,6 +159,8 @@ def main(program, reference, *cases):
         how, *words, folder = case.split(":")
         if how in ("loads", "rounds"):
             check_loads(program, folder, ids, original, how == "rounds")
+        elif how == "rotates":
+            check_rotates(program, folder, ids, original)
         elif how == "agrees":
             check_agrees(program, folder, ids, original)
         elif how == "cache":

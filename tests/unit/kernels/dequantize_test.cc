@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "lib/base/error.h"
+#include "lib/numeric/hadamard.h"
 #include "tests/unit/kernels/rounded.h"
 
 namespace lathe::kernels {
@@ -121,6 +122,18 @@ TEST(Dequantize, BrokenPromisesAreInternalErrors) {
   EXPECT_THROW(dequantize_rows(tensor, 3, 2), InternalError);
   tensor.scales = tensor.scales.slice(1, 0, 1);
   EXPECT_THROW(dequantize(tensor), InternalError);
+}
+
+TEST(DequantizedWeight, IsRotatedBack) {
+  at::manual_seed(9);
+  QuantizedTensor tensor{Scheme::as_they_are(), DType::F32, {}, {}, {}};
+  const at::Tensor weight = at::randn({6, 64});
+  tensor.values = hadamard_blocks(weight, 16);
+  tensor.scheme.hadamard = 16;
+  EXPECT_TRUE(dequantize(tensor).equal(tensor.values));
+  EXPECT_TRUE(at::allclose(dequantized_weight(tensor), weight, 0, 1e-5));
+  tensor.scheme.hadamard = 0;
+  EXPECT_TRUE(dequantized_weight(tensor).equal(tensor.values));
 }
 
 }  // namespace

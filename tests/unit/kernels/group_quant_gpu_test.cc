@@ -117,7 +117,11 @@ TEST(GroupQuantGpu, InputsAreRoundedAsOnTheCpu) {
   for (const FloatGridType& grid : float_grid_types()) {
     InputQuantizer quantizer{.scheme = ActivationScheme::of_floats(grid.name)};
     if (quantizer.scheme.calibrated()) quantizer.scale = 0.004f;
-    if (!quantizer.scheme.problem()) quantizers.push_back(quantizer);
+    if (quantizer.scheme.problem()) continue;
+    quantizers.push_back(quantizer);
+    if (quantizer.scheme.per != ActivationScheme::Per::group) continue;  // those widths are whole blocks
+    quantizer.hadamard = 32;
+    quantizers.push_back(quantizer);
   }
   InputQuantizer fixed{.scheme = {.dynamic = false, .per = ActivationScheme::Per::tensor}, .scale = 0.02f};
   quantizers.push_back(fixed);

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "lib/base/error.h"
+#include "lib/numeric/hadamard.h"
 
 namespace lathe::kernels {
 namespace {
@@ -78,6 +79,16 @@ TEST(FakeQuantizeInput, RefusesWhatIsNoScheme) {
   const at::Tensor x = at::ones({2, 8});
   EXPECT_THROW(fake_quantize_input(x, {{.bits = 4}, 0, 0}), InternalError);
   EXPECT_THROW(fake_quantize_input(x, {kStatic, 0, 0}), InternalError);
+}
+
+TEST(InputQuantizer, RotatesBeforeItRoundsAndBack) {
+  at::manual_seed(8);
+  const at::Tensor x = at::randn({7, 64});
+  InputQuantizer plain{.scheme = ActivationScheme::of_floats("mxfp4")}, rotating = plain;
+  rotating.hadamard = 32;
+  const at::Tensor expected = hadamard_blocks(fake_quantize_input(hadamard_blocks(x, 32), plain), 32);
+  EXPECT_TRUE(fake_quantize_input(x, rotating).equal(expected));
+  EXPECT_FALSE(fake_quantize_input(x, plain).equal(expected));
 }
 
 }  // namespace

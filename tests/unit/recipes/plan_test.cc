@@ -324,6 +324,28 @@ TEST(Plan, RangesThatNobodyTakesOrOffersAreSaid) {
   EXPECT_THAT(warnings("transforms: [{awq: {clip: false}}]\n" + rules("gptq: {}")), IsEmpty());
 }
 
+TEST(Plan, RotatesTheInputsOfWhatIsQuantised) {
+  const std::string some = "rules: [{targets: [attention], scheme: {bits: 4, group_size: 8}}]\n";
+  const Model model("llama");
+  const auto recipe = parse_recipe(
+      "model: m\noutput: {path: o}\nignore: [lm_head]\ntransforms: [{hadamard: {block: 16}}]\n" + some,
+      "r.yaml", {}, registered_vocabulary());
+  const Plan plan = make_plan(recipe, model.graph, model.tensors);
+  for (const LinearPlan& linear : plan.blocks.front())
+    EXPECT_EQ(linear.scheme.hadamard, linear.quantized ? 16 : 0) << linear.linear->name;
+  EXPECT_THAT(describe_plan(plan, recipe, model.graph),
+              AllOf(HasSubstr("hadamard rotates the inputs of 8 linears"), HasSubstr("blocks of 16 channels"),
+                    testing::Not(HasSubstr("\nfolds"))));
+  EXPECT_THAT(plan.output_warnings(), ElementsAre(HasSubstr("read past transform_config")));
+  const std::string rules = "rules: [{scheme: {bits: 4, group_size: 8}}]\n";
+  EXPECT_THAT(registered_refusal("transforms: [{hadamard: {block: 32}}]\n" + rules),
+              AllOf(HasSubstr("blocks of 32 do not divide the 48 input features"), HasSubstr("down_proj")));
+  EXPECT_THAT(registered_refusal("transforms: [{hadamard: {block: 24}}]\n" + rules),
+              HasSubstr("block 24: expected 16, 32, 64 or 128"));
+  EXPECT_THAT(registered_refusal("transforms: [{awq: {}}, {hadamard: {block: 16}}]\n" + rules),
+              HasSubstr("hadamard mixes the channels that awq chooses scales for"));
+}
+
 constexpr const char* kInt8 = "rules: [{scheme: {bits: 8, group_size: -1}, activations: ";
 
 TEST(Plan, CarriesActivationsAndSaysSo) {

@@ -8,6 +8,7 @@
 
 #include "algorithms/algorithm.h"
 #include "calib/driver/driver.h"
+#include "lib/kernels/dequantize.h"
 #include "lib/model/graph.h"
 #include "lib/model/weight_source.h"
 
@@ -128,7 +129,7 @@ inline MemoryWeights finished_model(const MemoryWeights& weights, const std::vec
   MemoryWeights finished = weights;
   for (const BlockOutcome& outcome : outcomes) {
     for (const LinearOutcome& linear : outcome.linears) {
-      finished.tensors[linear.linear->name + ".weight"] = linear.quantized.dequantize();
+      finished.tensors[linear.linear->name + ".weight"] = kernels::dequantized_weight(linear.quantized);
       if (linear.quantized.input) finished.inputs[linear.linear->name] = *linear.quantized.input;
     }
     for (const auto& [name, tensor] : outcome.changed) finished.tensors[name] = tensor;

@@ -340,5 +340,28 @@ TEST(Consumers, UnusualBitsNeedHumming) {
               HasSubstr("SGLang: does not read it: model.layers.0.self_attn.q_proj: Marlin has no kernel"));
 }
 
+TEST(Consumers, RotatedInputsAreForVllmOnOneGpuWithoutBias) {
+  Scheme scheme = Scheme::of_floats("mxfp4");
+  const auto plain = block(4096, 1024, 14336, scheme);
+  scheme.hadamard = 32;
+  auto rotated = block(4096, 1024, 14336, scheme);
+  size_t readers = 0;
+  for (const ConsumerVerdict& found : judge_consumers("compressed-tensors", rotated, {32, 8, 128})) {
+    if (found.consumer.starts_with("vLLM")) continue;
+    EXPECT_EQ(found.kernel, "") << found.describe();
+    readers += found.problem.find("reads past transform_config") != std::string::npos ? 1 : 0;
+  }
+  EXPECT_GE(readers, 2u);  // transformers, SGLang
+  const ConsumerVerdict before = verdict("compressed-tensors", "vLLM", plain, {32, 8, 128}),
+                        found = verdict("compressed-tensors", "vLLM", rotated, {32, 8, 128});
+  EXPECT_THAT(before.tensor_parallel, ElementsAre(1, 2, 4, 8));
+  EXPECT_EQ(found.kernel, before.kernel);
+  EXPECT_THAT(found.tensor_parallel, ElementsAre(1));
+  EXPECT_THAT(found.describe(), HasSubstr("no tensor parallelism where inputs are rotated"));
+  rotated[1].bias = true;
+  EXPECT_THAT(verdict("compressed-tensors", "vLLM", rotated, {32, 8, 128}).describe(),
+              HasSubstr("k_proj: no bias where inputs are rotated"));
+}
+
 }  // namespace
 }  // namespace lathe

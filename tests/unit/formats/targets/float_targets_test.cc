@@ -11,6 +11,7 @@
 #include "formats/targets/model_folder.h"
 #include "formats/targets/modelopt_config.h"
 #include "lib/base/error.h"
+#include "lib/kernels/dequantize.h"
 #include "tests/unit/formats/targets/artefact_fixture.h"
 
 namespace lathe {
@@ -43,6 +44,11 @@ struct Case {
   std::string stored;  // format of compressed-tensors, or algorithm of modelopt
 };
 
+Scheme rotated(Scheme scheme, int64_t block) {
+  scheme.hadamard = block;
+  return scheme;
+}
+
 std::vector<Case> cases() {
   const auto nvfp4 = ActivationScheme::of_floats("nvfp4");
   return {{"compressed-tensors", kTensor, fp8(false, Per::tensor), "float-quantized"},
@@ -57,6 +63,10 @@ std::vector<Case> cases() {
           {"compressed-tensors", kMxfp6, ActivationScheme::of_floats("mxfp8"), "mxfp6-pack-quantized"},
           {"compressed-tensors", kMxfp8, std::nullopt, "mxfp8-quantized"},
           {"compressed-tensors", kMxfp8, ActivationScheme::of_floats("mxfp8"), "mxfp8-quantized"},
+          {"compressed-tensors", rotated(kNvfp4, 16), std::nullopt, "nvfp4-pack-quantized"},
+          {"compressed-tensors", rotated(kNvfp4, 128), nvfp4, "nvfp4-pack-quantized"},
+          {"compressed-tensors", rotated(kMxfp4, 32), ActivationScheme::of_floats("mxfp4"),
+           "mxfp4-pack-quantized"},
           {"modelopt", kTensor, fp8(false, Per::tensor), "FP8"},
           {"modelopt", kChannel, fp8(true, Per::token), "FP8_PER_CHANNEL_PER_TOKEN"},
           {"modelopt", kBlocks, fp8(true, Per::group), "fp8_pb_wo"},
@@ -69,6 +79,7 @@ std::vector<Case> cases() {
 std::optional<InputQuantizer> quantizer(const Case& test) {
   if (!test.activations) return std::nullopt;
   InputQuantizer input{.scheme = *test.activations};
+  input.hadamard = test.scheme.hadamard;
   if (input.scheme.calibrated()) input.scale = kernels::global_scale(at::full({}, 84.f)).item<float>();
   return input;
 }
@@ -111,13 +122,14 @@ TEST(FloatTargets, ArtefactReadsBackCodesScalesAndInputGrids) {
       if (read.global_scale.defined()) {
         EXPECT_TRUE(read.global_scale.equal(expected.global_scale));
       }
-      EXPECT_TRUE(opened.weights->load(name + ".weight").equal(expected.dequantize()));
+      EXPECT_TRUE(opened.weights->load(name + ".weight").equal(kernels::dequantized_weight(expected)));
       const auto input = opened.weights->input_quantizer(name);
       ASSERT_EQ(input.has_value(), test.activations.has_value());
       if (!input) continue;
       EXPECT_EQ(opened.activations.at(name), *test.activations);
       EXPECT_EQ(input->scheme, *test.activations);
       EXPECT_EQ(input->scale, quantizer(test)->scale);
+      EXPECT_EQ(input->hadamard, test.scheme.hadamard);
     }
     EXPECT_FALSE(opened.weights->input_quantizer("lm_head"));
   }
