@@ -120,6 +120,12 @@ def check_page(page, report, width, where):
         require(found["marked"] == chosen, f"{where}: marked as chosen: columns {found['marked']}, expected {chosen}")
     for odd in ("undefined", "NaN", "[object", "Infinity"):
         require(odd not in found["text"], f"{where}: shows {odd!r}")
+    again = "quantize --recipe" if written(report) else "quantize sensitivity --recipe"
+    require(f"{again} takes it" in found["text"], f"{where}: doesn't say that {again!r} takes the recipe")
+    if not written(report):  # measured on data, within a plan of the memory
+        require(report["calibration"]["rows"] > 0 and report["memory"]["planned"]["ram"] > 0, f"{where}: {report['calibration']}, {report['memory']}")
+        require("planned at most" in found["text"] and "samples of" in found["text"], f"{where}: shows neither the plan nor the samples")
+    require(" 1 threads" not in found["text"], f"{where}: 1 threads")
     cells = dict(found["cells"])
     for part, rows in ("What was lost", report["linears"]), ("Sensitivity", groups_of_blocks(report)):
         expected = len({row["role"] for row in rows}) * len({row["block"] for row in rows})
