@@ -29,8 +29,12 @@ uint64_t counted(std::optional<uint64_t> bytes) {
   return std::min(bytes.value_or(kMostServedBytes), kMostServedBytes);
 }
 
-/// The recipe's scheme for this model: with smaller groups where its own don't divide every linear's input.
+/// The recipe's scheme for this model: with smaller groups where its own don't divide every linear's input,
+/// and for experts without zero points, which neither transformers nor vLLM reads there
+/// (formats/targets/compressed_tensors.cc).
 Scheme fitted(const ServedModel& model, Scheme scheme) {
+  if (scheme.type == "int" && std::ranges::any_of(model.linears, &ServedModel::Matrix::expert))
+    scheme.symmetric = true;
   if (scheme.type != "int" || scheme.group_size == -1) return scheme;
   for (const int64_t group : {scheme.group_size, int64_t{64}, int64_t{32}}) {
     Scheme tried = scheme;
@@ -55,7 +59,7 @@ std::vector<std::string> order_for(const Deployment& place) {
   if (computes("NVFP4")) return {"NVFP4", "INT4"};
   if (is_small_card(place)) return {"INT4"};
   if (computes("FP8")) return {"FP8", "INT4"};
-  if (serves_many(place)) return {"INT8", "INT4"};
+  if (serves_many(place) && (place.gpu == nullptr || computes("INT8"))) return {"INT8", "INT4"};
   return {"INT4"};
 }
 
@@ -86,19 +90,30 @@ int64_t longest_context(const ServedModel& model, const Deployment& place, uint6
   return low;
 }
 
+/// Groups that cut inputs have to end with, of a precision as it is written for the model; -1: rows whole.
+int64_t group_of(const AdviceRow& row) {
+  if (!row.precision->scheme) return -1;
+  return row.weights.group_size != 0 ? row.weights.group_size : row.precision->scheme->group_size;
+}
+
+bool divides_between(const AdviceRow& row, int gpus) {
+  return std::ranges::find(row.degrees, gpus) != row.degrees.end();
+}
+
 uint64_t cache_on_all(const Advice& advice, size_t bits) {
   return counted(checked_mul(advice.cache[bits], static_cast<uint64_t>(advice.cache_copies)));
 }
 
 AdviceRow row_of(const ServedModel& model, const Deployment& place, const Precision& precision,
                  const Advice& advice) {
-  AdviceRow row{.precision = &precision, .weights = weight_size(model, precision)};
+  AdviceRow row{.precision = &precision, .weights = weight_size(model, precision), .degrees = {}};
   row.left = static_cast<int64_t>(place.memory) - static_cast<int64_t>(row.weights.bytes);
   for (size_t k = 0; k < kCacheBits.size(); ++k) {
     row.total[k] = row.weights.bytes + advice.activations + advice.cache[k];
     row.fit[k] = fit_of(row.total[k], place.memory);
     row.tokens[k] = longest_context(model, place, row.weights.bytes, kCacheBits[k]);
   }
+  row.degrees = parallel_degrees(model, group_of(row));
   return row;
 }
 
@@ -120,8 +135,10 @@ void choose(const std::vector<std::string>& order, const ServedModel& model, con
   for (const int degree : advice.degrees) {
     advice.gpus = degree;
     advice.cache_copies = cache_copies(model, degree);
+    advice.head_copies = model.latent ? 1 : advice.cache_copies;
     for (const std::string& name : order) {
       const AdviceRow& row = row_named(advice, name);
+      if (!divides_between(row, degree)) continue;
       for (size_t bits = 0; bits < 2; ++bits) {
         if (fit_of(of_one_gpu(advice, row, bits), place.memory) != Fit::fits) continue;
         advice.chosen = static_cast<size_t>(&row - advice.rows.data());
@@ -182,12 +199,16 @@ std::string many_sequences(const Deployment& place, const Advice& advice, const 
       sequences(place.batch) + ": weights are read once for all of them, so arithmetic counts, too; ";
   if (advice.recipe == taken.both)
     return counts + fmt::format("weights and activations in {} are multiplied natively{}", taken.arithmetic,
-                                place.gpu == nullptr ? " by every generation that --gpu knows" : "");
+                                place.gpu == nullptr ? " from Turing on" : "");
   const std::string sixteen = counts + "activations in 16 bits, for ";
+  const auto computes = [&](std::string_view format) {
+    return place.gpu != nullptr && find_generation(place.gpu->generation).computes(format);
+  };
+  if (place.gpu != nullptr && !computes("FP8") && !computes("INT8"))
+    return sixteen + "its generation multiplies nothing narrower";
   if (!is_small_card(place) || order_for(place).front() != taken.name)
     return sixteen + "no recipe fits whose activations are multiplied natively";
-  const bool has_fp8 = place.gpu != nullptr && find_generation(place.gpu->generation).computes("FP8");
-  const AdviceRow& other = row_named(advice, has_fp8 ? "FP8" : "INT8");
+  const AdviceRow& other = row_named(advice, computes("FP8") ? "FP8" : "INT8");
   const bool fits = fit_of(of_one_gpu(advice, other, 1), place.memory) == Fit::fits;
   return sixteen +
          fmt::format(
@@ -206,9 +227,14 @@ void explain_precision(const Deployment& place, Advice& advice) {
                                           : few_sequences(place, advice, chosen));
   for (const std::string& name : order_for(place)) {
     if (name == taken.name) break;
+    const AdviceRow& other = row_named(advice, name);
+    if (!divides_between(other, advice.gpus)) {
+      advice.why.push_back(fmt::format("{} weights can't be divided between {} GPUs", name, advice.gpus));
+      continue;
+    }
     advice.why.push_back(fmt::format(
         "{} weights don't fit: with a KV cache of 8 bits they take {}, and a server {:.0f} % of {}{}", name,
-        decimal_bytes(on_all_gpus(advice, row_named(advice, name), 1)), 100 * kServerShare,
+        decimal_bytes(on_all_gpus(advice, other, 1)), 100 * kServerShare,
         advice.gpus > 1 ? fmt::format("{} x ", advice.gpus) : "", decimal_bytes(place.memory)));
   }
   if (is_small_card(place) && taken.name == "INT4")
@@ -226,11 +252,12 @@ void explain_precision(const Deployment& place, Advice& advice) {
                                         : ""));
 }
 
-/// Numbers of GPUs that machines have, up to `most`, and that vLLM doesn't divide the model between.
-void explain_refused(const ServedModel& model, int most, Advice& advice) {
+/// Numbers of GPUs that machines have, up to `most`, and that vLLM doesn't divide the model between with the
+/// row's weights.
+void explain_refused(const ServedModel& model, int most, const AdviceRow& row, Advice& advice) {
   std::vector<std::string> refused;
   for (int degree = 2; degree <= most; degree *= 2)
-    if (const auto problem = parallel_problem(model, degree)) refused.push_back(*problem);
+    if (const auto problem = parallel_problem(model, degree, group_of(row))) refused.push_back(*problem);
   if (refused.empty()) return;
   advice.why.push_back(fmt::format("vLLM doesn't divide it between every number of GPUs: {} ({})",
                                    join_words(refused), kParallelSource));
@@ -238,23 +265,66 @@ void explain_refused(const ServedModel& model, int most, Advice& advice) {
 
 /// Why so many GPUs, and what their number adds to the cache.
 void explain_degree(const ServedModel& model, Advice& advice) {
-  const int fewer = *std::prev(std::ranges::find(advice.degrees, advice.gpus));
+  int fewer = 1;
+  for (const int degree : row_named(advice, "INT4").degrees)
+    if (degree < advice.gpus) fewer = degree;
+  const AdviceRow& row = advice.rows[*advice.chosen];
   advice.why.push_back(
       fmt::format("{} GPU{} hold it, even with INT4 weights and a KV cache of 8 bits: tensor "
                   "parallelism of {}",
                   fewer, fewer == 1 ? " doesn't" : "s don't", advice.gpus));
-  explain_refused(model, advice.gpus, advice);
+  explain_refused(model, advice.gpus, row, advice);
+  advice.why.push_back(fmt::format(
+      "each of {} GPUs keeps the residual stream and the logits whole: activations {} in all in place of {}",
+      advice.gpus, decimal_bytes(activations_on_all(advice)), decimal_bytes(advice.activations)));
   if (advice.cache_copies == 1) return;
   const std::string where =
       model.latent ? "each GPU holds the cache of latent attention"
                    : fmt::format("with {} KV heads each stands on {} GPUs, and so does its cache",
                                  model.kv_heads, advice.cache_copies);
-  advice.why.push_back(fmt::format("{}: {} in all in place of {} ({})", where,
-                                   decimal_bytes(cache_on_all(advice, advice.cache_bits)),
-                                   decimal_bytes(advice.cache[advice.cache_bits]), kParallelSource));
+  const uint64_t weights = weights_on_all(advice, row);
+  advice.why.push_back(fmt::format(
+      "{}: {} in all in place of {}{} ({})", where, decimal_bytes(cache_on_all(advice, advice.cache_bits)),
+      decimal_bytes(advice.cache[advice.cache_bits]),
+      weights == row.weights.bytes ? ""
+                                   : fmt::format("; and so do their weights, {} in all in place of {}",
+                                                 decimal_bytes(weights), decimal_bytes(row.weights.bytes)),
+      kParallelSource));
+}
+
+/// What speaks against quantising at all comes first where the memory has room.
+void explain_sixteen_bits(const Deployment& place, Advice& advice) {
+  const AdviceRow &plain = advice.rows.front(), &chosen = advice.rows[*advice.chosen];
+  if (plain.fit[0] != Fit::fits || advice.gpus > 1) return;
+  advice.why.push_back(
+      fmt::format("16-bit weights would fit, too: {} in all, {:.1f} % of {}{}", decimal_bytes(plain.total[0]),
+                  100 * static_cast<double>(plain.total[0]) / static_cast<double>(place.memory),
+                  decimal_bytes(place.memory),
+                  advice.sixteen_bits_fit
+                      ? fmt::format("; the memory asks for nothing, and they lose nothing: quantise for "
+                                    "speed, {} of weights to read in place of {}",
+                                    decimal_bytes(chosen.weights.bytes), decimal_bytes(plain.weights.bytes))
+                      : ""));
+}
+
+/// What the recipe has to be told.
+void explain_settings(const ServedModel& model, const AdviceRow& row, Advice& advice) {
+  const auto set = [&](std::string setting, const std::string& reason) {
+    advice.why.push_back(fmt::format("{}: --set {}", reason, setting));
+    advice.settings.push_back(std::move(setting));
+  };
+  if (row.weights.group_size != 0)
+    set(fmt::format("rules[0].scheme.group_size={}", row.weights.group_size),
+        fmt::format("groups of {} don't divide every linear's input", row.precision->scheme->group_size));
+  if (row.weights.made_symmetric)
+    set("rules[0].scheme.symmetric=true", "neither transformers nor vLLM reads zero points of experts");
+  const bool experts = std::ranges::any_of(model.linears, &ServedModel::Matrix::expert);
+  if (experts && advice.recipe == "recipes/nvfp4-w4a4.yaml")
+    set("output.formats=[modelopt]", "transformers reads no experts with static ranges of inputs");
 }
 
 void explain(const ServedModel& model, const Deployment& place, Advice& advice) {
+  if (advice.chosen && advice.sixteen_bits_fit) explain_sixteen_bits(place, advice);
   if (place.gpu == nullptr) {
     advice.why.push_back("of this GPU only the memory is known; --gpu also tells what it computes natively");
   } else {
@@ -267,14 +337,14 @@ void explain(const ServedModel& model, const Deployment& place, Advice& advice) 
         "not even {} of these GPUs hold it with 4-bit weights and a KV cache of 8 bits: a shorter "
         "--context or a smaller --batch",
         advice.degrees.back()));
-    explain_refused(model, kMostGpus, advice);
+    explain_refused(model, kMostGpus, row_named(advice, "INT4"), advice);
     return;
   }
   explain_precision(place, advice);
   const AdviceRow& row = advice.rows[*advice.chosen];
   advice.why.push_back(fmt::format(
-      "weights {}, KV cache {}, activations {}: {:.1f} % of {}{}", decimal_bytes(row.weights.bytes),
-      decimal_bytes(cache_on_all(advice, advice.cache_bits)), decimal_bytes(advice.activations),
+      "weights {}, KV cache {}, activations {}: {:.1f} % of {}{}", decimal_bytes(weights_on_all(advice, row)),
+      decimal_bytes(cache_on_all(advice, advice.cache_bits)), decimal_bytes(activations_on_all(advice)),
       100 * static_cast<double>(on_all_gpus(advice, row, advice.cache_bits)) /
           (static_cast<double>(place.memory) * advice.gpus),
       advice.gpus > 1 ? fmt::format("{} x ", advice.gpus) : "", decimal_bytes(place.memory)));
@@ -282,18 +352,11 @@ void explain(const ServedModel& model, const Deployment& place, Advice& advice) 
   if (advice.cache_bits == 1)
     advice.why.push_back(fmt::format("a KV cache of 16 bits would take {}: {}",
                                      decimal_bytes(advice.cache[0]), eight_bits_on(place.gpu)));
-  if (row.weights.group_size != 0)
-    advice.why.push_back(
-        fmt::format("groups of {} don't divide every linear's input: --set "
-                    "rules[0].scheme.group_size={}",
-                    row.precision->scheme->group_size, row.weights.group_size));
+  explain_settings(model, row, advice);
   if (row.weights.kept > 0)
     advice.why.push_back(fmt::format("{} of {} linears stay in 16 bits: no group divides their inputs",
                                      row.weights.kept, model.linears.size()));
-  const AdviceRow& plain = advice.rows.front();
-  if (plain.fit[0] == Fit::fits && advice.gpus == 1)
-    advice.why.push_back(
-        fmt::format("16-bit weights would fit, too ({} in all)", decimal_bytes(plain.total[0])));
+  if (!advice.sixteen_bits_fit) explain_sixteen_bits(place, advice);
 }
 
 }  // namespace
@@ -312,8 +375,28 @@ std::string describe(const ServedCache& cache, const Gpu* gpu) {
       cache.how);
 }
 
+uint64_t weights_on_all(const Advice& advice, const AdviceRow& row) {
+  return row.weights.bytes + static_cast<uint64_t>(advice.head_copies - 1) * row.weights.kv_bytes;
+}
+
+uint64_t activations_on_all(const Advice& advice) {
+  return advice.activations + static_cast<uint64_t>(advice.gpus - 1) * advice.undivided;
+}
+
 uint64_t on_all_gpus(const Advice& advice, const AdviceRow& row, size_t bits) {
-  return row.weights.bytes + advice.activations + cache_on_all(advice, bits);
+  return weights_on_all(advice, row) + activations_on_all(advice) + cache_on_all(advice, bits);
+}
+
+double experts_read(const ServedModel& model, int64_t batch) {
+  if (model.experts == 0) return 1;
+  const double chosen = static_cast<double>(model.experts_per_token) / static_cast<double>(model.experts);
+  return 1 - std::pow(1 - std::min(chosen, 1.0), static_cast<double>(batch));
+}
+
+uint64_t read_in_a_step(const ServedModel& model, const Deployment& place, const Advice& advice) {
+  const AdviceRow& row = advice.rows[*advice.chosen];
+  const double left = static_cast<double>(row.weights.expert_bytes) * (1 - experts_read(model, place.batch));
+  return weights_on_all(advice, row) + cache_on_all(advice, advice.cache_bits) - static_cast<uint64_t>(left);
 }
 
 std::string_view name_of(Fit fit) { return fit == Fit::fits ? "fits" : fit == Fit::tight ? "tight" : "no"; }
@@ -338,6 +421,12 @@ uint64_t activation_bytes(const ServedModel& model, int64_t context, int64_t bat
   return counted(streams && logits ? checked_add(*streams, *logits) : std::nullopt);
 }
 
+uint64_t undivided_bytes(const ServedModel& model, int64_t context, int64_t batch) {
+  const int64_t tokens = std::min(kStepTokens, context * batch);
+  const auto stream = product({tokens, 2 * model.hidden, 2}), logits = product({batch, model.vocabulary, 4});
+  return counted(stream && logits ? checked_add(*stream, *logits) : std::nullopt);
+}
+
 const std::vector<Precision>& precisions() {
   static const std::vector<Precision> all = {
       {"FP16", 16, std::nullopt, "", "", "FP16", 3.12},
@@ -357,20 +446,28 @@ WeightSize weight_size(const ServedModel& model, const Precision& precision) {
   if (precision.scheme) {
     scheme = fitted(model, *precision.scheme);
     if (scheme->group_size != precision.scheme->group_size) size.group_size = scheme->group_size;
+    size.made_symmetric = scheme->symmetric != precision.scheme->symmetric;
   }
+  double experts = 0, kv = 0;
   for (const ServedModel::Matrix& linear : model.linears) {
     const double weights = static_cast<double>(linear.out) * static_cast<double>(linear.in);
     const bool divides = scheme && scheme->divides(linear.in);
     if (scheme && !divides) ++size.kept;
-    bits += weights * (divides ? scheme->bits_per_weight(linear.out, linear.in) : 16);
+    const double own = weights * (divides ? scheme->bits_per_weight(linear.out, linear.in) : 16);
+    bits += own;
+    if (linear.expert) experts += own;
+    kv += own * static_cast<double>(linear.kv_rows) / static_cast<double>(linear.out);
   }
   size.bytes = static_cast<uint64_t>(std::ceil(bits / 8));
+  size.expert_bytes = static_cast<uint64_t>(experts / 8);
+  size.kv_bytes = static_cast<uint64_t>(kv / 8);
   return size;
 }
 
 Advice advise(const ServedModel& model, const Deployment& deployment) {
   Advice advice;
   advice.activations = activation_bytes(model, deployment.context, deployment.batch);
+  advice.undivided = undivided_bytes(model, deployment.context, deployment.batch);
   for (size_t k = 0; k < kCacheBits.size(); ++k)
     advice.cache[k] = kv_cache_bytes(model, deployment.context, deployment.batch, kCacheBits[k]);
   for (const Precision& precision : precisions())
@@ -378,7 +475,11 @@ Advice advise(const ServedModel& model, const Deployment& deployment) {
   advice.degrees = parallel_degrees(model);
   choose(order_for(deployment), model, deployment, advice);
   if (advice.chosen) advice.recipe = recipe_of(*advice.rows[*advice.chosen].precision, deployment.batch);
+  advice.sixteen_bits_fit = advice.gpus == 1 && advice.rows.front().total[0] <= deployment.memory / 2;
   explain(model, deployment, advice);
+  if (deployment.gpu != nullptr)
+    if (const std::string& note = find_generation(deployment.gpu->generation).note; !note.empty())
+      advice.warnings.push_back(note);
   if (model.positions > 0 && deployment.context > model.positions)
     advice.warnings.push_back(fmt::format(
         "the model was made for {} positions (max_position_embeddings and rotary scaling): servers "

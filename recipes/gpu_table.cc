@@ -25,7 +25,7 @@ const GpuTable& table() {
     const auto json = nlohmann::json::parse(data::kGpus);
     GpuTable all;
     for (const auto& row : json.at("generations"))
-      all.generations.push_back({row.at("name"), row.at("native"), row.at("source")});
+      all.generations.push_back({row.at("name"), row.at("native"), row.at("source"), row.value("note", "")});
     for (const auto& row : json.at("kv_caches"))
       all.caches.push_back({row.at("bits"), row.at("type"), row.at("server"), row.at("how"),
                             row.at("generations"), row.at("source")});

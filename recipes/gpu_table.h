@@ -13,6 +13,7 @@ struct GpuGeneration {
   std::vector<std::string>
       native;  // formats that its tensor cores multiply: "FP16", "INT8", "FP8", "NVFP4", ...
   std::string source;
+  std::string note = {};  // what to know before serving quantised weights there; empty: nothing
 
   bool computes(std::string_view format) const;
 };

@@ -58,6 +58,25 @@ json folds_json(const ModelGraph& graph) {
   return rows;
 }
 
+/// Matrices of the file with their types; of a stack of experts each one. "linear": null outside the blocks.
+json gguf_tensors_json(const GgufOutput& output) {
+  json rows = json::array();
+  for (const GgufOutputTensor& tensor : output.tensors) {
+    const GgufTensorRule& rule = tensor.rule;
+    if (!rule.is_matrix()) continue;
+    rows.push_back({{"name", rule.gguf},
+                    {"weight", rule.hf},
+                    {"linear", rule.linear.empty() ? json() : json(rule.linear)},
+                    {"shape", rule.shape},
+                    {"type", traits(tensor.type).name},
+                    {"codes", tensor.exact}});
+    if (!tensor.wanted) continue;
+    rows.back()["wanted"] = traits(*tensor.wanted).name;
+    rows.back()["why"] = why_other_type(tensor);
+  }
+  return rows;
+}
+
 json outputs_json(const Plan& plan, const ModelGraph& graph) {
   json rows = json::array();
   for (const OutputPlan& output : plan.outputs) {
@@ -67,6 +86,7 @@ json outputs_json(const Plan& plan, const ModelGraph& graph) {
                     {"bytes_are_least", output.open_tensors},
                     {"bits_per_weight", plan.bits_per_weight(output)},
                     {"consumers", consumer_lines(plan, output, graph)}});
+    if (output.gguf) rows.back()["tensors"] = gguf_tensors_json(*output.gguf);
   }
   return rows;
 }

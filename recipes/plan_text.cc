@@ -177,6 +177,8 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
     text += fmt::format("output     {}: {} -> {}{}{}\n", output.target->name, human_bytes(plan.input_bytes),
                         human_bytes(output.bytes), output.open_tensors ? " and 4 bytes for each outlier" : "",
                         bits);
+    if (output.gguf)
+      for (const std::string& line : type_lines(*output.gguf)) text += fmt::format("types      {}\n", line);
   }
   for (const OutputPlan& output : plan.outputs) {
     const std::string format = several ? output.target->name + ": " : std::string();

@@ -25,6 +25,29 @@ int64_t positions_of(const ModelConfig& config) {
   return std::max(config.max_position, static_cast<int64_t>(std::min(reached, kMostPositions)));
 }
 
+/// What the linear is when a server divides it.
+ServedModel::Matrix matrix_of(const Linear& linear, int64_t kv) {
+  ServedModel::Matrix matrix{.out = linear.out, .in = linear.in, .expert = linear.input.expert.has_value()};
+  matrix.cut_input = linear.role == LinearRole::o_proj || linear.role == LinearRole::down_proj;
+  if (linear.role == LinearRole::k_proj || linear.role == LinearRole::v_proj) matrix.kv_rows = linear.out;
+  if (linear.role == LinearRole::qkv_proj) matrix.kv_rows = 2 * kv;
+  return matrix;
+}
+
+/// Of all MLPs that a token goes through in a block.
+int64_t mlp_width(const Block& block, int64_t experts_per_token) {
+  int64_t dense = 0, expert = 0;
+  for (const Linear& linear : block.linears)
+    if (linear.role == LinearRole::down_proj) {
+      if (linear.input.expert) {
+        expert = linear.in;
+      } else {
+        dense += linear.in;
+      }
+    }
+  return dense + experts_per_token * expert;
+}
+
 }  // namespace
 
 ServedModel served_model(const ModelGraph& graph, const std::map<std::string, TensorInfo>& tensors) {
@@ -40,12 +63,18 @@ ServedModel served_model(const ModelGraph& graph, const std::map<std::string, Te
   model.kv_heads = config.num_kv_heads;
   model.attention = config.num_heads * config.head_dim;
   model.kv = config.num_kv_heads * config.head_dim;
+  if (config.experts) {
+    model.experts = config.experts->count;
+    model.experts_per_token = config.experts->per_token;
+    model.intermediate = 0;
+  }
   model.floating = model.parameters;
   for (const Block& block : graph.blocks) {
     model.cache.push_back({2 * model.kv, block.sliding_window.value_or(0)});
+    model.intermediate = std::max(model.intermediate, mlp_width(block, model.experts_per_token));
     for (const Linear& linear : block.linears) {
       if (linear.role == LinearRole::router || linear.role == LinearRole::shared_expert_gate) continue;
-      model.linears.push_back({linear.out, linear.in});
+      model.linears.push_back(matrix_of(linear, model.kv));
       model.floating -= linear.out * linear.in;
     }
   }

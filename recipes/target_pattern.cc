@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <regex>
+#include <unordered_map>
 
 #include "lib/base/error.h"
 #include "recipes/recipe.h"
@@ -28,6 +29,51 @@ const char* reason_of(std::regex_constants::error_type code) {
   return "it is too complex";
 }
 
+std::string usable_expression(const std::string& target) {
+  if (const auto reason = pattern_error(target))
+    user_error("'{}' is not a usable regular expression: {}", target, *reason);
+  return pattern_expression(target);
+}
+
+/// Can it match at the first character alone: "^...", with no other choice beside that?
+bool starts_anchored(const std::string& expression) {
+  if (!expression.starts_with('^')) return false;
+  int depth = 0;
+  bool in_class = false;
+  for (size_t i = 1; i < expression.size(); ++i) {
+    const char c = expression[i];
+    if (c == '\\') {
+      ++i;
+    } else if (in_class || c == '[') {
+      in_class = c != ']';
+    } else if (c == '(' || c == ')') {
+      depth += c == '(' ? 1 : -1;
+    } else if (c == '|' && depth == 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/// A target's expression, ready to search. Compiling takes some hundred times what a search does, and a plan
+/// of a mixture of experts searches in tens of thousands of names: each thread keeps what it compiled, which
+/// is as many as recipes have targets. (std::regex_search looks for "^..." at each character.)
+struct CompiledTarget {
+  std::regex expression;
+  std::regex_constants::match_flag_type flags;
+};
+const CompiledTarget& compiled(const std::string& target) {
+  thread_local std::unordered_map<std::string, CompiledTarget> known;
+  const auto found = known.find(target);
+  if (found != known.end()) return found->second;
+  namespace rc = std::regex_constants;
+  const std::string expression = usable_expression(target);
+  return known
+      .emplace(target, CompiledTarget{std::regex(expression, rc::ECMAScript),
+                                      starts_anchored(expression) ? rc::match_continuous : rc::match_default})
+      .first->second;
+}
+
 }  // namespace
 
 std::string pattern_expression(const std::string& target) {
@@ -51,9 +97,8 @@ std::optional<std::string> pattern_error(const std::string& target) {
 
 bool target_matches(const std::string& target, const Linear& linear) {
   if (!is_pattern(target)) return word_matches(linear, target);
-  if (const auto reason = pattern_error(target))
-    user_error("'{}' is not a usable regular expression: {}", target, *reason);
-  return std::regex_search(linear.name, std::regex(pattern_expression(target), std::regex::ECMAScript));
+  const CompiledTarget& pattern = compiled(target);
+  return std::regex_search(linear.name, pattern.expression, pattern.flags);
 }
 
 }  // namespace lathe

@@ -50,11 +50,27 @@ void add_attention(const JsonFields& keys, ServedModel& model) {
   model.cache.assign(static_cast<size_t>(layers), {values, 0});
 }
 
+/// Tokens a second and sequence that reading the memory allows: weights once a step, and each sequence's
+/// cache.
+double most_tokens(const ServedModel& model, const Deployment& place, const Advice& advice) {
+  return advice.gpus * place.gpu->bytes_a_second / static_cast<double>(read_in_a_step(model, place, advice));
+}
+
 ordered_json advice_json(const AdviseRequest& request, const ServedModel& model, const Deployment& place,
                          const Advice& advice) {
-  ordered_json out = {
-      {"model", request.model.string()}, {"family", model.family}, {"parameters", model.parameters},
-      {"context", place.context},        {"batch", place.batch},   {"memory_bytes", place.memory}};
+  ordered_json out = {{"schema", 1},
+                      {"model", request.model.string()},
+                      {"family", model.family},
+                      {"parameters", model.parameters},
+                      {"context", place.context},
+                      {"batch", place.batch},
+                      {"memory_bytes", place.memory}};
+  out["positions"] = model.positions > 0 ? json(model.positions) : json();
+  out["experts"] = nullptr;
+  if (model.experts > 0)
+    out["experts"] = {{"count", model.experts},
+                      {"per_token", model.experts_per_token},
+                      {"read_share", experts_read(model, place.batch)}};
   out["gpu"] = nullptr;
   if (place.gpu != nullptr) {
     const GpuGeneration& generation = find_generation(place.gpu->generation);
@@ -85,9 +101,14 @@ ordered_json advice_json(const AdviseRequest& request, const ServedModel& model,
   }
   out["weights"] = ordered_json::array();
   for (const AdviceRow& row : advice.rows) {
-    ordered_json line = {{"name", row.precision->name},          {"nominal_bytes", row.weights.nominal},
-                         {"bytes", row.weights.bytes},           {"left_bytes", row.left},
-                         {"group_size", row.weights.group_size}, {"kept_linears", row.weights.kept}};
+    ordered_json line = {{"name", row.precision->name},
+                         {"nominal_bytes", row.weights.nominal},
+                         {"bytes", row.weights.bytes},
+                         {"left_bytes", row.left},
+                         {"group_size", row.weights.group_size},
+                         {"kept_linears", row.weights.kept},
+                         {"expert_bytes", row.weights.expert_bytes},
+                         {"degrees", row.degrees}};
     line["recipes"] = ordered_json::array();
     for (const std::string& recipe : {row.precision->recipe, row.precision->both})
       if (!recipe.empty()) line["recipes"].push_back(recipe);
@@ -107,23 +128,44 @@ ordered_json advice_json(const AdviseRequest& request, const ServedModel& model,
   if (advice.chosen) {
     out["advice"]["weights"] = advice.rows[*advice.chosen].precision->name;
     out["advice"]["recipe"] = advice.recipe;
+    out["advice"]["settings"] = advice.settings;
+    out["advice"]["sixteen_bits_fit"] = advice.sixteen_bits_fit;
     out["advice"]["kv_bits"] = kCacheBits[advice.cache_bits];
     out["advice"]["gpus"] = advice.gpus;
     out["advice"]["bytes_of_each_gpu"] = on_all_gpus(advice, advice.rows[*advice.chosen], advice.cache_bits) /
                                          static_cast<uint64_t>(advice.gpus);
     out["advice"]["cache_copies"] = advice.cache_copies;
+    out["advice"]["bytes_read_in_a_step"] = read_in_a_step(model, place, advice);
+    out["advice"]["tokens_a_second"] = nullptr;
+    if (place.gpu != nullptr) out["advice"]["tokens_a_second"] = most_tokens(model, place, advice);
   }
   return out;
 }
 
-/// Most tokens a second that reading the memory allows: weights once a step, and each sequence's cache.
-std::string speed_line(const Deployment& place, const Advice& advice) {
+std::string speed_line(const ServedModel& model, const Deployment& place, const Advice& advice) {
   if (place.gpu == nullptr || !advice.chosen) return {};
-  const uint64_t bytes =
-      on_all_gpus(advice, advice.rows[*advice.chosen], advice.cache_bits) - advice.activations;
+  std::string text = fmt::format(
+      "speed       at most {:.0f} tokens a second and sequence: its memory gives {:.0f} GB/s, and a step "
+      "reads "
+      "{}",
+      most_tokens(model, place, advice), place.gpu->bytes_a_second / 1e9,
+      decimal_bytes(read_in_a_step(model, place, advice)));
+  if (model.experts > 0) {
+    text += fmt::format(", of {} experts {} for a token", model.experts, model.experts_per_token);
+    if (place.batch > 1)
+      text += fmt::format(", about {:.0f} for {} that choose evenly",
+                          experts_read(model, place.batch) * static_cast<double>(model.experts), place.batch);
+  }
+  return text + "\n";
+}
+
+/// No more than the model was made for, whatever the memory would hold.
+std::string context_line(const ServedModel& model, int64_t held) {
+  if (model.positions == 0 || held <= model.positions)
+    return fmt::format("context     memory for {} tokens of each sequence\n", held);
   return fmt::format(
-      "speed       at most {:.0f} tokens a second and sequence: its memory gives {:.0f} GB/s\n",
-      advice.gpus * place.gpu->bytes_a_second / static_cast<double>(bytes), place.gpu->bytes_a_second / 1e9);
+      "context     {} tokens of each sequence, all that the model was made for (there is memory for {})\n",
+      model.positions, held);
 }
 
 /// Who computes with a KV cache of how many bits there.
@@ -148,6 +190,9 @@ std::string cache_lines(const Deployment& place) {
 /// Between how many GPUs it can be divided.
 std::string parallel_line(const ServedModel& model, const Advice& advice) {
   std::string text = fmt::format("GPUs        vLLM divides it between {}", fmt::join(advice.degrees, ", "));
+  if (advice.chosen && advice.rows[*advice.chosen].degrees != advice.degrees)
+    text += fmt::format(" (with {} weights {})", advice.rows[*advice.chosen].precision->name,
+                        fmt::join(advice.rows[*advice.chosen].degrees, ", "));
   if (model.heads == 0) return text + "\n";
   text += fmt::format(": {} heads", model.heads);
   if (!model.latent) text += fmt::format(", {} of keys and values", model.kv_heads);
@@ -160,10 +205,22 @@ std::string parameters_text(int64_t parameters) {
                                     : fmt::format("{:.2f} B", count / 1e9);
 }
 
+/// Of a mixture of experts: what a token is multiplied by.
+std::string active_text(const ServedModel& model) {
+  if (model.experts == 0) return {};
+  int64_t experts = 0;
+  for (const ServedModel::Matrix& linear : model.linears)
+    if (linear.expert) experts += linear.out * linear.in;
+  const int64_t chosen = experts / model.experts * model.experts_per_token;
+  return fmt::format(", {} of them for a token: {} of {} experts",
+                     parameters_text(model.parameters - experts + chosen), model.experts_per_token,
+                     model.experts);
+}
+
 std::string advice_text(const AdviseRequest& request, const ServedModel& model, const Deployment& place,
                         const Advice& advice) {
-  std::string text = fmt::format("model       {} ({}, {} parameters)\n", request.model.string(), model.family,
-                                 parameters_text(model.parameters));
+  std::string text = fmt::format("model       {} ({}, {} parameters{})\n", request.model.string(),
+                                 model.family, parameters_text(model.parameters), active_text(model));
   text += fmt::format("GPU         {}{}\n", place.gpu != nullptr ? place.gpu->name + ", " : "",
                       decimal_bytes(place.memory));
   text += fmt::format("serves      {} sequence{} of {} tokens; KV cache {} in 16 bits, activations {}\n\n",
@@ -186,13 +243,16 @@ std::string advice_text(const AdviseRequest& request, const ServedModel& model, 
   text += cache_lines(place) + parallel_line(model, advice) + "\n";
   if (advice.chosen) {
     const AdviceRow& row = advice.rows[*advice.chosen];
-    text += fmt::format("advice      {} weights, KV cache in {} bits{}: {}\n", row.precision->name,
+    if (advice.sixteen_bits_fit)
+      text += fmt::format("fits        16-bit weights, as they are: {} in all; quantise for speed\n",
+                          decimal_bytes(advice.rows.front().total[0]));
+    text += fmt::format("advice      {} weights, KV cache in {} bits{}: {}", row.precision->name,
                         kCacheBits[advice.cache_bits],
                         advice.gpus > 1 ? fmt::format(", {} GPUs", advice.gpus) : "", advice.recipe);
-    if (advice.gpus == 1)
-      text +=
-          fmt::format("context     memory for {} tokens of each sequence\n", row.tokens[advice.cache_bits]);
-    text += speed_line(place, advice);
+    for (const std::string& setting : advice.settings) text += " --set " + setting;
+    text += '\n';
+    if (advice.gpus == 1) text += context_line(model, row.tokens[advice.cache_bits]);
+    text += speed_line(model, place, advice);
     if (row.precision->perplexity)
       text += fmt::format(
           "loss        LLaMA-2-70B's perplexity is reported as {:.2f} with such weights, {:.2f} in 16 bits; "

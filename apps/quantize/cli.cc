@@ -343,10 +343,10 @@ CompareRequest finish_compare(const CLI::App& sub, CompareRequest compare, const
   for (const std::string& folder : texts.compare_artefacts)
     compare.artefacts.push_back(required_path(folder, "DIR", "quantize compare"));
   compare.reference = optional_path(sub, texts.compare_reference, "--reference");
-  if (compare.artefacts.size() < (compare.reference ? 1 : 2))
+  if (compare.artefacts.size() < (compare.reference || !compare.fail_if.empty() ? 1 : 2))
     user_error(
-        "expected two artefacts or more, or one with --reference DIR, found {} (see `quantize compare "
-        "--help`)",
+        "expected two artefacts or more, or one with --reference DIR or --fail-if CONDITION, found {} (see "
+        "`quantize compare --help`)",
         compare.artefacts.size());
   compare.text = required_path(texts.compare_text, "--text FILE", "quantize compare");
   compare.junit = optional_path(sub, texts.compare_junit, "--junit", "a file");

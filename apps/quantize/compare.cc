@@ -227,11 +227,12 @@ std::vector<CompareCheck> check_artefacts(const std::vector<ComparedArtefact>& a
                                           const std::vector<FailCondition>& conditions) {
   std::vector<CompareCheck> checks;
   for (const ComparedArtefact& artefact : artefacts) {
-    checks.push_back({artefact.name, "evaluated", artefact.trouble});
+    checks.push_back({.artefact = artefact.name, .condition = "evaluated", .failure = artefact.trouble});
     const Figures figures = figures_of(artefact);
     for (const FailCondition& condition : conditions) {
-      CompareCheck check{artefact.name, condition.text, ""};
+      CompareCheck check{artefact.name, condition.text, "", condition.figure};
       const auto figure = figures.find(condition.figure);
+      if (figure != figures.end()) check.value = figure->second;
       if (figure == figures.end()) {
         check.failure = fmt::format("{} is not known", condition.figure);
       } else if (condition.holds(figure->second)) {

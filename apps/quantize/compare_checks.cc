@@ -167,9 +167,14 @@ std::string junit_xml(const std::vector<CompareCheck>& checks, double seconds) {
   for (const CompareCheck& check : checks) {
     text += fmt::format("    <testcase classname=\"{}\" name=\"{}\"", xml_text(check.artefact),
                         xml_text(check.condition));
-    text += check.failure.empty() ? "/>\n"
-                                  : fmt::format(">\n      <failure message=\"{}\"/>\n    </testcase>\n",
-                                                xml_text(check.failure));
+    std::string inside;
+    if (check.value)
+      inside += fmt::format(
+          "      <properties>\n        <property name=\"{}\" value=\"{}\"/>\n      </properties>\n",
+          xml_text(check.figure), *check.value);
+    if (!check.failure.empty())
+      inside += fmt::format("      <failure message=\"{}\"/>\n", xml_text(check.failure));
+    text += inside.empty() ? "/>\n" : fmt::format(">\n{}    </testcase>\n", inside);
   }
   return text + "  </testsuite>\n</testsuites>\n";
 }

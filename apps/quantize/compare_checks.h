@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,11 +35,13 @@ std::string shown_figure(const std::string& figure, double value);
 /// One condition of one artefact, or that it could be evaluated at all.
 struct CompareCheck {
   std::string artefact, condition;
-  std::string failure;  // empty: it passed
+  std::string failure;               // empty: it passed
+  std::string figure = {};           // that the condition is about; empty: none
+  std::optional<double> value = {};  // of it; none: it is not known
 };
 
-/// One test case a check, in a suite named "quantize compare". Text is escaped; what XML can't hold is
-/// replaced.
+/// One test case a check, in a suite named "quantize compare", with its figure's value as a property where
+/// that is known. Text is escaped; what XML can't hold is replaced.
 std::string junit_xml(const std::vector<CompareCheck>& checks, double seconds);
 
 }  // namespace lathe

@@ -252,7 +252,8 @@ std::string example_lines(const Comparison& comparison) {
 }  // namespace
 
 json comparison_json(const Comparison& comparison) {
-  json out = {{"text", comparison.text},
+  json out = {{"schema", 1},
+              {"text", comparison.text},
               {"ctx", comparison.ctx},
               {"tokens", comparison.tokens},
               {"reference", comparison.reference ? json(*comparison.reference) : json(nullptr)},
@@ -286,6 +287,7 @@ json comparison_json(const Comparison& comparison) {
   for (const CompareCheck& check : comparison.checks)
     out["checks"].push_back({{"artefact", check.artefact},
                              {"condition", check.condition},
+                             {"value", check.value ? or_null(*check.value) : json(nullptr)},
                              {"failure", check.failure.empty() ? json(nullptr) : json(check.failure)}});
   return out;
 }

@@ -146,6 +146,36 @@ Report::Environment report_environment(c10::Device device, DType compute) {
           at::get_num_threads(),   describe_matrix_products()};
 }
 
+Report::Memory report_memory(const Recipe& recipe, const MemoryPlan& memory) {
+  const StreamStorage& storage = memory.storage;
+  return {.limit_ram = recipe.limits.ram,
+          .limit_vram = recipe.limits.vram,
+          .limit_disk = recipe.limits.disk,
+          .planned_ram = memory.peak.ram,
+          .planned_vram = memory.peak.vram,
+          .planned_disk = memory.peak.disk,
+          .hidden_states = std::string(name_of(storage.hidden.placement)),
+          .inner_values = storage.inner ? std::string(name_of(*storage.inner)) : "recomputed",
+          .evaluation_states = {},
+          .micro_batch = storage.micro_batch,
+          .peak_vram = 0,
+          .peak_disk = 0};
+}
+
+Report::Calibration report_calibration(const CalibrationSet& set) {
+  Report::Calibration calibration;
+  for (const SourceCounts& source : set.sources) {
+    calibration.files.push_back(source.path);
+    calibration.documents += source.documents;
+    calibration.tokens += source.tokens;
+  }
+  calibration.usable_rows = set.usable;
+  calibration.rows = set.ids.size(0);
+  calibration.seq_len = set.ids.size(1);
+  calibration.ids_hash = ids_hash(set.ids, set.lengths, set.token_weights);
+  return calibration;
+}
+
 RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& model, c10::Device device,
                      DType compute)
     : recipe_(recipe), plan_(plan), device_(device) {
@@ -162,21 +192,7 @@ RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& 
   keep(plan.lm_head);
 }
 
-void RunReport::set_memory(const MemoryPlan& memory) {
-  const StreamStorage& storage = memory.storage;
-  report_.memory = {.limit_ram = recipe_.limits.ram,
-                    .limit_vram = recipe_.limits.vram,
-                    .limit_disk = recipe_.limits.disk,
-                    .planned_ram = memory.peak.ram,
-                    .planned_vram = memory.peak.vram,
-                    .planned_disk = memory.peak.disk,
-                    .hidden_states = std::string(name_of(storage.hidden.placement)),
-                    .inner_values = storage.inner ? std::string(name_of(*storage.inner)) : "recomputed",
-                    .evaluation_states = {},
-                    .micro_batch = storage.micro_batch,
-                    .peak_vram = 0,
-                    .peak_disk = 0};
-}
+void RunReport::set_memory(const MemoryPlan& memory) { report_.memory = report_memory(recipe_, memory); }
 
 void RunReport::set_memory(const MemoryBytes& planned) {
   report_.memory.limit_ram = recipe_.limits.ram;
@@ -200,17 +216,7 @@ void RunReport::set_eval_memory(const EvalMemory& memory) {
 }
 
 void RunReport::set_text(const RunText& text) {
-  Report::Calibration& calibration = report_.calibration;
-  const CalibrationSet& set = text.calibration;
-  for (const SourceCounts& source : set.sources) {
-    calibration.files.push_back(source.path);
-    calibration.documents += source.documents;
-    calibration.tokens += source.tokens;
-  }
-  calibration.usable_rows = set.usable;
-  calibration.rows = set.ids.size(0);
-  calibration.seq_len = set.ids.size(1);
-  calibration.ids_hash = ids_hash(set.ids, set.lengths, set.token_weights);
+  report_.calibration = report_calibration(text.calibration);
   report_.warnings.insert(report_.warnings.end(), text.warnings.begin(), text.warnings.end());
 }
 

@@ -24,6 +24,8 @@ namespace lathe {
 
 Report::Model report_model(const Recipe& recipe, const ModelFolder& model);
 Report::Environment report_environment(c10::Device device, DType compute);
+Report::Memory report_memory(const Recipe& recipe, const MemoryPlan& memory);  // limits and plan
+Report::Calibration report_calibration(const CalibrationSet& set);
 
 class RunReport {
  public:

@@ -79,15 +79,12 @@ std::string ways_to_load(const std::string& text, const std::vector<ConsumerVerd
     somebody = true;
     const size_t head = kWith.size() + consumer.size();
     const bool any_form = consumer.empty() || loading.contains(consumer);
-    kept += any_form
-                ? way
-                : fmt::format("{} ({} alone){}", way.substr(0, head), join_words(forms), way.substr(head));
+    kept += any_form ? way : fmt::format("{}{} only{}", kWith, join_words(forms), way.substr(head));
   }
   if (left_out.empty()) return kept;
   while (kept.ends_with('\n')) kept.pop_back();
-  const std::string others =
-      fmt::format("{} {} not load all of it (why: README.md, \"What consumers make of it\").\n",
-                  join_words(left_out), left_out.size() == 1 ? "does" : "do");
+  const std::string others = fmt::format("{} {} not load all of it (why: \"What consumers make of it\").\n",
+                                         join_words(left_out), left_out.size() == 1 ? "does" : "do");
   if (somebody) return kept + "\n\n" + others;
   return "No server whose rules Lathe knows loads all of it; `quantize eval --model this/folder` scores "
          "it.\n\n" +

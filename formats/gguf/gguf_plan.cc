@@ -88,7 +88,7 @@ struct Chooser {
     }
   }
 
-  GgmlType by_mix(const GgufTensorRule& rule) {
+  GgufOutputTensor by_mix(const GgufTensorRule& rule) {
     const MixTensor tensor{.name = rule.gguf,
                            .layer = rule.layer,
                            .rows = rule.is_matrix() ? rule.shape[0] : 0,
@@ -96,9 +96,10 @@ struct Chooser {
                            .experts = std::max<int64_t>(rule.experts, 1)};
     const std::string name(mix.name);
     const GgmlType wanted = wanted_type(name, model, tensor), type = fitting_type(wanted, tensor.columns);
-    if (wanted != type && rule.expert == 0)
+    if (wanted == type) return {rule, type};
+    if (rule.expert == 0)
       fallbacks[fmt::format("{} -> {}", traits(wanted).name, traits(type).name)].push_back(rule.gguf);
-    return type;
+    return {.rule = rule, .type = type, .wanted = wanted};
   }
 
   /// Routers: always F32.
@@ -130,7 +131,7 @@ struct Chooser {
             mix.name, rule.linear, scheme.describe(), traits(base).name);
       }
       if (!scheme.floating()) rounded.push_back(rule.linear);
-      return {rule, chosen ? *chosen : by_mix(rule)};
+      return chosen ? GgufOutputTensor{rule, *chosen} : by_mix(rule);
     }
     return chosen ? GgufOutputTensor{rule, *chosen} : unsolved(rule);
   }
@@ -138,7 +139,7 @@ struct Chooser {
   /// A linear that stays as it is, an embedding, the head.
   GgufOutputTensor unsolved(const GgufTensorRule& rule) {
     const bool kept = weights.codes_only || !rule.linear.empty();
-    return {rule, kept ? plain_type(graph.config.dtype) : by_mix(rule)};
+    return kept ? GgufOutputTensor{rule, plain_type(graph.config.dtype)} : by_mix(rule);
   }
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@ struct GgufOutputTensor {
   GgufTensorRule rule;
   GgmlType type = GgmlType::F32;
   bool exact = false;  // a solver's codes are this type's
+  /// What the mix has for it, where rows can't be cut into that type's blocks.
+  std::optional<GgmlType> wanted = std::nullopt;
 };
 
 struct GgufOutput {
@@ -58,5 +61,14 @@ GgufOutput plan_gguf(const GgufMix& mix, const ModelGraph& graph,
 
 /// The file's keys but for those of its tokenizer.
 GgufMetadata gguf_model_keys(const GgufOutput& output, const ModelGraph& graph, const std::string& name);
+
+/// Why a tensor is not of the type that the mix has for it: "Q4_K's blocks of 256 don't divide its rows of
+/// 576". Empty where it is.
+std::string why_other_type(const GgufOutputTensor& tensor);
+
+/// One line for each type, the one of most weights first: "Q5_0: q_proj, k_proj (blocks 0 to 29), v_proj
+/// (blocks 3, 5 to 9); Q4_K's blocks of 256 don't divide its rows of 576". Embeddings and head by the file's
+/// names; vectors, which are F32 always, in none.
+std::vector<std::string> type_lines(const GgufOutput& output);
 
 }  // namespace lathe

@@ -24,12 +24,24 @@ constexpr const char* kLibraryVersion = "0.19.0";
 /// All routed experts of a model, as a target.
 constexpr const char* kExperts = "re:.*\\.experts\\.\\d+\\..*";
 
-/// In words: the largest group size below `wanted` that a recipe takes and that divides a row of `in` values.
-std::string nearest_group(int64_t in, int64_t wanted) {
+/// The largest group size up to `most` that a recipe takes and that divides a row of `in` values; 0: none.
+int64_t largest_group(int64_t in, int64_t most) {
   constexpr int64_t kStep = 8;  // recipes take multiples of it
-  int64_t group = std::min(in, wanted) / kStep * kStep;
+  int64_t group = std::min(in, most) / kStep * kStep;
   while (group > 0 && in % group != 0) group -= kStep;
-  return group > 0 ? fmt::format("use {}, ", group) : "no multiple of 8 below does: use ";
+  return group;
+}
+
+/// In words: a group size below `wanted` that divides a row of `in` values. One that kernels have comes
+/// first: Marlin, by which vLLM and SGLang compute, has 128, 64 and 32 (formats/consumers), and they refuse
+/// others.
+std::string nearest_group(int64_t in, int64_t wanted) {
+  for (const int64_t group : {128, 64, 32})
+    if (group < wanted && in % group == 0) return fmt::format("use {}, ", group);
+  if (const int64_t group = largest_group(in, wanted); group > 0)
+    return fmt::format(
+        "use {} (no group size that Marlin in vLLM and SGLang has divides them: 128, 64 or 32), ", group);
+  return "no multiple of 8 below does: use ";
 }
 
 /// What consumers can't load of a mixture of experts. transformers (5.17, DecompressExperts) and vLLM

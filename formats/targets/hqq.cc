@@ -66,6 +66,14 @@ std::string type_name(DType dtype) {
   return dtype == DType::BF16 ? "torch.bfloat16" : "torch.float32";
 }
 
+/// Facts that are words.
+std::array<std::pair<const char*, std::string>, 3> fact_texts(const PlannedLinear& linear) {
+  const HqqPacking packing = hqq_packing(linear.scheme.bits);
+  return {{{"packing", packing.name},
+           {"unpack_view_dtype", packing.words ? "torch.int32" : "torch.uint8"},
+           {"compute_dtype", type_name(linear.scale_dtype)}}};
+}
+
 at::Tensor characters(const std::string& text) {
   const std::vector<uint8_t> bytes(text.begin(), text.end());
   return at::tensor(bytes, at::kByte);
@@ -200,16 +208,13 @@ at::Tensor hqq_unpack(const at::Tensor& packed, const Scheme& scheme, int64_t ou
 
 std::vector<std::pair<std::string, at::Tensor>> hqq_facts(const PlannedLinear& linear) {
   const Scheme& scheme = linear.scheme;
-  const HqqPacking packing = hqq_packing(scheme.bits);
   const std::string prefix = linear.name + ".";
   std::vector<std::pair<std::string, at::Tensor>> facts = {
       {prefix + "shape", at::tensor({linear.out, linear.in}, at::kLong)},
       {prefix + "nbits", number(scheme.bits)},
       {prefix + "group_size", number(scheme.group_length(linear.out, linear.in))},
-      {prefix + "axis", number(scheme.axis)},
-      {prefix + "packing", characters(packing.name)},
-      {prefix + "unpack_view_dtype", characters(packing.words ? "torch.int32" : "torch.uint8")},
-      {prefix + "compute_dtype", characters(type_name(linear.scale_dtype))}};
+      {prefix + "axis", number(scheme.axis)}};
+  for (const auto& [name, text] : fact_texts(linear)) facts.emplace_back(prefix + name, characters(text));
   for (const auto& [name, value] : kFlags)
     facts.emplace_back(prefix + name, at::scalar_tensor(value ? 1 : 0, at::kByte));
   return facts;
@@ -225,7 +230,14 @@ std::vector<PlannedTensor> hqq_layout(const PlannedLinear& linear) {
       {linear.name + ".W_q", {hqq_packing(scheme.bits).words ? DType::I32 : DType::U8, {rows, columns}}},
       {linear.name + ".scale", {linear.scale_dtype, parameters}},
       {linear.name + ".zero", {linear.scale_dtype, parameters}}};
-  for (const auto& [name, value] : hqq_facts(linear)) tensors.push_back({name, info_of(value)});
+  // As hqq_facts() has them, without making them: a plan asks for tens of thousands of linears.
+  const std::string prefix = linear.name + ".";
+  tensors.push_back({prefix + "shape", {DType::I64, {2}}});
+  for (const char* name : {"nbits", "group_size", "axis"})
+    tensors.push_back({prefix + name, {DType::I32, {}}});
+  for (const auto& [name, text] : fact_texts(linear))
+    tensors.push_back({prefix + name, {DType::U8, {static_cast<int64_t>(text.size())}}});
+  for (const auto& [name, value] : kFlags) tensors.push_back({prefix + name, {DType::U8, {}}});
   return tensors;
 }
 

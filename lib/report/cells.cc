@@ -18,4 +18,6 @@ std::string cell(const std::string& text) {
   return safe;
 }
 
+std::string threads_text(int threads) { return fmt::format("{} thread{}", threads, threads == 1 ? "" : "s"); }
+
 }  // namespace lathe

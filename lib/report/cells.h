@@ -13,4 +13,7 @@ std::string short_number(const std::optional<double>& value);
 /// A table cell's text: a bar or a line break in it can't break the table.
 std::string cell(const std::string& text);
 
+/// "1 thread", "2 threads".
+std::string threads_text(int threads);
+
 }  // namespace lathe

@@ -220,8 +220,9 @@ std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
                                                   short_number(e.kl_median), short_number(e.kl_p99)));
     lines.emplace_back("same top", fmt::format("{:.2f} % of {} tokens", 100 * e.same_top, e.tokens));
   }
-  lines.emplace_back("device", fmt::format("{}, {}, {} threads", report.environment.device,
-                                           report.environment.compute_dtype, report.environment.threads));
+  lines.emplace_back("device",
+                     fmt::format("{}, {}, {}", report.environment.device, report.environment.compute_dtype,
+                                 threads_text(report.environment.threads)));
   lines.emplace_back("time, memory", fmt::format("{:.1f} s, peak {}{}", total_seconds(report),
                                                  human_bytes(report.peak_rss), memory_text(report.memory)));
   return lines;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -91,20 +93,33 @@ std::string linear_table(const json& section) {
          text;
 }
 
+constexpr size_t kFirstRows = 20;  // the rest of a long table is folded
+
+/// Groups with their candidates, those that lose most first.
 std::string group_table(const json& section) {
-  std::string text =
+  const std::string head =
       "| group | linears | candidate | KL | estimated KL | output error | weight error |\n"
       "| --- | --- | --- | --- | --- | --- | --- |\n";
+  std::vector<std::pair<double, std::string>> rows;
   for (const json& group : section.at("groups")) {
     for (const json& loss : group.at("losses")) {
       const json& candidate = section.at("candidates")[loss.at("candidate").get<size_t>()];
-      text += fmt::format("| {} | {} | {} | {} | {} | {} | {} |\n", cell(group.at("name").get<std::string>()),
-                          cell(group.at("role").get<std::string>()), cell(candidate.get<std::string>()),
-                          number_or_dash(loss.at("kl")), number_or_dash(loss.at("fisher")),
-                          number_or_dash(loss.at("output_error")), number_or_dash(loss.at("weight_error")));
+      rows.emplace_back(
+          loss_of(section, loss),
+          fmt::format("| {} | {} | {} | {} | {} | {} | {} |\n", cell(group.at("name").get<std::string>()),
+                      cell(group.at("role").get<std::string>()), cell(candidate.get<std::string>()),
+                      number_or_dash(loss.at("kl")), number_or_dash(loss.at("fisher")),
+                      number_or_dash(loss.at("output_error")), number_or_dash(loss.at("weight_error"))));
     }
   }
-  return text;
+  std::ranges::stable_sort(rows, std::greater{}, &std::pair<double, std::string>::first);
+  std::string text = "Those that lose most come first.\n\n" + head;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (i == kFirstRows)
+      text += fmt::format("\n<details><summary>{} more</summary>\n\n{}", rows.size() - i, head);
+    text += rows[i].second;
+  }
+  return rows.size() > kFirstRows ? text + "\n</details>\n" : text;
 }
 
 }  // namespace
@@ -155,13 +170,19 @@ std::string sensitivity_markdown(const json& section) {
 std::string sensitivity_document(const Report& report) {
   std::string text = fmt::format(
       "# Sensitivity\n\n| | |\n| --- | --- |\n| model | {} ({}, {} blocks, {:.1f} M parameters) |\n"
-      "| computed | {}, {}, {} threads |\n",
+      "| computed | {}, {}, {} |\n",
       cell(report.model.path), cell(report.model.family), report.model.blocks,
       static_cast<double>(report.model.parameters) / 1e6, report.environment.device,
-      report.environment.compute_dtype, report.environment.threads);
+      report.environment.compute_dtype, threads_text(report.environment.threads));
+  if (report.calibration.rows > 0)
+    text += fmt::format("| samples | {} of {} tokens, those held out among them |\n", report.calibration.rows,
+                        report.calibration.seq_len);
   for (const auto& [stage, seconds] : report.stages)
     text += fmt::format("| {} | {:.1f} s |\n", stage, seconds);
-  text += fmt::format("| peak memory | {} |\n", human_bytes(report.peak_rss));
+  text += fmt::format("| peak memory | {}", human_bytes(report.peak_rss));
+  if (report.memory.planned_ram > 0)
+    text += fmt::format(", planned at most {}", human_bytes(report.memory.planned_ram));
+  text += " |\n";
   if (const auto warnings = all_warnings(report); !warnings.empty()) {
     text += "\n## Warnings\n\n";
     for (const std::string& warning : warnings) text += fmt::format("- {}\n", cell(warning));

@@ -4,6 +4,7 @@ advise() { "$QUANTIZE" advise "$@" --json; }
 advise --model "$MODEL" --gpu "rtx 4000 ada" --context 2048 --batch 4 >"$scratch/a.json"
 a=$scratch/a.json
 holds "$a" "r['gpu']['name'] == 'RTX 4000 Ada' and r['gpu']['generation'] == 'Ada' and r['memory_bytes'] == 20 * 10**9"
+matches lib/report/advise.schema.json "$a"
 config=$MODEL/config.json
 holds "$a" "r['kv_cache'][0]['bytes'] == 2 * $(value "$config" "r['num_hidden_layers'] * r['num_key_value_heads'] * r.get('head_dim', r['hidden_size'] // r['num_attention_heads'])") * 2048 * 4 * 2"
 holds "$a" "[row['bytes'] for row in r['kv_cache']] == [r['kv_cache'][0]['bytes'] // n for n in (1, 2, 4, 8)]"
@@ -43,6 +44,24 @@ holds "$scratch/large.json" "r['parameters'] == 32000 * 8192 + 100 * (8192 * 819
 holds "$scratch/large.json" "r['advice']['gpus'] == 2 and r['advice']['weights'] == 'INT4'"
 # What latent attention keeps stands on both.
 holds "$scratch/large.json" "r['tensor_parallel']['degrees'] == [1, 2, 4, 8, 16, 32, 64] and r['advice']['cache_copies'] == 2"
+# A mixture of experts: what a token reads, and a recipe that its plan accepts, told what it needs (zero points of experts are refused).
+"$PYTHON" tests/tools/make_sparse_experts.py "$scratch/experts" --blocks 2 --tokenizer "$MODEL" >/dev/null
+advise --model "$scratch/experts" --gpu "A100 80GB SXM" --context 4096 >"$scratch/experts.json"
+e=$scratch/experts.json
+matches lib/report/advise.schema.json "$e"
+holds "$e" "r['experts'] == {'count': 128, 'per_token': 8, 'read_share': 0.0625}"
+holds "$e" "(lambda w: abs(r['advice']['bytes_read_in_a_step'] - (w['bytes'] - w['expert_bytes'] * 120 / 128 + r['kv_cache'][0]['bytes'])) < 10)(r['weights'][3])"
+holds "$e" "r['tensor_parallel']['degrees'] == [1, 2, 4, 8, 16, 32, 64] and [w['degrees'] for w in r['weights'] if w['name'] == 'INT4'] == [[1, 2, 4]]"
+holds "$e" "r['advice']['settings'] == ['rules[0].scheme.symmetric=true'] and 'INT4' == r['advice']['weights']"
+"$QUANTIZE" advise --model "$scratch/experts" --gpu "A100 80GB SXM" --batch 4 >"$scratch/text"
+grep -q '^speed .* of 128 experts 8 for a token, about 29 for 4 that choose evenly$' "$scratch/text" || fail "$(cat "$scratch/text")"
+grep -q '^advice .*: recipes/awq.yaml --set rules\[0\].scheme.symmetric=true$' "$scratch/text" || fail "$(cat "$scratch/text")"
+advise --model "$scratch/experts" --gpu B200 --context 1024 --batch 64 >"$scratch/native.json"
+for json in "$e" "$scratch/native.json"; do
+  mapfile -t settings < <(value "$json" "'\n'.join(word for s in r['advice']['settings'] for word in ('--set', s))")
+  "$QUANTIZE" --recipe "$(value "$json" "r['advice']['recipe']")" --model "$scratch/experts" --output "$scratch/none" --device cpu --dry-run --max-ram 100GB --max-disk 2TB \
+    --set evaluate=null "${settings[@]}" >"$scratch/plan" 2>&1 || fail "the plan refuses what is advised: $(cat "$scratch/plan")"
+done
 # Heads that don't divide: said, and no degree that a server would refuse.
 checkpoint "$scratch/nine" llama "{\"vocab_size\": 32000, \"hidden_size\": 576, \"intermediate_size\": 1536, \"num_hidden_layers\": 2,
   \"num_attention_heads\": 9, \"num_key_value_heads\": 3}"
@@ -63,8 +82,12 @@ grep -q "^KV 2 bits   no server" "$scratch/text" || fail "$(cat "$scratch/text")
 "$QUANTIZE" advise --model "$MODEL" --gpu L4 --context "$positions" >"$scratch/text"
 ! grep -q '^warning' "$scratch/text" || fail "$(cat "$scratch/text")"
 "$QUANTIZE" advise --model "$scratch/large" --vram 20GiB | grep -q '^KV 8 bits   FP8 in vLLM (Ada, Hopper, Blackwell): ' || fail "generations aren't named"
-# For people; and what is wrong.
-"$QUANTIZE" advise --model "$MODEL" --vram 20GiB | grep -q '^advice      INT4 weights' || fail "no advice"
+# For people; and what is wrong. A small model fits as it is, which comes first; and no context that it was not made for.
+"$QUANTIZE" advise --model "$MODEL" --vram 20GiB >"$scratch/text"
+grep -q '^advice      INT4 weights' "$scratch/text" || fail "no advice"
+grep -A1 '^fits        16-bit weights, as they are: ' "$scratch/text" | grep -q '^advice' || fail "$(cat "$scratch/text")"
+grep -m1 '^why' "$scratch/text" | grep -q '16-bit weights would fit, too: .* the memory asks for nothing' || fail "$(cat "$scratch/text")"
+grep -q "^context     $positions tokens of each sequence, all that the model was made for (there is memory for " "$scratch/text" || fail "$(cat "$scratch/text")"
 refuses 2 "may be A100 40GB" "$QUANTIZE" advise --model "$MODEL" --gpu A100
 refuses 2 "expected --gpu NAME or --vram SIZE, found neither" "$QUANTIZE" advise --model "$MODEL"
 refuses 2 "is quantised already" "$QUANTIZE" advise --model "$scratch/INT4" --vram 20GiB

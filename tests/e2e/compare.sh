@@ -18,6 +18,7 @@ holds "$both" "all(len({o['token'] for o in e['opinions']}) > 1 and [o['name'] f
 holds "$both" "all(0 < o['probability'] <= 1 and 0 <= o['next_probability'] <= o['probability'] + 1e-9 for e in r['examples'] for o in e['opinions'])"
 holds "$both" "(lambda worst: worst == sorted(worst, reverse=True))([max(o['kl'] or 0 for o in e['opinions']) for e in r['examples']])"
 holds "$both" "all(e['context'] and (e['context'] + e['next']).replace('\r', '') in open('data/text/evaluation.txt').read() for e in r['examples'])"
+matches lib/report/compare.schema.json "$both"
 # Layers, from the reports.
 holds "$both" "r['linears']['measure'] == 'output_error' and len(r['linears']['rows']) == 42 and all(a < b for a, b in (row['errors'] for row in r['linears']['rows']))"
 holds "$both" "r['linears']['same_calibration']"
@@ -107,6 +108,11 @@ suite = tree.parse(sys.argv[1] + "/junit.xml").getroot().find("testsuite")
 assert suite.get("tests") == "6" and suite.get("failures") == "1", suite.attrib
 failed = [case for case in suite if case.find("failure") is not None]
 assert [(c.get("classname"), c.get("name")) for c in failed] == [(sys.argv[1] + "/two", "kl>0.2")], failed
+# A case that passed says by how much, too.
+values = {(c.get("classname"), c.get("name")): c.find("properties/property") for c in suite}
+assert values.pop((sys.argv[1] + "/four", "evaluated")) is None and values.pop((sys.argv[1] + "/two", "evaluated")) is None
+assert all(found is not None and float(found.get("value")) > 0 for found in values.values()), values
+assert values[sys.argv[1] + "/four", "same_top<1%"].get("name") == "same_top"
 END
 
 refuses 2 "expected the path of a file in a folder that is there" "$QUANTIZE" compare "$scratch/four" "$scratch/two" "${text[@]}" --junit "$scratch/none/j.xml"
@@ -134,4 +140,10 @@ holds "$scratch/broken.json" "r['artefacts'][1]['kl'] == $(value "$both" "r['art
 holds "$scratch/alone.json" "r['reference'] is None and 'kl' not in r['artefacts'][0] and len(r['examples']) == 2 and len(r['examples'][0]['opinions']) == 2"
 refuses 2 "expected --reference DIR, which kl is measured against" "$QUANTIZE" compare "$scratch/four" "$scratch/two" "${text[@]}" --fail-if "kl>1"
 refuses 2 "expected two artefacts or more" "$QUANTIZE" compare "$scratch/four" "${text[@]}"
+# One by itself is held to what needs no reference.
+"$QUANTIZE" compare "$scratch/four" "${text[@]}" --fail-if "size>1GiB" --fail-if "ppl>1e9" --json >"$scratch/one.json"
+matches lib/report/compare.schema.json "$scratch/one.json"
+holds "$scratch/one.json" "[c['failure'] for c in r['checks']] == [None] * 3 and r['checks'][1]['value'] == r['artefacts'][0]['size']"
+refuses 3 "size>1KiB: size is" "$QUANTIZE" compare "$scratch/four" "${text[@]}" --fail-if "size>1KiB"
+refuses 2 "expected --reference DIR, which kl is measured against" "$QUANTIZE" compare "$scratch/four" "${text[@]}" --fail-if "kl>1"
 refuses 2 "unknown figure 'kll'; did you mean 'kl'" "$QUANTIZE" compare "$scratch/four" "$scratch/two" "${text[@]}" --fail-if "kll>1"

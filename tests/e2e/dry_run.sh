@@ -26,3 +26,18 @@ done
 "$QUANTIZE" eval --model "$MODEL" --text data/text/evaluation.txt --ctx 64 --rows 1 --device cpu --max-vram 8GB >"$scratch/stdout" 2>"$scratch/stderr"
 grep -q "^warning: --max-vram" "$scratch/stderr" || fail "eval takes a GPU's limit without a word: $(cat "$scratch/stderr")"
 [[ ! -e $scratch/out ]] || fail "a dry run wrote $scratch/out"
+# Of a GGUF file each matrix's type of blocks, and why where it isn't the mix's: 576 is no multiple of 256.
+checkpoint "$scratch/nine" llama "{\"vocab_size\": 4096, \"hidden_size\": 576, \"intermediate_size\": 1536, \"num_hidden_layers\": 2,
+  \"num_attention_heads\": 9, \"num_key_value_heads\": 3}"
+"$QUANTIZE" --recipe recipes/gguf.yaml --model "$scratch/nine" --output "$scratch/out" --device cpu --dry-run >"$scratch/plan"
+grep -q "^types      Q5_0: .*q_proj.*; Q4_K's blocks of 256 don't divide its rows of 576$" "$scratch/plan" || fail "$(cat "$scratch/plan")"
+grep -q "^types      Q8_0: .*head (output).*; Q6_K's blocks of 256 don't divide its rows of 576$" "$scratch/plan" || fail "$(cat "$scratch/plan")"
+grep -q "^types      .*embeddings (token_embd)" "$scratch/plan" && grep -q "^types      Q6_K: down_proj (block" "$scratch/plan" || fail "$(cat "$scratch/plan")"
+"$QUANTIZE" --recipe recipes/gguf.yaml --model "$scratch/nine" --output "$scratch/out" --device cpu --dry-run --json >"$scratch/plan.json"
+holds "$scratch/plan.json" "len(r['outputs'][0]['tensors']) == 2 * 7 + 2 and {t['linear'] for t in r['outputs'][0]['tensors']} >= {l['name'] for l in r['linears'] if 'rule' in l}"
+holds "$scratch/plan.json" "[(t['type'], t['wanted'], t['why']) for t in r['outputs'][0]['tensors'] if t['name'] == 'blk.0.attn_q.weight'] == [('Q5_0', 'Q4_K', 'Q4_K\'s blocks of 256 don\'t divide its rows of 576')]"
+holds "$scratch/plan.json" "all('wanted' not in t for t in r['outputs'][0]['tensors'] if t['name'].endswith('ffn_down.weight'))"
+# What a budget of such types is likely to choose, too.
+"$QUANTIZE" --recipe recipes/mixed-4.25bpw.yaml --output "$scratch/out" --device cpu --dry-run --set output.formats=[gguf:Q4_K_M] \
+  --set 'candidates=[{gguf: Q3_K}, {gguf: Q4_K}, {gguf: Q6_K}]' >"$scratch/plan"
+grep -q "^stand-in" "$scratch/plan" && grep -q "^types      Q4_K: .*(block" "$scratch/plan" || fail "no types of a stand-in: $(cat "$scratch/plan")"

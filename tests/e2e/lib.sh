@@ -34,6 +34,12 @@ refuses() {
 value() { "$PYTHON" -c 'import json,sys; r=json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$1" "$2"; }
 holds() { [[ $(value "$1" "bool($2)") == True ]] || fail "$1: not true: $2"; }
 
+# matches SCHEMA FILE: the JSON file is as the schema says.
+matches() {
+  "$PYTHON" -c 'import json,sys,jsonschema; jsonschema.Draft202012Validator(json.load(open(sys.argv[1]))).validate(json.load(open(sys.argv[2])))' \
+    "$1" "$2" 2>"$scratch/log" || fail "$2 is not as $1 says: $(grep -E "^jsonschema|^On instance" "$scratch/log" | head -3)"
+}
+
 # used WHAT PEAK LEAST: a run under the smallest limit that a refusal names takes most of it, MiB: what is planned is what is needed.
 used() { ((10 * $2 >= 7 * $3)) || fail "$1: a peak of $2 MiB, and a refusal asks for $3"; }
 

@@ -22,7 +22,7 @@ for file in README.md report.md; do
 done
 "$QUANTIZE" --recipe "$scratch/mixed.yaml" --device cpu --quiet --output "$scratch/three" --set rules[0].scheme.bits=3 --set 'rules[0].scheme.symmetric=true' --set evaluate=null
 for file in README.md report.md report.html; do
-  grep -q 'vLLM with humming alone' "$scratch/three/$file" || fail "$file: $(grep -A30 'How to load' "$scratch/three/$file")"
+  grep -q 'With vLLM with humming only' "$scratch/three/$file" || fail "$file: $(grep -A30 'How to load' "$scratch/three/$file")"
   ! grep -q 'sglang.launch_server' "$scratch/three/$file" || fail "$file tells of SGLang, which has no kernel for 3 bits"
 done
 grep -q 'SGLang.* not load all of it' "$scratch/three/report.md" || fail "$(grep -A30 'How to load' "$scratch/three/report.md")"

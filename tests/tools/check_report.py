@@ -59,6 +59,19 @@ LOOK = """() => {
     faint: [...document.querySelectorAll('main p, main td, main a, main li, figcaption, h2, .faint')]
       .filter((node) => contrast(node) < 4.5).map((node) => node.textContent.slice(0, 60)),
     text: document.body.innerText,
+    clipped: [...document.querySelectorAll('.heat i, .heat b')].filter((node) => {
+      const text = document.createRange();  // (scrollWidth knows half of what a centred text is too wide by)
+      text.selectNodeContents(node);
+      return node.matches('i') ? text.getBoundingClientRect().width > node.clientWidth - 2 : node.scrollWidth > node.clientWidth;
+    }).map((node) => node.textContent),
+    touching: [...document.querySelectorAll('.heat')].flatMap((map) => {
+      const boxes = [...map.querySelectorAll('b')].filter((node) => node.textContent).map((node) => [node.textContent, node.getBoundingClientRect()]);
+      return boxes.filter(([, a], i) => boxes.some(([, b], j) => j > i && a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom))
+        .map(([text]) => text);
+    }),
+    scrolled: [...document.querySelectorAll('section')].flatMap((part) => [...part.querySelectorAll('.wide')]
+      .filter((node) => node.scrollWidth > node.clientWidth + 1).map(() => part.querySelector('h2').textContent)),
+    marked: [...document.querySelectorAll('td.marked')].map((node) => node.cellIndex),
     cells: [...document.querySelectorAll('section')].map((part) => [part.querySelector('h2').textContent, part.querySelectorAll('.heat i').length]),
   };
 }"""
@@ -98,8 +111,21 @@ def check_page(page, report, width, where):
     name = pathlib.PurePosixPath(report["model"]["path"]).name
     title = f"{name}: quantisation report" if written(report) else f"{name}: sensitivity"
     require(found["heading"] == title == found["title"], f"{where}: heading {found['heading']!r}")
+    require(not found["clipped"], f"{where}: figures or labels of a heat map are clipped: {found['clipped'][:5]}")
+    require(not found["touching"], f"{where}: labels of a heat map overlap: {found['touching'][:5]}")
+    budget = report.get("budget")
+    if budget:  # a laptop shows all of what each group may take, and what was chosen is marked
+        require(width < 1000 or "Budget" not in found["scrolled"] or len(budget["candidates"]) > 6, f"{where}: a table of the budget is wider than the page")
+        chosen = [budget["candidates"].index(group["candidate"]) + 3 for group in budget["groups"][:12]]
+        require(found["marked"] == chosen, f"{where}: marked as chosen: columns {found['marked']}, expected {chosen}")
     for odd in ("undefined", "NaN", "[object", "Infinity"):
         require(odd not in found["text"], f"{where}: shows {odd!r}")
+    again = "quantize --recipe" if written(report) else "quantize sensitivity --recipe"
+    require(f"{again} takes it" in found["text"], f"{where}: doesn't say that {again!r} takes the recipe")
+    if not written(report):  # measured on data, within a plan of the memory
+        require(report["calibration"]["rows"] > 0 and report["memory"]["planned"]["ram"] > 0, f"{where}: {report['calibration']}, {report['memory']}")
+        require("planned at most" in found["text"] and "samples of" in found["text"], f"{where}: shows neither the plan nor the samples")
+    require(" 1 threads" not in found["text"], f"{where}: 1 threads")
     cells = dict(found["cells"])
     for part, rows in ("What was lost", report["linears"]), ("Sensitivity", groups_of_blocks(report)):
         expected = len({row["role"] for row in rows}) * len({row["block"] for row in rows})

@@ -264,8 +264,8 @@ MeasurementPlan plan_measurement(const RunRequest& request, const Recipe& recipe
   return {made.memory, std::move(work), std::move(probes)};
 }
 
-SensitivityTable measure_candidates(const RunRequest& request, const Recipe& recipe, const ModelFolder& model,
-                                    const ChoicePlan& plan, Progress& progress) {
+Measured measure_candidates(const RunRequest& request, const Recipe& recipe, const ModelFolder& model,
+                            const ChoicePlan& plan, Progress& progress) {
   const Measurement made = prepare(request, recipe, model, plan);
   const SensitivityJob& job = made.job;
   progress.line(summarise_dataset(made.set));
@@ -291,7 +291,7 @@ SensitivityTable measure_candidates(const RunRequest& request, const Recipe& rec
       {"recipe", measured_on(recipe)}};
   table.computed = {{"device", describe_device(job.calibration.device)},
                     {"dtype", name_of(job.calibration.compute)}};
-  return table;
+  return {std::move(table), made.set, made.memory};
 }
 
 }  // namespace lathe

@@ -29,10 +29,17 @@ MeasurementPlan plan_measurement(const RunRequest& request, const Recipe& recipe
 /// Of what a dry run leaves to be measured, beside its own text.
 using PlanMeasuring = std::function<MeasurementPlan(const RunText& text)>;
 
+/// What was measured, and of what and within which plan of the memory.
+struct Measured {
+  SensitivityTable table;
+  CalibrationSet set;  // held-out samples among them
+  MemoryPlan memory;
+};
+
 /// Reads the calibration text, keeps some samples of it for KL, and measures every group of the plan under
 /// its candidates. UserError as read_calibration() and measure_sensitivity(), where no sample is left to
 /// calibrate with, and where the request's limits can't be kept.
-SensitivityTable measure_candidates(const RunRequest& request, const Recipe& recipe, const ModelFolder& model,
-                                    const ChoicePlan& plan, Progress& progress);
+Measured measure_candidates(const RunRequest& request, const Recipe& recipe, const ModelFolder& model,
+                            const ChoicePlan& plan, Progress& progress);
 
 }  // namespace lathe

@@ -201,7 +201,7 @@ ChosenMixture choose_mixture(const RunRequest& request, const Recipe& recipe) {
     const NewFolder folder(output_place(file).parent_path());
     Progress progress(request.quiet);
     const Stopwatch watch;
-    write_sensitivity(file, measure_candidates(request, recipe, model, plan, progress));
+    write_sensitivity(file, measure_candidates(request, recipe, model, plan, progress).table);
     chosen.measuring_seconds = watch.seconds();
   }
   const SensitivityTable table = part_of(read_sensitivity(file), file, recipe, model, plan);
@@ -237,9 +237,10 @@ void run_sensitivity(const SensitivityRequest& request) {
   Progress progress(request.run.quiet);
   for (const std::string& warning : warnings) progress.line("warning: " + warning);
   const Stopwatch watch;
-  const SensitivityTable table = measure_candidates(request.run, recipe, model, plan, progress);
+  const Measured measured = measure_candidates(request.run, recipe, model, plan, progress);
+  const SensitivityTable& table = measured.table;
   write_sensitivity(file, table);
-  write_sensitivity_report(folder, request.run, asked, model,
+  write_sensitivity_report(folder, request.run, asked, model, measured,
                            sensitivity_section(table, recipe, model.graph, plan), warnings, watch.seconds());
   if (!request.run.quiet)
     fmt::print("{}written to {}\n", describe_sensitivity(table, names_of(recipe)),

@@ -46,7 +46,7 @@ RulesMeasured measure_rules(const RunRequest& request, const Recipe& recipe) {
   const NewFolder folder(output_place(file).parent_path());
   Progress progress(request.quiet);
   const Stopwatch watch;
-  const SensitivityTable table = measure_candidates(request, made.recipe, model, made.plan, progress);
+  const SensitivityTable table = measure_candidates(request, made.recipe, model, made.plan, progress).table;
   result.seconds = watch.seconds();
   write_sensitivity(file, table);
   result.section = sensitivity_section(table, made.recipe, model.graph, made.plan);

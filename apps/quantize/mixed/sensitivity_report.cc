@@ -136,19 +136,18 @@ json sensitivity_section(const SensitivityTable& table, const Recipe& recipe, co
 }
 
 void write_sensitivity_report(const std::filesystem::path& folder, const RunRequest& request,
-                              const Recipe& recipe, const ModelFolder& model, json section,
-                              const std::vector<std::string>& warnings, double seconds) {
+                              const Recipe& recipe, const ModelFolder& model, const Measured& measured,
+                              json section, const std::vector<std::string>& warnings, double seconds) {
   const c10::Device device = resolve_device(request.device);
   Report report;
   report.model = report_model(recipe, model);
   report.environment = report_environment(
       device, resolve_compute_dtype(request.compute_dtype, device, model.graph.config.dtype));
-  report.memory.limit_ram = recipe.limits.ram;
-  report.memory.limit_vram = recipe.limits.vram;
-  report.memory.limit_disk = recipe.limits.disk;
+  report.memory = report_memory(recipe, measured.memory);
   report.memory.peak_vram = peak_device_memory(device);
   report.memory.peak_disk = peak_scratch_bytes();
   report.peak_rss = peak_rss_bytes();
+  report.calibration = report_calibration(measured.set);
   report.recipe = recipe.to_json();
   report.sensitivity = std::move(section);
   report.stages.emplace_back("measure sensitivity", seconds);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/quantize/mixed/measure.h"
 #include "apps/quantize/mixed/sensitivity_file.h"
 #include "apps/quantize/requests.h"
 #include "formats/targets/model_folder.h"
@@ -26,7 +27,8 @@ nlohmann::json sensitivity_section(const SensitivityTable& table, const Recipe& 
 
 /// sensitivity.md and sensitivity.html: what a run's report has of it, in a document of its own.
 void write_sensitivity_report(const std::filesystem::path& folder, const RunRequest& request,
-                              const Recipe& recipe, const ModelFolder& model, nlohmann::json section,
-                              const std::vector<std::string>& warnings, double seconds);
+                              const Recipe& recipe, const ModelFolder& model, const Measured& measured,
+                              nlohmann::json section, const std::vector<std::string>& warnings,
+                              double seconds);
 
 }  // namespace lathe

@@ -190,7 +190,7 @@ const bar = (label, data, index, more = {}) =>
     ({label, data, backgroundColor: series(index), maxBarThickness: 34, ...more});
 
 // A table that is sorted by a click on a column's head and shows `page` rows at a time.
-// columns: [title, value of a row, {number, show: text of the value, name, text}]
+// columns: [title, value of a row, {number, show: text of the value, name, text, marked: is a row's cell?}]
 function table(columns, rows, page = 20) {
   let order = rows, shown = page, sortedBy = null, down = true, filter = '';
   const body = el('tbody'), more = el('button', {
@@ -201,12 +201,12 @@ function table(columns, rows, page = 20) {
                               }
                             }),
         summary = el('span', {class: 'faint'});
-  const cell = (value, {number, show, name, text} = {}) =>
+  const cell = (row, value, {number, show, name, text, marked} = {}) =>
       el('td',
-         {class: number ? 'number' :
-              name      ? 'name' :
-              text      ? 'text' :
-                          null},
+         {class: [number ? 'number' : name ? 'name' : text ? 'text' : null, marked?.(row) && 'marked']
+                     .filter(Boolean)
+                     .join(' ') ||
+              null},
          show              ? show(value) :
              value == null ? '–' :
                              String(value));
@@ -215,7 +215,7 @@ function table(columns, rows, page = 20) {
         (row) =>
             !filter || columns.some(([, value]) => String(value(row) ?? '').toLowerCase().includes(filter)));
     body.replaceChildren(...wanted.slice(0, shown).map(
-        (row) => el('tr', {}, columns.map(([, value, form]) => cell(value(row), form)))));
+        (row) => el('tr', {}, columns.map(([, value, form]) => cell(row, value(row), form)))));
     more.hidden = wanted.length <= shown;
     more.textContent = `Show more (${count(wanted.length - shown)} left)`;
     summary.textContent = filter ? `${count(wanted.length)} of ${count(rows.length)} rows` : '';
@@ -305,7 +305,11 @@ function measuredSummary() {
   return [el(
       'p', {class: 'faint'},
       `${family}, ${depth} blocks, ${short(parameters / 1e6)} M parameters, ${dtype}. `,
-      `${count(groups.length)} groups; ${candidates.join('; ')}.`)];
+      `${count(groups.length)} groups; ${candidates.join('; ')}. `,
+      report.calibration.rows ?
+          `Measured on ${count(report.calibration.rows)} samples of ${
+              count(report.calibration.seq_len)} tokens, those held out among them.` :
+          '')];
 }
 function summary() {
   const tile = (value, label, detail, kind) =>
@@ -337,7 +341,7 @@ function summary() {
   tiles.push(
       tile(
           duration(totals.seconds), 'Time',
-          `${report.environment.device}, ${report.environment.threads} threads`),
+          `${report.environment.device}, ${report.environment.threads} thread${report.environment.threads === 1 ? '' : 's'}`),
       tile(
           bytes(report.memory.peak.ram), 'Peak memory',
           report.memory.peak.vram ? `and ${bytes(report.memory.peak.vram)} on the device` :
@@ -386,12 +390,21 @@ function findings() {
   ];
 }
 
+const superscript = (exponent) =>
+    String(exponent).replace('-', '⁻').replace(/\d/g, (digit) => '⁰¹²³⁴⁵⁶⁷⁸⁹'[digit]);
+// Four characters at most, for a phone's cell; the cell's title has the rest.
+const figureOf = (value) => value === 0 ? '0' :
+    value >= 9950                       ? '>9k' :
+    value >= 995                        ? `${(value / 1000).toFixed(1)}k` :
+    value < 0.095                       ? '<.1' :
+                                          String(Number(value.toPrecision(2)));
 // Values of roles (rows) and blocks, coloured by their logarithm. valueOf(role, block): null where there is none.
 function heat(label, roles, blocks, valueOf) {
   const cells = roles.map((role) => blocks.map((block) => valueOf(role, block)));
   const logs = cells.flat().filter(positive).map(Math.log);
   const low = least(logs), span = Math.max(most(logs) - low, 1e-9);
   const every = Math.ceil(blocks.length / 24);  // labels of blocks must not touch
+  const unit = Math.floor(Math.log10(median(cells.flat().filter(positive)) ?? 1));
   const nodes =
       blocks.map((block, i) => el('b', {style: {'--role': 1, '--block': i + 2}}, i % every ? '' : block));
   roles.forEach((role, r) => {
@@ -407,11 +420,11 @@ function heat(label, roles, blocks, valueOf) {
             style: {'--role': r + 2, '--block': i + 2, '--heat': heat.toFixed(3)}
           },
              value === null   ? '' :
-                 known(value) ? Number(value.toPrecision(2)) :
+                 known(value) ? figureOf(value / 10 ** unit) :
                                 '?'));
     });
   });
-  return el(
+  const map = el(
       'div', {
         class: blocks.length > 12 ? 'heat dense' : 'heat',
         role: 'img',
@@ -419,6 +432,11 @@ function heat(label, roles, blocks, valueOf) {
         'aria-label': `Heat map of the ${label} by role and block; the table holds the same`
       },
       nodes);
+  return [
+    map,
+    el('p', {class: 'faint'}, `${label[0].toUpperCase()}${label.slice(1)}${
+        unit ? `, in units of 10${superscript(unit)}` : ''}; the stronger the colour, the larger (logarithmic).`)
+  ];
 }
 // The same of the linears' mean errors.
 function errorMap() {
@@ -467,7 +485,7 @@ function lost() {
   const map = el('div', {}, errorMap()), worst = el('div', {}, worstTable());
   const pick = measures.length > 1 && choice('Measure', measures, (value) => {
                                         measure = value;
-                                        map.replaceChildren(errorMap());
+                                        map.replaceChildren(...errorMap());
                                         worst.replaceChildren(worstTable());
                                         redraw();
                                       }).node;
@@ -620,8 +638,7 @@ function weights() {
 }
 
 // The scales of a role's linears, by their logarithm.
-const powerOfTwo = (exponent) =>
-    `2${String(exponent).replace('-', '⁻').replace(/\d/g, (digit) => '⁰¹²³⁴⁵⁶⁷⁸⁹'[digit])}`;
+const powerOfTwo = (exponent) => `2${superscript(exponent)}`;
 function scaleHistogram() {
   const rows = report.scale_histograms ?? [];
   if (!rows.length) return null;
@@ -768,7 +785,7 @@ function budget() {
           `${key.replaceAll('_', ' ')} ${['size', 'vram'].includes(key) ? bytes(value) : short(value)}`);
   return [
     el('p', {},
-       `Held to ${words.join(', ')}: ${short(chosen.bits_per_weight)} bits per weight that is chosen for, ${
+       `Held to ${words.join(', ')}: ${short(chosen.bits_per_weight)} bits for each weight of these groups, ${
            bytes(chosen.bytes)} in all, a predicted KL divergence of ${short(chosen.kl)} nats${
            report.evaluation ? `; on the text of the evaluation it is ${short(report.evaluation.kl_mean)}` : ''}.`),
     !report.sensitivity &&
@@ -817,12 +834,15 @@ function budget() {
         ],
         [chosen, ...uniform]),
     el('h3', {}, 'What each group takes'),
+    el('p', {class: 'faint'}, 'Below each candidate the predicted KL of it, nats; what was chosen is framed.'),
     table(
         [
-          ['group', (row) => row.name, {name: true}], ['candidate', (row) => row.candidate],
+          ['group', (row) => row.name, {name: true}], ['takes', (row) => row.candidate, {text: true}],
           ['bytes', (row) => row.bytes, {number: true, show: bytes}],
-          ...candidates.map(
-              (name, c) => [`KL as ${name}`, (row) => row.losses[c], {number: true, show: short}])
+          ...candidates.map((name, c) => [
+            name, (row) => row.losses[c],
+            {number: true, show: short, marked: (row) => row.candidate === name}
+          ])
         ],
         groups, 12)
   ];
@@ -916,7 +936,7 @@ function sensitivity() {
           340);
   const change = (set) => (value) => {
     set(value);
-    map.replaceChildren(drawMap());
+    map.replaceChildren(...drawMap());
     drawChart(chart);
   };
   const told = estimated ?
@@ -1134,7 +1154,7 @@ function use() {
 function recipe() {
   return [
     el('p', {}, 'With every default filled in. JSON is YAML: saved as a file, ',
-       el('code', {}, 'quantize --recipe'), ' takes it.'),
+       el('code', {}, measuredOnly ? 'quantize sensitivity --recipe' : 'quantize --recipe'), ' takes it.'),
     el('pre', {tabindex: 0}, JSON.stringify(report.recipe, null, 2))
   ];
 }

@@ -14,6 +14,7 @@
 #include "lib/base/error.h"
 #include "recipes/parallel_degrees.h"
 #include "recipes/served_model.h"
+#include "tests/unit/recipes/served_models.h"
 
 namespace lathe {
 namespace {
@@ -24,60 +25,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
-
-/// A dense Llama: `kv` is the width of its keys.
-ServedModel llama(int64_t layers, int64_t hidden, int64_t kv, int64_t intermediate, int64_t vocabulary) {
-  ServedModel model{.family = "llama",
-                    .hidden = hidden,
-                    .intermediate = intermediate,
-                    .attention = hidden,
-                    .kv = kv,
-                    .vocabulary = vocabulary};
-  for (int64_t layer = 0; layer < layers; ++layer) {
-    for (const auto& [out, in] : std::vector<std::pair<int64_t, int64_t>>{{hidden, hidden},
-                                                                          {kv, hidden},
-                                                                          {kv, hidden},
-                                                                          {hidden, hidden},
-                                                                          {intermediate, hidden},
-                                                                          {intermediate, hidden},
-                                                                          {hidden, intermediate}}) {
-      model.linears.push_back({out, in});
-      model.parameters += out * in;
-    }
-    model.cache.push_back({2 * kv, 0});
-  }
-  model.floating = 2 * vocabulary * hidden + (2 * layers + 1) * hidden;
-  model.parameters += model.floating;
-  return model;
-}
-ServedModel llama_7b() { return llama(32, 4096, 4096, 11008, 32000); }
-ServedModel llama_13b() { return llama(40, 5120, 5120, 13824, 32000); }
-ServedModel llama3_70b() { return llama(80, 8192, 1024, 28672, 128256); }
-
-Precision precision(const std::string& name) {
-  for (const Precision& each : precisions())
-    if (each.name == name) return each;
-  ADD_FAILURE() << name;
-  return {};
-}
-
-/// A model of a round number of weights, as people speak of them.
-uint64_t nominal(int64_t billions, const std::string& name) {
-  ServedModel model;
-  model.parameters = billions * 1'000'000'000;
-  return weight_size(model, precision(name)).nominal;
-}
-
-/// On a GPU of the table.
-Advice advice_on(const ServedModel& model, const std::string& gpu, int64_t context = 4096,
-                 int64_t batch = 1) {
-  const Gpu& found = find_gpu(gpu);
-  return advise(model, {.memory = found.memory, .gpu = &found, .context = context, .batch = batch});
-}
-std::string weights_on(const ServedModel& model, const std::string& gpu, int64_t batch = 1) {
-  const Advice advice = advice_on(model, gpu, 2048, batch);
-  return advice.chosen ? advice.rows[*advice.chosen].precision->name : "none";
-}
 
 // Sizes as a hostile config.json gives them: a sum that no 64 bits hold is never a small one.
 TEST(KvCache, ThatIsTooLargeToCountIsSaidToBeTheLargest) {
@@ -323,12 +270,21 @@ TEST(Advise, CountsKvHeadsThatStandOnSeveralGpus) {
   EXPECT_GT(copied.gpus, split.gpus);
   const auto cache = copied.cache[copied.cache_bits] * static_cast<uint64_t>(copied.cache_copies);
   const AdviceRow& row = copied.rows[*copied.chosen];
-  EXPECT_EQ(on_all_gpus(copied, row, copied.cache_bits), row.weights.bytes + copied.activations + cache);
+  // So do the weights that make them, and each GPU keeps its own residual stream and logits.
+  const uint64_t more = static_cast<uint64_t>(copied.gpus - 1);
+  const uint64_t keys = static_cast<uint64_t>(copied.cache_copies - 1) * row.weights.kv_bytes;
+  EXPECT_GT(row.weights.kv_bytes, 0u);
+  EXPECT_EQ(copied.undivided, undivided_bytes(two, place.context, place.batch));
+  EXPECT_EQ(on_all_gpus(copied, row, copied.cache_bits),
+            row.weights.bytes + keys + copied.activations + more * copied.undivided + cache);
+  EXPECT_THAT(copied.why, Contains(HasSubstr("and so do their weights, " +
+                                             decimal_bytes(row.weights.bytes + keys) + " in all")));
+  EXPECT_THAT(copied.why, Contains(HasSubstr("keeps the residual stream and the logits whole")));
   EXPECT_LE(static_cast<double>(on_all_gpus(copied, row, copied.cache_bits)) / copied.gpus,
             kServerShare * static_cast<double>(place.memory));
   EXPECT_THAT(copied.why, Contains(AllOf(HasSubstr("with 2 KV heads each stands on"),
                                          HasSubstr(decimal_bytes(cache) + " in all in place of"))));
-  EXPECT_THAT(split.why, Not(Contains(HasSubstr("in all in place of"))));
+  EXPECT_THAT(split.why, Not(Contains(HasSubstr("KV heads each stands on"))));
 }
 
 // vLLM computes with FP8 from compute capability 8.9 on.
@@ -347,9 +303,6 @@ TEST(Advise, ACacheOfEightBitsIsOneThatTheGenerationHas) {
   const Advice unknown = advise(llama_7b(), {.memory = 24'000'000'000, .context = 4096, .batch = 10});
   EXPECT_THAT(unknown.why, Contains(HasSubstr("FP8 in vLLM (Ada, Hopper, Blackwell): ")));
 }
-
-ServedModel smollm2() { return llama(30, 576, 192, 1536, 49152); }
-ServedModel llama3_8b() { return llama(32, 4096, 1024, 14336, 128256); }
 
 struct Said {
   std::string model, gpu;
@@ -490,7 +443,8 @@ TEST(Advise, EverySentenceIsTrueOfItsChoice) {
           const auto fits = [&](const std::string& precision) {
             for (const AdviceRow& row : advice.rows)
               if (row.precision->name == precision)
-                return static_cast<double>(row.total[1] / static_cast<uint64_t>(advice.gpus)) <=
+                return static_cast<double>(on_all_gpus(advice, row, 1) /
+                                           static_cast<uint64_t>(advice.gpus)) <=
                        kServerShare * static_cast<double>(gpu.memory);
             return false;
           };

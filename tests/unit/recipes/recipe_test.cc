@@ -333,11 +333,13 @@ TEST(TargetMatches, WordsAndExpressions) {
   const auto matches = [&](const std::string& target) {
     return target_matches(target, {.name = name, .role = LinearRole::down_proj, .input = {}});
   };
-  for (const char* yes : {"down_proj", "mlp", "linear", "/down/", "/down", "/^model\\.layers\\.1\\./",
-                          "/layers\\.(0|1)\\..*proj$/"}) {
+  for (const char* yes :
+       {"down_proj", "mlp", "linear", "/down/", "/down", "/^model\\.layers\\.1\\./",
+        "/layers\\.(0|1)\\..*proj$/", "/^up|down/", "/^(?:up|model)/", "/^[m|]odel/", "/^up[(]|mlp/"}) {
     EXPECT_TRUE(matches(yes)) << yes;
   }
-  for (const char* no : {"up_proj", "attention", "lm_head", "/layers\\.11/", "/^down/", "/DOWN/"}) {
+  for (const char* no : {"up_proj", "attention", "lm_head", "/layers\\.11/", "/^down/", "/DOWN/",
+                         "/^(up|down)/", "/^[|]mlp/", "/^\\|mlp/"}) {
     EXPECT_FALSE(matches(no)) << no;
   }
   EXPECT_THROW(matches("/(/"), UserError);

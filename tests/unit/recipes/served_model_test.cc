@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 namespace lathe {
@@ -39,6 +40,23 @@ TEST(ServedModel, SlidingLayersKeepTheirWindow) {
   const ServedModel model = served(graph_of({{"model_type", "mistral"}, {"sliding_window", 16}}));
   ASSERT_EQ(model.cache.size(), 3u);
   for (const auto& layer : model.cache) EXPECT_EQ(layer.window, 16);
+}
+
+TEST(ServedModel, OfAMixtureKnowsItsExpertsAndWhatGpusCut) {
+  const ServedModel model = served(graph_of({{"model_type", "qwen3_moe"},
+                                             {"moe_intermediate_size", 24},
+                                             {"num_experts", 8},
+                                             {"num_experts_per_tok", 2},
+                                             {"norm_topk_prob", true},
+                                             {"decoder_sparse_step", 1},
+                                             {"mlp_only_layers", nlohmann::json::array()}}));
+  EXPECT_EQ(model.experts, 8);
+  EXPECT_EQ(model.experts_per_token, 2);
+  EXPECT_EQ(model.intermediate, 2 * 24) << "of a token, not of config.json's dense MLP";
+  const auto count = [&](const auto& of) { return std::ranges::count_if(model.linears, of); };
+  EXPECT_EQ(count([](const auto& linear) { return linear.expert; }), 3 * 8 * 3);
+  EXPECT_EQ(count([](const auto& linear) { return linear.cut_input; }), 3 * (8 + 1));
+  EXPECT_EQ(count([](const auto& linear) { return linear.kv_rows > 0; }), 3 * 2);
 }
 
 // As vLLM derives its longest context.

@@ -115,16 +115,38 @@ TEST(SensitivityText, HasLinearsThatWereMeasuredAlone) {
                     HasSubstr("| l.0.up\\| | int4 \\| rtn | 0.0625 | - | 0.25 |\n")));
 }
 
+// A long table is for those who look for something: the worst are what people read.
+TEST(SensitivityText, TellsTheWorstFirstAndFoldsTheRest) {
+  json section = rules_section();
+  const std::string few = sensitivity_markdown(section);
+  EXPECT_LT(few.find("| embed | embed |"), few.find("| l.0 mlp_in |"));  // 0.5, 0.25 and 0.125
+  EXPECT_LT(few.find("| l.0 mlp_in |"), few.find("| l.0 mlp_mid |"));
+  EXPECT_THAT(few, Not(HasSubstr("<details>")));
+  const json last = section["groups"].back();
+  for (int i = 0; i < 30; ++i) section["groups"].push_back(last);
+  const size_t groups = section["groups"].size();
+  EXPECT_THAT(
+      sensitivity_markdown(section),
+      AllOf(HasSubstr("<details><summary>" + std::to_string(groups - 20) + " more</summary>\n\n| group |"),
+            HasSubstr("\n</details>\n")));
+}
+
 TEST(SensitivityText, HasADocumentOfItsOwn) {
   Report report = report_of(rules_section());
   report.model.path = "models/a|b";
   report.stages = {{"measure sensitivity", 12.25}};
+  report.environment.threads = 1;
+  report.calibration.rows = 128;
+  report.calibration.seq_len = 512;
+  report.memory.planned_ram = 3 << 20;
   report.warnings = {"other formats round otherwise"};
   EXPECT_THAT(
       sensitivity_document(report),
       AllOf(StartsWith("# Sensitivity\n"),
             HasSubstr("| model | models/a\\|b (llama, 2 blocks, 4.0 M parameters) |\n"),
-            HasSubstr("| measure sensitivity | 12.2 s |\n"), HasSubstr("- other formats round otherwise\n"),
+            HasSubstr("| measure sensitivity | 12.2 s |\n"), HasSubstr(", 1 thread |\n"),
+            HasSubstr("| samples | 128 of 512 tokens, those held out among them |\n"),
+            HasSubstr(", planned at most 3.0 MiB |\n"), HasSubstr("- other formats round otherwise\n"),
             HasSubstr("| l.0 mlp_mid | down_proj | int8, rtn | 0.125 | 0.1 |")));
 }
 

@@ -94,10 +94,14 @@ TEST(CheckArtefacts, EachConditionOfEachAndThatItCouldBeEvaluated) {
 }
 
 TEST(JunitXml, IsEscapedAndCountsFailures) {
-  const std::string xml =
-      junit_xml({{"a<b>&\"c\"", "kl>0.05", ""}, {"x\x01\xff\xef\xbf\xbf", "kl>0.05", "is\n\"7\""}}, 1.5);
-  EXPECT_THAT(xml, AllOf(HasSubstr("tests=\"2\" failures=\"1\""), HasSubstr("time=\"1.500\""),
-                         HasSubstr("classname=\"a&lt;b&gt;&amp;&quot;c&quot;\" name=\"kl&gt;0.05\"/>"),
+  const std::string xml = junit_xml({{"a<b>&\"c\"", "kl>0.05", "", "kl", 0.0125},
+                                     {"x\x01\xff\xef\xbf\xbf", "kl>0.05", "is\n\"7\"", "kl", {}},
+                                     {"c", "evaluated", ""}},
+                                    1.5);
+  EXPECT_THAT(xml, AllOf(HasSubstr("tests=\"3\" failures=\"1\""), HasSubstr("time=\"1.500\""),
+                         HasSubstr("classname=\"a&lt;b&gt;&amp;&quot;c&quot;\" name=\"kl&gt;0.05\">\n      "
+                                   "<properties>\n        <property name=\"kl\" value=\"0.0125\"/>"),
+                         HasSubstr("classname=\"c\" name=\"evaluated\"/>"),
                          HasSubstr("classname=\"x\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""),
                          HasSubstr("<failure message=\"is&#10;&quot;7&quot;\"/>")));
   EXPECT_THAT(xml, Not(HasSubstr("\x01")));

@@ -175,7 +175,12 @@ TEST(CompressedTensors, Refusals) {
        "group_size 128 does not divide the 172 input features; no multiple of 8 below does: use -1 for one "
        "group a row, or leave this linear out with `ignore`"},
       {{"m", 64, 192, {"int", 4, 128, true}, DType::F16},
-       "192 input features; use 96, -1 for one group a row"},
+       "192 input features; use 64, -1 for one group a row"},
+      {{"m", 64, 576, {"int", 4, 128, true}, DType::F16}, "576 input features; use 64, -1"},
+      {{"m", 64, 352, {"int", 4, 64, true}, DType::F16}, "352 input features; use 32, -1"},
+      {{"m", 64, 240, {"int", 4, 128, true}, DType::F16},
+       "240 input features; use 120 (no group size that Marlin in vLLM and SGLang has divides them: 128, 64 "
+       "or 32), -1 for one group a row"},
       {{"m", 64, 256, {"int", 9, 128, true}, DType::F16}, "bits 9 can't be stored"},
       {{"m", 64, 256, {"int", 1, 128, true}, DType::F16}, "bits 1 can't be stored"},
       {{"m", 64, 256, {"float", 4, 128, true}, DType::F16}, "scheme type 'float' can't be stored"},
