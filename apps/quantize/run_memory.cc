@@ -58,8 +58,8 @@ RunMemory plan_memory_of(const RunRequest& request, const Recipe& recipe, const 
   RunMemory memory;
   plan_phases(
       [&] {
-        memory.calibration = plan_calibration(recipe.limits, job, work, journal, finish,
-                                              {.ram = dequantising_bytes(model)});
+        memory.calibration =
+            plan_calibration(recipe.limits, job, work, journal, finish, {.ram = dequantising_bytes(model)});
       },
       [&] {  // the artefact has the model's graph
         if (text.evaluation.defined())

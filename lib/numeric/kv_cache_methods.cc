@@ -82,9 +82,8 @@ const KvCacheMethod* find_kv_cache_method(const std::string& type) {
 nlohmann::json kv_cache_json(const KvCacheScheme& scheme) {
   const KvCacheMethod* const method = find_kv_cache_method(scheme.type);
   if (method == nullptr)
-    return {{"type", scheme.type},
-            {"bits", json_of(scheme.bits)},
-            {"per", scheme.per_head ? "head" : "tensor"}};
+    return {
+        {"type", scheme.type}, {"bits", json_of(scheme.bits)}, {"per", scheme.per_head ? "head" : "tensor"}};
   nlohmann::json result = {{"type", scheme.type}};
   for (const KvCacheSetting& setting : method->settings)
     std::visit([&](auto member) { result[setting.key] = json_of(scheme.*member); }, setting.member);
