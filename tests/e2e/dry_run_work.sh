@@ -55,12 +55,14 @@ plan hqq --set calibration=null
 [[ $(names) == "solver-hqq pack verify evaluate" ]] || fail "hqq: $(names)"
 holds "$scratch/plan.json" "r['calibration'] is None and r['memory']['ram'] > 0"
 # What a KV cache below 8 bits is fitted to: all 2048 tokens, 9 FLOPs for each pair of them in a row and channel of the queries.
-for recipe in kv-kvquant kv-skvq; do
-  plan $recipe --set evaluate=null
+for recipe in "kv-kvquant --set kv_cache.weights=attention" kv-skvq; do
+  plan $recipe --set evaluate=null  # of several words
   [[ $(names) == "forward statistics solver-gptq errors fit-KV-cache pack verify" ]] || fail "$recipe: $(names)"
   flops=$(value "$MODEL/config.json" "9 * r['num_hidden_layers'] * r.get('head_dim', r['hidden_size'] // r['num_attention_heads']) * r['num_attention_heads'] * 2048 * 256")
   holds "$scratch/plan.json" "[s['flops'] for s in r['work']['stages'] if s['name'] == 'fit KV cache'] == [$flops] and r['work']['seconds'] > 0"
 done
+plan kv-kvquant --set evaluate=null
+[[ $(names) == "forward statistics solver-gptq errors fit-KV-cache gradients-for-the-KV-cache pack verify" ]] || fail "kv-kvquant: $(names)"
 plan kv-kivi --set evaluate=null
 [[ $(names) != *KV* ]] || fail "kv-kivi has nothing to fit: $(names)"
 plan gguf

@@ -153,7 +153,7 @@ TEST(Cli, RefusesInOneLineWithTheNearest) {
       {{"--recipe", "r", "--resume", "--no-journal"}, "--resume: has nothing to do beside --no-journal"},
       {{"--recipe", "r", "--resume", "--dry-run"}, "--resume: has nothing to do beside --dry-run"},
       {{"compare", "a", "--text", "t"},
-       "expected two artefacts or more, or one with --reference DIR, found 1"},
+       "expected two artefacts or more, or one with --reference DIR or --fail-if CONDITION, found 1"},
       {{"compare", "--reference", "f", "--text", "t"}, "found 0"},
       {{"compare", "a", "b"}, "--text FILE"},
       {{"compare", "a", "b", "--text", "t", "--examples", "-1"}, "--examples"},
