@@ -84,9 +84,9 @@ void declare_run(CLI::App& app, RunRequest& run, Texts& texts) {
   add_value(
       app, "--set", run.sets, "key=value",
       "change the recipe for this run, such as rules[0].scheme.group_size=64; may be given several times");
-  app.add_flag("--dry-run", run.dry_run, "say what would happen, and write no model");
+  app.add_flag("--dry-run", run.dry_run, "say what would happen, and write nothing but --dump-ids' file");
   app.add_flag("--json", run.json, "of a dry run: JSON instead of text");
-  app.add_flag("--quiet", run.quiet, "no progress");
+  app.add_flag("--quiet", run.quiet, "no progress, no plan and no summary");
   app.add_flag("--overwrite", run.overwrite,
                "replace an existing output folder or --dump-ids file, and give up an unfinished run of it");
   app.add_flag(
@@ -116,7 +116,7 @@ CLI::App* declare_sensitivity(CLI::App& app, RunRequest& run, Texts& texts) {
   add_memory_options(*sub, texts.sensitivity_memory);
   add_value(*sub, "--set", run.sets, "key=value",
             "change the recipe for this run; may be given several times");
-  sub->add_flag("--quiet", run.quiet, "no progress");
+  sub->add_flag("--quiet", run.quiet, "no progress and no summary");
   sub->add_flag("--overwrite", run.overwrite, "measure anew what stands there already");
   sub->add_flag("--dry-run", run.dry_run, "say what would be measured and what that takes");
   sub->add_flag("--json", run.json, "of a dry run: JSON instead of text");

@@ -24,6 +24,7 @@
 #include "apps/quantize/run_memory.h"
 #include "apps/quantize/run_text.h"
 #include "apps/quantize/weights_only.h"
+#include "calib/data/data_warnings.h"
 #include "calib/driver/expert_fallback.h"
 #include "lib/base/cancel.h"
 #include "lib/base/error.h"
@@ -214,6 +215,7 @@ void run_eval(const EvalRequest& request) {
   Progress progress(request.json);
   std::vector<std::string> warnings;
   warn_limits(limits, device, warnings);
+  warn_length("--ctx", request.ctx, model.graph.config.max_position, warnings);
   for (const std::string& warning : warnings) progress.line("warning: " + warning);
   const EvalResult result =
       evaluate_with_progress(model, against, rows, device, compute, memory.storage, progress);

@@ -8,3 +8,5 @@ holds "$scratch/eval.json" "0 < r['kl_mean'] < 0.1 and r['perplexity'] > 1"
 # The run's own report measured the same thing on the same rows.
 report=$(value "$scratch/out/report.json" "r['evaluation']['kl_mean']"); again=$(value "$scratch/eval.json" "r['kl_mean']")
 "$PYTHON" -c "import sys; sys.exit(not abs($report - $again) <= 1e-6 * $again)" || fail "report says KL $report, eval says $again"
+"$QUANTIZE" eval --model "$MODEL" --text data/text/evaluation.txt --ctx 1100 --rows 1 --device cpu >"$scratch/long" 2>&1
+grep -q "warning: --ctx of 1100 tokens is longer than the model's max_position_embeddings, 1024" "$scratch/long" || fail "$(cat "$scratch/long")"

@@ -154,6 +154,9 @@ assert far(given, own) < far(other, own)
 P
 checkpoint "$scratch/small" llama "{\"vocab_size\": $(value "$MODEL/config.json" "r['vocab_size']"), \"hidden_size\": 256, \"intermediate_size\": 512,
   \"num_hidden_layers\": 1, \"num_attention_heads\": 4, \"num_key_value_heads\": 4}"
+touch "$scratch/awq/manifest.json"
+refuses 2 "$scratch/awq: holds a finished artefact" measure recipes/awq.yaml "$scratch/awq" --overwrite
+refuses 2 "$scratch/awq: holds a finished artefact" measure recipes/awq.yaml "$scratch/awq" --dry-run
 refuses 2 "it is of another model" measure recipes/gguf.yaml "$scratch/x" --model "$scratch/small" "${given[@]}"
 
 refuses 2 "candidates are measured on activations" run "$scratch/x" --set 'sensitivity={}' --set calibration=null --dry-run

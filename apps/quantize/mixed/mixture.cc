@@ -230,6 +230,12 @@ void run_sensitivity(const SensitivityRequest& request) {
                                       : RuledGroups{asked, plan_choices(asked, model.graph, tensors), {}};
   warn_dequantised(model, warnings);
   const fs::path folder = output_place(recipe.output.path), file = folder / kFileName;
+  if (fs::exists(folder / "manifest.json"))
+    user_error(
+        "{}: holds a finished artefact, whose manifest.json lists its files, and no measurements beside "
+        "them; "
+        "choose another --output",
+        recipe.output.path.string());
   if (request.run.dry_run) return print_unmeasured(request.run, model, {recipe, plan, file, warnings});
   if (fs::exists(file) && !request.run.overwrite)
     user_error("{}: exists already; give --overwrite to measure anew", file.string());
