@@ -146,8 +146,7 @@ std::string speed_line(const ServedModel& model, const Deployment& place, const 
   if (place.gpu == nullptr || !advice.chosen) return {};
   std::string text = fmt::format(
       "speed       at most {:.0f} tokens a second and sequence: its memory gives {:.0f} GB/s, and a step "
-      "reads "
-      "{}",
+      "reads {}",
       most_tokens(model, place, advice), place.gpu->bytes_a_second / 1e9,
       decimal_bytes(read_in_a_step(model, place, advice)));
   if (model.experts > 0) {

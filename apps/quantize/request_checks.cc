@@ -40,9 +40,8 @@ Recipe effective_recipe(const RunRequest& request) {
 void refuse_quantized(const std::filesystem::path& model) {
   user_error(
       "{}: is quantised already; give the floating-point checkpoint that it was made from (taken as they "
-      "are: "
-      "FP8 of compressed-tensors, modelopt or quant_method fp8, bitnet, aqlm, vptq, bitsandbytes, QuIP# and "
-      "QTIP)",
+      "are: FP8 of compressed-tensors, modelopt or quant_method fp8, bitnet, aqlm, vptq, bitsandbytes, "
+      "QuIP# and QTIP)",
       model.string());
 }
 
@@ -77,8 +76,7 @@ void warn_dequantised(const ModelFolder& model, std::vector<std::string>& warnin
   if (weights == nullptr) return;
   warnings.push_back(
       fmt::format("the model is quantised already ({}) and is dequantised as it is read: losses are measured "
-                  "against these "
-                  "values, not against the model that they were made of",
+                  "against these values, not against the model that they were made of",
                   weights->described()));
 }
 

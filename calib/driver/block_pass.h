@@ -24,8 +24,7 @@ class BlockPass {
   using Progress = std::function<void(std::string_view stage)>;
 
   /// `weights` are the block's, on the device. `counted`: counted_tokens() of the job. `gradients`: of a job
-  /// that wants_cache_gradients(), else null. The streams are moved
-  /// from the block's input to its output.
+  /// that wants_cache_gradients(), else null. The streams are moved from the block's input to its output.
   BlockPass(const CalibrationJob& job, size_t index, BlockWeights weights, const RopeTables& rope,
             const at::Tensor& counted, CacheGradients* gradients, Streams& streams);
   BlockPass(const BlockPass&) = delete;

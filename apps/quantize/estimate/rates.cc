@@ -37,7 +37,7 @@ namespace {
 /// time doesn't count.
 constexpr double kProbeSeconds = 0.012, kLongSeconds = 0.03;
 constexpr size_t kLeastTimes = 6, kLeastLongTimes = 3, kMostTimes = 25;
-/// Where as many took longer than a thread alone, others have the cores.
+/// Where as many took longer than half of the threads would, others have the cores: more tell no more.
 constexpr size_t kHopelessTimes = 2;
 /// Of matrices that are measured on: larger ones take no other rates, but longer.
 constexpr int64_t kWidth = 512, kRows = 128, kTokens = 512;

@@ -248,8 +248,7 @@ void check_measurable(const Recipe& recipe) {
   }
   if (!recipe.transforms.empty() && !moves_scales(recipe)) {
     user_error(
-        "{}: transforms: {} rotates the inputs of all quantised linears, and sensitivity is that of one "
-        "group "
+        "{}: transforms: {} rotates the inputs of all quantised linears, and sensitivity is of one group "
         "alone; leave it out",
         recipe.file, recipe.transforms.front().name);
   }

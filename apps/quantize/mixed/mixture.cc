@@ -232,9 +232,8 @@ void run_sensitivity(const SensitivityRequest& request) {
   const fs::path folder = output_place(recipe.output.path), file = folder / kFileName;
   if (fs::exists(folder / "manifest.json"))
     user_error(
-        "{}: holds a finished artefact, whose manifest.json lists its files, and no measurements beside "
-        "them; "
-        "choose another --output",
+        "{}: holds a finished artefact, whose manifest.json lists all of its files; choose another "
+        "--output",
         recipe.output.path.string());
   if (request.run.dry_run) return print_unmeasured(request.run, model, {recipe, plan, file, warnings});
   if (fs::exists(file) && !request.run.overwrite)
