@@ -22,15 +22,6 @@ auto made(const std::vector<Entry>& table, const AlgorithmChoice& choice)
   return row->make(options);
 }
 
-std::vector<const LinearPlan*> all_linears(const Plan& plan) {
-  std::vector<const LinearPlan*> linears;
-  for (const auto& block : plan.blocks) {
-    for (const LinearPlan& linear : block) linears.push_back(&linear);
-  }
-  linears.push_back(&plan.lm_head);
-  return linears;
-}
-
 }  // namespace
 
 RecipeAlgorithms recipe_algorithms(const Recipe& recipe) {
@@ -107,7 +98,7 @@ void check_streams(const Recipe& recipe, const RecipeAlgorithms& algorithms) {
 }
 
 void check_words_decide(const Recipe& recipe, const Plan& plan) {
-  const std::vector<const LinearPlan*> linears = all_linears(plan);
+  const std::vector<const LinearPlan*> linears = plan.linears();
   for (size_t i = 0; i < recipe.rules.size(); ++i) {
     for (const std::string& target : recipe.rules[i].targets) {
       const LinearPlan* other = nullptr;  // the first that matches, and goes elsewhere

@@ -31,7 +31,7 @@ std::vector<std::string> carried_linears(const Plan& plan, const ModelGraph& gra
   for (const auto& [name, info] : tensors) {
     if (!name.ends_with(kWeight) || info.shape.size() != 2 || expected.contains(name)) continue;
     const std::string module = name.substr(0, name.size() - kWeight.size());
-    if (module == graph.lm_head.name || is_untouched(graph, module) || is_part(module)) continue;
+    if (module == graph.lm_head().name || is_untouched(graph, module) || is_part(module)) continue;
     linears.push_back(module);
   }
   return linears;

@@ -39,7 +39,23 @@ bool zeros_above_lowest(const Recipe& recipe) {
   });
 }
 
-LinearPlan plan_linear(const Recipe& recipe, const RecipeAlgorithms& algorithms, const Linear& linear) {
+/// The head is a linear like others where it has a weight of its own.
+void check_head(const Recipe& recipe, const Rule& rule, const Scheme& scheme, const Linear& head, bool tied) {
+  const auto refuse = [&](const std::string& reason) {
+    user_error("{}: the rule matches lm_head, {}; add lm_head to `ignore`", rule.where, reason);
+  };
+  if (head.out == 0) refuse("which is not known in a model of an unknown family");
+  if (tied) {
+    refuse(
+        "whose weight is the embedding's (tie_word_embeddings): engines look tokens up in it, which they do "
+        "in floating point (GGUF's types are for both: output.formats: gguf:...)");
+  }
+  if (scheme.hadamard > 0)
+    refuse(fmt::format("whose input no engine rotates (transform {})", recipe.transforms.front().name));
+}
+
+LinearPlan plan_linear(const Recipe& recipe, const RecipeAlgorithms& algorithms, const Linear& linear,
+                       bool tied) {
   LinearPlan plan;
   plan.linear = &linear;
   if (any_matches(recipe.ignore, linear)) {
@@ -48,16 +64,12 @@ LinearPlan plan_linear(const Recipe& recipe, const RecipeAlgorithms& algorithms,
   }
   for (size_t i = 0; i < recipe.rules.size(); ++i) {
     if (!any_matches(recipe.rules[i].targets, linear)) continue;
-    if (linear.role == LinearRole::lm_head) {
-      user_error(
-          "{}: the rule matches lm_head, whose quantisation is not supported yet; add lm_head to `ignore`",
-          recipe.rules[i].where);
-    }
     plan.quantized = true;
     plan.rule = i;
     plan.scheme = recipe.rules[i].scheme;
     if (plan.scheme.has_integer_zeros()) plan.scheme.zero_above_lowest = zeros_above_lowest(recipe);
     plan.scheme.hadamard = recipe_rotation(recipe, algorithms);
+    if (linear.role == LinearRole::lm_head) check_head(recipe, recipe.rules[i], plan.scheme, linear, tied);
     if (plan.scheme.hadamard > 0 && linear.in % plan.scheme.hadamard != 0) {
       user_error(
           "{}: transforms: hadamard: blocks of {} do not divide the {} input features of '{}'; use a smaller "
@@ -97,7 +109,7 @@ void check_words_match(const Recipe& recipe, const ModelGraph& graph) {
   for (const Block& block : graph.blocks) {
     for (const Linear& linear : block.linears) linears.push_back(&linear);
   }
-  linears.push_back(&graph.lm_head);
+  linears.push_back(&graph.lm_head());
   const auto check = [&](const std::string& target, const std::string& where) {
     const bool matched = std::any_of(linears.begin(), linears.end(),
                                      [&](const Linear* linear) { return target_matches(target, *linear); });
@@ -204,24 +216,28 @@ PlannedLinear Plan::planned(const LinearPlan& plan) const {
           plan.activations};
 }
 
+std::vector<const LinearPlan*> Plan::linears() const {
+  std::vector<const LinearPlan*> result;
+  for (const auto& block : blocks) {
+    for (const LinearPlan& plan : block) result.push_back(&plan);
+  }
+  if (lm_head.linear != nullptr) result.push_back(&lm_head);
+  return result;
+}
+
 std::vector<PlannedLinear> Plan::quantized() const {
   std::vector<PlannedLinear> result;
-  for (const auto& block : blocks) {
-    for (const LinearPlan& plan : block) {
-      if (plan.quantized) result.push_back(planned(plan));
-    }
+  for (const LinearPlan* plan : linears()) {
+    if (plan->quantized) result.push_back(planned(*plan));
   }
   return result;
 }
 
 std::vector<std::string> Plan::kept() const {
   std::vector<std::string> result;
-  for (const auto& block : blocks) {
-    for (const LinearPlan& plan : block) {
-      if (!plan.quantized) result.push_back(plan.linear->name);
-    }
+  for (const LinearPlan* plan : linears()) {
+    if (!plan->quantized) result.push_back(plan->linear->name);
   }
-  if (!lm_head.quantized) result.push_back(lm_head.linear->name);
   return result;
 }
 
@@ -339,13 +355,15 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
   const RecipeAlgorithms algorithms = recipe_algorithms(recipe);
   Plan plan;
   plan.scale_dtype = scale_type_for(recipe, graph);
+  const bool tied = graph.config.tie_word_embeddings;
   for (const Block& block : graph.blocks) {
     auto& linears = plan.blocks.emplace_back();
-    for (const Linear& linear : block.linears) linears.push_back(plan_linear(recipe, algorithms, linear));
+    for (const Linear& linear : block.linears)
+      linears.push_back(plan_linear(recipe, algorithms, linear, tied));
     check_fused(block, linears);
   }
   if (!is_known_family(graph.config.model_type)) check_fused_by_name(plan);
-  plan.lm_head = plan_linear(recipe, algorithms, graph.lm_head);
+  plan.lm_head = plan_linear(recipe, algorithms, graph.lm_head(), tied);
   plan.kv_cache = recipe.kv_cache;
   if (plan.quantized().empty()) user_error("{}: the recipe quantises no linear of this model", recipe.file);
   check_words_decide(recipe, plan);

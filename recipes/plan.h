@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,15 @@ struct Plan {
   std::optional<KvCacheScheme> kv_cache = std::nullopt;  // which the outputs hold scales for
   uint64_t input_bytes = 0;
   std::vector<std::string> warnings;  // of the run, whatever it writes; an output's own stand with it
+
+  /// All linears in forward order, the head last.
+  std::vector<const LinearPlan*> linears() const;
+  /// What a run works on one after the other: the blocks, then the head where it is quantised.
+  size_t parts() const { return blocks.size() + (lm_head.quantized ? 1 : 0); }
+  /// The linears of a part, as ModelGraph::part().
+  std::span<const LinearPlan> part(size_t index) const {
+    return index == blocks.size() ? std::span(&lm_head, 1) : std::span<const LinearPlan>(blocks.at(index));
+  }
 
   /// Does an output round weights by itself?
   bool rounds_weights() const;

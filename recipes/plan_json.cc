@@ -24,9 +24,7 @@ json linear_json(const LinearPlan& linear) {
 
 json linears_json(const Plan& plan) {
   json rows = json::array();
-  for (const auto& block : plan.blocks)
-    for (const LinearPlan& linear : block) rows.push_back(linear_json(linear));
-  if (plan.lm_head.linear != nullptr) rows.push_back(linear_json(plan.lm_head));
+  for (const LinearPlan* linear : plan.linears()) rows.push_back(linear_json(*linear));
   return rows;
 }
 

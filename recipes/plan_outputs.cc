@@ -22,6 +22,14 @@ void check_rotation(const PlannedLinear& linear, const std::string& what, bool c
       linear.name, what, linear.scheme.hadamard);
 }
 
+void check_head(const PlannedLinear& linear, const Target& target) {
+  if (linear.role != LinearRole::lm_head || target.head) return;
+  user_error("{}: format {}: {}; add lm_head to `ignore`", linear.name, target.name,
+             target.gguf != nullptr
+                 ? "rounds the head by itself, from its floating-point weight"
+                 : "a quantised head is written in compressed-tensors, gptq and gptq-v2 alone");
+}
+
 OutputPlan plan_gguf_output(const Plan& plan, const ModelGraph& graph, const Target& target,
                             const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
   GgufWeights weights{.solved = {},
@@ -30,6 +38,7 @@ OutputPlan plan_gguf_output(const Plan& plan, const ModelGraph& graph, const Tar
                       .types = sources.types};
   for (const PlannedLinear& linear : plan.quantized()) {
     check_rotation(linear, "format " + target.name, target.rotations);
+    check_head(linear, target);
     if (linear.activations) {
       user_error("{}: format {}: its input would be quantised, which llama.cpp does by rules of its own",
                  linear.name, target.name);
@@ -98,6 +107,7 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
           linear.name, target.name);
     }
     check_rotation(linear, "format " + target.name, target.rotations);
+    check_head(linear, target);
     if (const auto reason = target.refuses(linear))
       user_error("{}: format {}: {}", linear.name, target.name, *reason);
     replaced.insert(linear.name + ".weight");
@@ -113,7 +123,14 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
   }
   // Tensors outside the blocks come first: they can be written before anything is computed.
   for (const std::string& name : names_outside_blocks(graph, tensors))
-    output.tensors.push_back({name, tensors.at(name)});
+    if (!replaced.contains(name)) output.tensors.push_back({name, tensors.at(name)});
+  const auto add_layouts = [&](std::span<const LinearPlan> linears) {
+    for (const LinearPlan& linear : linears) {
+      if (!linear.quantized) continue;
+      for (PlannedTensor& tensor : target.layout(plan.planned(linear)))
+        output.tensors.push_back(std::move(tensor));
+    }
+  };
   for (size_t b = 0; b < graph.blocks.size(); ++b) {
     const std::string prefix = graph.blocks[b].prefix + ".";
     for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
@@ -121,13 +138,9 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
     }
     if (plan.kv_cache && !plan.kv_cache->low_bit())
       plan_kv_cache(target, *plan.kv_cache, kv_cache_shape(graph.config), graph.blocks[b], tensors, output);
-    for (const LinearPlan& linear : plan.blocks[b]) {
-      if (!linear.quantized) continue;
-      for (PlannedTensor& tensor : target.layout(plan.planned(linear))) {
-        output.tensors.push_back(std::move(tensor));
-      }
-    }
+    add_layouts(plan.part(b));
   }
+  if (plan.lm_head.quantized) add_layouts(plan.part(graph.blocks.size()));
   for (const PlannedTensor& tensor : output.tensors) {
     if (tensor.open) {
       output.open_tensors = true;

@@ -105,6 +105,7 @@ std::string describe_calibration(const Recipe& recipe, const ModelGraph& graph) 
 
 std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGraph& graph) {
   const std::vector<PlannedLinear> quantized = plan.quantized();
+  const std::vector<const LinearPlan*> linears = plan.linears();
   const bool several = plan.outputs.size() > 1;
   double weights = 0;
   for (const PlannedLinear& linear : quantized)
@@ -116,11 +117,8 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
                        graph.blocks.size(), graph.config.model_type);
   }
   for (size_t i = 0; i < recipe.rules.size(); ++i) {
-    size_t count = 0;
-    for (const auto& block : plan.blocks) {
-      count += static_cast<size_t>(std::count_if(
-          block.begin(), block.end(), [&](const LinearPlan& p) { return p.quantized && p.rule == i; }));
-    }
+    const auto count =
+        std::ranges::count_if(linears, [&](const LinearPlan* p) { return p->quantized && p->rule == i; });
     const Rule& rule = recipe.rules[i];
     text += fmt::format("rule {}     {} -> {} linears, {}, solver {}\n", i, join_words(rule.targets), count,
                         describe_rule(rule), rule.solver.name);
@@ -145,12 +143,9 @@ std::string describe_plan(const Plan& plan, const Recipe& recipe, const ModelGra
   }
   if (moves_scales(recipe)) text += describe_blocks("folds", graph, folds_of);
   std::map<std::string, std::vector<std::string>> reasons;
-  for (const auto& block : plan.blocks) {
-    for (const LinearPlan& p : block) {
-      if (!p.quantized) reasons[p.reason].push_back(p.linear->name);
-    }
+  for (const LinearPlan* p : linears) {
+    if (!p->quantized) reasons[p->reason].push_back(p->linear->name);
   }
-  if (!plan.lm_head.quantized) reasons[plan.lm_head.reason].push_back(plan.lm_head.linear->name);
   for (const auto& [reason, names] : reasons) {
     text += fmt::format("kept       {}{} ({})\n", names.front(),
                         names.size() > 1 ? fmt::format(" and {} more", names.size() - 1) : "", reason);

@@ -28,7 +28,7 @@ void ArtifactWriter::write_block(const BlockOutcome& outcome) {
   for (const LinearOutcome& linear : outcome.linears) write_linear(linear);
   if (outcome.kv_cache)
     write_kv_cache(attention_module(model_.graph.blocks[outcome.index]), *outcome.kv_cache);
-  write_rest(outcome.index, outcome.changed);
+  if (outcome.index < model_.graph.blocks.size()) write_rest(outcome.index, outcome.changed);
 }
 
 void ArtifactWriter::write_kv_cache(const std::string&, const KvCacheQuantizer&) {

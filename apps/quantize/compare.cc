@@ -90,13 +90,11 @@ nlohmann::json measured_errors(const ModelFolder& artefact, const ModelFolder& r
       (artefact.gguf != nullptr ? verify_gguf(artefact, against) : verify_artefact(artefact, against))
           .distances;
   nlohmann::json rows = nlohmann::json::array();
-  for (const Block& block : artefact.graph.blocks) {
-    for (const Linear& linear : block.linears) {
-      const auto found = distances.find(linear.name);
-      if (found == distances.end()) continue;
-      rows.push_back(
-          {{"name", linear.name}, {"role", name_of(linear.role)}, {"weight_error", found->second.relative}});
-    }
+  for (const Linear& linear : artefact.graph.linears()) {
+    const auto found = distances.find(linear.name);
+    if (found == distances.end()) continue;
+    rows.push_back(
+        {{"name", linear.name}, {"role", name_of(linear.role)}, {"weight_error", found->second.relative}});
   }
   return {{"linears", rows}};
 }

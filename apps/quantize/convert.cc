@@ -101,10 +101,6 @@ LinearPlan plan_linear(const ModelFolder& model, const Linear& linear, std::opti
 
 /// What is quantised in the artefact, in schemes of the destination's.
 Plan plan_artefact(const ModelFolder& model, const Destination& to) {
-  if (model.schemes.contains(model.graph.lm_head.name)) {
-    user_error("{}: its head is quantised, which no format of Lathe's holds",
-               model.checkpoint->folder().string());
-  }
   Plan plan;
   std::optional<DType> scale_dtype;
   RealZeros zeros;
@@ -113,8 +109,8 @@ Plan plan_artefact(const ModelFolder& model, const Destination& to) {
     for (const Linear& linear : block.linears)
       linears.push_back(plan_linear(model, linear, scale_dtype, zeros));
   }
+  plan.lm_head = plan_linear(model, model.graph.lm_head(), scale_dtype, zeros);
   unify_zero_points(model, plan);
-  plan.lm_head.linear = &model.graph.lm_head;
   if (plan.quantized().empty()) user_error("{}: no linear is quantised", model.checkpoint->folder().string());
   plan.scale_dtype = scale_dtype.value_or(DType::F16);
   zeros.fit(plan, to);
@@ -126,9 +122,8 @@ Plan plan_artefact(const ModelFolder& model, const Destination& to) {
 /// Not for GGUF, whose readers take each tensor by its own type.
 void check_fused(const ModelFolder& model, const Plan& plan, const std::string& to) {
   std::map<const Linear*, std::string> schemes;
-  for (const auto& block : plan.blocks)
-    for (const LinearPlan& linear : block)
-      schemes[linear.linear] = linear.quantized ? linear.describe() : "floating point";
+  for (const LinearPlan* linear : plan.linears())
+    schemes[linear->linear] = linear->quantized ? linear->describe() : "floating point";
   const auto problem =
       half_fused(model.graph.blocks, [&](const Linear& linear) { return schemes.at(&linear); });
   if (!problem) return;
@@ -138,10 +133,10 @@ void check_fused(const ModelFolder& model, const Plan& plan, const std::string& 
 
 void write_tensors(const ModelFolder& model, const Plan& plan, ArtifactWriter& writer,
                    WrittenTensors& written, Progress& progress) {
-  progress.begin("convert", static_cast<int64_t>(plan.blocks.size()));
+  progress.begin("convert", static_cast<int64_t>(plan.parts()));
   writer.write_outside_blocks();
-  for (size_t b = 0; b < plan.blocks.size(); ++b) {
-    for (const LinearPlan& linear : plan.blocks[b]) {
+  for (size_t b = 0; b < plan.parts(); ++b) {
+    for (const LinearPlan& linear : plan.part(b)) {
       if (!linear.quantized) continue;
       throw_if_cancelled();
       LinearOutcome outcome;
@@ -150,13 +145,14 @@ void write_tensors(const ModelFolder& model, const Plan& plan, ArtifactWriter& w
       writer.write_linear(outcome);
       written.note(outcome);
     }
+    progress.advance(static_cast<int64_t>(b) + 1, 0, "");
+    if (b == plan.blocks.size()) break;  // the head
     writer.write_rest(b, {});
     const std::string attention = attention_module(model.graph.blocks[b]);
     if (const auto cache = model.weights->kv_cache(attention)) {
       writer.write_kv_cache(attention, *cache);
       written.note(attention, *cache);
     }
-    progress.advance(static_cast<int64_t>(b) + 1, 0, "");
   }
   writer.finish();
   progress.end();
@@ -268,9 +264,9 @@ void convert_to_layout(const ConvertRequest& request, const KernelLayout& layout
   Progress progress(request.quiet);
   OutputFolder output(request.output, request.overwrite);
   LayoutWriter writer(plan, plan.layouts.front(), output.path(), request.shard_size);
-  progress.begin("convert", static_cast<int64_t>(plan.blocks.size()));
-  for (size_t b = 0; b < plan.blocks.size(); ++b) {
-    for (const LinearPlan& linear : plan.blocks[b]) {
+  progress.begin("convert", static_cast<int64_t>(plan.parts()));
+  for (size_t b = 0; b < plan.parts(); ++b) {
+    for (const LinearPlan& linear : plan.part(b)) {
       if (!linear.quantized) continue;
       throw_if_cancelled();
       writer.write(linear.linear->name, read_as(model, linear));

@@ -57,19 +57,16 @@ std::string scheme_text(const ModelFolder& model, const std::string& linear) {
 
 void add_schemes(const ModelFolder& model, ModelFacts& facts) {
   const auto& tensors = model.checkpoint->tensors();
-  for (const Block& block : model.graph.blocks) {
-    for (const Linear& linear : block.linears) {
-      if (!model.schemes.contains(linear.name)) continue;
-      const std::string text = scheme_text(model, linear.name);
-      SchemeTotals& totals = facts.schemes[text];
-      facts.scheme_of[linear.name] = text;
-      totals.linears += 1;
-      totals.weights += linear.out * linear.in;
-      const std::string prefix = linear.name + ".";
-      for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix);
-           ++it) {
-        if (belongs_to(it->first, linear.name)) totals.bytes += it->second.nbytes();
-      }
+  for (const Linear& linear : model.graph.linears()) {
+    if (!model.schemes.contains(linear.name)) continue;
+    const std::string text = scheme_text(model, linear.name);
+    SchemeTotals& totals = facts.schemes[text];
+    facts.scheme_of[linear.name] = text;
+    totals.linears += 1;
+    totals.weights += linear.out * linear.in;
+    const std::string prefix = linear.name + ".";
+    for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
+      if (belongs_to(it->first, linear.name)) totals.bytes += it->second.nbytes();
     }
   }
 }
@@ -95,23 +92,21 @@ std::vector<ConsumerVerdict> judge_folder(const ModelFolder& model) {
   const auto reorders = found->find("desc_act");
   const bool reordered = reorders != found->end() && reorders->is_boolean() && reorders->get<bool>();
   std::vector<PlannedLinear> linears;
-  for (const Block& block : model.graph.blocks) {
-    for (const Linear& linear : block.linears) {
-      const auto scheme = model.schemes.find(linear.name);
-      if (scheme == model.schemes.end()) continue;
-      PlannedLinear planned;
-      planned.name = linear.name;
-      planned.out = linear.out;
-      planned.in = linear.in;
-      planned.scheme = scheme->second;
-      planned.role = linear.role;
-      planned.expert = linear.input.expert.has_value();
-      planned.bias = linear.bias;
-      planned.group_index = reordered && planned.scheme.group_size != -1;
-      const auto input = model.activations.find(linear.name);
-      if (input != model.activations.end()) planned.activations = input->second;
-      linears.push_back(std::move(planned));
-    }
+  for (const Linear& linear : model.graph.linears()) {
+    const auto scheme = model.schemes.find(linear.name);
+    if (scheme == model.schemes.end()) continue;
+    PlannedLinear planned;
+    planned.name = linear.name;
+    planned.out = linear.out;
+    planned.in = linear.in;
+    planned.scheme = scheme->second;
+    planned.role = linear.role;
+    planned.expert = linear.input.expert.has_value();
+    planned.bias = linear.bias;
+    planned.group_index = reordered && planned.scheme.group_size != -1;
+    const auto input = model.activations.find(linear.name);
+    if (input != model.activations.end()) planned.activations = input->second;
+    linears.push_back(std::move(planned));
   }
   const auto& heads = model.graph.config;
   const auto scheme_of = [&](const Linear& linear) { return scheme_text(model, linear.name); };

@@ -61,9 +61,9 @@ CalibrationJob make_job(const Recipe& recipe, const Plan& plan, const ModelFolde
   for (const auto& transform : algorithms.transforms) {
     if (transform->rotation() == 0) job.transforms.push_back(transform.get());  // else schemes say it
   }
-  for (const auto& block : plan.blocks) {
+  for (size_t part = 0; part < plan.parts(); ++part) {
     auto& tasks = job.tasks.emplace_back();
-    for (const LinearPlan& linear : block) {
+    for (const LinearPlan& linear : plan.part(part)) {
       tasks.push_back(linear.quantized ? LinearTask{algorithms.solvers[linear.rule].get(), linear.scheme,
                                                     recipe.rules[linear.rule].activations}
                                        : LinearTask{});

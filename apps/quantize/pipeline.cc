@@ -42,7 +42,7 @@ namespace {
 /// the journal holds go the same way first. UserError for a transform that did nothing.
 void quantise(const CalibrationJob& job, const Recipe& recipe, ArtifactWriters& writers, RunReport& report,
               WrittenTensors& written, RunJournal& journal, Progress& progress) {
-  const size_t blocks = job.graph->blocks.size();
+  const size_t parts = job.tasks.size();
   FoldCensus folds;
   const auto pass_on = [&](const BlockOutcome& outcome) {
     for (auto& writer : writers) writer->write_block(outcome);
@@ -50,7 +50,7 @@ void quantise(const CalibrationJob& job, const Recipe& recipe, ArtifactWriters& 
     folds.note(outcome);
     written.note(*job.graph, outcome);
   };
-  progress.begin("quantise", static_cast<int64_t>(blocks));
+  progress.begin("quantise", static_cast<int64_t>(parts));
   while (journal.has_next()) {
     throw_if_cancelled();
     pass_on(journal.next());
@@ -67,7 +67,7 @@ void quantise(const CalibrationJob& job, const Recipe& recipe, ArtifactWriters& 
                        std::string_view stage) { progress.advance(done, done * job.ids.numel(), stage); },
        .boundary = [&](size_t next, const auto& hand_over) { journal.commit(next, hand_over); }},
       {.block = journal.finished(), .states = [&](at::Tensor& states) { journal.fill_states(states); }});
-  journal.commit(blocks);
+  journal.commit(parts);
   try {
     folds.check(recipe);
   } catch (const UserError&) {
@@ -175,7 +175,9 @@ void run_pipeline(const RunRequest& request) {
     journal.begin(model.graph,
                   run_identity(recipe, model, text.calibration, text.evaluation, device, compute, together));
   });
-  for (const std::string& line : journal.news(model.graph.blocks.size(), "blocks")) progress.line(line);
+  for (const std::string& line :
+       journal.news(plan.parts(), plan.lm_head.quantized ? "blocks and head" : "blocks"))
+    progress.line(line);
   journal.guard([&] {
     auto writers =
         report.timed("open output", [&] { return open_writers(recipe, plan, model, output.path()); });

@@ -20,6 +20,7 @@ std::vector<LinearPlan*> with_real_zeros(Plan& plan) {
     for (LinearPlan& linear : block)
       if (linear.quantized && linear.scheme.real_zero) found.push_back(&linear);
   }
+  if (plan.lm_head.quantized && plan.lm_head.scheme.real_zero) found.push_back(&plan.lm_head);
   return found;
 }
 

@@ -183,13 +183,8 @@ RunReport::RunReport(const Recipe& recipe, const Plan& plan, const ModelFolder& 
   report_.environment = report_environment(device, compute);
   report_.totals = totals_of(plan, report_.model.parameters);
   report_.recipe = recipe.to_json();
-  const auto keep = [&](const LinearPlan& linear) {
-    if (!linear.quantized) report_.kept.push_back({linear.linear->name, linear.reason});
-  };
-  for (const auto& block : plan.blocks) {
-    for (const LinearPlan& linear : block) keep(linear);
-  }
-  keep(plan.lm_head);
+  for (const LinearPlan* linear : plan.linears())
+    if (!linear->quantized) report_.kept.push_back({linear->linear->name, linear->reason});
 }
 
 void RunReport::set_memory(const MemoryPlan& memory) { report_.memory = report_memory(recipe_, memory); }
@@ -265,7 +260,7 @@ void RunReport::add_block(const BlockOutcome& outcome) {
                           .seconds = result.seconds,
                           .events = result.events};
     if (const double* ratio = ratio_of(ratios, linear.input)) row.ratio = *ratio;
-    for (const LinearPlan& planned : plan_.blocks[outcome.index]) {
+    for (const LinearPlan& planned : plan_.part(outcome.index)) {
       if (planned.linear->name == linear.name) row.solver = recipe_.rules[planned.rule].solver.name;
     }
     report_.linears.push_back(std::move(row));

@@ -36,7 +36,9 @@ void SafetensorsArtifact::copy(const std::string& name) {
 }
 
 void SafetensorsArtifact::write_outside_blocks() {
-  for (const std::string& name : names_outside_blocks(model_.graph, tensors_)) copy(name);
+  const std::string head = plan_.lm_head.quantized ? plan_.lm_head.linear->name + ".weight" : "";
+  for (const std::string& name : names_outside_blocks(model_.graph, tensors_))
+    if (name != head) copy(name);
 }
 
 void SafetensorsArtifact::pack(const LinearOutcome& linear) {

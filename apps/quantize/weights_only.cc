@@ -140,8 +140,8 @@ using Together = std::vector<PlacedLinear>;
 std::vector<Together> solved_together(const Plan& plan) {
   std::vector<Together> all;
   std::map<std::string, size_t> sharing;  // where those that share by this name stand
-  for (size_t b = 0; b < plan.blocks.size(); ++b) {
-    for (const LinearPlan& linear : plan.blocks[b]) {
+  for (size_t b = 0; b < plan.parts(); ++b) {
+    for (const LinearPlan& linear : plan.part(b)) {
       if (!linear.quantized) continue;
       const bool shares = has_tensor_scale(linear.scheme);
       const std::string name = shares ? sharing_by_name(*linear.linear) : "";
@@ -209,10 +209,10 @@ std::vector<BlockOutcome> outcomes_of(const Together& linears, size_t done, RunJ
 void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& algorithms, c10::Device device,
               ArtifactWriters& writers, RunReport& report, WrittenTensors& written, RunJournal& journal,
               Progress& progress) {
-  progress.begin("quantise", static_cast<int64_t>(plan.blocks.size()));
+  progress.begin("quantise", static_cast<int64_t>(plan.parts()));
   const std::vector<Together> all = solved_together(plan);
   auto next = all.begin();
-  for (size_t b = 0; b < plan.blocks.size(); ++b) {
+  for (size_t b = 0; b < plan.parts(); ++b) {
     for (; next != all.end() && next->front().block == b; ++next) {
       throw_if_cancelled();
       const auto done = static_cast<size_t>(next - all.begin()) + 1;
@@ -225,7 +225,8 @@ void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& alg
         written.note(model.folder.graph, outcome);
       }
     }
-    if (plan.kv_cache) {
+    const bool is_block = b < plan.blocks.size();
+    if (plan.kv_cache && is_block) {
       BlockOutcome cache;
       cache.index = b;
       cache.kv_cache = KvCacheQuantizer{*plan.kv_cache};
@@ -234,7 +235,8 @@ void quantise(const WeightsModel& model, const Plan& plan, const Algorithms& alg
       report.add_block(cache);
       written.note(model.folder.graph, cache);
     }
-    for (auto& writer : writers) writer->write_rest(b, {});
+    for (auto& writer : writers)
+      if (is_block) writer->write_rest(b, {});
     release_free_memory();  // what solvers took lies between what the report keeps, and must not add up
     progress.advance(static_cast<int64_t>(b) + 1, 0, "");
   }

@@ -159,7 +159,7 @@ uint64_t weights_at(const SlotInputs& seen) {
 /// the MLP are made; the block's last sweep; its results are packed, each in 32 bits a weight, twice.
 BlockMemory at_other_moments(const CalibrationJob& job, size_t index, uint64_t codes_before, uint64_t codes,
                              const SamplePlan& plan) {
-  const Block& block = job.graph->blocks[index];
+  const Block& block = job.graph->part(index);
   const uint64_t forward = forward_bytes(block, tokens_together(plan));
   const uint64_t originals = carries_two_streams(job) || job.propagate == Propagate::reference
                                  ? bytes_reading(block, Slot::mlp_in)
@@ -176,7 +176,7 @@ BlockMemory at_other_moments(const CalibrationJob& job, size_t index, uint64_t c
 /// One block, but for the next one's weights.
 BlockMemory of_block(const CalibrationJob& job, size_t index, const BlockInputs& inputs,
                      const SamplePlan& plan) {
-  const Block& block = job.graph->blocks[index];
+  const Block& block = job.graph->part(index);
   const std::vector<LinearTask>& tasks = job.tasks[index];
   const bool keeps = job.propagate == Propagate::reference || carries_two_streams(job);
   uint64_t quantised = 0;
@@ -215,7 +215,7 @@ BlockMemory of_block(const CalibrationJob& job, size_t index, const BlockInputs&
 }  // namespace
 
 BlockMemories::BlockMemories(const CalibrationJob& job) : job_(job) {
-  for (size_t b = 0; b < job.graph->blocks.size(); ++b) inputs_.push_back(observed_inputs(job, b));
+  for (size_t b = 0; b < job.tasks.size(); ++b) inputs_.push_back(observed_inputs(job, b));
 }
 
 uint64_t BlockMemories::gram_bytes() const {

@@ -60,7 +60,7 @@ int64_t micro_batch(const CalibrationJob& job) {
 BlockPass::BlockPass(const CalibrationJob& job, size_t index, BlockWeights weights, const RopeTables& rope,
                      const at::Tensor& counted, CacheGradients* gradients, Streams& streams)
     : job_(job),
-      block_(job.graph->blocks[index]),
+      block_(job.graph->part(index)),
       rope_(rope),
       counted_(counted),
       gradients_(gradients),
@@ -86,7 +86,7 @@ BlockPass::Produce BlockPass::seen_by_solvers(const Produce& produce, int64_t ro
 
 BlockOutcome BlockPass::run(const Progress& progress) {
   try {
-    return run_slots(progress);
+    return &block_ == &job_.graph->head ? run_head(progress) : run_slots(progress);
   } catch (const std::exception&) {
     // On a GPU an algorithm may stumble over a value that was not looked at yet, and blame a weight for it.
     solver_.checks().read();
@@ -120,6 +120,12 @@ BlockOutcome BlockPass::run_slots(const Progress& progress) {
                         cache_scales(block_, *job_.kv_cache, "values", largest_value_)};
   }
   return outcome;
+}
+
+BlockOutcome BlockPass::run_head(const Progress& progress) {
+  progress("input");
+  calibrate(Slot::head_in, [](BlockStream& s, RowRange rows) { return s.attention_in(rows); });
+  return solver_.take_outcome();
 }
 
 void BlockPass::calibrate(Slot slot, const Produce& produce) {

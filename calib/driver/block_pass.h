@@ -1,5 +1,5 @@
-// All of one block: sweeps over the samples that observe a slot and move the streams along, and between them
-// folds and solves.
+// All of one block, or of the head: sweeps over the samples that observe a slot and move the streams along,
+// and between them folds and solves.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -37,6 +37,8 @@ class BlockPass {
 
   static Produce seen_by_solvers(const Produce& produce, int64_t rotation);
   BlockOutcome run_slots(const Progress& progress);
+  /// The final norm's output is what lm_head reads; the streams stay where they are.
+  BlockOutcome run_head(const Progress& progress);
   void calibrate_experts(const Progress& progress);
   /// A sweep of its own, once q, k and v are what they will be: the largest magnitudes of keys and values.
   void observe_cache();

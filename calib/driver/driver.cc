@@ -18,7 +18,9 @@ namespace lathe {
 namespace {
 
 void check_job(const CalibrationJob& job) {
-  LATHE_ASSERT(job.tasks.size() == job.graph->blocks.size(), "one task list for each block");
+  const size_t blocks = job.graph->blocks.size();
+  LATHE_ASSERT(job.tasks.size() == blocks || job.tasks.size() == blocks + 1,
+               "{} task lists for {} blocks and a head", job.tasks.size(), blocks);
   LATHE_ASSERT(job.ids.dim() == 2 && job.ids.scalar_type() == at::kLong && job.ids.numel() > 0,
                "ids must be Long [samples, length]");
   const auto samples = static_cast<size_t>(job.ids.size(0));
@@ -40,6 +42,12 @@ void embed(const CalibrationJob& job, Streams& streams) {
   embed_samples(*job.graph, *job.weights, job.ids, job.device, streams.observed.hidden);
   if (streams.reference)
     embed_samples(*job.graph, *job.weights, job.ids, job.device, streams.reference->hidden);
+}
+
+/// The head is not read ahead: its weights are those of several blocks.
+BlockWeights weights_of_part(const CalibrationJob& job, size_t index, BlockLoader& blocks) {
+  if (index < job.graph->blocks.size()) return blocks.next();
+  return {job.graph->head, *job.weights, job.device, job.compute};
 }
 
 }  // namespace
@@ -78,7 +86,7 @@ void calibrate(const CalibrationJob& job, const DriverEvents& events, const Star
   const c10::NoGradGuard no_grad;
   check_job(job);
   check_expert_fallback(job);
-  const size_t count = job.graph->blocks.size();
+  const size_t count = job.tasks.size();
   if (start.block == count) return;
   const RopeTables rope = rope_tables(job.graph->config, job.ids.size(1), job.device);
   std::optional<CacheGradients> gradients;
@@ -97,12 +105,14 @@ void calibrate(const CalibrationJob& job, const DriverEvents& events, const Star
   const at::Tensor counted = counted_tokens(job);
   for (size_t b = start.block; b < count; ++b) {
     const auto progress = [&](std::string_view stage) {
-      if (events.progress) events.progress(static_cast<int64_t>(b), fmt::format("block {}: {}", b, stage));
+      const std::string place =
+          b < job.graph->blocks.size() ? fmt::format("block {}", b) : job.graph->head.prefix;
+      if (events.progress) events.progress(static_cast<int64_t>(b), fmt::format("{}: {}", place, stage));
     };
     // The block's weights are gone before its results are packed and written.
-    BlockOutcome outcome =
-        BlockPass(job, b, blocks.next(), rope, counted, gradients ? &*gradients : nullptr, streams)
-            .run(progress);
+    BlockOutcome outcome = BlockPass(job, b, weights_of_part(job, b, blocks), rope, counted,
+                                     gradients ? &*gradients : nullptr, streams)
+                               .run(progress);
     events.block_done(std::move(outcome));
     release_free_memory();  // what a block left behind must not add up
     if (events.boundary && b + 1 < count)

@@ -6,6 +6,7 @@
 //     h = h + o(a); y = norm2(h)   -> statistics of y -> fold, solve gate, up
 //     z = act(gate(y)) * up(y)     -> statistics of z -> fold, solve down
 //     h = h + down(z)           hand the block over; drop it
+//   x = final_norm(h)          -> statistics of x -> solve lm_head, where the job has a task for it
 //
 // So every linear is calibrated on what the already quantised part before it really puts out
 // (true-sequential), and the forward pass runs once: tools built on hooks run it two to four times. The
@@ -103,8 +104,9 @@ struct FormatRounding {
 struct CalibrationJob {
   const ModelGraph* graph = nullptr;
   const WeightSource* weights = nullptr;
-  std::vector<std::vector<LinearTask>> tasks;  // as ModelGraph::blocks and Block::linears
-  std::vector<const Transform*> transforms;    // applied in order
+  /// As ModelGraph::blocks and Block::linears; one more list, lm_head's, where the head is quantised, too.
+  std::vector<std::vector<LinearTask>> tasks;
+  std::vector<const Transform*> transforms;  // applied in order
   DType scale_dtype = DType::F16;
   at::Tensor ids;  // Long [samples, length], CPU
   /// Valid tokens of each sample, 1 to length: the rest is padding on the right. It is computed (attention is
@@ -186,6 +188,7 @@ struct InputSpread {
   InputHistogram histogram;
 };
 
+/// Of a block, or of the head (ModelGraph::part).
 struct BlockOutcome {
   size_t index = 0;
   std::vector<LinearOutcome> linears;
@@ -217,11 +220,11 @@ struct DriverEvents {
       nullptr;
 };
 
-/// Where to begin: at the model's first block, or at a later one with the hidden states that an earlier run
-/// of the same job had there.
+/// Where to begin: at the model's first block, or at a later one (or the head) with the hidden states that an
+/// earlier run of the same job had there.
 struct StartAt {
   size_t block = 0;
-  FillStates states = nullptr;  // with block > 0; not asked where no block is left
+  FillStates states = nullptr;  // with block > 0; not asked where nothing is left
 };
 
 /// May the last bits depend on how many samples are computed together? On a CPU each sample is multiplied by

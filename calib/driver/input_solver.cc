@@ -17,7 +17,7 @@
 namespace lathe {
 
 InputSolver::InputSolver(const CalibrationJob& job, size_t block_index, BlockWeights& weights)
-    : job_(job), block_(job.graph->blocks[block_index]), tasks_(job.tasks[block_index]), weights_(weights) {
+    : job_(job), block_(job.graph->part(block_index)), tasks_(job.tasks[block_index]), weights_(weights) {
   outcome_.index = block_index;
   state_.block = &block_;
   state_.weights = &weights_;
@@ -225,7 +225,9 @@ void InputSolver::keep(const Linear& linear, LinearProblem& solved, SolveResult 
   if (job_.hand_over_weights) hand_over(linear, solved.weight, stats);
   solved.weight.reset();  // the old weight goes before the new one comes
   weights_.drop_weight(linear);
-  weights_.set_weight(linear, kernels::dequantized_weight(result.quantized));
+  // What the head puts out is no linear's input.
+  if (linear.role != LinearRole::lm_head)
+    weights_.set_weight(linear, kernels::dequantized_weight(result.quantized));
   // What follows is calibrated on what the quantised linear puts out, its input's rounding included.
   if (result.quantized.input) weights_.set_input_quantizer(linear, *result.quantized.input);
   state_.solved[linear.name] = std::move(result.quantized);

@@ -14,7 +14,7 @@
 
 namespace lathe {
 
-/// Works on the weights of one block and collects what became of them.
+/// Works on the weights of one block, or of the head, and collects what became of them.
 class InputSolver {
  public:
   /// Keeps references to all three.

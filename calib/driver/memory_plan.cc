@@ -256,8 +256,10 @@ uint64_t hidden_bytes(const MemoryRequest& request) {
 }
 
 uint64_t lean_ram(const MemoryRequest& request, const BlockMemories& blocks) {
-  return 2 * largest_block_bytes(*request.job->graph) + blocks.gram_bytes() + hidden_bytes(request) +
-         request.beside.ram + kLeanSlack;
+  const CalibrationJob& job = *request.job;
+  const bool head = job.tasks.size() > job.graph->blocks.size();
+  const uint64_t largest = std::max(largest_block_bytes(*job.graph), head ? block_bytes(job.graph->head) : 0);
+  return 2 * largest + blocks.gram_bytes() + hidden_bytes(request) + request.beside.ram + kLeanSlack;
 }
 
 }  // namespace

@@ -36,8 +36,9 @@ BlockInputs observed_inputs(const CalibrationJob& job, size_t block) {
     std::map<const Solver*, SolvedRows> rows;
   };
   std::map<Input, Found> inputs;
-  for (size_t i = 0; i < job.graph->blocks[block].linears.size(); ++i) {
-    const Linear& linear = job.graph->blocks[block].linears[i];
+  const std::vector<Linear>& linears = job.graph->part(block).linears;
+  for (size_t i = 0; i < linears.size(); ++i) {
+    const Linear& linear = linears[i];
     const LinearTask& task = job.tasks[block][i];
     if (task.solver == nullptr) continue;
     Found& found = inputs[linear.input];

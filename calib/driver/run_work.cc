@@ -21,11 +21,16 @@ constexpr double kHeadProducts = 3;
 class BlockCount {
  public:
   BlockCount(const CalibrationJob& job, size_t index, RunWork& work)
-      : job_(job), index_(index), block_(job.graph->blocks[index]), work_(work) {}
+      : job_(job), index_(index), block_(job.graph->part(index)), work_(work) {}
 
   void count_forward(int64_t samples, int64_t length) {
     const ModelConfig& config = job_.graph->config;
     const double tokens = static_cast<double>(samples) * static_cast<double>(length);
+    if (&block_ == &job_.graph->head) {  // its norm alone
+      work_.forward.values +=
+          (carries_two_streams(job_) ? 2 : 1) * tokens * static_cast<double>(config.hidden_size);
+      return;
+    }
     ForwardWork once = block_work(config, block_, samples, length);
     // Norms run once more for each slot that is observed in one sweep and used in the next.
     once.values += 2 * tokens * static_cast<double>(config.hidden_size);
@@ -181,7 +186,7 @@ double RunWork::flops() const {
 RunWork run_work(const CalibrationJob& job, int64_t samples, int64_t length, int64_t counted) {
   RunWork work;
   work.transforms.resize(job.transforms.size());
-  for (size_t b = 0; b < job.graph->blocks.size(); ++b) {
+  for (size_t b = 0; b < job.tasks.size(); ++b) {
     BlockCount block(job, b, work);
     block.count_forward(samples, length);
     block.count_statistics(counted);

@@ -124,7 +124,7 @@ at::Tensor BlockStream::mlp_in_again(RowRange rows) const {
 
 at::Tensor BlockStream::again(Slot slot, RowRange rows) const {
   const at::Tensor hidden = stream_.hidden.read(rows);
-  if (slot == Slot::attention_in) return forward_.attention_in(hidden);
+  if (slot == Slot::attention_in || slot == Slot::head_in) return forward_.attention_in(hidden);
   if (slot == Slot::mlp_in) return forward_.mlp_in(hidden);
   return inner_.peek(rows, hidden);
 }

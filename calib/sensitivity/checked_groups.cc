@@ -19,7 +19,8 @@ std::vector<std::vector<size_t>> by_role(const SensitivityJob& job) {
   std::map<std::pair<LinearRole, bool>, std::vector<size_t>> roles;
   for (size_t g = 0; g < job.groups.size(); ++g) {
     const TrialGroup& group = job.groups[g];
-    const Linear& first = job.calibration.graph->blocks[group.block].linears[group.linears.front()];
+    if (is_head(job, group)) continue;  // has no estimate
+    const Linear& first = part_of(job, group).linears[group.linears.front()];
     roles[{first.role, first.input.expert.has_value()}].push_back(g);
   }
   std::vector<std::vector<size_t>> lists;
@@ -34,14 +35,17 @@ std::vector<std::vector<size_t>> by_role(const SensitivityJob& job) {
 
 std::vector<size_t> spread_groups(const SensitivityJob& job, int64_t count) {
   const std::vector<std::vector<size_t>> roles = by_role(job);
-  count = std::min(count, static_cast<int64_t>(job.groups.size()));
+  int64_t groups_in_all = 0;
+  for (const std::vector<size_t>& groups : roles) groups_in_all += std::ssize(groups);
+  count = std::min(count, groups_in_all);
   std::set<size_t> chosen;
   for (int64_t i = 0; i < count; ++i) {
     const std::vector<size_t>& groups = roles[static_cast<size_t>(i) % roles.size()];
     chosen.insert(groups[static_cast<size_t>(middle_of(i, count, static_cast<int64_t>(groups.size())))]);
   }
   // A role of few blocks can have been met twice at one of them.
-  for (size_t g = 0; std::cmp_less(chosen.size(), count); ++g) chosen.insert(g);
+  for (size_t g = 0; std::cmp_less(chosen.size(), count); ++g)
+    if (!is_head(job, job.groups[g])) chosen.insert(g);
   return {chosen.begin(), chosen.end()};
 }
 

@@ -25,8 +25,8 @@ constexpr int64_t kTableValues = int64_t{1} << 22;
 
 int64_t count_variants(const SensitivityJob& job) {
   size_t variants = 0;
-  if (job.measure_kl) {
-    for (const TrialGroup& group : job.groups)
+  for (const TrialGroup& group : job.groups) {
+    if (job.measure_kl || is_head(job, group))
       variants += group.trials.size() * variants_of(job, group).size();
   }
   for (const TableGroup& table : job.tables) variants += table.roundings.size();
@@ -57,7 +57,7 @@ double share_of(const Linear& linear, const BlockOutcome& outcome, int64_t token
 /// All but KL, of one group under its trial number k.
 GroupLoss errors_of(const SensitivityJob& job, const TrialGroup& group, size_t k, const BlockOutcome& outcome,
                     const std::map<std::string, std::vector<TrialOutcome>>& made) {
-  const Block& block = job.calibration.graph->blocks[group.block];
+  const Block& block = part_of(job, group);
   const int64_t tokens = number_of_counted_tokens(job.calibration);
   const auto ratio = [](double error, double whole) { return whole > 0 ? error / whole : 0; };
   DistortionSums::Totals sum;
@@ -172,6 +172,15 @@ void run_block(const SensitivityJob& job, const Block& block, const BlockWeights
   streams.pass(block, weights);
 }
 
+/// The variants of the head, which leave the model's stream after its last block.
+void run_head(const SensitivityJob& job, const Made& made, VariantStreams& streams) {
+  for (const TrialGroup& group : job.groups) {
+    if (!is_head(job, group)) continue;
+    const std::string& name = job.calibration.graph->lm_head().name;
+    for (const TrialOutcome& trial : made.at(name)) streams.add_head(trial.quantized);
+  }
+}
+
 /// Where the KL of a group's variants goes, in the order in which run_block() adds them.
 void add_places(const SensitivityJob& job, const TrialGroup& group, GroupLoss& loss,
                 std::vector<std::optional<double>*>& places) {
@@ -190,6 +199,14 @@ void fill_single_linears(const SensitivityJob& job, SensitivityResult& result) {
 
 }  // namespace
 
+const Block& part_of(const SensitivityJob& job, const TrialGroup& group) {
+  return job.calibration.graph->part(group.block);
+}
+
+bool is_head(const SensitivityJob& job, const TrialGroup& group) {
+  return group.block == job.calibration.graph->blocks.size();
+}
+
 CalibrationJob trial_job(const SensitivityJob& job, const Solver& solver) {
   CalibrationJob trials = job.calibration;
   trials.propagate = Propagate::reference;
@@ -198,6 +215,8 @@ CalibrationJob trial_job(const SensitivityJob& job, const Solver& solver) {
   trials.describe_inputs = false;
   trials.tasks.clear();
   for (const Block& block : trials.graph->blocks) trials.tasks.emplace_back(block.linears.size());
+  if (std::ranges::any_of(job.groups, [&](const TrialGroup& group) { return is_head(job, group); }))
+    trials.tasks.emplace_back(1);
   for (const TrialGroup& group : job.groups) {
     const Trial& first = job.trials[group.trials.front()];
     LinearTask task{.solver = &solver, .scheme = first.scheme};
@@ -260,10 +279,11 @@ SensitivityResult measure_sensitivity(
       if (group.block != outcome.index) continue;
       for (size_t k = 0; k < group.trials.size(); ++k) {
         GroupLoss& loss = result.groups[g][k] = errors_of(job, group, k, outcome, made);
-        if (job.measure_kl) add_places(job, group, loss, variants);
+        if (job.measure_kl || is_head(job, group)) add_places(job, group, loss, variants);
         if (std::ranges::binary_search(job.checked, g)) add_places(job, group, loss, checked);
       }
     }
+    if (outcome.index == calibration.graph->blocks.size()) return run_head(job, made, streams);
     tell(static_cast<int64_t>(outcome.index), fmt::format("block {}: variants", outcome.index));
     const Block& block = calibration.graph->blocks[outcome.index];
     BlockWeights weights(block, *calibration.weights, calibration.device, calibration.compute);
@@ -281,7 +301,7 @@ SensitivityResult measure_sensitivity(
     const TableGroup& table = job.tables[t];
     if (table.tensor == calibration.graph->embedding + ".weight") continue;
     for (size_t k = 0; k < table.roundings.size(); ++k) {
-      streams.add_head(table, k);
+      streams.add_head_table(table, k);
       result.tables[t][k] = errors_of(job, table, k);
       variants.push_back(&result.tables[t][k].kl);
     }

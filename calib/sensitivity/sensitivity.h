@@ -39,9 +39,9 @@ struct Trial {
   std::optional<ActivationTask> activations = std::nullopt;  // of the linear's input
 };
 
-/// Linears of one block that get one scheme.
+/// Linears of one block that get one scheme; or the head, of which KL is measured in any case.
 struct TrialGroup {
-  size_t block = 0;
+  size_t block = 0;             // ModelGraph::part()
   std::vector<size_t> linears;  // indices into Block::linears
   std::vector<size_t> trials;   // what is tried on them, indices into SensitivityJob::trials; at least one
 };
@@ -63,7 +63,7 @@ struct SensitivityJob {
   std::vector<TableGroup> tables;
   at::Tensor held_out;                    // Long [rows, length], CPU
   std::vector<int64_t> held_out_lengths;  // as CalibrationJob::lengths
-  bool measure_kl = true;                 // of groups; of tables it is in any case
+  bool measure_kl = true;                 // of blocks' groups; of tables and the head it is in any case
   bool estimate = true;                   // by Fisher's information
   /// Without measure_kl: groups (indices, rising) whose KL is measured all the same, on a part of the
   /// held-out text (calib/sensitivity/checked_groups.h), beside the estimate that it checks.
@@ -90,7 +90,8 @@ struct GroupLoss {
   double weight_relative_mse = 0;  // |W - Q|^2 / |W|^2
   /// Summed over the group's linears, of an expert times the share of tokens that it gets; none of tables.
   std::optional<double> output_error, output_relative_error;
-  /// Nats, means over held-out tokens; what wasn't asked for isn't there, and there is no estimate of tables.
+  /// Nats, means over held-out tokens; what wasn't asked for isn't there, and there is no estimate of tables
+  /// and the head.
   std::optional<double> kl, fisher;
   std::vector<LinearLoss> linears = {};  // in the group's order; none of tables
 };
@@ -101,6 +102,10 @@ struct SensitivityResult {
   int64_t tokens = 0;                          // that KL and its estimate are the mean of, and
   int64_t checked_tokens = 0;                  // KL of SensitivityJob::checked
 };
+
+/// The part of the model that a group belongs to.
+const Block& part_of(const SensitivityJob& job, const TrialGroup& group);
+bool is_head(const SensitivityJob& job, const TrialGroup& group);
 
 /// The job that the driver runs, without its solver: for whoever plans its memory. Linears that are tried
 /// have `solver`.

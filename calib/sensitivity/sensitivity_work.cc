@@ -16,7 +16,7 @@ void add(const ForwardWork& work, double times, ForwardWork& sum) {
 
 void count_trials(const SensitivityJob& job, SensitivityWork& work) {
   for (const TrialGroup& group : job.groups) {
-    const Block& block = job.calibration.graph->blocks[group.block];
+    const Block& block = part_of(job, group);
     std::map<Input, std::pair<std::vector<int64_t>, int64_t>> problems;  // rows, width
     for (const size_t i : group.linears) {
       auto& [rows, width] = problems[block.linears[i].input];

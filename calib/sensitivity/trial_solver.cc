@@ -12,7 +12,7 @@ TrialSolver::TrialSolver(const ModelGraph& graph, const std::vector<Trial>& tria
     : trials_(trials) {
   for (const TrialGroup& group : groups) {
     for (const size_t linear : group.linears)
-      group_of_[graph.blocks[group.block].linears[linear].name] = &group;
+      group_of_[graph.part(group.block).linears[linear].name] = &group;
   }
 }
 

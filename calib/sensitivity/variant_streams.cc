@@ -12,6 +12,7 @@
 #include "lib/eval/head_pieces.h"
 #include "lib/eval/logit_sums.h"
 #include "lib/eval/pieced_head.h"
+#include "lib/kernels/dequantize.h"
 
 namespace lathe {
 namespace {
@@ -39,6 +40,38 @@ class RoundedTable final : public WeightSource {
   const std::function<at::Tensor(const at::Tensor&)>& round_;
 };
 
+/// The model with its head quantised, whose rows are dequantised as they are asked for.
+class QuantizedHead final : public WeightSource {
+ public:
+  QuantizedHead(const ModelGraph& graph, const WeightSource& weights, QuantizedTensor quantized)
+      : linear_(graph.lm_head().name), weights_(weights), quantized_(std::move(quantized)) {}
+
+  bool contains(const std::string& name) const override { return weights_.contains(name); }
+  at::Tensor load(const std::string& name) const override {
+    return is_head(name) ? kernels::dequantized_weight(quantized_) : weights_.load(name);
+  }
+  at::Tensor load_rows(const std::string& name, const at::Tensor& rows) const override {
+    if (!is_head(name)) return weights_.load_rows(name, rows);
+    const auto first = rows[0].item<int64_t>(), count = rows.size(0);
+    LATHE_ASSERT(rows[count - 1].item<int64_t>() == first + count - 1, "rows of {} that are no neighbours",
+                 name);
+    return kernels::dequantized_rows(quantized_)(first, first + count);
+  }
+  bool looks_rows_up(const std::string& name) const override {
+    return is_head(name) || weights_.looks_rows_up(name);
+  }
+  std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override {
+    return linear == linear_ ? quantized_.input : weights_.input_quantizer(linear);
+  }
+
+ private:
+  bool is_head(const std::string& name) const { return name == linear_ + ".weight"; }
+
+  std::string linear_;
+  const WeightSource& weights_;
+  QuantizedTensor quantized_;
+};
+
 }  // namespace
 
 VariantStreams::VariantStreams(const SensitivityJob& job, int64_t variants)
@@ -64,17 +97,26 @@ void VariantStreams::add_embedding(const TableGroup& table, size_t rounding, boo
   embed_samples(graph_, weights, ids, device_, embedded);
   for (int64_t sample = 0; sample < ids.size(0); ++sample)
     hidden_.write(rows_of(sample, live_, 1), embedded.read({sample, 1}));
-  if (whole) heads_.push_back({live_, &table, rounding});
+  if (whole)
+    heads_.push_back({live_, std::make_shared<RoundedTable>(*job_.calibration.weights, table, rounding)});
   settled_ = ++live_;
 }
 
-void VariantStreams::add_head(const TableGroup& table, size_t rounding) {
+void VariantStreams::add_head_table(const TableGroup& table, size_t rounding) {
+  add_own_head(std::make_shared<RoundedTable>(*job_.calibration.weights, table, rounding));
+}
+
+void VariantStreams::add_head(const QuantizedTensor& quantized) {
+  add_own_head(std::make_shared<QuantizedHead>(graph_, *job_.calibration.weights, quantized));
+}
+
+void VariantStreams::add_own_head(std::shared_ptr<const WeightSource> weights) {
   LATHE_ASSERT(live_ < streams_, "one variant too many");
   for (int64_t sample = 0; sample < job_.held_out.size(0); ++sample) {
     const at::Tensor states = hidden_.read(rows_of(sample, 0, 1)).clone();
     hidden_.write(rows_of(sample, live_, 1), states);
   }
-  heads_.push_back({live_, &table, rounding});
+  heads_.push_back({live_, std::move(weights)});
   settled_ = ++live_;
 }
 
@@ -128,14 +170,11 @@ int64_t VariantStreams::tokens() const {
 void VariantStreams::add_divergences(int64_t sample, std::vector<double>& sums) {
   const int64_t length = valid(sample), width = hidden_.width();
   const EvalInput model{&graph_, job_.calibration.weights};
-  std::vector<std::unique_ptr<RoundedTable>> tables;
   std::vector<PiecedHead> heads = {PiecedHead(model, "model", device_)};
   std::vector<size_t> head_of(static_cast<size_t>(live_), 0);
   for (const OwnHead& own : heads_) {
-    tables.push_back(std::make_unique<RoundedTable>(*model.weights, *own.table, own.rounding));
     head_of[static_cast<size_t>(own.stream)] = heads.size();
-    heads.emplace_back(EvalInput{&graph_, tables.back().get()},
-                       "model with " + own.table->tensor + " rounded", device_);
+    heads.emplace_back(EvalInput{&graph_, own.weights.get()}, "model with its head rounded", device_);
   }
   for (PiecedHead& head : heads) head.open();
   const at::Tensor none = at::full({length}, -1, at::TensorOptions().dtype(at::kLong).device(device_));

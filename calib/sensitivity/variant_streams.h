@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "calib/sensitivity/sensitivity.h"
@@ -22,8 +23,9 @@ class VariantStreams {
 
   /// A variant of the embedding, before the first block. `whole`: it is the head, too.
   void add_embedding(const TableGroup& table, size_t rounding, bool whole);
-  /// A variant whose head alone is another one.
-  void add_head(const TableGroup& table, size_t rounding);
+  /// A variant whose head alone is another one: of a table rounded row by row, or quantised.
+  void add_head_table(const TableGroup& table, size_t rounding);
+  void add_head(const QuantizedTensor& quantized);
   /// A variant that leaves the model's stream in this block, with these weights.
   void add(const Block& block, const BlockWeights& weights);
   /// Moves every other stream through the block; those that add() made in it are past it already.
@@ -39,9 +41,9 @@ class VariantStreams {
   /// Another head than the model's, of one variant.
   struct OwnHead {
     int64_t stream;
-    const TableGroup* table;
-    size_t rounding;
+    std::shared_ptr<const WeightSource> weights;
   };
+  void add_own_head(std::shared_ptr<const WeightSource> weights);
 
   RowRange rows_of(int64_t sample, int64_t first, int64_t count) const {
     return {sample * streams_ + first, count};

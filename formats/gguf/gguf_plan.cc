@@ -169,7 +169,7 @@ void warn_left_out(const ModelGraph& graph, const std::map<std::string, TensorIn
   for (const auto& [name, linears] : graph.stacked_tensors(tensors, "")) known.insert(name);
   std::vector<std::string> left;
   for (const auto& [name, info] : tensors) {
-    const bool copy = name == graph.lm_head.name + ".weight" || name.ends_with(".rotary_emb.inv_freq");
+    const bool copy = name == graph.lm_head().name + ".weight" || name.ends_with(".rotary_emb.inv_freq");
     if (!known.contains(name) && !copy) left.push_back(name);
   }
   if (!left.empty())

@@ -146,12 +146,12 @@ std::vector<GgufTensorRule> gguf_tensors(const ModelGraph& graph) {
   rules.push_back({.hf = graph.embedding + ".weight",
                    .gguf = "token_embd.weight",
                    .shape = {config.vocab_size, config.hidden_size}});
-  add_norm(graph.final_norm, "output_norm", -1, rules);
+  add_norm(graph.final_norm(), "output_norm", -1, rules);
   add_rope(config.rope, rules);
   if (!config.tie_word_embeddings) {
-    rules.push_back({.hf = graph.lm_head.name + ".weight",
+    rules.push_back({.hf = graph.lm_head().name + ".weight",
                      .gguf = "output.weight",
-                     .shape = {graph.lm_head.out, graph.lm_head.in}});
+                     .shape = {graph.lm_head().out, graph.lm_head().in}});
   }
   for (const Block& block : graph.blocks) add_block(*family, config, block, rules);
   return rules;

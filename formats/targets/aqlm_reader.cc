@@ -26,7 +26,7 @@ AqlmReader::AqlmReader(std::shared_ptr<const Checkpoint> checkpoint, const Model
   const Scheme scheme =
       Scheme::of_vectors(fmt::format("AQLM {}x{} of {}", codebooks_, bits_, values),
                          static_cast<int>(std::min<int64_t>(16, ceil_div(codebooks_ * bits_, values))));
-  for (const Linear& linear : stored_linears(graph)) {
+  for (const Linear& linear : graph.linears()) {
     if (std::ranges::find(kept, linear.name + ".weight") != kept.end()) {
       check_floating(linear, {".codes", ".codebooks", ".scales"});
       continue;

@@ -10,7 +10,7 @@ namespace lathe {
 AwqReader::AwqReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph)
     : LayoutReader(checkpoint, graph),
       config_(parse_awq_config(checkpoint->config().at("quantization_config"), where())) {
-  for (const Linear& linear : stored_linears(graph)) {
+  for (const Linear& linear : graph.linears()) {
     const bool skipped = linear.role == LinearRole::lm_head || config_.skips(linear.name);
     if (skipped) check_floating(linear, {".qweight", ".qzeros", ".scales"});
     if (skipped || !checkpoint->contains(linear.name + ".qweight")) continue;

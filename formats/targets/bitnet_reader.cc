@@ -40,7 +40,7 @@ at::Tensor unpack_ternary(const at::Tensor& packed) {
 BitnetReader::BitnetReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph)
     : LayoutReader(checkpoint, graph),
       divides_(parse_config(checkpoint->config().at("quantization_config"), where())) {
-  for (const Linear& linear : stored_linears(graph)) {
+  for (const Linear& linear : graph.linears()) {
     const std::string weight = linear.name + ".weight", scale = linear.name + ".weight_scale";
     const auto found = checkpoint->tensors().find(weight);
     const bool bytes = found != checkpoint->tensors().end() && found->second.dtype == DType::U8;

@@ -47,7 +47,7 @@ at::Tensor spread(const at::Tensor& values, int64_t block, int64_t count) {
 BitsandbytesReader::BitsandbytesReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph)
     : LayoutReader(checkpoint, graph),
       type_(parse_config(checkpoint->config().at("quantization_config"), where())) {
-  for (const Linear& linear : stored_linears(graph)) {
+  for (const Linear& linear : graph.linears()) {
     const std::string weight = linear.name + ".weight",
                       state = weight + ".quant_state.bitsandbytes__" + type_;
     const auto found = checkpoint->tensors().find(state);

@@ -269,12 +269,17 @@ std::vector<std::string> warnings(const std::vector<PlannedLinear>& linears,
 json quantization_config(const std::vector<PlannedLinear>& linears, const std::vector<std::string>& ignored) {
   const std::vector<Group> groups = groups_of(linears);
   const char* format = groups.front().format();
+  const auto head = std::ranges::find(linears, LinearRole::lm_head, &PlannedLinear::role);
   json config_groups = json::object();
   for (size_t i = 0; i < groups.size(); ++i) {
-    // One scheme: the class name, which every consumer knows; several: exact module names, which no two
-    // groups share.
-    config_groups[fmt::format("group_{}", i)] =
-        group_json(groups[i], groups.size() == 1 ? std::vector<std::string>{"Linear"} : groups[i].names);
+    // One scheme: the class name, which every consumer knows, and the head's own, whose class in vLLM is
+    // another (ParallelLMHead); several: exact module names, which no two groups share.
+    std::vector<std::string> targets = groups[i].names;
+    if (groups.size() == 1) {
+      targets = {"Linear"};
+      if (head != linears.end()) targets.push_back(head->name);
+    }
+    config_groups[fmt::format("group_{}", i)] = group_json(groups[i], std::move(targets));
     if (std::string_view(groups[i].format()) != groups.front().format()) format = kMixedPrecision;
   }
   return {{"quant_method", "compressed-tensors"},
@@ -324,7 +329,8 @@ Target compressed_tensors_target() {
       .refuses_model = refuses_model,
       .warnings = warnings,
       .kv_cache = &compressed_tensors_kv_cache(),
-      .rotations = true};
+      .rotations = true,
+      .head = true};
 }
 
 }  // namespace lathe

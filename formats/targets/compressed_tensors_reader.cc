@@ -47,7 +47,7 @@ CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoin
   const std::string where = (checkpoint_->folder() / "config.json").string() + ": quantization_config";
   const auto config = parse_compressed_tensors_config(checkpoint_->config().at("quantization_config"), where);
   if (config.rotation) rotation_suffix_ = rotation_suffix(config.rotation->name);
-  for (const Linear& linear : stored_linears(graph)) {
+  for (const Linear& linear : graph.linears()) {
     const CompressedTensorsConfig::Group* group = config.group_of(linear.name);
     if (group != nullptr && group->activations) activations_[linear.name] = *group->activations;
     check_names(linear, group != nullptr ? &group->scheme : nullptr);

@@ -58,7 +58,7 @@ Fp8Reader::Config Fp8Reader::parse_config(const nlohmann::json& value, const std
 Fp8Reader::Fp8Reader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph)
     : LayoutReader(checkpoint, graph),
       config_(parse_config(checkpoint->config().at("quantization_config"), where())) {
-  for (const Linear& linear : stored_linears(graph)) {
+  for (const Linear& linear : graph.linears()) {
     const auto weight = checkpoint->tensors().find(linear.name + ".weight");
     if (weight == checkpoint->tensors().end()) continue;  // which is the graph's to say
     if (weight->second.dtype == DType::F8_E4M3) {

@@ -173,7 +173,7 @@ std::optional<std::string> gguf_not_carried(GgmlType type) {
 
 void check_carried(const GgufFile& file, const ModelGraph& graph) {
   for (const GgufTensorRule& rule : gguf_tensors(graph)) {
-    if (rule.linear.empty() || !rule.is_matrix() || rule.linear == graph.lm_head.name) continue;
+    if (rule.linear.empty() || !rule.is_matrix() || rule.linear == graph.lm_head().name) continue;
     const GgmlType type = file.tensor(rule.gguf)->type;
     const auto reason = gguf_not_carried(type);
     if (!reason) continue;

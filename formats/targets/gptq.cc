@@ -112,7 +112,8 @@ Target target(const char* name, const char* summary) {
           .side_files = gptq_side_files,
           .refuses_model = nullptr,
           .warnings = warnings<kVersion>,
-          .zero_above_lowest = kVersion == GptqVersion::v1};
+          .zero_above_lowest = kVersion == GptqVersion::v1,
+          .head = true};
 }
 
 }  // namespace

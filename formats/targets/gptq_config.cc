@@ -42,6 +42,10 @@ std::vector<std::string> without_head(const std::vector<std::string>& names) {
   return rest;
 }
 
+bool quantises_head(const std::vector<PlannedLinear>& linears) {
+  return std::ranges::find(linears, LinearRole::lm_head, &PlannedLinear::role) != linears.end();
+}
+
 bool is_one_of(int64_t value, std::initializer_list<int64_t> choices) {
   return std::ranges::find(choices, value) != choices.end();
 }
@@ -126,7 +130,7 @@ json gptq_quantization_config(const std::vector<PlannedLinear>& linears,
                  {"checkpoint_format", format},
                  {"format", format},
                  {"pack_dtype", "int32"},
-                 {"lm_head", false},
+                 {"lm_head", quantises_head(linears)},
                  {"desc_act", std::ranges::any_of(linears, &PlannedLinear::group_index)},
                  {"meta", {{"quantizer", {"lathe:" LATHE_VERSION}}}}});
   json dynamic = json::object();
@@ -170,6 +174,11 @@ std::vector<std::string> gptq_warnings(const std::vector<PlannedLinear>& linears
     warnings.push_back(
         "several schemes in one GPTQ folder: GPTQModel and vLLM read them (`dynamic`), but transformers "
         "(optimum 2.3) reads one scheme for all");
+  }
+  if (quantises_head(linears)) {
+    warnings.push_back(
+        "a quantised lm_head in GPTQ: GPTQModel and vLLM read it, but transformers (optimum 2.3) looks for "
+        "quantised linears in blocks alone");
   }
   const auto expert = std::ranges::find_if(linears, &PlannedLinear::expert);
   if (expert != linears.end()) {

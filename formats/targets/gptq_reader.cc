@@ -11,7 +11,7 @@ namespace lathe {
 GptqReader::GptqReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph)
     : LayoutReader(checkpoint, graph),
       config_(parse_gptq_config(checkpoint->config().at("quantization_config"), where())) {
-  for (const Linear& linear : stored_linears(graph)) {
+  for (const Linear& linear : graph.linears()) {
     std::optional<Scheme> scheme = config_.scheme_of(linear.name, where());
     if (linear.role == LinearRole::lm_head && !config_.lm_head) scheme = std::nullopt;
     if (!scheme) check_floating(linear, {".qweight", ".qzeros", ".scales", ".g_idx"});

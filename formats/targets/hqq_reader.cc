@@ -16,7 +16,7 @@ std::vector<Linear> all_linears(const ModelGraph& graph) {
   std::vector<Linear> linears;
   for (const Block& block : graph.blocks)
     linears.insert(linears.end(), block.linears.begin(), block.linears.end());
-  linears.push_back(graph.lm_head);
+  linears.push_back(graph.lm_head());
   return linears;
 }
 

@@ -29,7 +29,7 @@ constexpr int kSchemeDepth = 2;
 using Metadata = std::map<std::string, std::string>;
 
 std::string mark_of(const ModelGraph& graph, const WeightSource& weights) {
-  const at::Tensor norm = weights.load(graph.final_norm.name + ".weight");
+  const at::Tensor norm = weights.load(graph.final_norm().name + ".weight");
   return content_hash(bytes_of(norm));
 }
 

@@ -10,14 +10,6 @@
 
 namespace lathe {
 
-std::vector<Linear> stored_linears(const ModelGraph& graph) {
-  std::vector<Linear> linears;
-  for (const Block& block : graph.blocks)
-    linears.insert(linears.end(), block.linears.begin(), block.linears.end());
-  if (!graph.config.tie_word_embeddings) linears.push_back(graph.lm_head);
-  return linears;
-}
-
 LayoutReader::LayoutReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph)
     : checkpoint_(std::move(checkpoint)), float_dtype_(graph.config.dtype) {}
 

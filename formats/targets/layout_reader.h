@@ -13,9 +13,6 @@
 
 namespace lathe {
 
-/// All linears of the graph that have a weight of their own: a head that shares the embedding's has none.
-std::vector<Linear> stored_linears(const ModelGraph& graph);
-
 class LayoutReader : public PackedReader {
  public:
   std::map<std::string, TensorInfo> unpacked_tensors() const override;

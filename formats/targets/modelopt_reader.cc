@@ -15,7 +15,7 @@ ModeloptReader::ModeloptReader(std::shared_ptr<const Checkpoint> checkpoint, con
       config_(parse_modelopt_config(checkpoint->config().at("quantization_config"), where())) {
   if (config_.kv_cache)
     kv_cache_.emplace(modelopt_kv_cache(), *config_.kv_cache, kv_cache_shape(graph.config));
-  for (const Linear& linear : stored_linears(graph)) {
+  for (const Linear& linear : graph.linears()) {
     const ModeloptGrid* grid = config_.grid_of(linear.name);
     if (grid == nullptr) {
       check_floating(linear, {".weight_scale", ".weight_scale_2", ".input_scale", ".pre_quant_scale"});

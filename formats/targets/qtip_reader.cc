@@ -147,7 +147,7 @@ QtipReader::QtipReader(std::shared_ptr<const Checkpoint> checkpoint, const Model
   config.informational({"split_for_tp", "fused"});  // rcp says it
   config.no_other_keys();
 
-  for (const Linear& linear : stored_linears(graph)) {
+  for (const Linear& linear : graph.linears()) {
     const std::string& m = linear.name;
     if (!checkpoint->contains(m + ".trellis")) {
       check_floating(linear, {".SU", ".SV", ".tlut"});

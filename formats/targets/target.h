@@ -80,6 +80,8 @@ struct Target {
   bool full_scales = false;
   /// Can it say that inputs are rotated (Scheme::hadamard)?
   bool rotations = false;
+  /// Do its readers take a quantised lm_head?
+  bool head = false;
   /// Ending of a scalar's name that is one for linears of one input, which servers stack: the largest of what
   /// pack() gives for each. Of integer codes only: a global scale is shared when codes are found. Null: none.
   const char* shared_maximum = nullptr;

@@ -150,7 +150,7 @@ VptqReader::VptqReader(std::shared_ptr<const Checkpoint> checkpoint, const Model
     config.refuse("enable_proxy_error", "false");
   config.no_other_keys();
 
-  for (const Linear& linear : stored_linears(graph)) {
+  for (const Linear& linear : graph.linears()) {
     auto found = named[0].find(linear.name);
     if (found == named[0].end()) {
       found = named[1].find(linear.name.substr(linear.name.rfind('.') + 1));

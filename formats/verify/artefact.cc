@@ -58,7 +58,7 @@ class ArtefactCheck {
   Verified run() {
     account();
     find_changed();
-    std::vector<Linear> linears = stored_linears(artefact_.graph);
+    std::vector<Linear> linears = artefact_.graph.linears();
     for (const Linear& linear : linears) {
       throw_if_cancelled();
       if (artefact_.schemes.contains(linear.name)) check_linear(linear);

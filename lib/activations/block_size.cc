@@ -55,7 +55,8 @@ uint64_t forward_bytes(const Block& block, int64_t tokens) {
   const AttentionRule rule{block.attention_scale, block.sliding_window, block.attention_softcap};
   const uint64_t attention =
       part(Slot::attention_in, Slot::attention_out, 2) + attention_scratch_bytes(rule, tokens);
-  return std::max({attention, part(Slot::mlp_in, Slot::mlp_mid, 1), expert_bytes(block, tokens)});
+  return std::max({attention, part(Slot::mlp_in, Slot::mlp_mid, 1), part(Slot::head_in, Slot::head_in, 0),
+                   expert_bytes(block, tokens)});
 }
 
 }  // namespace lathe

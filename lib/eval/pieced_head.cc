@@ -12,12 +12,13 @@
 namespace lathe {
 
 std::string head_weight(const ModelGraph& graph) {
-  return (graph.config.tie_word_embeddings ? graph.embedding : graph.lm_head.name) + ".weight";
+  return (graph.config.tie_word_embeddings ? graph.embedding : graph.lm_head().name) + ".weight";
 }
 
 void PiecedHead::open() {
-  norm_ = tensor(graph_.final_norm.name + ".weight");
-  if (graph_.lm_head.bias) bias_ = tensor(graph_.lm_head.name + ".bias");
+  norm_ = tensor(graph_.final_norm().name + ".weight");
+  if (graph_.lm_head().bias) bias_ = tensor(graph_.lm_head().name + ".bias");
+  input_ = weights_.input_quantizer(graph_.lm_head().name);
   // Rows of a packed head would each time be cut from all of it.
   const std::string name = head_weight(graph_);
   if (!weights_.looks_rows_up(name)) whole_ = tensor(name);
@@ -32,7 +33,7 @@ void PiecedHead::load(RowRange tokens) {
 }
 
 at::Tensor PiecedHead::logits(const at::Tensor& states) const {
-  at::Tensor values = head(graph_, norm_, rows_, row_bias_, states)[0];
+  at::Tensor values = head(graph_, norm_, rows_, row_bias_, states, input_ ? &*input_ : nullptr)[0];
   if (!all_finite(values)) {
     throw CheckFailed(
         fmt::format("the {}'s logits are not finite; its weights overflow or are damaged", role_));
@@ -48,7 +49,7 @@ at::Tensor PiecedHead::normed_gradient(const at::Tensor& logits, const at::Tenso
 }
 
 at::Tensor PiecedHead::states_gradient(const at::Tensor& states, const at::Tensor& normed_gradient) const {
-  return rms_norm_gradient(states, norm_, graph_.config.rms_norm_eps, graph_.final_norm.one_plus,
+  return rms_norm_gradient(states, norm_, graph_.config.rms_norm_eps, graph_.final_norm().one_plus,
                            normed_gradient);
 }
 

@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 
+#include <optional>
 #include <string>
 
 #include "lib/activations/rows.h"
@@ -51,7 +52,8 @@ class PiecedHead {
   std::string role_;
   c10::Device device_;
   at::Tensor norm_, bias_, whole_;
-  at::Tensor rows_, row_bias_;  // that are loaded
+  std::optional<InputQuantizer> input_;  // what the head's input is rounded by
+  at::Tensor rows_, row_bias_;           // that are loaded
 };
 
 }  // namespace lathe

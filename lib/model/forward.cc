@@ -280,10 +280,11 @@ at::Tensor embed(const ModelGraph& graph, const at::Tensor& embedding, const at:
 }
 
 at::Tensor head(const ModelGraph& graph, const at::Tensor& norm_weight, const at::Tensor& head_weight,
-                const at::Tensor& head_bias, const at::Tensor& hidden) {
+                const at::Tensor& head_bias, const at::Tensor& hidden, const InputQuantizer* input) {
   const at::NoGradGuard no_grad;
-  const at::Tensor normed =
-      kernels::rms_norm(hidden, norm_weight, graph.config.rms_norm_eps, graph.final_norm.one_plus);
+  at::Tensor normed =
+      kernels::rms_norm(hidden, norm_weight, graph.config.rms_norm_eps, graph.final_norm().one_plus);
+  if (input != nullptr) normed = kernels::fake_quantize_input(normed, *input);
   return softcapped(linear_product(normed, head_weight, head_bias), graph.config.final_softcap);
 }
 

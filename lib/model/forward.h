@@ -175,8 +175,9 @@ class BlockForward {
 
 /// Token ids [batch, seq] (int64) -> [batch, seq, hidden], scaled where the family scales embeddings.
 at::Tensor embed(const ModelGraph& graph, const at::Tensor& embedding, const at::Tensor& ids);
-/// Final norm, head and soft cap: [batch, seq, hidden] -> logits [batch, seq, vocab].
+/// Final norm, head and soft cap: [batch, seq, hidden] -> logits [batch, seq, vocab]. `input`: what the
+/// head's input is rounded by; null: it stays as it is.
 at::Tensor head(const ModelGraph& graph, const at::Tensor& norm_weight, const at::Tensor& head_weight,
-                const at::Tensor& head_bias, const at::Tensor& hidden);
+                const at::Tensor& head_bias, const at::Tensor& hidden, const InputQuantizer* input = nullptr);
 
 }  // namespace lathe

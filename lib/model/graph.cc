@@ -56,7 +56,7 @@ std::string missing_message(const ModelGraph& graph, const Expected& expected,
   std::string text = fmt::format("tensor '{}' {} is missing", first, describe_shape(expected.at(first)));
   if (missing > 1)
     text += fmt::format(" (and {} more of the {} that config.json implies)", missing - 1, expected.size());
-  if (first == graph.lm_head.name + ".weight")
+  if (first == graph.lm_head().name + ".weight")
     text += "; if the head is the embedding, set tie_word_embeddings to true";
   return text;
 }
@@ -118,6 +118,8 @@ std::string_view name_of(Slot slot) {
       return "mlp_in";
     case Slot::mlp_mid:
       return "mlp_mid";
+    case Slot::head_in:
+      return "head_in";
   }
   internal_error("Slot {}", static_cast<int>(slot));
 }
@@ -159,6 +161,13 @@ std::vector<const Norm*> Block::norms() const {
   return present;
 }
 
+std::vector<Linear> ModelGraph::linears() const {
+  std::vector<Linear> all;
+  for (const Block& block : blocks) all.insert(all.end(), block.linears.begin(), block.linears.end());
+  if (!config.tie_word_embeddings) all.push_back(lm_head());
+  return all;
+}
+
 std::map<std::string, std::vector<int64_t>> ModelGraph::expected_tensors() const {
   Expected expected;
   expected[embedding + ".weight"] = {config.vocab_size, config.hidden_size};
@@ -166,8 +175,8 @@ std::map<std::string, std::vector<int64_t>> ModelGraph::expected_tensors() const
     for (const Norm* norm : block.norms()) expect(expected, *norm);
     for (const Linear& linear : block.linears) expect(expected, linear);
   }
-  expect(expected, final_norm);
-  if (!config.tie_word_embeddings) expect(expected, lm_head);
+  expect(expected, final_norm());
+  if (!config.tie_word_embeddings) expect(expected, lm_head());
   return expected;
 }
 
@@ -282,7 +291,7 @@ void check_tensors(const ModelGraph& graph, const std::map<std::string, TensorIn
     }
     check_no_uncounted_expert(block, expected, tensors, folder);
   }
-  check_no_stray_bias(graph.lm_head, tensors, graph.config.model_type, folder);
+  check_no_stray_bias(graph.lm_head(), tensors, graph.config.model_type, folder);
   check_no_uncounted_block(graph, tensors, folder);
 }
 

@@ -36,10 +36,11 @@ enum class LinearRole {
 /// "q_proj", ...
 std::string_view name_of(LinearRole role);
 
-/// The tensors inside a block that linears read. Linears of one input share statistics and a factorisation.
-enum class Slot { attention_in, attention_out, mlp_in, mlp_mid };
+/// The tensors inside a block that linears read, and what the model's head reads (head_in). Linears of one
+/// input share statistics and a factorisation.
+enum class Slot { attention_in, attention_out, mlp_in, mlp_mid, head_in };
 std::string_view name_of(Slot slot);
-inline constexpr int kSlotCount = 4;
+inline constexpr int kSlotCount = 5;
 
 /// What a linear reads: the rows of a slot, which are those of all tokens; with an expert, those of the
 /// tokens that the router sends to it. mlp_mid without an expert is the dense MLP's, or the shared expert's.
@@ -146,15 +147,25 @@ struct SpellingChange {
 struct ModelGraph {
   ModelConfig config;
   std::string embedding;  // "model.embed_tokens"
-  Norm final_norm;
-  Linear
-      lm_head;  // name "lm_head"; its input means nothing; with tied embeddings its weight is the embedding's
   std::vector<Block> blocks;
+  /// What follows the last block: the final norm, as its attention_norm, and lm_head, its only linear, which
+  /// reads head_in. With tied embeddings lm_head's weight is the embedding's.
+  Block head;
   std::span<const SpellingChange> spellings{};  // the first that fits a name counts
   /// Modules outside the graph whose linears stay in floating point (a vision tower), as compressed-tensors
   /// names them: "re:" and a regular expression, for module names differ between releases of transformers.
   std::vector<std::string> untouched;
 
+  /// "model.norm"
+  const Norm& final_norm() const { return head.attention_norm; }
+  Norm& final_norm() { return head.attention_norm; }
+  /// "lm_head"
+  const Linear& lm_head() const { return head.linears.front(); }
+  /// Of a run that quantises the head, too: the head after the last block.
+  const Block& part(size_t index) const { return index == blocks.size() ? head : blocks.at(index); }
+
+  /// All that have a weight in a checkpoint, in forward order; a tied head has none of its own.
+  std::vector<Linear> linears() const;
   /// Every tensor the graph reads with the shape that config.json implies.
   std::map<std::string, std::vector<int64_t>> expected_tensors() const;
 

@@ -113,8 +113,9 @@ WeightsGraph weights_graph(const std::string& model_type, const std::map<std::st
   WeightsGraph result;
   ModelGraph& graph = result.graph;
   graph.config.model_type = model_type;
-  graph.lm_head.name = "lm_head";
-  graph.lm_head.role = LinearRole::lm_head;
+  graph.head.prefix = "lm_head";
+  graph.head.linears = {
+      {.name = graph.head.prefix, .role = LinearRole::lm_head, .input = {Slot::head_in, std::nullopt}}};
   for (const auto& [name, info] : tensors) {
     if (!is_float(info.dtype)) continue;
     if (info.shape.size() > 2) result.other_shapes.emplace_back(name, info);

@@ -26,16 +26,16 @@ std::map<std::string, std::pair<size_t, size_t>> places_of(const ModelGraph& gra
 
 std::vector<ChoiceGroup> stacked_groups(const Plan& plan, const ModelGraph& graph) {
   std::vector<ChoiceGroup> groups;
-  for (size_t b = 0; b < graph.blocks.size(); ++b) {
+  for (size_t b = 0; b < plan.parts(); ++b) {
     std::map<std::pair<std::string, size_t>, size_t> places;
-    for (size_t i = 0; i < plan.blocks[b].size(); ++i) {
-      const LinearPlan& linear = plan.blocks[b][i];
+    for (size_t i = 0; i < plan.part(b).size(); ++i) {
+      const LinearPlan& linear = plan.part(b)[i];
       if (!linear.quantized) continue;
       const std::string fused = fused_with(*linear.linear);
       const auto [place, is_new] = places.emplace(std::pair(fused, linear.rule), groups.size());
       if (is_new) {
         ChoiceGroup& group = groups.emplace_back();
-        group.name = graph.blocks[b].prefix + " " + fused;
+        group.name = b < graph.blocks.size() ? graph.blocks[b].prefix + " " + fused : linear.linear->name;
         group.block = static_cast<int64_t>(b);
         if (linear.linear->input.expert) group.tied = "experts";
       }

@@ -165,10 +165,10 @@ ChoicePlan plan_stacked(const Recipe& recipe, const ModelGraph& graph,
       uint64_t bytes = 0;
       for (const size_t i : group.linears) {
         if (one == uniform.end()) {
-          bytes += stored_bytes(graph.blocks[block].linears[i], tensors);
+          bytes += stored_bytes(graph.part(block).linears[i], tensors);
           continue;
         }
-        for (const PlannedTensor& tensor : target.layout(mixed.planned(one->second.blocks[block][i])))
+        for (const PlannedTensor& tensor : target.layout(mixed.planned(one->second.part(block)[i])))
           bytes += tensor.info.nbytes();
       }
       group.bytes.push_back(bytes);
@@ -244,7 +244,7 @@ Recipe chosen_recipe(const Recipe& recipe, const ModelGraph& graph, const Choice
     if (gguf) of_candidate.push_back(group.name);
     if (gguf) continue;
     for (const size_t i : group.linears)
-      of_candidate.push_back(graph.blocks[static_cast<size_t>(group.block)].linears[i].name);
+      of_candidate.push_back(graph.part(static_cast<size_t>(group.block)).linears[i].name);
   }
   Recipe chosen = gguf ? floating_recipe(recipe) : plain(recipe);
   const auto layers = static_cast<int64_t>(graph.blocks.size());

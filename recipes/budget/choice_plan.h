@@ -13,11 +13,11 @@
 namespace lathe {
 
 /// Weights that get one candidate. For safetensors formats those that engines stack into one weight (q/k/v,
-/// gate/up, a block's experts by kind; fused_with()); for GGUF one tensor of the file, embeddings and head
-/// included, which llama.cpp reads one by one.
+/// gate/up, a block's experts by kind; fused_with()), and a head of its own weight; for GGUF one tensor of
+/// the file, embeddings and head included, which llama.cpp reads one by one.
 struct ChoiceGroup {
   std::string name;                // "model.layers.3 mlp_in", "blk.3.attn_v.weight"
-  int64_t block = -1;              // index into ModelGraph::blocks; -1: a table
+  int64_t block = -1;              // ModelGraph::part(); -1: a table
   std::vector<size_t> linears;     // of the block; empty: a table
   std::string table;               // "model.embed_tokens.weight"
   double weights = 0;              // their number

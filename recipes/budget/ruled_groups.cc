@@ -44,7 +44,7 @@ RuledGroups ruled_groups(const Recipe& recipe, const ModelGraph& graph,
   made.plan.scale_dtype = rules.scale_dtype;
   Candidates candidates(made.recipe, made.plan);
   const auto by_rule = [&](ChoiceGroup group) {
-    const LinearPlan& linear = rules.blocks[static_cast<size_t>(group.block)][group.linears.front()];
+    const LinearPlan& linear = rules.part(static_cast<size_t>(group.block))[group.linears.front()];
     candidates.give(std::move(group), {.rule = recipe.rules[linear.rule]}, linear.scheme);
   };
   if (output.gguf) {

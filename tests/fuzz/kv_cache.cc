@@ -22,7 +22,7 @@ ModelGraph one_block() {
   ModelGraph graph;
   graph.config.num_kv_heads = 1;
   graph.config.head_dim = kChannels;
-  graph.final_norm = {.name = "norm", .width = kChannels};
+  graph.final_norm() = {.name = "norm", .width = kChannels};
   Block& block = graph.blocks.emplace_back();
   block.prefix = "b";
   Linear& keys = block.linears.emplace_back();

@@ -54,9 +54,10 @@ at::Tensor run_model(const ModelFolder& folder, const at::Tensor& ids, c10::Devi
     const lathe::BlockWeights weights = blocks.next();
     hidden = lathe::BlockForward(graph.config, block, weights, rope).run(hidden);
   }
-  const at::Tensor norm = load(graph.final_norm.name);
-  const at::Tensor head = graph.config.tie_word_embeddings ? embedding : load(graph.lm_head.name);
-  return lathe::head(graph, norm, head, at::Tensor(), hidden).cpu();
+  const at::Tensor norm = load(graph.final_norm().name);
+  const at::Tensor head = graph.config.tie_word_embeddings ? embedding : load(graph.lm_head().name);
+  const auto input = folder.weights->input_quantizer(graph.lm_head().name);
+  return lathe::head(graph, norm, head, at::Tensor(), hidden, input ? &*input : nullptr).cpu();
 }
 
 void write_logits(const std::string& path, const at::Tensor& logits) {

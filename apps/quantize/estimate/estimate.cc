@@ -50,14 +50,12 @@ struct UsedRule {
 
 std::map<size_t, UsedRule> used_rules(const Plan& plan) {
   std::map<size_t, UsedRule> used;
-  for (const auto& block : plan.blocks) {
-    for (const LinearPlan& linear : block) {
-      if (!linear.quantized) continue;
-      UsedRule& rule = used[linear.rule];
-      rule.scheme = linear.scheme;
-      rule.activations = linear.activations;
-      rule.width = std::max(rule.width, linear.linear->in);
-    }
+  for (const LinearPlan* linear : plan.linears()) {
+    if (!linear->quantized) continue;
+    UsedRule& rule = used[linear->rule];
+    rule.scheme = linear->scheme;
+    rule.activations = linear->activations;
+    rule.width = std::max(rule.width, linear->linear->in);
   }
   return used;
 }
@@ -235,12 +233,10 @@ Estimate estimate_run(const EstimateRequest& request, const CalibrationJob& job)
 Estimate estimate_weights(const EstimateRequest& request) {
   Estimator estimator(request, request.evaluation.ctx, {});
   std::map<size_t, Work> work;
-  for (const auto& block : request.plan.blocks) {
-    for (const LinearPlan& linear : block) {
-      if (linear.quantized)
-        work[linear.rule] += request.algorithms.solvers[linear.rule]->work({linear.linear->out},
-                                                                           linear.linear->in, linear.scheme);
-    }
+  for (const LinearPlan* linear : request.plan.linears()) {
+    if (linear->quantized)
+      work[linear->rule] += request.algorithms.solvers[linear->rule]->work(
+          {linear->linear->out}, linear->linear->in, linear->scheme);
   }
   estimator.add_solvers([&](size_t rule) { return work.at(rule); });
   estimator.add_rest();
@@ -261,7 +257,7 @@ Estimate estimate_sensitivity(const SensitivityJob& job, RateProbes& probes) {
   std::vector<int64_t> widths(job.trials.size(), 1);
   for (const TrialGroup& group : job.groups) {
     for (const size_t i : group.linears) {
-      const int64_t width = graph.blocks[group.block].linears[i].in;
+      const int64_t width = graph.part(group.block).linears[i].in;
       for (const size_t t : group.trials) widths[t] = std::max(widths[t], width);
     }
   }

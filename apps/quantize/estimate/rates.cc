@@ -103,9 +103,9 @@ double seconds_of(const F& work) {
 }
 
 double product_rate(const ModelGraph& graph, int64_t tokens, const RatePlace& place) {
-  const Linear* largest = &graph.lm_head;
+  const Linear* largest = &graph.lm_head();
   for (const Linear& linear : graph.blocks.front().linears)
-    if (largest == &graph.lm_head || linear.out * linear.in > largest->out * largest->in) largest = &linear;
+    if (largest == &graph.lm_head() || linear.out * linear.in > largest->out * largest->in) largest = &linear;
   const int64_t in = std::max<int64_t>(largest->in, 1);
   const int64_t fits = std::min(static_cast<int64_t>(kProductFlops / 2 / static_cast<double>(tokens * in)),
                                 kProductValues / in);

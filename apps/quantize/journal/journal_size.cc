@@ -51,8 +51,8 @@ uint64_t journal_bytes(const CalibrationJob& job, const std::map<std::string, Te
   const uint64_t weight_bytes = job.transforms.empty() ? kept_weight_bytes(tensors, *job.graph) : 4;
   const auto states = static_cast<uint64_t>(job.ids.numel() * job.graph->config.hidden_size) * 4;
   uint64_t bytes = kPerRun + 2 * states * (carries_two_streams(job) ? 2 : 1);
-  for (size_t b = 0; b < job.graph->blocks.size(); ++b) {
-    const Block& block = job.graph->blocks[b];
+  for (size_t b = 0; b < job.tasks.size(); ++b) {
+    const Block& block = job.graph->part(b);
     // What stays in floating point, but is changed by folds.
     uint64_t floating = block_bytes(block);
     for (size_t i = 0; i < block.linears.size(); ++i) {

@@ -344,14 +344,14 @@ class Reader {
 }  // namespace
 
 uint64_t outcome_bytes(const BlockOutcome& outcome, const ModelGraph& graph) {
-  Writer writer(graph.blocks.at(outcome.index), nullptr);
+  Writer writer(graph.part(outcome.index), nullptr);
   writer(outcome);
   return writer.bytes();
 }
 
 void write_outcome(const BlockOutcome& outcome, const ModelGraph& graph,
                    const std::function<void(std::span<const std::byte>)>& sink) {
-  Writer writer(graph.blocks.at(outcome.index), &sink);
+  Writer writer(graph.part(outcome.index), &sink);
   writer(outcome);
 }
 
@@ -359,10 +359,10 @@ BlockOutcome read_outcome(std::span<const std::byte> bytes, const ModelGraph& gr
   uint64_t index = 0;  // the first field
   if (bytes.size() < sizeof index) user_error("journal: a record of {} bytes is no block's", bytes.size());
   std::memcpy(&index, bytes.data(), sizeof index);
-  if (index >= graph.blocks.size())
+  if (index > graph.blocks.size())
     user_error("journal: a record of block {} of a model of {}", index, graph.blocks.size());
   BlockOutcome outcome;
-  Reader reader(bytes, graph.blocks[index]);
+  Reader reader(bytes, graph.part(index));
   reader(outcome);
   reader.end();
   return outcome;

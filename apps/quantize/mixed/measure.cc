@@ -13,6 +13,7 @@
 #include "calib/sensitivity/checked_groups.h"
 #include "calib/sensitivity/trial_solver.h"
 #include "formats/gguf/imatrix.h"
+#include "lib/activations/block_size.h"
 #include "lib/base/error.h"
 #include "lib/base/spread.h"
 #include "lib/eval/drawn_labels.h"
@@ -133,9 +134,15 @@ uint64_t scoring_bytes(const SensitivityJob& job) {
   std::vector<EvalInput> heads(1, {job.calibration.graph, job.calibration.weights});
   const MemoryBytes drawing =
       scoring_memory(heads, {static_cast<uint64_t>(length), length, kDrawnLabelLogits}, device);
+  uint64_t codes = 0;  // of the head's trials
   for (const TableGroup& table : job.tables) heads.insert(heads.end(), table.roundings.size(), heads[0]);
+  for (const TrialGroup& group : job.groups) {
+    if (!is_head(job, group)) continue;
+    heads.insert(heads.end(), group.trials.size(), heads[0]);
+    codes += 2 * group.trials.size() * weights_in(job.calibration.graph->lm_head());  // as TrialSolver counts
+  }
   const MemoryBytes comparing = scoring_memory(heads, {positions, length, kComparedLogits}, device);
-  return std::max(job.estimate ? drawing.ram : 0, comparing.ram);
+  return std::max(job.estimate ? drawing.ram : 0, codes + comparing.ram);
 }
 
 /// Places what is measured beside the driver, and what the driver itself keeps: the first way that keeps the
@@ -182,7 +189,7 @@ SensitivityTable table_of(const Recipe& recipe, const ModelFolder& model, const 
     if (row.table) row.members = {group.table};
     if (row.table) continue;
     for (const size_t i : group.linears)
-      row.members.push_back(model.graph.blocks[static_cast<size_t>(group.block)].linears[i].name);
+      row.members.push_back(model.graph.part(static_cast<size_t>(group.block)).linears[i].name);
   }
   return table;
 }

@@ -208,11 +208,16 @@ SensitivityTable::Group read_group(const Field& field, size_t candidates) {
   return group;
 }
 
-/// Of a table, of which there is no estimate, what was measured stands for it.
-std::optional<double> loss_of(const GroupLoss& loss, SensitivityLoss kind) {
-  return kind == SensitivityLoss::fisher && loss.fisher      ? loss.fisher
-         : kind == SensitivityLoss::kl || !loss.output_error ? loss.kl
-                                                             : std::nullopt;
+/// Was anything estimated? Then KL stands for what has no estimate: tables, and the head.
+bool is_estimated(const SensitivityTable& table) {
+  return std::ranges::any_of(table.groups, [](const SensitivityTable::Group& group) {
+    return std::ranges::any_of(group.losses, [](const GroupLoss& loss) { return loss.fisher.has_value(); });
+  });
+}
+
+std::optional<double> loss_of(const GroupLoss& loss, SensitivityLoss kind, bool estimated) {
+  if (kind == SensitivityLoss::kl) return loss.kl;
+  return loss.fisher || !(estimated || !loss.output_error) ? loss.fisher : loss.kl;
 }
 
 /// Of the file's and the recipe's measured_on(): "held_out 2 (here 4)".
@@ -242,7 +247,7 @@ std::vector<std::string> members_of(const ChoiceGroup& group, const ModelGraph& 
   if (group.block < 0) return {group.table};
   std::vector<std::string> names;
   for (const size_t i : group.linears)
-    names.push_back(graph.blocks[static_cast<size_t>(group.block)].linears[i].name);
+    names.push_back(graph.part(static_cast<size_t>(group.block)).linears[i].name);
   return names;
 }
 
@@ -386,11 +391,12 @@ SensitivityTable part_of(const SensitivityTable& table, const fs::path& file, co
 
 ChoiceLosses losses_for(const SensitivityTable& part, const fs::path& file, const Recipe& recipe) {
   ChoiceLosses losses;
+  const bool estimated = is_estimated(part);
   double most = 0;  // of any mixture
   for (const SensitivityTable::Group& group : part.groups) {
     auto& row = losses.emplace_back();
     for (const GroupLoss& one : group.losses) {
-      const auto loss = loss_of(one, recipe.sensitivity.loss);
+      const auto loss = loss_of(one, recipe.sensitivity.loss, estimated);
       if (!loss) {
         user_error("{}: '{}' has no {} there (sensitivity.loss); choose the other, or measure anew",
                    file.string(), group.name, name_of(recipe.sensitivity.loss));

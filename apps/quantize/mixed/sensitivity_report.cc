@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "apps/quantize/reporting.h"
 #include "lib/base/partial.h"
@@ -57,7 +58,7 @@ CandidateLosses losses_of(const SensitivityTable& table, size_t candidate) {
 /// "q_proj/k_proj/v_proj", "expert down_proj"; of a table its tensor.
 std::string role_of(const ChoiceGroup& group, const ModelGraph& graph) {
   if (group.block < 0) return group.table;
-  const std::vector<Linear>& linears = graph.blocks[static_cast<size_t>(group.block)].linears;
+  const std::vector<Linear>& linears = graph.part(static_cast<size_t>(group.block)).linears;
   std::vector<std::string_view> roles;
   for (const size_t i : group.linears)
     if (std::ranges::find(roles, name_of(linears[i].role)) == roles.end())
@@ -127,8 +128,9 @@ json sensitivity_section(const SensitivityTable& table, const Recipe& recipe, co
       if (json linears = linears_json(group, group.losses[k]); !linears.empty())
         losses.back()["linears"] = std::move(linears);
     }
+    const bool in_block = planned.block >= 0 && std::cmp_less(planned.block, graph.blocks.size());
     section["groups"].push_back({{"name", group.name},
-                                 {"block", planned.block < 0 ? json() : json(planned.block)},
+                                 {"block", in_block ? json(planned.block) : json()},
                                  {"role", role_of(planned, graph)},
                                  {"losses", std::move(losses)}});
   }

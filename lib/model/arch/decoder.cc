@@ -81,12 +81,15 @@ ModelGraph build_decoder(const DecoderFamily& family, const ModelConfig& config)
   ModelGraph graph;
   graph.config = config;
   graph.embedding = family.names.embedding;
-  graph.final_norm = {std::string(family.names.final_norm), config.hidden_size, family.norms_one_plus};
-  graph.lm_head = {.name = std::string(family.names.lm_head),
-                   .role = LinearRole::lm_head,
-                   .input = {},
-                   .out = config.vocab_size,
-                   .in = config.hidden_size};
+  graph.head.index = config.num_layers;
+  graph.head.prefix = std::string(family.names.lm_head);
+  graph.head.attention_norm = {std::string(family.names.final_norm), config.hidden_size,
+                               family.norms_one_plus};
+  graph.head.linears = {{.name = graph.head.prefix,
+                         .role = LinearRole::lm_head,
+                         .input = {Slot::head_in, std::nullopt},
+                         .out = config.vocab_size,
+                         .in = config.hidden_size}};
   graph.spellings = family.nesting.spellings;
   graph.untouched.assign(family.nesting.untouched.begin(), family.nesting.untouched.end());
   graph.blocks.reserve(config.num_layers);

@@ -276,7 +276,7 @@ function picker(label, rows, start, nameOf, show) {
   const offer = () => which.select.replaceChildren(
       ...at.get(chosen.block)
           .map((row, i) => el('option', {value: i, selected: row === chosen}, nameOf(row))));
-  const block = choice('Block', [...at.keys()].map((value) => [value, value]), (value) => {
+  const block = choice('Block', [...at.keys()].map((value) => [value, blockName(value)]), (value) => {
     const place = at.get(chosen.block).indexOf(chosen), next = at.get(Number(value));
     pick(next[Math.min(place, next.length - 1)]);
     offer();
@@ -398,6 +398,8 @@ const figureOf = (value) => value === 0 ? '0' :
     value >= 995                        ? `${(value / 1000).toFixed(1)}k` :
     value < 0.095                       ? '<.1' :
                                           String(Number(value.toPrecision(2)));
+// What stands behind the last block is the head.
+const blockName = (block) => report.model.blocks && block === report.model.blocks ? 'head' : block;
 // Values of roles (rows) and blocks, coloured by their logarithm. valueOf(role, block): null where there is none.
 function heat(label, roles, blocks, valueOf) {
   const cells = roles.map((role) => blocks.map((block) => valueOf(role, block)));
@@ -406,7 +408,7 @@ function heat(label, roles, blocks, valueOf) {
   const every = Math.ceil(blocks.length / 24);  // labels of blocks must not touch
   const unit = Math.floor(Math.log10(median(cells.flat().filter(positive)) ?? 1));
   const nodes =
-      blocks.map((block, i) => el('b', {style: {'--role': 1, '--block': i + 2}}, i % every ? '' : block));
+      blocks.map((block, i) => el('b', {style: {'--role': 1, '--block': i + 2}}, i % every ? '' : blockName(block)));
   roles.forEach((role, r) => {
     nodes.push(el('b', {class: 'role', style: {'--role': r + 2, '--block': 1}}, role.replace(/_proj/g, '')));
     blocks.forEach((block, i) => {
@@ -416,7 +418,7 @@ function heat(label, roles, blocks, valueOf) {
             class: value === null ? 'none' :
                 heat > 0.55       ? 'hot' :
                                     null,
-            title: `block ${block}, ${role}: ${short(value)}`,
+            title: `block ${blockName(block)}, ${role}: ${short(value)}`,
             style: {'--role': r + 2, '--block': i + 2, '--heat': heat.toFixed(3)}
           },
              value === null   ? '' :
@@ -453,7 +455,7 @@ function byBlock(caption, title, roles, blocks, valueOf) {
         type: 'line',
         scales: {x: axis('block'), y: axis(title(), logarithmic)},
         data: {
-          labels: blocks,
+          labels: blocks.map(blockName),
           datasets: roles().map(([role, rows], index) => {
             const at = grouped(rows, (row) => row.block);
             return line(role, blocks.map((block) => positive(valueOf(at.get(block) ?? []))), index);
@@ -676,6 +678,7 @@ function scaleHistogram() {
 
 // What linears read, and the range that a static grid of it spans.
 const kSlotOf = {
+  lm_head: 'head_in',
   q_proj: 'attention_in',
   k_proj: 'attention_in',
   v_proj: 'attention_in',
@@ -746,7 +749,7 @@ function inputs() {
           type: 'line',
           scales: {x: axis('block'), y: axis('|x|', logarithmic)},
           data: {
-            labels: at,
+            labels: at.map(blockName),
             datasets: sets.flatMap(
                 ([label, groups, key], i) => groups.size ?
                     [line(label, values(groups, key), i, i === 3 ? {borderDash: [6, 4]} : {})] :

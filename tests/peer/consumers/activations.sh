@@ -20,6 +20,11 @@ check dynamic-asym 0.4 --set 'rules[0].activations.symmetric=false'
 check static-sym "" --set 'rules[0].activations={dynamic: false}'
 check static-asym "" --set 'rules[0].activations={dynamic: false, symmetric: false}'
 check mixed-precision 0.05 --set 'rules=[{targets: [down_proj], scheme: {bits: 4, group_size: 64}}, {scheme: {bits: 8, group_size: -1}, activations: {}}]'
+# A head of its own weight, whose input is rounded, too.
+"$PYTHON" tests/tools/untie_head.py "$MODEL" "$scratch/untied"
+tied=$MODEL MODEL=$scratch/untied
+check head "" --model "$scratch/untied" --set 'ignore=[]' --set 'rules[0].activations={dynamic: false}'
+MODEL=$tied
 
 # Families with fused weights, norms of 1 + w and biases.
 vocab=$(value "$MODEL/config.json" "r['vocab_size']")

@@ -22,6 +22,8 @@ make_artefact mixed gptq --set "$kept" \
   fail "no checkpoint of qwen3_moe"
 quick recipes/rtn.yaml "$scratch/experts" "${symmetric[@]}" --model "$scratch/moe" --set calibration=null --set evaluate=null --set 'output.formats=[gptq]' \
   --set 'rules[0].scheme.group_size=16'
+"$PYTHON" tests/tools/untie_head.py "$MODEL" "$scratch/untied"
+make_artefact head 'gptq, gptq-v2' --model "$scratch/untied" --set 'ignore=[]'
 cases=()
 for folder in several/gptq several/gptq-v2 several/awq asymmetric/gptq-v2 asymmetric/awq bits3-desc_act bits2 bits8-desc_act part/gptq part/awq converted; do
   cases+=("gptqmodel:$scratch/$folder" "transformers:$scratch/$folder")
@@ -35,5 +37,11 @@ cd "$scratch"  # the library writes logs where it runs
 grep -q 'sym=False model with format' "$scratch/errors" || fail "$(tail -3 "$scratch/errors")"
 "$root/build/peers/gptqmodel/bin/python" "$root/tests/peer/consumers/gptqmodel_logits.py" "$logits" "$scratch/moe" "gptqmodel:$scratch/experts" >>"$scratch/log" 2>"$scratch/errors" ||
   fail "$(tail -3 "$scratch/errors")"
+# A head of its own weight, which transformers doesn't look for.
+"$root/build/peers/gptqmodel/bin/python" "$root/tests/peer/consumers/gptqmodel_logits.py" "$logits" "$scratch/untied" "gptqmodel:$scratch/head/gptq" "gptqmodel:$scratch/head/gptq-v2" >>"$scratch/log" 2>"$scratch/errors" ||
+  fail "$(tail -3 "$scratch/errors")"
+! "$root/build/peers/gptqmodel/bin/python" "$root/tests/peer/consumers/gptqmodel_logits.py" "$logits" "$scratch/untied" "transformers:$scratch/head/gptq" >/dev/null 2>"$scratch/errors" ||
+  fail "transformers reads a quantised head in GPTQ now"
+grep -q "missing_keys: {'lm_head.weight'}" "$scratch/errors" || fail "$(tail -3 "$scratch/errors")"
 grep '^{' "$scratch/log"  # the library prints much beside
-(($(grep -c '^{' "$scratch/log") == 2 * 11 + 3)) || fail "not every case was checked"
+(($(grep -c '^{' "$scratch/log") == 2 * 11 + 5)) || fail "not every case was checked"

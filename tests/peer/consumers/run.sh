@@ -20,6 +20,12 @@ check kv-int8 --set 'kv_cache={type: int}'
 check kv-fp8-heads --set 'kv_cache={type: float, per: head}'
 share=
 check bits8-part --set 'rules[0].scheme.bits=8' --set 'ignore=[lm_head, attention]'
+# A head of its own weight.
+"$PYTHON" tests/tools/untie_head.py "$MODEL" "$scratch/untied"
+recipe=gptq
+tied=$MODEL MODEL=$scratch/untied
+check head --model "$scratch/untied" --set 'ignore=[]'
+MODEL=$tied
 # The other widths, whose codes cross the edges of words (5, 6, 7) or fill them; how they were rounded doesn't matter.
 recipe=rtn
 for bits in 2 5 6 7; do check "bits$bits" --set "rules[0].scheme.bits=$bits" --set 'rules[0].scheme.group_size=64'; done

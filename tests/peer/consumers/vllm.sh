@@ -85,7 +85,17 @@ no_kernel 'MarlinNvFp4LinearKernel is not supported' nvfp4-weights
 no_kernel 'kernel that can implement the NVFP4 linear layer' nvfp4/compressed-tensors nvfp4/modelopt
 no_kernel 'kernel that can implement the MXFP4 linear layer' mxfp4-weights mxfp4
 no_kernel 'kernel that can implement the MXFP8 linear layer' mxfp8
-build/peers/vllm/bin/python tests/peer/consumers/vllm_logprobs.py "$logits" "$MODEL" "${cases[@]}" >"$scratch/log" 2>"$scratch/errors" ||
-  { grep '^{' "$scratch/log" || true; fail "$(grep -vE '^$' "$scratch/errors" | tail -3)"; }
+in_build() {  # MODEL CASE...
+  build/peers/vllm/bin/python tests/peer/consumers/vllm_logprobs.py "$logits" "$@" >>"$scratch/log" 2>"$scratch/errors" ||
+    { grep '^{' "$scratch/log" || true; fail "$(grep -vE '^$' "$scratch/errors" | tail -3)"; }
+}
+in_build "$MODEL" "${cases[@]}"
+# A head of its own weight (ParallelLMHead there, which is no Linear).
+"$PYTHON" tests/tools/untie_head.py "$MODEL" "$scratch/untied"
+make_artefact head 'compressed-tensors, gptq, gptq-v2' --model "$scratch/untied" --set 'ignore=[]'
+all=("${cases[@]}") cases=()
+in_vllm loads head/compressed-tensors head/gptq head/gptq-v2
+in_build "$scratch/untied" "${cases[@]}"
+cases+=("${all[@]}")
 grep '^{' "$scratch/log"  # the library prints much beside
 (($(grep -c '^{' "$scratch/log") == ${#cases[@]})) || fail "not every case was checked"

@@ -321,7 +321,7 @@ TEST(BlockWeights, RefusesAnotherShape) {
   const Linear& k = *model.block().find(LinearRole::k_proj);
   EXPECT_THROW(model.weights.set_weight(k, at::zeros({k.in, k.out})), InternalError);
   EXPECT_THROW(model.weights.set_bias(k, at::zeros({k.out + 1})), InternalError);
-  EXPECT_THROW(model.weights.weight(model.graph.lm_head), InternalError);
+  EXPECT_THROW(model.weights.weight(model.graph.lm_head()), InternalError);
   EXPECT_FALSE(model.weights.bias(k).defined());
 }
 
@@ -338,7 +338,7 @@ TEST(Head, NormsThenProjects) {
       relative_difference(head(capped, norm, weight, at::Tensor(), hidden), 1.5 * at::tanh(expected / 1.5)),
       1e-6);
   ModelGraph plus = graph;
-  plus.final_norm.one_plus = true;
+  plus.final_norm().one_plus = true;
   EXPECT_LT(relative_difference(head(plus, norm - 1, weight, at::Tensor(), hidden), expected), 2e-6);
   const at::Tensor bias = at::arange(40, at::kFloat);
   EXPECT_LT(relative_difference(head(graph, norm, weight, bias, hidden), expected + bias), 1e-6);

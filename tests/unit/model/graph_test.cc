@@ -46,8 +46,8 @@ TEST(ModelGraph, LinearsInTheOrderOfTheForwardPass) {
   EXPECT_EQ(block.q_norm.name, "");
   EXPECT_THAT(block.reading(Slot::mlp_in), ElementsAre(&block.linears[4], &block.linears[5]));
   EXPECT_EQ(graph.embedding, "model.embed_tokens");
-  EXPECT_EQ(graph.final_norm.name, "model.norm");
-  EXPECT_EQ(graph.lm_head.out, 40);
+  EXPECT_EQ(graph.final_norm().name, "model.norm");
+  EXPECT_EQ(graph.lm_head().out, 40);
 }
 
 std::vector<bool> biases(const nlohmann::json& config) {
@@ -162,8 +162,8 @@ std::map<std::string, TensorInfo> tensors_of(const ModelGraph& graph, DType dtyp
 TEST(ModelGraph, TheTextPartOfGemma3) {
   const ModelGraph graph = graph_of(family_config("gemma3"));
   EXPECT_EQ(graph.embedding, "model.language_model.embed_tokens");
-  EXPECT_EQ(graph.final_norm.name, "model.language_model.norm");
-  EXPECT_EQ(graph.lm_head.name, "lm_head");
+  EXPECT_EQ(graph.final_norm().name, "model.language_model.norm");
+  EXPECT_EQ(graph.lm_head().name, "lm_head");
   EXPECT_EQ(graph.blocks[1].find(LinearRole::q_proj)->name, "model.language_model.layers.1.self_attn.q_proj");
   EXPECT_THAT(graph.untouched, ElementsAre("re:.*vision_tower.*", "re:.*multi_modal_projector.*"));
   EXPECT_THAT(graph_of(family_config("gemma3_text")).untouched, testing::IsEmpty());
@@ -197,7 +197,7 @@ TEST(ModelGraph, RoleTargets) {
               ElementsAre("linear", "mlp", "shared_expert", "up_proj"));
   EXPECT_THAT(words_of(*block.find(LinearRole::up_proj, 2)),
               ElementsAre("linear", "mlp", "expert", "up_proj"));
-  EXPECT_THAT(words_of(graph.lm_head), ElementsAre("linear", "lm_head"));
+  EXPECT_THAT(words_of(graph.lm_head()), ElementsAre("linear", "lm_head"));
   const ModelGraph phi = graph_of(family_config("phi3"));
   EXPECT_THAT(words_of(*phi.blocks[0].find(LinearRole::qkv_proj)),
               ElementsAre("linear", "attention", "qkv_proj"));

@@ -102,7 +102,7 @@ class RandomWeights : public WeightSource {
     for (const auto& [name, shape] : graph.expected_tensors()) {
       const at::Tensor noise = at::randn(shape, at::kFloat);
       const bool norm = name.find("norm") != std::string::npos;
-      const double centre = graph.final_norm.one_plus ? 0.0 : 1.0;
+      const double centre = graph.final_norm().one_plus ? 0.0 : 1.0;
       if (shape.size() == 2) {
         tensors_[name] = noise / std::sqrt(static_cast<double>(shape[1]));
       } else {

@@ -57,6 +57,27 @@ TEST(Plan, SaysWhatHappensToExperts) {
   EXPECT_THAT(described("llama"), testing::Not(HasSubstr("experts")));
 }
 
+// A head of its own weight is a linear like others, where readers of the format take it so.
+TEST(Plan, QuantisesAHead) {
+  const Model model("llama");
+  const std::string all = std::string(kAll) + "ignore: []\n";
+  const Plan plan = plan_of(model, all);
+  ASSERT_TRUE(plan.lm_head.quantized);
+  EXPECT_EQ(plan.parts(), 3u);
+  EXPECT_EQ(plan.quantized().back().name, "lm_head");
+  EXPECT_THAT(plan.kept(), IsEmpty());
+  const auto& stored = plan.outputs.front().tensors;
+  EXPECT_TRUE(std::ranges::any_of(stored, [](const auto& t) { return t.name.starts_with("lm_head."); }));
+  EXPECT_TRUE(std::ranges::none_of(stored, [](const auto& t) { return t.name == "lm_head.weight"; }));
+  EXPECT_THAT(plan_of(model, std::string(kAll) + "ignore: [lm_head]\n").kept(), ElementsAre("lm_head"));
+
+  Model tied("llama");
+  tied.graph.config.tie_word_embeddings = true;
+  EXPECT_THAT(
+      user_error_of([&] { plan_of(tied, all); }),
+      AllOf(HasSubstr("lm_head, whose weight is the embedding's"), HasSubstr("add lm_head to `ignore`")));
+}
+
 TEST(Plan, SaysWhatIsFusedAndWhereScalesFold) {
   const auto plan = [](const std::string& family, bool transform) {
     const Model model(family);

@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "calib/sensitivity/checked_groups.h"
 #include "lib/base/error.h"
 #include "lib/eval/evaluate.h"
 #include "lib/model/forward.h"
@@ -24,9 +25,10 @@ std::unique_ptr<Solver> solver_named(const std::string& name) {
 
 Scheme int_scheme(int bits) { return {.bits = bits, .group_size = 16, .symmetric = false}; }
 
-/// A model, its groups (q/k/v, o, gate/up, down of each block; all experts' together) and two trials.
+/// A model, its groups (q/k/v, o, gate/up, down of each block; all experts' together; with `head`, the head)
+/// and two trials.
 struct Problem {
-  explicit Problem(ModelGraph graph_, uint64_t seed = 1)
+  explicit Problem(ModelGraph graph_, uint64_t seed = 1, bool head = false)
       : graph(std::move(graph_)), weights(random_weights(graph, seed)) {
     at::manual_seed(9);
     job.calibration.graph = &graph;
@@ -47,6 +49,7 @@ struct Problem {
       }
       for (auto& [slot, group] : groups) job.groups.push_back(group);
     }
+    if (head) job.groups.push_back({graph.blocks.size(), {0}, {0, 1}});
   }
 
   /// The model with one group rounded as the trial's own solver rounds it in a run of its own.
@@ -54,6 +57,7 @@ struct Problem {
     CalibrationJob run = job.calibration;
     run.propagate = Propagate::reference;
     for (const Block& block : graph.blocks) run.tasks.emplace_back(block.linears.size());
+    if (is_head(job, group)) run.tasks.emplace_back(1);
     for (const size_t i : group.linears)
       run.tasks[group.block][i] = {trial.solver, trial.scheme, trial.activations};
     std::vector<BlockOutcome> outcomes;
@@ -89,7 +93,7 @@ void expect_same_kl_as_evaluation(const Problem& problem) {
 
 // What evaluate() says of a model in which that group alone is quantised.
 TEST(Sensitivity, KlIsThatOfTheModelWithOneGroupQuantised) {
-  expect_same_kl_as_evaluation(Problem(tiny_graph()));
+  expect_same_kl_as_evaluation(Problem(tiny_graph(), 1, /*head=*/true));
 }
 
 TEST(Sensitivity, KlOfExpertsIsThatOfAllOfThemQuantised) {
@@ -97,7 +101,7 @@ TEST(Sensitivity, KlOfExpertsIsThatOfAllOfThemQuantised) {
 }
 
 TEST(Sensitivity, InputsThatATrialQuantisesCount) {
-  Problem problem(tiny_graph());
+  Problem problem(tiny_graph(), 1, /*head=*/true);
   for (Trial& trial : problem.job.trials)
     trial.activations = ActivationTask{
         .scheme = {.bits = 8, .dynamic = false, .per = ActivationScheme::Per::tensor}, .observer = {}};
@@ -117,6 +121,7 @@ MemoryWeights folded_with_group_rounded(const Problem& problem, const TrialGroup
   run.propagate = Propagate::reference;
   run.hand_over_weights = true;
   for (const Block& block : problem.graph.blocks) run.tasks.emplace_back(block.linears.size());
+  run.tasks.emplace_back(1);
   for (const TrialGroup& one : problem.job.groups) {
     const Trial& trial = problem.job.trials[one.trials.front()];
     for (const size_t i : one.linears)
@@ -124,7 +129,7 @@ MemoryWeights folded_with_group_rounded(const Problem& problem, const TrialGroup
   }
   std::set<const Linear*> rounded;
   if (group != nullptr)
-    for (const size_t i : group->linears) rounded.insert(&problem.graph.blocks[group->block].linears[i]);
+    for (const size_t i : group->linears) rounded.insert(&problem.graph.part(group->block).linears[i]);
   std::vector<BlockOutcome> outcomes;
   const auto keep = [&](BlockOutcome&& outcome) {
     for (LinearOutcome& linear : outcome.linears) {
@@ -139,10 +144,10 @@ MemoryWeights folded_with_group_rounded(const Problem& problem, const TrialGroup
   return finished_model(problem.weights, outcomes);
 }
 
-/// `folded`: groups whose inputs the transform scales.
+/// `folded`: groups whose inputs the transform scales or whose ranges it offers.
 void expect_folded_models_kl(const std::string& transform, size_t folded,
                              std::optional<ActivationTask> activations) {
-  Problem problem(tiny_graph());
+  Problem problem(tiny_graph(), 1, /*head=*/true);
   const auto folds = transform_named(transform);
   problem.job.trials = {{"coarse", problem.rtn.get(), int_scheme(3), std::move(activations)}};
   for (TrialGroup& group : problem.job.groups) group.trials = {0};
@@ -158,15 +163,20 @@ void expect_folded_models_kl(const std::string& transform, size_t folded,
     const double kl = problem.divergence_of(folded_with_group_rounded(problem, &problem.job.groups[g])).mean;
     EXPECT_NEAR(*loss.kl, kl, 1e-3 * kl + 1e-9) << transform << ", group " << g;
     changed += *loss.output_error != *plain.groups[g].front().output_error;
+    if (is_head(problem.job, problem.job.groups[g])) {
+      EXPECT_FALSE(loss.fisher) << "the head's KL is measured in any case";
+      continue;
+    }
     EXPECT_GT(*loss.fisher, 0.2 * kl) << transform << ", group " << g;
     EXPECT_LT(*loss.fisher, 5 * kl) << transform << ", group " << g;
   }
   EXPECT_EQ(changed, folded) << transform;
 }
 
-// Folds into norms and, AWQ's, into rows that are solved by then (v before o, up before down); AWQ's clips.
+// Folds into norms and, AWQ's, into rows that are solved by then (v before o, up before down); AWQ's clips,
+// the head's, too.
 TEST(Sensitivity, WithTransformsItIsTheFoldedModelsGroup) {
-  expect_folded_models_kl("awq", 8, std::nullopt);
+  expect_folded_models_kl("awq", 9, std::nullopt);
   expect_folded_models_kl(
       "smoothquant", 4,
       ActivationTask{.scheme = {.bits = 8, .dynamic = false, .per = ActivationScheme::Per::tensor},
@@ -222,7 +232,7 @@ TEST(Sensitivity, AnExpertCountsByItsTokens) {
   // Each expert by itself, one after the other.
   for (size_t g = 0; g < problem.job.groups.size(); ++g) {
     const TrialGroup group = problem.job.groups[g];
-    const Linear& first = problem.graph.blocks[group.block].linears[group.linears.front()];
+    const Linear& first = part_of(problem.job, group).linears[group.linears.front()];
     if (!first.input.expert) continue;
     SensitivityJob apart = problem.job;
     apart.groups.clear();
@@ -313,6 +323,19 @@ TEST(Sensitivity, WithoutKlTheEstimateIsTheSameAndTablesAreStillMeasured) {
 }
 
 // Of groups that check the estimate: what measuring them on those rows gives; of others nothing but it.
+TEST(Sensitivity, TheHeadsKlIsMeasuredBesideTheEstimate) {
+  Problem problem(tiny_graph(), 1, /*head=*/true);
+  const auto measured = measure_sensitivity(problem.job, {}).groups.back();
+  problem.job.measure_kl = false;
+  problem.job.checked = spread_groups(problem.job, 100);
+  EXPECT_EQ(problem.job.checked.size(), problem.job.groups.size() - 1) << "all but the head";
+  const auto alone = measure_sensitivity(problem.job, {}).groups.back();
+  for (size_t k = 0; k < 2; ++k) {
+    EXPECT_EQ(alone[k].kl, measured[k].kl);
+    EXPECT_FALSE(alone[k].fisher);
+  }
+}
+
 TEST(Sensitivity, CheckedGroupsHaveKlBesideTheEstimate) {
   Problem problem(tiny_graph());
   problem.job.tables.push_back({"lm_head.weight", {[](const at::Tensor& rows) { return rows * 1.01; }}});

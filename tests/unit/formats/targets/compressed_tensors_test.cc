@@ -123,6 +123,15 @@ TEST(CompressedTensors, ConfigOfOneScheme) {
       "group_size": 128, "dynamic": false}}}})"));
 }
 
+// vLLM's class of a head is no Linear.
+TEST(CompressedTensors, AHeadIsNamedBesideTheClass) {
+  const Scheme scheme{.type = "int", .bits = 4, .group_size = 128, .symmetric = true};
+  const PlannedLinear head{"lm_head", 8, 256, scheme, DType::F16, LinearRole::lm_head};
+  const auto config = target().quantization_config({{"a", 8, 256, scheme, DType::F16}, head}, {});
+  EXPECT_EQ(config.at("ignore"), nlohmann::json::array());
+  EXPECT_EQ(config.at("config_groups").at("group_0").at("targets"), nlohmann::json({"Linear", "lm_head"}));
+}
+
 TEST(CompressedTensors, ConfigOfSeveralSchemesNamesEachLinear) {
   const Scheme four{.type = "int", .bits = 4, .group_size = 64, .symmetric = false};
   const Scheme eight{.type = "int", .bits = 8, .group_size = -1, .symmetric = true};

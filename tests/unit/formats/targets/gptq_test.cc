@@ -185,6 +185,17 @@ TEST(Gptq, WarnsOfWhoReadsExperts) {
               ElementsAre(HasSubstr("GPTQModel (7.7) looks for Mixtral's under other")));
 }
 
+TEST(GptqConfig, AQuantisedHeadIsSaid) {
+  PlannedLinear linear{"model.layers.0.mlp.up_proj", 64, 256, {"int", 4, 128, true}, DType::F16};
+  PlannedLinear head{"lm_head", 64, 256, {"int", 4, 128, true}, DType::F16, LinearRole::lm_head};
+  EXPECT_EQ(gptq_target().quantization_config({linear}, {"lm_head"})["lm_head"], false);
+  const auto config = gptq_target().quantization_config({linear, head}, {});
+  EXPECT_EQ(config["lm_head"], true);
+  EXPECT_TRUE(parse_gptq_config(config, "config.json").lm_head);
+  EXPECT_THAT(gptq_warnings({linear, head}, GptqVersion::v1),
+              ElementsAre(HasSubstr("GPTQModel and vLLM read it, but transformers")));
+}
+
 TEST(GptqConfig, IsOneObjectInBothFiles) {
   PlannedLinear linear{"model.layers.0.mlp.up_proj", 64, 256, {"int", 4, 128, true}, DType::F16};
   const auto config = gptq_target().quantization_config({linear}, {"lm_head"});

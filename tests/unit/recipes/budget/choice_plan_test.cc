@@ -57,7 +57,7 @@ std::map<std::string, size_t> meant(const ChoicePlan& plan, const ModelGraph& gr
     if (gguf) result[group.name] = group.candidates[choice[g]];
     if (gguf) continue;
     for (const size_t i : group.linears)
-      result[graph.blocks[static_cast<size_t>(group.block)].linears[i].name] = group.candidates[choice[g]];
+      result[graph.part(static_cast<size_t>(group.block)).linears[i].name] = group.candidates[choice[g]];
   }
   return result;
 }
@@ -100,6 +100,18 @@ void expect_chosen_is_planned(const std::string& family, const std::string& text
 TEST(ChoicePlan, AChosenRecipeIsWhatWasCounted) {
   for (const char* family : {"llama", "qwen2", "qwen2_moe"})
     expect_chosen_is_planned(family, kIntegers, false);
+}
+
+// A head is chosen for where the recipe doesn't leave it out, and it has a weight of its own.
+TEST(ChoicePlan, TheHeadIsAGroupOfItsOwn) {
+  expect_chosen_is_planned("llama", kIntegers + "ignore: []\n", false);
+  const Model model("llama");
+  const ChoicePlan plan = plan_choices(recipe_of(kIntegers + "ignore: []\n"), model.graph, model.tensors);
+  const ChoiceGroup& head = plan.groups.back();
+  EXPECT_EQ(head.name, "lm_head");
+  EXPECT_EQ(head.block, 2);
+  EXPECT_EQ(head.bytes.back(), 2 * 40 * 32u) << "left in floating point";
+  EXPECT_LT(plan_choices(recipe_of(kIntegers), model.graph, model.tensors).groups.size(), plan.groups.size());
 }
 
 TEST(ChoicePlan, AChosenGgufFileIsWhatWasCounted) {

@@ -247,6 +247,14 @@ TEST_F(OutcomeRecordTest, WeightsOfACheckpointTakeTheirBytesOnce) {
   EXPECT_NEAR(static_cast<double>(outcome_bytes(outcome, graph_)), 6 * count, 1500);
 }
 
+TEST_F(OutcomeRecordTest, OfTheHeadComesBack) {
+  BlockOutcome head;
+  head.index = graph_.blocks.size();
+  head.linears.push_back({.linear = &graph_.lm_head(), .quantized = {}, .distortion = {}, .events = {}});
+  const std::vector<std::byte> bytes = bytes_of(head);
+  EXPECT_EQ(read_outcome(bytes, graph_).linears[0].linear, &graph_.lm_head());
+}
+
 TEST_F(OutcomeRecordTest, OfAnotherBlockIsABug) {
   BlockOutcome outcome = outcome_;
   outcome.index = 0;
