@@ -21,6 +21,9 @@ constexpr uint64_t kProgramBytes = uint64_t{24} << 20;
 /// checked: pieces of 4 MiB in FP32, and what the allocators keep between them (with a vocabulary of 200,000
 /// 65 MiB in all, kProgramBytes included). Other formats are checked by 1 MiB.
 constexpr uint64_t kGgufFinishBytes = uint64_t{56} << 20;
+/// Of a weight of the largest linear, while it is checked: its codes by two ways, where they differ, and the
+/// file's pages.
+constexpr uint64_t kCheckBytes = 4;
 /// What may stand beside the driver in memory is so small a part of what there is, so that the driver, which
 /// plans with the rest, keeps its speed.
 constexpr uint64_t kShare = 4;
@@ -60,7 +63,10 @@ void warn_limits(const MemoryLimits& limits, c10::Device device, std::vector<std
 
 uint64_t finish_bytes(const Plan& plan) {
   const bool gguf = std::ranges::any_of(plan.outputs, [](const OutputPlan& o) { return o.gguf.has_value(); });
-  return gguf ? kGgufFinishBytes : 0;
+  int64_t largest = 0;
+  for (const LinearPlan* linear : plan.linears())
+    if (linear->quantized) largest = std::max(largest, linear->linear->out * linear->linear->in);
+  return std::max(gguf ? kGgufFinishBytes : 0, kCheckBytes * static_cast<uint64_t>(largest));
 }
 
 MemoryPlan plan_run_memory(const MemoryLimits& limits, const CalibrationJob& job, const fs::path& work,

@@ -25,3 +25,20 @@ within rtn 1
 within awq 1 --set 'transforms[0].awq.grid=2' --set 'transforms[0].awq.clip_grid=2'
 within gptq 1 --set 'rules[0].solver.gptq.match_reference=0'
 within gptq 2
+
+# A quantised head of Llama 3's 128,256 tokens, more than two blocks' weights: what is planned holds, calibrated and not.
+rm -rf "$scratch/model" "$scratch/out"
+"$PYTHON" tests/tools/make_sparse_model.py "$scratch/head" --blocks 1 --tokenizer "$MODEL" --shape "{\"hidden_size\": $hidden, \"intermediate_size\": $inner,
+  \"num_attention_heads\": 32, \"num_key_value_heads\": 8, \"head_dim\": 128, \"vocab_size\": 128256, \"max_position_embeddings\": 512, \"rms_norm_eps\": 1e-5}" >/dev/null
+planned_holds() {
+  local peak planned
+  "$QUANTIZE" --recipe recipes/rtn.yaml --model "$scratch/head" --output "$scratch/out" --device cpu --quiet --overwrite --set 'ignore=[]' \
+    --set evaluate=null --set 'rules[0].scheme.symmetric=true' "$@" >/dev/null
+  peak=$(value "$scratch/out/report.json" "r['memory']['peak']['ram']")
+  planned=$(value "$scratch/out/report.json" "r['memory']['planned']['ram']")
+  holds "$scratch/out/report.json" "any(l['role'] == 'lm_head' for l in r['linears'])"
+  ((peak <= planned)) || fail "head: peak $((peak >> 20)) MiB, planned were $((planned >> 20)) MiB"
+  echo "head, $*: peak $((peak >> 20)) MiB, planned $((planned >> 20))"
+}
+planned_holds --set calibration.samples=$samples --set calibration.seq_len=$length
+planned_holds --set calibration=null
