@@ -69,6 +69,7 @@ struct Plan {
   uint64_t input_bytes = 0;
   std::vector<std::string> warnings;  // of the run, whatever it writes; an output's own stand with it
 
+  bool quantizes_any() const;
   /// Does an output round weights by itself?
   bool rounds_weights() const;
   /// What the outputs' consumers can't load, each once.
@@ -91,6 +92,10 @@ struct Plan {
 /// whole checkpoint.
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors);
+
+/// The same without what is written of it: which linears are quantised, and how. `outputs`, `layouts`,
+/// `carried` and `input_bytes` are empty.
+Plan plan_linears(const Recipe& recipe, const ModelGraph& graph);
 
 /// What a GGUF output can be made from beside a solver's codes.
 struct GgufSources {
