@@ -115,10 +115,9 @@ void check_nothing_beside(const Modules& linears, const std::map<std::string, Te
   }
 }
 
-OutputPlan plan_output(const Plan& plan, const std::vector<PlannedLinear>& quantized, const ModelGraph& graph,
-                       const Target& target, const std::map<std::string, TensorInfo>& tensors) {
-  OutputPlan output;
-  output.target = &target;
+/// UserError for a linear that the target can't hold. Returns their names, which are the caller's.
+Modules check_linears(const std::vector<PlannedLinear>& quantized, const Target& target,
+                      const std::map<std::string, TensorInfo>& tensors) {
   Modules modules;
   modules.reserve(quantized.size());
   for (const PlannedLinear& linear : quantized) {
@@ -133,6 +132,38 @@ OutputPlan plan_output(const Plan& plan, const std::vector<PlannedLinear>& quant
     modules.insert(linear.name);
   }
   check_nothing_beside(modules, tensors);
+  return modules;
+}
+
+bool has_kv_scales(const Plan& plan) { return plan.kv_cache && !plan.kv_cache->low_bit(); }
+
+/// All that is refused, and whether there are open tensors, but no list of them.
+OutputPlan check_output(const Plan& plan, const std::vector<PlannedLinear>& quantized,
+                        const ModelGraph& graph, const Target& target,
+                        const std::map<std::string, TensorInfo>& tensors) {
+  check_linears(quantized, target, tensors);
+  OutputPlan scales, output;
+  output.target = &target;
+  for (const Block& block : graph.blocks) {
+    if (has_kv_scales(plan))
+      plan_kv_cache(target, *plan.kv_cache, kv_cache_shape(graph.config), block, tensors, scales);
+  }
+  const PlannedLinear* before = nullptr;  // most are of its scheme and shape
+  for (const PlannedLinear& linear : quantized) {
+    if (before == nullptr || before->scheme != linear.scheme || before->out != linear.out ||
+        before->in != linear.in)
+      output.open_tensors =
+          output.open_tensors || std::ranges::any_of(target.layout(linear), &PlannedTensor::open);
+    before = &linear;
+  }
+  return output;
+}
+
+OutputPlan plan_output(const Plan& plan, const std::vector<PlannedLinear>& quantized, const ModelGraph& graph,
+                       const Target& target, const std::map<std::string, TensorInfo>& tensors) {
+  OutputPlan output;
+  output.target = &target;
+  const Modules modules = check_linears(quantized, target, tensors);
   const auto replaced = [&](std::string_view tensor) {
     constexpr std::string_view kWeight = ".weight";
     return tensor.ends_with(kWeight) && modules.contains(tensor.substr(0, tensor.size() - kWeight.size()));
@@ -146,7 +177,7 @@ OutputPlan plan_output(const Plan& plan, const std::vector<PlannedLinear>& quant
     for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
       if (!replaced(it->first)) output.tensors.push_back({it->first, it->second});
     }
-    if (plan.kv_cache && !plan.kv_cache->low_bit())
+    if (has_kv_scales(plan))
       plan_kv_cache(target, *plan.kv_cache, kv_cache_shape(graph.config), graph.blocks[b], tensors, output);
     for (const LinearPlan& linear : plan.blocks[b]) {
       if (!linear.quantized) continue;
@@ -224,8 +255,11 @@ std::string how_to_load(const Plan& plan, const OutputPlan& output, const ModelG
   return ways_to_load(output.target->how_to_load, judge_output(plan, output, graph));
 }
 
+namespace {
+
+/// Adds an output; `listed`: with its tensors and bytes. Those of GGUF files always have them.
 void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
-                const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
+                const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources, bool listed) {
   plan.carried = carried_linears(plan, graph, tensors);
   std::vector<std::string> warnings;
   check_kv_cache(plan, target, warnings);
@@ -235,13 +269,14 @@ void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
     plan.outputs.back().warnings = plan.outputs.back().gguf->warnings;
     return;
   }
-  plan.outputs.push_back(plan_output(plan, quantized, graph, target, tensors));
+  plan.outputs.push_back((listed ? plan_output : check_output)(plan, quantized, graph, target, tensors));
   check_whole_model(plan, quantized, graph, target, warnings);
   plan.outputs.back().warnings = std::move(warnings);
 }
 
-void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
-                  const std::map<std::string, TensorInfo>& tensors) {
+/// Every output of the recipe. Returns the names of checkpoint formats.
+std::vector<std::string> add_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
+                                     const std::map<std::string, TensorInfo>& tensors, bool listed) {
   std::vector<std::string> checkpoints;
   for (const std::string& format : recipe.output.formats) {
     if (const KernelLayout* layout = find_kernel_layout(format)) {
@@ -250,7 +285,7 @@ void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
       checkpoints.push_back(format);
       const bool importances = !recipe.calibration.none || !recipe.output.imatrix.empty();
       add_output(plan, graph, find_target(format), tensors,
-                 {.weights = true, .importances = importances, .types = type_choices(recipe)});
+                 {.weights = true, .importances = importances, .types = type_choices(recipe)}, listed);
     }
   }
   if (checkpoints.empty()) {
@@ -260,6 +295,24 @@ void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
         "only; name a checkpoint format, too (compressed-tensors)",
         recipe.file, recipe.output.formats.front());
   }
+  return checkpoints;
+}
+
+}  // namespace
+
+void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
+                const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
+  add_output(plan, graph, target, tensors, sources, /*listed=*/true);
+}
+
+void check_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
+                   const std::map<std::string, TensorInfo>& tensors) {
+  add_outputs(plan, recipe, graph, tensors, /*listed=*/false);
+}
+
+void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
+                  const std::map<std::string, TensorInfo>& tensors) {
+  const std::vector<std::string> checkpoints = add_outputs(plan, recipe, graph, tensors, /*listed=*/true);
   if (checkpoints.size() == 1) return;
   for (size_t i = 0; i < checkpoints.size(); ++i) {
     std::string folder = checkpoints[i];

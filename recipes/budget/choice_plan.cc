@@ -73,14 +73,16 @@ Recipe with_one(const Recipe& recipe, size_t c) {
   return uniform;
 }
 
-/// The candidate everywhere.
+/// The candidate everywhere; its outputs without their tensors.
 Plan uniform_plan(const Recipe& recipe, size_t c, const ModelGraph& graph,
                   const std::map<std::string, TensorInfo>& tensors) {
   const Candidate& candidate = recipe.candidates[c];
   const std::string& where = candidate.rule.where;
   Plan plan;
   try {
-    plan = make_plan(with_one(recipe, c), graph, tensors);
+    const Recipe uniform = with_one(recipe, c);
+    plan = plan_linears(uniform, graph);
+    check_outputs(plan, uniform, graph, tensors);
   } catch (const UserError& error) {
     const std::string reason = error.what(), known = where + ": ";
     user_error("{}: candidates[{}]: {}", where, c,
@@ -139,17 +141,18 @@ class CandidateBytes {
   uint64_t of(const ChoiceGroup& group, size_t candidate) const {
     const auto block = static_cast<size_t>(group.block);
     const auto plan = uniform_.find(candidate);
-    uint64_t sum = 0, last = 0;
-    const LinearPlan* known = nullptr;  // of a linear that takes `last`: experts of a group are mostly alike
+    uint64_t sum = 0;
+    std::vector<std::pair<const LinearPlan*, uint64_t>>
+        known;  // of linears that are alike one, as experts are
     for (const size_t i : group.linears) {
       if (plan == uniform_.end()) {
         sum += stored_bytes(graph_.blocks[block].linears[i], tensors_);
         continue;
       }
       const LinearPlan& linear = plan->second.blocks[block][i];
-      if (known == nullptr || !same_layout(*known, linear)) last = written_bytes(linear);
-      known = &linear;
-      sum += last;
+      auto alike = std::ranges::find_if(known, [&](const auto& k) { return same_layout(*k.first, linear); });
+      if (alike == known.end()) alike = known.insert(known.end(), {&linear, written_bytes(linear)});
+      sum += alike->second;
     }
     return sum;
   }

@@ -281,10 +281,9 @@ TEST(Plan, LinearsAreDecidedWithoutOutputs) {
   for (size_t i = 0; i < whole.quantized().size(); ++i)
     EXPECT_EQ(linears.quantized()[i].scheme, whole.quantized()[i].scheme);
   EXPECT_EQ(linears.scale_dtype, whole.scale_dtype);
-  EXPECT_THAT(user_error_of([&] {
-                plan_linears(recipe_of(std::string(kAll) + "ignore: [linear]\n"), model.graph);
-              }),
-              HasSubstr("quantises no linear"));
+  EXPECT_THAT(
+      user_error_of([&] { plan_linears(recipe_of(std::string(kAll) + "ignore: [linear]\n"), model.graph); }),
+      HasSubstr("quantises no linear"));
 }
 
 /// A scale of a KV cache that the checkpoint brings along has the name of the one that kv_cache gives.
