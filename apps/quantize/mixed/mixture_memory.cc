@@ -56,7 +56,7 @@ void check_mixture_memory(const RunRequest& request, const Recipe& recipe, const
   for (size_t c = 0; c < recipe.candidates.size(); ++c) {
     if (recipe.candidates[c].left()) continue;  // nothing to run
     const auto [uniform, run] = uniform_run(recipe, model, plan, c);
-    if (!text) text = read_run_text(uniform, run, model);
+    if (!text) text = read_run_text(uniform, run, model, TextExtent::whole);
     const Algorithms algorithms = make_algorithms(uniform);
     CalibrationJob job = make_job(uniform, run, model, algorithms, device, compute);
     try {
