@@ -4,6 +4,8 @@
 
 #include <limits>
 
+#include "lib/base/error.h"
+
 namespace lathe {
 namespace {
 
@@ -27,7 +29,12 @@ DataSource read_source(const YamlField& item) {
   if (item.has("samples")) source.samples = item.at("samples").integer(1, kMaxSamples);
   if (item.has("token_weight"))
     source.token_weight = item.at("token_weight").number(kMinWeight, 1 / kMinWeight);
-  if (source.weight > 0 && source.samples > 0) item.refuse("either weight or samples");
+  if (source.weight > 0 && source.samples > 0) {
+    user_error(
+        "{}: {}: expected `weight` (a share of calibration.samples) or `samples` (so many), found both: "
+        "weight {:g}, samples {}; leave one of them out",
+        item.where(), item.path(), source.weight, source.samples);
+  }
   return source;
 }
 

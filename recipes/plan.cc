@@ -227,7 +227,9 @@ std::vector<const LinearPlan*> Plan::linears() const {
 
 std::vector<PlannedLinear> Plan::quantized() const {
   std::vector<PlannedLinear> result;
-  for (const LinearPlan* plan : linears()) {
+  const std::vector<const LinearPlan*> all = linears();
+  result.reserve(all.size());
+  for (const LinearPlan* plan : all) {
     if (plan->quantized) result.push_back(planned(*plan));
   }
   return result;
@@ -246,6 +248,11 @@ std::vector<std::string> Plan::floating(const ModelGraph& graph) const {
   names.insert(names.end(), graph.untouched.begin(), graph.untouched.end());
   names.insert(names.end(), carried.begin(), carried.end());
   return names;
+}
+
+bool Plan::quantizes_any() const {
+  const auto in = [](const auto& block) { return std::ranges::any_of(block, &LinearPlan::quantized); };
+  return lm_head.quantized || std::ranges::any_of(blocks, in);
 }
 
 bool Plan::rounds_weights() const {
@@ -339,10 +346,8 @@ DType scale_type_for(const Recipe& recipe, const ModelGraph& graph) {
   return graph.config.dtype == DType::F32 ? DType::F16 : graph.config.dtype;
 }
 
-}  // namespace
-
-Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
-               const std::map<std::string, TensorInfo>& tensors) {
+/// about_experts: what of them not every consumer of a folder reads.
+Plan decide_linears(const Recipe& recipe, const ModelGraph& graph, std::vector<std::string>& about_experts) {
   check_solvers(recipe);
   check_kv_cache(recipe, graph);
   if (!recipe.output.imatrix.empty() && !recipe.transforms.empty()) {
@@ -365,14 +370,28 @@ Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
   if (!is_known_family(graph.config.model_type)) check_fused_by_name(plan);
   plan.lm_head = plan_linear(recipe, algorithms, graph.lm_head(), tied);
   plan.kv_cache = recipe.kv_cache;
-  if (plan.quantized().empty()) user_error("{}: the recipe quantises no linear of this model", recipe.file);
+  if (!plan.quantizes_any()) user_error("{}: the recipe quantises no linear of this model", recipe.file);
   check_words_decide(recipe, plan);
   check_transforms(recipe, graph, plan);
-  const std::vector<std::string> about_experts = check_experts(plan);
+  about_experts = check_experts(plan);
   warn_entropy(recipe, plan.warnings);
   check_streams(recipe, algorithms);
   for (std::string& warning : check_range_offers(recipe, algorithms))
     plan.warnings.push_back(std::move(warning));
+  return plan;
+}
+
+}  // namespace
+
+Plan plan_linears(const Recipe& recipe, const ModelGraph& graph) {
+  std::vector<std::string> about_experts;
+  return decide_linears(recipe, graph, about_experts);
+}
+
+Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
+               const std::map<std::string, TensorInfo>& tensors) {
+  std::vector<std::string> about_experts;
+  Plan plan = decide_linears(recipe, graph, about_experts);
   for (const auto& [name, info] : tensors) plan.input_bytes += info.nbytes();
   plan_outputs(plan, recipe, graph, tensors);
   for (OutputPlan& output : plan.outputs) {

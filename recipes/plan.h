@@ -79,6 +79,7 @@ struct Plan {
     return index == blocks.size() ? std::span(&lm_head, 1) : std::span<const LinearPlan>(blocks.at(index));
   }
 
+  bool quantizes_any() const;
   /// Does an output round weights by itself?
   bool rounds_weights() const;
   /// What the outputs' consumers can't load, each once.
@@ -101,6 +102,10 @@ struct Plan {
 /// whole checkpoint.
 Plan make_plan(const Recipe& recipe, const ModelGraph& graph,
                const std::map<std::string, TensorInfo>& tensors);
+
+/// The same without what is written of it: which linears are quantised, and how. `outputs`, `layouts`,
+/// `carried` and `input_bytes` are empty.
+Plan plan_linears(const Recipe& recipe, const ModelGraph& graph);
 
 /// What a GGUF output can be made from beside a solver's codes.
 struct GgufSources {

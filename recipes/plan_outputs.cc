@@ -3,7 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <string_view>
+#include <unordered_set>
 
 #include "lib/base/error.h"
 #include "lib/model/cached_attention.h"
@@ -30,13 +31,14 @@ void check_head(const PlannedLinear& linear, const Target& target) {
                  : "a quantised head is written in compressed-tensors, gptq and gptq-v2 alone");
 }
 
-OutputPlan plan_gguf_output(const Plan& plan, const ModelGraph& graph, const Target& target,
-                            const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
+OutputPlan plan_gguf_output(const std::vector<PlannedLinear>& quantized, const ModelGraph& graph,
+                            const Target& target, const std::map<std::string, TensorInfo>& tensors,
+                            const GgufSources& sources) {
   GgufWeights weights{.solved = {},
                       .importances = sources.importances,
                       .codes_only = !sources.weights,
                       .types = sources.types};
-  for (const PlannedLinear& linear : plan.quantized()) {
+  for (const PlannedLinear& linear : quantized) {
     check_rotation(linear, "format " + target.name, target.rotations);
     check_head(linear, target);
     if (linear.activations) {
@@ -95,12 +97,39 @@ void check_kv_cache(const Plan& plan, const Target& target, std::vector<std::str
   if (const auto warning = target.kv_cache->warning(*plan.kv_cache)) warnings.push_back(*warning);
 }
 
-OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& target,
-                       const std::map<std::string, TensorInfo>& tensors) {
-  OutputPlan output;
-  output.target = &target;
-  std::set<std::string> replaced;
-  for (const PlannedLinear& linear : plan.quantized()) {
+/// Names of linears, which are the caller's.
+using Modules = std::unordered_set<std::string_view>;
+
+/// UserError for a tensor of one of these linears that is neither its weight nor its bias.
+void check_nothing_beside(const Modules& linears, const std::map<std::string, TensorInfo>& tensors) {
+  const auto check = [&](const std::string& tensor, size_t dot) {
+    const std::string_view module = std::string_view(tensor).substr(0, dot),
+                           last = std::string_view(tensor).substr(dot + 1);
+    if (last == "weight" || last == "bias" || !linears.contains(module)) return;
+    user_error(
+        "tensor '{}': beside a linear that is to be quantised, only a weight and a bias are expected; "
+        "remove it from the checkpoint or add '{}' to `ignore`",
+        tensor, module);
+  };
+  std::string_view before;  // the modules around the last tensor, which those of the next one mostly are
+  for (const auto& [name, info] : tensors) {
+    size_t dot = name.rfind('.');
+    if (dot == std::string::npos) continue;
+    check(name, dot);
+    dot = dot > 0 ? name.rfind('.', dot - 1) : std::string::npos;
+    if (dot == std::string::npos || before == std::string_view(name).substr(0, dot)) continue;
+    before = std::string_view(name).substr(0, dot);
+    for (; dot != std::string::npos; dot = dot > 0 ? name.rfind('.', dot - 1) : std::string::npos)
+      check(name, dot);
+  }
+}
+
+/// UserError for a linear that the target can't hold. Returns their names, which are the caller's.
+Modules check_linears(const std::vector<PlannedLinear>& quantized, const Target& target,
+                      const std::map<std::string, TensorInfo>& tensors) {
+  Modules modules;
+  modules.reserve(quantized.size());
+  for (const PlannedLinear& linear : quantized) {
     if (linear.scheme.floating()) {
       user_error(
           "{}: format {}: scheme type 'float' leaves weights to be rounded by the format, as gguf:... do",
@@ -110,33 +139,61 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
     check_head(linear, target);
     if (const auto reason = target.refuses(linear))
       user_error("{}: format {}: {}", linear.name, target.name, *reason);
-    replaced.insert(linear.name + ".weight");
-    const std::string prefix = linear.name + ".";
-    for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
-      if (it->first == prefix + "weight" || it->first == prefix + "bias") continue;
-      user_error(
-          "tensor '{}': beside a linear that is to be quantised, only a weight and a bias are expected; "
-          "remove it "
-          "from the checkpoint or add '{}' to `ignore`",
-          it->first, linear.name);
-    }
+    modules.insert(linear.name);
   }
+  check_nothing_beside(modules, tensors);
+  return modules;
+}
+
+bool has_kv_scales(const Plan& plan) { return plan.kv_cache && !plan.kv_cache->low_bit(); }
+
+/// All that is refused, and whether there are open tensors, but no list of them.
+OutputPlan check_output(const Plan& plan, const std::vector<PlannedLinear>& quantized,
+                        const ModelGraph& graph, const Target& target,
+                        const std::map<std::string, TensorInfo>& tensors) {
+  check_linears(quantized, target, tensors);
+  OutputPlan scales, output;
+  output.target = &target;
+  for (const Block& block : graph.blocks) {
+    if (has_kv_scales(plan))
+      plan_kv_cache(target, *plan.kv_cache, kv_cache_shape(graph.config), block, tensors, scales);
+  }
+  const PlannedLinear* before = nullptr;  // most are of its scheme and shape
+  for (const PlannedLinear& linear : quantized) {
+    if (before == nullptr || before->scheme != linear.scheme || before->out != linear.out ||
+        before->in != linear.in)
+      output.open_tensors =
+          output.open_tensors || std::ranges::any_of(target.layout(linear), &PlannedTensor::open);
+    before = &linear;
+  }
+  return output;
+}
+
+OutputPlan plan_output(const Plan& plan, const std::vector<PlannedLinear>& quantized, const ModelGraph& graph,
+                       const Target& target, const std::map<std::string, TensorInfo>& tensors) {
+  OutputPlan output;
+  output.target = &target;
+  const Modules modules = check_linears(quantized, target, tensors);
+  const auto replaced = [&](std::string_view tensor) {
+    constexpr std::string_view kWeight = ".weight";
+    return tensor.ends_with(kWeight) && modules.contains(tensor.substr(0, tensor.size() - kWeight.size()));
+  };
   // Tensors outside the blocks come first: they can be written before anything is computed.
   for (const std::string& name : names_outside_blocks(graph, tensors))
-    if (!replaced.contains(name)) output.tensors.push_back({name, tensors.at(name)});
+    if (!replaced(name)) output.tensors.push_back({name, tensors.at(name)});
+  auto next = quantized.begin();  // in forward order, as the plan's linears
   const auto add_layouts = [&](std::span<const LinearPlan> linears) {
     for (const LinearPlan& linear : linears) {
       if (!linear.quantized) continue;
-      for (PlannedTensor& tensor : target.layout(plan.planned(linear)))
-        output.tensors.push_back(std::move(tensor));
+      for (PlannedTensor& tensor : target.layout(*next++)) output.tensors.push_back(std::move(tensor));
     }
   };
   for (size_t b = 0; b < graph.blocks.size(); ++b) {
     const std::string prefix = graph.blocks[b].prefix + ".";
     for (auto it = tensors.lower_bound(prefix); it != tensors.end() && it->first.starts_with(prefix); ++it) {
-      if (!replaced.contains(it->first)) output.tensors.push_back({it->first, it->second});
+      if (!replaced(it->first)) output.tensors.push_back({it->first, it->second});
     }
-    if (plan.kv_cache && !plan.kv_cache->low_bit())
+    if (has_kv_scales(plan))
       plan_kv_cache(target, *plan.kv_cache, kv_cache_shape(graph.config), graph.blocks[b], tensors, output);
     add_layouts(plan.part(b));
   }
@@ -152,9 +209,9 @@ OutputPlan plan_output(const Plan& plan, const ModelGraph& graph, const Target& 
 }
 
 /// What a format can't hold of all linears together, and what not all its consumers read.
-void check_whole_model(const Plan& plan, const ModelGraph& graph, const Target& target,
-                       std::vector<std::string>& warnings) {
-  const std::vector<PlannedLinear> quantized = plan.quantized();
+void check_whole_model(const Plan& plan, const std::vector<PlannedLinear>& quantized, const ModelGraph& graph,
+                       const Target& target, std::vector<std::string>& warnings) {
+  if (target.refuses_model == nullptr && target.warnings == nullptr) return;
   const std::vector<std::string> floating = plan.floating(graph);
   if (target.refuses_model != nullptr) {
     if (const auto reason = target.refuses_model(quantized, floating))
@@ -212,23 +269,28 @@ std::string how_to_load(const Plan& plan, const OutputPlan& output, const ModelG
   return ways_to_load(output.target->how_to_load, judge_output(plan, output, graph));
 }
 
+namespace {
+
+/// Adds an output; `listed`: with its tensors and bytes. Those of GGUF files always have them.
 void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
-                const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
+                const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources, bool listed) {
   plan.carried = carried_linears(plan, graph, tensors);
   std::vector<std::string> warnings;
   check_kv_cache(plan, target, warnings);
+  const std::vector<PlannedLinear> quantized = plan.quantized();
   if (target.gguf != nullptr) {
-    plan.outputs.push_back(plan_gguf_output(plan, graph, target, tensors, sources));
+    plan.outputs.push_back(plan_gguf_output(quantized, graph, target, tensors, sources));
     plan.outputs.back().warnings = plan.outputs.back().gguf->warnings;
     return;
   }
-  plan.outputs.push_back(plan_output(plan, graph, target, tensors));
-  check_whole_model(plan, graph, target, warnings);
+  plan.outputs.push_back((listed ? plan_output : check_output)(plan, quantized, graph, target, tensors));
+  check_whole_model(plan, quantized, graph, target, warnings);
   plan.outputs.back().warnings = std::move(warnings);
 }
 
-void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
-                  const std::map<std::string, TensorInfo>& tensors) {
+/// Every output of the recipe. Returns the names of checkpoint formats.
+std::vector<std::string> add_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
+                                     const std::map<std::string, TensorInfo>& tensors, bool listed) {
   std::vector<std::string> checkpoints;
   for (const std::string& format : recipe.output.formats) {
     if (const KernelLayout* layout = find_kernel_layout(format)) {
@@ -237,7 +299,7 @@ void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
       checkpoints.push_back(format);
       const bool importances = !recipe.calibration.none || !recipe.output.imatrix.empty();
       add_output(plan, graph, find_target(format), tensors,
-                 {.weights = true, .importances = importances, .types = type_choices(recipe)});
+                 {.weights = true, .importances = importances, .types = type_choices(recipe)}, listed);
     }
   }
   if (checkpoints.empty()) {
@@ -247,6 +309,24 @@ void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
         "only; name a checkpoint format, too (compressed-tensors)",
         recipe.file, recipe.output.formats.front());
   }
+  return checkpoints;
+}
+
+}  // namespace
+
+void add_output(Plan& plan, const ModelGraph& graph, const Target& target,
+                const std::map<std::string, TensorInfo>& tensors, const GgufSources& sources) {
+  add_output(plan, graph, target, tensors, sources, /*listed=*/true);
+}
+
+void check_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
+                   const std::map<std::string, TensorInfo>& tensors) {
+  add_outputs(plan, recipe, graph, tensors, /*listed=*/false);
+}
+
+void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
+                  const std::map<std::string, TensorInfo>& tensors) {
+  const std::vector<std::string> checkpoints = add_outputs(plan, recipe, graph, tensors, /*listed=*/true);
   if (checkpoints.size() == 1) return;
   for (size_t i = 0; i < checkpoints.size(); ++i) {
     std::string folder = checkpoints[i];

@@ -14,6 +14,11 @@ namespace lathe {
 void plan_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
                   const std::map<std::string, TensorInfo>& tensors);
 
+/// The same without tensors and bytes of outputs that are folders: for a plan that is looked at and thrown
+/// away.
+void check_outputs(Plan& plan, const Recipe& recipe, const ModelGraph& graph,
+                   const std::map<std::string, TensorInfo>& tensors);
+
 /// What consumers make of one of its outputs.
 std::vector<ConsumerVerdict> judge_output(const Plan& plan, const OutputPlan& output,
                                           const ModelGraph& graph);

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <functional>
 
 #include "lib/base/error.h"
@@ -161,6 +162,7 @@ CLI::App* declare_compare(CLI::App& app, CompareRequest& compare, Texts& texts) 
       "times");
   add_value(*sub, "--junit", texts.compare_junit, "FILE", "write the conditions' results as JUnit XML");
   sub->add_flag("--json", compare.json, "JSON instead of text");
+  sub->add_flag("--quiet", compare.quiet, "no progress");
   return sub;
 }
 
@@ -239,6 +241,20 @@ std::vector<std::string> commands_of(const CLI::App& app) {
   return names;
 }
 
+/// The flag that a word seems to be a second value of, as in `--calib a.txt b.txt`: one that may be given
+/// several times, was, and takes files where the word is one; empty where there is none.
+std::string flag_with_a_list(const CLI::App& app, const std::string& word) {
+  std::error_code ignored;
+  const bool file =
+      std::filesystem::exists(word, ignored) || !std::filesystem::path(word).extension().empty();
+  const CLI::Option* const calib = app.get_option_no_throw("--calib");
+  if (calib != nullptr && calib->count() > 0 && file && !word.starts_with("-")) return "--calib";
+  const CLI::Option* const set = app.get_option_no_throw("--set");
+  if (set != nullptr && set->count() > 0 && word.find('=') != std::string::npos && !word.starts_with("-"))
+    return "--set";
+  return "";
+}
+
 /// What CLI11 found no place for: a misspelt flag or command, or one word too many.
 void refuse_leftovers(const CLI::App& app, const CLI::App* sub) {
   const std::vector<std::string> left = sub != nullptr ? sub->remaining() : app.remaining();
@@ -246,6 +262,10 @@ void refuse_leftovers(const CLI::App& app, const CLI::App* sub) {
   const std::string* first = !left.empty() ? &left.front() : !outer.empty() ? &outer.front() : nullptr;
   if (first == nullptr) return;
   const std::string command = sub != nullptr ? "quantize " + sub->get_name() : "quantize";
+  const std::string list = flag_with_a_list(sub != nullptr ? *sub : app, *first);
+  if (!list.empty())
+    user_error("unexpected argument '{}': {} takes one value at a time; give `{} {}`, too", *first, list,
+               list, *first);
   if (first->starts_with("-")) {
     const std::string flag = first->substr(0, first->find('='));
     user_error("unknown flag '{}' of `{}`{} (see `{} --help`)", flag, command,

@@ -267,7 +267,7 @@ void run_compare(const CompareRequest& request) {
   const auto work = work_folder(request.memory.work, fs::temp_directory_path());
   const MemoryLimits limits{request.memory.ram, request.memory.vram, request.memory.disk};
 
-  Progress progress(request.json);
+  Progress progress(request.json || request.quiet);
   std::vector<std::string> warnings;
   warn_limits(limits, device, warnings);
   for (const std::string& warning : warnings) progress.line("warning: " + warning);

@@ -18,6 +18,7 @@ std::string describe_source(const SourceCounts& source) {
   std::string text =
       fmt::format("{}: {}, {}, {} tokens, {} usable samples, {} taken", source.path, source.kind,
                   documents(source.documents), source.tokens, source.usable, source.taken);
+  if (source.read < 1) text += fmt::format(" (estimated from {} of the file)", describe_head(source.read));
   if (source.truncated > 0) text += fmt::format("; {} truncated", documents(source.truncated));
   if (source.dropped > 0) text += fmt::format("; {} dropped as too short", documents(source.dropped));
   if (source.absent > 0) text += fmt::format("; {} without a value", documents(source.absent));
@@ -25,17 +26,21 @@ std::string describe_source(const SourceCounts& source) {
 }
 
 nlohmann::json source_json(const SourceCounts& source) {
-  return {{"path", source.path},
-          {"kind", source.kind},
-          {"file_hash", source.file_hash},
-          {"documents", source.documents},
-          {"dropped", source.dropped},
-          {"truncated", source.truncated},
-          {"without_value", source.absent},
-          {"tokens", source.tokens},
-          {"usable_samples", source.usable},
-          {"samples", source.taken},
-          {"sample_tokens", source.taken_tokens}};
+  nlohmann::json json = {{"path", source.path},
+                         {"kind", source.kind},
+                         {"file_hash", source.file_hash},
+                         {"documents", source.documents},
+                         {"dropped", source.dropped},
+                         {"truncated", source.truncated},
+                         {"without_value", source.absent},
+                         {"tokens", source.tokens},
+                         {"usable_samples", source.usable},
+                         {"samples", source.taken},
+                         {"sample_tokens", source.taken_tokens}};
+  if (source.read == 1) return json;
+  json["file_hash"] = nullptr;
+  json["read"] = source.read;
+  return json;
 }
 
 /// "English 93 %, French 5 %"; less than a percent is left out. Empty where there is no text.
@@ -114,7 +119,8 @@ ModelText open_model_text(const ModelFolder& model) {
   return text;
 }
 
-CalibrationSet read_calibration(const Recipe::Calibration& calibration, const ModelText& reader) {
+CalibrationSet read_calibration(const Recipe::Calibration& calibration, const ModelText& reader,
+                                TextExtent extent) {
   Encoder encoder = reader.encoder();
   encoder.special_tokens = calibration.special_tokens;
   encoder.min_tokens = calibration.min_tokens;
@@ -123,7 +129,8 @@ CalibrationSet read_calibration(const Recipe::Calibration& calibration, const Mo
                                 .seq_len = calibration.seq_len,
                                 .seed = calibration.seed,
                                 .packing = calibration.packing,
-                                .bos = reader.bos.chosen(calibration.bos, reader.name)},
+                                .bos = reader.bos.chosen(calibration.bos, reader.name),
+                                .heads = extent == TextExtent::heads},
                                encoder);
 }
 
@@ -142,8 +149,9 @@ std::string describe_dataset(const CalibrationSet& set) {
   std::string text;
   for (const SourceCounts& source : set.sources)
     text += fmt::format("data       {}\n", describe_source(source));
-  text += fmt::format("samples    {} of {} usable, {} tokens; {} tokens left over", set.ids.size(0),
-                      set.usable, set.tokens(), set.unused_tokens);
+  text += fmt::format("samples    {} of {}{} usable, {} tokens", set.ids.size(0), set.whole() ? "" : "about ",
+                      set.usable, set.tokens());
+  if (set.whole()) text += fmt::format("; {} tokens left over", set.unused_tokens);
   if (const int64_t context = set.context_tokens(); context > 0)
     text += fmt::format("; {} more are context and count in no statistic", context);
   if (set.token_weights.defined()) text += "; weighted in Hessians and mean squares, not in ranges";
@@ -154,16 +162,20 @@ std::string describe_dataset(const CalibrationSet& set) {
   return text;
 }
 
+std::string describe_head(double read) { return fmt::format("the first {:.2g} %", 100 * read); }
+
 nlohmann::json dataset_json(const Recipe::Calibration& calibration, const CalibrationSet& set) {
   nlohmann::json sources = nlohmann::json::array();
   for (const SourceCounts& source : set.sources) sources.push_back(source_json(source));
-  return {{"ids_hash", ids_hash(set.ids, set.lengths, set.token_weights)},
+  using nlohmann::json;
+  const bool whole = set.whole();
+  return {{"ids_hash", whole ? json(ids_hash(set.ids, set.lengths, set.token_weights)) : json()},
           {"samples", set.ids.size(0)},
           {"length", set.ids.size(1)},
           {"tokens", set.tokens()},
           {"context_tokens", set.context_tokens()},
           {"usable_samples", set.usable},
-          {"unused_tokens", set.unused_tokens},
+          {"unused_tokens", whole ? json(set.unused_tokens) : json()},
           {"packing", name_of(calibration.packing)},
           {"seq_len", calibration.seq_len},
           {"min_tokens", calibration.min_tokens},

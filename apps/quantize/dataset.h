@@ -31,7 +31,12 @@ struct ModelText {
 /// UserError as open_tokenizer() and open_chat_templates(), or tokenizer_of_gguf().
 ModelText open_model_text(const ModelFolder& model);
 
-CalibrationSet read_calibration(const Recipe::Calibration& calibration, const ModelText& reader);
+/// How much of a run's text is read: for a plan, which has to be made in no time, the heads of large files,
+/// from which it says what the whole holds.
+enum class TextExtent { whole, heads };
+
+CalibrationSet read_calibration(const Recipe::Calibration& calibration, const ModelText& reader,
+                                TextExtent extent);
 
 /// "calibration: 128 of 158 usable samples of 512 tokens (1 document, 80915 tokens)"
 std::string summarise_dataset(const CalibrationSet& set);
@@ -39,7 +44,12 @@ std::string summarise_dataset(const CalibrationSet& set);
 /// For --dry-run: a line for each source, then the sum.
 std::string describe_dataset(const CalibrationSet& set);
 
+/// "the first 2.4 %"
+std::string describe_head(double read);
+
 /// The manifest's section: sources with hashes and counts, how samples were made, and the hash of the ids.
+/// Where only heads were read, hashes and what is left over are null, and such a source has "read", the part
+/// of the file that its counts were estimated from.
 nlohmann::json dataset_json(const Recipe::Calibration& calibration, const CalibrationSet& set);
 
 }  // namespace lathe

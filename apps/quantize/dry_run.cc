@@ -5,6 +5,8 @@
 #include "apps/quantize/dataset.h"
 #include "apps/quantize/memory.h"
 #include "apps/quantize/mixed/unmeasured.h"
+#include "lib/base/existing_output.h"
+#include "lib/base/file.h"
 #include "lib/base/strings.h"
 
 namespace lathe {
@@ -44,6 +46,10 @@ std::string describe_dry_run(const DryRun& run) {
                           human_bytes(run.weights_memory.disk));
   }
   if (run.evaluation != nullptr) text += describe_eval_memory(*run.evaluation);
+  if (run.evaluated.read < 1)
+    text += fmt::format("           about {} rows of {} tokens, estimated from {} of {}\n",
+                        run.evaluated.rows.rows, run.evaluated.rows.ctx, describe_head(run.evaluated.read),
+                        run.recipe.evaluate->text.string());
   if (run.estimate != nullptr) text += describe_estimate(*run.estimate);
   if (run.calibration != nullptr) text += describe_dataset(*run.calibration);
   for (const std::string& warning : all_warnings(run)) text += fmt::format("warning    {}\n", warning);
@@ -60,13 +66,36 @@ json dry_run_json(const DryRun& run) {
   result["measuring"] = run.measuring != nullptr ? measuring_json(*run.measuring) : json();
   result["evaluation"] = nullptr;
   if (run.evaluation != nullptr) result["evaluation"] = bytes_json(run.evaluation->peak);
+  if (run.evaluation != nullptr && run.evaluated.read < 1) {
+    result["evaluation"]["rows"] = run.evaluated.rows.rows;
+    result["evaluation"]["read"] = run.evaluated.read;
+  }
   result["work"] = run.estimate != nullptr ? estimate_json(*run.estimate) : json();
   result["budget"] = run.budget ? *run.budget : json();
   result["warnings"] = all_warnings(run);
   return result;
 }
 
-void print_dry_run(const RunRequest& request, const DryRun& run) {
+namespace {
+
+/// Nothing stands in the way of a plan, which writes nothing; of the run it may.
+void warn_existing_output(const RunRequest& request, const Recipe& recipe,
+                          std::vector<std::string>& warnings) {
+  std::error_code ignored;
+  const std::filesystem::path place = output_place(recipe.output.path);
+  if (const auto reason = output_in_the_way(place, request.overwrite)) {
+    warnings.push_back("the run would be refused: " + *reason);
+  } else if (std::filesystem::exists(place, ignored)) {
+    warnings.push_back(fmt::format("output {}: exists; the run replaces it once it is finished (--overwrite)",
+                                   place.string()));
+  }
+}
+
+}  // namespace
+
+void print_dry_run(const RunRequest& request, const DryRun& planned) {
+  DryRun run = planned;
+  warn_existing_output(request, run.recipe, run.warnings);
   fmt::print("{}", request.json ? dry_run_json(run).dump(2, ' ', false, json::error_handler_t::replace) + "\n"
                                 : describe_dry_run(run));
 }

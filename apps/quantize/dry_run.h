@@ -15,6 +15,12 @@
 
 namespace lathe {
 
+/// What an evaluation scores.
+struct PlannedRows {
+  EvaluatedRows rows = {};
+  double read = 1;  // the part of its text that they were estimated from; 1: they are known
+};
+
 struct DryRun {
   const Recipe& recipe;
   const Plan& plan;
@@ -26,6 +32,7 @@ struct DryRun {
   const CalibrationSet* calibration = nullptr;
   MemoryBytes weights_memory = {};
   const EvalMemory* evaluation = nullptr;     // null: none is asked for
+  PlannedRows evaluated = {};                 // of it
   std::vector<std::string> warnings = {};     // but for its outputs'
   std::optional<nlohmann::json> budget = {};  // what chose the mixture, or will
 };
@@ -38,7 +45,7 @@ std::string describe_dry_run(const DryRun& run);
 /// in it.
 nlohmann::json dry_run_json(const DryRun& run);
 
-/// On stdout, as the request wants it.
-void print_dry_run(const RunRequest& request, const DryRun& run);
+/// On stdout, as the request wants it, with a warning where the output exists already.
+void print_dry_run(const RunRequest& request, const DryRun& planned);
 
 }  // namespace lathe

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <memory>
 
 #include "apps/quantize/artifact.h"
 #include "apps/quantize/dry_run.h"
@@ -96,7 +97,10 @@ void run_pipeline(const RunRequest& request) {
   std::optional<RulesMeasured> measured;
   if (recipe.sensitivity.of_rules) measured = measure_rules(request, recipe);
   if (is_weights_only(recipe)) return run_weights_only(request, recipe);
-  const ModelFolder model = open_source(recipe);  // headers only
+  // Headers only; those of a mixture that is only planned are open already.
+  const std::shared_ptr<const ModelFolder> opened =
+      mixture && mixture->model ? mixture->model : std::make_shared<const ModelFolder>(open_source(recipe));
+  const ModelFolder& model = *opened;
   Plan plan = make_plan(recipe, model.graph, model.checkpoint->tensors());
   warn_dequantised(model, plan.warnings);
   check_gguf_tokenizer(plan, model, recipe.output.gguf_pre_tokenizer);
@@ -113,11 +117,13 @@ void run_pipeline(const RunRequest& request) {
   check_expert_fallback(job);
   const std::filesystem::path work = work_folder(request.memory.work, recipe.output.path.parent_path());
   if (request.dry_run) {
-    const RunText text = read_run_text(recipe, plan, model);
+    const TextExtent extent = request.dump_ids ? TextExtent::whole : TextExtent::heads;
+    const RunText text = read_run_text(recipe, plan, model, extent);
     DryRun run{.recipe = recipe,
                .plan = plan,
                .graph = model.graph,
                .calibration = &text.calibration,
+               .evaluated = {rows_of(text.evaluation), text.evaluation_read},
                .warnings = text.warnings};
     if (mixture) run.budget = nlohmann::json::parse(mixture->json);
     PlanMeasuring to_measure;
@@ -151,7 +157,8 @@ void run_pipeline(const RunRequest& request) {
   OutputFolder output(recipe.output.path, request.overwrite);
   RunJournal journal(output, request);
 
-  const RunText text = report.timed("read text", [&] { return read_run_text(recipe, plan, model); });
+  const RunText text =
+      report.timed("read text", [&] { return read_run_text(recipe, plan, model, TextExtent::whole); });
   report.set_text(text);
   if (mixture) {
     report.set_budget(nlohmann::json::parse(mixture->json));

@@ -101,6 +101,7 @@ struct CompareRequest {
   std::vector<std::string> fail_if;  // for parse_condition()
   std::optional<std::filesystem::path> junit;
   bool json = false;
+  bool quiet = false;
 };
 
 /// `quantize advise ...`

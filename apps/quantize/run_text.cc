@@ -16,6 +16,8 @@ namespace lathe {
 namespace {
 
 constexpr double kLargestFirstShare = 0.05;
+/// Of an evaluation's text, for a plan: at least so many bytes, and as many as rows most likely take.
+constexpr uint64_t kLeastHead = uint64_t{1} << 20, kBytesPerToken = 6;
 
 /// The widest linears that are to be quantised: the sizes of the largest statistics.
 ModelNeeds needs_of(const Plan& plan, const ModelConfig& config) {
@@ -63,21 +65,42 @@ at::Tensor read_evaluation(const std::filesystem::path& text, const ModelText& r
   return rows;
 }
 
-RunText read_run_text(const Recipe& recipe, const Plan& plan, const ModelFolder& model) {
+EvaluationRows plan_evaluation(const std::filesystem::path& text, const ModelText& reader, int64_t ctx,
+                               int64_t count) {
+  const auto wanted = static_cast<uint64_t>(std::max<int64_t>(count, 1) * ctx);
+  for (uint64_t head = std::max(kLeastHead, kBytesPerToken * wanted);; head *= 2) {
+    RowCounts counts;
+    const DataSource source{.path = text, .head = head};
+    const at::Tensor rows = token_rows({source}, reader.encoder(), ctx, counts, count);
+    if (counts.read == 1 && rows.size(0) > 0) return {rows};
+    if (counts.read == 1) return {read_evaluation(text, reader, ctx, count)};  // which says what is wrong
+    if (count > 0 && rows.size(0) == count) return {rows};
+    if (count > 0 || rows.size(0) == 0) continue;
+    const auto in_all = static_cast<int64_t>(static_cast<double>(counts.tokens) / counts.read) / ctx;
+    return {at::zeros({1, 1}, at::kLong).expand({in_all, ctx}), counts.read};
+  }
+}
+
+RunText read_run_text(const Recipe& recipe, const Plan& plan, const ModelFolder& model, TextExtent extent) {
   ModelText reader = open_model_text(model);
   reader.max_ram = recipe.limits.ram.value_or(0);
   ModelNeeds needs = needs_of(plan, model.graph.config);
   needs.vocabulary = reader.vocabulary_scripts();
   needs.vocabulary_size = reader.tokenizer->vocab_size();
   RunText text;
-  text.calibration = read_calibration(recipe.calibration, reader);
+  text.calibration = read_calibration(recipe.calibration, reader, extent);
   text.warnings = plan.warnings;
   const auto about_data = data_warnings(text.calibration, needs);
   text.warnings.insert(text.warnings.end(), about_data.begin(), about_data.end());
   warn_moving_average(recipe, text.calibration.tokens(), text.warnings);
   if (recipe.evaluate) {
     const auto& asked = *recipe.evaluate;
-    text.evaluation = read_evaluation(asked.text, reader, asked.ctx, asked.rows);
+    const EvaluationRows rows =
+        extent == TextExtent::heads
+            ? plan_evaluation(asked.text, reader, asked.ctx, asked.rows)
+            : EvaluationRows{read_evaluation(asked.text, reader, asked.ctx, asked.rows)};
+    text.evaluation = rows.ids;
+    text.evaluation_read = rows.read;
     warn_length("evaluate.ctx", asked.ctx, needs.max_position, text.warnings);
   }
   return text;

@@ -267,15 +267,16 @@ int64_t most_weights(const Plan& plan) {
 }
 
 /// The evaluation's text as ids, where there is one and the model can be run.
-at::Tensor read_evaluation_of(const Recipe& recipe, const WeightsModel& model,
-                              std::vector<std::string>& warnings) {
+EvaluationRows read_evaluation_of(const Recipe& recipe, const WeightsModel& model, TextExtent extent,
+                                  std::vector<std::string>& warnings) {
   if (!recipe.evaluate || !model.known) return {};
   const ModelConfig& config = model.folder.graph.config;
   ModelText reader = open_model_text(model.folder);
   reader.max_ram = recipe.limits.ram.value_or(0);
   const auto& asked = *recipe.evaluate;
   warn_length("evaluate.ctx", asked.ctx, config.max_position, warnings);
-  return read_evaluation(asked.text, reader, asked.ctx, asked.rows);
+  if (extent == TextExtent::heads) return plan_evaluation(asked.text, reader, asked.ctx, asked.rows);
+  return {read_evaluation(asked.text, reader, asked.ctx, asked.rows)};
 }
 
 }  // namespace
@@ -307,7 +308,9 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
   std::vector<std::string> warnings = model.warnings;
   warn_dequantised(model.folder, warnings);
   warnings.insert(warnings.end(), plan.warnings.begin(), plan.warnings.end());
-  const at::Tensor rows = read_evaluation_of(recipe, model, warnings);
+  const EvaluationRows evaluated =
+      read_evaluation_of(recipe, model, request.dry_run ? TextExtent::heads : TextExtent::whole, warnings);
+  const at::Tensor& rows = evaluated.ids;
   MemoryBytes memory;
   std::optional<EvalMemory> eval_memory;
   const uint64_t kept = request.no_journal ? 0 : journal_bytes(plan, model.folder);
@@ -331,6 +334,7 @@ void run_weights_only(const RunRequest& request, Recipe recipe) {
                             .estimate = &estimate,
                             .weights_memory = memory,
                             .evaluation = eval_memory ? &*eval_memory : nullptr,
+                            .evaluated = {rows_of(rows), evaluated.read},
                             .warnings = warnings});
     return;
   }

@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 #include <span>
+#include <utility>
 
 #include "calib/data/packing.h"
 #include "calib/data/reading_limit.h"
@@ -73,8 +75,9 @@ SourceCounts read_source(const DataSource& source, size_t number, const SampleOp
   counts.dropped = read.dropped;
   counts.absent = read.absent;
   counts.tokens = read.tokens;
+  counts.read = read.read;
   if (options.packing == Packing::pack && read.row_length != options.seq_len) counts.recut = read.row_length;
-  counts.file_hash = content_hash_of_file(source.path);
+  if (read.read == 1) counts.file_hash = content_hash_of_file(source.path);
   return counts;
 }
 
@@ -183,8 +186,54 @@ void choose(const Group& group, const Cut& cut, uint64_t seed, const TokenStream
   }
   for (const Cut::Sample& sample : cut.samples) ++set.sources[sample.source].usable;
   for (size_t i = 0; i < cut.truncated.size(); ++i) set.sources[cut.truncated[i]].truncated += 1;
-  set.usable += static_cast<int64_t>(cut.samples.size());
   set.unused_tokens += cut.unused_tokens;
+}
+
+/// What a source has in all, going by the part that was read. A text is one document, of which there is no
+/// more.
+void extrapolate(const DataSource& source, Packing packing, SourceCounts& counts) {
+  const auto in_all = [&](int64_t& count) { count = std::llround(static_cast<double>(count) / counts.read); };
+  const bool one = kind_of(source) == DataKind::text;
+  in_all(counts.tokens);
+  if (!one || packing == Packing::pack) in_all(counts.usable);
+  if (one) return;
+  for (int64_t* count : {&counts.documents, &counts.dropped, &counts.absent, &counts.truncated})
+    in_all(*count);
+}
+
+constexpr uint64_t kLeastHead = uint64_t{1} << 20;
+/// Most texts have 3 to 5 bytes a token, by their tokenizer.
+constexpr uint64_t kBytesPerToken = 6;
+
+/// Bytes of a source's head that most likely give its group's samples.
+uint64_t first_head(const Group& group, const SampleOptions& options) {
+  const auto tokens = static_cast<uint64_t>(group.samples) * static_cast<uint64_t>(options.seq_len);
+  return std::max(kLeastHead, kBytesPerToken * tokens / group.sources.size());
+}
+
+/// One group's documents as ids, and as samples.
+struct GroupText {
+  TokenStream stream;
+  DocumentLooks looks;
+  Cut cut;
+  std::vector<DataSource> sources;  // as they were read; all of the set's
+};
+
+/// With options.heads longer and longer ones, until there are enough samples or nothing is left.
+GroupText read_group(const Group& group, const std::vector<DataSource>& sources, const SampleOptions& options,
+                     const Encoder& encoder, uint64_t most_bytes, CalibrationSet& set) {
+  for (uint64_t head = options.heads ? first_head(group, options) : 0;; head *= 2) {
+    GroupText text{stream_for(group, options, most_bytes), {}, {}, sources};
+    bool whole = true;
+    for (const size_t i : group.sources) {
+      check_rows_stay_whole(sources[i], options.packing);
+      text.sources[i].head = head;
+      set.sources[i] = read_source(text.sources[i], i, options, encoder, text.stream, text.looks);
+      whole = whole && set.sources[i].read == 1;
+    }
+    text.cut = cut_samples(text.stream, options.packing, options.seq_len);
+    if (whole || std::cmp_greater_equal(text.cut.samples.size(), group.samples)) return text;
+  }
 }
 
 /// Reads the group again for the chosen samples, whose ids were let go, and makes them name places in what is
@@ -279,6 +328,10 @@ void fill_weights(const std::vector<Chosen>& chosen, CalibrationSet& set) {
 
 }  // namespace
 
+bool CalibrationSet::whole() const {
+  return std::ranges::all_of(sources, [](const SourceCounts& source) { return source.read == 1; });
+}
+
 int64_t CalibrationSet::tokens() const {
   const int64_t all =
       lengths.empty() ? ids.numel() : std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
@@ -305,19 +358,17 @@ CalibrationSet build_calibration_set(const std::vector<DataSource>& sources, con
   streams.reserve(groups.size());  // `chosen` points to them
   const uint64_t left = check_reading(sources, encoder, sample_bytes(options));
   for (size_t g = 0; g < groups.size(); ++g) {
-    TokenStream& stream = streams.emplace_back(stream_for(groups[g], options, left / groups.size()));
-    DocumentLooks looks;
-    for (const size_t i : groups[g].sources) {
-      check_rows_stay_whole(sources[i], options.packing);
-      set.sources[i] = read_source(sources[i], i, options, encoder, stream, looks);
-    }
-    const Cut cut = cut_samples(stream, options.packing, options.seq_len);
-    check_enough(groups[g], sources, static_cast<int64_t>(cut.samples.size()), options);
+    GroupText text = read_group(groups[g], sources, options, encoder, left / groups.size(), set);
+    TokenStream& stream = streams.emplace_back(std::move(text.stream));
+    check_enough(groups[g], sources, static_cast<int64_t>(text.cut.samples.size()), options);
     const size_t others = chosen.size();
-    choose(groups[g], cut, seed_of_source(options.seed, g), stream, looks, set, chosen);
+    choose(groups[g], text.cut, seed_of_source(options.seed, g), stream, text.looks, set, chosen);
     if (stream.let_go && chosen.size() > others)
-      stream = read_chosen(groups[g], sources, encoder, stream, std::span(chosen).subspan(others));
+      stream = read_chosen(groups[g], text.sources, encoder, stream, std::span(chosen).subspan(others));
+    for (const size_t i : groups[g].sources) extrapolate(sources[i], options.packing, set.sources[i]);
   }
+  set.usable = 0;
+  for (const SourceCounts& source : set.sources) set.usable += source.usable;
   fill(chosen, options.bos.value_or(0), set);
   fill_weights(chosen, set);
   look_at_ids(chosen, encoder, set.census);

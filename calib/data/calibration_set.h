@@ -30,6 +30,9 @@ struct SampleOptions {
   Packing packing = Packing::pack;
   /// Put in front of every sample that lacks it (cut_samples), seq_len included; empty: nothing is.
   std::optional<int64_t> bos = std::nullopt;
+  /// Of files of text only their heads are read: as much as gives the samples, and a MiB of each source's at
+  /// least. For a plan, which needs no more of samples than how many and how long they are.
+  bool heads = false;
 };
 
 /// What became of one source.
@@ -44,6 +47,9 @@ struct SourceCounts {
   int64_t usable = 0, taken = 0;  // samples; one that spans two sources belongs to that of its first token
   int64_t recut = 0;  // pack: ids in each row of a table of ids that was joined and cut anew; 0: it wasn't
   int64_t taken_tokens = 0;  // its own tokens in the samples taken, whichever source those belong to
+  /// The part of the file that was read. Below 1 (SampleOptions::heads) there is no file_hash, and what is
+  /// said of all the file is what that part would make of it.
+  double read = 1;
 };
 
 struct CalibrationSet {
@@ -57,6 +63,7 @@ struct CalibrationSet {
   int64_t unused_tokens = 0;  // pack: left over after the last full sample (of each source of a mix)
   DocumentCensus census;      // of the documents that samples were taken of
 
+  bool whole() const;              // was all of the sources read?
   int64_t tokens() const;          // in `ids` that count
   int64_t context_tokens() const;  // in `ids` of weight 0
 };
@@ -66,6 +73,9 @@ struct CalibrationSet {
 /// Sources without weights and own sample counts are one text, in order. Where a source has either, each
 /// gives its own samples: its count, or its share by weight (1 where it has none) of what the counts leave
 /// (split_by_weight). Samples stand in the order of the sources and, within one, of the file.
+///
+/// With options.heads the samples of a file that is longer than its head are the first ones, or drawn of
+/// those that the head gives: as many as a run's, not the same.
 ///
 /// The result depends on the arguments and the files' bytes alone. Where the ids of all documents, from which
 /// samples are drawn, would not fit encoder.max_ram, files are read a second time for those that were drawn.

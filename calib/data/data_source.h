@@ -22,6 +22,9 @@ struct DataSource {
   /// How often each of its tokens counts in Hessians and mean squares; those of a file with weights of its
   /// own times this.
   double token_weight = 1;
+  /// Text, JSON lines and Parquet: about as many bytes are read, from the start on, and no more where the
+  /// file goes on (a plan looks at the head of a large one); 0: all.
+  uint64_t head = 0;
 };
 
 enum class DataKind { text, json_lines, parquet, npy, safetensors };

@@ -5,8 +5,8 @@
 
 namespace lathe {
 
-void for_each_document(const DataSource& source, const text::ChatTemplates* templates,
-                       const DocumentVisit& visit) {
+double for_each_document(const DataSource& source, const text::ChatTemplates* templates,
+                         const DocumentVisit& visit) {
   switch (kind_of(source)) {
     case DataKind::text:
       return read_text(source, visit);
@@ -15,9 +15,11 @@ void for_each_document(const DataSource& source, const text::ChatTemplates* temp
     case DataKind::parquet:
       return read_parquet(source, templates, visit);
     case DataKind::npy:
-      return read_npy(source, visit);
+      read_npy(source, visit);
+      return 1;
     case DataKind::safetensors:
-      return read_safetensors(source, visit);
+      read_safetensors(source, visit);
+      return 1;
   }
   internal_error("a kind of data without a reader");
 }

@@ -37,14 +37,15 @@ struct Document {
 };
 using DocumentVisit = std::function<void(const Document&)>;
 
-/// Calls `visit` for each document in the file's order. `templates` may be null or empty where the model has
-/// no chat template; conversations are refused then.
+/// Calls `visit` for each document in the file's order, or of its head (DataSource::head), where the last one
+/// may be cut. Returns the part of the file that was read: 1 for all of it. `templates` may be null or empty
+/// where the model has no chat template; conversations are refused then.
 ///
 /// UserError for a file that is missing, empty or malformed, text that is not UTF-8, a line, row or tensor of
 /// another form than the above, and a field that is missing (listing those that exist) or null in all
 /// documents; one that is so in some makes these `absent`. Token ids are not compared with a vocabulary here.
-void for_each_document(const DataSource& source, const text::ChatTemplates* templates,
-                       const DocumentVisit& visit);
+double for_each_document(const DataSource& source, const text::ChatTemplates* templates,
+                         const DocumentVisit& visit);
 
 /// Whether the source is a .safetensors file whose rows are samples of their own: it has a tensor "lengths",
 /// as --dump-ids writes it. UserError for a malformed file.

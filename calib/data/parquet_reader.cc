@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <exception>
+#include <utility>
 
 #include "calib/data/json_document.h"
 #include "calib/data/parquet/lathe_parquet.h"
@@ -109,6 +110,8 @@ struct Reading {
   std::exception_ptr failure;
   bool any = false;               // a document with a value
   std::string first_absent = {};  // the place of the first one without
+  int64_t rows = 0;               // that were visited
+  uint64_t bytes = 0;             // of cells, in these
 
   std::string_view bytes_of(const LatheParquetCell& cell, size_t column, const std::string& place) const {
     const std::string_view bytes(cell.data, cell.size);
@@ -151,11 +154,24 @@ int visit_row(void* context, int64_t row, const LatheParquetCell* cells) {
   auto& reading = *static_cast<Reading*>(context);
   try {
     reading.row(row, cells);
-    return 0;
+    ++reading.rows;
+    for (size_t i = 0; i < reading.columns.size(); ++i) reading.bytes += cells[i].size;
+    const uint64_t head = reading.source.head;
+    return head > 0 && reading.bytes >= head ? 1 : 0;  // no error: enough was read
   } catch (...) {
     reading.failure = std::current_exception();
     return 1;
   }
+}
+
+LatheParquetSizes sizes_of(const DataSource& source, const std::vector<std::string>& columns) {
+  const std::vector<const char*> names = c_strings(columns);
+  LatheParquetSizes sizes{};
+  Reason reason{};
+  if (library().sizes(source.path.c_str(), names.data(), names.size(), &sizes, reason.data(),
+                      reason.size()) != 0)
+    refuse(source, reason);
+  return sizes;
 }
 
 void check_not_empty(const DataSource& source) {
@@ -169,13 +185,7 @@ void check_not_empty(const DataSource& source) {
 /// all of its group; an id is 8 bytes in Arrow, 16 of a list that grows as JSON, and its digits.
 ReadingNeed need_of_parquet(const DataSource& source, const Tokenizer& tokenizer) {
   check_not_empty(source);
-  const std::vector<std::string> columns = columns_to_read(source);
-  const std::vector<const char*> names = c_strings(columns);
-  LatheParquetSizes sizes{};
-  Reason reason{};
-  if (library().sizes(source.path.c_str(), names.data(), names.size(), &sizes, reason.data(),
-                      reason.size()) != 0)
-    refuse(source, reason);
+  LatheParquetSizes sizes = sizes_of(source, columns_to_read(source));
   // Whatever a damaged footer says: far more than a machine has, and sums of it fit.
   constexpr uint64_t kMost = uint64_t{1} << 50;
   for (uint64_t* size : {&sizes.bytes, &sizes.group_bytes, &sizes.group_values, &sizes.batch_bytes})
@@ -186,8 +196,8 @@ ReadingNeed need_of_parquet(const DataSource& source, const Tokenizer& tokenizer
           "write it with smaller row groups"};
 }
 
-void read_parquet(const DataSource& source, const text::ChatTemplates* templates,
-                  const DocumentVisit& visit) {
+double read_parquet(const DataSource& source, const text::ChatTemplates* templates,
+                    const DocumentVisit& visit) {
   check_not_empty(source);
   Reading reading{source, templates, visit, columns_to_read(source), nullptr};
   const std::vector<const char*> names = c_strings(reading.columns);
@@ -196,8 +206,11 @@ void read_parquet(const DataSource& source, const text::ChatTemplates* templates
                                   reason.data(), reason.size());
   if (reading.failure) std::rethrow_exception(reading.failure);
   if (code != 0) refuse(source, reason);
-  if (!reading.any && !reading.first_absent.empty())  // an error, that of the first
+  const uint64_t rows = source.head > 0 ? sizes_of(source, reading.columns).rows : 0;
+  const bool whole = std::cmp_greater_equal(reading.rows, rows);
+  if (!reading.any && !reading.first_absent.empty() && whole)  // an error, that of the first
     visit_value(nullptr, reading.columns[0], {}, templates, reading.first_absent, visit);
+  return whole ? 1 : static_cast<double>(reading.rows) / static_cast<double>(rows);
 }
 
 }  // namespace lathe

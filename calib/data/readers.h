@@ -11,10 +11,13 @@
 
 namespace lathe {
 
-void read_text(const DataSource& source, const DocumentVisit& visit);
-void read_json_lines(const DataSource& source, const text::ChatTemplates* templates,
-                     const DocumentVisit& visit);
-void read_parquet(const DataSource& source, const text::ChatTemplates* templates, const DocumentVisit& visit);
+/// These keep to DataSource::head, and return the part of the file that was read.
+double read_text(const DataSource& source, const DocumentVisit& visit);
+double read_json_lines(const DataSource& source, const text::ChatTemplates* templates,
+                       const DocumentVisit& visit);
+double read_parquet(const DataSource& source, const text::ChatTemplates* templates,
+                    const DocumentVisit& visit);
+/// Token ids, as a whole: nothing is made of them.
 void read_npy(const DataSource& source, const DocumentVisit& visit);
 void read_safetensors(const DataSource& source, const DocumentVisit& visit);
 

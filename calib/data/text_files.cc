@@ -34,15 +34,37 @@ void check_utf8(const MappedFile& file, std::string_view text, const DataSource&
   }
 }
 
+/// Whole lines of the first `head` bytes, or the first line as a whole; text without line ends is cut between
+/// two characters.
+std::string_view head_of(std::string_view text, const DataSource& source) {
+  if (source.head == 0 || text.size() <= source.head) return text;
+  const size_t last = text.rfind('\n', source.head - 1);
+  if (last != std::string_view::npos) return text.substr(0, last + 1);
+  if (kind_of(source) == DataKind::json_lines) return text.substr(0, text.find('\n', source.head));
+  size_t end = source.head;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, end);
+}
+
+/// What is read of a file.
+struct FileText {
+  std::string_view text;
+  double share = 1;  // of the file
+  bool whole() const { return share == 1; }
+};
+
 /// Without a byte order mark at its start, which RFC 8259 (section 8.1) lets readers of JSON skip and no
 /// tokenizer should see.
-std::string_view text_of(const MappedFile& file, const DataSource& source) {
+FileText text_of(const MappedFile& file, const DataSource& source) {
   constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
-  std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  const std::string_view all(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  std::string_view text = head_of(all, source);
+  const bool whole = text.size() == all.size();
+  const double share = whole ? 1 : static_cast<double>(text.size()) / static_cast<double>(all.size());
   check_utf8(file, text, source);
   if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
-  if (is_blank(text)) user_error("{}: the file is empty; expected text", source.path.string());
-  return text;
+  if (whole && is_blank(text)) user_error("{}: the file is empty; expected text", source.path.string());
+  return {text, share};
 }
 
 /// nlohmann's own message is dropped for its position: it speaks of "line 1" always.
@@ -150,16 +172,19 @@ ReadingNeed need_of_json_lines(const DataSource& source, const Tokenizer& tokeni
       "split that document"};
 }
 
-void read_text(const DataSource& source, const DocumentVisit& visit) {
+double read_text(const DataSource& source, const DocumentVisit& visit) {
   const MappedFile file = MappedFile::open(source.path);
   const std::string place = source.path.string();
-  visit({.form = Document::Form::text, .text = text_of(file, source), .ids = {}, .place = place});
+  const FileText found = text_of(file, source);
+  visit({.form = Document::Form::text, .text = found.text, .ids = {}, .place = place});
+  return found.share;
 }
 
-void read_json_lines(const DataSource& source, const text::ChatTemplates* templates,
-                     const DocumentVisit& visit) {
+double read_json_lines(const DataSource& source, const text::ChatTemplates* templates,
+                       const DocumentVisit& visit) {
   const MappedFile file = MappedFile::open(source.path);
-  const std::string_view text = text_of(file, source);
+  const FileText found = text_of(file, source);
+  const std::string_view text = found.text;
   const auto first = static_cast<size_t>(text.data() - reinterpret_cast<const char*>(file.bytes().data()));
   int64_t number = 0;
   bool any = false;
@@ -185,8 +210,9 @@ void read_json_lines(const DataSource& source, const text::ChatTemplates* templa
     any = true;
     visit_line(value, source, templates, place, visit);
   }
-  if (!any && !first_absent.empty())  // an error, that of the first
+  if (!any && !first_absent.empty() && found.whole())  // an error, that of the first
     visit_line(parse_line(first_absent, absent_place), source, templates, absent_place, visit);
+  return found.share;
 }
 
 }  // namespace lathe

@@ -22,9 +22,12 @@ at::Tensor token_rows(const std::vector<DataSource>& sources, const Encoder& enc
   check_reading(sources, encoder, *bytes);
   TokenStream stream;
   if (most > 0) stream.most_ids = static_cast<int64_t>(*ids);
-  for (size_t i = 0; i < sources.size(); ++i)
-    counts.documents += append(sources[i], i, encoder, stream, nullptr).documents;
-  if (stream.size == 0)
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const StreamCounts read = append(sources[i], i, encoder, stream, nullptr);
+    counts.documents += read.documents;
+    counts.read += (read.read - 1) / static_cast<double>(sources.size());
+  }
+  if (stream.size == 0 && counts.read == 1)
     user_error("{}: the text gives no tokens; expected text", sources.front().path.string());
   counts.tokens = stream.size;
   counts.rows = counts.tokens / length;

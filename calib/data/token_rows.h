@@ -11,6 +11,7 @@ namespace lathe {
 
 struct RowCounts {
   int64_t documents = 0, tokens = 0, rows = 0, unused_tokens = 0;
+  double read = 1;  // the part of the sources that these are of (DataSource::head)
 };
 
 /// Joins the ids of all documents of all sources in order and cuts them into rows of `length` >= 1. Tokens

@@ -140,7 +140,7 @@ StreamCounts append(const DataSource& source, size_t number, const Encoder& enco
   const bool keeps_all = stream.most_ids == kAny && stream.most_documents == kAny && stream.only.empty() &&
                          stream.most_bytes == std::numeric_limits<uint64_t>::max();
   const ReadingLimit limit(source, encoder, keeps_all);
-  for_each_document(source, encoder.templates, [&](const Document& document) {
+  counts.read = for_each_document(source, encoder.templates, [&](const Document& document) {
     ++counts.documents;
     if (document.form == Document::Form::absent) {
       ++counts.absent;

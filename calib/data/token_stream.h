@@ -60,6 +60,7 @@ struct StreamCounts {
   int64_t dropped = 0;    // of these, shorter than min_tokens
   int64_t absent = 0;     // of these, without a value: null or without the field
   int64_t tokens = 0;     // of those kept
+  double read = 1;        // the part of the file that these are of
   /// Ids in each document of a file of ids where all have as many and there are two or more: it looks like a
   /// table of samples that were cut before. Else 0.
   int64_t row_length = 0;

@@ -4,6 +4,7 @@
 
 #include "calib/driver/statistics_memory.h"
 #include "lib/activations/block_size.h"
+#include "lib/model/alike_blocks.h"
 
 namespace lathe {
 namespace {
@@ -212,20 +213,37 @@ BlockMemory of_block(const CalibrationJob& job, size_t index, const BlockInputs&
   return most;
 }
 
+bool same_statistics(const std::optional<ActivationTask>& a, const std::optional<ActivationTask>& b) {
+  if (!a || !b) return a.has_value() == b.has_value();
+  return a->needs() == b->needs();
+}
+
+/// Is the same held while one and while the other is worked on?
+bool alike_in_memory(const CalibrationJob& job, size_t a, size_t b) {
+  const auto same_task = [](const LinearTask& x, const LinearTask& y) {
+    return x.solver == y.solver && x.scheme == y.scheme && same_statistics(x.activations, y.activations);
+  };
+  return alike(job.graph->part(a), job.graph->part(b)) &&
+         std::ranges::equal(job.tasks[a], job.tasks[b], same_task);
+}
+
 }  // namespace
 
-BlockMemories::BlockMemories(const CalibrationJob& job) : job_(job) {
-  for (size_t b = 0; b < job.tasks.size(); ++b) inputs_.push_back(observed_inputs(job, b));
+BlockMemories::BlockMemories(const CalibrationJob& job) : job_(job), next_(largest_block_bytes(*job.graph)) {
+  for (size_t b = 0; b < job.tasks.size(); ++b) {
+    const auto known = [&](const Kind& kind) { return alike_in_memory(job, kind.block, b); };
+    if (std::ranges::none_of(kinds_, known)) kinds_.push_back({b, observed_inputs(job, b)});
+  }
 }
 
 uint64_t BlockMemories::gram_bytes() const {
   uint64_t largest = 0;
-  for (const BlockInputs& block : inputs_) {
+  for (const Kind& kind : kinds_) {
     uint64_t bytes = 0;
     const auto add = [&](const ObservedInput& input) {
       if (input.weights > 0) bytes += static_cast<uint64_t>(input.width * input.width) * kFloat;
     };
-    for (const auto& [slot, seen] : block) {
+    for (const auto& [slot, seen] : kind.inputs) {
       if (seen.common) add(*seen.common);
       std::ranges::for_each(seen.experts, add);
     }
@@ -237,13 +255,13 @@ uint64_t BlockMemories::gram_bytes() const {
 BlockMemory BlockMemories::most(const SamplePlan& plan) const {
   BlockMemory most;
   uint64_t files = 0;
-  for (size_t b = 0; b < inputs_.size(); ++b) {
-    const BlockMemory block = of_block(job_, b, inputs_[b], plan);
+  for (const Kind& kind : kinds_) {
+    const BlockMemory block = of_block(job_, kind.block, kind.inputs, plan);
     files = std::max(files, block.files);
     most = most_of(most, block);
   }
   most.files = files;
-  most.next = largest_block_bytes(*job_.graph);
+  most.next = next_;
   return most;
 }
 

@@ -32,7 +32,8 @@ struct SamplePlan {
   bool sparing = false;                                // StreamStorage::sparing
 };
 
-/// Looks at the job once, then tells what each way to run it takes. Keeps a reference to the job.
+/// Looks at the job once, then tells what each way to run it takes. Blocks that are alike, and have the same
+/// done to them, are looked at once. Keeps a reference to the job.
 class BlockMemories {
  public:
   explicit BlockMemories(const CalibrationJob& job);
@@ -42,8 +43,15 @@ class BlockMemories {
   uint64_t gram_bytes() const;
 
  private:
+  /// The first block of those that are alike.
+  struct Kind {
+    size_t block = 0;
+    BlockInputs inputs;
+  };
+
   const CalibrationJob& job_;
-  std::vector<BlockInputs> inputs_;  // of each block
+  uint64_t next_ = 0;        // weights of the largest block
+  std::vector<Kind> kinds_;  // in the order of blocks
 };
 
 }  // namespace lathe

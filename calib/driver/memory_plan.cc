@@ -175,7 +175,9 @@ std::string where_text(Placement placement, bool cpu) {
   return cpu || placement == Placement::host ? "in memory" : "on the device";
 }
 
-Way assess(const MemoryRequest& request, const StreamStorage& storage, const BlockMemory& block) {
+/// `width`: inner_width().
+Way assess(const MemoryRequest& request, const StreamStorage& storage, const BlockMemory& block,
+           int64_t width) {
   const CalibrationJob& job = *request.job;
   const bool cpu = job.device.is_cpu();
   const uint64_t streams = carries_two_streams(job) ? 2 : 1;
@@ -184,8 +186,7 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
       streams);
   MemoryBytes inner;
   if (storage.inner) {
-    inner =
-        times(store_bytes(request, storage, *storage.inner, inner_width(*job.graph), job.compute), streams);
+    inner = times(store_bytes(request, storage, *storage.inner, width, job.compute), streams);
   }
   // The next one is read meanwhile, or when the work on this one is done and its weights are gone.
   const uint64_t next = storage.read_ahead ? block.next : 0;
@@ -271,9 +272,10 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
   std::vector<MemoryBytes> peaks;
   const BlockMemories blocks(*request.job);
   KnownMemories known(request, blocks);
+  const int64_t width = inner_width(*request.job->graph);
   const std::vector<StreamStorage> fast = storages(request);
   for (const StreamStorage& storage : with_sparing(fast, request)) {
-    ways.push_back(assess(request, storage, known.of(storage)));
+    ways.push_back(assess(request, storage, known.of(storage), width));
     Way& way = ways.back();
     if (way.peak.ram < request.other_ram) {
       way.parts.emplace_back("more, while data is read and the output checked",

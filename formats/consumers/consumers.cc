@@ -33,6 +33,12 @@ struct Kind {
   bool experts = false;
   std::vector<PlannedLinear> linears;
 
+  /// Without a look at words: is it the first one's scheme, to the last field?
+  bool same_as_first(const PlannedLinear& linear) const {
+    return experts == linear.expert && first().scheme == linear.scheme &&
+           first().activations == linear.activations;
+  }
+
   const PlannedLinear& first() const { return linears.front(); }
   std::string label() const {
     return with_input(first().scheme.describe(), first().activations) + (experts ? ", experts" : "");
@@ -42,6 +48,11 @@ struct Kind {
 std::vector<Kind> kinds_of(const std::vector<PlannedLinear>& linears) {
   std::vector<Kind> kinds;
   for (const PlannedLinear& linear : linears) {
+    const auto same = std::ranges::find_if(kinds, [&](const Kind& k) { return k.same_as_first(linear); });
+    if (same != kinds.end()) {
+      same->linears.push_back(linear);
+      continue;
+    }
     const std::string scheme = described(linear);
     auto kind = std::ranges::find_if(kinds, [&](const Kind& k) {
       return k.scheme == scheme && k.experts == linear.expert && k.rotation == linear.scheme.hadamard;

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "lib/base/error.h"
+#include "lib/base/existing_output.h"
 #include "lib/base/partial.h"
 #include "lib/base/write_all.h"
 
@@ -160,21 +161,25 @@ fs::path hidden_sibling(const fs::path& target, std::string_view suffix) {
   return target.parent_path() / fmt::format(".{}.{}", target.filename().string(), suffix);
 }
 
+std::optional<std::string> output_in_the_way(const fs::path& target, bool overwrite) {
+  const fs::path place = output_place(target);
+  std::error_code code;
+  if (!fs::exists(place, code)) return std::nullopt;
+  if (!overwrite)
+    return fmt::format("output {}: already exists; choose another --output or pass --overwrite",
+                       place.string());
+  if (!fs::is_directory(place, code))
+    return fmt::format("output {}: exists and is not a folder", place.string());
+  if (fs::is_empty(place, code) || is_own(place)) return std::nullopt;
+  return fmt::format(
+      "output {}: --overwrite replaces only what Lathe wrote, and this folder has no {}; remove it yourself",
+      place.string(), kOwnFile);
+}
+
 OutputFolder::OutputFolder(fs::path target, bool overwrite)
     : target_(output_place(target)), overwrite_(overwrite) {
+  if (const auto reason = output_in_the_way(target_, overwrite_)) user_error("{}", *reason);
   std::error_code code;
-  if (fs::exists(target_, code) && !overwrite_) {
-    user_error("output {}: already exists; choose another --output or pass --overwrite", target_.string());
-  }
-  if (fs::exists(target_, code) && !fs::is_directory(target_, code)) {
-    user_error("output {}: exists and is not a folder", target_.string());
-  }
-  if (fs::exists(target_, code) && !fs::is_empty(target_, code) && !is_own(target_)) {
-    user_error(
-        "output {}: --overwrite replaces only what Lathe wrote, and this folder has no {}; remove it "
-        "yourself",
-        target_.string(), kOwnFile);
-  }
   fs::create_directories(target_.parent_path(), code);
   if (code) user_error("output {}: its parent folder can't be created: {}", target_.string(), code.message());
   lock_.emplace(lock_output(target_));

@@ -66,16 +66,23 @@ uint64_t stored_bytes(const Linear& linear, const std::map<std::string, TensorIn
   return TensorInfo{info.dtype, {linear.out, linear.in}}.nbytes();
 }
 
-/// The candidate everywhere.
+/// A candidate that is a scheme for all linears.
+Recipe with_one(const Recipe& recipe, size_t c) {
+  Recipe uniform = plain(recipe);
+  uniform.rules = {as_rule(recipe.candidates[c], {"linear"}, recipe.candidates[c].rule.where)};
+  return uniform;
+}
+
+/// The candidate everywhere; its outputs without their tensors.
 Plan uniform_plan(const Recipe& recipe, size_t c, const ModelGraph& graph,
                   const std::map<std::string, TensorInfo>& tensors) {
   const Candidate& candidate = recipe.candidates[c];
   const std::string& where = candidate.rule.where;
-  Recipe uniform = plain(recipe);
-  uniform.rules = {as_rule(candidate, {"linear"}, where)};
   Plan plan;
   try {
-    plan = make_plan(uniform, graph, tensors);
+    const Recipe uniform = with_one(recipe, c);
+    plan = plan_linears(uniform, graph);
+    check_outputs(plan, uniform, graph, tensors);
   } catch (const UserError& error) {
     const std::string reason = error.what(), known = where + ": ";
     user_error("{}: candidates[{}]: {}", where, c,
@@ -123,6 +130,54 @@ std::vector<std::string> common_consumers(const Recipe& recipe, const std::map<s
   return {together.begin(), together.end()};
 }
 
+/// What a group takes in the output under each candidate. Keeps references.
+class CandidateBytes {
+ public:
+  /// mixed: of all candidates, for the type of scales; uniform: of each that quantises.
+  CandidateBytes(const Plan& mixed, const std::map<size_t, Plan>& uniform, const ModelGraph& graph,
+                 const std::map<std::string, TensorInfo>& tensors)
+      : mixed_(mixed), uniform_(uniform), graph_(graph), tensors_(tensors) {}
+
+  uint64_t of(const ChoiceGroup& group, size_t candidate) const {
+    const auto block = static_cast<size_t>(group.block);
+    const auto plan = uniform_.find(candidate);
+    uint64_t sum = 0;
+    std::vector<std::pair<const LinearPlan*, uint64_t>>
+        known;  // of linears that are alike one, as experts are
+    for (const size_t i : group.linears) {
+      if (plan == uniform_.end()) {
+        sum += stored_bytes(graph_.part(block).linears[i], tensors_);
+        continue;
+      }
+      const LinearPlan& linear = plan->second.part(block)[i];
+      auto alike = std::ranges::find_if(known, [&](const auto& k) { return same_layout(*k.first, linear); });
+      if (alike == known.end()) alike = known.insert(known.end(), {&linear, written_bytes(linear)});
+      sum += alike->second;
+    }
+    return sum;
+  }
+
+ private:
+  /// But for names.
+  static bool same_layout(const LinearPlan& a, const LinearPlan& b) {
+    const Linear &x = *a.linear, &y = *b.linear;
+    return x.out == y.out && x.in == y.in && x.role == y.role && x.bias == y.bias &&
+           x.input.expert.has_value() == y.input.expert.has_value() && a.group_index == b.group_index &&
+           a.same_scheme(b);
+  }
+  uint64_t written_bytes(const LinearPlan& linear) const {
+    uint64_t bytes = 0;
+    for (const PlannedTensor& tensor : mixed_.outputs.front().target->layout(mixed_.planned(linear)))
+      bytes += tensor.info.nbytes();
+    return bytes;
+  }
+
+  const Plan& mixed_;
+  const std::map<size_t, Plan>& uniform_;
+  const ModelGraph& graph_;
+  const std::map<std::string, TensorInfo>& tensors_;
+};
+
 ChoicePlan plan_stacked(const Recipe& recipe, const ModelGraph& graph,
                         const std::map<std::string, TensorInfo>& tensors) {
   std::map<size_t, Plan> uniform;  // of candidates that quantise
@@ -157,22 +212,9 @@ ChoicePlan plan_stacked(const Recipe& recipe, const ModelGraph& graph,
   }
   if (mixed.scale_dtype != DType::F32) plan.scale_dtype = mixed.scale_dtype;
   plan.consumers = common_consumers(recipe, uniform, mixed, graph);
-  const Target& target = *mixed.outputs.front().target;
+  const CandidateBytes bytes(mixed, uniform, graph, tensors);
   for (ChoiceGroup& group : plan.groups) {
-    const auto block = static_cast<size_t>(group.block);
-    for (size_t c = 0; c < recipe.candidates.size(); ++c) {
-      const auto one = uniform.find(c);
-      uint64_t bytes = 0;
-      for (const size_t i : group.linears) {
-        if (one == uniform.end()) {
-          bytes += stored_bytes(graph.part(block).linears[i], tensors);
-          continue;
-        }
-        for (const PlannedTensor& tensor : target.layout(mixed.planned(one->second.part(block)[i])))
-          bytes += tensor.info.nbytes();
-      }
-      group.bytes.push_back(bytes);
-    }
+    for (size_t c = 0; c < recipe.candidates.size(); ++c) group.bytes.push_back(bytes.of(group, c));
   }
   plan.fixed_bytes = mixed.outputs.front().bytes - plan.bytes(choice);
   return plan;
@@ -232,6 +274,12 @@ ChoicePlan plan_choices(const Recipe& recipe, const ModelGraph& graph,
   check_kinds(recipe, target);
   return target.gguf != nullptr ? plan_gguf_tensors(recipe, graph, tensors)
                                 : plan_stacked(recipe, graph, tensors);
+}
+
+Recipe uniform_recipe(const Recipe& recipe, const ChoicePlan& plan, size_t candidate) {
+  Recipe uniform = with_one(recipe, candidate);
+  if (plan.scale_dtype) uniform.output.scale_dtype = plan.scale_dtype;
+  return uniform;
 }
 
 Recipe chosen_recipe(const Recipe& recipe, const ModelGraph& graph, const ChoicePlan& plan,

@@ -53,4 +53,8 @@ ChoicePlan plan_choices(const Recipe& recipe, const ModelGraph& graph,
 Recipe chosen_recipe(const Recipe& recipe, const ModelGraph& graph, const ChoicePlan& plan,
                      const std::vector<size_t>& choice);
 
+/// The same with one candidate for all linears, where candidates are schemes: a rule for what all groups of
+/// the plan hold, without naming them.
+Recipe uniform_recipe(const Recipe& recipe, const ChoicePlan& plan, size_t candidate);
+
 }  // namespace lathe

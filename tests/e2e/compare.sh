@@ -56,7 +56,8 @@ P
 "$QUANTIZE" compare "$scratch/four" "$scratch/file" "${text[@]}" --json >"$scratch/mixed.json"
 holds "$scratch/mixed.json" "r['linears']['measure'] == 'output_error' and r['linears']['same_calibration'] and len(r['linears']['rows']) == 42"
 holds "$scratch/mixed.json" "all(0 < a and 0 < b < 4 * a for a, b in (row['errors'] for row in r['linears']['rows']))"
-"$QUANTIZE" compare "$scratch/four" "$scratch/file" "${text[@]}" >"$scratch/text"
+"$QUANTIZE" compare "$scratch/four" "$scratch/file" "${text[@]}" --quiet >"$scratch/text" 2>"$scratch/progress"
+[[ ! -s $scratch/progress ]] || fail "progress with --quiet: $(cat "$scratch/progress")"
 grep -q '^output error by role (from the reports), and the linears' "$scratch/text" || fail "$(cat "$scratch/text")"
 # Without an output error of one, weights are what both have; they are of no text, so it doesn't matter which one that was.
 "$QUANTIZE" --recipe recipes/gguf.yaml --output "$scratch/uncalibrated" --quiet --set calibration=null --set evaluate=null

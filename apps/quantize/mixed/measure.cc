@@ -210,7 +210,9 @@ Measurement prepare(const RunRequest& request, const Recipe& recipe, const Model
   const c10::Device device = resolve_device(request.device);
   ModelText reader = open_model_text(model);
   reader.max_ram = recipe.limits.ram.value_or(0);
-  made.set = known ? *known : read_calibration(recipe.calibration, reader);
+  made.set = known ? *known
+                   : read_calibration(recipe.calibration, reader,
+                                      request.dry_run ? TextExtent::heads : TextExtent::whole);
   const Split data = split(made.set, recipe.sensitivity.held_out, recipe);
 
   made.importances = std::make_unique<const Importances>(importances_of(recipe, model, plan));

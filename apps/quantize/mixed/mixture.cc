@@ -157,10 +157,10 @@ ChosenMixture stand_in(const RunRequest& request, const Recipe& recipe, ModelFol
   ChosenMixture chosen;
   chosen.recipe = chosen_recipe(recipe, model.graph, plan, possible.stand_in.choice);
   chosen.json = unmeasured_json(unmeasured, &possible).dump();
-  chosen.to_measure = [&request, recipe, plan = std::move(plan),
-                       model = std::make_shared<const ModelFolder>(std::move(model))](const RunText& text) {
-    check_mixture_memory(request, recipe, *model, plan, &text);
-    return plan_measurement(request, recipe, *model, plan, &text.calibration);
+  chosen.model = std::make_shared<const ModelFolder>(std::move(model));
+  chosen.to_measure = [&request, recipe, plan = std::move(plan), opened = chosen.model](const RunText& text) {
+    check_mixture_memory(request, recipe, *opened, plan, &text);
+    return plan_measurement(request, recipe, *opened, plan, &text.calibration);
   };
   return chosen;
 }
@@ -235,9 +235,14 @@ void run_sensitivity(const SensitivityRequest& request) {
         "{}: holds a finished artefact, whose manifest.json lists all of its files; choose another "
         "--output",
         recipe.output.path.string());
-  if (request.run.dry_run) return print_unmeasured(request.run, model, {recipe, plan, file, warnings});
+  std::string in_the_way;
   if (fs::exists(file) && !request.run.overwrite)
-    user_error("{}: exists already; give --overwrite to measure anew", file.string());
+    in_the_way = fmt::format("{}: exists already; give --overwrite to measure anew", file.string());
+  if (request.run.dry_run) {
+    if (!in_the_way.empty()) warnings.push_back("the run would be refused: " + in_the_way);
+    return print_unmeasured(request.run, model, {recipe, plan, file, warnings});
+  }
+  if (!in_the_way.empty()) user_error("{}", in_the_way);
   const NewFolder made(folder);
   Progress progress(request.run.quiet);
   for (const std::string& warning : warnings) progress.line("warning: " + warning);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@ struct ChosenMixture {
   /// is unmeasured_json(), and it has no yaml): plans the measuring. UserError where the limits leave no room
   /// for that or for what may be chosen. Refers to the request.
   PlanMeasuring to_measure = {};
+  std::shared_ptr<const ModelFolder> model = {};  // likewise: the recipe's, for what follows in the plan
 
   /// chosen.yaml and budget.json, into the folder of each output.
   void write(const ArtifactWriters& writers) const;

@@ -12,6 +12,13 @@
 namespace lathe {
 namespace {
 
+/// A run with the candidate wherever it can be. What is written of it takes memory of the run only where a
+/// GGUF file's types are chosen.
+struct UniformRun {
+  Recipe recipe;
+  Plan plan;
+};
+
 /// Groups that can't have the candidate take their first.
 std::vector<size_t> everywhere(const ChoicePlan& plan, size_t candidate) {
   std::vector<size_t> choice;
@@ -21,6 +28,20 @@ std::vector<size_t> everywhere(const ChoicePlan& plan, size_t candidate) {
                                                      : static_cast<size_t>(place - group.candidates.begin()));
   }
   return choice;
+}
+
+UniformRun uniform_run(const Recipe& recipe, const ModelFolder& model, const ChoicePlan& plan,
+                       size_t candidate) {
+  const ModelGraph& graph = model.graph;
+  UniformRun run;
+  if (recipe.candidates[candidate].block) {
+    run.recipe = chosen_recipe(recipe, graph, plan, everywhere(plan, candidate));
+    run.plan = make_plan(run.recipe, graph, model.checkpoint->tensors());
+  } else {
+    run.recipe = uniform_recipe(recipe, plan, candidate);
+    run.plan = plan_linears(run.recipe, graph);
+  }
+  return run;
 }
 
 }  // namespace
@@ -34,9 +55,8 @@ void check_mixture_memory(const RunRequest& request, const Recipe& recipe, const
   if (known) text = *known;
   for (size_t c = 0; c < recipe.candidates.size(); ++c) {
     if (recipe.candidates[c].left()) continue;  // nothing to run
-    const Recipe uniform = chosen_recipe(recipe, model.graph, plan, everywhere(plan, c));
-    const Plan run = make_plan(uniform, model.graph, model.checkpoint->tensors());
-    if (!text) text = read_run_text(uniform, run, model);
+    const auto [uniform, run] = uniform_run(recipe, model, plan, c);
+    if (!text) text = read_run_text(uniform, run, model, TextExtent::whole);
     const Algorithms algorithms = make_algorithms(uniform);
     CalibrationJob job = make_job(uniform, run, model, algorithms, device, compute);
     try {

@@ -1,6 +1,7 @@
 #include "apps/quantize/mixed/unmeasured.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 
@@ -87,7 +88,7 @@ std::string describe_unmeasured(const Unmeasured& unmeasured, const PossibleMixt
       "candidates {}\nmeasure    {} groups{} under {}, {} variants in all, on {} samples held out of {} "
       "(loss "
       "{}); into {}\n",
-      join_words(names_of(recipe)), plan.groups.size(),
+      fmt::join(names_of(recipe), "; "), plan.groups.size(),
       recipe.sensitivity.linears ? " and each of their linears" : "",
       possible ? "them" : "one of them each, as rules say", variants_of(recipe, plan),
       recipe.sensitivity.held_out, recipe.calibration.samples, name_of(recipe.sensitivity.loss),

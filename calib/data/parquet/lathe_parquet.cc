@@ -127,6 +127,7 @@ LatheParquetSizes sizes_of(const char* path, const Names& names) {
     }
     const int64_t rows = std::max<int64_t>(group->num_rows(), 1);
     const double share = static_cast<double>(std::min(rows, kRowsAtOnce)) / static_cast<double>(rows);
+    largest.rows += static_cast<uint64_t>(std::max<int64_t>(group->num_rows(), 0));
     largest.bytes += bytes;
     largest.group_bytes = std::max(largest.group_bytes, bytes);
     largest.group_values = std::max(largest.group_values, values);

@@ -34,6 +34,7 @@ int lathe_parquet_columns(const char* path, LatheParquetColumn column, void* con
 
 /// What a file's footer says of columns.
 struct LatheParquetSizes {
+  uint64_t rows;          // of the file
   uint64_t bytes;         // uncompressed
   uint64_t group_bytes;   // of them in the row group that has most
   uint64_t group_values;  // numbers and strings in the one that has most

@@ -157,7 +157,9 @@ std::vector<BadRecipe> key_errors() {
        {}},
       {"data_weight_and_samples",
        with_rule("calibration: {data: [{path: a.txt, weight: 2, samples: 3}]}\n"),
-       "r.yaml:1:22: calibration.data[0]: expected either weight or samples",
+       "r.yaml:1:22: calibration.data[0]: expected `weight` (a share of calibration.samples) or `samples` "
+       "(so "
+       "many), found both: weight 2, samples 3; leave one of them out",
        {}},
       {"data_weight_of_nothing",
        with_rule("calibration: {data: [{path: a.txt, weight: 0}]}\n"),

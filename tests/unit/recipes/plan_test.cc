@@ -285,6 +285,26 @@ TEST(Plan, ATensorBesideAQuantisedLinearIsRefused) {
             HasSubstr("add '" + linear + "' to `ignore`")));
   EXPECT_THAT(plan_of(model, all + "ignore: [lm_head, /layers.1.mlp/]\n").outputs[0].tensors,
               testing::Not(IsEmpty()));
+  model.tensors.erase(linear + ".weight_scale");
+  model.tensors[linear + ".lora.a.weight"] = {DType::F16, {1}};  // however deep
+  EXPECT_THAT(user_error_of([&] { plan_of(model, all + "ignore: [lm_head]\n"); }),
+              HasSubstr("tensor '" + linear + ".lora.a.weight': beside a linear"));
+}
+
+TEST(Plan, LinearsAreDecidedWithoutOutputs) {
+  const Model model("qwen2_moe");
+  const Recipe recipe = recipe_of(std::string(kAll) + "ignore: [lm_head, down_proj]\n");
+  const Plan whole = make_plan(recipe, model.graph, model.tensors);
+  const Plan linears = plan_linears(recipe, model.graph);
+  EXPECT_THAT(linears.outputs, IsEmpty());
+  EXPECT_EQ(linears.kept(), whole.kept());
+  ASSERT_EQ(linears.quantized().size(), whole.quantized().size());
+  for (size_t i = 0; i < whole.quantized().size(); ++i)
+    EXPECT_EQ(linears.quantized()[i].scheme, whole.quantized()[i].scheme);
+  EXPECT_EQ(linears.scale_dtype, whole.scale_dtype);
+  EXPECT_THAT(
+      user_error_of([&] { plan_linears(recipe_of(std::string(kAll) + "ignore: [linear]\n"), model.graph); }),
+      HasSubstr("quantises no linear"));
 }
 
 /// A scale of a KV cache that the checkpoint brings along has the name of the one that kv_cache gives.

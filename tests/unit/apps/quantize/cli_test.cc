@@ -165,6 +165,11 @@ TEST(Cli, RefusesInOneLineWithTheNearest) {
       {{"inspect"}, "DIR"},
       {{"inspect", "a", "b"}, "'b'"},
       {{"list", "all"}, "unexpected argument 'all'"},
+      {{"--recipe", "r.yaml", "--calib", "a.txt", "b.txt"},
+       "unexpected argument 'b.txt': --calib takes one value at a time; give `--calib b.txt`, too"},
+      {{"sensitivity", "--recipe", "r.yaml", "--calib", "a.txt", "b.txt"}, "give `--calib b.txt`, too"},
+      {{"--recipe", "r.yaml", "--set", "a=1", "b=2"}, "give `--set b=2`, too"},
+      {{"--recipe", "r.yaml", "--calib", "a.txt", "evall"}, "unknown command 'evall'"},
   };
   for (const BadLine& row : table) {
     try {

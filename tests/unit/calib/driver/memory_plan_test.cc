@@ -84,6 +84,38 @@ TEST_F(MemoryPlanTest, ASolverBeyondTheAimLeavesHiddenStatesInMemory) {
   EXPECT_NE(result.storage.inner, Placement::device) << "the aim has no room for values inside a block";
 }
 
+/// One that notes how often it is asked what it takes.
+class AskedSolver final : public testing::RecordingSolver {
+ public:
+  uint64_t scratch_bytes(int64_t, int64_t) const override { return ++asked, bytes; }
+  mutable int asked = 0;
+  uint64_t bytes = 1000;
+};
+
+TEST_F(MemoryPlanTest, BlocksThatAreAlikeAreLookedAtOnce) {
+  const AskedSolver same, other;
+  for (auto& block : job_.tasks)
+    for (LinearTask& task : block) task.solver = &same;
+  const BlockMemory alike = BlockMemories(job_).most({8, 64, 8, false});
+  const int asked = same.asked;
+  const auto tasks = job_.tasks;
+  graph_.blocks.resize(1);
+  job_.tasks.resize(1);
+  BlockMemories(job_).most({8, 64, 8, false});
+  job_.tasks = tasks;
+  EXPECT_EQ(asked, same.asked - asked) << "two blocks that are alike asked more than one does";
+
+  // A block counts that has something else done to it, or is of another shape.
+  graph_ = testing::tiny_graph();
+  const_cast<AskedSolver&>(other).bytes = 100'000'000;
+  job_.tasks[1].back().solver = &other;
+  EXPECT_GT(BlockMemories(job_).most({8, 64, 8, false}).scratch, alike.scratch + 90'000'000);
+  job_.tasks[1].back().solver = &same;
+  for (Linear& linear : graph_.blocks[1].linears)
+    if (linear.role == LinearRole::up_proj) linear.out *= 1000;
+  EXPECT_GT(BlockMemories(job_).most({8, 64, 8, false}).weights, 100 * alike.weights);
+}
+
 TEST_F(MemoryPlanTest, ABlockLessIsHeldBeforeAnythingElseIsGivenUp) {
   const MemoryPlan all = plan({100 * kGB, {}, {}});
   EXPECT_TRUE(all.storage.read_ahead);

@@ -118,6 +118,26 @@ TEST(ChoicePlan, AChosenGgufFileIsWhatWasCounted) {
   for (const char* family : {"llama", "qwen2", "qwen2_moe"}) expect_chosen_is_planned(family, kBlocks, true);
 }
 
+TEST(ChoicePlan, OneCandidateForAllIsThatOfEachGroup) {
+  for (const char* family : {"llama", "qwen2_moe"}) {
+    const Model model(family);
+    const Recipe recipe = recipe_of(kIntegers);
+    const ChoicePlan plan = plan_choices(recipe, model.graph, model.tensors);
+    for (size_t c = 0; c < recipe.candidates.size(); ++c) {
+      if (recipe.candidates[c].left()) continue;
+      const Plan named =
+          make_plan(chosen_recipe(recipe, model.graph, plan, std::vector<size_t>(plan.groups.size(), c)),
+                    model.graph, model.tensors);
+      const Plan all = make_plan(uniform_recipe(recipe, plan, c), model.graph, model.tensors);
+      EXPECT_EQ(all.scale_dtype, named.scale_dtype);
+      EXPECT_EQ(all.kept(), named.kept()) << family;
+      ASSERT_EQ(all.quantized().size(), named.quantized().size());
+      for (size_t i = 0; i < named.quantized().size(); ++i)
+        EXPECT_EQ(all.quantized()[i].scheme, named.quantized()[i].scheme) << family;
+    }
+  }
+}
+
 TEST(ChoicePlan, GroupsAreWhatEnginesStack) {
   const Model model("qwen2_moe");
   const ChoicePlan plan = plan_choices(recipe_of(kIntegers), model.graph, model.tensors);
