@@ -11,6 +11,7 @@
 #include "lib/base/error.h"
 #include "lib/base/strings.h"
 #include "recipes/parallel_degrees.h"
+#include "recipes/served_model.h"
 
 namespace lathe {
 namespace {
@@ -307,6 +308,40 @@ void explain_sixteen_bits(const Deployment& place, Advice& advice) {
                       : ""));
 }
 
+/// "24GB", or the bytes where that isn't whole.
+std::string as_setting(uint64_t bytes) {
+  if (bytes % 1'000'000'000 == 0) return fmt::format("{}GB", bytes / 1'000'000'000);
+  constexpr uint64_t kGib = uint64_t{1} << 30;
+  return bytes % kGib == 0 ? fmt::format("{}GiB", bytes / kGib) : std::to_string(bytes);
+}
+
+/// What a mixture of recipes/fit-8gib.yaml's 3 to 8 bits makes of one such GPU: that it holds the model at
+/// all, or that more bits fit than INT4's. Nothing for experts, whose engines read none of its candidates.
+void explain_mixture(const ServedModel& model, const Deployment& place, Advice& advice) {
+  constexpr double kLeast = 3.25, kMost = 8.15, kMoreThanFour = 4.5;  // bits a weight, scales counted
+  double weights = 0;
+  for (const ServedModel::Matrix& linear : model.linears) {
+    if (linear.expert) return;
+    weights += static_cast<double>(linear.out) * static_cast<double>(linear.in);
+  }
+  const bool one = advice.chosen && advice.gpus == 1;
+  const size_t cache = one ? advice.cache_bits : 1;
+  const auto cache_bits = static_cast<double>(kCacheBits[cache]);
+  const double room =
+      static_cast<double>(room_for_weights(model, place.memory, place.context, place.batch, cache_bits)) -
+      2 * static_cast<double>(model.floating);
+  const double bits = std::min(kMost, weights > 0 ? 8 * room / weights : 0);
+  const bool for_room =
+      one && !advice.sixteen_bits_fit && advice.rows[*advice.chosen].precision->name == "INT4";
+  if (bits < (one ? kMoreThanFour : kLeast) || (one && !for_room)) return;
+  advice.why.push_back(fmt::format(
+      "{}: recipes/fit-8gib.yaml --set 'budget={{vram: {}, context: {}, batch: {}}}'{}, about {:.1f} bits a "
+      "weight, more where they are needed",
+      one ? "more bits than 4 have room, in a mixture" : "one GPU holds a mixture of 3 to 8 bits",
+      as_setting(place.memory), place.context, place.batch,
+      cache == 0 ? "" : " --set 'kv_cache={type: float}'", bits));
+}
+
 /// What the recipe has to be told.
 void explain_settings(const ServedModel& model, const AdviceRow& row, Advice& advice) {
   const auto set = [&](std::string setting, const std::string& reason) {
@@ -338,6 +373,7 @@ void explain(const ServedModel& model, const Deployment& place, Advice& advice) 
         "--context or a smaller --batch",
         advice.degrees.back()));
     explain_refused(model, kMostGpus, row_named(advice, "INT4"), advice);
+    explain_mixture(model, place, advice);
     return;
   }
   explain_precision(place, advice);
@@ -353,6 +389,7 @@ void explain(const ServedModel& model, const Deployment& place, Advice& advice) 
     advice.why.push_back(fmt::format("a KV cache of 16 bits would take {}: {}",
                                      decimal_bytes(advice.cache[0]), eight_bits_on(place.gpu)));
   explain_settings(model, row, advice);
+  explain_mixture(model, place, advice);
   if (row.weights.kept > 0)
     advice.why.push_back(fmt::format("{} of {} linears stay in 16 bits: no group divides their inputs",
                                      row.weights.kept, model.linears.size()));

@@ -39,14 +39,36 @@ const GpuTable& table() {
 }
 
 /// Lower case, letters and digits alone, without the maker's names.
+std::vector<std::string> words_of(std::string_view name) {
+  std::vector<std::string> words = {""};
+  for (const char c : name) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0) {
+      words.emplace_back();
+    } else {
+      words.back() += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    }
+  }
+  std::erase_if(
+      words, [](const std::string& word) { return word.empty() || word == "nvidia" || word == "geforce"; });
+  return words;
+}
+
 std::string plain(std::string_view name) {
   std::string text;
-  for (const char c : name)
-    if (std::isalnum(static_cast<unsigned char>(c)))
-      text += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  for (const std::string_view maker : {"nvidia", "geforce"})
-    if (const size_t at = text.find(maker); at != std::string::npos) text.erase(at, maker.size());
+  for (const std::string& word : words_of(name)) text += word;
   return text;
+}
+
+/// Are these whole words of the name, side by side? "H20" is no part of "H200".
+bool holds_words(std::string_view name, const std::string& wanted) {
+  const std::vector<std::string> words = words_of(name);
+  for (size_t first = 0; first < words.size(); ++first) {
+    std::string joined;
+    for (size_t last = first; last < words.size() && joined.size() < wanted.size(); ++last)
+      joined += words[last];
+    if (joined == wanted) return true;
+  }
+  return false;
 }
 
 std::vector<std::string> names_of(const std::vector<const Gpu*>& some) {
@@ -81,7 +103,7 @@ const Gpu& find_gpu(std::string_view name) {
   for (const Gpu& gpu : gpus()) {
     if (plain(gpu.name) == wanted) return gpu;
     all.push_back(&gpu);
-    if (!wanted.empty() && plain(gpu.name).find(wanted) != std::string::npos) fitting.push_back(&gpu);
+    if (!wanted.empty() && holds_words(gpu.name, wanted)) fitting.push_back(&gpu);
   }
   if (fitting.size() == 1) return *fitting.front();
   if (!fitting.empty())

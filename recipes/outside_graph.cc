@@ -18,7 +18,8 @@ bool is_untouched(const ModelGraph& graph, const std::string& module) {
 
 /// Names of the modules that have parameters in the graph, which are the graph's.
 std::unordered_set<std::string_view> modules_of(const ModelGraph& graph) {
-  std::unordered_set<std::string_view> modules = {graph.embedding, graph.final_norm().name, graph.lm_head().name};
+  std::unordered_set<std::string_view> modules = {graph.embedding, graph.final_norm().name,
+                                                  graph.lm_head().name};
   for (const Block& block : graph.blocks) {
     for (const Norm* norm : block.norms()) modules.insert(norm->name);
     for (const Linear& linear : block.linears) modules.insert(linear.name);

@@ -51,7 +51,12 @@ std::string describe_dry_run(const DryRun& run) {
                         run.evaluated.rows.rows, run.evaluated.rows.ctx, describe_head(run.evaluated.read),
                         run.recipe.evaluate->text.string());
   if (run.estimate != nullptr) text += describe_estimate(*run.estimate);
-  if (run.calibration != nullptr) text += describe_dataset(*run.calibration);
+  if (run.calibration != nullptr) {
+    text += describe_dataset(*run.calibration);
+    text += fmt::format(
+        "wanted     {} tokens or more: 16 for each column of the widest Hessian{}\n", run.wanted_tokens,
+        run.graph.config.experts ? ", an expert's of the tokens that it gets where all get as many" : "");
+  }
   for (const std::string& warning : all_warnings(run)) text += fmt::format("warning    {}\n", warning);
   return text;
 }
@@ -60,8 +65,10 @@ json dry_run_json(const DryRun& run) {
   json result = plan_json(run.plan, run.recipe, run.graph);
   result["schema"] = 1;
   result["calibration"] = nullptr;
-  if (run.calibration != nullptr)
+  if (run.calibration != nullptr) {
     result["calibration"] = dataset_json(run.recipe.calibration, *run.calibration);
+    result["calibration"]["tokens_wanted"] = run.wanted_tokens;
+  }
   result["memory"] = memory_json(run);
   result["measuring"] = run.measuring != nullptr ? measuring_json(*run.measuring) : json();
   result["evaluation"] = nullptr;

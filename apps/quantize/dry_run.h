@@ -30,6 +30,7 @@ struct DryRun {
   const MemoryPlan* memory = nullptr;
   const MeasurementPlan* measuring = nullptr;  // of sensitivities, before the run; null: none is to be done
   const CalibrationSet* calibration = nullptr;
+  int64_t wanted_tokens = 0;  // RunText's
   MemoryBytes weights_memory = {};
   const EvalMemory* evaluation = nullptr;     // null: none is asked for
   PlannedRows evaluated = {};                 // of it

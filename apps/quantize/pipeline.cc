@@ -123,6 +123,7 @@ void run_pipeline(const RunRequest& request) {
                .plan = plan,
                .graph = model.graph,
                .calibration = &text.calibration,
+               .wanted_tokens = text.wanted_tokens,
                .evaluated = {rows_of(text.evaluation), text.evaluation_read},
                .warnings = text.warnings};
     if (mixture) run.budget = nlohmann::json::parse(mixture->json);

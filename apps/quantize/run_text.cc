@@ -89,6 +89,7 @@ RunText read_run_text(const Recipe& recipe, const Plan& plan, const ModelFolder&
   needs.vocabulary_size = reader.tokenizer->vocab_size();
   RunText text;
   text.calibration = read_calibration(recipe.calibration, reader, extent);
+  text.wanted_tokens = wanted_tokens(needs);
   text.warnings = plan.warnings;
   const auto about_data = data_warnings(text.calibration, needs);
   text.warnings.insert(text.warnings.end(), about_data.begin(), about_data.end());

@@ -17,6 +17,7 @@ namespace lathe {
 /// A run's text as token ids.
 struct RunText {
   CalibrationSet calibration;
+  int64_t wanted_tokens = 0;          // of it, for reliable statistics
   std::vector<std::string> warnings;  // about it, and about the plan but for its outputs
   at::Tensor evaluation;              // Long [rows, ctx]; undefined where the recipe asks for none
   double evaluation_read = 1;         // EvaluationRows::read

@@ -16,6 +16,13 @@ constexpr double kFewBytes = 2;
 constexpr double kNearlyAll = 0.95;
 constexpr double kRepeated = 0.01;
 
+/// In all, so that experts' inputs see enough.
+int64_t wanted_for_experts(const ModelNeeds& needs) {
+  if (needs.widest_expert_input == 0) return 0;
+  const auto columns = static_cast<double>(kTokensPerColumn * needs.widest_expert_input);
+  return static_cast<int64_t>(std::ceil(columns / needs.expert_share));
+}
+
 double percent(double share) { return 100 * share; }
 
 void warn_few_tokens(const CalibrationSet& set, const ModelNeeds& needs, std::vector<std::string>& warnings) {
@@ -33,8 +40,7 @@ void warn_few_tokens(const CalibrationSet& set, const ModelNeeds& needs, std::ve
       fmt::format("few calibration tokens for an expert: {} of {} where all get as many, for inputs up to {} "
                   "wide; {} in all "
                   "would give each 16 for a column",
-                  sent, set.tokens(), needs.widest_expert_input,
-                  static_cast<int64_t>(std::ceil(static_cast<double>(wanted_sent) / needs.expert_share))));
+                  sent, set.tokens(), needs.widest_expert_input, wanted_for_experts(needs)));
 }
 
 /// Where the model's vocabulary is of more scripts than the text's, so that it was made for more languages.
@@ -127,6 +133,10 @@ void warn_length(const char* what, int64_t length, int64_t max_position, std::ve
   if (max_position == 0 || length <= max_position) return;
   warnings.push_back(fmt::format("{} of {} tokens is longer than the model's max_position_embeddings, {}",
                                  what, length, max_position));
+}
+
+int64_t wanted_tokens(const ModelNeeds& needs) {
+  return std::max(kTokensPerColumn * needs.widest_input, wanted_for_experts(needs));
 }
 
 std::vector<std::string> data_warnings(const CalibrationSet& set, const ModelNeeds& needs) {

@@ -42,6 +42,10 @@ struct ModelNeeds {
 /// - samples longer than the model's positions (warn_length).
 std::vector<std::string> data_warnings(const CalibrationSet& set, const ModelNeeds& needs);
 
+/// Tokens with which statistics are reliable: 16 for each column of the widest input, of an expert's where
+/// all get as many.
+int64_t wanted_tokens(const ModelNeeds& needs);
+
 /// Adds the warning that `what` is longer than the model was made for, where it is.
 void warn_length(const char* what, int64_t length, int64_t max_position, std::vector<std::string>& warnings);
 

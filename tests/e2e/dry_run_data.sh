@@ -8,8 +8,10 @@ says "data       data/text/calibration.txt: text, 1 document,"
 says "samples    8 of "
 says "languages  English "
 says "warning    few calibration tokens: 2048 for inputs up to "
+says "wanted     12288 tokens or more: 16 for each column of the widest Hessian"
 plan --set calibration.samples=128 --set calibration.seq_len=512
 silent "warning"
+says "wanted     12288 tokens or more"
 says "propagate  quantised: a block is calibrated on what the quantised blocks before it give"
 plan --set calibration.propagate=reference
 says "propagate  reference: a block is calibrated on what the floating-point blocks before it give"

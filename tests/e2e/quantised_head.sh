@@ -45,6 +45,7 @@ done
 run mixed-4.25bpw mixed --set sensitivity.held_out=2
 holds "$scratch/mixed/budget.json" "[g for g in r['groups'] if g['name'] == 'lm_head'][0]['losses'][0] > 0 and len(r['groups']) == 25"
 holds "$scratch/mixed.sensitivity.json" "all(l['kl'] > 0 and l['fisher'] is None for g in r['groups'] if g['name'] == 'lm_head' for l in g['losses'])"
+holds "$scratch/mixed/report.json" "[g for g in r['sensitivity']['groups'] if g['role'] == 'lm_head'][0]['block'] == 6"
 holds "$scratch/mixed/budget.json" "4.2 < r['chosen']['bits_per_weight'] <= 4.25"
 
 # What can't be had is said before anything is read.

@@ -206,6 +206,7 @@ ChosenMixture choose_mixture(const RunRequest& request, const Recipe& recipe) {
   }
   const SensitivityTable table = part_of(read_sensitivity(file), file, recipe, model, plan);
   if (const auto warning = measured_otherwise(table, file, recipe)) chosen.warnings.push_back(*warning);
+  if (const auto warning = estimate_is_off(table, recipe)) chosen.warnings.push_back(*warning);
   const ChoiceLosses losses = losses_for(table, file, recipe);
   chosen.sensitivity = sensitivity_section(table, recipe, model.graph, plan);
   const BudgetChoice choice(plan, losses);

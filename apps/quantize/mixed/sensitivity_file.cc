@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 #include <span>
@@ -304,6 +305,37 @@ std::optional<std::string> measured_otherwise(const SensitivityTable& table, con
       "{}: was measured otherwise: {}; it is used as it is. Remove it, or name another "
       "`sensitivity.file`, to measure anew",
       file.string(), join_words(others));
+}
+
+std::optional<std::string> estimate_is_off(const SensitivityTable& table, const Recipe& recipe) {
+  constexpr double kFar = 2, kLeast = 1e-5;  // nats: below that KL is rounding's
+  constexpr size_t kPairs = 3;
+  if (recipe.sensitivity.loss != SensitivityLoss::fisher) return std::nullopt;
+  std::optional<std::string> worst;
+  double farthest = kFar;
+  const std::vector<std::string> names = names_of(recipe);
+  for (size_t c = 0; c < table.candidates.size(); ++c) {
+    double kl = 0, estimate = 0;
+    size_t pairs = 0;
+    for (const GroupLoss* loss : measured_losses(table, c)) {
+      if (!loss->fisher) continue;
+      kl += *loss->kl;
+      estimate += *loss->fisher;
+      ++pairs;
+    }
+    if (pairs < kPairs || kl < kLeast) continue;
+    const double off =
+        estimate > 0 ? std::max(kl / estimate, estimate / kl) : std::numeric_limits<double>::max();
+    if (off <= farthest) continue;
+    farthest = off;
+    worst = fmt::format(
+        "sensitivity: the estimate of {} is not what was measured: KL {:.3g} of {} groups that were checked, "
+        "estimated {:.3g}; the mixture's predicted KL is as wrong. Measure with --set sensitivity.loss=kl "
+        "--set sensitivity.held_out=4 (in a mixture of experts it alone sees that tokens go to other "
+        "experts)",
+        names[c], kl, pairs, estimate);
+  }
+  return worst;
 }
 
 void write_sensitivity(const fs::path& file, const SensitivityTable& table) {

@@ -61,6 +61,12 @@ SensitivityTable read_sensitivity(const std::filesystem::path& file);
 SensitivityTable part_of(const SensitivityTable& table, const std::filesystem::path& file,
                          const Recipe& recipe, const ModelFolder& model, const ChoicePlan& plan);
 
+/// Where the estimates that a budget sums up are not what was measured of the groups that were checked: the
+/// KL of a candidate's checked groups in sum is more than twice their estimate, or less than half. Of a
+/// mixture of experts it mostly is: gradients don't see tokens that go to other experts. Nothing with loss:
+/// kl.
+std::optional<std::string> estimate_is_off(const SensitivityTable& table, const Recipe& recipe);
+
 /// What a budget sums up, of a part_of() a table. UserError where it isn't there, or the sum is not finite.
 ChoiceLosses losses_for(const SensitivityTable& part, const std::filesystem::path& file,
                         const Recipe& recipe);

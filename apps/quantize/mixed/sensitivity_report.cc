@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <utility>
 
 #include "apps/quantize/reporting.h"
 #include "lib/base/partial.h"
@@ -128,9 +127,8 @@ json sensitivity_section(const SensitivityTable& table, const Recipe& recipe, co
       if (json linears = linears_json(group, group.losses[k]); !linears.empty())
         losses.back()["linears"] = std::move(linears);
     }
-    const bool in_block = planned.block >= 0 && std::cmp_less(planned.block, graph.blocks.size());
     section["groups"].push_back({{"name", group.name},
-                                 {"block", in_block ? json(planned.block) : json()},
+                                 {"block", planned.block < 0 ? json() : json(planned.block)},
                                  {"role", role_of(planned, graph)},
                                  {"losses", std::move(losses)}});
   }

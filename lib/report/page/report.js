@@ -613,7 +613,7 @@ function weights() {
     parts.push(
         el('div', {class: 'charts'},
            ranges('Scales of a role.', 'role', [...grouped(scaled, (row) => row.role)]),
-           ranges('Scales of a block.', 'block', [...grouped(scaled, (row) => row.block)])));
+           ranges('Scales of a block.', 'block', [...grouped(scaled, (row) => blockName(row.block))])));
     parts.push(scaleHistogram());
   }
   if (totals.outliers > 0) {
@@ -622,7 +622,7 @@ function weights() {
            `${count(totals.outliers)} weights stand beside their grid and take ${
                bytes(totals.outlier_bytes)}.`),
         el('div', {class: 'charts'},
-           [['role', [...byRole()]], ['block', [...grouped(linears, (row) => row.block)]]].map(
+           [['role', [...byRole()]], ['block', [...grouped(linears, (row) => blockName(row.block))]]].map(
                ([title, groups]) => figure(
                    `Outliers kept beside the grid, by ${title}.`,
                    () => ({
@@ -881,13 +881,15 @@ function sensitivity() {
   const single = groups.every(({losses}) => losses.length === 1);
   let loss = estimated ? 'fisher' : 'kl', candidate = single ? null : 0;
   const lossName = () => kLosses.find(([key]) => key === loss)[1];
+  // Of the head there is no estimate: its KL is measured in any case.
+  const lossOf = (row) => loss === 'fisher' && !known(row.fisher) ? row.kl : row[loss];
   const shown = () => rows.filter((row) => row.block !== null && (single || row.candidate === candidate));
   const roles = [...new Set(rows.filter((row) => row.block !== null).map((row) => row.role))];
   const blocks =
       [...new Set(rows.map((row) => row.block).filter((block) => block !== null))].sort((a, b) => a - b);
   // Of several groups in one place (experts of a file that has each by itself) the sum.
   const sum = (some) => {
-    const values = some.map((row) => row[loss]).filter(known);
+    const values = some.map(lossOf).filter(known);
     return values.length ? values.reduce((a, b) => a + b) : null;
   };
   const drawMap = () => {
@@ -948,10 +950,13 @@ function sensitivity() {
               `; of some groups KL was measured, too, on ${count(found.checked_tokens)} of them, to check the estimate` :
               ''}` :
       `KL measured on ${count(found.held_out_tokens)} tokens held out of calibration`;
+  const aboutHead = estimated && rows.some((row) => row.block === report.model.blocks) ?
+      ' Of the head KL is measured in any case, and there is no estimate.' :
+      '';
   const total = rows.reduce((all, row) => all + (row[estimated ? 'fisher' : 'kl'] ?? row.kl ?? 0), 0);
   return [
     el('p', {},
-       `What the model loses when one group of its linears is quantised and nothing else, nats: ${told}.${
+       `What the model loses when one group of its linears is quantised and nothing else, nats: ${told}.${aboutHead}${
            single ? ` The sum over groups, ${short(total)}, predicts what all of them lose together${
                         evaluation ? `; on the text of the evaluation it is ${short(evaluation.kl_mean)}` : ''}.` :
                     ''}`),

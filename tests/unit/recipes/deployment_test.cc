@@ -159,6 +159,8 @@ TEST(GpuTable, NamesAreFoundAsPeopleWriteThem) {
   EXPECT_EQ(find_gpu("h100-sxm").name, "H100 SXM");
   EXPECT_EQ(find_gpu("rtx4000ada").name, "RTX 4000 Ada");
   EXPECT_EQ(find_gpu("L4").name, "L4");  // not the L40S
+  EXPECT_EQ(find_gpu("H20").name, "H20");
+  EXPECT_EQ(find_gpu("RTX 4000").name, "RTX 4000 Ada");
   const auto refusal = [](const char* name) -> std::string {
     try {
       find_gpu(name);
@@ -167,6 +169,9 @@ TEST(GpuTable, NamesAreFoundAsPeopleWriteThem) {
     }
     return "";
   };
+  // Characters of a model's number are no name of it.
+  for (const char* other : {"H10", "RTX A400", "RTX 409", "B20"})
+    EXPECT_THAT(refusal(other), HasSubstr("unknown GPU")) << other;
   EXPECT_THAT(refusal("A100"),
               AllOf(HasSubstr("may be A100 40GB, A100 80GB PCIe and A100 80GB SXM"), Not(HasSubstr("H100"))));
   EXPECT_THAT(refusal("RTX 9090"),
@@ -472,6 +477,24 @@ TEST(Advise, EverySentenceIsTrueOfItsChoice) {
     }
   }
   EXPECT_GT(advised, 800);
+}
+
+// Between the sizes of whole recipes stand mixtures.
+TEST(Advise, NamesAMixtureThatUsesTheRoom) {
+  const auto why = [](const ServedModel& model, uint64_t memory) {
+    const Advice advice = advise(model, {.memory = memory});
+    return std::pair(advice.gpus, fmt::format("{}", fmt::join(advice.why, "\n")));
+  };
+  const uint64_t gib = uint64_t{1} << 30;
+  const auto [small_gpus, small] = why(llama_7b(), 5 * gib + gib / 2);
+  EXPECT_EQ(small_gpus, 2);
+  EXPECT_THAT(small, HasSubstr("one GPU holds a mixture of 3 to 8 bits: recipes/fit-8gib.yaml"));
+  const auto [gpus, middle] = why(llama_7b(), 8 * gib);
+  EXPECT_EQ(gpus, 1);
+  EXPECT_THAT(middle, AllOf(HasSubstr("more bits than 4 have room"),
+                            HasSubstr("--set 'budget={vram: 8GiB, context: 4096, batch: 1}'")));
+  EXPECT_THAT(why(llama_7b(), 80 * gib).second, Not(HasSubstr("fit-8gib")));
+  EXPECT_THAT(why(llama_7b(), 2 * gib).second, Not(HasSubstr("fit-8gib"))) << "3 bits are too many, too";
 }
 
 TEST(Advise, WarnsOfAContextThatTheModelWasNotMadeFor) {
