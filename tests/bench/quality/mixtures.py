@@ -1,10 +1,12 @@
 """Mixtures beside what has the same size: whole recipes of one scheme, or llama.cpp's own `_M` files.
 
     mixtures.py --calib TEXT --text TEXT [--uniform 3/64 4/64 5/64] [--candidates 2/64 3/192 ...] [--recipes awq rtn hqq ...]
+    mixtures.py --calib TEXT --text TEXT --grids nvfp4 mxfp4 ...
     mixtures.py --calib TEXT --text TEXT --gguf Q3_K_M Q4_K_M Q5_K_M [--gguf-candidates Q4_0 IQ4_NL ...]
 
 First form: GPTQ of B bits in groups of G (B/G) for every linear, the same bits and groups by other recipes, and a mixture of the
-candidates that may take as many bits a weight as GPTQ's (recipes/mixed-4.25bpw.yaml; measured once, for all budgets). Second: llama.cpp's
+candidates that may take as many bits a weight as GPTQ's (recipes/mixed-4.25bpw.yaml; measured once, for all budgets). Second: the same
+beside recipes of other grids, as they are shipped. Third: llama.cpp's
 llama_model_quantize with the importance matrix of the same text (peers/llama_cpp_quantize.py, in its environment), and a mixture of
 blocks that may take as many bytes. All are scored by `quantize eval` on the same rows. SmolLM2's weights (tests/tools/make_smollm2.py)
 are what blocks of Q4_1 held, which would give them back: such types are no candidates here. With --seed N the calibration text is drawn
@@ -68,11 +70,21 @@ def uniform_rows(args):
             other = quantize(args, f"{recipe}.yaml", f"{recipe}-int{bits}-g{group}", *sets)
             yield row(args, f"int{bits}, group {group}, {recipe}", other, bits_a_weight(other))
         out = quantize(args, "gptq.yaml", f"int{bits}-g{group}", *width)
-        allowed = bits_a_weight(out)
-        yield row(args, f"int{bits}, group {group}", out, allowed)
-        mixed = mixture(args, "linears", f"mixed-{bits}-g{group}", [RULE % tuple(one.split("/")) for one in args.candidates],
-                        f"{{bits_per_weight: {allowed}}}")
-        yield row(args, "mixture within its size", mixed, json.loads((mixed / "budget.json").read_text())["chosen"]["bits_per_weight"])
+        yield from beside(args, f"int{bits}, group {group}", out, f"mixed-{bits}-g{group}")
+
+
+def beside(args, name, out, mixed_name):
+    """A whole recipe, and a mixture of its size."""
+    allowed = bits_a_weight(out)
+    yield row(args, name, out, allowed)
+    mixed = mixture(args, "linears", mixed_name, [RULE % tuple(one.split("/")) for one in args.candidates], f"{{bits_per_weight: {allowed}}}")
+    yield row(args, "mixture within its size", mixed, json.loads((mixed / "budget.json").read_text())["chosen"]["bits_per_weight"])
+
+
+def grid_rows(args):
+    for recipe in args.grids:
+        out = quantize(args, f"{recipe}.yaml", recipe, "output.formats=[compressed-tensors]")
+        yield from beside(args, recipe, out, f"mixed-{recipe}")
 
 
 def bits_a_weight(out):
@@ -116,6 +128,7 @@ def main():
     parser.add_argument("--uniform", nargs="+", default=["3/64", "4/64", "5/64"])
     parser.add_argument("--candidates", nargs="+", default=["2/64", "3/192", "3/64", "4/192", "4/64", "5/192", "5/64", "6/192", "6/64"])
     parser.add_argument("--recipes", nargs="+", default=[], choices=["rtn", "awq", "awq-gptq", "hqq"])
+    parser.add_argument("--grids", nargs="+")
     parser.add_argument("--gguf", nargs="+")
     parser.add_argument("--gguf-candidates", nargs="+",
                         default=["Q3_K", "IQ4_NL", "Q4_K", "Q5_0", "Q5_K", "Q6_K", "Q8_0"])
@@ -123,7 +136,7 @@ def main():
     for name in ("quantize", "model", "calib", "text", "out"):
         setattr(args, name, getattr(args, name).resolve())
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = list(gguf_rows(args) if args.gguf else uniform_rows(args))
+    rows = list(gguf_rows(args) if args.gguf else grid_rows(args) if args.grids else uniform_rows(args))
     print(f"| | {'bytes' if args.gguf else 'bits/weight'} | KL | perplexity | same top |\n| --- | ---: | ---: | ---: | ---: |")
     for one in rows:
         size = f"{one['size']:,}" if args.gguf else f"{one['size']:.3f}"
