@@ -65,7 +65,7 @@ TEST_F(CalibrationHeads, AHeadsFirstSamplesAreTheFiles) {
 
 TEST_F(CalibrationHeads, AHeadGrowsUntilItGivesTheSamples) {
   std::string lines;
-  while (lines.size() < (size_t{3} << 20)) lines += "{\"text\": \"a\"}\n";  // dropped as too short
+  while (lines.size() < (size_t{5} << 18)) lines += "{\"text\": \"a\"}\n";  // dropped as too short
   for (int i = 0; i < 8; ++i) lines += "{\"text\": \"abcdefgh\"}\n";
   const DataSource source = file("a.jsonl", lines);
   encoder_.min_tokens = 2;
