@@ -1,4 +1,4 @@
-# A plan reads of large texts what it needs of them: their heads, and says that the rest is estimated.
+# A plan reads of large texts what it needs of them: their heads, and says that the rest is estimated; and that the output exists already.
 . tests/e2e/lib.sh
 "$PYTHON" - "$scratch" <<'PY'
 import json, sys
@@ -46,3 +46,7 @@ quick recipes/rtn.yaml "$scratch/mine" --dry-run --overwrite >"$scratch/plan"
 grep -q "^warning    output .*mine: exists; the run replaces it once it is finished (--overwrite)$" "$scratch/plan" || fail "$(cat "$scratch/plan")"
 quick recipes/rtn.yaml "$scratch/new" --dry-run >"$scratch/plan"
 ! grep -q "exists" "$scratch/plan" || fail "$(cat "$scratch/plan")"
+mkdir "$scratch/measured"
+echo '{}' >"$scratch/measured/sensitivity.json"
+"$QUANTIZE" sensitivity --recipe recipes/sensitivity.yaml --device cpu --output "$scratch/measured" --calib "$scratch/large.jsonl" --dry-run >"$scratch/plan"
+grep -q "^warning    the run would be refused: .*measured/sensitivity.json: exists already; give --overwrite to measure anew$" "$scratch/plan" || fail "$(cat "$scratch/plan")"

@@ -65,11 +65,11 @@ TEST_F(CalibrationHeads, AHeadsFirstSamplesAreTheFiles) {
 
 TEST_F(CalibrationHeads, AHeadGrowsUntilItGivesTheSamples) {
   std::string lines;
-  while (lines.size() < (size_t{3} << 20)) lines += "{\"text\": \"a\"}\n";  // dropped as too short
+  while (lines.size() < (size_t{5} << 18)) lines += "{\"text\": \"a\"}\n";  // dropped as too short
   for (int i = 0; i < 8; ++i) lines += "{\"text\": \"abcdefgh\"}\n";
   const DataSource source = file("a.jsonl", lines);
   encoder_.min_tokens = 2;
-  SampleOptions heads = by_document(8, 8);
+  SampleOptions heads = {.samples = 8, .seq_len = 8, .packing = Packing::document};
   heads.heads = true;
   const CalibrationSet set = build({source}, heads);
   EXPECT_TRUE(set.whole());
