@@ -119,6 +119,12 @@ constexpr Server kServers[] = {
     {"SGLang", "compressed-tensors",
      "sglang 0.5.23: srt/layers/quantization/compressed_tensors.py, _get_scheme_from_parts"}};
 
+/// "vLLM", "vLLM on Hopper", "vLLM with humming": of vLLM.
+bool is_of(const std::string& consumer, const Server& server) {
+  const std::string name = server.consumer;
+  return consumer == name || consumer.starts_with(name + " on ") || consumer.starts_with(name + " with ");
+}
+
 /// The method is read, but not what stands in it; `why`: what a kernel of its doesn't take.
 ConsumerVerdict no_kernel(const Server& server, const Kind& kind, const std::string& why) {
   const std::string none = fmt::format("{}: no kernel for {}{}", kind.first().name, kind.scheme,
@@ -139,12 +145,12 @@ std::vector<ConsumerVerdict> judge_kind(const std::string& method, const Kind& k
     }
   }
   for (const Server& server : kServers) {
-    const bool ruled = std::ranges::any_of(verdicts, [&](const ConsumerVerdict& verdict) {
-      const std::string& who = verdict.consumer;  // "vLLM on Hopper", "vLLM with humming"
-      const std::string name = server.consumer;
-      return who == name || who.starts_with(name + " on ") || who.starts_with(name + " with ");
-    });
-    const std::string& why = unfit[server.consumer];
+    const bool ruled = std::ranges::any_of(
+        verdicts, [&](const ConsumerVerdict& verdict) { return is_of(verdict.consumer, server); });
+    std::string why = unfit[server.consumer];
+    for (const auto& [consumer, reason] :
+         unfit)  // of its kernels for some machines alone, where it has no other
+      if (why.empty() && is_of(consumer, server)) why = reason;
     if (!ruled && method == server.method && (server.all || !why.empty()))
       verdicts.push_back(no_kernel(server, kind, why));
   }

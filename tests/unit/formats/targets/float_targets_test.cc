@@ -320,7 +320,7 @@ TEST(FloatTargets, Refusals) {
               HasSubstr("fp8_e5m2 channel can't be stored"));
   EXPECT_THAT(refusal("compressed-tensors", kNvfp4, std::nullopt, 8, 40), HasSubstr("do not divide the 40"));
   EXPECT_THAT(refusal("compressed-tensors", Scheme{.bits = 8, .group_size = -1}, fp8(true, Per::token)),
-              HasSubstr("integer weights beside fp8_e4m3 activations"));
+              HasSubstr("weights int8 sym channel can't be multiplied with activations fp8_e4m3"));
   EXPECT_THAT(refusal("modelopt", kMxfp4), HasSubstr("mxfp4 g32 can't be stored"));
   EXPECT_THAT(refusal("modelopt", kTensor, fp8(true, Per::token)),
               HasSubstr("per tensor with static activations"));
