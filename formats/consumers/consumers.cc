@@ -199,6 +199,12 @@ ConsumerVerdict read_by(const Reader& reader, const std::string& format, const s
     verdict.problem = reason;
   };
   const auto with_zeros = [](const Kind& kind) { return !kind.first().scheme.symmetric; };
+  const auto byte_experts = [](const Kind& kind) {
+    const auto& inputs = kind.first().activations;
+    return kind.experts && kind.first().scheme.type == "int" && inputs && inputs->float_grid() == nullptr;
+  };
+  if (reader.no_byte_experts != nullptr && std::ranges::any_of(kinds, byte_experts))
+    refuse(reader.no_byte_experts);
   if (reader.no_experts != nullptr && std::ranges::any_of(kinds, &Kind::experts)) refuse(reader.no_experts);
   if (reader.no_zero_points != nullptr && format == reader.method && std::ranges::any_of(kinds, with_zeros))
     refuse(reader.no_zero_points);

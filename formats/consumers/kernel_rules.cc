@@ -501,7 +501,8 @@ const std::vector<Reader>& readers() {
   constexpr const char* kNotInTensorRt = "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method";
   static const std::vector<Reader> rows = {
       {"transformers", "compressed-tensors", "compressed-tensors",
-       "transformers 5.17: quantizer_compressed_tensors.py"},
+       "transformers 5.17: quantizer_compressed_tensors.py", nullptr, nullptr,
+       "transformers 5.17 stacks experts, and unpacks packed ones and FP8 alone (DecompressExperts)"},
       {"transformers", "gptq", "GPTQModel", "transformers 5.17: quantizer_gptq.py", kNoExperts},
       {"GPTQModel", "gptq", "its own loader", "gptqmodel 7.7: models/loader.py", nullptr,
        "it takes zero points of version 1 only from files that it wrote itself; gptq-v2 it reads"},

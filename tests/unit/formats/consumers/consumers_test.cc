@@ -214,6 +214,19 @@ TEST(Consumers, FourByEightBitsRunOnCpusOrOnHopper) {
                 "takes group_size 128, not 64"));
 }
 
+TEST(Consumers, TransformersStacksNoExpertsOfBytes) {
+  auto experts = block(4096, 1024, 14336, {"int", 8, -1, true});
+  for (PlannedLinear& planned : experts) {
+    planned.expert = true;
+    planned.activations = ActivationScheme{};
+  }
+  EXPECT_THAT(everything("compressed-tensors", experts, {32, 8, 128}),
+              HasSubstr("transformers: does not read it: transformers 5.17 stacks experts"));
+  for (PlannedLinear& planned : experts) planned.activations = std::nullopt;
+  EXPECT_THAT(everything("compressed-tensors", experts, {32, 8, 128}),
+              HasSubstr("transformers: reads it through compressed-tensors"));
+}
+
 TEST(Consumers, BlocksOfRowsAreCutWithTheRows) {
   auto linears = block(4096, 1024, 14336, Scheme::of_floats("fp8_e4m3", 128, 128));
   for (PlannedLinear& planned : linears) {
