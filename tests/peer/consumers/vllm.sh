@@ -35,8 +35,7 @@ for kind in dynamic static; do
 done
 # INT4 weights with INT8 activations, which its kernel for CPUs rounds with a zero point, whatever the artefact says; with FP8 ones.
 w4a8() { quick recipes/w4a8.yaml "$scratch/$1" --set evaluate=null --set "rules[0].activations.$2"; }
-w4a8 w4a8 symmetric=true
-w4a8 w4a8-asymmetric symmetric=false
+w4a8 w4a8 symmetric=false
 w4a8 w4afp8 type=fp8_e4m3
 floats fp8-dynamic 'compressed-tensors, modelopt'
 floats fp8-static 'compressed-tensors, modelopt' --set 'rules[0]={scheme: {type: fp8_e4m3, per: tensor}, activations: {type: fp8_e4m3, dynamic: false}}'
@@ -70,7 +69,7 @@ for name in desc_act bits3 zeros groups; do warned "$name" True; done
 in_vllm loads several/compressed-tensors several/gptq several/gptq-v2 several/awq part/gptq part/awq mixed asymmetric/awq \
   asymmetric/compressed-tensors two-groups
 in_vllm rotates rotated
-in_vllm rounds w8a8-dynamic w8a8-static two-kinds w4a8 w4a8-asymmetric
+in_vllm rounds w8a8-dynamic w8a8-static two-kinds w4a8
 in_vllm agrees fp8-dynamic/compressed-tensors
 in_vllm "same:$scratch/fp8-dynamic/compressed-tensors" fp8-dynamic/modelopt
 in_vllm cache kv-fp8
