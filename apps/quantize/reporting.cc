@@ -111,6 +111,19 @@ std::vector<Report::ScaleHistogram> scale_histograms(const std::vector<Report::L
   return histograms;
 }
 
+/// Empty where no scale clips a share that is worth one.
+std::string overflow_warning(const std::map<std::string, InputOverflow>& overflows) {
+  const auto share = [](const auto& linear) { return linear.second.share(); };
+  const auto many =
+      std::ranges::count_if(overflows, [&](const auto& linear) { return share(linear) > kOverflowShare; });
+  if (many == 0) return "";
+  const auto most = std::ranges::max_element(overflows, {}, share);
+  return fmt::format(
+      "static scales of {} of {} inputs clip more than {:g} % of the evaluation text's values, {} {:.2g} %: "
+      "calibrate on text more like it, use observer minmax or mse, or dynamic scales",
+      many, overflows.size(), 100 * kOverflowShare, most->first, 100 * share(*most));
+}
+
 double mean_bits(const std::vector<Report::LinearRow>& rows, const std::vector<PlannedLinear>& linears) {
   std::map<std::string, double> sizes;
   for (const PlannedLinear& linear : linears)
@@ -360,7 +373,20 @@ void RunReport::add_spreads(const BlockOutcome& outcome) {
   }
 }
 
+/// What it clips of text that it wasn't chosen on is what a static scale loses in service.
+void RunReport::add_overflows(const std::map<std::string, InputOverflow>& overflows) {
+  for (Report::LinearRow& row : report_.linears) {
+    const auto found = overflows.find(row.name);
+    if (found == overflows.end()) continue;
+    const InputOverflow& counted = found->second;
+    row.input_overflow = Report::Overflow{counted.values, counted.overflowed, counted.share()};
+  }
+  if (const std::string warning = overflow_warning(overflows); !warning.empty())
+    report_.warnings.push_back(warning);
+}
+
 void RunReport::set_evaluation(const EvalResult& result) {
+  add_overflows(result.overflows);
   report_.evaluation = {.text = recipe_.evaluate->text.string(),
                         .ctx = recipe_.evaluate->ctx,
                         .tokens = result.tokens,
@@ -430,6 +456,25 @@ void RunReport::write(const ArtifactWriter& writer) {
   write_file(card, model_card(report, writer.target().name, how_to_load, writer.consumers(), base));
 }
 
+namespace {
+
+/// What static scales of inputs clip, of all and of the input that loses most; empty where there are none.
+std::string overflow_line(const std::map<std::string, InputOverflow>& overflows) {
+  if (overflows.empty()) return "";
+  InputOverflow all;
+  for (const auto& [name, found] : overflows) {
+    all.values += found.values;
+    all.overflowed += found.overflowed;
+  }
+  const auto most =
+      std::ranges::max_element(overflows, {}, [](const auto& linear) { return linear.second.share(); });
+  return fmt::format(
+      "clipped     {:.2g} % of the inputs' values by {} static scales, at most {:.2g} % ({})\n",
+      100 * all.share(), overflows.size(), 100 * most->second.share(), most->first);
+}
+
+}  // namespace
+
 nlohmann::json eval_json(const EvalRequest& request, const ModelFolder& model, const EvalResult& result) {
   nlohmann::json out = {{"model", request.model.string()},
                         {"text", request.text.string()},
@@ -445,6 +490,15 @@ nlohmann::json eval_json(const EvalRequest& request, const ModelFolder& model, c
     out["kl_median"] = d.median;
     out["kl_p99"] = d.p99;
     out["same_top"] = d.same_top;
+  }
+  if (!result.overflows.empty()) {
+    nlohmann::json& list = out["input_overflow"] = nlohmann::json::array();
+    for (const auto& [name, found] : result.overflows) {
+      list.push_back({{"name", name},
+                      {"values", found.values},
+                      {"overflowed", found.overflowed},
+                      {"share", found.share()}});
+    }
   }
   if (model.kv_cache) {
     out["kv_cache"] = {
@@ -464,6 +518,7 @@ std::string eval_text(const EvalRequest& request, const ModelFolder& model, cons
         fmt::format("KL          mean {:.6f}, median {:.6f}, 99 % {:.5f} nats\n", d.mean, d.median, d.p99);
     text += fmt::format("same top    {:.2f} %\n", 100 * d.same_top);
   }
+  text += overflow_line(result.overflows);
   if (model.kv_cache) {
     text += fmt::format("KV cache    {}; {:.2f} bits a value at {} tokens\n", model.kv_cache->describe(),
                         kv_cache_bits(*model.kv_cache, kv_cache_shape(model.graph.config), request.ctx),

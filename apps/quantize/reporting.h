@@ -83,6 +83,7 @@ class RunReport {
   void add_experts(const BlockOutcome& outcome);
   void add_inputs(const BlockOutcome& outcome);
   void add_spreads(const BlockOutcome& outcome);
+  void add_overflows(const std::map<std::string, InputOverflow>& overflows);
   void count_bits(const BlockOutcome& outcome);
   std::vector<std::string> loss_warnings(const Report& report, const ArtifactWriter& writer) const;
 

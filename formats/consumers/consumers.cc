@@ -130,6 +130,12 @@ constexpr Server kServers[] = {
     {"SGLang", "compressed-tensors",
      "sglang 0.5.23: srt/layers/quantization/compressed_tensors.py, _get_scheme_from_parts"}};
 
+/// "vLLM", "vLLM on Hopper", "vLLM with humming": of vLLM.
+bool is_of(const std::string& consumer, const Server& server) {
+  const std::string name = server.consumer;
+  return consumer == name || consumer.starts_with(name + " on ") || consumer.starts_with(name + " with ");
+}
+
 /// The method is read, but not what stands in it; `why`: what a kernel of its doesn't take.
 ConsumerVerdict no_kernel(const Server& server, const Kind& kind, const std::string& why) {
   const std::string none = fmt::format("{}: no kernel for {}{}", kind.first().name, kind.scheme,
@@ -150,12 +156,12 @@ std::vector<ConsumerVerdict> judge_kind(const std::string& method, const Kind& k
     }
   }
   for (const Server& server : kServers) {
-    const bool ruled = std::ranges::any_of(verdicts, [&](const ConsumerVerdict& verdict) {
-      const std::string& who = verdict.consumer;  // "vLLM on Hopper", "vLLM with humming"
-      const std::string name = server.consumer;
-      return who == name || who.starts_with(name + " on ") || who.starts_with(name + " with ");
-    });
-    const std::string& why = unfit[server.consumer];
+    const bool ruled = std::ranges::any_of(
+        verdicts, [&](const ConsumerVerdict& verdict) { return is_of(verdict.consumer, server); });
+    std::string why = unfit[server.consumer];
+    for (const auto& [consumer, reason] :
+         unfit)  // of its kernels for some machines alone, where it has no other
+      if (why.empty() && is_of(consumer, server)) why = reason;
     if (!ruled && method == server.method && (server.all || !why.empty()))
       verdicts.push_back(no_kernel(server, kind, why));
   }
@@ -204,6 +210,12 @@ ConsumerVerdict read_by(const Reader& reader, const std::string& format, const s
     verdict.problem = reason;
   };
   const auto with_zeros = [](const Kind& kind) { return !kind.first().scheme.symmetric; };
+  const auto byte_experts = [](const Kind& kind) {
+    const auto& inputs = kind.first().activations;
+    return kind.experts && kind.first().scheme.type == "int" && inputs && inputs->float_grid() == nullptr;
+  };
+  if (reader.no_byte_experts != nullptr && std::ranges::any_of(kinds, byte_experts))
+    refuse(reader.no_byte_experts);
   if (reader.no_experts != nullptr && std::ranges::any_of(kinds, &Kind::experts)) refuse(reader.no_experts);
   if (reader.no_zero_points != nullptr && format == reader.method && std::ranges::any_of(kinds, with_zeros))
     refuse(reader.no_zero_points);

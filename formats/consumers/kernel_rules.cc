@@ -31,6 +31,14 @@ constexpr const char* kAwqTorch = "gptqmodel 7.7: nn_modules/qlinear/torch_awq.p
 constexpr const char* kInt8 = "vllm 0.32: csrc/quantization/w8a8/cutlass/scaled_mm_entry.cu (strides % 16)";
 constexpr const char* kInt8Experts = "vllm 0.32: compressed_tensors_moe.py, get_moe_method";
 constexpr const char* kW4a8 = "vllm 0.32: kernels/linear/mixed_precision/cutlass.py, can_implement";
+constexpr const char* kW4a8Experts =
+    "vllm 0.32: compressed_tensors_moe_w4a8_fp8.py, create_weights (multiples of 256)";
+constexpr const char* kW4a8Cpu =
+    "vllm 0.32: kernels/linear/mixed_precision/dynamic_4bit.py (torch's _dyn_quant_pack_4bit_weight: groups "
+    "% "
+    "32)";
+constexpr const char* kW4a8CpuExperts =
+    "vllm 0.32: fused_moe/experts/cpu_int4_moe.py, is_supported_config (Arm alone)";
 // --- floating-point grids: what vLLM's scheme tables and its kernels' shape checks say
 constexpr const char* kFp8 = kInt8;
 constexpr const char* kFp8Blocks =
@@ -57,6 +65,46 @@ const std::vector<std::string> kWithZeros = {"compressed-tensors", "awq"}, kGptq
 /// What kernels with INT8 weights take beside them.
 const std::vector<std::string> kInt8Inputs = {"int8 sym dynamic per token", "int8 sym static per tensor",
                                               "int8 asym static per tensor", "int8 asym dynamic per token"};
+
+/// INT4 weights with 8-bit inputs of each token.
+std::vector<KernelRule> w4a8_rules() {
+  const std::vector<std::string> fp8 = {"fp8_e4m3 dynamic per token"},
+                                 int8 = {"int8 sym dynamic per token", "int8 asym dynamic per token"};
+  const std::vector<int64_t> groups = {-1, 32, 64, 128, 256};
+  return {{.consumer = "vLLM on Hopper",
+           .kernel = "CUTLASS W4A8 (bfloat16 models)",
+           .methods = kCompressed,
+           .symmetric_bits = {4},
+           .group_sizes = {128},
+           .in_multiple = 128,
+           .out_multiple = 128,
+           .inputs = fp8,
+           .source = kW4a8},
+          {.consumer = "vLLM on Hopper",
+           .kernel = "fused MoE W4A8 (bfloat16 models)",
+           .methods = kCompressed,
+           .symmetric_bits = {4},
+           .group_sizes = {128},
+           .in_multiple = 256,
+           .inputs = fp8,
+           .experts = true,
+           .source = kW4a8Experts},
+          {.consumer = "vLLM on CPUs",
+           .kernel = "dynamic 4-bit (torch's; KleidiAI's on Arm)",
+           .methods = kCompressed,
+           .symmetric_bits = {4},
+           .group_sizes = groups,
+           .inputs = int8,
+           .source = kW4a8Cpu},
+          {.consumer = "vLLM on Arm CPUs",
+           .kernel = "dynamic 4-bit MoE (KleidiAI)",
+           .methods = kCompressed,
+           .symmetric_bits = {4},
+           .group_sizes = groups,
+           .inputs = int8,
+           .experts = true,
+           .source = kW4a8CpuExperts}};
+}
 
 std::vector<KernelRule> integer_rules() {
   const std::vector<int64_t> marlin = {-1, 32, 64, 128}, machete = {-1, 64, 128};
@@ -224,16 +272,7 @@ std::vector<KernelRule> integer_rules() {
            .group_sizes = {-1},
            .inputs = {"int8 sym dynamic per token"},
            .experts = true,
-           .source = kInt8Experts},
-          {.consumer = "vLLM on Hopper",
-           .kernel = "CUTLASS W4A8 (bfloat16 models)",
-           .methods = kCompressed,
-           .symmetric_bits = {4},
-           .group_sizes = {128},
-           .in_multiple = 128,
-           .out_multiple = 128,
-           .inputs = {"fp8_e4m3 dynamic per token"},
-           .source = kW4a8}};
+           .source = kInt8Experts}};
 }
 
 std::vector<KernelRule> float_rules() {
@@ -445,7 +484,8 @@ std::vector<KernelRule> tensorrt_float_rules() {
 const std::vector<KernelRule>& kernel_rules() {
   static const std::vector<KernelRule> rules = [] {
     std::vector<KernelRule> all = integer_rules();
-    for (const auto& more : {gptqmodel_rules(), float_rules(), sglang_float_rules(), tensorrt_float_rules()})
+    for (const auto& more :
+         {w4a8_rules(), gptqmodel_rules(), float_rules(), sglang_float_rules(), tensorrt_float_rules()})
       all.insert(all.end(), more.begin(), more.end());
     return all;
   }();
@@ -461,7 +501,8 @@ const std::vector<Reader>& readers() {
   constexpr const char* kNotInTensorRt = "TensorRT-LLM: llmapi/llm_utils.py takes no such quant_method";
   static const std::vector<Reader> rows = {
       {"transformers", "compressed-tensors", "compressed-tensors",
-       "transformers 5.17: quantizer_compressed_tensors.py"},
+       "transformers 5.17: quantizer_compressed_tensors.py", nullptr, nullptr,
+       "transformers 5.17 stacks experts, and unpacks packed ones and FP8 alone (DecompressExperts)"},
       {"transformers", "gptq", "GPTQModel", "transformers 5.17: quantizer_gptq.py", kNoExperts},
       {"GPTQModel", "gptq", "its own loader", "gptqmodel 7.7: models/loader.py", nullptr,
        "it takes zero points of version 1 only from files that it wrote itself; gptq-v2 it reads"},

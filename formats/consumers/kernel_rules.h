@@ -30,6 +30,7 @@ struct Reader {
   const char *consumer, *method, *through, *source;  // through: null where it doesn't read the method
   const char* no_experts = nullptr;                  // why it reads no experts; null where it does
   const char* no_zero_points = nullptr;              // ... no asymmetric weights
+  const char* no_byte_experts = nullptr;             // ... no experts with INT8 inputs (a code a byte)
 };
 const std::vector<Reader>& readers();
 

@@ -115,7 +115,7 @@ constexpr DType kRotationType = DType::F16;
 
 std::vector<PlannedTensor> weight_layout(const PlannedLinear& linear) {
   if (linear.scheme.float_grid() != nullptr) return float_quantized_layout(linear);
-  if (linear.activations) return int_quantized_layout(linear);
+  if (is_int_quantized(linear.scheme, linear.activations)) return int_quantized_layout(linear);
   const Scheme& scheme = linear.scheme;
   const int64_t groups = scheme.groups(linear.in);
   // Widest elements first, so that a shard that starts aligned stays aligned for every even number of scales.
@@ -141,7 +141,8 @@ std::vector<PlannedTensor> layout(const PlannedLinear& linear) {
 std::vector<std::pair<std::string, at::Tensor>> pack_weight(const std::string& name,
                                                             const QuantizedTensor& tensor) {
   if (tensor.scheme.float_grid() != nullptr) return float_quantized_pack(name, tensor);
-  if (tensor.input) return int_quantized_pack(name, tensor);
+  if (tensor.input && is_int_quantized(tensor.scheme, tensor.input->scheme))
+    return int_quantized_pack(name, tensor);
   const int bits = tensor.scheme.bits;
   LATHE_ASSERT(tensor.scheme.symmetric != tensor.zero_points.defined(), "{}: zero points against the scheme",
                name);
@@ -186,7 +187,7 @@ struct Group {
   }
   const char* format() const {
     if (scheme.float_grid() != nullptr) return float_format_of(scheme);
-    return activations ? kIntQuantized : kPackQuantized;
+    return is_int_quantized(scheme, activations) ? kIntQuantized : kPackQuantized;
   }
 };
 
@@ -316,21 +317,21 @@ With TensorRT-LLM:
 }  // namespace
 
 Target compressed_tensors_target() {
-  return {
-      .name = "compressed-tensors",
-      .summary =
-          "safetensors, packed integers of 2 to 8 bits, INT8 with INT8 activations, FP8, NVFP4 and MX (vLLM, "
-          "SGLang, transformers)",
-      .how_to_load = kHowToLoad,
-      .refuses = refuses,
-      .layout = layout,
-      .pack = pack,
-      .quantization_config = quantization_config,
-      .refuses_model = refuses_model,
-      .warnings = warnings,
-      .kv_cache = &compressed_tensors_kv_cache(),
-      .rotations = true,
-      .head = true};
+  return {.name = "compressed-tensors",
+          .summary =
+              "safetensors, packed integers of 2 to 8 bits, INT8 and INT4 with INT8 or FP8 activations, FP8, "
+              "NVFP4 "
+              "and MX (vLLM, SGLang, transformers)",
+          .how_to_load = kHowToLoad,
+          .refuses = refuses,
+          .layout = layout,
+          .pack = pack,
+          .quantization_config = quantization_config,
+          .refuses_model = refuses_model,
+          .warnings = warnings,
+          .kv_cache = &compressed_tensors_kv_cache(),
+          .rotations = true,
+          .head = true};
 }
 
 }  // namespace lathe

@@ -1,6 +1,6 @@
 // compressed-tensors: what vLLM, SGLang and transformers read. Linears on floating-point grids are stored as
-// float_quantized.h says, integers with quantised activations as int_quantized.h does, other integers in the
-// format pack-quantized:
+// float_quantized.h says, integers with INT8 activations as int_quantized.h does, other integers in the
+// format pack-quantized, beside which FP8 activations of each token may stand (W4AFP8):
 //
 // For a linear m with W[out, in], b bits and G groups in a row:
 //   m.weight_packed      I32 [out, ceil(in * b / 32)]   row-wise bit stream (bitpack.h) of code + 2^(b-1)

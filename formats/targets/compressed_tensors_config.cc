@@ -166,6 +166,17 @@ void check_int_quantized(const CompressedTensorsConfig::Group& group, const std:
              group.scheme.describe());
 }
 
+/// Words of integers beside FP8 activations: W4AFP8 as vLLM loads it, whatever the weights are.
+void check_packed_inputs(const CompressedTensorsConfig::Group& group, const std::string& where) {
+  if (!group.activations) return;
+  const ActivationScheme& inputs = *group.activations;
+  if (inputs.type == kE4M3.name && inputs.dynamic && inputs.per == ActivationScheme::Per::token) return;
+  user_error(
+      "{}.input_activations: expected none, or fp8_e4m3 dynamic per token, beside {}, found {} (integer "
+      "ones stand beside {})",
+      where, kPackQuantized, inputs.describe(), kIntQuantized);
+}
+
 const std::vector<std::string> kFormats = {kPackQuantized, kIntQuantized, kFloatQuantized, kNvfp4Packed,
                                            kMxfp4Packed,   kMxfp6Packed,  kMxfp8Quantized};
 
@@ -174,16 +185,15 @@ CompressedTensorsConfig::Group parse_group(const std::string& name, const json& 
                                            const std::string& where, const std::string& format) {
   StrictObject group(value, where);
   CompressedTensorsConfig::Group result{
-      name, NamePatterns(group.words("targets", true), where + ".targets"), {}, std::nullopt};
+      name, NamePatterns(group.words("targets", true), where + ".targets"), {}, std::nullopt, false};
   const std::string own = group.optional_word("format", kFormats);
   if (own.empty() && format == kMixedPrecision)
     user_error("{}: missing key 'format': in a mixed-precision model each group has its own", where);
   if (!own.empty() && format != kMixedPrecision && own != format) group.refuse("format", format);
   const std::string& stored = own.empty() ? format : own;
+  result.packed = stored == kPackQuantized;
   const json* activations = group.find("input_activations");
   if (activations != nullptr && !activations->is_null()) {
-    if (stored == kPackQuantized)
-      group.refuse("input_activations", "null (activations are not quantised in this format)");
     result.activations = parse_activations(*activations, where + ".input_activations");
   }
   group.unused("output_activations", "quantising outputs");
@@ -193,6 +203,8 @@ CompressedTensorsConfig::Group parse_group(const std::string& name, const json& 
     check_int_quantized(result, where);
   } else if (result.scheme.float_grid() != nullptr || stored != kPackQuantized) {
     check_float_quantized(result, stored, where);
+  } else {
+    check_packed_inputs(result, where);
   }
   return result;
 }

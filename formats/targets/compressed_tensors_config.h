@@ -21,6 +21,7 @@ struct CompressedTensorsConfig {
     NamePatterns targets;
     Scheme scheme;
     std::optional<ActivationScheme> activations;  // none: of the weights alone
+    bool packed = false;  // integers: in words (pack-quantized), not a code a byte (int-quantized)
   };
   std::vector<Group> groups;
   NamePatterns ignore;

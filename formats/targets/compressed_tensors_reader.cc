@@ -50,6 +50,8 @@ CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoin
   for (const Linear& linear : graph.linears()) {
     const CompressedTensorsConfig::Group* group = config.group_of(linear.name);
     if (group != nullptr && group->activations) activations_[linear.name] = *group->activations;
+    if (group != nullptr && !group->packed && group->scheme.float_grid() == nullptr)
+      in_bytes_.insert(linear.name);
     check_names(linear, group != nullptr ? &group->scheme : nullptr);
     const int64_t rotation = config.rotation_of(linear.name);
     if (group == nullptr && rotation > 0) {
@@ -62,7 +64,7 @@ CompressedTensorsReader::CompressedTensorsReader(std::shared_ptr<const Checkpoin
     if (rotation > 0) check_rotation(linear, rotation);
     if (group->scheme.float_grid() != nullptr) {
       check_float_quantized(linear, group->scheme);
-    } else if (group->activations) {
+    } else if (in_bytes(linear.name)) {
       check_int_quantized(linear, group->scheme);
     } else {
       check_packed(linear, group->scheme);
@@ -90,7 +92,7 @@ std::optional<KvCacheQuantizer> CompressedTensorsReader::kv_cache(const std::str
 /// scale that we don't know of would change what the codes mean).
 void CompressedTensorsReader::check_names(const Linear& linear, const Scheme* scheme) const {
   const bool floats = scheme != nullptr && scheme->float_grid() != nullptr;
-  const bool plain = floats ? !packs_float_codes(*scheme) : is_int_quantized(linear.name);
+  const bool plain = floats ? !packs_float_codes(*scheme) : in_bytes(linear.name);
   const std::string packed = linear.name + (plain ? ".weight" : ".weight_packed");
   if (scheme == nullptr && checkpoint_->contains(packed)) {
     user_error(
@@ -103,7 +105,7 @@ void CompressedTensorsReader::check_names(const Linear& linear, const Scheme* sc
     known = {"bias"};
     for (const PlannedTensor& tensor : float_quantized_layout(planned(linear, *scheme)))
       known.push_back(tensor.name.substr(linear.name.size() + 1));
-  } else if (is_int_quantized(linear.name)) {
+  } else if (in_bytes(linear.name)) {
     known = int_quantized_names(activations_.at(linear.name));
   } else if (scheme != nullptr) {
     known = {"weight_packed", "weight_scale", "weight_shape", "bias"};
@@ -295,11 +297,12 @@ QuantizedTensor CompressedTensorsReader::read(const std::string& linear) const {
                          .zero_points = {}};
   if (tensor.scheme.float_grid() != nullptr) return read_float_quantized(linear, std::move(tensor));
   tensor.scales = read_scales(linear + ".weight_scale");
-  if (is_int_quantized(linear)) {
+  if (in_bytes(linear)) {
     tensor.codes = read_bytes(linear + ".weight", tensor.scheme);
     tensor.input = input_quantizer(linear);
     return tensor;
   }
+  tensor.input = input_quantizer(linear);
   const int bits = tensor.scheme.bits;
   tensor.codes = unpack_row_words(borrow(checkpoint_->view(linear + ".weight_packed")), bits, shape.in);
   checkpoint_->release(linear + ".weight_packed");

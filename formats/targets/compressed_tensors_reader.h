@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,7 +39,8 @@ class CompressedTensorsReader final : public PackedReader {
   std::map<std::string, TensorInfo> unpacked_tensors() const override;
 
  private:
-  bool is_int_quantized(const std::string& linear) const { return activations_.contains(linear); }
+  /// Of integers: a code a byte?
+  bool in_bytes(const std::string& linear) const { return in_bytes_.contains(linear); }
   PlannedLinear planned(const Linear& linear, const Scheme& scheme) const;
   void check_float_quantized(const Linear& linear, const Scheme& scheme) const;
   at::Tensor read_global(const std::string& name) const;
@@ -58,6 +60,7 @@ class CompressedTensorsReader final : public PackedReader {
   DType float_dtype_;
   std::map<std::string, ActivationScheme> activations_;
   std::map<std::string, Linear> linears_;
+  std::set<std::string> in_bytes_;
   std::optional<StoredKvCache> kv_cache_;
   std::string rotation_suffix_;          // ".hadamard_input.weight"; empty: no input is rotated
   std::vector<std::string> attentions_;  // with scales of their cache

@@ -7,34 +7,43 @@
 
 namespace lathe {
 
+namespace {
+
+/// Symmetric rows or groups of integers, and inputs that an engine multiplies them with.
+bool multiplied(Scheme scheme, const ActivationScheme& activations) {
+  scheme.hadamard = 0;  // transform_config says it
+  const Scheme plain{.type = "int", .bits = scheme.bits, .group_size = scheme.group_size, .symmetric = true};
+  if (scheme != plain) return false;
+  const bool each_token = activations.dynamic && activations.per == ActivationScheme::Per::token;
+  if (activations.float_grid() != nullptr)
+    return scheme.bits == 4 && each_token && activations.type == kE4M3.name;
+  return scheme.bits == 4 ? each_token : scheme.bits == 8 && scheme.group_size == -1;
+}
+
+}  // namespace
+
+bool is_int_quantized(const Scheme& scheme, const std::optional<ActivationScheme>& activations) {
+  return scheme.type == "int" && activations && activations->float_grid() == nullptr;
+}
+
 std::optional<std::string> int_quantized_refuses(const PlannedLinear& linear) {
   if (const auto reason = linear.activations->problem()) return reason;
-  if (linear.activations->float_grid() != nullptr) {
-    return fmt::format(
-        "integer weights beside {} activations can't be stored: use weights on a floating-point grid, or "
-        "type: int for the activations",
-        linear.activations->type);
-  }
   if (linear.expert && !linear.activations->dynamic) {
     return "neither transformers nor vLLM reads experts with static activations; use dynamic: true for them, "
-           "in "
-           "a rule of their own (target `expert`) before this one";
+           "in a rule of their own (target `expert`) before this one";
   }
-  Scheme scheme = linear.scheme;
-  scheme.hadamard = 0;  // transform_config says it
-  const Scheme rows{.type = "int", .bits = 8, .group_size = -1, .symmetric = true};
-  if (scheme == rows) return std::nullopt;
+  if (multiplied(linear.scheme, *linear.activations)) return std::nullopt;
   return fmt::format(
-      "weights {} can't be multiplied with {}-bit activations: int-quantized needs bits: 8, group_size: -1 "
-      "and "
+      "weights {} can't be multiplied with activations {}: engines take int8 activations with bits: 8, "
+      "group_size: -1 and symmetric: true, and int8 or fp8_e4m3 ones, dynamic per token, with bits: 4 and "
       "symmetric: true; or leave out `activations`",
-      scheme.describe(), linear.activations->bits);
+      linear.scheme.describe(), linear.activations->describe());
 }
 
 std::vector<PlannedTensor> int_quantized_layout(const PlannedLinear& linear) {
   std::vector<PlannedTensor> tensors = {
       {linear.name + ".weight", {DType::I8, {linear.out, linear.in}}},
-      {linear.name + ".weight_scale", {linear.scale_dtype, {linear.out, 1}}}};
+      {linear.name + ".weight_scale", {linear.scale_dtype, {linear.out, linear.scheme.groups(linear.in)}}}};
   if (linear.activations->dynamic) return tensors;
   tensors.push_back({linear.name + ".input_scale", {linear.scale_dtype, {1}}});
   if (!linear.activations->symmetric)

@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "lib/eval/logit_sums.h"
 #include "lib/eval/pieced_head.h"
 #include "lib/eval/quantile.h"
+#include "lib/kernels/input_overflow.h"
 #include "lib/model/block_loader.h"
 #include "lib/model/forward.h"
 #include "lib/tensor/aten.h"
@@ -58,12 +60,35 @@ class Stream {
 
   PiecedHead& head() { return head_; }
 
+  /// Of all that run_blocks() rounded to static scales. Waits for the device.
+  std::map<std::string, InputOverflow> overflows() const {
+    std::map<std::string, InputOverflow> found;
+    for (const auto& [linear, count] : clipped_)
+      found[linear] = {count.values, count.overflowed.item<int64_t>()};
+    return found;
+  }
+
   /// The final hidden states of a chunk: [1, positions, width], until the next call.
   at::Tensor final_states(RowRange rows) { return hidden_.read(rows).reshape({1, -1, hidden_.width()}); }
 
  private:
+  /// Sums of integers: the same in chunks of any size. On a GPU they are queued there.
+  struct Clipped {
+    int64_t values = 0;
+    at::Tensor overflowed;  // Long scalar
+
+    void add(const at::Tensor& x, const InputQuantizer& quantizer) {
+      const at::Tensor found = kernels::count_overflow(x, quantizer);
+      overflowed = overflowed.defined() ? overflowed + found : found;
+      values += x.numel();
+    }
+  };
+
   void run_block(const Block& block, const BlockWeights& weights, const std::vector<RowRange>& chunks) {
-    const BlockForward forward(graph_.config, block, weights, rope_);
+    BlockForward forward(graph_.config, block, weights, rope_);
+    forward.watch_inputs([this](const Linear& linear, const at::Tensor& x, const InputQuantizer& quantizer) {
+      if (!quantizer.scheme.dynamic) clipped_[linear.name].add(x, quantizer);
+    });
     for (const RowRange rows : chunks) {
       throw_if_cancelled();
       hidden_.write(rows, forward.run(hidden_.read(rows)));
@@ -78,6 +103,7 @@ class Stream {
   RopeTables rope_;
   ActivationStore hidden_;
   PiecedHead head_;
+  std::map<std::string, Clipped> clipped_;  // by linear
 };
 
 EvalResult result_of(const LogitSums& model, int64_t tokens) {
@@ -206,8 +232,9 @@ EvalResult evaluate(const EvalInput& model, const std::optional<EvalInput>& refe
   // One after the other: two models' blocks at a time would take more than all else in a run.
   stream.run_blocks(chunks, step);
   if (other) other->run_blocks(chunks, step);
-  const EvalResult result = score_logits(stream, other ? &*other : nullptr, ids, chunks,
-                                         eval_head_pieces(model, reference, device), device, details);
+  EvalResult result = score_logits(stream, other ? &*other : nullptr, ids, chunks,
+                                   eval_head_pieces(model, reference, device), device, details);
+  result.overflows = stream.overflows();
   step();
   return result;
 }

@@ -6,12 +6,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 
 #include "lib/activations/activation_store.h"
 #include "lib/eval/head_pieces.h"
 #include "lib/eval/pieced_head.h"
+#include "lib/numeric/input_overflow.h"
 
 namespace lathe {
 
@@ -25,6 +27,9 @@ struct EvalResult {
     double reference_perplexity = 0;
   };
   std::optional<Divergence> divergence;
+  /// Of the model's inputs with a static scale, by linear: how much of them it clips. The head isn't among
+  /// them.
+  std::map<std::string, InputOverflow> overflows = {};
 };
 
 /// What a model says at each position, row after row, on the CPU.

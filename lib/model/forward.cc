@@ -77,6 +77,7 @@ at::Tensor BlockForward::linear_input(const Norm& norm, const at::Tensor& hidden
 at::Tensor BlockForward::apply(const Linear& linear, const at::Tensor& x) const {
   const at::Tensor weight = weights_.compute_weight(linear);
   const InputQuantizer* const quantizer = weights_.input_quantizer(linear);
+  if (quantizer != nullptr && watch_) watch_(linear, x, *quantizer);
   const at::Tensor input = quantizer != nullptr ? kernels::fake_quantize_input(x, *quantizer) : x;
   return linear_product(input.to(weight.scalar_type()), weight, weights_.compute_bias(linear));
 }

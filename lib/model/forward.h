@@ -156,11 +156,17 @@ class BlockForward {
   /// All stages.
   at::Tensor run(const at::Tensor& hidden) const;
 
+  /// Told of each input that is rounded before its product, x [..., in] as it is before.
+  using InputWatch =
+      std::function<void(const Linear& linear, const at::Tensor& x, const InputQuantizer& quantizer)>;
+  void watch_inputs(InputWatch watch) { watch_ = std::move(watch); }
+
  private:
   const ModelConfig& config_;
   const Block& block_;
   const BlockWeights& weights_;
   const RopeTables& rope_;
+  InputWatch watch_;
 
   at::Tensor normed(const Norm& norm, const at::Tensor& x) const;             // FP32
   at::Tensor linear_input(const Norm& norm, const at::Tensor& hidden) const;  // the compute dtype

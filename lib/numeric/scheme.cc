@@ -14,11 +14,12 @@ namespace {
 
 using Scales = FloatGridType::Scales;
 
-constexpr std::array<FloatGridType, 7> kFloatGrids = {{{"fp8_e4m3", kE4M3},
+constexpr std::array<FloatGridType, 8> kFloatGrids = {{{"fp8_e4m3", kE4M3},
                                                        {"fp8_e5m2", kE5M2},
                                                        {"nvfp4", kE2M1, Scales::e4m3, 16},
                                                        {"mxfp4", kE2M1, Scales::e8m0, 32},
                                                        {"mxfp6_e2m3", kE2M3, Scales::e8m0, 32},
+                                                       {"mxfp6_e3m2", kE3M2, Scales::e8m0, 32},
                                                        {"mxfp8", kE4M3, Scales::e8m0, 32},
                                                        {"mxint8", kMxInt8, Scales::e8m0, 32}}};
 

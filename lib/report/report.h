@@ -73,6 +73,11 @@ struct Report {
     std::vector<int64_t> before, after;
     std::optional<Clip> clip = std::nullopt;  // none where the format rounds by itself
   };
+  /// Values that were looked at, and those of them beyond a grid.
+  struct Overflow {
+    int64_t values = 0, overflowed = 0;
+    double share = 0;  // 0 to 1
+  };
   /// One quantised linear.
   struct LinearRow {
     int64_t block = 0;
@@ -91,6 +96,8 @@ struct Report {
     int64_t outliers = 0;         // weights kept beside the grid
     /// The largest |x| that a static grid of its inputs spans; larger ones are clipped to it.
     std::optional<double> input_limit = std::nullopt;
+    /// How much of the evaluation's text lies beyond such a grid; none where it isn't counted.
+    std::optional<Overflow> input_overflow = std::nullopt;
     std::optional<Scales> scales = std::nullopt;  // none of formats without any, and where all are 0
     std::optional<Histogram> histogram = std::nullopt;
     double seconds = 0;

@@ -29,6 +29,11 @@ json histogram_json(const std::optional<Report::Histogram>& histogram) {
           {"clip", clip_json(histogram->clip)}};
 }
 
+json overflow_json(const std::optional<Report::Overflow>& overflow) {
+  if (!overflow) return nullptr;
+  return {{"values", overflow->values}, {"overflowed", overflow->overflowed}, {"share", overflow->share}};
+}
+
 json linear_json(const Report::LinearRow& row) {
   return {{"name", row.name},
           {"block", row.block},
@@ -45,6 +50,7 @@ json linear_json(const Report::LinearRow& row) {
           {"clipped", row.clipped},
           {"outliers", row.outliers},
           {"input_limit", or_null(row.input_limit)},
+          {"input_overflow", overflow_json(row.input_overflow)},
           {"scales", scales_json(row.scales)},
           {"histogram", histogram_json(row.histogram)},
           {"seconds", row.seconds},

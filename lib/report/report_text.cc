@@ -151,6 +151,40 @@ std::string inputs_table(const std::vector<Report::InputRow>& rows) {
   return text;
 }
 
+/// "12 of 42 clip values of the evaluation text, at most 0.031 % (model.layers.3.mlp.down_proj)"; empty where
+/// nothing was counted.
+std::string overflow_summary(const Report& report) {
+  const Report::LinearRow* most = nullptr;
+  int64_t counted = 0, clipping = 0;
+  for (const Report::LinearRow& row : report.linears) {
+    if (!row.input_overflow) continue;
+    ++counted;
+    clipping += row.input_overflow->overflowed > 0 ? 1 : 0;
+    if (most == nullptr || row.input_overflow->share > most->input_overflow->share) most = &row;
+  }
+  if (counted == 0) return "";
+  if (clipping == 0) return fmt::format("none of {} clips a value of the evaluation text", counted);
+  return fmt::format("{} of {} clip values of the evaluation text, at most {:.2g} % ({})", clipping, counted,
+                     100 * most->input_overflow->share, most->name);
+}
+
+std::string overflow_table(const Report& report) {
+  std::string text = "| linear | values | beyond the scale | share |\n| --- | --- | --- | --- |\n";
+  for (const Report::LinearRow& row : report.linears) {
+    if (!row.input_overflow || row.input_overflow->overflowed == 0) continue;
+    const Report::Overflow& found = *row.input_overflow;
+    text += fmt::format("| {} | {} | {} | {:.2g} % |\n", row.name, found.values, found.overflowed,
+                        100 * found.share);
+  }
+  return text;
+}
+
+bool any_overflow(const Report& report) {
+  return std::ranges::any_of(report.linears, [](const Report::LinearRow& row) {
+    return row.input_overflow && row.input_overflow->overflowed > 0;
+  });
+}
+
 /// Where output errors are of fewer tokens than were measured: of how many at most.
 std::string output_tokens_text(const Report& report) {
   int64_t most = 0;
@@ -206,6 +240,8 @@ std::vector<std::pair<std::string, std::string>> summary(const Report& report) {
   if (t.outliers > 0) lines.insert(lines.begin() + 3, {"outliers", outliers_text(t)});
   if (!report.experts.empty()) lines.emplace_back("experts", experts_summary(report.experts));
   if (!report.activations.empty()) lines.emplace_back("activations", inputs_summary(report.activations));
+  if (const std::string overflow = overflow_summary(report); !overflow.empty())
+    lines.emplace_back("static inputs", overflow);
   if (!report.sensitivity.is_null())
     lines.emplace_back(report.budget.is_null() ? "sensitivity" : "mixture", prediction_text(report));
   if (!report.kv_cache.empty())
@@ -342,6 +378,12 @@ std::string to_markdown(const Report& report, const std::string& how_to_load) {
   if (!report.tensors.empty()) text += "\n## Every tensor of the file\n\n" + tensor_table(report);
   if (!report.activations.empty())
     text += "\n## Inputs of quantised linears\n\n" + inputs_table(report.activations);
+  if (any_overflow(report)) {
+    text +=
+        "\n## Static scales that clip\n\nValues of the evaluation text beyond the grid's last number by more "
+        "than half of its last step.\n\n" +
+        overflow_table(report);
+  }
   if (!report.experts.empty()) text += "\n## Experts\n\n" + experts_table(report.experts);
   if (!report.folds.empty()) text += "\n## Folds\n\n" + fold_table(report);
   text += "\n## Time\n\n| stage | seconds |\n| --- | --- |\n";

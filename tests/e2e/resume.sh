@@ -1,5 +1,5 @@
 # A run that is killed goes on with --resume, and ends with the bytes of one that was never interrupted: for solvers and
-# transforms, two streams of hidden states, experts, GGUF, and runs without calibration. What changed meanwhile refuses.
+# transforms, two streams of hidden states, experts, GGUF, FP8 checkpoints, and runs without calibration. What changed meanwhile refuses.
 . tests/e2e/lib.sh
 data=(--set calibration.samples=8 --set calibration.seq_len=256)
 survives() {  # NAME SEED RECIPE [flags...]
@@ -12,6 +12,9 @@ survives spqr 2 recipes/spqr.yaml "${data[@]}"
 survives two_streams 3 recipes/kv-fp8.yaml "${data[@]}"
 survives gguf 4 recipes/awq-gptq.yaml "${data[@]}" --set 'output.formats=[compressed-tensors, gguf:q4_k_m]' --set report.activations=true
 survives weights_only 5 recipes/hqq.yaml
+"$PYTHON" tests/tools/make_fp8_model.py quantise "$MODEL" "$scratch/fp8" --block 128 128 || fail "no FP8 model"
+survives from_fp8 7 recipes/gptq.yaml --model "$scratch/fp8" "${data[@]}"
+survives weights_of_fp8 8 recipes/hqq.yaml --model "$scratch/fp8"
 if "$PYTHON" -c 'import transformers' 2>/dev/null; then
   vocab=$(value "$MODEL/config.json" "r['vocab_size']")
   checkpoint "$scratch/experts" qwen2_moe "{\"vocab_size\": $vocab, \"num_experts\": 5}" --idle-expert

@@ -46,5 +46,5 @@ quick recipes/smoothquant.yaml "$scratch/again"
 cmp "$scratch/dynamic/model.safetensors" "$scratch/again/model.safetensors"
 refuses 2 "rules[0].activations.per" quick recipes/smoothquant.yaml "$scratch/no" --set 'rules[0].activations.per=row'
 refuses 2 "static activations per token" quick recipes/smoothquant.yaml "$scratch/no" --set 'rules[0].activations.dynamic=false'
-refuses 2 "needs bits: 8, group_size: -1" quick recipes/smoothquant.yaml "$scratch/no" --set 'rules[0].scheme.bits=4'
+refuses 2 "with bits: 8, group_size: -1" quick recipes/smoothquant.yaml "$scratch/no" --set 'rules[0].scheme.bits=5'
 refuses 2 "clips a tensor" quick recipes/smoothquant.yaml "$scratch/no" --set 'rules[0].activations={type: nvfp4, observer: kl}'

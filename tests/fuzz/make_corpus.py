@@ -177,6 +177,18 @@ def main():
          for name, kind, count, begin in (("order", "I32", 16, 0), ("begins", "I32", 3, 64), ("clip", "F32", 2, 76))},
         2 * (order + begins + clip), {**about, "scheme": json.dumps(skvq)}))
 
+    # formats/targets/fp8_reader.h; the model is tests/fuzz/fp8.cc's.
+    module, codes = "model.layers.0.self_attn.q_proj", bytes(range(64))
+    weight = entry("F8_E4M3", [8, 8], 0, 64)
+    for name, config, scale, data in (
+            ("blocks", {"weight_block_size": [4, 8], "fmt": "e4m3"}, {"weight_scale_inv": entry("F32", [2, 1], 64, 72)}, struct.pack("<2f", 0.5, 2)),
+            ("powers", {"weight_block_size": [8, 4], "scale_fmt": "ue8m0"}, {"weight_scale_inv": entry("F8_E8M0", [1, 2], 64, 66)}, bytes([120, 130])),
+            ("tensor", {"ignored_layers": ["lm_head"]}, {"weight_scale": entry("BF16", [1], 64, 66)}, b"\x80\x3f"),
+            ("static", {"activation_scheme": "static"}, {"weight_scale": entry("F32", [], 64, 68), "input_scale": entry("F32", [1], 68, 72)}, struct.pack("<2f", 0.5, 2))):
+        method = {"quant_method": "fp8", "activation_scheme": "dynamic", **config}
+        put("fp8", name, json.dumps(method).encode() + b"\0" +
+            safetensors({f"{module}.weight": weight, **{f"{module}.{key}": value for key, value in scale.items()}}, codes + data))
+
     put("recipe", "awq", "model: m\noutput: {path: out, formats: [compressed-tensors, gguf:Q4_0], shard_size: 5GB}\n"
         "calibration: {data: [{path: a.parquet, weight: 3}], samples: 8, seq_len: 64, seed: 0, experts: {min_tokens: 2, fallback: weight_only}}\n"
         "transforms: [{awq: {grid: 20, clip: true}}]\nrules:\n  - {targets: [linear, /mlp/], scheme: {type: int, bits: 4, group_size: 128, symmetric: true}, solver: {gptq: {damping: 0.01}}}\n"

@@ -1122,6 +1122,12 @@ function everyLinear() {
               ['bits', (row) => row.bits_per_weight, {number: true, show: short}],
               ...measures.map(([key, name]) => [name, (row) => row[key], {number: true, show: short}]),
               ['clipped', (row) => row.clipped ? 'yes' : 'no'],
+              ...linears.some((row) => row.input_overflow) ?
+                  [[
+                    'inputs clipped', (row) => row.input_overflow?.share ?? null,
+                    {number: true, show: (share) => percent(share, 4)}
+                  ]] :
+                  [],
               ['s', (row) => row.seconds, {number: true, show: short}]
             ],
             linears),

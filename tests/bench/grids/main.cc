@@ -1,7 +1,8 @@
 // bench_grids [--size N] [--rows N] [--rounds N] [--threads N] [--device cpu|cuda] [--json FILE|-]
 //
 // How near the memory's rate the kernels of every grid come: the ranges of a weight's groups, its codes,
-// their values again, codes and values in one pass, and an input's rounding. Each is timed beside a copy of
+// their values again, codes and values in one pass, an input's rounding, and that of keys and values on the
+// grids of quantised caches (the matrix as tokens of heads of 128 channels). Each is timed beside a copy of
 // the same FP32 matrix, moments apart; figures are medians: GB (10^9 bytes) a second that are read and
 // written, counted once each, and that rate as a part of the copy's. On the CPU time is that of its threads
 // together, on a GPU it passes on the wall.
@@ -19,6 +20,8 @@
 #include "lib/kernels/dequantize.h"
 #include "lib/kernels/group_quant.h"
 #include "lib/kernels/input_quant.h"
+#include "lib/kernels/kv_cache_quant.h"
+#include "lib/numeric/kv_cache.h"
 #include "lib/numeric/quantized_tensor.h"
 #include "lib/tensor/device.h"
 #include "tests/bench/calibration/timing.h"
@@ -63,6 +66,36 @@ std::vector<Scheme> schemes() {
   return all;
 }
 
+constexpr int64_t kHeadDim = 128;
+
+/// Levels that lie evenly in [-1, 1].
+at::Tensor even_levels(double bits) { return at::linspace(-1, 1, cache_levels(bits)); }
+
+/// One of each type, for heads that have `channels` channels in all; parameters as calibration of such values
+/// would find them.
+std::vector<KvCacheQuantizer> caches(int64_t channels) {
+  const KvCacheScheme kivi{.type = "kivi", .bits = 2, .value_bits = 2, .group_size = 32, .window = 128},
+      kvquant{.type = "kvquant", .bits = 4, .value_bits = 4, .sink = 1, .outliers = 0.01},
+      skvq{.type = "skvq", .bits = 2, .value_bits = 2, .group_size = 128, .window = 128};
+  KvCacheQuantizer levels{.scheme = kvquant}, ordered{.scheme = skvq};
+  levels.parameters = {{"key_lower", at::full({channels}, -2.5f)},
+                       {"key_upper", at::full({channels}, 2.5f)},
+                       {"key_levels", even_levels(kvquant.bits)},
+                       {"value_levels", even_levels(kvquant.value_bits)}};
+  for (const char* side : {"key", "value"}) {
+    const std::string name = side;
+    ordered.parameters[name + "_order"] = at::randperm(channels, at::kInt);
+    ordered.parameters[name + "_begins"] =
+        at::arange(0, channels + 1, skvq.group_size, at::TensorOptions().dtype(at::kInt));
+    ordered.parameters[name + "_clip"] = at::full({channels / skvq.group_size}, 0.95f);
+  }
+  return {{.scheme = {.type = "float"}, .k_scales = {0.01f}},
+          {.scheme = {.type = "int"}, .k_scales = {0.04f}},
+          {.scheme = kivi},
+          levels,
+          ordered};
+}
+
 class Measurement {
  public:
   Measurement(const Arguments& arguments, c10::Device device)
@@ -94,6 +127,22 @@ class Measurement {
             // A dynamic grid's values are read once more for their ranges.
             {"round", beside_copy(quantizer.scheme.dynamic ? 12 : 8,
                                   [&] { kernels::fake_quantize_input(weight_, quantizer); })}};
+  }
+
+  /// Keys and values beside one another; those of one scale are rounded alike.
+  nlohmann::json cache(const KvCacheQuantizer& quantizer) {
+    const KvCacheScheme& scheme = quantizer.scheme;
+    const at::Tensor tokens = weight_.view({1, arguments_.rows, arguments_.size / kHeadDim, kHeadDim});
+    nlohmann::json row = {{"scheme", scheme.describe()}};
+    if (!scheme.low_bit()) {
+      const at::Tensor heads = tokens.transpose(1, 2);
+      row["keys"] = row["values"] =
+          beside_copy(8, [&] { kernels::fake_quantize_cache(heads, scheme, quantizer.k_scales); });
+      return row;
+    }
+    row["keys"] = beside_copy(8, [&] { kernels::round_cached_keys(tokens, quantizer); });
+    row["values"] = beside_copy(8, [&] { kernels::round_cached_values(tokens, quantizer); });
+    return row;
   }
 
  private:
@@ -131,6 +180,9 @@ int run(int argc, char** argv) {
   mallopt(M_TRIM_THRESHOLD, -1);
   const c10::Device device = resolve_device(arguments.device);
   at::manual_seed(1);
+  // Before anything large: small blocks behind large ones that come and go would make these new pages each
+  // time.
+  const std::vector<KvCacheQuantizer> quantised_caches = caches(arguments.size);
   Measurement measurement(arguments, device);
   nlohmann::json result = {{"size", arguments.size},
                            {"rows", arguments.rows},
@@ -158,6 +210,13 @@ int run(int argc, char** argv) {
         InputQuantizer{.scheme = fixed, .scale = 0.01f},
         InputQuantizer{.scheme = ActivationScheme::of_floats("nvfp4"), .scale = 0.002f}})
     show("inputs", measurement.inputs(quantizer));
+  fmt::print("{:<64}{:>16}{:>16}\n", "cache", "keys", "values");
+  for (const KvCacheQuantizer& quantizer : quantised_caches) {
+    const nlohmann::json row = measurement.cache(quantizer);
+    fmt::print("{:<64}{}{}\n", row["scheme"].get<std::string>(), shown(row, "keys"), shown(row, "values"));
+    std::fflush(stdout);
+    result["caches"].push_back(row);
+  }
   write_json(arguments.json, result);
   return 0;
 }

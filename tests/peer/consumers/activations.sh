@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# W8A8 artefacts in their real consumer: transformers with compressed-tensors rounds activations as Lathe simulates it.
+# W8A8 and W4A8 artefacts in their real consumer: transformers with compressed-tensors rounds activations as Lathe simulates it.
 #   activations.sh LOGITS_PROGRAM     (QUANTIZE and PYTHON as in tests/e2e/lib.sh)
 . tests/e2e/lib.sh
 logits=$1
@@ -10,9 +10,10 @@ export LATHE_BLAS=torch
 same="$PYTHON tests/peer/consumers/same_logits.py"
 # check NAME SHARE [flags...]: share of tokens that must agree where scales are dynamic (a last bit of a scale turns codes, and a
 # wrong rounding agrees on none), half of what is measured; empty: all logits.
+recipe=smoothquant
 check() {
   local name=$1 share=$2; shift 2
-  quick recipes/smoothquant.yaml "$scratch/$name" --set evaluate=null "$@"
+  quick "recipes/$recipe.yaml" "$scratch/$name" --set evaluate=null "$@"
   $same "$MODEL" "$scratch/$name" "$logits" $share || fail "$name"
 }
 check dynamic-sym 0.055
@@ -25,6 +26,10 @@ check mixed-precision 0.05 --set 'rules=[{targets: [down_proj], scheme: {bits: 4
 tied=$MODEL MODEL=$scratch/untied
 check head "" --model "$scratch/untied" --set 'ignore=[]' --set 'rules[0].activations={dynamic: false}'
 MODEL=$tied
+recipe=w4a8
+check w4a8 0.14
+check w4a8-channel-asym 0.1 --set 'rules[0].scheme.group_size=-1' --set 'rules[0].activations.symmetric=false'
+check w4afp8 0.26 --set 'rules[0].activations.type=fp8_e4m3'
 
 # Families with fused weights, norms of 1 + w and biases.
 vocab=$(value "$MODEL/config.json" "r['vocab_size']")

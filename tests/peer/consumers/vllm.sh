@@ -33,6 +33,10 @@ make_artefact groups gptq --set "$(solve 'bits: 4, group_size: 16, symmetric: tr
 for kind in dynamic static; do
   quick recipes/smoothquant.yaml "$scratch/w8a8-$kind" --set evaluate=null --set "rules[0].activations={dynamic: $([[ $kind == dynamic ]] && echo true || echo false)}"
 done
+# INT4 weights with INT8 activations, which its kernel for CPUs rounds with a zero point, whatever the artefact says; with FP8 ones.
+w4a8() { quick recipes/w4a8.yaml "$scratch/$1" --set evaluate=null --set "rules[0].activations.$2"; }
+w4a8 w4a8 symmetric=false
+w4a8 w4afp8 type=fp8_e4m3
 floats fp8-dynamic 'compressed-tensors, modelopt'
 floats fp8-static 'compressed-tensors, modelopt' --set 'rules[0]={scheme: {type: fp8_e4m3, per: tensor}, activations: {type: fp8_e4m3, dynamic: false}}'
 floats fp8-block compressed-tensors --set 'rules[0]={scheme: {type: fp8_e4m3, per: block}, activations: {type: fp8_e4m3, per: group}}'
@@ -65,7 +69,7 @@ for name in desc_act bits3 zeros groups; do warned "$name" True; done
 in_vllm loads several/compressed-tensors several/gptq several/gptq-v2 several/awq part/gptq part/awq mixed asymmetric/awq \
   asymmetric/compressed-tensors two-groups
 in_vllm rotates rotated
-in_vllm rounds w8a8-dynamic w8a8-static two-kinds
+in_vllm rounds w8a8-dynamic w8a8-static two-kinds w4a8
 in_vllm agrees fp8-dynamic/compressed-tensors
 in_vllm "same:$scratch/fp8-dynamic/compressed-tensors" fp8-dynamic/modelopt
 in_vllm cache kv-fp8
@@ -77,6 +81,7 @@ refused 'ModelOpt currently only supports' int4
 no_kernel 'Quant type (uint8b128) not supported by CPUWNA16' bits8-weights bits8-channel two-widths
 no_kernel 'Quant type (uint8) not supported by CPUWNA16' bits8-asymmetric
 no_kernel 'Quant type (uint3b4) not supported by CPUWNA16' bits3-weights
+no_kernel 'No compressed-tensors compatible scheme was found' w4afp8
 no_kernel 'static_scaled_fp8_quant() expected at most 0 argument' fp8-static/compressed-tensors
 no_kernel "'_C' object has no attribute 'silu_and_mul_quant'" fp8-static/modelopt
 no_kernel 'kernel that can implement the ScaledMM linear layer' fp8-weights

@@ -200,6 +200,39 @@ TEST(Evaluate, HeadsThatLookRowsUpAreTheSameInPieces) {
   EXPECT_EQ(pieces.most, head_pieces(9000, 32, at::kCPU).tokens);
 }
 
+/// With a static scale of one linear's input and each token's of another's.
+class RoundedInputs : public Weights {
+ public:
+  using Weights::Weights;
+  std::optional<InputQuantizer> input_quantizer(const std::string& linear) const override {
+    if (linear.ends_with(".1.mlp.down_proj"))
+      return InputQuantizer{{"int", 8, false, ActivationScheme::Per::tensor, true}, scale};
+    if (linear.ends_with(".o_proj")) return InputQuantizer{};
+    return std::nullopt;
+  }
+  float scale = 1;
+};
+
+TEST(Evaluate, CountsWhatStaticScalesClip) {
+  const ModelGraph graph = tiny_graph(true);
+  RoundedInputs weights(graph, 1, 0.2);
+  const at::Tensor ids = at::randint(61, {7, 320}, at::kLong);
+  const EvalInput model{&graph, &weights};
+  const std::string clipped = "model.layers.1.mlp.down_proj";
+  int64_t before = 0;
+  for (const float scale : {1.0f, 1e-3f, 1e-4f}) {
+    weights.scale = scale;
+    const EvalResult found = evaluate(model, model, ids, at::kCPU, {});
+    ASSERT_EQ(found.overflows.size(), 1u);  // dynamic scales clip nothing
+    const InputOverflow& overflow = found.overflows.at(clipped);
+    EXPECT_EQ(overflow.values, 7 * 320 * 48);  // of the model alone, not of its reference
+    EXPECT_TRUE(scale == 1 ? overflow.overflowed == 0 : overflow.overflowed > before);
+    before = overflow.overflowed;
+  }
+  EXPECT_GT(before, 7 * 320 * 48 / 2);
+  EXPECT_LT(before, 7 * 320 * 48);
+}
+
 TEST(Evaluate, AModelAgainstItselfDivergesNowhere) {
   const Pair pair(true);
   const at::Tensor ids = at::randint(61, {2, 33}, at::kLong);

@@ -75,6 +75,35 @@ TEST(FakeQuantizeCache, KeepsTheDtypeAndWhatIsNoNumber) {
   EXPECT_TRUE(y[0].equal(rounded(x[0].to(at::kFloat), kFp8, 0.01f).to(at::kBFloat16)));
 }
 
+/// As compressed-tensors and vLLM spell it, operation by operation.
+at::Tensor by_operations(const at::Tensor& x, const KvCacheScheme& scheme, const std::vector<float>& scales) {
+  const at::Tensor step = at::tensor(scales, at::kFloat).view({-1, 1, 1});
+  const at::Tensor codes = x.to(at::kFloat) / step;
+  const at::Tensor numbers = scheme.floating() ? codes.clamp(-448, 448).to(at::kFloat8_e4m3fn).to(at::kFloat)
+                                               : codes.round().clamp(-128, 127);
+  return (numbers * step).to(x.scalar_type());
+}
+
+TEST(FakeQuantizeCache, IsTheLibrariesArithmeticInAnyLayout) {
+  at::manual_seed(4);
+  at::Tensor dense = at::randn({2, 37, 3, 16}).mul(3).exp();
+  dense.select(3, 5).mul_(-1);
+  dense[1][2][0][3] = std::numeric_limits<float>::infinity();
+  dense[0][0][0][0] = 0;
+  for (const at::ScalarType type : {at::kFloat, at::kHalf, at::kBFloat16}) {
+    const at::Tensor x = dense.to(type);
+    for (const at::Tensor& values :
+         {x.transpose(1, 2), x.transpose(1, 2).contiguous(), x.transpose(1, 2).slice(3, 0, 8)})
+      for (const KvCacheScheme& scheme : {kFp8, kInt8})
+        for (const std::vector<float>& scales : {std::vector<float>{0.37f}, {0.37f, 1.9f, 0.011f}}) {
+          const at::Tensor found = fake_quantize_cache(values, scheme, scales);
+          EXPECT_EQ(found.scalar_type(), type);
+          EXPECT_TRUE(found.equal(by_operations(values, scheme, scales)))
+              << scheme.describe() << scales.size();
+        }
+  }
+}
+
 TEST(FakeQuantizeCache, EveryHeadHasItsScale) {
   at::manual_seed(3);
   const at::Tensor x = at::randn({2, 3, 5, 8});

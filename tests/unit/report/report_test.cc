@@ -109,6 +109,23 @@ TEST(Report, TheBudgetsFrontierIsATableOfAFewOfItsMixtures) {
   EXPECT_THAT(to_markdown(report, ""), Not(HasSubstr("| frontier |")));
 }
 
+TEST(Report, SaysWhatStaticScalesClip) {
+  Report report = small_report();
+  EXPECT_THAT(to_terminal(report), Not(HasSubstr("static inputs")));
+  EXPECT_TRUE(to_json(report)["linears"][0]["input_overflow"].is_null());
+  report.linears[0].input_overflow = {1000, 0, 0};
+  EXPECT_THAT(to_terminal(report), HasSubstr("none of 1 clips a value of the evaluation text"));
+  EXPECT_THAT(to_markdown(report, ""), Not(HasSubstr("## Static scales that clip")));
+  report.linears[2].input_overflow = {4000, 50, 0.0125};
+  EXPECT_EQ(to_json(report)["linears"][2]["input_overflow"],
+            (nlohmann::json{{"values", 4000}, {"overflowed", 50}, {"share", 0.0125}}));
+  EXPECT_THAT(to_terminal(report),
+              HasSubstr("1 of 2 clip values of the evaluation text, at most 1.2 % (l.1.q_proj)"));
+  EXPECT_THAT(to_markdown(report, ""),
+              AllOf(HasSubstr("## Static scales that clip"), HasSubstr("| l.1.q_proj | 4000 | 50 | 1.2 % |"),
+                    Not(HasSubstr("| l.0.q_proj | 1000 |"))));
+}
+
 TEST(Report, ScalesOfARoleAreAHistogram) {
   Report report = small_report();
   EXPECT_TRUE(to_json(report)["scale_histograms"].empty());

@@ -194,6 +194,39 @@ TEST(Consumers, EverySchemeOfAMixedModelHasItsOwnKernel) {
       HasSubstr("vLLM (fp8_e5m2 channel): does not read it: model.layers.0.mlp.down_proj: no kernel"));
 }
 
+TEST(Consumers, FourByEightBitsRunOnCpusOrOnHopper) {
+  auto llama = block(4096, 1024, 14336, {"int", 4, 128, true});
+  for (PlannedLinear& planned : llama) planned.activations = ActivationScheme{};
+  const std::string integers = everything("compressed-tensors", llama, {32, 8, 128});
+  EXPECT_THAT(integers,
+              HasSubstr("vLLM on CPUs: dynamic 4-bit (torch's; KleidiAI's on Arm), ok for TP 1, 2"));
+  EXPECT_THAT(integers, HasSubstr("transformers: reads it through compressed-tensors"));
+  EXPECT_THAT(integers, testing::Not(HasSubstr("Hopper")));
+  EXPECT_THAT(integers, HasSubstr("SGLang: does not read it"));
+  for (PlannedLinear& planned : llama) planned.activations = ActivationScheme::of_floats("fp8_e4m3");
+  const std::string floats = everything("compressed-tensors", llama, {32, 8, 128});
+  EXPECT_THAT(floats, HasSubstr("vLLM on Hopper: CUTLASS W4A8 (bfloat16 models), ok for TP 1, 2"));
+  EXPECT_THAT(floats, testing::Not(HasSubstr("vLLM on CPUs")));
+  for (PlannedLinear& planned : llama) planned.scheme.group_size = 64;
+  EXPECT_THAT(
+      everything("compressed-tensors", llama, {32, 8, 128}),
+      HasSubstr("vLLM: does not read it: model.layers.0.self_attn.q_proj: CUTLASS W4A8 (bfloat16 models) "
+                "takes group_size 128, not 64"));
+}
+
+TEST(Consumers, TransformersStacksNoExpertsOfBytes) {
+  auto experts = block(4096, 1024, 14336, {"int", 8, -1, true});
+  for (PlannedLinear& planned : experts) {
+    planned.expert = true;
+    planned.activations = ActivationScheme{};
+  }
+  EXPECT_THAT(everything("compressed-tensors", experts, {32, 8, 128}),
+              HasSubstr("transformers: does not read it: transformers 5.17 stacks experts"));
+  for (PlannedLinear& planned : experts) planned.activations = std::nullopt;
+  EXPECT_THAT(everything("compressed-tensors", experts, {32, 8, 128}),
+              HasSubstr("transformers: reads it through compressed-tensors"));
+}
+
 TEST(Consumers, BlocksOfRowsAreCutWithTheRows) {
   auto linears = block(4096, 1024, 14336, Scheme::of_floats("fp8_e4m3", 128, 128));
   for (PlannedLinear& planned : linears) {

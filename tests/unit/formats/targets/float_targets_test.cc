@@ -318,9 +318,12 @@ TEST(FloatTargets, Refusals) {
   EXPECT_THAT(refusal("compressed-tensors", kBlocks), HasSubstr("without `activations`"));
   EXPECT_THAT(refusal("compressed-tensors", Scheme::of_floats("fp8_e5m2")),
               HasSubstr("fp8_e5m2 channel can't be stored"));
+  for (const char* format : {"compressed-tensors", "modelopt"})
+    EXPECT_THAT(refusal(format, Scheme::of_floats("mxfp6_e3m2")),
+                HasSubstr("mxfp6_e3m2 g32 can't be stored"));
   EXPECT_THAT(refusal("compressed-tensors", kNvfp4, std::nullopt, 8, 40), HasSubstr("do not divide the 40"));
   EXPECT_THAT(refusal("compressed-tensors", Scheme{.bits = 8, .group_size = -1}, fp8(true, Per::token)),
-              HasSubstr("integer weights beside fp8_e4m3 activations"));
+              HasSubstr("weights int8 sym channel can't be multiplied with activations fp8_e4m3"));
   EXPECT_THAT(refusal("modelopt", kMxfp4), HasSubstr("mxfp4 g32 can't be stored"));
   EXPECT_THAT(refusal("modelopt", kTensor, fp8(true, Per::token)),
               HasSubstr("per tensor with static activations"));

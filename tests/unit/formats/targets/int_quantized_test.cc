@@ -1,4 +1,4 @@
-// INT8 weights beside INT8 activations: the library's bytes, what is refused, and reading back.
+// Integers beside quantised activations: the library's bytes, what is refused, and reading back.
 #include "formats/targets/int_quantized.h"
 
 #include <gmock/gmock.h>
@@ -19,6 +19,8 @@ using ::testing::HasSubstr;
 const Target& target() { return find_target("compressed-tensors"); }
 
 const Scheme kInt8{.type = "int", .bits = 8, .group_size = -1, .symmetric = true};
+const Scheme kInt4{.type = "int", .bits = 4, .group_size = 8, .symmetric = true};
+const ActivationScheme kFp8Token = ActivationScheme::of_floats("fp8_e4m3");
 const ActivationScheme kToken{}, kTensor{"int", 8, false, ActivationScheme::Per::tensor, true},
     kTensorAsym{"int", 8, false, ActivationScheme::Per::tensor, false};
 
@@ -118,14 +120,56 @@ TEST(IntQuantized, BesidePackedLinearsTheFileIsOfMixedPrecision) {
   EXPECT_EQ(config.at("config_groups").at("group_1").at("format"), "pack-quantized");
 }
 
+// The presets W4A8 and W4AFP8 of compressed-tensors, the latter packed, as vLLM's CompressedTensorsW4A8Fp8
+// takes it.
+TEST(IntQuantized, Int4IsAByteBesideInt8InputsAndPackedBesideFp8) {
+  const auto stored = [](const ActivationScheme& inputs) {
+    std::string text;
+    for (const PlannedTensor& tensor : target().layout(planned(kInt4, inputs)))
+      text += tensor.name + " " + tensor.info.describe() + "; ";
+    return text;
+  };
+  EXPECT_EQ(stored(kToken), "m.weight I8 [16, 40]; m.weight_scale BF16 [16, 5]; ");
+  EXPECT_EQ(stored(kFp8Token),
+            "m.weight_shape I64 [2]; m.weight_packed I32 [16, 5]; m.weight_scale BF16 [16, 5]; ");
+  const nlohmann::json weights = nlohmann::json::parse(
+      R"({"num_bits": 4, "type": "int", "symmetric": true, "strategy": "group", "group_size": 8, "dynamic": false})");
+  for (const bool floats : {false, true}) {
+    const auto config =
+        target().quantization_config({planned(kInt4, floats ? kFp8Token : kToken)}, {"lm_head"});
+    EXPECT_EQ(config.at("format"), floats ? "pack-quantized" : "int-quantized");
+    const auto& group = config.at("config_groups").at("group_0");
+    EXPECT_EQ(group.at("format"), config.at("format"));
+    EXPECT_EQ(group.at("weights"), weights);
+    EXPECT_EQ(group.at("input_activations").at("type"), floats ? "float" : "int");
+    EXPECT_EQ(group.at("input_activations").at("strategy"), "token");
+    EXPECT_EQ(group.at("input_activations").at("dynamic"), true);
+  }
+}
+
 TEST(IntQuantized, Refusals) {
-  EXPECT_EQ(target().refuses(planned(kInt8, kToken)), std::nullopt);
-  EXPECT_EQ(target().refuses(planned(kInt8, kTensorAsym)), std::nullopt);
-  for (const Scheme& scheme : {Scheme{.type = "int", .bits = 4, .group_size = -1, .symmetric = true},
-                               Scheme{.type = "int", .bits = 8, .group_size = 8, .symmetric = true},
-                               Scheme{.type = "int", .bits = 8, .group_size = -1, .symmetric = false}}) {
-    EXPECT_THAT(target().refuses(planned(scheme, kToken)).value_or(""),
-                HasSubstr("needs bits: 8, group_size: -1"));
+  for (const ActivationScheme& inputs : {kToken, ActivationScheme{.symmetric = false}, kTensorAsym})
+    EXPECT_EQ(target().refuses(planned(kInt8, inputs)), std::nullopt);
+  Scheme rows = kInt4;
+  rows.group_size = -1;
+  for (const Scheme& scheme : {kInt4, rows})
+    for (const ActivationScheme& inputs : {kToken, ActivationScheme{.symmetric = false}, kFp8Token})
+      EXPECT_EQ(target().refuses(planned(scheme, inputs)), std::nullopt);
+  const ActivationScheme fp8_tensor{"fp8_e4m3", 8, false, ActivationScheme::Per::tensor, true};
+  const std::vector<std::pair<Scheme, ActivationScheme>> refused = {
+      {{.type = "int", .bits = 5, .group_size = -1, .symmetric = true}, kToken},
+      {{.type = "int", .bits = 8, .group_size = 8, .symmetric = true}, kToken},
+      {{.type = "int", .bits = 8, .group_size = -1, .symmetric = false}, kToken},
+      {{.type = "int", .bits = 4, .group_size = 8, .symmetric = false}, kToken},
+      {{.type = "int", .bits = 4, .group_size = 8, .symmetric = false}, kFp8Token},
+      {kInt4, kTensor},
+      {kInt4, fp8_tensor},
+      {kInt4, ActivationScheme::of_floats("mxfp8")},
+      {kInt8, kFp8Token}};
+  for (const auto& [scheme, inputs] : refused) {
+    EXPECT_THAT(target().refuses(planned(scheme, inputs)).value_or(""),
+                HasSubstr("weights " + scheme.describe() + " can't be multiplied with activations " +
+                          inputs.describe()));
   }
   PlannedLinear expert = planned(kInt8, kTensor);
   expert.expert = true;
@@ -134,42 +178,52 @@ TEST(IntQuantized, Refusals) {
   EXPECT_EQ(target().refuses(expert), std::nullopt);
   const ActivationScheme dynamic_tensor{"int", 8, true, ActivationScheme::Per::tensor, true};
   EXPECT_THAT(target().refuses(planned(kInt8, dynamic_tensor)).value_or(""), HasSubstr("use per: token"));
+  Scheme wide = kInt4;
+  wide.group_size = 64;
+  EXPECT_THAT(target().refuses(planned(wide, kToken)).value_or(""), HasSubstr("does not divide the 40"));
 }
 
 InputQuantizer quantizer(const ActivationScheme& scheme) {
   return {scheme, scheme.dynamic ? 0.0f : 0.03125f, scheme.symmetric || scheme.dynamic ? 0 : -7};
 }
 
-Artefact int8_artefact(const ActivationScheme& scheme) {
+Artefact artefact_of(const Scheme& weights, const ActivationScheme& inputs) {
   Artefact artefact;
-  artefact.pack([](const Linear&) { return kInt8; }, [&](const Linear&) { return quantizer(scheme); });
+  artefact.pack([&](const Linear&) { return weights; }, [&](const Linear&) { return quantizer(inputs); });
   return artefact;
 }
 
-TEST(IntQuantized, ArtefactReadsBackCodesAndInputGrids) {
-  for (const ActivationScheme& scheme :
-       {kToken, ActivationScheme{.symmetric = false}, kTensor, kTensorAsym}) {
-    SCOPED_TRACE(scheme.describe());
-    const Artefact artefact = int8_artefact(scheme);
-    const TemporaryFolder folder;
-    artefact.write(folder.path());
-    const ModelFolder opened = open_model_folder(folder.path());
-    ASSERT_EQ(opened.schemes.size(), 14u);
-    for (const auto& [name, expected] : artefact.quantized) {
-      EXPECT_EQ(opened.schemes.at(name), kInt8);
-      EXPECT_EQ(opened.activations.at(name), scheme);
-      const QuantizedTensor read = opened.read_quantized(name);
-      EXPECT_TRUE(read.codes.equal(expected.codes));
-      EXPECT_TRUE(read.scales.equal(expected.scales));
-      EXPECT_TRUE(opened.weights->load(name + ".weight").equal(expected.dequantize()));
-      const auto input = opened.weights->input_quantizer(name);
-      ASSERT_TRUE(input && read.input);
-      EXPECT_EQ(input->scheme, scheme);
-      EXPECT_EQ(input->scale, quantizer(scheme).scale);
-      EXPECT_EQ(input->zero_point, quantizer(scheme).zero_point);
-    }
-    EXPECT_FALSE(opened.weights->input_quantizer("lm_head"));
+Artefact int8_artefact(const ActivationScheme& scheme) { return artefact_of(kInt8, scheme); }
+
+void expect_read_back(const Scheme& weights, const ActivationScheme& inputs) {
+  SCOPED_TRACE(with_input(weights.describe(), inputs));
+  const Artefact artefact = artefact_of(weights, inputs);
+  const TemporaryFolder folder;
+  artefact.write(folder.path());
+  const ModelFolder opened = open_model_folder(folder.path());
+  ASSERT_EQ(opened.schemes.size(), 14u);
+  for (const auto& [name, expected] : artefact.quantized) {
+    EXPECT_EQ(opened.schemes.at(name), weights);
+    EXPECT_EQ(opened.activations.at(name), inputs);
+    const QuantizedTensor read = opened.read_quantized(name);
+    EXPECT_TRUE(read.codes.equal(expected.codes));
+    EXPECT_TRUE(read.scales.equal(expected.scales));
+    EXPECT_TRUE(opened.weights->load(name + ".weight").equal(expected.dequantize()));
+    const auto input = opened.weights->input_quantizer(name);
+    ASSERT_TRUE(input && read.input);
+    EXPECT_EQ(input->scheme, inputs);
+    EXPECT_EQ(input->scale, quantizer(inputs).scale);
+    EXPECT_EQ(input->zero_point, quantizer(inputs).zero_point);
   }
+  EXPECT_FALSE(opened.weights->input_quantizer("lm_head"));
+}
+
+TEST(IntQuantized, ArtefactReadsBackCodesAndInputGrids) {
+  for (const ActivationScheme& scheme : {kToken, ActivationScheme{.symmetric = false}, kTensor, kTensorAsym})
+    expect_read_back(kInt8, scheme);
+  for (const int64_t group : {-1, 32})
+    for (const ActivationScheme& scheme : {kToken, ActivationScheme{.symmetric = false}, kFp8Token})
+      expect_read_back({.type = "int", .bits = 4, .group_size = group, .symmetric = true}, scheme);
 }
 
 TEST(IntQuantized, AMixOfBothFormatsReadsBack) {

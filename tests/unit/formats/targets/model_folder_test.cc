@@ -325,7 +325,21 @@ TEST(ModelFolder, StrangeConfigsAreRefused) {
       {"no groups", [](Artefact& a) { a.config["quantization_config"].erase("config_groups"); },
        "missing key 'config_groups'"},
       {"activations", group("input_activations", {{"num_bits", 8}}),
-       "group_0.input_activations: expected null (activations are not quantised in this format)"},
+       "group_0.input_activations: missing key 'type'"},
+      {"integer activations of packed weights",
+       group(
+           "input_activations",
+           {{"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "token"}, {"dynamic", true}}),
+       "group_0.input_activations: expected none, or fp8_e4m3 dynamic per token, beside pack-quantized, "
+       "found int8 "
+       "sym dynamic per token"},
+      {"static activations of packed weights",
+       group("input_activations", {{"num_bits", 8},
+                                   {"type", "float"},
+                                   {"symmetric", true},
+                                   {"strategy", "tensor"},
+                                   {"dynamic", false}}),
+       "beside pack-quantized, found fp8_e4m3 static per tensor"},
       {"group format", group("format", "int-quantized"), "group_0.format: expected pack-quantized, found"},
       {"bad regex", group("targets", {"re:(["}), "group_0.targets: bad regular expression"},
       {"weights null", group("weights", nullptr), "group_0.weights: expected an object, found 'null'"},
