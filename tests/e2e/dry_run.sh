@@ -34,6 +34,11 @@ grep -q "^types      Q5_0: .*q_proj.*; Q4_K's blocks of 256 don't divide its row
 grep -q "^types      Q8_0: .*head (output).*; Q6_K's blocks of 256 don't divide its rows of 576$" "$scratch/plan" || fail "$(cat "$scratch/plan")"
 grep -q "^types      .*embeddings (token_embd)" "$scratch/plan" && grep -q "^types      Q6_K: down_proj (block" "$scratch/plan" || fail "$(cat "$scratch/plan")"
 "$QUANTIZE" --recipe recipes/gguf.yaml --model "$scratch/nine" --output "$scratch/out" --device cpu --dry-run --json >"$scratch/plan.json"
+matches lib/report/plan.schema.json "$scratch/plan.json"
+for recipe in hqq smoothquant kv-fp8; do
+  "$QUANTIZE" --recipe "recipes/$recipe.yaml" --output "$scratch/out" --device cpu --dry-run --json >"$scratch/of-$recipe.json"
+  matches lib/report/plan.schema.json "$scratch/of-$recipe.json"
+done
 holds "$scratch/plan.json" "len(r['outputs'][0]['tensors']) == 2 * 7 + 2 and {t['linear'] for t in r['outputs'][0]['tensors']} >= {l['name'] for l in r['linears'] if 'rule' in l}"
 holds "$scratch/plan.json" "[(t['type'], t['wanted'], t['why']) for t in r['outputs'][0]['tensors'] if t['name'] == 'blk.0.attn_q.weight'] == [('Q5_0', 'Q4_K', 'Q4_K\'s blocks of 256 don\'t divide its rows of 576')]"
 holds "$scratch/plan.json" "all('wanted' not in t for t in r['outputs'][0]['tensors'] if t['name'].endswith('ffn_down.weight'))"

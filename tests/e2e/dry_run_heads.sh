@@ -19,6 +19,7 @@ for kind in txt jsonl parquet; do
   grep -q "^data       .*large.$kind: .* 8 taken (estimated from the first [0-9.]* % of the file)$" "$scratch/plan" || fail "$(cat "$scratch/plan")"
   grep -q "^samples    8 of about [0-9]* usable, 2048 tokens$" "$scratch/plan" || fail "$(cat "$scratch/plan")"
   quick recipes/awq.yaml "$scratch/out" --dry-run --json --calib "$scratch/large.$kind" --set evaluate.rows=0 --set evaluate.text="$scratch/large.txt" >"$scratch/json"
+  matches lib/report/plan.schema.json "$scratch/json"
   holds "$scratch/json" "r['calibration']['ids_hash'] is None and r['calibration']['unused_tokens'] is None and r['calibration']['samples'] == 8"
   holds "$scratch/json" "r['calibration']['sources'][0]['file_hash'] is None and 0 < r['calibration']['sources'][0]['read'] < 0.2"
   holds "$scratch/json" "0 < r['evaluation']['read'] < 0.2 and r['evaluation']['rows'] > 1000"

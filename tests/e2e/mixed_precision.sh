@@ -89,6 +89,7 @@ for stage in "sensitivity: held-out text" "sensitivity: forward" "forward" "solv
   grep -q " s  $stage$" "$scratch/log" || fail "no stage '$stage': $(cat "$scratch/log")"
 done
 mixed "$scratch/n" --dry-run --json >"$scratch/n.json"
+matches lib/report/plan.schema.json "$scratch/n.json"
 holds "$scratch/n.json" "r['budget']['stand_in']['bytes'] <= r['budget']['bytes'] and r['budget']['budget'] == {'bits_per_weight': 4.25}"
 holds "$scratch/n.json" "r['outputs'][0]['bytes'] == r['budget']['stand_in']['bytes'] and r['measuring']['memory']['ram'] > 0"
 holds "$scratch/n.json" "abs(r['work']['seconds'] - sum(s['seconds'] for s in r['work']['stages'])) < 1e-6"

@@ -6,7 +6,7 @@
 
 First form: GPTQ of B bits in groups of G (B/G) for every linear, the same bits and groups by other recipes, and a mixture of the
 candidates that may take as many bits a weight as GPTQ's (recipes/mixed-4.25bpw.yaml; measured once, for all budgets). Second: the same
-beside recipes of other grids, as they are shipped. Third: llama.cpp's
+beside recipes of other grids, as they are shipped; their own grids may be among the candidates (--candidates 3/64 4/64 nvfp4). Third: llama.cpp's
 llama_model_quantize with the importance matrix of the same text (peers/llama_cpp_quantize.py, in its environment), and a mixture of
 blocks that may take as many bytes. All are scored by `quantize eval` on the same rows. SmolLM2's weights (tests/tools/make_smollm2.py)
 are what blocks of Q4_1 held, which would give them back: such types are no candidates here. With --seed N the calibration text is drawn
@@ -19,9 +19,15 @@ import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 RULE = '{scheme: {type: int, bits: %s, group_size: %s, symmetric: false}, solver: {gptq: {match_reference: 0.5}}}'
+FLOATS = '{scheme: {type: %s}, solver: {gptq: {match_reference: 0.5, range: weighted}}}'  # as recipes/nvfp4.yaml and mxfp4.yaml
 # The settings of a recipe that make the most of its bits.
 OPTIONS = {"rtn": ("rules[0].scheme.symmetric=false", "rules[0].solver.rtn.range=weighted"), "awq": ("rules[0].scheme.symmetric=false",),
            "awq-gptq": ("rules[0].scheme.symmetric=false",)}
+
+
+def candidate(word):
+    """3/64, or the name of a floating-point grid."""
+    return RULE % tuple(word.split("/")) if "/" in word else FLOATS % word
 
 
 def quantize(args, recipe, name, *sets):
@@ -77,7 +83,7 @@ def beside(args, name, out, mixed_name):
     """A whole recipe, and a mixture of its size."""
     allowed = bits_a_weight(out)
     yield row(args, name, out, allowed)
-    mixed = mixture(args, "linears", mixed_name, [RULE % tuple(one.split("/")) for one in args.candidates], f"{{bits_per_weight: {allowed}}}")
+    mixed = mixture(args, "linears", mixed_name, [candidate(one) for one in args.candidates], f"{{bits_per_weight: {allowed}}}")
     yield row(args, "mixture within its size", mixed, json.loads((mixed / "budget.json").read_text())["chosen"]["bits_per_weight"])
 
 
