@@ -308,7 +308,7 @@ void explain_sixteen_bits(const Deployment& place, Advice& advice) {
                       : ""));
 }
 
-/// "24GB", or the bytes where that isn't whole.
+/// "24GB" or "8GiB", or the bytes where neither is whole.
 std::string as_setting(uint64_t bytes) {
   if (bytes % 1'000'000'000 == 0) return fmt::format("{}GB", bytes / 1'000'000'000);
   constexpr uint64_t kGib = uint64_t{1} << 30;

@@ -25,7 +25,7 @@ void check_rotation(const PlannedLinear& linear, const std::string& what, bool c
 
 void check_head(const PlannedLinear& linear, const Target& target) {
   if (linear.role != LinearRole::lm_head || target.head) return;
-  user_error("{}: format {}: {}; add lm_head to `ignore`", linear.name, target.name,
+  user_error("{}: format {}: {} (in a recipe, add lm_head to `ignore`)", linear.name, target.name,
              target.gguf != nullptr
                  ? "rounds the head by itself, from its floating-point weight"
                  : "a quantised head is written in compressed-tensors, gptq and gptq-v2 alone");

@@ -245,14 +245,14 @@ std::vector<std::string> commands_of(const CLI::App& app) {
 /// several times, was, and takes files where the word is one; empty where there is none.
 std::string flag_with_a_list(const CLI::App& app, const std::string& word) {
   std::error_code ignored;
-  const bool file =
-      std::filesystem::exists(word, ignored) || !std::filesystem::path(word).extension().empty();
-  const CLI::Option* const calib = app.get_option_no_throw("--calib");
-  if (calib != nullptr && calib->count() > 0 && file && !word.starts_with("-")) return "--calib";
-  const CLI::Option* const set = app.get_option_no_throw("--set");
-  if (set != nullptr && set->count() > 0 && word.find('=') != std::string::npos && !word.starts_with("-"))
-    return "--set";
-  return "";
+  const bool there = std::filesystem::exists(word, ignored);
+  const auto given = [&](const char* flag) {
+    const CLI::Option* const option = app.get_option_no_throw(flag);
+    return option != nullptr && option->count() > 0 && !word.starts_with("-");
+  };
+  if (given("--set") && word.find('=') != std::string::npos && !there) return "--set";
+  const bool file = there || !std::filesystem::path(word).extension().empty();
+  return given("--calib") && file ? "--calib" : "";
 }
 
 /// What CLI11 found no place for: a misspelt flag or command, or one word too many.

@@ -41,9 +41,8 @@ struct DryRun {
 /// In the order of a run.
 std::string describe_dry_run(const DryRun& run);
 
-/// As lib/report/plan.schema.json has it: plan_json() with "schema": 1, "calibration", "memory", "measuring", "evaluation", "work", "budget",
-/// "warnings"}: bytes, FLOPs and seconds are numbers; what a run doesn't have is null. "work" has measuring
-/// in it.
+/// As lib/report/plan.schema.json has it, plan_json() with what the run takes; what a run doesn't have is
+/// null. "work" has measuring in it.
 nlohmann::json dry_run_json(const DryRun& run);
 
 /// On stdout, as the request wants it, with a warning where the output exists already.

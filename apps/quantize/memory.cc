@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 constexpr uint64_t kProgramBytes = uint64_t{24} << 20;
 /// What the end of a run takes beyond that where a GGUF file's tensors outside the blocks are written and
 /// checked: pieces of 4 MiB in FP32, and what the allocators keep between them (with a vocabulary of 200,000
-/// 65 MiB in all, kProgramBytes included). Other formats are checked by 1 MiB.
+/// 65 MiB in all, kProgramBytes included). Of other formats what is kept is checked by 1 MiB.
 constexpr uint64_t kGgufFinishBytes = uint64_t{56} << 20;
 /// Of a weight of the largest linear, while it is checked: its codes by two ways, where they differ, and the
 /// file's pages.

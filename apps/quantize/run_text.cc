@@ -16,8 +16,6 @@ namespace lathe {
 namespace {
 
 constexpr double kLargestFirstShare = 0.05;
-/// Of an evaluation's text, for a plan: at least so many bytes, and as many as rows most likely take.
-constexpr uint64_t kLeastHead = uint64_t{1} << 20, kBytesPerToken = 6;
 
 /// The widest linears that are to be quantised: the sizes of the largest statistics.
 ModelNeeds needs_of(const Plan& plan, const ModelConfig& config) {
@@ -68,7 +66,7 @@ at::Tensor read_evaluation(const std::filesystem::path& text, const ModelText& r
 EvaluationRows plan_evaluation(const std::filesystem::path& text, const ModelText& reader, int64_t ctx,
                                int64_t count) {
   const auto wanted = static_cast<uint64_t>(std::max<int64_t>(count, 1) * ctx);
-  for (uint64_t head = std::max(kLeastHead, kBytesPerToken * wanted);; head *= 2) {
+  for (uint64_t head = head_of(wanted);; head *= 2) {
     RowCounts counts;
     const DataSource source{.path = text, .head = head};
     const at::Tensor rows = token_rows({source}, reader.encoder(), ctx, counts, count);

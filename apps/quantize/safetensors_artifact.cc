@@ -7,6 +7,7 @@
 #include "apps/quantize/carried_values.h"
 #include "apps/quantize/output_check.h"
 #include "formats/targets/kv_cache_file.h"
+#include "lib/base/error.h"
 #include "lib/base/file.h"
 #include "lib/tensor/aten.h"
 
@@ -91,6 +92,7 @@ void SafetensorsArtifact::write_kv_cache(const std::string& attention, const KvC
 }
 
 void SafetensorsArtifact::finish_weights() {
+  LATHE_ASSERT(shared_.empty(), "{} of a head wait for the others of its block", shared_.size());
   shards_.finish();
   nlohmann::json config = model_.checkpoint->config();
   config["quantization_config"] = planned_quantization(plan_, output_, model_.graph, outliers_);

@@ -201,14 +201,10 @@ void extrapolate(const DataSource& source, Packing packing, SourceCounts& counts
     in_all(*count);
 }
 
-constexpr uint64_t kLeastHead = uint64_t{1} << 20;
-/// Most texts have 3 to 5 bytes a token, by their tokenizer.
-constexpr uint64_t kBytesPerToken = 6;
-
 /// Bytes of a source's head that most likely give its group's samples.
 uint64_t first_head(const Group& group, const SampleOptions& options) {
   const auto tokens = static_cast<uint64_t>(group.samples) * static_cast<uint64_t>(options.seq_len);
-  return std::max(kLeastHead, kBytesPerToken * tokens / group.sources.size());
+  return head_of(tokens / group.sources.size());
 }
 
 /// One group's documents as ids, and as samples.

@@ -27,6 +27,13 @@ struct DataSource {
   uint64_t head = 0;
 };
 
+/// Bytes of a head that most likely hold so many tokens: a MiB at least; most texts have 3 to 5 bytes a
+/// token, by their tokenizer.
+constexpr uint64_t head_of(uint64_t tokens) {
+  constexpr uint64_t kLeast = uint64_t{1} << 20, kBytesPerToken = 6;
+  return kBytesPerToken * tokens > kLeast ? kBytesPerToken * tokens : kLeast;
+}
+
 enum class DataKind { text, json_lines, parquet, npy, safetensors };
 
 /// One row for `quantize list`.

@@ -170,6 +170,11 @@ MemoryBytes times(const MemoryBytes& bytes, uint64_t count) {
   return {bytes.ram * count, bytes.vram * count, bytes.disk * count};
 }
 
+/// Of a head that is to be quantised, FP32; else 0.
+uint64_t head_bytes(const CalibrationJob& job) {
+  return job.tasks.size() > job.graph->blocks.size() ? block_bytes(job.graph->head) : 0;
+}
+
 std::string where_text(Placement placement, bool cpu) {
   if (placement == Placement::disk) return "on disk";
   return cpu || placement == Placement::host ? "in memory" : "on the device";
@@ -193,9 +198,10 @@ Way assess(const MemoryRequest& request, const StreamStorage& storage, const Blo
   const uint64_t blocks = next + block.weights + block.originals;
   const uint64_t work = block.codes + block.statistics + block.scratch;
   const MemoryBytes program = program_memory(request.base_ram, job.device);
-  const MemoryBytes computing = cpu ? MemoryBytes{blocks + work, 0, 0}
-                                    // Beside the device's: the pinned copy on the way there, and the codes.
-                                    : MemoryBytes{next + block.codes, blocks + work, 0};
+  const MemoryBytes computing =
+      cpu ? MemoryBytes{blocks + work, 0, 0}
+          // Beside the device's: the copy on the way there, and the codes.
+          : MemoryBytes{std::max(next, head_bytes(job)) + block.codes, blocks + work, 0};
   const ModelConfig& config = job.graph->config;
   MemoryBytes cache;
   if (job.kv_cache && job.kv_cache->low_bit() && job.kv_cache->calibrated()) {
@@ -258,8 +264,7 @@ uint64_t hidden_bytes(const MemoryRequest& request) {
 
 uint64_t lean_ram(const MemoryRequest& request, const BlockMemories& blocks) {
   const CalibrationJob& job = *request.job;
-  const bool head = job.tasks.size() > job.graph->blocks.size();
-  const uint64_t largest = std::max(largest_block_bytes(*job.graph), head ? block_bytes(job.graph->head) : 0);
+  const uint64_t largest = std::max(largest_block_bytes(*job.graph), head_bytes(job));
   return 2 * largest + blocks.gram_bytes() + hidden_bytes(request) + request.beside.ram + kLeanSlack;
 }
 

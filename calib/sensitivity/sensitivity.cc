@@ -294,8 +294,9 @@ SensitivityResult measure_sensitivity(
     release_free_memory();
   };
   calibrate(trial_job(job, solver),
-            {.block_done = block_done,
-             .progress = [&](int64_t done, std::string_view stage) { tell(done, stage); }});
+            {.block_done = block_done, .progress = [&](int64_t done, std::string_view stage) {
+               if (done <= blocks) tell(done, stage);  // the variants' logits are still to come
+             }});
 
   for (size_t t = 0; t < job.tables.size(); ++t) {
     const TableGroup& table = job.tables[t];

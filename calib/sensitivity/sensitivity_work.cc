@@ -49,6 +49,12 @@ void count_held_out(const SensitivityJob& job, SensitivityWork& work) {
         streams += static_cast<double>(group.trials.size() * variants_of(job, group).size());
     add(block_work(graph.config, graph.blocks[b], rows, length), streams + passes, work.held_out);
   }
+  for (const TrialGroup& group : job.groups) {  // each trial's head is dequantised for each row
+    if (!is_head(job, group)) continue;
+    const Linear& head = graph.lm_head();
+    work.errors.roundings += static_cast<double>(rows) * static_cast<double>(group.trials.size()) *
+                             static_cast<double>(head.out) * static_cast<double>(head.in);
+  }
   const double all = static_cast<double>(variant_states(job)) * static_cast<double>(length);
   const auto vocabulary = static_cast<double>(graph.config.vocab_size);
   work.head += 2 * all * vocabulary * static_cast<double>(graph.config.hidden_size);

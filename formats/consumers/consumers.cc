@@ -201,6 +201,19 @@ ConsumerVerdict with_rotation(ConsumerVerdict verdict, const Kind& kind) {
   return verdict;
 }
 
+/// Who reads a quantised lm_head: seen in vLLM's CPU build, transformers (compressed-tensors) and GPTQModel.
+ConsumerVerdict with_head(ConsumerVerdict verdict, const std::string& method) {
+  const std::string& who = verdict.consumer;
+  if (verdict.kernel.empty() || who.starts_with("vLLM") || who == "GPTQModel") return verdict;
+  if (who == "transformers" && method == "compressed-tensors") return verdict;
+  verdict.problem = who == "transformers"
+                        ? "it looks for quantised linears in blocks alone, and lm_head is one"
+                        : "a quantised lm_head is not known to be read by it";
+  verdict.kernel.clear();
+  verdict.tensor_parallel.clear();
+  return verdict;
+}
+
 /// `format`: as the plan calls it; the reader's method is its quant_method.
 ConsumerVerdict read_by(const Reader& reader, const std::string& format, const std::vector<Kind>& kinds) {
   ConsumerVerdict verdict{reader.consumer, reader.through == nullptr ? "" : reader.through, "", {}, "",
@@ -241,8 +254,10 @@ std::vector<ConsumerVerdict> judge_consumers(const std::string& format,
   const std::string method = format == "gptq-v2" ? "gptq" : format;
   std::vector<ConsumerVerdict> verdicts;
   const std::vector<Kind> kinds = kinds_of(linears);
+  const bool head = std::ranges::find(linears, LinearRole::lm_head, &PlannedLinear::role) != linears.end();
   for (const Kind& kind : kinds) {
     for (ConsumerVerdict& verdict : judge_kind(method, kind, heads, half_fused)) {
+      if (head) verdict = with_head(std::move(verdict), method);
       if (kind.rotation > 0) verdict = with_rotation(std::move(verdict), kind);
       if (kinds.size() > 1) verdict.linears = kind.label();
       verdicts.push_back(std::move(verdict));
@@ -254,6 +269,7 @@ std::vector<ConsumerVerdict> judge_consumers(const std::string& format,
         verdicts, [&](const ConsumerVerdict& verdict) { return verdict.consumer == reader.consumer; });
     if (method != reader.method || ruled) continue;
     ConsumerVerdict verdict = read_by(reader, format, kinds);
+    if (head) verdict = with_head(std::move(verdict), method);
     const auto rotated = std::ranges::find_if(kinds, [](const Kind& kind) { return kind.rotation > 0; });
     verdicts.push_back(rotated == kinds.end() ? verdict : with_rotation(std::move(verdict), *rotated));
   }

@@ -6,6 +6,8 @@
 #include <map>
 #include <numeric>
 
+#include "lib/base/checked.h"
+
 namespace lathe {
 namespace {
 
@@ -20,6 +22,7 @@ Split split_of(LinearRole role) {
     case LinearRole::gate_up_proj:
     case LinearRole::gate_proj:
     case LinearRole::up_proj:
+    case LinearRole::lm_head:
       return Split::columns;
     case LinearRole::o_proj:
     case LinearRole::down_proj:
@@ -29,16 +32,23 @@ Split split_of(LinearRole role) {
   }
 }
 
+/// The head's rows are padded (vllm 0.32: vocab_parallel_embedding.py, DEFAULT_VOCAB_PADDING_SIZE).
+int64_t all_out(const PlannedLinear& linear) {
+  constexpr int64_t kVocabularyPadding = 64;
+  return linear.role == LinearRole::lm_head ? kVocabularyPadding * ceil_div(linear.out, kVocabularyPadding)
+                                            : linear.out;
+}
+
 /// Output features of one GPU: heads of keys and values are repeated where there are fewer than GPUs.
 int64_t part_out(const PlannedLinear& linear, int degree, const HeadCounts& heads) {
   const bool key_or_value = linear.role == LinearRole::k_proj || linear.role == LinearRole::v_proj;
   if (key_or_value && heads.kv_heads > 0 && heads.kv_heads < degree) return heads.head_dim;
-  return linear.out / degree;
+  return all_out(linear) / degree;
 }
 
 /// Linears that servers stack into one: q/k/v, gate/up.
 std::string fused_name(const KernelRule& rule, const PlannedLinear& linear) {
-  if (!rule.parallel) return linear.name;
+  if (!rule.parallel || linear.role == LinearRole::lm_head) return linear.name;
   const std::string module = linear.name.substr(0, linear.name.rfind('.'));
   return split_of(linear.role) == Split::columns ? module + " (fused)" : linear.name;
 }
@@ -101,14 +111,14 @@ std::optional<std::string> degree_problem(const KernelRule& rule, const std::str
       return not_multiple(linear.name, linear.in, parts_in, rule.in_multiple, "input features");
     if (group != -1 && group < linear.in && linear.in % (parts_in * group) != 0)
       return not_multiple(linear.name, linear.in, parts_in, group, "group_size");
-    if (split == Split::columns && linear.out % degree != 0 &&
+    if (split == Split::columns && all_out(linear) % degree != 0 &&
         part_out(linear, degree, heads) != heads.head_dim)
       return not_multiple(linear.name, linear.out, degree, 1, "output features");
     if (auto problem = part_problem(rule, linear, degree, heads)) return problem;
     if (auto problem = word_problem(method, linear, degree, heads)) return problem;
     auto& [part, all] = stacked[fused_name(rule, linear)];
     part += split == Split::columns ? part_out(linear, degree, heads) : linear.out;
-    all += linear.out;
+    all += all_out(linear);
   }
   for (const auto& [name, sizes] : stacked) {
     if (sizes.first % rule.out_multiple != 0)

@@ -20,11 +20,9 @@ class KernelLayoutReader : public PackedReader {
  public:
   KernelLayoutReader(LayoutFolder layout, std::shared_ptr<const PackedReader> beside, const ModelGraph& graph)
       : layout_(std::move(layout)), beside_(std::move(beside)), activations_(beside_->activations()) {
-    for (const Block& block : graph.blocks) {
-      for (const Linear& linear : block.linears) {
-        const auto scheme = beside_->schemes().find(linear.name);
-        if (scheme != beside_->schemes().end()) add(linear, scheme->second);
-      }
+    for (const Linear& linear : graph.linears()) {
+      const auto scheme = beside_->schemes().find(linear.name);
+      if (scheme != beside_->schemes().end()) add(linear, scheme->second);
     }
     if (planned_.size() == layout_.linears().size()) return;
     const auto strange = std::ranges::find_if(

@@ -1,4 +1,5 @@
-// What stands where a run wants to write, as OutputFolder (file.h) will find it.
+// What stands where a run wants to write, as OutputFolder (file.h, in whose file the function is) will find
+// it.
 #pragma once
 
 #include <filesystem>

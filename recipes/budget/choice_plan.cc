@@ -191,12 +191,9 @@ ChoicePlan plan_stacked(const Recipe& recipe, const ModelGraph& graph,
   }
   plan.schemes.assign(recipe.candidates.size(), Scheme::as_they_are());
   for (const auto& [c, one] : uniform) {
-    for (const auto& block : one.blocks) {
-      const auto first = std::ranges::find_if(block, &LinearPlan::quantized);
-      if (first == block.end()) continue;
-      plan.schemes[c] = first->scheme;
-      break;
-    }
+    const std::vector<const LinearPlan*> linears = one.linears();
+    const auto first = std::ranges::find_if(linears, [](const LinearPlan* l) { return l->quantized; });
+    if (first != linears.end()) plan.schemes[c] = (*first)->scheme;
   }
   // All of them in one model, so that what the format can't hold together is known, and the scales' type.
   Plan mixed;

@@ -37,6 +37,16 @@ assert a.equal(b)
 P
 done
 
+# A kernel layout has it, too, and gives it back.
+"$QUANTIZE" convert --model "$scratch/several/layouts/marlin" --to compressed-tensors --output "$scratch/from-layout" --quiet
+"$QUANTIZE" verify "$scratch/from-layout" --reference "$scratch/model" | grep -q '43 linears' || fail "the head was lost in a layout"
+refuses 2 "lm_head: format awq: a quantised head is written in compressed-tensors, gptq and gptq-v2 alone" \
+  "$QUANTIZE" convert --model "$scratch/several/gptq" --to awq --output "$scratch/no"
+# Who reads such a head.
+"$QUANTIZE" inspect "$scratch/several/gptq" --json >"$scratch/inspected"
+holds "$scratch/inspected" "all(not c['kernel'] for c in r['consumers'] if c['consumer'] in ('transformers', 'SGLang', 'TensorRT-LLM'))"
+holds "$scratch/inspected" "any(c['kernel'] for c in r['consumers'] if c['consumer'] == 'vLLM')"
+
 # The same bytes after a kill in the middle; the head is the last step.
 "$PYTHON" tests/tools/kill_and_resume.py "$QUANTIZE" "$scratch/killed" --kills 3 --seed 1 -- --recipe recipes/gptq.yaml --device cpu --journal-every 0 \
   --set evaluate=null --set calibration.samples=8 --set calibration.seq_len=256 "${head[@]}" || fail "killed"

@@ -43,14 +43,25 @@ constexpr Measure<GroupLoss> kCheap[] = {
     {"output_error", [](const GroupLoss& loss) { return loss.output_error; }},
     {"fisher", [](const GroupLoss& loss) { return loss.fisher; }}};
 
-/// Losses of linears whose KL was measured: of all candidates, or of one.
+/// Was anything estimated? Then KL stands for what has no estimate: tables, and the head.
+bool is_estimated(const SensitivityTable& table) {
+  return std::ranges::any_of(table.groups, [](const SensitivityTable::Group& group) {
+    return std::ranges::any_of(group.losses, [](const GroupLoss& loss) { return loss.fisher.has_value(); });
+  });
+}
+
+/// Losses of linears whose KL was measured: of all candidates, or of one. With estimates those that have one:
+/// the head's KL is of other tokens than that of groups which check them.
 std::vector<const GroupLoss*> measured_losses(const SensitivityTable& table,
                                               std::optional<size_t> candidate) {
   std::vector<const GroupLoss*> losses;
+  const bool estimated = is_estimated(table);
   for (const auto& group : table.groups) {
-    for (size_t k = 0; k < group.losses.size(); ++k)
-      if (!group.table && group.losses[k].kl && (!candidate || group.candidates[k] == *candidate))
-        losses.push_back(&group.losses[k]);
+    for (size_t k = 0; k < group.losses.size(); ++k) {
+      const GroupLoss& loss = group.losses[k];
+      const bool wanted = !candidate || group.candidates[k] == *candidate;
+      if (!group.table && loss.kl && (loss.fisher || !estimated) && wanted) losses.push_back(&loss);
+    }
   }
   return losses;
 }
@@ -207,13 +218,6 @@ SensitivityTable::Group read_group(const Field& field, size_t candidates) {
          group.table ? std::vector<LinearLoss>() : read_linears(loss, group.members.size())});
   }
   return group;
-}
-
-/// Was anything estimated? Then KL stands for what has no estimate: tables, and the head.
-bool is_estimated(const SensitivityTable& table) {
-  return std::ranges::any_of(table.groups, [](const SensitivityTable::Group& group) {
-    return std::ranges::any_of(group.losses, [](const GroupLoss& loss) { return loss.fisher.has_value(); });
-  });
 }
 
 std::optional<double> loss_of(const GroupLoss& loss, SensitivityLoss kind, bool estimated) {

@@ -12,7 +12,8 @@ using testing::product_of;
 using testing::RecordingSolver;
 
 struct HeadRun {
-  explicit HeadRun(bool pair = false) : solver(pair) {
+  explicit HeadRun(bool pair = false, ModelGraph of = testing::tiny_graph())
+      : graph(std::move(of)), weights(testing::random_weights(graph, 11)), solver(pair) {
     job.graph = &graph;
     job.weights = &weights;
     for (const Block& block : graph.blocks) job.tasks.emplace_back(block.linears.size(), task());
@@ -36,8 +37,8 @@ struct HeadRun {
     return outcomes;
   }
 
-  ModelGraph graph = testing::tiny_graph();
-  testing::MemoryWeights weights = testing::random_weights(graph, 11);
+  ModelGraph graph;
+  testing::MemoryWeights weights;
   RecordingSolver solver;
   CalibrationJob job;
   std::map<size_t, std::vector<at::Tensor>> states;  // by the part that begins with them
@@ -73,6 +74,16 @@ TEST(Head, ReadsTheFinalNormOfTheQuantisedBlocks) {
       x.matmul((kernels::dequantized_weight(head.quantized).to(at::kDouble) - weight).t());
   const double relative = (lost.square().sum() / x.matmul(weight.t()).square().sum()).item<double>();
   EXPECT_NEAR(*head.distortion.output_relative_error, relative, 1e-4 * relative);
+}
+
+TEST(Head, OfAMixtureOfExpertsReadsTheSame) {
+  HeadRun run(false, testing::family_graph("qwen3_moe", 64));
+  const std::vector<BlockOutcome> outcomes = run.go();
+  ASSERT_EQ(outcomes.size(), 3u);
+  const at::Tensor x = normed_states(run, testing::finished_model(run.weights, outcomes));
+  const at::Tensor expected = product_of(x, x);
+  const at::Tensor& found = run.solver.seen.at("lm_head").gram;
+  EXPECT_LT(((found - expected).norm() / expected.norm()).item<double>(), 1e-5);
 }
 
 TEST(Head, ChangesNothingBeforeIt) {

@@ -93,7 +93,8 @@ class AskedSolver final : public testing::RecordingSolver {
 };
 
 TEST_F(MemoryPlanTest, BlocksThatAreAlikeAreLookedAtOnce) {
-  const AskedSolver same, other;
+  const AskedSolver same;
+  AskedSolver other;
   for (auto& block : job_.tasks)
     for (LinearTask& task : block) task.solver = &same;
   const BlockMemory alike = BlockMemories(job_).most({8, 64, 8, false});
@@ -107,7 +108,7 @@ TEST_F(MemoryPlanTest, BlocksThatAreAlikeAreLookedAtOnce) {
 
   // A block counts that has something else done to it, or is of another shape.
   graph_ = testing::tiny_graph();
-  const_cast<AskedSolver&>(other).bytes = 100'000'000;
+  other.bytes = 100'000'000;
   job_.tasks[1].back().solver = &other;
   EXPECT_GT(BlockMemories(job_).most({8, 64, 8, false}).scratch, alike.scratch + 90'000'000);
   job_.tasks[1].back().solver = &same;
