@@ -33,8 +33,9 @@ for case in "rtn 128 2" "rtn 512 3" "gguf 128 2"; do
   holds "$report" "r['evaluation']['tokens'] == $count * ($ctx - 1)"
   ((least < bare + head)) || fail "$least MiB hold a head of $head MiB beside $bare MiB"
   if ((ctx == 128)); then
-    run "$recipe" "$scratch/$recipe-bare" --set evaluate=null --max-ram "$((bare + 1))MiB" >/dev/null
-    echo "$recipe, not scored: $((bare + 1)) MiB with peak $(value "$scratch/$recipe-bare/report.json" "r['memory']['peak']['ram'] >> 20") MiB"
+    # A step more: what the program holds is counted in steps of 8 MiB, and falls over an edge at times.
+    run "$recipe" "$scratch/$recipe-bare" --set evaluate=null --max-ram "$((bare + 9))MiB" >/dev/null
+    echo "$recipe, not scored: $((bare + 9)) MiB with peak $(value "$scratch/$recipe-bare/report.json" "r['memory']['peak']['ram'] >> 20") MiB"
     holds "$scratch/$recipe-bare/report.json" "r['memory']['peak']['ram'] <= r['memory']['limits']['ram']"
   fi
   echo "$recipe, ctx $ctx: least $least MiB with peak $peak MiB, $bare MiB planned unscored"

@@ -11,7 +11,7 @@ hashes() { find "$1" -name manifest.json -exec "$PYTHON" -c 'import json,sys; r=
 same() {  # NAME RECIPE [flags...]: and by how few samples at a time
   local name=$1 recipe=$2 least; shift 2
   run "$recipe" "$scratch/one" 1 "$@" >/dev/null
-  refuses 2 "--max-ram" run "$recipe" "$scratch/two" 1 "$@" --max-ram 20MB
+  refuses 2 "--max-ram" run "$recipe" "$scratch/two" 2 "$@" --max-ram 20MB  # of two threads: each takes some
   least=$(grep -oE -- '--max-ram [0-9]+MiB' "$scratch/stderr" | grep -oE '[0-9]+MiB')
   run "$recipe" "$scratch/two" 2 "$@" --max-ram "$least" >/dev/null
   [[ $(hashes "$scratch/one") == "$(hashes "$scratch/two")" ]] || fail "$name: threads or the batch size change the result"
