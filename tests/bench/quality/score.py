@@ -12,6 +12,7 @@ where that run measured the same number of tokens at the same ctx, and should eq
 All models are held in memory together, so that no logits need be kept.
 """
 import argparse
+import functools
 import json
 import math
 import pathlib
@@ -32,7 +33,20 @@ def read_rows(model: pathlib.Path, text: pathlib.Path, rows: int, ctx: int) -> t
 def load(folder: pathlib.Path):
     """A Hugging Face folder, or one with a GGUF file, which transformers dequantises."""
     gguf = [] if (folder / "config.json").is_file() else [f.name for f in folder.glob("*.gguf") if f.name != "imatrix.gguf"]
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **({"gguf_file": gguf[0]} if gguf else {})).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **({"gguf_file": gguf[0]} if gguf else {}))
+    config = {} if gguf else json.loads((folder / "config.json").read_text())
+    if any(name in config.get("quantization_config", {}).get("format", "") for name in ("nvfp4", "mxfp4", "mxfp8")):
+        decode_in_fp32(model)
+    return model.eval()
+
+
+def decode_in_fp32(model):
+    """compressed-tensors decodes FP4 to BF16, whatever type the model was asked for: two scales' product of 8 bits."""
+    from compressed_tensors.compressors.nvfp4 import base
+    base.unpack_fp4_from_uint8 = functools.partial(base.unpack_fp4_from_uint8, dtype=torch.float32)
+    model.hf_quantizer.compressor.decompress_model(model)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.float()
 
 
 def log_probabilities(model, row: torch.Tensor) -> torch.Tensor:
