@@ -21,8 +21,7 @@ nlohmann::json describe(const AlgorithmChoice& choice) {
 /// The word of `per`.
 std::string granularity(const Scheme& scheme) {
   if (scheme.per_tensor()) return "tensor";
-  if (scheme.shares_rows()) return "block";
-  return scheme.group_size == -1 ? "channel" : "group";
+  return scheme.shares_rows() ? "block" : "channel";
 }
 
 nlohmann::json describe(const Scheme& scheme) {
@@ -31,7 +30,6 @@ nlohmann::json describe(const Scheme& scheme) {
     nlohmann::json result = {{"type", scheme.type}};
     if (grid->group_size != 0) return result;
     result["per"] = granularity(scheme);
-    if (granularity(scheme) == "group") result["group_size"] = scheme.group_size;
     return result;
   }
   nlohmann::json result = {{"type", scheme.type},
@@ -56,11 +54,8 @@ nlohmann::json describe(const ActivationTask& task) {
                            {"symmetric", scheme.symmetric}};
   if (const FloatGridType* const grid = scheme.float_grid()) {
     for (const char* key : {"bits", "symmetric"}) result.erase(key);
-    if (grid->group_size != 0) {
+    if (grid->group_size != 0)
       for (const char* key : {"dynamic", "per"}) result.erase(key);
-    } else if (scheme.per == ActivationScheme::Per::group) {
-      result["group_size"] = scheme.group_size;
-    }
   }
   if (!scheme.calibrated()) return result;
   result["observer"] = name_of(task.observer.method);

@@ -37,6 +37,10 @@ for run in dynamic static nvfp4 w4a4; do
 done
 same_eval mxfp4 mxfp4
 same_eval block block
+# The recipe in the manifest is read again, too.
+for folder in {dynamic,static,nvfp4,w4a4}/{modelopt,compressed-tensors} mxfp4 block; do
+  "$QUANTIZE" verify "$scratch/$folder" --reference "$MODEL" >"$scratch/log" || fail "verify $folder: $(cat "$scratch/log")"
+done
 holds "$scratch/block/config.json" "r['quantization_config']['config_groups']['group_0']['weights']['block_structure'] == [128, 128]"
 holds "$scratch/static/modelopt/hf_quant_config.json" "r['quantization']['quant_algo'] == 'FP8'"
 holds "$scratch/nvfp4/modelopt/hf_quant_config.json" "r['quantization'] == {'quant_algo': 'W4A16_NVFP4', 'kv_cache_quant_algo': None, 'group_size': 16, 'exclude_modules': ['lm_head']}"

@@ -118,6 +118,7 @@ TEST(Recipe, ActivationsHaveDefaultsThatFitTogether) {
             0.2);
   EXPECT_EQ(read("{dynamic: false, observer: kl}")->observer.method, ActivationObserver::kl);
   EXPECT_FALSE(read("{dynamic: false, symmetric: false, observer: mse}")->scheme.symmetric);
+  EXPECT_EQ(read("{type: fp8_e4m3, per: group}")->scheme.group_size, 128);
   EXPECT_EQ(read("{dynamic: false, observer: percentile, percentile: 99.5}")->observer,
             (ObserverChoice{ActivationObserver::percentile, 99.5}));
 }
@@ -306,6 +307,13 @@ TEST(RecipeJson, IsCompleteAndReadsBackAsItself) {
   for (const std::string text : {kFull, "rules: [{}]"}) {
     const nlohmann::json json = parse(text).to_json();
     EXPECT_EQ(parse(json.dump(2)).to_json(), json);
+  }
+  // Manifests and the recipes that budgets become are read again.
+  for (const auto& entry : std::filesystem::directory_iterator(LATHE_SOURCE_DIR "/recipes")) {
+    if (entry.path().extension() != ".yaml") continue;
+    SCOPED_TRACE(entry.path());
+    const nlohmann::json shipped = load_recipe(entry.path(), {}).to_json();
+    EXPECT_EQ(parse_recipe(shipped.dump(), "again.json", {}, registered_vocabulary()).to_json(), shipped);
   }
   const auto cache = parse("{rules: [{}], kv_cache: {type: int, per: head}}").to_json()["kv_cache"];
   EXPECT_EQ(cache, nlohmann::json::parse(R"({"type": "int", "bits": 8, "per": "head"})"));
