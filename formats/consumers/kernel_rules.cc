@@ -34,9 +34,8 @@ constexpr const char* kW4a8 = "vllm 0.32: kernels/linear/mixed_precision/cutlass
 constexpr const char* kW4a8Experts =
     "vllm 0.32: compressed_tensors_moe_w4a8_fp8.py, create_weights (multiples of 256)";
 constexpr const char* kW4a8Cpu =
-    "vllm 0.32: kernels/linear/mixed_precision/dynamic_4bit.py (torch's _dyn_quant_pack_4bit_weight: groups "
-    "% "
-    "32)";
+    "vllm 0.32: kernels/linear/mixed_precision/dynamic_4bit.py "
+    "(torch's _dyn_quant_pack_4bit_weight: groups % 32)";
 constexpr const char* kW4a8CpuExperts =
     "vllm 0.32: fused_moe/experts/cpu_int4_moe.py, is_supported_config (Arm alone)";
 // --- floating-point grids: what vLLM's scheme tables and its kernels' shape checks say

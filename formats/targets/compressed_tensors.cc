@@ -320,8 +320,7 @@ Target compressed_tensors_target() {
   return {.name = "compressed-tensors",
           .summary =
               "safetensors, packed integers of 2 to 8 bits, INT8 and INT4 with INT8 or FP8 activations, FP8, "
-              "NVFP4 "
-              "and MX (vLLM, SGLang, transformers)",
+              "NVFP4 and MX (vLLM, SGLang, transformers)",
           .how_to_load = kHowToLoad,
           .refuses = refuses,
           .layout = layout,

@@ -12,14 +12,6 @@
 namespace lathe {
 namespace {
 
-std::vector<Linear> all_linears(const ModelGraph& graph) {
-  std::vector<Linear> linears;
-  for (const Block& block : graph.blocks)
-    linears.insert(linears.end(), block.linears.begin(), block.linears.end());
-  linears.push_back(graph.lm_head());
-  return linears;
-}
-
 std::string text_of(const at::Tensor& value) {
   if (value.dim() == 0) return std::to_string(value.item<int64_t>());
   std::string text;
@@ -34,7 +26,7 @@ std::string text_of(const at::Tensor& value) {
 
 HqqReader::HqqReader(std::shared_ptr<const Checkpoint> checkpoint, const ModelGraph& graph)
     : checkpoint_(std::move(checkpoint)), float_dtype_(graph.config.dtype) {
-  for (const Linear& linear : all_linears(graph)) {
+  for (const Linear& linear : graph.linears()) {
     if (!checkpoint_->contains(linear.name + ".W_q")) continue;
     const PlannedLinear found = read_facts(linear);
     check(found);
